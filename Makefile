@@ -1,0 +1,57 @@
+# The commands of the house. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CONFIG ?= demo/demo.toml
+PORT ?= 4200
+export DO_NOT_TRACK = 1
+export PREFECT_SERVER_ANALYTICS_ENABLED = false
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench up down lock clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(BIN)/.installed: pyproject.toml requirements.lock
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) at the versions of requirements.lock ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[dev]"
+	@touch $@
+
+setup: $(BIN)/.installed ## make .venv and install everything at pinned versions
+
+demo: $(BIN)/.installed ## the whole lifecycle on the demo corpus: raw text to model, report and generated text
+	@$(BIN)/slimpajama demo-corpus demo
+	@$(BIN)/slimpajama run --config demo/demo.toml
+
+test: $(BIN)/.installed ## every test
+	@$(BIN)/python -m pytest
+
+lint: $(BIN)/.installed ## ruff, mypy and the import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(BIN)/.installed ## let ruff format the code
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+bench: $(BIN)/.installed ## measure: stages of the demo, deduplication against peers, orchestration; writes docs/benchmarks
+	@$(BIN)/python -m benchmarks.lifecycle
+	@$(BIN)/python -m benchmarks.dedup
+
+up: $(BIN)/.installed ## start Prefect server, work pool, worker and deployments on this machine
+	@BIN=$(BIN) PORT=$(PORT) CONFIG=$(CONFIG) sh infra/local/up.sh
+
+down: ## stop exactly what `make up` started
+	@sh infra/local/down.sh
+
+lock: $(BIN)/.installed ## resolve the ranges of pyproject.toml into requirements.lock anew
+	@$(BIN)/pip-compile --quiet --all-extras --strip-extras --no-header --no-annotate --allow-unsafe \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --upgrade-package torch==2.13.0 -o requirements.lock pyproject.toml
+	@sed -i.bak -E 's/^(torch==[0-9.]+)\+[a-z0-9]+$$/\1/' requirements.lock && rm requirements.lock.bak
+
+clean: ## remove the environment, the demo and caches
+	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,1 @@
+"""Measurements that stand in docs/benchmarks; `make bench` repeats them."""

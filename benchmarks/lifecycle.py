@@ -1,0 +1,131 @@
+"""Measure `make demo`: time and memory of each stage, the share of orchestration, and the model against the article's.
+
+    python -m benchmarks.lifecycle [--keep FOLDER]
+
+Writes docs/benchmarks/lifecycle.md. The `article` preset is trained on the same shards for as many seconds as the
+demo's model was, and both are scored on the same held-out documents.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import ROOT, conditions, table
+
+__all__ = ["main"]
+
+OUT = ROOT / "docs" / "benchmarks" / "lifecycle.md"
+
+
+def slimpajama(*arguments: object) -> tuple[dict[str, Any], float]:
+    """Run one command; return the JSON object of its last line and the seconds that the whole process took."""
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "slimpajama", *map(str, arguments), "--json"]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1]), time.perf_counter() - began
+
+
+def stage_rows(timings: list[dict[str, Any]], total: float) -> list[dict[str, object]]:
+    """Return a row a stage, and what is left: imports, Prefect's server and its bookkeeping."""
+    rows: list[dict[str, object]] = []
+    for timing in timings:
+        amount = (
+            f"{timing['done'] / 1e6:.1f} MB" if timing["unit"] == "B" else f"{timing['done']:,.0f} {timing['unit']}"
+        )
+        rows.append(
+            {
+                "stage": timing["name"],
+                "s": f"{timing['seconds']:.1f}",
+                "share": f"{timing['seconds'] / total:.1%}",
+                "done": amount,
+                "peak MB so far": f"{timing['peak_mb']:.0f}",
+            }
+        )
+    rest = total - sum(timing["seconds"] for timing in timings)
+    rows.append(
+        {"stage": "orchestration", "s": f"{rest:.1f}", "share": f"{rest / total:.1%}", "done": "", "peak MB so far": ""}
+    )
+    rows.append({"stage": "total", "s": f"{total:.1f}", "share": "100%", "done": "", "peak MB so far": ""})
+    return rows
+
+
+def compare_article(folder: Path, seconds: float) -> list[dict[str, object]]:
+    """Train the article's model for `seconds` on a copy of the workspace; return a row a model."""
+    copy = folder / "article"
+    shutil.copytree(folder / "workspace", copy)
+    common = ["--config", folder / "demo.toml", "--workspace", copy, "--set", "model.preset=article"]
+    budget = [
+        "--set",
+        f"train.max_seconds={seconds:.1f}",
+        "--set",
+        "train.tokens=1000000000",
+        "--set",
+        "train.warm_start=false",
+    ]
+    trained, _ = slimpajama("train", *common, *budget)
+    report, _ = slimpajama("evaluate", *common, "--model", trained["model"])
+    shutil.rmtree(copy)
+    rows = []
+    for name, figures in (("demo (`small`)", report["champion_figures"]), ("`article`", report["figures"])):
+        bits = {lang: f"{value['bits_per_byte']:.3f}" for lang, value in figures["languages"].items()}
+        rows.append({"model": name, "trained for": f"{seconds:.0f} s", **bits})
+    return rows
+
+
+def main() -> None:
+    """Run the measurements and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keep", type=Path, help="work in this folder and keep it")
+    keep = parser.parse_args().keep
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = keep or Path(temporary)
+        built, build_s = slimpajama("demo-corpus", folder)
+        night, total = slimpajama("run", "--config", folder / "demo.toml")
+        train_s = next(timing["seconds"] for timing in night["timings"] if timing["name"] == "train")
+        article = compare_article(folder, train_s)
+    OUT.parent.mkdir(parents=True, exist_ok=True)
+    OUT.write_text(page(built, build_s, night, total, article), encoding="utf-8")
+    print(OUT.read_text(encoding="utf-8"))
+
+
+def page(
+    built: dict[str, Any], build_s: float, night: dict[str, Any], total: float, article: list[dict[str, object]]
+) -> str:
+    """Return the whole page as Markdown."""
+    return "\n".join(
+        [
+            "# The lifecycle, measured",
+            "",
+            "`python -m benchmarks.lifecycle` on the demo corpus: one night from raw files to a report.",
+            "",
+            conditions("prefect", "torch", "polars", "pyarrow", "numba", "rjieba", "tokenizers"),
+            f"- corpus: {built['documents']:,} raw documents, {built['bytes'] / 1e6:.1f} MB of text, built in {build_s:.1f} s"
+            " (downloads cached)",
+            "",
+            "## Stages",
+            "",
+            "`orchestration` is everything that is no stage: starting Python, imports, Prefect's temporary server, flow and"
+            " task bookkeeping, artifacts. Peak memory is that of the whole process up to the end of the stage.",
+            "",
+            table(stage_rows(night["timings"], total)),
+            "",
+            "## Against the article's model",
+            "",
+            "Bits per byte of held-out text, lower is better; same shards, same training time, same machine.",
+            "",
+            table(article),
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

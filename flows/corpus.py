@@ -1,0 +1,49 @@
+"""Preparation: raw files to cleaned, deduplicated, segmented, encoded shards of one published night."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from slimpajama.config import Config
+from slimpajama.manifest import Manifest
+from tasks.corpus import (
+    clean_task,
+    dedup_task,
+    discard_task,
+    find_published_task,
+    ingest_task,
+    publish_task,
+    require_documents_task,
+    segment_task,
+    shards_task,
+    tokenizer_task,
+)
+from tasks.observe import run_name, tonight
+
+
+@flow(name="prepare-corpus", flow_run_name=run_name)
+def prepare_corpus(config: Config | None = None, config_file: str = "", night: str = "") -> Manifest | None:
+    """Turn new and changed raw files into a published night.
+
+    Args:
+        config: The whole configuration; leave it empty to read `config_file`.
+        config_file: TOML file on the worker's machine, read at every run.
+        night: Name of the night; empty continues an unfinished one or takes today's date.
+
+    Returns:
+        The night's manifest, or None where there was nothing new to read.
+    """
+    with tonight(config, config_file, night) as (config, night):
+        if found := find_published_task(config, night):
+            return found
+        raw = ingest_task(config, night)
+        if not raw.counts["files"]:
+            return discard_task(config, night)
+        cleaned = clean_task(config, night, raw)
+        documents = dedup_task(config, night, cleaned)
+        if not require_documents_task(config, night, documents):
+            return publish_task(config, night, [raw, cleaned, documents])
+        words = segment_task(config, night, documents)
+        tokenizer = tokenizer_task(config, night, documents, words)
+        shards = shards_task(config, night, documents, words, tokenizer)
+        return publish_task(config, night, [raw, cleaned, documents, words, tokenizer, shards])

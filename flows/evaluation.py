@@ -1,0 +1,28 @@
+"""Evaluation: a model on held-out text, beside the champion, and the gate between them."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from slimpajama.config import Config
+from slimpajama.evaluate.stage import EvaluateReport
+from tasks.model import evaluate_task, gate_task
+from tasks.observe import run_name, tonight
+
+
+@flow(name="evaluate-model", flow_run_name=run_name)
+def evaluate_model(
+    config: Config | None = None, config_file: str = "", night: str = "", model: str = ""
+) -> EvaluateReport:
+    """Measure a model and make it the champion if it is better.
+
+    Args:
+        config: The whole configuration; leave it empty to read `config_file`.
+        config_file: TOML file on the worker's machine, read at every run.
+        night: A published night; empty takes the newest.
+        model: Model to measure; empty takes the newest of that night.
+    """
+    with tonight(config, config_file, night, published=True) as (config, night):
+        evaluation = evaluate_task(config, night, model)
+        gate_task(config, evaluation)
+        return evaluation

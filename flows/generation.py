@@ -1,0 +1,26 @@
+"""Generation: the night's prompts, continued by the new model and by the champion."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from slimpajama.config import Config
+from slimpajama.generate.stage import GenerateReport
+from tasks.model import generate_task
+from tasks.observe import run_name, tonight
+
+
+@flow(name="generate-text", flow_run_name=run_name)
+def generate_text(
+    config: Config | None = None, config_file: str = "", night: str = "", model: str = ""
+) -> GenerateReport:
+    """Continue the prompts of `[generate]`.
+
+    Args:
+        config: The whole configuration; leave it empty to read `config_file`.
+        config_file: TOML file on the worker's machine, read at every run.
+        night: A published night; empty takes the newest.
+        model: Model to ask; empty takes the newest of that night.
+    """
+    with tonight(config, config_file, night, published=True) as (config, night):
+        return generate_task(config, night, model)

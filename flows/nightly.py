@@ -1,0 +1,48 @@
+"""The night: prepare -> train -> evaluate -> generate -> report, one after the other.
+
+    python -m flows.nightly --config slimpajama.toml
+    slimpajama run --config slimpajama.toml
+    prefect deployment run nightly/nightly
+
+do the same work. Each part is a flow of its own and can be run alone.
+"""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.corpus import prepare_corpus
+from flows.evaluation import evaluate_model
+from flows.generation import generate_text
+from flows.training import train_model
+from slimpajama.config import Config
+from slimpajama.summary import NightSummary
+from tasks.observe import run_name, tonight
+from tasks.report import nothing_new_task, report_task
+
+
+@flow(name="nightly", flow_run_name=run_name)
+def nightly(config: Config | None = None, config_file: str = "", night: str = "") -> NightSummary:
+    """Run one night of the whole lifecycle, or finish the one that was begun.
+
+    Args:
+        config: The whole configuration; leave it empty to read `config_file`.
+        config_file: TOML file on the worker's machine, read at every run.
+        night: Name of the night; empty continues an unfinished one or takes today's date.
+    """
+    with tonight(config, config_file, night) as (config, night):
+        corpus = prepare_corpus(config, night=night)
+        if corpus is None:
+            return nothing_new_task(config, night)
+        if "shards" not in corpus.counts:
+            return report_task(config, night)
+        model = train_model(config, night=night)
+        evaluation = evaluate_model(config, night=night, model=model)
+        samples = generate_text(config, night=night, model=model)
+        return report_task(config, night, evaluation, samples)
+
+
+if __name__ == "__main__":
+    from slimpajama.cli import main
+
+    main(["run"])

@@ -1,0 +1,25 @@
+"""Training: a night's shards, and a share of earlier ones, to a published model."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from slimpajama.config import Config
+from tasks.model import train_task
+from tasks.observe import run_name, tonight
+
+
+@flow(name="train-model", flow_run_name=run_name)
+def train_model(config: Config | None = None, config_file: str = "", night: str = "") -> str:
+    """Train the model of a published night, starting from the champion.
+
+    Args:
+        config: The whole configuration; leave it empty to read `config_file`.
+        config_file: TOML file on the worker's machine, read at every run.
+        night: A published night; empty takes the newest.
+
+    Returns:
+        The model's id.
+    """
+    with tonight(config, config_file, night, published=True) as (config, night):
+        return train_task(config, night)

@@ -1,0 +1,57 @@
+"""The command line: `slimpajama COMMAND --help` shows each command with an example.
+
+Data goes to stdout, progress and messages to stderr. Exit code 0 done, 1 failed, 2 wrong usage. Commands import
+what they need when they run, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+
+from slimpajama.cli import corpus, lifecycle, model
+from slimpajama.errors import SlimpajamaError
+
+__all__ = ["app", "main"]
+
+UsageError: Any = typer.BadParameter.__mro__[1]  # of the click that typer uses, which may be a copy of its own
+
+app = typer.Typer(
+    name="slimpajama",
+    help="A growing pile of Chinese and English text in, a small language model out, again every night.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+lifecycle.register(app)
+corpus.register(app)
+model.register(app)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and end the process with its exit code."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; a user's error is one line, never a traceback."""
+    try:
+        result = typer.main.get_command(app).main(arguments, prog_name="slimpajama", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except SlimpajamaError as error:
+        print(f"slimpajama: {error}", file=sys.stderr)
+        return error.exit_code
+    except UsageError as error:
+        error.show()
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        print("slimpajama: interrupted; run the same command again and it goes on from here", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output went away, as `head` does
+        return 1

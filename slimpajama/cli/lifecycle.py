@@ -1,0 +1,138 @@
+"""Commands that start flows: `run`, `prepare`, `train`, `evaluate`.
+
+The only module of the package that knows the flows: the command line stands above them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from slimpajama.cli.options import AsJson, ConfigFile, Night, Overrides, Workspace, emit, settings
+
+if TYPE_CHECKING:
+    from slimpajama.config import Config
+
+__all__ = ["register"]
+
+PREFECT = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # its log is for the UI; users get one line
+}
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be read, and stop.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (run, prepare, train, evaluate):
+        app.command()(command)
+
+
+@contextlib.contextmanager
+def flow_session() -> Iterator[None]:
+    """Run flows in this process: our progress on stderr, Prefect's own log lines in its UI only."""
+    for name, value in PREFECT.items():
+        os.environ.setdefault(name, value)
+    from slimpajama.progress import console
+
+    with console():
+        yield
+
+
+def run(
+    workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None, as_json: AsJson = False,
+    night: Night = "", dry_run: DryRun = False,
+) -> None:  # fmt: skip
+    """Run the whole lifecycle for one night: prepare, train, evaluate, generate, report.
+
+    A run that was killed goes on where it stopped; what is finished is skipped.
+
+    Example: slimpajama run --config demo/demo.toml
+    """
+    cfg = settings(workspace, config, set_)
+    if dry_run:
+        return show_plan(cfg, as_json)
+    with flow_session():
+        from flows.nightly import nightly
+
+        summary = nightly(cfg, night=night)
+    from slimpajama.progress import timings
+
+    return emit(summary.as_dict() | {"timings": [asdict(timing) for timing in timings]}, as_json, summary.text())
+
+
+def prepare(
+    workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None, as_json: AsJson = False,
+    night: Night = "", dry_run: DryRun = False,
+) -> None:  # fmt: skip
+    """Prepare the corpus only: raw files to published shards.
+
+    Example: slimpajama prepare --config demo/demo.toml --dry-run
+    """
+    cfg = settings(workspace, config, set_)
+    if dry_run:
+        return show_plan(cfg, as_json)
+    with flow_session():
+        from flows.corpus import prepare_corpus
+
+        manifest = prepare_corpus(cfg, night=night)
+    if manifest is None:
+        return emit({"night": None, "counts": {}}, as_json, "no new or changed file: nothing to do")
+    value = {"night": manifest.about["night"], "files": len(manifest.files), "counts": manifest.counts}
+    return emit(value, as_json, f"night {value['night']} is published: {cfg.workspace}/nights/{value['night']}")
+
+
+def train(
+    workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None, as_json: AsJson = False,
+    night: Night = "",
+) -> None:  # fmt: skip
+    """Train a model on a published night, starting from the champion.
+
+    Example: slimpajama train --config demo/demo.toml --set train.tokens=1000000
+    """
+    cfg = settings(workspace, config, set_)
+    with flow_session():
+        from flows.training import train_model
+
+        model = train_model(cfg, night=night)
+    emit({"model": model}, as_json, f"{cfg.workspace}/models/{model}")
+
+
+def evaluate(
+    workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None, as_json: AsJson = False,
+    night: Night = "", model: Annotated[str, typer.Option(help="Model to measure; default: the night's newest.")] = "",
+) -> None:  # fmt: skip
+    """Measure a model on held-out text beside the champion, and promote it if it is better.
+
+    Example: slimpajama evaluate --workspace demo/workspace
+    """
+    cfg = settings(workspace, config, set_)
+    with flow_session():
+        from flows.evaluation import evaluate_model
+
+        report = evaluate_model(cfg, night=night, model=model)
+    bits = ", ".join(f"{k} {v['bits_per_byte']:.4f}" for k, v in report.figures["languages"].items())
+    emit(asdict(report), as_json, f"{report.model}: {bits} bits per byte; {report.reason}")
+
+
+def show_plan(cfg: Config, as_json: bool) -> None:
+    """Print which files a run would read."""
+    from slimpajama.errors import printable
+    from slimpajama.ingest.discover import plan
+    from slimpajama.ingest.stage import known_inputs
+    from slimpajama.storage import open_store
+
+    found = plan(cfg, known_inputs(open_store(cfg.workspace)))
+    files = [file.entry() for file in found.files]
+    lines = [f"{file['bytes']:>14,} bytes  {file['source']:<16} {printable(file['path'])}" for file in files]
+    lines += [f"{bad.rule:>20}  {source:<16} {printable(path)}" for source, path, bad in found.problems]
+    total = sum(file.bytes for file in found.files)
+    lines.append(f"{total:>14,} bytes in {len(files)} new or changed files would be read")
+    emit({"files": files, "bytes": total, "problems": len(found.problems)}, as_json, "\n".join(lines))

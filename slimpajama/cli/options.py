@@ -1,0 +1,85 @@
+"""Options that commands share, and how they become a configuration."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from slimpajama.config import Config
+    from slimpajama.storage import Store
+
+__all__ = [
+    "AsJson",
+    "ConfigFile",
+    "Model",
+    "Night",
+    "Overrides",
+    "TextFiles",
+    "Workspace",
+    "emit",
+    "read_text",
+    "settings",
+]
+
+DEFAULT_FILE = "slimpajama.toml"
+
+Workspace = Annotated[
+    str | None, typer.Option(help="Folder or s3://bucket/prefix; overrides the configuration's.", metavar="DIR_OR_URI")
+]
+ConfigFile = Annotated[
+    str | None, typer.Option("--config", help=f"Configuration; ./{DEFAULT_FILE} where it exists.", metavar="FILE.toml")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override one setting, for example train.tokens=4000000.", metavar="KEY=VALUE"),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout as the last line.")]
+Night = Annotated[str, typer.Option(help="Name of the night; default: an unfinished one, else today in UTC.")]
+Model = Annotated[str | None, typer.Option(help="Model to use; default: the champion.", metavar="ID")]
+TextFiles = Annotated[list[Path] | None, typer.Option("--text", help="UTF-8 text file; - reads stdin.", metavar="FILE")]
+
+
+def settings(workspace: str | None, config: str | None, overrides: list[str] | None) -> Config:
+    """Return the configuration that a command line asks for."""
+    from slimpajama.config import load_config
+
+    if config is None and Path(DEFAULT_FILE).is_file():
+        config = DEFAULT_FILE
+    return load_config(config, overrides, workspace)
+
+
+def store_of(workspace: str | None, config: str | None, overrides: list[str] | None = None) -> Store:
+    """Return the workspace that a command reads."""
+    from slimpajama.errors import StorageError
+    from slimpajama.storage import open_store
+
+    uri = settings(workspace, config, overrides).workspace
+    if "://" not in uri and not Path(uri).is_dir():
+        raise StorageError("no such workspace", where=uri, hint="Name it with --workspace or --config.")
+    return open_store(uri)
+
+
+def read_text(paths: list[Path] | None) -> str:
+    """Return the text of the files one after the other; stdin for `-` or where there is none."""
+    from slimpajama.errors import InputError
+
+    texts = []
+    for path in paths or [Path("-")]:
+        try:
+            data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+            texts.append(data.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise InputError(f"not UTF-8 at byte {error.start}", where=str(path)) from None
+        except OSError as error:
+            raise InputError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    return "".join(texts)
+
+
+def emit(value: dict[str, Any], as_json: bool, text: str) -> None:
+    """Print a command's result: for people, or as one JSON object on the last line."""
+    print(json.dumps(value, ensure_ascii=False) if as_json else text, flush=True)

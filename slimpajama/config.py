@@ -1,0 +1,421 @@
+"""Every setting, one strict class a stage; the same classes are the flows' parameters.
+
+A wrong key, type or value is one line that names field, expected and found. Units stand in the names.
+`fingerprint` covers what changes a stage's output; where and how it runs (`run`) is not part of any.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import tomllib
+from dataclasses import asdict, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from slimpajama.errors import ConfigError
+
+__all__ = [
+    "CleanConfig",
+    "Config",
+    "DedupConfig",
+    "EvaluateConfig",
+    "GenerateConfig",
+    "IngestConfig",
+    "ModelConfig",
+    "RunConfig",
+    "ShardsConfig",
+    "SourceConfig",
+    "TextConfig",
+    "TokenizerConfig",
+    "TrainConfig",
+    "fingerprint",
+    "load_config",
+]
+
+STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  # becomes part of file names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class SourceConfig:
+    """One place that raw text comes from."""
+
+    name: Name
+    """Short name; part of every document's id, so renaming a source makes new documents of it."""
+
+    uri: str
+    """Glob of files, local or `s3://bucket/prefix/*`; a relative one starts at the configuration file's folder."""
+
+    format: Literal["auto", "txt", "jsonl", "csv", "parquet", "html"] = "auto"
+    """How to read a file; `auto` goes by its name (`.gz` and `.zst` are looked through)."""
+
+    text_field: str = "text"
+    """Column or key that holds the text (jsonl, csv, parquet)."""
+
+    id_field: str = ""
+    """Column or key with the source's own id; kept in the document's uri. Empty: the record's number."""
+
+    priority: int = 0
+    """Of two near-duplicates, the one from the source with the larger priority survives."""
+
+    licence: str = ""
+    """Licence of the source, carried into the night's manifest and the report."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class IngestConfig:
+    """Which raw files are read, and within which bounds."""
+
+    sources: tuple[SourceConfig, ...] = ()
+    """Where the text comes from."""
+
+    max_document_mb: PositiveFloat = 16.0
+    """Largest single record in MB (10^6 bytes) of UTF-8; a larger one is removed with its place on record."""
+
+    part_mb: PositiveFloat = 8.0
+    """Text in one intermediate file, in MB; the most that a kill can cost, times the workers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class CleanConfig:
+    """How text is normalised and which documents are too poor to keep."""
+
+    fold_width: bool = False
+    """Fold full-width Latin letters and digits to ASCII (`Ａ１` to `A1`); Chinese punctuation stays as it is."""
+
+    min_chars: Annotated[int, Field(ge=0)] = 200
+    """Fewer characters than this, without punctuation and white space by Unicode category, is too short
+    (SlimPajama README, step 2: 200). Chinese says more in a character: see `min_chars_han`."""
+
+    min_chars_han: Annotated[int, Field(ge=0)] = 70
+    """The same bound for documents that are mostly Chinese. 200 English characters are about 40 words;
+    the parallel texts used for measuring have 2.9 English characters for one Chinese."""
+
+    languages: tuple[str, ...] = ("zh", "zh-Hant", "en", "mixed", "unknown")
+    """Languages that are kept; everything else is removed by the rule `language`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class DedupConfig:
+    """How exact and near-duplicates are found."""
+
+    threshold: Annotated[float, Field(gt=0.0, le=1.0)] = 0.8
+    """Exact Jaccard similarity of the shingle sets from which on two documents are near-duplicates
+    (SlimPajama: 0.8)."""
+
+    ngram_chars: Annotated[int, Field(ge=1, le=64)] = 13
+    """Shingle width in characters after normalisation (SlimPajama README, step 3.1: 13-grams)."""
+
+    sketch: Literal["oph", "datasketch"] = "oph"
+    """`oph`: one-permutation hashing with densification. `datasketch`: bit for bit datasketch 2.0's `affine32`."""
+
+    num_perm: Annotated[int, Field(ge=16, le=1024)] = 256
+    """Values in a signature."""
+
+    bands: PositiveInt = 32
+    """Bands of the signature: two documents that agree in all rows of one band are compared exactly."""
+
+    rows: PositiveInt = 8
+    """Rows a band; `bands * rows` must not exceed `num_perm`."""
+
+    seed: int = 1
+    """Seed of the hash functions; signatures of different seeds do not compare."""
+
+    def __post_init__(self) -> None:
+        if self.bands * self.rows > self.num_perm:
+            raise ValueError(f"bands * rows must be at most num_perm ({self.num_perm}), got {self.bands * self.rows}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class TextConfig:
+    """How text is cut into words and which words carry content."""
+
+    engine: Literal["rjieba", "jieba"] = "rjieba"
+    """Segmenter; `rjieba` is the same algorithm and dictionary in Rust, about ten times as fast."""
+
+    hmm: bool = True
+    """Let the segmenter guess words that its dictionary lacks."""
+
+    stop_words: tuple[Literal["zh", "en"], ...] = ("zh", "en")
+    """Built-in stop-word lists that are left out of `content_words`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class TokenizerConfig:
+    """The subword vocabulary; trained on the first night and kept afterwards."""
+
+    vocab_size: Annotated[int, Field(ge=300, le=65_536)] = 8192
+    """Pieces, the 256 bytes and the special tokens included."""
+
+    sample_mb: PositiveFloat = 24.0
+    """Text the merges are learnt from, in MB, drawn evenly over the training documents."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class ShardsConfig:
+    """How documents are split and written for training."""
+
+    validation_share: Share = 0.02
+    """Share of duplicate clusters that guides training."""
+
+    test_share: Share = 0.02
+    """Share of duplicate clusters that decides whether a new model is better."""
+
+    shard_tokens: PositiveInt = 2_000_000
+    """Tokens a shard."""
+
+    seed: int = 0
+    """Seed of the split and of the order inside and across shards."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class ModelConfig:
+    """Which model is trained. A preset gives every size; a value above 0 overrides one of them."""
+
+    preset: Literal["tiny", "small", "base", "large", "gpt", "article"] = "small"
+    """`tiny` for tests, `small` for a laptop, `base` about 30 M parameters, `large` for a GPU;
+    `gpt` is a decoder-only yardstick of the size of `small`, `article` the seed article's dense model."""
+
+    chunk_tokens: Annotated[int, Field(ge=0, le=64)] = 0
+    """Tokens compressed into one latent vector (K)."""
+
+    width: Annotated[int, Field(ge=0)] = 0
+    """Channels of the residual stream."""
+
+    row_tokens: Annotated[int, Field(ge=0)] = 0
+    """Tokens in one training row: the context."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class TrainConfig:
+    """How long and how the model is trained."""
+
+    tokens: PositiveInt = 2_000_000
+    """Training budget of a night in tokens. A budget in tokens gives the same weights on any day."""
+
+    max_seconds: Annotated[float, Field(ge=0.0)] = 0.0
+    """Stop after this much training time, whatever `tokens` says; 0 means no limit.
+    With a limit the number of steps, and so the weights, depend on the machine."""
+
+    batch_tokens: PositiveInt = 8192
+    """Tokens a step."""
+
+    lr: PositiveFloat = 1.0
+    """Factor on the preset's learning rates."""
+
+    warmup_share: Share = 0.02
+    """Share of the steps in which the learning rate rises; only on a first night, a warm start needs none."""
+
+    decay_share: Share = 0.3
+    """Share of the steps in which it falls to zero at the end."""
+
+    replay_share: Share = 0.3
+    """Share of the rows drawn from earlier nights, so that they are not forgotten."""
+
+    warm_start: bool = True
+    """Start from the champion's weights where model and tokenizer are the same."""
+
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """Autocast to bfloat16, or plain float32."""
+
+    compile: bool = False
+    """Use torch.compile: faster steps after 16 to 38 s of compiling."""
+
+    checkpoint_seconds: PositiveFloat = 60.0
+    """Time between checkpoints, in seconds: the most that a kill costs."""
+
+    keep_checkpoints: PositiveInt = 2
+    """Newest checkpoints kept while training."""
+
+    seed: int = 0
+    """Seed of weights, row order and noise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class EvaluateConfig:
+    """How a model is measured and when it replaces the champion."""
+
+    max_mb_per_language: PositiveFloat = 0.3
+    """Held-out text scored per language, in MB; the same documents for champion and challenger."""
+
+    bootstrap: PositiveInt = 1000
+    """Resamples of the paired bootstrap over documents."""
+
+    confidence: Share = 0.95
+    """Confidence of the interval that decides."""
+
+    seed: int = 0
+    """Seed of the bootstrap."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class GenerateConfig:
+    """How text is sampled."""
+
+    prompts: tuple[str, ...] = ("今天", "中国", "The ", "Python is")
+    """Prompts of the night's samples."""
+
+    max_tokens: PositiveInt = 96
+    """New tokens a text."""
+
+    temperature: Annotated[float, Field(ge=0.0)] = 0.8
+    """0 takes the likeliest token each time."""
+
+    top_k: Annotated[int, Field(ge=0)] = 0
+    """Sample from the K likeliest tokens only; 0 for all."""
+
+    top_p: Share = 0.95
+    """Sample from the smallest set of tokens that holds this probability."""
+
+    seed: int = 0
+    """The same seed gives the same text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class RunConfig:
+    """Where and how it runs; nothing here changes a published byte."""
+
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Threads for stages that are mapped over files; 0 takes every core."""
+
+    source_root: str = ""
+    """Folder that relative source patterns start at; empty means the configuration file's own."""
+
+    def threads(self) -> int:
+        """Return how many threads a mapped stage may use."""
+        return self.workers or os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Config:
+    """The whole configuration file."""
+
+    workspace: str = "workspace"
+    """Local folder or `s3://bucket/prefix`; a relative one starts at the configuration file's folder."""
+
+    ingest: IngestConfig = field(default_factory=IngestConfig)
+    clean: CleanConfig = field(default_factory=CleanConfig)
+    dedup: DedupConfig = field(default_factory=DedupConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    shards: ShardsConfig = field(default_factory=ShardsConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+SECTIONS: dict[str, Any] = {f.name: type(getattr(Config(), f.name)) for f in fields(Config) if f.name != "workspace"}
+
+
+def canonical(value: Any) -> Any:
+    """Return `value` as plain JSON types, dataclasses included."""
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def fingerprint(*parts: Any) -> str:
+    """Return 16 hex digits that change whenever a setting, an input or a version does."""
+    text = json.dumps(parts, default=canonical, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def parse_override(text: str) -> tuple[list[str], Any]:
+    """Split `section.key=value`; the value is TOML, or a bare string where it is no TOML."""
+    path, sep, raw = text.partition("=")
+    if not sep or not path.strip():
+        raise ConfigError("not an override", where=f"--set {text}", expected="section.key=value")
+    try:
+        value = tomllib.loads(f"v = {raw}")["v"]
+    except tomllib.TOMLDecodeError:
+        value = raw
+    return path.strip().split("."), value
+
+
+def load_config(
+    path: str | Path | None = None, overrides: list[str] | None = None, workspace: str | None = None
+) -> Config:
+    """Read a TOML file, apply `--set` overrides and check everything.
+
+    Args:
+        path: Configuration file; None for the defaults.
+        overrides: `section.key=value` texts, later ones win.
+        workspace: Takes precedence over the file's; relative to the current folder.
+
+    Raises:
+        ConfigError: One line a problem: field, expected, found.
+    """
+    data: dict[str, Any] = {}
+    base = Path.cwd()
+    if path is not None:
+        file = Path(path)
+        try:
+            data = tomllib.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError("no such file", where=str(file), hint="Name a TOML file with --config.") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+            raise ConfigError(f"not readable as TOML: {error}", where=str(file)) from None
+        base = file.resolve().parent
+    for text in overrides or []:
+        keys, value = parse_override(text)
+        node = data
+        for key in keys[:-1]:
+            node = node.setdefault(key, {})
+            if not isinstance(node, dict):
+                raise ConfigError("not a section", where=f"--set {text}", found=repr(node))
+        node[keys[-1]] = value
+    if workspace is not None:
+        data["workspace"] = workspace if "://" in workspace else str(Path(workspace).resolve())
+    config = validate(data, str(path) if path else "settings")
+    return resolve_paths(config, base)
+
+
+def validate(data: dict[str, Any], where: str = "settings") -> Config:
+    """Return the configuration of plain data, or raise one `ConfigError` that lists every problem."""
+    try:
+        return TypeAdapter(Config).validate_python(data)
+    except ValidationError as error:
+        problems = "; ".join(_problem(dict(details)) for details in error.errors())
+        raise ConfigError(problems, where=where, hint="docs/configuration.md has every setting.") from None
+
+
+def _problem(details: dict[str, Any]) -> str:
+    """Return one validation problem as `field: expected, found`."""
+    *parents, last = details["loc"] or ("",)
+    name = ".".join(str(part) for part in details["loc"])
+    if details["type"] == "unexpected_keyword_argument":
+        close = difflib.get_close_matches(str(last), _keys(parents), n=1)
+        return f"{name}: unknown setting" + (f", did you mean {close[0]}" if close else "")
+    message = details["msg"].removeprefix("Value error, ")
+    shown = details["input"]
+    plain = isinstance(shown, str | int | float | bool | list)
+    return f"{name}: {message[0].lower()}{message[1:]}" + (f", found {repr(shown)[:80]}" if plain else "")
+
+
+def _keys(path: list[Any]) -> list[str]:
+    """Return the keys of the section at `path`."""
+    section: Any = Config
+    for part in path:
+        if isinstance(part, str):
+            section = {"sources": SourceConfig}.get(part) or SECTIONS.get(part, Config)
+    return [f.name for f in fields(section)]
+
+
+def resolve_paths(config: Config, base: Path) -> Config:
+    """Return `config` with a relative workspace made absolute against `base`.
+
+    The sources' patterns stay relative: they are part of ids and manifests, which must not depend on
+    where a folder lies. `run.source_root` is what ingest opens them against.
+    """
+    workspace = config.workspace
+    if "://" not in workspace:
+        workspace = str((base / workspace).resolve())
+    root = str((base / config.run.source_root).resolve())
+    return replace(config, workspace=workspace, run=replace(config.run, source_root=root))

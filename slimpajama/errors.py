@@ -1,0 +1,74 @@
+"""Errors a user can act on: what, where, expected, found, what next.
+
+Anything else that is raised is a defect of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["ConfigError", "InputError", "LockedError", "ModelError", "SlimpajamaError", "StorageError"]
+
+
+def printable(value: object, limit: int = 300) -> str:
+    """Return `value` as one line that is safe to print: a corpus may hold terminal escapes."""
+    text = str(value)
+    text = text if len(text) <= limit else text[: limit - 1] + "…"
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+class SlimpajamaError(Exception):
+    """Something the user can act on.
+
+    Args:
+        what: What went wrong, in one clause, without a full stop.
+        where: File, URI or field it is about.
+        expected: What should have been there.
+        found: What was there.
+        hint: What to do next, a full sentence.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", expected: str = "", found: str = "", hint: str = "") -> None:
+        super().__init__(what)
+        self.what, self.where, self.expected, self.found, self.hint = what, where, expected, found, hint
+
+    def __str__(self) -> str:
+        text = f"{printable(self.where)}: {self.what}" if self.where else self.what
+        if self.expected:
+            text += f": expected {printable(self.expected)}"
+        if self.found:
+            text += f"{',' if self.expected else ':'} found {printable(self.found)}"
+        return f"{text}. {self.hint}" if self.hint else text
+
+    def __reduce__(self) -> tuple[Any, ...]:  # keyword-only arguments do not survive a process boundary otherwise
+        return (_rebuild, (type(self), self.what, self.where, self.expected, self.found, self.hint))
+
+
+def _rebuild(
+    cls: type[SlimpajamaError], what: str, where: str, expected: str, found: str, hint: str
+) -> SlimpajamaError:
+    return cls(what, where=where, expected=expected, found=found, hint=hint)
+
+
+class ConfigError(SlimpajamaError):
+    """A wrong key, type or value in a configuration or on the command line."""
+
+    exit_code = 2
+
+
+class InputError(SlimpajamaError):
+    """The raw input as a whole cannot be used (a single bad record never raises)."""
+
+
+class StorageError(SlimpajamaError):
+    """A read or write of the workspace failed, or a published file is not what its manifest says."""
+
+
+class LockedError(SlimpajamaError):
+    """Another run holds the workspace, or replaced a pointer first."""
+
+
+class ModelError(SlimpajamaError):
+    """A model is missing, or cannot do what was asked of it."""

@@ -1,0 +1,1 @@
+"""Generation: sampling, text from a prompt, and the night's samples."""

@@ -1,0 +1,184 @@
+"""Which raw files are there, which of them are new, and how they are grouped into units of work.
+
+A file is known by (source, path, content). Only published nights count as having read it, so a night that failed
+leaves no gap.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import fsspec
+
+from slimpajama.config import Config, SourceConfig
+from slimpajama.errors import InputError
+from slimpajama.ingest.readers import Bad
+
+__all__ = ["InputFile", "Plan", "current_version", "fixed_folder", "open_input", "plan"]
+
+_MAGIC = frozenset("*?[")
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One raw file as the plan saw it."""
+
+    source: str
+    path: str
+    """As the pattern matched it: relative for a relative pattern; valid Unicode whatever the disk holds."""
+    bytes: int
+    sha256: str
+    """Of its content; for a remote file its store's etag."""
+    location: str = field(compare=False)
+    """Where it is opened: an absolute path, or a URI. Not part of ids or manifests."""
+
+    def entry(self) -> dict[str, Any]:
+        """Return what the night's manifest lists of it, and a later night's `plan` takes as known."""
+        return {"source": self.source, "path": self.path, "bytes": self.bytes, "sha256": self.sha256}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What tonight reads."""
+
+    units: tuple[tuple[InputFile, ...], ...] = ()
+    """New and changed files; small ones together, in order."""
+    problems: tuple[tuple[str, str, Bad], ...] = field(default=())
+    """Source, path or pattern, and what is wrong with it."""
+
+    @property
+    def files(self) -> tuple[InputFile, ...]:
+        """Every file that is read, in order."""
+        return tuple(file for unit in self.units for file in unit)
+
+
+def plan(cfg: Config, known: Iterable[dict[str, Any]]) -> Plan:
+    """List every source's files and keep those that no earlier night has read in this very form.
+
+    Args:
+        cfg: `ingest` and `run.source_root` are used.
+        known: Inputs that published nights list: `source`, `path`, `sha256`.
+    """
+    seen = {(entry["source"], entry["path"], entry["sha256"]) for entry in known}
+    new: list[InputFile] = []
+    problems: list[tuple[str, str, Bad]] = []
+    for source in cfg.ingest.sources:
+        found = list(_list_source(source, cfg.run.source_root))
+        if not found:
+            problems.append((source.name, source.uri, Bad("", "no-files", "0 files", "at least 1 file")))
+        for item in found:
+            if isinstance(item, InputFile):
+                new += [item] if (item.source, item.path, item.sha256) not in seen else []
+            else:
+                problems.append((source.name, *item))
+    return Plan(tuple(_units(new, int(cfg.ingest.part_mb * 1e6))), tuple(problems))
+
+
+def _units(files: list[InputFile], unit_bytes: int) -> Iterator[tuple[InputFile, ...]]:
+    """Group neighbours up to `unit_bytes`; a larger file is a unit of its own."""
+    unit: list[InputFile] = []
+    size = 0
+    for file in files:
+        if unit and size + file.bytes > unit_bytes:
+            yield tuple(unit)
+            unit, size = [], 0
+        unit.append(file)
+        size += file.bytes
+    if unit:
+        yield tuple(unit)
+
+
+def fixed_folder(pattern: str) -> str:
+    """Return the part of a pattern before its first wildcard folder or its file name, with a slash at the end.
+
+    Example:
+        >>> fixed_folder("raw/2024/*/a*.jsonl")
+        'raw/2024/'
+    """
+    parts = pattern.split("/")
+    fixed = next((number for number, part in enumerate(parts[:-1]) if _MAGIC & set(part)), len(parts) - 1)
+    return "".join(f"{part}/" for part in parts[:fixed])
+
+
+def _list_source(source: SourceConfig, root: str) -> Iterator[InputFile | tuple[str, Bad]]:
+    """Yield a source's files in order of their paths, or (path, problem)."""
+    if "://" in source.uri:
+        yield from _list_remote(source)
+        return
+    for match in sorted(glob.glob(source.uri, root_dir=root or None, recursive=True)):  # noqa: PTH207 - keeps the prefix
+        full = Path(root, match)
+        path = os.fsencode(match).decode("utf-8", "backslashreplace").replace(os.sep, "/")
+        try:
+            status = full.stat()
+            if stat.S_ISDIR(status.st_mode):
+                continue
+            if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+                yield path, Bad("", "unreadable", "a device or a pipe", "a regular file")
+                continue
+            yield InputFile(source.name, path, status.st_size, _sha256(full), str(full))
+        except OSError as error:
+            yield path, Bad("", "unreadable", error.strerror or str(error), "a file that can be read")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _remote(uri: str) -> tuple[Any, str]:
+    """Return the file system of a pattern and the pattern inside it."""
+    # A cached listing would hide what others wrote since.
+    options = {"use_listings_cache": False} if uri.startswith("s3://") else {}
+    try:
+        return fsspec.core.url_to_fs(uri, **options)  # type: ignore[no-any-return]
+    except (ValueError, ImportError) as error:
+        raise InputError(f"cannot be opened: {error}", where=uri) from None
+
+
+def _list_remote(source: SourceConfig) -> Iterator[InputFile | tuple[str, Bad]]:
+    fs, pattern = _remote(source.uri)
+    try:
+        found = fs.glob(pattern, detail=True)
+        entries = [(path, found[path]) for path in sorted(found) if found[path]["type"] == "file"]
+        versions = [_etag(fs, path, info) for path, info in entries]
+    except OSError as error:
+        raise InputError(f"cannot be listed: {error}", where=source.uri) from error
+    for (path, info), version in zip(entries, versions, strict=True):
+        uri = fs.unstrip_protocol(path)
+        yield InputFile(source.name, uri, int(info["size"]), version, uri)
+
+
+def _etag(fs: Any, path: str, info: dict[str, Any]) -> str:
+    return str(info.get("ETag") or fs.ukey(path)).strip('"')
+
+
+def open_input(file: InputFile) -> BinaryIO:
+    """Open a planned file for reading.
+
+    Raises:
+        OSError: It is gone or may not be read.
+    """
+    if "://" in file.location:
+        fs, path = _remote(file.location)
+        return cast(BinaryIO, fs.open(path, "rb"))
+    return Path(file.location).open("rb")
+
+
+def current_version(file: InputFile) -> str:
+    """Return what `file.sha256` would be now.
+
+    Raises:
+        OSError: It is gone or may not be read.
+    """
+    if "://" in file.location:
+        fs, path = _remote(file.location)
+        return _etag(fs, path, fs.info(path))
+    return _sha256(Path(file.location))

@@ -1,0 +1,89 @@
+"""What every model can do: train, score, restore, generate. Nothing else in the project knows an architecture."""
+
+# B = batch, T = tokens per row, D = channels, V = vocabulary
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Generic, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from slimpajama.model.presets import Sizes
+
+__all__ = ["LanguageModel", "window"]
+
+State = TypeVar("State")
+
+
+class LanguageModel(nn.Module, ABC, Generic[State]):
+    """A causal language model over rows of token ids."""
+
+    def __init__(self, sizes: Sizes, vocab_size: int) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.vocab_size = vocab_size
+        self.chunk_tokens = sizes.chunk_tokens
+        self.row_tokens = sizes.row_tokens
+
+    @abstractmethod
+    def forward(
+        self, tokens_BT: Tensor, content_BT: Tensor, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Return scalar losses in nats a token: `total`, `continue` and, where they apply, `restore` and `denoise`.
+
+        Args:
+            tokens_BT: Token ids, `T` at most `row_tokens`.
+            content_BT: True where the token belongs to a content word.
+            generator: Source of the objectives' randomness, if a model has any.
+        """
+
+    @abstractmethod
+    def nll(self, tokens_BT: Tensor) -> Tensor:
+        """Return the negative log-likelihood of each token given those before it in its row: float32 (B, T), nats."""
+
+    @abstractmethod
+    def restore(self, tokens_BT: Tensor) -> Tensor:
+        """Return the likeliest tokens (B, T) given only the latents of the tokens.
+
+        Raises:
+            ModelError: If the architecture has no bottleneck.
+        """
+
+    @abstractmethod
+    def start(self, tokens_1T: Tensor) -> tuple[State, Tensor]:
+        """Read a prompt (1, T), T from 0 on; return a state for `step` and the logits (V,) of the next token.
+
+        Of a prompt of `row_tokens` or more, the last part is kept: see `window`.
+        """
+
+    @abstractmethod
+    def step(self, state: State, token: int) -> Tensor:
+        """Append one token; `state` is changed in place. Return the logits (V,) of the token after it."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return parameters, sizes and compression as plain JSON values."""
+        return {
+            "kind": self.sizes.kind,
+            "parameters": sum(p.numel() for p in self.parameters()),
+            "vocab_size": self.vocab_size,
+            "width": self.sizes.width,
+            "heads": self.sizes.heads,
+            "row_tokens": self.row_tokens,
+            "chunk_tokens": self.chunk_tokens,
+            "token_blocks": self.sizes.token_blocks,
+            "backbone_blocks": self.sizes.backbone_blocks,
+        }
+
+
+def window(tokens: list[int], row_tokens: int, chunk_tokens: int) -> list[int]:
+    """Return the part of `tokens` that generation goes on from: fewer than `row_tokens`.
+
+    A full row is cut to its last three quarters, so that reading them again pays off over the
+    following quarter of a row.
+    """
+    if len(tokens) < row_tokens:
+        return tokens
+    drop = max(chunk_tokens, row_tokens // 4 // chunk_tokens * chunk_tokens)
+    return tokens[-(row_tokens - drop) :]

@@ -1,0 +1,205 @@
+"""The chunk autoencoder: K tokens become one latent, and text is restored from latents and continued over them.
+
+- encoder: K token embeddings -> packed linear -> squared-ReLU MLP -> linear -> RMS norm = z, the bottleneck;
+- backbone: causal blocks over z_1..z_n predict the next chunk's condition (of a learned z_0 for the first);
+- decoder: causal blocks over the previous token plus the condition, unpacked for its place in the chunk.
+
+Objectives: *continue* scores each token from the predicted condition and the tokens before it; *restore*
+reads a chunk back from its own z in one small step; *denoise* gives the decoder the z of the content words
+only (all else is one learned gap embedding) and wants the full text.
+"""
+
+# B = batch, T = tokens per row, n = chunks per row, K = tokens a chunk, D = channels, V = vocabulary
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from slimpajama.model.base import LanguageModel, window
+from slimpajama.model.layers import Cache, Linear, Stack, cross_entropy, head_loss, norm, working
+from slimpajama.model.presets import Sizes
+
+__all__ = ["ChunkModel"]
+
+RESTORE_SHARE, RESTORE_WEIGHT = 16, 0.25
+SHARPNESS = 8.0
+DENOISE_SHARE, DENOISE_WEIGHT = 8, 0.125
+
+
+@dataclass(slots=True)
+class ChunkState:
+    """Tokens of the window, conditions of its chunks, and both levels' keys and values."""
+
+    tokens: list[int] = field(default_factory=list)
+    read: int = 0
+    condition_1nD: Tensor | None = None
+    latents: Cache = field(default_factory=list)
+    words: Cache = field(default_factory=list)
+
+
+class ChunkModel(LanguageModel[ChunkState]):
+    """See the module's header."""
+
+    def __init__(self, sizes: Sizes, vocab_size: int, generator: torch.Generator) -> None:
+        super().__init__(sizes, vocab_size)
+        D, K = sizes.width, sizes.chunk_tokens
+        self.embedding = nn.Parameter(torch.empty(vocab_size, D))
+        nn.init.normal_(self.embedding, std=0.02, generator=generator)
+        self.special = nn.Parameter(torch.empty(4, D))  # before the first token, gap, z_0, denoise
+        nn.init.normal_(self.special, std=0.02, generator=generator)
+        self.pack = Linear(D, D, generator, stack=K)
+        self.pack_up = Linear(D, 4 * D, generator)
+        self.pack_down = Linear(4 * D, D, generator, zero=True)
+        self.backbone = Stack(
+            sizes.backbone_blocks, D, sizes.heads, sizes.row_tokens // sizes.chunk_tokens + 1, generator
+        )
+        self.unpack = Linear(D, D, generator, stack=K)
+        self.decoder = Stack(sizes.token_blocks, D, sizes.heads, sizes.row_tokens, generator)
+        self.reader = Linear(D, D, generator, stack=K, zero=True)
+        self.reader_up = Linear(D, 2 * D, generator)
+        self.reader_down = Linear(2 * D, D, generator, zero=True)
+        self.sharpness = nn.Parameter(torch.tensor(SHARPNESS))
+        self.start_as_projection(generator)
+
+    @torch.no_grad()
+    def start_as_projection(self, generator: torch.Generator) -> None:
+        """Let each token begin with channels of its own in z, an orthonormal projection that the reader undoes.
+
+        Any embedding survives it by nearest neighbour, seen or not, so that `restore` need not be learnt from
+        nothing and hardly pulls at the rest: rare tokens are what it otherwise gets wrong.
+        """
+        size, K = self.sizes.width // self.chunk_tokens, self.chunk_tokens
+        self.pack.weight.zero_()
+        for k in range(K):
+            rows = torch.empty(size, self.sizes.width)
+            nn.init.orthogonal_(rows, generator=generator)
+            self.pack.weight[k, k * size : (k + 1) * size] = rows
+        self.reader.weight.copy_(self.pack.weight.transpose(1, 2))
+
+    def embed(self, tokens_BT: Tensor) -> Tensor:
+        """Return normed token embeddings (B, T, D)."""
+        return norm(working(F.embedding(tokens_BT, self.embedding)))
+
+    def encode(self, e_BTD: Tensor) -> Tensor:
+        """Return one latent z (B, n, D) of each K token embeddings."""
+        B, T, D = e_BTD.shape
+        x = F.linear(e_BTD.reshape(B, T // self.chunk_tokens, -1), self.pack.weight.transpose(0, 1).flatten(1))
+        return norm(x + self.pack_down(F.relu(self.pack_up(norm(x))).square()))
+
+    def predict(self, z_BnD: Tensor) -> Tensor:
+        """Return the condition (B, n, D) of each chunk, from the latents before it."""
+        first = norm(self.special[2]).to(z_BnD.dtype).expand(z_BnD.size(0), 1, -1)
+        c: Tensor = self.backbone(torch.cat((first, z_BnD[:, :-1]), dim=1))
+        return c
+
+    def decode(self, e_BTD: Tensor, condition_BnD: Tensor, *, denoise: bool = False) -> Tensor:
+        """Return the states (B, T, D) that score each token, from the tokens before it and its chunk's condition."""
+        B, T, D = e_BTD.shape
+        first = norm(self.special[0]).to(e_BTD.dtype).expand(B, 1, -1)
+        x = torch.cat((first, e_BTD[:, :-1]), dim=1) + self.unpack(condition_BnD).view(B, T, D)
+        if denoise:
+            x = x + norm(self.special[3]).to(x.dtype)
+        y: Tensor = self.decoder(norm(x))
+        return y
+
+    def read_back(self, z_BnD: Tensor) -> Tensor:
+        """Return states (B, T, D) that restore each chunk's tokens from its latent alone."""
+        x: Tensor = self.reader(z_BnD).view(z_BnD.size(0), -1, z_BnD.size(-1))
+        x = norm(x + self.reader_down(F.relu(self.reader_up(norm(x))).square()))
+        return x * self.sharpness.to(x.dtype)
+
+    def forward(
+        self, tokens_BT: Tensor, content_BT: Tensor, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        tokens_BT, content_BT = self.whole_chunks(tokens_BT), self.whole_chunks(content_BT)
+        e_BTD = self.embed(tokens_BT)
+        z_BnD = self.encode(e_BTD)
+        y_BTD = self.decode(e_BTD, self.predict(z_BnD))
+        losses = {"continue": head_loss(y_BTD, self.embedding, tokens_BT)}
+
+        r = -(-tokens_BT.size(0) // RESTORE_SHARE)
+        losses["restore"] = head_loss(self.read_back(z_BnD[:r]), self.embedding, tokens_BT[:r])
+
+        d = -(-tokens_BT.size(0) // DENOISE_SHARE)
+        kept = content_BT[-d:, :, None]
+        noised = self.encode(torch.where(kept, e_BTD[-d:], norm(self.special[1]).to(e_BTD.dtype)))
+        y_dTD = self.decode(e_BTD[-d:], noised, denoise=True)
+        losses["denoise"] = head_loss(y_dTD, self.embedding, tokens_BT[-d:])
+
+        total = losses["continue"] + RESTORE_WEIGHT * losses["restore"] + DENOISE_WEIGHT * losses["denoise"]
+        return {"total": total} | {name: loss.detach() for name, loss in losses.items()}
+
+    def whole_chunks(self, x_BT: Tensor) -> Tensor:
+        """Return `x_BT` padded with zeros to a whole number of chunks."""
+        return F.pad(x_BT, (0, -x_BT.size(1) % self.chunk_tokens))
+
+    @torch.no_grad()
+    def nll(self, tokens_BT: Tensor) -> Tensor:
+        padded = self.whole_chunks(tokens_BT)
+        e_BTD = self.embed(padded)
+        y_BTD = self.decode(e_BTD, self.predict(self.encode(e_BTD)))
+        T = tokens_BT.size(1)
+        return cross_entropy(y_BTD[:, :T], self.embedding, tokens_BT)
+
+    @torch.no_grad()
+    def restore(self, tokens_BT: Tensor) -> Tensor:
+        x_BTD = self.read_back(self.encode(self.embed(self.whole_chunks(tokens_BT))))
+        rows = [F.linear(x_TD, self.embedding).argmax(dim=-1) for x_TD in x_BTD[:, : tokens_BT.size(1)]]
+        return torch.stack(rows)
+
+    @torch.no_grad()
+    def start(self, tokens_1T: Tensor) -> tuple[ChunkState, Tensor]:
+        tokens = window([int(token) for token in tokens_1T.flatten()], self.row_tokens, self.chunk_tokens)
+        state = ChunkState(latents=[None] * len(self.backbone.blocks), words=[None] * len(self.decoder.blocks))
+        return state, self.advance(state, tokens)
+
+    @torch.no_grad()
+    def step(self, state: ChunkState, token: int) -> Tensor:
+        if len(state.tokens) + 1 < self.row_tokens:
+            return self.advance(state, [token])
+        fresh, logits_V = self.start(torch.tensor([[*state.tokens, token]]))
+        for name in ChunkState.__slots__:
+            setattr(state, name, getattr(fresh, name))
+        return logits_V
+
+    def advance(self, state: ChunkState, tokens: list[int]) -> Tensor:
+        """Append tokens to the state and return the logits (V,) of the token after them.
+
+        Position p of the decoder reads token p - 1, so n tokens make n + 1 positions.
+        """
+        K, device = self.chunk_tokens, self.embedding.device
+        state.tokens.extend(tokens)
+        n, chunks = len(state.tokens), len(state.tokens) // K
+        known = 0 if state.condition_1nD is None else state.condition_1nD.size(1)
+        if known <= chunks:
+            first = norm(working(self.special[2]))[None, None]
+            lo = max(known - 1, 0)
+            if lo < chunks:
+                ids = torch.tensor([state.tokens[lo * K : chunks * K]], device=device)
+                z = self.encode(self.embed(ids))
+                if not known:
+                    z = torch.cat((first.to(z.dtype), z), dim=1)
+            else:
+                z = first
+            c = self.backbone(z, state.latents, start=known)
+            state.condition_1nD = c if state.condition_1nD is None else torch.cat((state.condition_1nD, c), dim=1)
+        assert state.condition_1nD is not None
+        places = torch.arange(state.read, n + 1, device=device)
+        unpacked = self.unpack(state.condition_1nD[0, int(places[0]) // K :])
+        unpacked = unpacked.view(-1, unpacked.size(-1) // K)[int(places[0]) % K :][: len(places)]
+        e = self.embed(torch.tensor([state.tokens[max(state.read - 1, 0) : n]], dtype=torch.long, device=device))
+        if state.read == 0:
+            e = torch.cat((norm(self.special[0]).to(e.dtype)[None, None], e), dim=1)
+        y = self.decoder(norm(e + unpacked), state.words, start=state.read)
+        state.read = n + 1
+        return F.linear(y[0, -1], self.embedding).float()
+
+    def describe(self) -> dict[str, Any]:
+        return super().describe() | {
+            "latent": {"tokens": self.chunk_tokens, "numbers": self.sizes.width, "bytes_bf16": 2 * self.sizes.width}
+        }

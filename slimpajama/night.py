@@ -1,0 +1,187 @@
+"""A night: its folders, its publication, and what earlier nights left behind.
+
+Stages work under `nights/NIGHT/work` and write their outcome beside it. `publish` sweeps away what no
+manifest lists, writes `manifest.json`, adds the night to the index and drops the work folder. Only nights in
+the index exist for anyone else.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from typing import Any
+
+import pyarrow as pa
+
+from slimpajama import __version__
+from slimpajama.config import Config, fingerprint
+from slimpajama.errors import ConfigError, InputError, LockedError
+from slimpajama.manifest import Manifest, json_bytes, load_manifest
+from slimpajama.progress import say
+from slimpajama.storage import Store
+
+__all__ = [
+    "INDEX",
+    "choose_night",
+    "choose_published",
+    "discard",
+    "finish_publication",
+    "load_night",
+    "open_nights",
+    "publish",
+    "published_nights",
+    "require_documents",
+    "work_folder",
+]
+
+INDEX = "nights/index.json"
+CORPUS_SETTINGS = ("ingest", "clean", "dedup", "text", "tokenizer", "shards")  # what a night's files depend on
+_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+
+
+def work_folder(night: str, stage: str) -> str:
+    """Return the folder that a stage of an unpublished night works in."""
+    return f"nights/{night}/work/{stage}"
+
+
+def published_nights(store: Store) -> list[str]:
+    """Return the published nights, oldest first."""
+    data, _ = store.read_versioned(INDEX)
+    return list(json.loads(data)["nights"]) if data else []
+
+
+def load_night(store: Store, night: str) -> Manifest:
+    """Return a published night's manifest."""
+    manifest = load_manifest(store, f"nights/{night}/manifest.json")
+    if manifest is None:
+        raise InputError(
+            "no such night", where=f"{store.uri}/nights/{night}", hint="`slimpajama nights` lists what there is."
+        )
+    return manifest
+
+
+def open_nights(store: Store) -> list[str]:
+    """Return nights that were begun and not published, in order of their names."""
+    names = {path.split("/")[1] for path in store.list("nights/") if path.count("/") >= 2}
+    return sorted(names - set(published_nights(store)))
+
+
+def choose_night(store: Store, wanted: str = "", today: dt.date | None = None) -> str:
+    """Return the night to work on: the one asked for, one that was begun and not finished, or today's in UTC.
+
+    A night is finished when its report is. Today's name gets a suffix where it is taken: `2026-11-23.2`.
+    """
+    if wanted:
+        if not _ID.match(wanted):
+            raise ConfigError("not a night's name", where="--night", found=wanted, expected="letters, digits, . _ -")
+        return wanted
+    published = published_nights(store)
+    begun = open_nights(store)
+    if begun:
+        return begun[0]
+    if published and not store.exists(f"reports/{published[-1]}/manifest.json"):
+        return published[-1]
+    day = (today or dt.datetime.now(dt.UTC).date()).isoformat()
+    names = (day if number == 1 else f"{day}.{number}" for number in range(1, len(published) + 2))
+    return next(name for name in names if name not in published)
+
+
+def choose_published(store: Store, wanted: str = "") -> str:
+    """Return the published night asked for, or the newest."""
+    published = published_nights(store)
+    if not published or (wanted and wanted not in published):
+        raise InputError(
+            "no such night" if published else "nothing is published yet", where=f"{store.uri}/nights", found=wanted,
+            hint="`slimpajama nights` lists what there is." if published else "Run `slimpajama prepare` first.",
+        )  # fmt: skip
+    return wanted or published[-1]
+
+
+def require_documents(store: Store, night: str, documents: Manifest) -> bool:
+    """Return whether the deduplication left documents to go on with.
+
+    None is normal for a later night: all that came in was known or too poor.
+
+    Raises:
+        InputError: If this is the workspace's first night: then something is wrong with the sources.
+    """
+    left = bool(documents.paths(f"nights/{night}/documents/"))
+    if not left and not published_nights(store):
+        raise InputError(
+            "no document is left", where=f"{store.uri}/nights/{night}", found=json.dumps(documents.counts),
+            hint="See its removed/*.parquet, the sources' uri and text_field, and the rules of [clean]."
+            " Nothing was published.",
+        )  # fmt: skip
+    return left
+
+
+def publish(store: Store, night: str, stages: list[Manifest], cfg: Config) -> Manifest:
+    """Write the night's manifest over those of its stages, add the night to the index, drop its work folder.
+
+    Every step may be repeated: a kill in between leaves nothing that `finish_publication` does not mend.
+    """
+    folder = f"nights/{night}/"
+    files = [e for stage in stages for e in stage.files if not e.path.startswith(f"{folder}work/")]
+    files.sort(key=lambda entry: entry.path)
+    listed = {entry.path for entry in files}
+    for leftover in store.list(folder):
+        if leftover not in listed and not leftover.startswith(f"{folder}work/"):
+            store.delete(leftover)  # written under other settings by a run that did not finish
+    about = json.loads(json_bytes(_about(store, night, stages, cfg)))
+    counts = {stage.name: stage.counts for stage in stages}
+    manifest = Manifest("night", fingerprint([stage.digest for stage in stages]), tuple(files), counts, about)
+    store.write(f"{folder}manifest.json", json_bytes(manifest))
+    _append_to_index(store, night)
+    store.delete_tree(f"{folder}work")
+    return manifest
+
+
+def finish_publication(store: Store, night: str, cfg: Config) -> Manifest | None:
+    """Return the manifest of a night that was written before, its publication completed, or None.
+
+    Raises:
+        InputError: If the night was made with other settings: what is published never changes.
+    """
+    manifest = load_manifest(store, f"nights/{night}/manifest.json")
+    if manifest is None:
+        return None
+    changed = [name for name, value in _settings(cfg).items() if manifest.about["settings"][name] != value]
+    if changed:
+        raise InputError(
+            "the night is published and never changes", where=f"night {night}",
+            found=f"other settings of {', '.join(changed)}", hint="Leave --night out, or name a new one.",
+        )  # fmt: skip
+    _append_to_index(store, night)
+    store.delete_tree(f"nights/{night}/work")
+    say(f"{'prepare':<10} night {night} is published, skipped")
+    return manifest
+
+
+def discard(store: Store, night: str) -> None:
+    """Forget a night that was begun and found nothing to read."""
+    store.delete_tree(f"nights/{night}")
+
+
+def _settings(cfg: Config) -> dict[str, Any]:
+    settings = json.loads(json_bytes(cfg))
+    return {name: settings[name] for name in CORPUS_SETTINGS}
+
+
+def _about(store: Store, night: str, stages: list[Manifest], cfg: Config) -> dict[str, Any]:
+    return {
+        "night": night,
+        "earlier": [name for name in published_nights(store) if name != night],
+        "settings": _settings(cfg),
+        "stages": {stage.name: stage.about for stage in stages},
+        "software": {"slimpajama": __version__, "pyarrow": pa.__version__},
+    }
+
+
+def _append_to_index(store: Store, night: str) -> None:
+    for _ in range(20):
+        data, version = store.read_versioned(INDEX)
+        nights = json.loads(data)["nights"] if data else []
+        if night in nights or store.swap(INDEX, json_bytes({"nights": [*nights, night]}), version):
+            return
+    raise LockedError("the list of nights keeps changing under this run", where=INDEX, hint="Run again.")

@@ -1,0 +1,89 @@
+"""What a workspace holds, in tables; and whether every file is what its manifest says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slimpajama.errors import StorageError, printable
+from slimpajama.manifest import Manifest, load_manifest, read_verified
+from slimpajama.night import load_night, published_nights
+from slimpajama.progress import track
+from slimpajama.storage import Store, read_json
+
+__all__ = ["list_models_with_scores", "list_nights", "table", "verify"]
+
+Rows = list[dict[str, Any]]
+
+
+def _sum(value: Any) -> int:
+    """Add up the numbers of a nested count."""
+    return sum(_sum(item) for item in value.values()) if isinstance(value, dict) else int(value)
+
+
+def list_nights(store: Store) -> Rows:
+    """Return a row a published night, oldest first: what came in, what was kept, what came of it."""
+    rows = []
+    for night in published_nights(store):
+        counts = load_night(store, night).counts
+        report = f"reports/{night}/report.json"
+        verdict = read_json(store, report)["verdict"] if store.exists(f"reports/{night}/manifest.json") else {}
+        rows.append(
+            {
+                "night": night,
+                "read": _sum(counts["ingest"].get("documents", 0)),
+                "kept": _sum(counts["dedup"].get("kept", 0)),
+                "tokens": _sum(counts.get("shards", {}).get("tokens", 0)),
+                "model": verdict.get("challenger", "") or "",
+                "promoted": {True: "yes", False: "no"}.get(verdict.get("promoted"), ""),  # type: ignore[arg-type]
+            }
+        )
+    return rows
+
+
+def list_models_with_scores(store: Store) -> Rows:
+    """Return a row a published model: its night, its newest bits per byte, whether it is the champion."""
+    from slimpajama.registry import champion, list_models, model_manifest
+
+    best = champion(store)
+    rows = []
+    for model_id in list_models(store):
+        about = model_manifest(store, model_id).about
+        row: dict[str, Any] = {"model": model_id, "night": about["night"], "champion": "*" if model_id == best else ""}
+        for manifest in _evaluations(store, model_id):
+            row |= {f"bpb {lang}": round(value, 4) for lang, value in manifest.counts["bits_per_byte"].items()}
+        rows.append(row)
+    return rows
+
+
+def _evaluations(store: Store, model_id: str) -> list[Manifest]:
+    folder = f"models/{model_id}/evaluations/"
+    paths = [path for path in store.list(folder) if path.endswith("/manifest.json") and path.count("/") == 4]
+    return [manifest for path in paths if (manifest := load_manifest(store, path))]
+
+
+def table(rows: Rows) -> str:
+    """Return rows as aligned text; columns are those of all rows, in order of first appearance."""
+    if not rows:
+        return ""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [names] + [[printable(row.get(name, "")) for name in names] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
+    )
+
+
+def verify(store: Store) -> tuple[int, dict[str, str]]:
+    """Return how many files manifests list, and what is wrong with the bad ones by path."""
+    paths = [path for path in store.list() if path.endswith("/manifest.json") and "/work/" not in path]
+    manifests = {path: load_manifest(store, path) for path in paths}
+    entries = [entry for manifest in manifests.values() if manifest for entry in manifest.files]
+    bad: dict[str, str] = {}
+    with track("verify", total=sum(entry.bytes for entry in entries), unit="B") as bar:
+        for entry in entries:
+            try:
+                read_verified(store, entry)
+            except StorageError as error:
+                bad[entry.path] = str(error)
+            bar.advance(entry.bytes)
+    return len(entries), bad

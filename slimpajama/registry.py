@@ -1,0 +1,236 @@
+"""The models of a workspace and the pointer to the champion.
+
+    models/MODEL/manifest.json    written last: only then the model exists
+    models/champion.json          {"model", "night", "history"}, replaced by compare-and-swap
+
+`history` is a log that only grows: every promotion and every rollback with its reason. The champion is what is left
+on top after playing it through, so a rollback can be followed by another one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from safetensors.torch import load
+
+from slimpajama.config import ModelConfig, TextConfig
+from slimpajama.errors import LockedError, ModelError, StorageError
+from slimpajama.manifest import FileEntry, Manifest, json_bytes, load_manifest, read_verified
+from slimpajama.model import LanguageModel, build
+from slimpajama.storage import Store
+from slimpajama.tokenizer import Tokenizer
+
+__all__ = [
+    "CHAMPION",
+    "Loaded",
+    "champion",
+    "champion_before",
+    "device",
+    "history",
+    "list_models",
+    "load_model",
+    "model_manifest",
+    "model_of_night",
+    "promote",
+    "promote_once",
+    "rollback",
+]
+
+CHAMPION = "models/champion.json"
+History = list[dict[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A published model, ready for use."""
+
+    id: str
+    model: LanguageModel[Any]
+    tokenizer: Tokenizer
+    config: dict[str, Any]
+    """The model's `config.json`."""
+
+
+def device() -> torch.device:
+    """Return the GPU where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def list_models(store: Store) -> list[str]:
+    """Return the published models in order of their names, which start with the night."""
+    paths = (path.split("/") for path in store.list("models"))
+    return sorted(parts[1] for parts in paths if len(parts) == 3 and parts[2] == "manifest.json")
+
+
+def model_manifest(store: Store, model_id: str) -> Manifest:
+    """Return a published model's manifest.
+
+    Raises:
+        ModelError: If there is no such model, or its training has not finished.
+    """
+    manifest = load_manifest(store, f"models/{model_id}/manifest.json") if _is_name(model_id) else None
+    if manifest is None:
+        raise ModelError(
+            "no such model", where=f"{store.uri}/models", found=model_id,
+            hint="`slimpajama models` lists what there is; `slimpajama train` makes one.",
+        )  # fmt: skip
+    return manifest
+
+
+def history(store: Store) -> History:
+    """Return every promotion and rollback, oldest first: `action`, `model`, `night`, `reason`."""
+    return _read(store)[0]
+
+
+def champion(store: Store) -> str | None:
+    """Return the id of the current champion, or None."""
+    stack = _play(history(store))
+    return stack[-1]["model"] if stack else None
+
+
+def champion_before(store: Store, night: str) -> str | None:
+    """Return the newest champion that `night` did not make: what the night's model is compared with.
+
+    A night that is run again after its own model was promoted finds the same answer as before.
+    """
+    stack = [entry for entry in _play(history(store)) if entry["night"] != night]
+    return stack[-1]["model"] if stack else None
+
+
+def promote(store: Store, model_id: str, reason: str) -> bool:
+    """Make a model the champion; return False where it is already.
+
+    Raises:
+        ModelError: If there is no such model.
+        LockedError: If someone else replaced the pointer at the same time.
+    """
+    night = str(model_manifest(store, model_id).about["night"])
+    log, version = _read(store)
+    stack = _play(log)
+    if stack and stack[-1]["model"] == model_id:
+        return False
+    _write(store, [*log, {"action": "promote", "model": model_id, "night": night, "reason": reason}], version)
+    return True
+
+
+def rollback(store: Store, reason: str = "rolled back by hand") -> str:
+    """Go back to the champion before the current one and return its id.
+
+    Raises:
+        ModelError: If there is none, or it is no longer published.
+        LockedError: If someone else replaced the pointer at the same time.
+    """
+    log, version = _read(store)
+    stack = _play(log)
+    if len(stack) < 2:
+        raise ModelError(
+            "no champion to go back to", where=CHAMPION, found=f"{len(stack)} champion(s) in its history",
+            hint="`slimpajama models promote ID` chooses any published model.",
+        )  # fmt: skip
+    model_manifest(store, stack[-2]["model"])
+    gone = stack[-1]
+    entry = {"action": "rollback", "model": gone["model"], "night": gone["night"], "reason": reason}
+    _write(store, [*log, entry], version)
+    return stack[-2]["model"]
+
+
+def load_model(store: Store, model_id: str | None = None) -> Loaded:
+    """Return a published model; the champion where no id is given.
+
+    Raises:
+        ModelError: If there is no such model, or no champion yet.
+        StorageError: If a file is not what the manifest says.
+    """
+    wanted = model_id or champion(store)
+    if wanted is None:
+        raise ModelError(
+            "no champion yet", where=store.uri,
+            hint="Train one with `slimpajama run`, or name a model: `slimpajama models` lists them.",
+        )  # fmt: skip
+    manifest = model_manifest(store, wanted)
+    entries = {entry.path.rsplit("/", 1)[1]: entry for entry in manifest.files}
+    config = json.loads(read_verified(store, _entry(entries, wanted, "config.json")))
+    text = TypeAdapter(TextConfig).validate_python(config["text"])
+    tokenizer = Tokenizer.load(read_verified(store, _entry(entries, wanted, "tokenizer.json")), text)
+    model = build(TypeAdapter(ModelConfig).validate_python(config["model"]), tokenizer.vocab_size, seed=0)
+    try:
+        model.load_state_dict(load(read_verified(store, _entry(entries, wanted, "model.safetensors"))))
+    except RuntimeError as error:
+        raise ModelError(
+            "the weights do not fit the architecture", where=f"models/{wanted}",
+            found=str(error).splitlines()[-1].strip(),
+            hint="It was made by another version of slimpajama: use that one, or train again.",
+        ) from error  # fmt: skip
+    return Loaded(wanted, model.to(device()).eval(), tokenizer, config)
+
+
+def _is_name(model_id: str) -> bool:
+    return bool(model_id) and "/" not in model_id and not model_id.startswith(".")
+
+
+def _entry(entries: dict[str, FileEntry], model_id: str, name: str) -> FileEntry:
+    if name not in entries:
+        raise ModelError("not in the model's manifest", where=f"models/{model_id}", expected=name)
+    return entries[name]
+
+
+def _play(log: History) -> History:
+    """Return the champions that are left after every rollback, the current one last."""
+    stack: History = []
+    for entry in log:
+        if entry["action"] == "promote":
+            stack.append(entry)
+        elif stack:
+            stack.pop()
+    return stack
+
+
+def _read(store: Store) -> tuple[History, str]:
+    data, version = store.read_versioned(CHAMPION)
+    if data is None:
+        return [], version
+    try:
+        return list(json.loads(data)["history"]), version
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(f"not a champion pointer: {error}", where=f"{store.uri}/{CHAMPION}") from error
+
+
+def _write(store: Store, log: History, version: str) -> None:
+    top = _play(log)[-1]
+    pointer = {"model": top["model"], "night": top["night"], "history": log}
+    if not store.swap(CHAMPION, json_bytes(pointer), version):
+        raise LockedError(
+            "another run replaced the champion first", where=f"{store.uri}/{CHAMPION}",
+            hint="Nothing is lost: look at `slimpajama models`, then run again.",
+        )  # fmt: skip
+
+
+def promote_once(store: Store, model_id: str, reason: str) -> bool:
+    """Promote a model unless it was promoted before; return whether it was done now.
+
+    A night that is run again must not undo a later promotion or a rollback by hand.
+    """
+    done = any(entry["action"] == "promote" and entry["model"] == model_id for entry in history(store))
+    return not done and promote(store, model_id, reason)
+
+
+def model_of_night(store: Store, night: str, wanted: str = "") -> str:
+    """Return the model asked for, or the one that was trained for `night`.
+
+    Raises:
+        ModelError: If there is none, or if there are several and none was asked for.
+    """
+    if wanted:
+        model_manifest(store, wanted)  # raises where there is none
+        return wanted
+    found = [model_id for model_id in list_models(store) if model_manifest(store, model_id).about["night"] == night]
+    if len(found) != 1:
+        raise ModelError(
+            "no model of this night" if not found else "several models of this night", where=f"night {night}",
+            found=", ".join(found), hint="Name one with --model." if found else "Run `slimpajama train`.",
+        )  # fmt: skip
+    return found[0]

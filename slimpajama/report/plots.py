@@ -1,0 +1,119 @@
+"""Figures as SVG text: the same data gives the same bytes, and colours follow the page they stand in.
+
+Labels are English only, since a renderer's fonts may lack Chinese. Colours are CSS variables with a fallback, so one
+file works in the report's light and dark mode and alone as an image.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+__all__ = ["COLOURS", "length_histogram", "loss_curve", "series_colour"]
+
+COLOURS = {"zh": "#d9480f", "en": "#1c7ed6", "zh-Hant": "#9c36b5", "mixed": "#2b8a3e"}
+SPARE = ("#0c8599", "#b08900", "#c2255c", "#495057")
+INK, GRID = "#667085", "#d0d5dd"
+LOSSES = {"continue": "#1c7ed6", "denoise": "#d9480f", "restore": "#2b8a3e"}
+STYLE = {
+    "svg.fonttype": "none",  # real text: small, sharp and readable by machines
+    "font.family": ["sans-serif"],
+    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so that the layout is the same everywhere
+    "font.size": 9.5,
+    "axes.unicode_minus": False,
+    "path.simplify": False,
+}
+
+
+def series_colour(name: str, position: int = 0) -> str:
+    """Return the colour of a language; others take the spare ones by their position."""
+    return COLOURS.get(name, SPARE[position % len(SPARE)])
+
+
+def loss_curve(curve: Sequence[Mapping[str, float]], validation: Sequence[Mapping[str, float]]) -> str:
+    """Return training losses (nats a token) above validation (bits per byte by language), over tokens seen.
+
+    Args:
+        curve: Points with `step`, `tokens` and one value a loss; `total` is their weighted sum and left out.
+        validation: Points with `step`, `tokens` and one value a language.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.6, 4.4), layout="constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+        _lines(upper, curve, LOSSES, "loss, nats a token", skip=("total",))
+        _lines(lower, validation, COLOURS, "held-out bits per byte", marker="o")
+        lower.set_xlabel("tokens trained on tonight, millions")
+        return _svg(figure, "loss")
+
+
+def _lines(
+    axes: Axes, points: Sequence[Mapping[str, float]], colours: Mapping[str, str], label: str,
+    skip: tuple[str, ...] = (), marker: str = "",
+) -> None:  # fmt: skip
+    names = sorted({name for point in points for name in point} - {"step", "tokens", *skip})
+    for position, name in enumerate(names):
+        pairs = [(point["tokens"] / 1e6, point[name]) for point in points if name in point]
+        colour = colours.get(name, SPARE[position % len(SPARE)])
+        axes.plot(*zip(*pairs, strict=True), color=colour, linewidth=1.8, marker=marker, markersize=4, label=name)
+    _dress(axes, label, legend=bool(names))
+
+
+def length_histogram(edges: Sequence[float], counts: Mapping[str, Sequence[int]]) -> str:
+    """Return how many kept documents have which length, by language.
+
+    Args:
+        edges: Borders of the bins in characters, one more than bins, ascending.
+        counts: Documents in each bin, one sequence a language.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.6, 2.9), layout="constrained")
+        axes = figure.subplots()
+        for position, (name, values) in enumerate(sorted(counts.items(), key=lambda item: (-sum(item[1]), item[0]))):
+            colour = series_colour(name, position)
+            axes.stairs(values, edges, color=colour, fill=True, alpha=0.22)
+            axes.stairs(values, edges, color=colour, linewidth=1.6, label=name)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.set_xlabel("characters in a document")
+        axes.set_ylim(bottom=0)
+        _dress(axes, "documents", legend=bool(counts))
+        return _svg(figure, "lengths")
+
+
+def _dress(axes: Axes, label: str, *, legend: bool) -> None:
+    axes.set_ylabel(label, color=INK)
+    axes.xaxis.label.set_color(INK)
+    axes.tick_params(which="both", colors=INK, length=0)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(GRID)
+    if legend:
+        axes.legend(frameon=False, labelcolor=INK, ncols=4, loc="upper right", handlelength=1.2)
+
+
+def _svg(figure: Figure, name: str) -> str:
+    """Return the figure as an `<svg>` element with ids of its own, without date, prolog or metadata."""
+    figure.patch.set_alpha(0.0)
+    for axes in figure.axes:
+        axes.patch.set_alpha(0.0)
+    sink = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = sink.getvalue().decode()
+    svg = re.sub(r"<(metadata|style).*?</\1>\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r'(\sid="|url\(#|href="#)', rf"\g<1>{name}-", svg)  # several figures share one page
+    return re.sub(r"#[0-9a-f]{6}\b", _variable, svg).strip()
+
+
+def _variable(match: re.Match[str]) -> str:
+    names: dict[str, Any] = {INK: "ink", GRID: "grid"}
+    names |= {colour: f"s{number}" for number, colour in enumerate((*COLOURS.values(), *SPARE))}
+    return f"var(--{names[match[0]]}, {match[0]})" if match[0] in names else match[0]

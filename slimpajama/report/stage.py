@@ -1,0 +1,53 @@
+"""The last stage of a night: manifests in, `reports/NIGHT/report.html` and `report.json` out.
+
+    reports/NIGHT/manifest.json    written last: only then the night is finished
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+from slimpajama.config import Config
+from slimpajama.manifest import Manifest, Part, Stage, json_bytes
+from slimpajama.progress import track
+from slimpajama.report.collect import collect
+from slimpajama.report.html import render_html
+from slimpajama.report.inputs import gather
+from slimpajama.storage import Store
+
+__all__ = ["write_report"]
+
+VERSION = 1  # raise it when the same night gives another report
+LIBRARIES = ("jinja2", "matplotlib", "pyarrow")
+
+
+def write_report(store: Store, cfg: Config, night: str, model_id: str | None = None) -> Manifest:
+    """Write the report of a published night.
+
+    Args:
+        store: The workspace.
+        cfg: Not used: a report shows the settings that its night was made with.
+        night: A published night.
+        model_id: The night's model; None where nothing was trained.
+
+    Raises:
+        InputError: If the night is not published.
+        ModelError: If the model is not.
+    """
+    folder = f"reports/{night}"
+    about = {
+        "version": VERSION,
+        "night": night,
+        "model": model_id or "",
+        "inputs": gather(store, night, model_id).digests(),
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+    }
+    stage = Stage(store, "report", work=f"{folder}/work/report", about=about, manifest=f"{folder}/manifest.json")
+    if stage.finished:
+        return stage.result
+    with track("report", total=1, unit="pages") as bar:
+        report = collect(store, night, model_id)
+        page = render_html(report).encode()
+        stage.commit("report", Part({f"{folder}/report.html": page, f"{folder}/report.json": json_bytes(report)}))
+        bar.advance()
+    return stage.finish()

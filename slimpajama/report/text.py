@@ -1,0 +1,82 @@
+"""Corpus text made fit to show: short, on one line where wanted, with nothing invisible left in it."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from dataclasses import dataclass
+from os.path import commonprefix
+
+__all__ = ["Segment", "around_first_difference", "excerpt", "visible"]
+
+HIDDEN = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
+COMPARED_CHARS = 200_000  # of each document; what differs only after that is not worth the seconds
+SPACE = re.compile(r"\s+")
+
+
+def visible(text: str) -> str:
+    """Return `text` with control, format, bidirectional and unassigned characters spelled out.
+
+    A right-to-left override or a zero-width character could otherwise make a reader see another text than is there.
+    Line feeds and tabs stay.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_spell(char) if unicodedata.category(char) in HIDDEN and char not in "\n\t" else char for char in text)
+
+
+def _spell(char: str) -> str:
+    code = ord(char)
+    return chr(0x2400 + code) if code < 0x20 else f"[U+{code:04X}]"
+
+
+def excerpt(text: str | None, limit: int = 240) -> str:
+    """Return the beginning of a text in one line of at most `limit` characters."""
+    flat = SPACE.sub(" ", (text or "")[: 8 * limit]).strip()
+    return flat if len(flat) <= limit else flat[: limit - 1].rstrip() + "…"
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of an excerpt."""
+
+    text: str
+    differs: bool
+    """Whether the other document has something else, or nothing, here."""
+
+
+def around_first_difference(
+    left: str, right: str, before: int = 48, after: int = 152
+) -> tuple[list[Segment], list[Segment]]:
+    """Return one excerpt of each text, around the place where they first part.
+
+    Runs of white space count as one blank, as they do in deduplication.
+
+    Args:
+        left: One document.
+        right: Another one that resembles it.
+        before: Characters of context ahead of the difference.
+        after: Characters from there on.
+
+    Returns:
+        The segments of both excerpts; none differs where the texts are the same.
+    """
+    left, right = (SPACE.sub(" ", text[:COMPARED_CHARS]).strip() for text in (left, right))
+    parting = len(commonprefix([left, right]))
+    if left == right:
+        parting = 0
+    start = max(0, parting - before)
+    cut_left, cut_right = left[start : parting + after], right[start : parting + after]
+    matcher = difflib.SequenceMatcher(None, cut_left, cut_right, autojunk=False)
+    sides: tuple[list[Segment], list[Segment]] = ([], [])
+    for tag, l0, l1, r0, r1 in matcher.get_opcodes():
+        for side, piece in ((sides[0], cut_left[l0:l1]), (sides[1], cut_right[r0:r1])):
+            if piece:
+                side.append(Segment(piece, tag != "equal"))
+    for side, whole in ((sides[0], left), (sides[1], right)):
+        if start:
+            side.insert(0, Segment("…", False))
+        if parting + after < len(whole):
+            side.append(Segment("…", False))
+    return sides

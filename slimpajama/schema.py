@@ -1,0 +1,111 @@
+"""Columns of every Parquet file that stages and users meet on; the contract in code."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+__all__ = ["CLEANED", "DOCUMENTS", "MINHASH", "QUALITY", "RAW", "REMOVED", "SHARDS", "WORDS", "removed_table"]
+
+RAW = pa.schema(
+    [
+        ("id", pa.string()),  # 32 hex digits of (source name, place in the source, text)
+        ("source", pa.string()),
+        ("uri", pa.string()),  # file as matched by the source's pattern, then `#` and the record's place in it
+        ("sha256", pa.string()),  # of the text's UTF-8 as it was read
+        ("text", pa.large_string()),
+    ]
+)
+
+QUALITY = pa.struct(
+    [
+        ("content_chars", pa.int64()),  # characters that are neither punctuation, symbol nor white space
+        ("han_share", pa.float32()),  # of the content characters
+        ("lang_zh", pa.float32()),  # shares of the text by language, from the identifier
+        ("lang_en", pa.float32()),
+        ("lang_reliable", pa.bool_()),
+    ]
+)
+
+CLEANED = pa.schema(
+    [
+        ("id", pa.string()),
+        ("text", pa.large_string()),  # normalised
+        ("lang", pa.string()),  # zh, zh-Hant, en, mixed, another ISO code, or unknown
+        ("source", pa.string()),
+        ("uri", pa.string()),
+        ("sha256", pa.string()),
+        ("n_chars", pa.int64()),
+        ("n_bytes", pa.int64()),
+        ("quality", QUALITY),
+    ]
+)
+
+DOCUMENTS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("text", pa.large_string()),
+        ("lang", pa.string()),
+        ("source", pa.string()),
+        ("uri", pa.string()),
+        ("sha256", pa.string()),
+        ("n_chars", pa.int64()),
+        ("n_bytes", pa.int64()),
+        ("night", pa.string()),
+        ("quality", QUALITY),
+    ]
+)
+
+REMOVED = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("uri", pa.string()),
+        ("lang", pa.string()),
+        ("sha256", pa.string()),
+        ("n_chars", pa.int64()),
+        ("night", pa.string()),
+        ("stage", pa.string()),  # ingest, clean or dedup
+        ("rule", pa.string()),
+        ("value", pa.string()),  # what was measured or seen
+        ("threshold", pa.string()),
+        ("duplicate_of", pa.string()),  # id of the kept document
+        ("jaccard", pa.float64()),  # exact similarity to it
+        ("text", pa.large_string()),
+    ]
+)
+
+MINHASH = pa.schema(
+    [
+        ("id", pa.string()),
+        ("content", pa.binary(16)),  # 128-bit hash of the normalised text
+        ("cluster", pa.string()),  # smallest id of the connected component, over all nights
+        ("kept", pa.bool_()),
+        ("bands", pa.list_(pa.uint64())),  # one key a band; equal keys make a candidate pair
+    ]
+)
+
+WORDS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("words", pa.list_(pa.string())),
+        ("content", pa.list_(pa.bool_())),  # per word: carries content, i.e. is no stop word, punctuation or space
+    ]
+)
+
+SHARDS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("lang", pa.string()),
+        ("source", pa.string()),
+        ("words", pa.list_(pa.string())),
+        ("content_words", pa.list_(pa.string())),
+        ("input_ids", pa.list_(pa.uint16())),
+        ("content_mask", pa.list_(pa.bool_())),  # per token of input_ids: part of a content word
+        ("n_bytes", pa.int64()),
+    ]
+)
+
+
+def removed_table(rows: list[dict[str, object]]) -> pa.Table:
+    """Return records for `removed`; keys that a row lacks become null."""
+    return pa.Table.from_pylist([{name: row.get(name) for name in REMOVED.names} for row in rows], schema=REMOVED)

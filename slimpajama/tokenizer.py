@@ -1,0 +1,131 @@
+"""Byte-level BPE inside jieba's words: standard `tokenizer.json`, exact for every byte of any text.
+
+Words are joined by U+001F, the unit separator, at which the pre-tokenizer cuts and which it removes; so no
+piece ever crosses a word. Cleaning takes U+001F out of documents; in other text it is encoded as its byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+import numpy as np
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from slimpajama.config import TextConfig, TokenizerConfig
+from slimpajama.errors import ModelError
+from slimpajama.text.segment import Segmenter
+
+__all__ = ["DOCUMENT", "SEPARATOR", "Tokenizer", "train_tokenizer"]
+
+SEPARATOR = "\x1f"
+DOCUMENT = "<|document|>"  # stands before every document: what a text that has no past is conditioned on
+
+
+def _byte_of_char() -> dict[str, int]:
+    """Return the byte that each character of the byte-level alphabet stands for (GPT-2's table)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    table = {chr(byte): byte for byte in printable}
+    others = (byte for byte in range(256) if byte not in printable)
+    return table | {chr(256 + offset): byte for offset, byte in enumerate(others)}
+
+
+def train_tokenizer(joined: Iterable[str], cfg: TokenizerConfig) -> bytes:
+    """Learn the vocabulary and return `tokenizer.json`.
+
+    Args:
+        joined: Texts whose words are joined by `SEPARATOR`.
+        cfg: Size of the vocabulary.
+
+    Source: Sennrich et al. 2016, "Neural machine translation of rare words with subword units"; on bytes as
+    in Radford et al. 2019.
+    """
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+        [pre_tokenizers.Split(SEPARATOR, "removed"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    trainer = trainers.BpeTrainer(
+        vocab_size=cfg.vocab_size,
+        min_frequency=2,
+        show_progress=False,
+        special_tokens=[DOCUMENT],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),  # a set: sorted, or ids differ from run to run
+        max_token_length=32,  # a rule of dashes is not worth a piece
+    )
+    tokenizer.train_from_iterator(joined, trainer)
+    return (tokenizer.to_str(pretty=False) + "\n").encode()
+
+
+class Tokenizer:
+    """Text to ids and back.
+
+    Example:
+        >>> tokenizer = Tokenizer.load(Path("tokenizer.json").read_bytes())
+        >>> tokenizer.decode(tokenizer.encode("今天 the weather 很好。"))
+        '今天 the weather 很好。'
+    """
+
+    def __init__(self, inner: tokenizers.Tokenizer, segmenter: Segmenter) -> None:
+        self._inner = inner
+        self._inner.encode_special_tokens = True  # text that spells a special token stays text
+        self._segmenter = segmenter
+
+    @classmethod
+    def load(cls, data: bytes, text: TextConfig | None = None) -> Tokenizer:
+        """Return the tokenizer of a `tokenizer.json`; `text` says how words are cut before it."""
+        try:
+            inner = tokenizers.Tokenizer.from_str(data.decode())
+        except Exception as error:  # the library raises bare Exception
+            raise ModelError(f"not a tokenizer.json: {error}") from error
+        return cls(inner, Segmenter(text or TextConfig()))
+
+    @property
+    def vocab_size(self) -> int:
+        """Pieces, bytes and special tokens included."""
+        return self._inner.get_vocab_size()
+
+    @cached_property
+    def document_id(self) -> int:
+        """Id of the token that stands before every document."""
+        found = self._inner.token_to_id(DOCUMENT)
+        if found is None:
+            raise ModelError("the tokenizer lacks its document token", expected=DOCUMENT)
+        return found
+
+    @cached_property
+    def pieces(self) -> tuple[bytes, ...]:
+        """Bytes that each id stands for; none for special tokens."""
+        table = _byte_of_char()
+        pieces = [b""] * self.vocab_size
+        for piece, index in self._inner.get_vocab().items():
+            if piece != DOCUMENT:
+                pieces[index] = bytes(table[char] for char in piece)
+        return tuple(pieces)
+
+    @cached_property
+    def token_bytes(self) -> np.ndarray:
+        """int64 array of shape (vocab_size,): bytes that each id stands for."""
+        return np.array([len(piece) for piece in self.pieces], dtype=np.int64)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of any text; every byte of it is in them."""
+        separator = self._inner.token_to_id("ğ")  # the byte-level alphabet's name of byte 0x1f
+        ids: list[int] = []
+        for number, piece in enumerate(text.split(SEPARATOR)):
+            ids += [separator] if number else []
+            ids += self.encode_joined([SEPARATOR.join(self._segmenter.cut(piece))])[0]
+        return ids
+
+    def encode_joined(self, joined: Sequence[str]) -> list[list[int]]:
+        """Return the ids of texts whose words are already joined by `SEPARATOR`; releases the GIL."""
+        return [e.ids for e in self._inner.encode_batch_fast(list(joined), add_special_tokens=False)]
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """Return the exact bytes of `ids`; they may begin or end inside a character."""
+        return b"".join(self.pieces[index] for index in ids)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of `ids`, with U+FFFD where they cut a character."""
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")

@@ -1,0 +1,173 @@
+"""The training loop: steps until the budget is used, resumable at any moment.
+
+What a step computes depends on the weights, the rows' position, the seed and the step's number alone. Checkpoints and
+validation consume no randomness and change no state, so a run that was killed and resumed ends with the same bits as
+an undisturbed one (CPU, same number of threads). With `max_seconds` the number of steps depends on the machine.
+"""
+
+# B = rows a batch, T = tokens a row
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from slimpajama.config import TrainConfig
+from slimpajama.errors import ModelError
+from slimpajama.model import LanguageModel, Optimiser
+from slimpajama.progress import Bar
+from slimpajama.train.checkpoint import Checkpoint, Checkpoints
+from slimpajama.train.rows import Mix
+from slimpajama.train.schedule import lr_scale, progress_share
+
+__all__ = ["History", "train_model"]
+
+CURVE_POINTS = 50
+VALIDATIONS = 4
+CLIP_NORM = 1.0  # of the whole gradient; what GPT-3, Llama and nanochat's early runs use
+
+
+@dataclass(slots=True)
+class History:
+    """What a run recorded; no clock's reading is in it but `seconds`, which is never published."""
+
+    step: int = 0
+    seconds: float = 0.0
+    curve: list[dict[str, float]] = field(default_factory=list)
+    """Mean losses in nats a token since the point before: `step`, `tokens`, then each loss by name."""
+    validation: list[dict[str, float]] = field(default_factory=list)
+    """Bits per byte by language: `step`, `tokens`, then each language."""
+    sums: dict[str, float] = field(default_factory=dict)
+    """Losses added up since the last point of the curve."""
+    count: int = 0
+
+    def add(self, losses: dict[str, float]) -> None:
+        """Count one step."""
+        self.step += 1
+        self.count += 1
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def close_point(self, batch_tokens: int) -> None:
+        """Turn the sums into a point of the curve."""
+        means = {name: total / self.count for name, total in self.sums.items()}
+        self.curve.append({"step": self.step, "tokens": self.step * batch_tokens} | means)
+        self.sums, self.count = {}, 0
+
+
+def train_model(
+    model: LanguageModel[Any],
+    optimiser: Optimiser,
+    rows: Mix,
+    cfg: TrainConfig,
+    *,
+    cold: bool,
+    checkpoints: Checkpoints | None = None,
+    validate: Callable[[], dict[str, float]] | None = None,
+    bar: Bar | None = None,
+) -> History:
+    """Train `model` in place until the budget is used, going on from the newest checkpoint.
+
+    Args:
+        model: Its weights are where the run starts, unless there is a checkpoint.
+        optimiser: Belongs to `model`.
+        rows: Where the batches come from.
+        cfg: Budget, schedule, precision, seed.
+        cold: Whether the weights are fresh; only then the learning rate is warmed up.
+        checkpoints: Where to save and resume; None for neither.
+        validate: Returns bits per byte by language; must not change the model's state.
+        bar: Progress in tokens.
+
+    Raises:
+        ModelError: If a loss or gradient is not finite; step and rows are named, the last checkpoint stays good.
+    """
+    batch_tokens = rows.batch_rows * rows.row_tokens
+    steps = math.ceil(cfg.tokens / batch_tokens)
+    every, validate_every = math.ceil(steps / CURVE_POINTS), math.ceil(steps / VALIDATIONS)
+    history = _resume(model, optimiser, rows, checkpoints) if checkpoints else History()
+    forward = torch.compile(model) if cfg.compile else model
+    model.train()
+    saved = time.monotonic()
+    if bar:
+        bar.advance(history.step * batch_tokens)
+    while not (over := _is_over(history, steps, cfg)):
+        began = time.perf_counter()
+        share = progress_share(history.step, steps, history.seconds, cfg.max_seconds)
+        scale = lr_scale(share, cfg.warmup_share if cold else 0.0, cfg.decay_share)
+        losses = _losses(forward, model, rows, cfg, history.step)
+        optimiser.step(scale)
+        optimiser.zero_grad()
+        history.add(losses)
+        history.seconds += time.perf_counter() - began
+        over = _is_over(history, steps, cfg)
+        if over or history.step % every == 0:
+            history.close_point(batch_tokens)
+        if validate and (over or history.step % validate_every == 0):
+            model.eval()
+            history.validation.append({"step": history.step, "tokens": history.step * batch_tokens} | validate())
+            model.train()
+        if bar:
+            bar.advance(batch_tokens, f"loss {losses['continue']:.3f}")
+        if checkpoints and (over or time.monotonic() - saved >= cfg.checkpoint_seconds):
+            checkpoints.save(_checkpoint(model, optimiser, rows, history))
+            saved = time.monotonic()
+    model.eval()
+    return history
+
+
+def _is_over(history: History, steps: int, cfg: TrainConfig) -> bool:
+    return history.step >= steps or 0 < cfg.max_seconds <= history.seconds
+
+
+def _losses(
+    forward: Callable[..., dict[str, Tensor]], model: LanguageModel[Any], rows: Mix, cfg: TrainConfig, step: int
+) -> dict[str, float]:
+    """Compute one step's gradients and return its losses in nats a token."""
+    device = next(model.parameters()).device
+    place = rows.describe()
+    tokens_BT, content_BT = (torch.from_numpy(array).to(device) for array in rows.batch())
+    generator = torch.Generator(device=device).manual_seed(_step_seed(cfg.seed, step))
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=cfg.precision == "bf16"):
+        losses = forward(tokens_BT, content_BT, generator=generator)
+    losses["total"].backward()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+    values = {name: float(loss.detach()) for name, loss in losses.items()}
+    if not (math.isfinite(values["total"]) and math.isfinite(float(norm))):
+        raise ModelError(
+            f"training diverged at step {step}", where=f"rows from {place}", expected="a finite loss and gradient",
+            found=f"loss {values['total']}, gradient norm {float(norm)}",
+            hint="Lower train.lr, or train with train.precision = \"fp32\".",
+        )  # fmt: skip
+    return values
+
+
+def _step_seed(seed: int, step: int) -> int:
+    """Return the seed of one step's noise; neighbouring seeds and steps share no stream."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _checkpoint(model: LanguageModel[Any], optimiser: Optimiser, rows: Mix, history: History) -> Checkpoint:
+    weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    moments = {f"optimiser.{name}": tensor for name, tensor in optimiser.state_tensors().items()}
+    return Checkpoint(history.step, weights | moments, {"rows": rows.position(), "history": asdict(history)})
+
+
+def _resume(model: LanguageModel[Any], optimiser: Optimiser, rows: Mix, checkpoints: Checkpoints) -> History:
+    found = checkpoints.newest()
+    if found is None:
+        return History()
+
+    def part(prefix: str) -> dict[str, Any]:
+        return {name.removeprefix(prefix): t for name, t in found.tensors.items() if name.startswith(prefix)}
+
+    model.load_state_dict(part("model."))
+    optimiser.load_state_tensors(part("optimiser."))
+    rows.seek(found.state["rows"])
+    return History(**found.state["history"])

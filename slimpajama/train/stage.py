@@ -1,0 +1,184 @@
+"""Training as a stage: shards of the nights in, `models/MODEL/` out.
+
+    models/MODEL/checkpoints/    while it trains, removed afterwards
+    models/MODEL/model.safetensors, config.json, tokenizer.json, training.json, README.md
+    models/MODEL/manifest.json   written last
+
+MODEL is `NIGHT-PRESET-XXXXXXXX`; the eight hex digits cover settings, data, tokenizer, the champion it starts from and
+the version of torch, so the same training is never done twice and another one never lands in the same folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from safetensors.torch import save
+
+from slimpajama.config import Config, fingerprint
+from slimpajama.manifest import Manifest, Part, Stage, json_bytes
+from slimpajama.model import LanguageModel, build, make_optimiser
+from slimpajama.progress import say, track
+from slimpajama.registry import Loaded, device, load_model, model_manifest
+from slimpajama.storage import Store, sha256
+from slimpajama.tokenizer import Tokenizer
+from slimpajama.train.card import model_card
+from slimpajama.train.checkpoint import Checkpoints
+from slimpajama.train.data import TrainingData, gather
+from slimpajama.train.loop import History, train_model
+from slimpajama.train.validate import Validation, validation_rows
+
+__all__ = ["TrainReport", "train"]
+
+VERSION = 1  # raise it when the same inputs give other weights
+NOT_IN_WEIGHTS = ("checkpoint_seconds", "keep_checkpoints")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainReport:
+    """What a training came to."""
+
+    model: str
+    uri: str
+    skipped: bool
+    """Whether it was finished before."""
+    started_from: str
+    """The champion whose weights it started from, or empty."""
+    steps: int
+    tokens: int
+    losses: dict[str, float]
+    """Last point of the loss curve, in nats a token."""
+    bits_per_byte: dict[str, float]
+    """Last validation, by language."""
+
+
+def train(store: Store, cfg: Config, nights: Sequence[str], tonight: str, champion: str | None = None) -> TrainReport:
+    """Train tonight's model and publish it; skip what is finished, go on where a killed run stopped.
+
+    Args:
+        store: The workspace.
+        cfg: `model`, `train` and `text` are used.
+        nights: Published nights, oldest first; those before `tonight` are replayed where the tokenizer is the same.
+        tonight: The night whose documents are new; one of `nights`.
+        champion: Model to start from if its architecture and tokenizer are the same.
+
+    Raises:
+        InputError: If a night is not published or there is nothing to train on.
+        ModelError: If the training diverged.
+    """
+    data = gather(store, nights, tonight)
+    base = _warm_start(store, cfg, champion, data.tokenizer_json) if cfg.train.warm_start and champion else None
+    about = _about(store, cfg, data, base.id if base else "")
+    name = f"{tonight}-{cfg.model.preset}-{fingerprint('train', about)[:8]}"
+    folder = f"models/{name}"
+    stage = Stage(store, "train", work=f"{folder}/work", about=about, manifest=f"{folder}/manifest.json")
+    checkpoints = Checkpoints(store, f"{folder}/checkpoints", cfg.train.keep_checkpoints)
+    skipped = stage.finished
+    if not skipped:
+        if not stage.has("model"):
+            model, training = _train(cfg, data, base, checkpoints)
+            stage.commit("model", _publish(cfg, data, name, model, training))
+        stage.finish()
+    checkpoints.clear()  # only after the manifest: a kill before it must find them
+    store.delete_tree(stage.work)
+    return _report(store, name, stage.result, skipped)
+
+
+def _warm_start(store: Store, cfg: Config, champion: str, tokenizer_json: bytes) -> Loaded | None:
+    """Return the champion if its weights fit tonight's model and tokenizer."""
+    if model_manifest(store, champion).about["tokenizer"] != sha256(tokenizer_json):
+        say(f"train      {champion} has another tokenizer: a fresh start")
+        return None
+    loaded = load_model(store, champion)
+    fresh = build(cfg.model, loaded.tokenizer.vocab_size, cfg.train.seed)
+    if fresh.describe() != loaded.model.describe():
+        say(f"train      {champion} has another architecture: a fresh start")
+        return None
+    return loaded
+
+
+def _about(store: Store, cfg: Config, data: TrainingData, base: str) -> dict[str, Any]:
+    """Return everything the weights depend on."""
+    settings = {name: value for name, value in asdict(cfg.train).items() if name not in NOT_IN_WEIGHTS}
+    return {
+        "version": VERSION,
+        "night": data.tonight,
+        "model": cfg.model,
+        "train": settings,
+        "nights": {night: manifest.digest for night, manifest in data.nights.items()},
+        "tokenizer": sha256(data.tokenizer_json),
+        "text": cfg.text,
+        "started_from": base,
+        "started_from_digest": model_manifest(store, base).digest if base else "",
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def _train(
+    cfg: Config, data: TrainingData, base: Loaded | None, checkpoints: Checkpoints
+) -> tuple[LanguageModel[Any], dict[str, Any]]:
+    """Return the trained model and what is recorded of the training, as plain JSON."""
+    tokenizer = Tokenizer.load(data.tokenizer_json, cfg.text)
+    model = base.model if base else build(cfg.model, tokenizer.vocab_size, cfg.train.seed).to(device())
+    rows = data.rows(cfg.train, model.row_tokens, tokenizer.document_id)
+    held_out = validation_rows(data.held_out(), tokenizer.document_id, model.row_tokens)
+    validation = Validation(model, held_out, tokenizer.token_bytes, cfg.train.precision)
+    with track("train", total=cfg.train.tokens, unit="tokens") as bar:
+        history: History = train_model(
+            model, make_optimiser(model, cfg.train.lr), rows, cfg.train,
+            cold=base is None, checkpoints=checkpoints, validate=validation, bar=bar,
+        )  # fmt: skip
+    return model, {
+        "started_from": base.id if base else "",
+        "steps": history.step,
+        "tokens": history.step * rows.batch_rows * rows.row_tokens,
+        "curve": history.curve,
+        "validation": history.validation,
+    }
+
+
+def _publish(
+    cfg: Config, data: TrainingData, name: str, model: LanguageModel[Any], training: dict[str, Any]
+) -> Part:  # fmt: skip
+    """Return the finished model's files and counts."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    config = {
+        "format": 1,
+        "model": cfg.model,
+        "text": cfg.text,
+        "tokenizer": sha256(data.tokenizer_json),
+        "description": model.describe(),
+    }
+    folder = f"models/{name}"
+    files: dict[str, pa.Table | bytes] = {
+        f"{folder}/model.safetensors": save(weights, metadata={"format": "pt"}),
+        f"{folder}/config.json": json_bytes(config),
+        f"{folder}/tokenizer.json": data.tokenizer_json,
+        f"{folder}/training.json": json_bytes(training),
+        f"{folder}/README.md": model_card(name, model.describe(), training, data.sources()).encode(),
+    }
+    counts = {
+        "steps": training["steps"],
+        "tokens": training["tokens"],
+        "losses": training["curve"][-1],
+        "validation": training["validation"][-1],
+    }
+    return Part(files, counts)
+
+
+def _report(store: Store, name: str, manifest: Manifest, skipped: bool) -> TrainReport:
+    counts = manifest.counts
+
+    def figures(point: dict[str, float]) -> dict[str, float]:
+        return {key: value for key, value in point.items() if key not in ("step", "tokens")}
+
+    return TrainReport(
+        model=name, uri=f"{store.uri}/models/{name}", skipped=skipped, started_from=manifest.about["started_from"],
+        steps=counts["steps"], tokens=counts["tokens"],
+        losses=figures(counts["losses"]), bits_per_byte=figures(counts["validation"]),
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Thin Prefect tasks: retries, names, limits and logs around one library call each."""

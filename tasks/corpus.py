@@ -1,0 +1,79 @@
+"""The corpus half of a night: one task a stage, from raw files to published shards."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from slimpajama.clean.stage import clean
+from slimpajama.config import Config
+from slimpajama.dedup.stage import deduplicate
+from slimpajama.ingest.stage import ingest
+from slimpajama.manifest import Manifest
+from slimpajama.night import discard, finish_publication, publish, require_documents
+from slimpajama.shards.stage import make_shards, make_tokenizer
+from slimpajama.storage import open_store
+from slimpajama.text.stage import segment
+from tasks.observe import RETRY, report
+
+# Prefect's cache is off everywhere: the library's manifests are the one way to resume.
+
+
+@task(name="ingest", task_run_name="ingest-{night}", cache_policy=NO_CACHE, **RETRY)
+def ingest_task(config: Config, night: str) -> Manifest:
+    """Read new and changed raw files."""
+    return report(ingest(open_store(config.workspace), config, night))
+
+
+@task(name="clean", task_run_name="clean-{night}", cache_policy=NO_CACHE, **RETRY)
+def clean_task(config: Config, night: str, raw: Manifest) -> Manifest:
+    """Normalise text, tell its language, apply the rules."""
+    return report(clean(open_store(config.workspace), config, night, raw))
+
+
+@task(name="dedup", task_run_name="dedup-{night}", cache_policy=NO_CACHE, **RETRY)
+def dedup_task(config: Config, night: str, cleaned: Manifest) -> Manifest:
+    """Remove exact and near-duplicates within the night and against all earlier ones."""
+    return report(deduplicate(open_store(config.workspace), config, night, cleaned))
+
+
+@task(name="segment", task_run_name="segment-{night}", cache_policy=NO_CACHE, **RETRY)
+def segment_task(config: Config, night: str, documents: Manifest) -> Manifest:
+    """Cut text into words and flag the ones that carry content."""
+    return report(segment(open_store(config.workspace), config, night, documents))
+
+
+@task(name="tokenizer", task_run_name="tokenizer-{night}", cache_policy=NO_CACHE, **RETRY)
+def tokenizer_task(config: Config, night: str, documents: Manifest, words: Manifest) -> Manifest:
+    """Keep the vocabulary of the night before, or learn the first one."""
+    return report(make_tokenizer(open_store(config.workspace), config, night, documents, words))
+
+
+@task(name="shards", task_run_name="shards-{night}", cache_policy=NO_CACHE, **RETRY)
+def shards_task(config: Config, night: str, documents: Manifest, words: Manifest, tokenizer: Manifest) -> Manifest:
+    """Encode, split, shuffle and write the training shards."""
+    return report(make_shards(open_store(config.workspace), config, night, documents, words, tokenizer))
+
+
+@task(name="find-published", cache_policy=NO_CACHE)
+def find_published_task(config: Config, night: str) -> Manifest | None:
+    """Return the night if an earlier run published it."""
+    return finish_publication(open_store(config.workspace), night, config)
+
+
+@task(name="require-documents", cache_policy=NO_CACHE)
+def require_documents_task(config: Config, night: str, documents: Manifest) -> bool:
+    """Say whether the night has documents to go on with; on a workspace's first night it must."""
+    return require_documents(open_store(config.workspace), night, documents)
+
+
+@task(name="publish", task_run_name="publish-{night}", cache_policy=NO_CACHE, **RETRY)
+def publish_task(config: Config, night: str, stages: list[Manifest]) -> Manifest:
+    """Write the night's manifest and add the night to the index."""
+    return report(publish(open_store(config.workspace), night, stages, config))
+
+
+@task(name="discard", task_run_name="discard-{night}", cache_policy=NO_CACHE)
+def discard_task(config: Config, night: str) -> None:
+    """Forget a night that found no new or changed file."""
+    discard(open_store(config.workspace), night)

@@ -1,0 +1,52 @@
+"""The model half of a night: train, evaluate, gate, generate."""
+
+from __future__ import annotations
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from slimpajama.config import Config
+from slimpajama.evaluate.stage import EvaluateReport, evaluate
+from slimpajama.generate.stage import GenerateReport, write_samples
+from slimpajama.night import published_nights
+from slimpajama.registry import champion_before, model_of_night, promote_once
+from slimpajama.storage import open_store
+from slimpajama.train.stage import train
+from tasks.observe import RETRY
+
+
+@task(name="train", task_run_name="train-{night}", cache_policy=NO_CACHE, **RETRY)
+def train_task(config: Config, night: str) -> str:
+    """Train the night's model from the champion before it; return its id."""
+    store = open_store(config.workspace)
+    report = train(store, config, published_nights(store), night, champion_before(store, night))
+    get_run_logger().info("train: %s after %d steps, bits per byte %s", report.uri, report.steps, report.bits_per_byte)
+    return report.model
+
+
+@task(name="evaluate", task_run_name="evaluate-{night}", cache_policy=NO_CACHE, **RETRY)
+def evaluate_task(config: Config, night: str, model: str = "") -> EvaluateReport:
+    """Score the night's model and the champion before it on the same held-out documents."""
+    store = open_store(config.workspace)
+    nights = published_nights(store)
+    challenger = model_of_night(store, night, model)
+    until = nights[: nights.index(night) + 1]
+    report = evaluate(store, config, challenger, until, champion_before(store, night))
+    get_run_logger().info("evaluate: %s: %s", challenger, report.reason)
+    return report
+
+
+@task(name="gate", task_run_name="gate-{evaluation.model}", cache_policy=NO_CACHE, **RETRY)
+def gate_task(config: Config, evaluation: EvaluateReport) -> bool:
+    """Make the model the champion where the evaluation says so; say whether it is carried out."""
+    return evaluation.promote and promote_once(open_store(config.workspace), evaluation.model, evaluation.reason)
+
+
+@task(name="generate", task_run_name="generate-{night}", cache_policy=NO_CACHE, **RETRY)
+def generate_task(config: Config, night: str, model: str = "") -> GenerateReport:
+    """Continue the night's prompts with its model and with the champion before it."""
+    store = open_store(config.workspace)
+    challenger = model_of_night(store, night, model)
+    report = write_samples(store, config, night, challenger, champion_before(store, night))
+    get_run_logger().info("generate: %d texts -> %s", len(report.samples), report.uri)
+    return report

@@ -1,0 +1,31 @@
+"""The end of a night: the report, its artifacts in the UI, and the summary."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from slimpajama.config import Config
+from slimpajama.evaluate.stage import EvaluateReport
+from slimpajama.generate.stage import GenerateReport
+from slimpajama.registry import champion
+from slimpajama.report.stage import write_report
+from slimpajama.storage import open_store
+from slimpajama.summary import NightSummary, nothing_new, summarise_night
+from tasks.observe import RETRY
+
+
+@task(name="report", task_run_name="report-{night}", cache_policy=NO_CACHE, **RETRY)
+def report_task(
+    config: Config, night: str, evaluation: EvaluateReport | None = None, samples: GenerateReport | None = None
+) -> NightSummary:
+    """Write the night's report, which is what makes the night finished."""
+    store = open_store(config.workspace)
+    write_report(store, config, night, evaluation.model if evaluation else None)
+    return summarise_night(store.uri, night, champion(store), evaluation, samples)
+
+
+@task(name="nothing-new", cache_policy=NO_CACHE)
+def nothing_new_task(config: Config, night: str) -> NightSummary:
+    """Say that there was nothing to do."""
+    return nothing_new(night, champion(open_store(config.workspace)))

@@ -1,0 +1,96 @@
+"""A small corpus in two languages, made of what every Python installation has, and of sentences drawn by a seed."""
+
+import gzip
+import json
+import pydoc_data.topics
+import random
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SUBJECTS = "研究人员 图书馆 编辑部 这家公司 年轻的老师 气象台 村里的医生 出版社 工程师 市政府".split()
+VERBS = "整理了 发布了 讨论了 翻译了 检查了 比较了 重新设计了 记录了 推荐了 保存了".split()
+OBJECTS = "一批旧报纸 新的语言模型 去年的天气数据 三本教科书 分词的结果 一份安全报告 古代的地图 训练用的文本 机器的日志".split()
+PLACES = "在北京 在上海的会议上 在学校里 昨天下午 今年春天 在网络上 在一次采访中 在实验室里".split()
+ENDS = "，结果令人满意。 ，但是还有很多问题没有解决。 ，许多人表示支持。 ，下一步的工作已经开始。 ，详细情况请看附录。".split()
+
+
+def chinese(seed):
+    draw = random.Random(seed)
+    count = draw.randint(6, 14)
+    return "".join(draw.choice(PLACES) + "，" + draw.choice(SUBJECTS) + draw.choice(VERBS) + draw.choice(OBJECTS)
+                   + draw.choice(ENDS) for _ in range(count))  # fmt: skip
+
+
+def english():
+    return [text for _, text in sorted(pydoc_data.topics.topics.items()) if len(text) > 500]
+
+
+CONFIG = """
+workspace = "workspace"
+
+[ingest]
+part_mb = 0.2
+
+[[ingest.sources]]
+name = "zh-news"
+uri = "raw/zh-*.jsonl.gz"
+priority = 2
+licence = "made for the tests"
+
+[[ingest.sources]]
+name = "en-docs"
+uri = "raw/en.parquet"
+licence = "PSF-2.0"
+
+[[ingest.sources]]
+name = "notes"
+uri = "raw/notes/*.txt"
+
+[tokenizer]
+vocab_size = 1024
+
+[shards]
+shard_tokens = 40_000
+validation_share = 0.08
+test_share = 0.08
+
+[model]
+preset = "tiny"
+
+[train]
+tokens = 60_000
+batch_tokens = 2048
+checkpoint_seconds = 0.2
+
+[evaluate]
+max_mb_per_language = 0.03
+bootstrap = 100
+
+[generate]
+max_tokens = 12
+prompts = ["研究人员", "The "]
+"""
+
+
+def write_lines(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, filename="") as file:
+        for row in rows:
+            file.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+
+
+def write_corpus(folder):
+    """Write raw files and `config.toml` below `folder`; return the folder."""
+    raw = folder / "raw"
+    texts = [chinese(n) for n in range(400)]
+    texts += texts[:20]  # exact duplicates
+    texts += [text + "（转载）" for text in texts[20:40]]  # near-duplicates
+    write_lines(raw / "zh-a.jsonl.gz", [{"text": text} for text in texts])
+    write_lines(raw / "zh-b.jsonl.gz", [{"text": chinese(1000 + n)} for n in range(100)] + [{"text": "太短"}])
+    pq.write_table(pa.table({"text": english()}), raw / "en.parquet")
+    (raw / "notes").mkdir()
+    for n in range(5):
+        (raw / "notes" / f"{n}.txt").write_text("笔记：" + chinese(2000 + n), encoding="utf-8")
+    (folder / "config.toml").write_text(CONFIG, encoding="utf-8")
+    return folder

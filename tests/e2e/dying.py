@@ -1,0 +1,54 @@
+"""Run the command line in a process that kills itself with SIGKILL around one of its writes.
+
+    python dying.py before:12 run --config x.toml
+
+`before:N` dies when the Nth file is about to be written, `after:N` right after it has been, and `torn:N` after its
+temporary file is there but not yet renamed. This hook lives here: nothing in the product can be told to die.
+"""
+
+import os
+import signal
+import sys
+import threading
+
+from slimpajama import storage
+from slimpajama.cli import run
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm(moment, number):
+    publish, temporary = storage.LocalStore._publish, storage.LocalStore._temporary
+    mutex, seen = threading.Lock(), 0
+
+    def count():
+        nonlocal seen
+        with mutex:
+            seen += 1
+            return seen
+
+    def dying_publish(self, path, data, *, only_first):
+        mine = count()
+        if moment == "before" and mine == number:
+            die()
+        result = publish(self, path, data, only_first=only_first)
+        if moment == "after" and mine == number:
+            die()
+        return result
+
+    def dying_temporary(self, data):
+        made = temporary(self, data)
+        if moment == "torn" and seen == number:
+            die()
+        return made
+
+    storage.LocalStore._publish = dying_publish
+    storage.LocalStore._temporary = dying_temporary
+
+
+if __name__ == "__main__":
+    moment, _, number = sys.argv[1].partition(":")
+    arm(moment, int(number))
+    sys.exit(run(sys.argv[2:]))

@@ -1,0 +1,98 @@
+"""The workspace's promises against a real S3 server."""
+
+import threading
+
+import pyarrow as pa
+import pytest
+
+from slimpajama import storage
+from slimpajama.errors import LockedError, StorageError
+from slimpajama.manifest import Part, Stage, read_verified
+from slimpajama.storage import open_store, parquet_bytes, read_table
+
+
+@pytest.fixture
+def store(s3_uri):
+    return open_store(s3_uri)
+
+
+def test_files_read_back_and_are_listed_as_on_a_disk(store):
+    store.write("b/中.txt", "你好".encode())
+    store.write("a.txt", b"")
+    assert store.read("b/中.txt").decode() == "你好"
+    assert store.list() == ["a.txt", "b/中.txt"]
+    assert store.list("b") == ["b/中.txt"]
+    assert store.exists("a.txt")
+    assert not store.exists("b")
+    store.delete_tree("b")
+    assert store.list() == ["a.txt"]
+
+
+def test_another_writers_file_is_seen_at_once(store, s3_uri):
+    assert not store.exists("new")
+    open_store(s3_uri).write("new", b"1")
+    assert store.exists("new")
+    assert store.list() == ["new"]
+
+
+def test_of_many_creators_one_wins(store, s3_uri):
+    wins = []
+
+    def create(number):
+        if open_store(s3_uri).create("pointer", str(number).encode()):
+            wins.append(number)
+
+    threads = [threading.Thread(target=create, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(wins) == 1
+    assert store.read("pointer") == str(wins[0]).encode()
+
+
+def test_swap_refuses_a_version_that_is_gone(store):
+    assert store.swap("pointer", b"1", "")
+    assert not store.swap("pointer", b"x", "")
+    _, version = store.read_versioned("pointer")
+    assert store.swap("pointer", b"2", version)
+    assert not store.swap("pointer", b"3", version)
+    assert store.read("pointer") == b"2"
+
+
+def test_a_second_run_is_refused_while_the_lease_lasts_and_let_in_after_it(store, s3_uri, monkeypatch):
+    with store.lock("first"):
+        monkeypatch.setattr(storage, "_held", set())  # as another process sees it
+        with pytest.raises(LockedError, match="first, process"), open_store(s3_uri).lock("second"):
+            pass
+    with open_store(s3_uri).lock("second"):
+        pass
+    assert store.list() == []
+
+
+def test_a_lease_that_ran_out_is_taken_over(store, s3_uri, monkeypatch):
+    store.write(".lock", b'{"owner": "killed", "token": "x", "until": 1.0}')
+    with store.lock("next"):
+        pass
+
+
+def test_parquet_and_stages_work_as_on_a_disk(store):
+    table = pa.table({"text": ["中文", "english"]})
+    store.write("t.parquet", parquet_bytes(table))
+    assert read_table(store, "t.parquet", ["text"]).equals(table)
+    stage = Stage(store, "s", work="work/s", about={})
+    stage.map([("0", 0)], lambda n: Part({"out.parquet": table}, {"rows": 2}))
+    entry = stage.finish().files[0]
+    assert len(read_verified(store, entry)) == entry.bytes
+    assert Stage(store, "s", work="work/s", about={}).finished
+
+
+def test_a_wrong_key_is_an_error_that_names_the_place(s3_uri, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    with pytest.raises(StorageError, match=f"{s3_uri}/x"):
+        open_store(s3_uri).read("x")
+
+
+def test_a_missing_object_is_named(store, s3_uri):
+    with pytest.raises(StorageError, match=f"{s3_uri}/nights/none"):
+        store.read("nights/none")

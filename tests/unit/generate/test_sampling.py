@@ -1,0 +1,86 @@
+"""Sampling: temperature, top-k, top-p, seeds, and whole characters."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slimpajama.config import GenerateConfig, ModelConfig
+from slimpajama.generate.sampling import complete_utf8, generate_tokens, sample
+from slimpajama.model import build
+
+PROBABILITIES = [0.5, 0.3, 0.15, 0.05]
+LOGITS = torch.tensor(PROBABILITIES).log()
+
+
+def drawn(cfg: GenerateConfig, n: int = 2000) -> Counter[int]:
+    """Return how often each token was drawn."""
+    generator = torch.Generator().manual_seed(0)
+    return Counter(sample(LOGITS, cfg, generator) for _ in range(n))
+
+
+def test_draws_follow_the_probabilities_within_four_standard_errors() -> None:
+    counts = drawn(GenerateConfig(temperature=1.0, top_p=1.0), n=4000)
+    for token, p in enumerate(PROBABILITIES):
+        assert abs(counts[token] / 4000 - p) < 4 * (p * (1 - p) / 4000) ** 0.5
+
+
+def test_temperature_sharpens_the_distribution() -> None:
+    counts = drawn(GenerateConfig(temperature=0.5, top_p=1.0), n=4000)
+    p = PROBABILITIES[0] ** 2 / sum(q * q for q in PROBABILITIES)
+    assert abs(counts[0] / 4000 - p) < 4 * (p * (1 - p) / 4000) ** 0.5
+
+
+def test_temperature_zero_takes_the_likeliest_and_the_smallest_id_of_equals() -> None:
+    cfg = GenerateConfig(temperature=0.0)
+    assert set(drawn(cfg, n=5)) == {0}
+    assert sample(torch.tensor([0.0, 2.0, 2.0]), cfg, torch.Generator()) == 1
+
+
+def test_top_k_keeps_the_k_likeliest() -> None:
+    assert set(drawn(GenerateConfig(temperature=1.0, top_k=2, top_p=1.0))) == {0, 1}
+
+
+@pytest.mark.parametrize(("top_p", "kept"), [(0.0, {0}), (0.4, {0}), (0.6, {0, 1}), (0.9, {0, 1, 2})])
+def test_top_p_keeps_the_smallest_set_that_holds_the_probability(top_p: float, kept: set[int]) -> None:
+    assert set(drawn(GenerateConfig(temperature=1.0, top_p=top_p))) == kept
+
+
+def test_the_same_seed_gives_the_same_tokens_and_another_seed_others() -> None:
+    model = build(ModelConfig(preset="tiny"), 300, seed=0)
+    a, b, c = (list(generate_tokens(model, [5, 6, 7], GenerateConfig(seed=s, max_tokens=80), None)) for s in (1, 1, 2))
+    assert a == b != c
+    assert len(a) == 80
+
+
+def test_generation_ends_before_the_stop_token() -> None:
+    model = build(ModelConfig(preset="tiny"), 300, seed=0)
+    cfg = GenerateConfig(max_tokens=40)
+    free = list(generate_tokens(model, [], cfg, None))
+    stop = free[10]
+    assert list(generate_tokens(model, [], cfg, stop)) == free[: free.index(stop)]
+
+
+@given(st.text(), st.integers(0, 3))
+def test_the_longest_prefix_of_whole_characters_is_kept(text: str, cut: int) -> None:
+    data = text.encode()
+    data = data[: max(0, len(data) - cut)]
+    kept = complete_utf8(data)
+    assert kept == data.decode(errors="ignore").encode()
+
+
+@given(st.binary())
+def test_any_bytes_lose_at_most_an_unfinished_character(data: bytes) -> None:
+    kept = complete_utf8(data)
+    assert data.startswith(kept)
+    assert len(data) - len(kept) <= 3
+
+
+def test_whole_chinese_text_is_kept_and_a_cut_one_loses_the_last_character() -> None:
+    data = "今天天气".encode()
+    assert complete_utf8(data) == data
+    assert complete_utf8(data[:-1]).decode() == "今天天"

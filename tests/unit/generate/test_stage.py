@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from slimpajama.errors import ModelError
+from slimpajama.generate import stage as generate_stage
+from slimpajama.generate.stage import write_samples
+from slimpajama.registry import promote
+
+
+def test_every_prompt_is_continued_and_the_texts_are_published(trained: Any):
+    space, model = trained
+    report = write_samples(space.store, space.cfg, space.nights[0], model)
+    assert [(sample["role"], sample["prompt"]) for sample in report.samples] == [
+        ("challenger", "今天"),
+        ("challenger", "The"),
+    ]
+    assert all(0 <= sample["repeated_share"] <= 1 for sample in report.samples)
+    assert all(0 <= sample["copied_share"] <= 1 for sample in report.samples)
+    assert space.store.list("reports") == [
+        f"reports/{space.nights[0]}/samples.json", f"reports/{space.nights[0]}/samples.manifest.json",
+    ]  # fmt: skip
+
+
+def test_both_models_get_the_same_prompts_and_a_second_run_is_skipped(trained: Any, monkeypatch: pytest.MonkeyPatch):
+    space, model = trained
+    from dataclasses import replace
+
+    from slimpajama.train.stage import train
+
+    short = replace(space.cfg, train=replace(space.cfg.train, tokens=512))
+    other = train(space.store, short, space.nights, space.nights[1], model).model
+    report = write_samples(space.store, space.cfg, space.nights[1], other, model)
+    assert [sample["role"] for sample in report.samples] == ["champion", "champion", "challenger", "challenger"]
+    monkeypatch.setattr(generate_stage, "_samples", None)
+    assert write_samples(space.store, space.cfg, space.nights[1], other, model) == report
+
+
+def test_a_model_is_not_shown_beside_itself(trained: Any):
+    space, model = trained
+    promote(space.store, model, "first")
+    report = write_samples(space.store, space.cfg, space.nights[0], model, model)
+    assert {sample["role"] for sample in report.samples} == {"challenger"}
+
+
+def test_a_missing_model_is_an_error_for_the_user(workspace: Any):
+    with pytest.raises(ModelError, match="no such model"):
+        write_samples(workspace.store, workspace.cfg, workspace.nights[0], "nope")

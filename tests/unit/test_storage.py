@@ -1,0 +1,142 @@
+"""The promises of the workspace on a disk; tests/e2e/test_s3.py holds the same ones against a real S3 server."""
+
+import multiprocessing
+import os
+
+import pyarrow as pa
+import pytest
+
+from slimpajama.errors import LockedError, StorageError
+from slimpajama.storage import LocalStore, open_store, parquet_bytes, read_table
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(str(tmp_path / "工作区"))
+
+
+def test_a_written_file_reads_back_and_is_listed(store):
+    store.write("a/b.txt", "你好".encode())
+    assert store.read("a/b.txt").decode() == "你好"
+    assert store.list() == ["a/b.txt"]
+    assert store.list("a") == ["a/b.txt"]
+    assert store.exists("a/b.txt")
+
+
+def test_listings_are_sorted_and_hide_temporary_files(store):
+    for name in ("z", "a/y", "a.b", "中"):
+        store.write(name, b"")
+    (store.root / ".tmp" / "left-by-a-kill").write_bytes(b"half")
+    assert store.list() == sorted(["z", "a/y", "a.b", "中"])
+
+
+def test_only_the_first_create_wins(store):
+    assert store.create("pointer", b"first")
+    assert not store.create("pointer", b"second")
+    assert store.read("pointer") == b"first"
+
+
+def test_swap_refuses_a_version_that_is_gone(store):
+    _, nothing = store.read_versioned("pointer")
+    assert store.swap("pointer", b"1", nothing)
+    _, version = store.read_versioned("pointer")
+    assert store.swap("pointer", b"2", version)
+    assert not store.swap("pointer", b"3", version)
+    assert not store.swap("pointer", b"3", nothing)
+    assert store.read("pointer") == b"2"
+
+
+def _race(root, number, results):
+    store = LocalStore(root)
+    for _ in range(25):
+        while True:
+            data, version = store.read_versioned("counter")
+            if store.swap("counter", str(int(data or b"0") + 1).encode(), version):
+                break
+    results.put(number)
+
+
+def test_no_increment_is_lost_when_processes_race_for_a_pointer(store):
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    racers = [context.Process(target=_race, args=(str(store.root), n, results)) for n in range(3)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    assert store.read("counter") == b"75"
+
+
+def _hold(root, ready, leave):
+    with LocalStore(root).lock("holder"):
+        ready.set()
+        leave.wait()
+
+
+def test_a_second_process_is_told_who_holds_the_workspace_and_a_killed_holder_lets_go(store):
+    context = multiprocessing.get_context("spawn")
+    ready, leave = context.Event(), context.Event()
+    holder = context.Process(target=_hold, args=(str(store.root), ready, leave))
+    holder.start()
+    assert ready.wait(30)
+    with pytest.raises(LockedError, match=f"holder, process {holder.pid}"), store.lock("me"):
+        pass
+    os.kill(holder.pid, 9)
+    holder.join()
+    with store.lock("me"):
+        pass
+
+
+def test_the_lock_clears_what_killed_writers_left(store):
+    leftover = store.root / ".tmp" / "0123"
+    leftover.write_bytes(b"half")
+    with store.lock("me"):
+        assert not leftover.exists()
+
+
+def test_a_path_cannot_leave_the_workspace(store):
+    for path in ("../x", "a/../../x", "/etc/passwd"):
+        with pytest.raises(StorageError, match="leaves the workspace"):
+            store.write(path, b"")
+
+
+def test_the_whole_workspace_is_never_deleted(store):
+    with pytest.raises(StorageError, match="refusing"):
+        store.delete_tree("")
+
+
+def test_a_missing_file_is_named(store):
+    with pytest.raises(StorageError, match=r"nights/x\.parquet.*No such file"):
+        store.read("nights/x.parquet")
+
+
+def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(store, monkeypatch):
+    store.write("a", b"old")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"No space left.*run again"):
+        store.write("a", b"new")
+    monkeypatch.undo()
+    assert store.read("a") == b"old"
+
+
+def test_the_same_table_gives_the_same_bytes_and_reads_back(store):
+    table = pa.table({"text": ["中文", "english"], "n": [1, 2]})
+    assert parquet_bytes(table) == parquet_bytes(table)
+    store.write("t.parquet", parquet_bytes(table))
+    assert read_table(store, "t.parquet").equals(table)
+    assert read_table(store, "t.parquet", ["n"]).column_names == ["n"]
+
+
+def test_a_cut_parquet_file_is_named(store):
+    store.write("t.parquet", parquet_bytes(pa.table({"n": [1]}))[:-20])
+    with pytest.raises(StorageError, match=r"t\.parquet: not readable as Parquet"):
+        read_table(store, "t.parquet")
+
+
+def test_an_unknown_kind_of_workspace_is_refused():
+    with pytest.raises(StorageError, match="ftp://host/x: unknown kind"):
+        open_store("ftp://host/x")

@@ -1,0 +1,84 @@
+"""The vocabulary: exact for any text, bounded by words, the same in every process."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slimpajama.config import TextConfig, TokenizerConfig
+from slimpajama.errors import ModelError
+from slimpajama.text.segment import Segmenter
+from slimpajama.tokenizer import DOCUMENT, SEPARATOR, Tokenizer, train_tokenizer
+
+TEXTS = [
+    "今天天气很好，我们去公园散步。公园里有很多人在散步。",
+    "The weather is fine today, so we walk in the park. Many people walk in the park.",
+    "Python 3.11 很快；the parser is fast.",
+] * 20
+
+
+def trained(vocab_size=400):
+    segmenter = Segmenter(TextConfig())
+    return train_tokenizer([SEPARATOR.join(segmenter.cut(t)) for t in TEXTS], TokenizerConfig(vocab_size=vocab_size))
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.load(trained())
+
+
+@given(st.text())
+def test_every_text_comes_back_exactly(tokenizer, text):
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode_bytes(ids).decode("utf-8", "surrogatepass") == text
+    assert tokenizer.token_bytes[ids].sum() == len(text.encode())
+
+
+def test_text_that_holds_the_separator_or_spells_a_special_token_comes_back(tokenizer):
+    for text in (f"a{SEPARATOR}b", SEPARATOR * 3, DOCUMENT, f"好{DOCUMENT}好"):
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == text
+        assert tokenizer.document_id not in ids
+
+
+def test_no_piece_crosses_a_word(tokenizer):
+    words = Segmenter(TextConfig()).cut("今天天气很好，we walk in the park")
+    ends = np.cumsum([len(word.encode()) for word in words])
+    (ids,) = tokenizer.encode_joined([SEPARATOR.join(words)])
+    token_ends = set(np.cumsum(tokenizer.token_bytes[ids]).tolist())
+    assert set(ends.tolist()) <= token_ends
+
+
+def test_frequent_words_became_one_piece(tokenizer):
+    assert len(tokenizer.encode("散步")) == 1
+    assert len(tokenizer.encode(" park")) == 1
+
+
+def test_it_is_a_standard_tokenizer_json(tokenizer):
+    data = json.loads(trained())
+    assert data["model"]["type"] == "BPE"
+    assert data["model"]["vocab"][DOCUMENT] == tokenizer.document_id
+    assert tokenizer.vocab_size <= 400
+
+
+def test_the_vocabulary_does_not_depend_on_the_hash_seed():
+    program = (
+        "import sys; sys.path.insert(0, {here!r}); from test_tokenizer import trained;"
+        "import hashlib; print(hashlib.sha256(trained()).hexdigest())"
+    ).format(here=str(__import__("pathlib").Path(__file__).parent))
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(digests) == 1
+
+
+def test_something_that_is_no_tokenizer_is_refused():
+    with pytest.raises(ModelError, match="not a tokenizer"):
+        Tokenizer.load(b"{}")
