@@ -366,7 +366,7 @@ class _Lease:
 
     def acquire(self) -> None:
         data, version = self.store.read_versioned(LOCK)
-        holder = json.loads(data) if data else {"until": 0, "owner": ""}
+        holder: dict[str, Any] = json.loads(data) if data else {"until": 0.0, "owner": ""}
         if holder["until"] > time.time() or not self.store.swap(LOCK, self._body(), version):
             raise LockedError(
                 "another run holds the workspace", where=self.store.uri, found=str(holder["owner"]),

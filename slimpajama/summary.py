@@ -61,15 +61,15 @@ def summarise_night(
         evaluation: None where no model was trained.
         samples: None where no model was trained.
     """
-    places = {"corpus": f"{uri}/nights/{night}", "report": f"{uri}/reports/{night}/report.html"}
+    corpus, report = f"{uri}/nights/{night}", f"{uri}/reports/{night}/report.html"
     if evaluation is None or samples is None:
         verdict = "all new documents were known or too poor, nothing trained"
-        return NightSummary(night=night, verdict=verdict, champion=champion or "", **places)
+        return NightSummary(night=night, verdict=verdict, champion=champion or "", corpus=corpus, report=report)
     languages = evaluation.figures["languages"]
     return NightSummary(
         night=night, verdict=evaluation.reason, model=f"{uri}/models/{evaluation.model}", champion=champion or "",
         bits_per_byte={lang: figures["bits_per_byte"] for lang, figures in languages.items()},
-        samples=_one_a_language(samples.samples, evaluation.model), **places,
+        samples=_one_a_language(samples.samples, evaluation.model), corpus=corpus, report=report,
     )  # fmt: skip
 
 

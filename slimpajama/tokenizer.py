@@ -42,10 +42,10 @@ def train_tokenizer(joined: Iterable[str], cfg: TokenizerConfig) -> bytes:
     in Radford et al. 2019.
     """
     tokenizer = tokenizers.Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(SEPARATOR, "removed"), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    tokenizer.decoder = decoders.ByteLevel()  # type: ignore[assignment]
+    tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=cfg.vocab_size,
         min_frequency=2,
@@ -111,10 +111,9 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of any text; every byte of it is in them."""
-        separator = self._inner.token_to_id("ğ")  # the byte-level alphabet's name of byte 0x1f
         ids: list[int] = []
         for number, piece in enumerate(text.split(SEPARATOR)):
-            ids += [separator] if number else []
+            ids += [self.pieces.index(SEPARATOR.encode())] if number else []
             ids += self.encode_joined([SEPARATOR.join(self._segmenter.cut(piece))])[0]
         return ids
 

@@ -13,7 +13,7 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,8 +25,10 @@ from slimpajama.errors import InputError
 
 __all__ = ["BadRecord", "Lines", "RowGroup", "batches", "parse_lines", "read_rows"]
 
+PIECE_BYTES = 1 << 20
 BATCH_BYTES = 16_000_000
-MAX_LINE_BYTES = 256_000_000  # a longer line is skipped as it streams by
+MAX_LINE_BYTES = 256_000_000  # what is held of one line before the rest of it is skipped
+NEWLINE = b"\n"
 BROKEN = (OSError, EOFError, zlib.error, zstandard.ZstdError)
 
 
@@ -104,51 +106,68 @@ def read_rows(batch: RowGroup) -> tuple[pa.Table, list[BadRecord]]:
         ids = pc.coalesce(table["id"].cast(pa.string()), made) if "id" in table.column_names else made
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(f"`text` and `id` must be text: {error}", where=str(batch.path)) from None
-    table = table.set_column(table.schema.get_field_index("text"), "text", text)
-    place = table.schema.get_field_index("id")
-    table = table.add_column(0, "id", ids) if place < 0 else table.set_column(place, "id", ids)
+    others = table.drop_columns([name for name in ("id", "text") if name in table.column_names])
+    table = others.add_column(0, "text", text).add_column(0, "id", ids)  # so that files of all kinds begin alike
     there = pc.is_valid(text)
     missing = pc.indices_nonzero(pc.invert(there)).to_pylist()
     return table.filter(there), [BadRecord(batch.file, f"row {numbers[row]}", "no text") for row in missing]
 
 
-def _open(path: Path) -> tuple[BinaryIO, BinaryIO]:
-    """Return the file on disk and the stream of what it holds."""
-    raw = path.open("rb")
-    if path.suffix == ".gz":
-        return raw, cast(BinaryIO, gzip.GzipFile(fileobj=raw))
-    if path.suffix == ".zst":
-        return raw, cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True))
-    return raw, raw
-
-
 def _line_batches(path: Path, name: str) -> Iterator[Lines]:
-    """Cut a stream behind the last line that fits; never holds more than a batch and one line."""
-    number, rest, skipping = 1, b"", False
-    raw, stream = _open(path)
-    with raw:
-        while True:
+    """Cut a stream behind the last line that fits; never holds much more than a batch and one line."""
+    number, held, wanted, skipping, ended = 1, bytearray(), BATCH_BYTES, False, False
+    with path.open("rb") as file:
+        pieces = _pieces(file, path.suffix)
+        while not ended:
             bad: list[BadRecord] = []
             try:
-                block = stream.read(BATCH_BYTES)
+                for piece in pieces:
+                    if skipping:
+                        _, newline, piece = piece.partition(b"\n")  # noqa: PLW2901 -- what is left of it
+                        number, skipping = number + len(newline), not newline
+                    held += piece
+                    if len(held) >= wanted:
+                        break
+                else:
+                    ended = True
             except BROKEN as error:
-                bad.append(BadRecord(name, f"line {number + rest.count(10)}", f"the file breaks off: {error}"))
-                block = b""
-            if skipping and block:
-                _, newline, block = block.partition(b"\n")
-                number += len(newline)
-                skipping = not newline
-            cut = block.rfind(b"\n") + 1
-            data, rest, ended = rest + block[:cut] if cut else b"", block[cut:] if cut else rest + block, not block
-            if ended and not skipping:
-                data, rest = rest, b""
-            if len(rest) > MAX_LINE_BYTES:
-                bad.append(BadRecord(name, f"line {number + data.count(10)}", f"longer than {MAX_LINE_BYTES} bytes"))
-                rest, skipping = b"", True
-            yield Lines(name, number, data, bad, raw.tell())
-            number += data.count(b"\n")
-            if ended:
-                return
+                bad.append(BadRecord(name, f"line {number + held.count(NEWLINE)}", f"the file breaks off: {error}"))
+                ended = True
+            cut = len(held) if ended else held.rfind(NEWLINE) + 1
+            data = bytes(held[:cut])
+            del held[:cut]
+            if len(held) > MAX_LINE_BYTES:
+                bad.append(BadRecord(name, f"line {number + data.count(NEWLINE)}", f"over {MAX_LINE_BYTES} bytes"))
+                skipping = True
+                held.clear()
+            if data or bad:
+                yield Lines(name, number, data, bad, file.tell())
+            number += data.count(NEWLINE)
+            wanted = len(held) + BATCH_BYTES
+
+
+def _pieces(file: BinaryIO, suffix: str) -> Iterator[bytes]:
+    """Yield a file's content, decompressed; all that precedes a damage comes before the error."""
+    if suffix == ".gz":
+        plain = gzip.GzipFile(fileobj=file)
+        yield from iter(lambda: plain.read1(PIECE_BYTES), b"")  # `read` would keep back what precedes a damage
+    elif suffix == ".zst":
+        yield from _zstd_pieces(file)
+    else:
+        yield from iter(lambda: file.read(PIECE_BYTES), b"")
+
+
+def _zstd_pieces(file: BinaryIO) -> Iterator[bytes]:
+    frame, begun = zstandard.ZstdDecompressor().decompressobj(), False  # a stream_reader hides that a file is cut
+    for feed in iter(lambda: file.read(256), b""):  # four bytes can stand for 128 KiB: this bounds a piece by 8 MiB
+        rest = feed
+        while rest:
+            yield frame.decompress(rest)
+            rest, begun = frame.unused_data if frame.eof else b"", not frame.eof
+            if frame.eof:
+                frame = zstandard.ZstdDecompressor().decompressobj()
+    if begun:
+        raise EOFError("it ends inside a zstd frame")
 
 
 def parse_lines(batch: Lines) -> tuple[pa.Table, list[BadRecord]]:

@@ -21,7 +21,11 @@ _GONE = re.compile(
 )
 _TEMPLATE = re.compile(r"\{\{([^{}]*)\}\}")
 _TABLE = re.compile(r"\{\|(?:(?!\{\||\|\}).)*\|\}", re.DOTALL)
-_MEDIA = re.compile(r"\[\[\s*(?:File|Image|Category|[a-z-]{2,12}):[^\[\]]*\]\]", re.IGNORECASE)
+_MEDIA = re.compile(r"\[\[\s*(?:File|Image|Category):[^\[\]]*\]\]", re.IGNORECASE)
+_OTHER_WIKI = re.compile(r"\[\[[a-z-]{2,12}:[^\[\]|]*\]\]")  # the same article in another language
+_INNER_LINK = re.compile(
+    r"\[\[(?!\s*(?:File|Image|Category):)(?:[^\[\]|]*\|)?([^\[\]|]*)\]\]", re.IGNORECASE
+)  # those in a picture's caption, too, so that the picture has no brackets in it
 _LINK = re.compile(r"\[\[(?:[^\[\]|]*\|)?([^\[\]]*)\]\]")
 _URL = re.compile(r"\[(?:https?:)?//\S+\s*([^\]]*)\]")
 _MARKUP = re.compile(r"'{2,5}|</?[a-zA-Z][^<>]*>")
@@ -61,17 +65,10 @@ def plain_text(wikitext: str) -> str:
     text = _GONE.sub("", wikitext)
     text = _until_stable(_TEMPLATE, _template_text, text)
     text = _until_stable(_TABLE, lambda _: "", text)
-    text = _until_stable(_MEDIA, lambda _: "", _inner_links(text))
-    text = _LINK.sub(r"\1", text)
+    text = _INNER_LINK.sub(r"\1", _OTHER_WIKI.sub("", text))
+    text = _LINK.sub(r"\1", _until_stable(_MEDIA, lambda _: "", text))
     text = html.unescape(_MARKUP.sub("", _URL.sub(r"\1", text)))
     return "\n\n".join(_lines(text))
-
-
-def _inner_links(text: str) -> str:
-    """Resolve links that stand inside a picture's caption, so that the picture has no brackets in it."""
-    return re.sub(
-        r"\[\[(?!\s*(?:File|Image|Category):)(?:[^\[\]|]*\|)?([^\[\]|]*)\]\]", r"\1", text, flags=re.IGNORECASE
-    )
 
 
 def _until_stable(pattern: re.Pattern[str], replace: object, text: str) -> str:

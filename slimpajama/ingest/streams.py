@@ -52,7 +52,7 @@ def blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
     try:
         if name.lower().endswith(".gz"):
             with gzip.GzipFile(fileobj=file, mode="rb") as plain:
-                yield from iter(lambda: plain.read(BLOCK), b"")
+                yield from iter(lambda: plain.read1(BLOCK), b"")  # `read` would keep back what precedes a damage
         elif name.lower().endswith(".zst"):
             yield from _zstd_blocks(file)
         else:

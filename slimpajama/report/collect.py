@@ -120,6 +120,11 @@ def _files(entries: list[FileEntry]) -> list[dict[str, Any]]:
     for entry in entries:
         folders.setdefault(entry.path.rsplit("/", 1)[0], []).append(entry)
     return [
-        {"folder": folder, "files": len(found), "rows": sum(e.rows for e in found), "bytes": sum(e.bytes for e in found)}
+        {
+            "folder": folder,
+            "files": len(found),
+            "rows": sum(e.rows for e in found),
+            "bytes": sum(e.bytes for e in found),
+        }
         for folder, found in sorted(folders.items())
     ]

@@ -49,6 +49,7 @@ def top_words(store: Store, shards: list[str]) -> list[dict[str, Any]]:
 
     Returns:
         `lang`, `words` (`word`, `count`), `files` that were counted and `of_files`; the largest language first.
+        Languages with fewer than a hundredth of the words are left out.
     """
     step = max(1, -(-len(shards) // MAX_SHARDS))
     counted = shards[::step]
@@ -58,6 +59,7 @@ def top_words(store: Store, shards: list[str]) -> list[dict[str, Any]]:
         for lang in pc.unique(table["lang"]).to_pylist():
             words = table.filter(pc.equal(table["lang"], lang))["content_words"].combine_chunks()
             counters.setdefault(lang, Counter()).update(_count(words.flatten()))
+    every = sum(counter.total() for counter in counters.values())
     return [
         {
             "lang": lang,
@@ -66,12 +68,12 @@ def top_words(store: Store, shards: list[str]) -> list[dict[str, Any]]:
             "of_files": len(shards),
         }
         for lang, counter in sorted(counters.items(), key=lambda item: (-item[1].total(), item[0]))
-        if counter
+        if counter.total() >= every / 100
     ]
 
 
 def _count(words: pa.Array) -> dict[str, int]:
-    lower = pc.utf8_lower(words)
+    lower = pc.utf8_trim_whitespace(pc.utf8_lower(words))  # a word carries the blank before it
     kinds = pc.value_counts(lower.filter(pc.match_substring_regex(lower, r"\p{L}")))
     return dict(zip(kinds.field("values").to_pylist(), kinds.field("counts").to_pylist(), strict=True))
 

@@ -50,16 +50,13 @@ def tonight(counts: Counts, kept: pa.Table, cleaned_out: Mapping[str, int]) -> d
     languages, language_bytes = _group(kept, "lang")
     clean_languages = clean.get("languages", {})
     sources = [
-        _row(name, [read.get(name, 0) + broken.get(name, 0), read.get(name, 0), cleaned.get(name, 0)], unique, unique_bytes)
-        for name in sorted({*read, *broken})
+        _row(name, [n + broken.get(name, 0), n, cleaned.get(name, 0)], unique, unique_bytes)
+        for name, n in ((name, read.get(name, 0)) for name in sorted({*read, *broken}))
     ]
     by_language = [
-        _row(
-            name, [None, clean_languages.get(name, 0) + cleaned_out.get(name, 0), clean_languages.get(name, 0)],
-            languages, language_bytes,
-        )
-        for name in sorted({*clean_languages, *cleaned_out})
-    ]  # fmt: skip
+        _row(name, [None, n + cleaned_out.get(name, 0), n], languages, language_bytes)
+        for name, n in ((name, clean_languages.get(name, 0)) for name in sorted({*clean_languages, *cleaned_out}))
+    ]
     return {
         "levels": _levels(counts, kept),
         "sources": sources,

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from slimpajama.report import plots
 from slimpajama.report.text import visible
-from slimpajama.report.wording import LABELS, LEVELS, bits, number, percent, sentence_share, signed, size
+from slimpajama.report.wording import LABELS, LEVELS, bits, number, percent, sentence_share, short, signed, size
 
 __all__ = ["render_html"]
 
@@ -66,8 +66,8 @@ def _view(report: Report) -> Report:
             "levels": levels,
             "sources": [_with_share(row) for row in report["funnel"]["sources"]],
             "languages": [_with_share(row) for row in report["funnel"]["languages"]],
-            "splits": [row | {"bytes_per_token": row["bytes"] / max(1, row["tokens"])} for row in report["corpus"]["splits"]],
         },
+        "splits": _splits(report["corpus"]["splits"]),
         "history": [_with_share(row) for row in report["history"]] if len(report["history"]) > 1 else [],
         "rules": [row | {"share": row["documents"] / found} for row in report["rules"]],
         "comparison": _comparison(report),
@@ -94,6 +94,31 @@ def _with_share(row: Report) -> Report:
     return row | {"kept_share": row["documents"][-1] / first if first else 0.0}
 
 
+def _splits(rows: list[Report]) -> Report:
+    """Return a row a split with its tokens by language, and the bytes a token all of them together have."""
+    languages = list(dict.fromkeys(row["lang"] for row in rows))
+    splits = {row["split"]: [r for r in rows if r["split"] == row["split"]] for row in rows}
+
+    def total(chosen: list[Report], name: str) -> int:
+        return sum(row[name] for row in chosen)
+
+    groups = [rows, *([row for row in rows if row["lang"] == lang] for lang in languages)]
+    return {
+        "languages": languages,
+        "rows": [
+            {
+                "split": split,
+                "documents": found[0]["documents"],
+                "bytes": total(found, "bytes"),
+                "tokens": total(found, "tokens"),
+                "languages": [total([row for row in found if row["lang"] == lang], "tokens") for lang in languages],
+            }
+            for split, found in splits.items()
+        ],
+        "bytes_per_token": [total(group, "bytes") / max(1, total(group, "tokens")) for group in groups],
+    }
+
+
 def _plain(value: Any) -> str:
     """Return a setting as one line."""
     if isinstance(value, dict):
@@ -108,18 +133,18 @@ def _tiles(report: Report) -> list[dict[str, str]]:
     tiles = [
         _tile("documents kept", number(unique["documents"]), f"of {number(found['documents'])} found"),
         _tile(
-            "duplicates removed", number(duplicates["documents"]),
+            "duplicates", number(duplicates["documents"]),
             f"{number(duplicates['of_earlier_nights'])} of earlier nights' documents",
         ),
-        _tile("training tokens", number(train), size(unique["bytes"]) + " of text kept"),
+        _tile("training tokens", short(train), size(unique["bytes"]) + " of text kept"),
     ]  # fmt: skip
-    for row in _comparison(report):
-        if not row["overall"] and len(tiles) < 5:
-            note = f"{signed(row['difference'])} against the champion" if row["champion"] else "no champion to compare with"
-            tiles.append(_tile(f"bits per byte, {row['name']}", bits(row["challenger"]), note, row["tone"]))
+    rows = [row for row in _comparison(report) if not row["overall"]]
+    for row in sorted(rows, key=lambda row: row["name"] not in ("zh", "en"))[:2]:
+        note = f"{signed(row['difference'])} against the champion" if row["champion"] else "no champion to compare with"
+        tiles.append(_tile(f"bits per byte, {row['name']}", bits(row["challenger"]), note, row["tone"]))
     restored = ((report["evaluation"] or {}).get("challenger") or {}).get("overall", {}).get("token_accuracy")
     if restored is not None:
-        tiles.append(_tile("tokens restored exactly", sentence_share(restored, 2), "through the bottleneck"))
+        tiles.append(_tile("tokens restored", sentence_share(restored, 2), "exactly, from the bottleneck"))
     return tiles
 
 
@@ -184,9 +209,14 @@ def _by_prompt(samples: list[Report]) -> list[Report]:
     """Return the texts of both models together, by prompt."""
     prompts: dict[str, list[Report]] = {}
     for sample in samples:
-        notes = [f"{sentence_share(sample['repeated_share'])} repeated", f"{sentence_share(sample['copied_share'])} copied"]
+        repeated, copied = (sentence_share(sample[name]) for name in ("repeated_share", "copied_share"))
         role = "new model" if sample["role"] == "challenger" else "champion"
-        prompts.setdefault(sample["prompt"], []).append({"role": role, "text": sample["text"], "note": ", ".join(notes)})
+        side = {
+            "role": role,
+            "text": sample["text"],
+            "note": f"{repeated} repeated, {copied} copied from training data",
+        }
+        prompts.setdefault(sample["prompt"], []).append(side)
     return [{"prompt": prompt, "sides": sides} for prompt, sides in prompts.items()]
 
 

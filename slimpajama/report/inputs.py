@@ -95,7 +95,10 @@ def _champion(store: Store, night: str, digest: str) -> tuple[str, Manifest | No
             manifest = load_manifest(store, path)
             if manifest and manifest.digest == digest:
                 return parts[1], manifest
-    raise StorageError("the champion's evaluation is missing", where=f"{store.uri}/models", expected=f"digest {digest[:12]}")
+    raise StorageError(
+        "the champion's evaluation is missing", where=f"{store.uri}/models", expected=f"digest {digest[:12]}…",
+        hint="Evaluate the night's model again.",
+    )  # fmt: skip
 
 
 def read_listed(store: Store, manifest: Manifest, name: str) -> Any:

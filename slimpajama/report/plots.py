@@ -19,9 +19,10 @@ __all__ = ["COLOURS", "length_histogram", "loss_curve", "series_colour"]
 
 COLOURS = {"zh": "#d9480f", "en": "#1c7ed6", "zh-Hant": "#9c36b5", "mixed": "#2b8a3e"}
 SPARE = ("#0c8599", "#b08900", "#c2255c", "#495057")
+SERIES = 4  # more lines than these nobody can tell apart
 INK, GRID = "#667085", "#d0d5dd"
 LOSSES = {"continue": "#1c7ed6", "denoise": "#d9480f", "restore": "#2b8a3e"}
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # real text: small, sharp and readable by machines
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so that the layout is the same everywhere
@@ -44,7 +45,7 @@ def loss_curve(curve: Sequence[Mapping[str, float]], validation: Sequence[Mappin
         validation: Points with `step`, `tokens` and one value a language.
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.6, 4.4), layout="constrained")
+        figure = Figure(figsize=(5.4, 4.2), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
         _lines(upper, curve, LOSSES, "loss, nats a token", skip=("total",))
         _lines(lower, validation, COLOURS, "held-out bits per byte", marker="o")
@@ -72,9 +73,9 @@ def length_histogram(edges: Sequence[float], counts: Mapping[str, Sequence[int]]
         counts: Documents in each bin, one sequence a language.
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.6, 2.9), layout="constrained")
+        figure = Figure(figsize=(5.4, 2.7), layout="constrained")
         axes = figure.subplots()
-        for position, (name, values) in enumerate(sorted(counts.items(), key=lambda item: (-sum(item[1]), item[0]))):
+        for position, (name, values) in enumerate(_largest(counts)):
             colour = series_colour(name, position)
             axes.stairs(values, edges, color=colour, fill=True, alpha=0.22)
             axes.stairs(values, edges, color=colour, linewidth=1.6, label=name)
@@ -84,6 +85,14 @@ def length_histogram(edges: Sequence[float], counts: Mapping[str, Sequence[int]]
         axes.set_ylim(bottom=0)
         _dress(axes, "documents", legend=bool(counts))
         return _svg(figure, "lengths")
+
+
+def _largest(counts: Mapping[str, Sequence[int]]) -> list[tuple[str, list[int]]]:
+    """Return the largest series first, those beyond SERIES added up as `other`."""
+    ranked = sorted(counts.items(), key=lambda item: (-sum(item[1]), item[0]))
+    shown = [(name, list(values)) for name, values in ranked[:SERIES]]
+    rest = [sum(column) for column in zip(*(values for _, values in ranked[SERIES:]), strict=True)]
+    return [*shown, ("other", rest)] if rest else shown
 
 
 def _dress(axes: Axes, label: str, *, legend: bool) -> None:
@@ -96,7 +105,8 @@ def _dress(axes: Axes, label: str, *, legend: bool) -> None:
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(GRID)
     if legend:
-        axes.legend(frameon=False, labelcolor=INK, ncols=4, loc="upper right", handlelength=1.2)
+        above: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
+        axes.legend(frameon=False, labelcolor=INK, ncols=5, handlelength=1.2, **above)
 
 
 def _svg(figure: Figure, name: str) -> str:

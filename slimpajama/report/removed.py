@@ -5,7 +5,6 @@ Nothing here reads a whole column of text: rows to show are chosen by their ids 
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -20,7 +19,7 @@ from slimpajama.storage import Store, read_table
 __all__ = ["duplicate_pairs", "languages_of", "removed_index", "rule_table"]
 
 SAMPLES = 3
-PAIRS = 8
+PAIRS, EXACT_PAIRS = 8, 2
 LIGHT = ["id", "lang", "stage", "rule", "threshold", "duplicate_of", "jaccard"]
 SHOWN = ["id", "source", "uri", "lang", "night", "value", "threshold", "text"]
 EXACT = "exact-duplicate"
@@ -98,7 +97,7 @@ def duplicate_pairs(
     index = index.filter(pc.is_valid(index["duplicate_of"]))
     exact = pc.equal(index["rule"], EXACT)
     chosen = [*_spread(index.filter(pc.invert(exact)), PAIRS)]
-    chosen += _spread(index.filter(exact), PAIRS - len(chosen))
+    chosen += _spread(index.filter(exact), min(EXACT_PAIRS, PAIRS - len(chosen)))
     rows = _rows_by_id(store, removed, {row["id"] for row in chosen}, [*SHOWN, "stage"])
     partners = _partners(store, documents, {row["duplicate_of"] for row in chosen})
     pairs = [_pair(row, rows["dedup", row["id"]], partners.get(row["duplicate_of"])) for row in chosen]

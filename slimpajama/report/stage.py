@@ -1,6 +1,6 @@
 """The last stage of a night: manifests in, `reports/NIGHT/report.html` and `report.json` out.
 
-    reports/NIGHT/manifest.json    written last: only then the night is finished
+reports/NIGHT/manifest.json    written last: only then the night is finished
 """
 
 from __future__ import annotations

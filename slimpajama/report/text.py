@@ -6,12 +6,12 @@ import difflib
 import re
 import unicodedata
 from dataclasses import dataclass
-from os.path import commonprefix
 
 __all__ = ["Segment", "around_first_difference", "excerpt", "visible"]
 
 HIDDEN = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
 COMPARED_CHARS = 200_000  # of each document; what differs only after that is not worth the seconds
+CUT_SHORT = {("insert", True), ("delete", True)}
 SPACE = re.compile(r"\s+")
 
 
@@ -23,10 +23,12 @@ def visible(text: str) -> str:
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_spell(char) if unicodedata.category(char) in HIDDEN and char not in "\n\t" else char for char in text)
+    return "".join(map(_spell, text))
 
 
 def _spell(char: str) -> str:
+    if char in "\n\t" or unicodedata.category(char) not in HIDDEN:
+        return char
     code = ord(char)
     return chr(0x2400 + code) if code < 0x20 else f"[U+{code:04X}]"
 
@@ -63,14 +65,15 @@ def around_first_difference(
         The segments of both excerpts; none differs where the texts are the same.
     """
     left, right = (SPACE.sub(" ", text[:COMPARED_CHARS]).strip() for text in (left, right))
-    parting = len(commonprefix([left, right]))
-    if left == right:
-        parting = 0
+    differing = (place for place, (a, b) in enumerate(zip(left, right, strict=False)) if a != b)
+    parting = 0 if left == right else next(differing, min(len(left), len(right)))
     start = max(0, parting - before)
     cut_left, cut_right = left[start : parting + after], right[start : parting + after]
-    matcher = difflib.SequenceMatcher(None, cut_left, cut_right, autojunk=False)
+    steps = difflib.SequenceMatcher(None, cut_left, cut_right, autojunk=False).get_opcodes()
+    if steps and (steps[-1][0], len(left if steps[-1][0] == "insert" else right) > parting + after) in CUT_SHORT:
+        steps.pop()  # only where the excerpt ends, not where the document does
     sides: tuple[list[Segment], list[Segment]] = ([], [])
-    for tag, l0, l1, r0, r1 in matcher.get_opcodes():
+    for tag, l0, l1, r0, r1 in steps:
         for side, piece in ((sides[0], cut_left[l0:l1]), (sides[1], cut_right[r0:r1])):
             if piece:
                 side.append(Segment(piece, tag != "equal"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LABELS", "LEVELS", "bits", "number", "percent", "sentence_share", "signed", "size"]
+__all__ = ["LABELS", "LEVELS", "bits", "number", "percent", "sentence_share", "short", "signed", "size"]
 
 NONE = "–"
 LEVELS = {"found": "found", "readable": "readable", "clean": "clean", "unique": "unique"}
@@ -17,6 +17,11 @@ LABELS = {
 def number(value: float | None) -> str:
     """Return `1,234`."""
     return NONE if value is None else f"{value:,.0f}"
+
+
+def short(value: float) -> str:
+    """Return `2.01 M` from a million on, else `1,234`."""
+    return number(value) if value < 1e6 else f"{value / 1e6:,.2f} M"
 
 
 def size(n_bytes: float | None) -> str:

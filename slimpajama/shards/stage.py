@@ -40,18 +40,15 @@ def make_tokenizer(store: Store, cfg: Config, night: str, documents: Manifest, w
     earlier = published_nights(store)
     previous = load_night(store, earlier[-1]) if earlier else None
     kept = previous is not None and previous.about["stages"]["tokenizer"]["settings"] == canonical(cfg.tokenizer)
-    about = {
-        "version": 1,
-        "settings": cfg.tokenizer,
-        "library": f"tokenizers {tokenizers.__version__}",
-        "from": previous.paths(f"nights/{earlier[-1]}/tokenizer/")[0] if previous and kept else words.digest,
-    }
+    origin = previous.paths(f"nights/{earlier[-1]}/tokenizer/")[0] if previous and kept else words.digest
+    library = f"tokenizers {tokenizers.__version__}"
+    about = {"version": 1, "settings": cfg.tokenizer, "library": library, "from": origin}
     stage = Stage(store, "tokenizer", work=work_folder(night, "tokenizer"), about=about)
     if stage.finished:
         return stage.result
     with track("tokenizer", unit="pieces") as bar:
         if kept:
-            data = store.read(about["from"])
+            data = store.read(origin)
         else:
             if previous:
                 say("tokenizer  settings changed: a new vocabulary, earlier nights' shards are not replayed")

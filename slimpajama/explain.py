@@ -1,0 +1,237 @@
+"""Everything known of one document: where it came from, why it was kept or removed, and where it went.
+
+A document may be on record more than once: when a raw file grows, its old lines are read again and removed as exact
+duplicates of themselves. Each record stands for itself, in the order of the nights.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from slimpajama.clean.characters import count_characters
+from slimpajama.clean.rules import MOSTLY_HAN
+from slimpajama.errors import InputError, printable
+from slimpajama.lookup import Hit, Match, find_rows, one_of, starts_with
+from slimpajama.manifest import Manifest, load_manifest
+from slimpajama.night import load_night, published_nights
+from slimpajama.schema import DOCUMENTS, REMOVED
+from slimpajama.storage import Store
+
+__all__ = ["explain", "render"]
+
+PREFIX = re.compile(r"^[0-9a-f]{6,64}$")
+Record = dict[str, Any]
+Nights = dict[str, Manifest]
+
+
+def explain(store: Store, doc_id: str) -> dict[str, Any]:
+    """Return everything known of a document.
+
+    Args:
+        store: The workspace.
+        doc_id: Its id, or the beginning of it: at least six hex digits that only this document has.
+
+    Returns:
+        `id` and `records`, one for each night that met it: `night`, `status` (kept or removed), `source`, `uri`,
+        `licence`, `raw_file`, `lang`, `sha256`, `n_chars`, `rules` (`rule`, `value`, `threshold`, `passed`); removed
+        ones with `stage`, `rule`, `value`, `threshold`, `duplicate_of`; kept ones with `quality`, `n_bytes`,
+        `removed_for_it`, `shards` (`path`, `split`, `row` from 0, `tokens`) and `models`.
+
+    Raises:
+        InputError: If there is no such document, or several ids begin like this.
+    """
+    wanted = doc_id.strip().lower()
+    if not PREFIX.match(wanted):
+        raise InputError("not a document's id", found=doc_id, expected="at least 6 hex digits of an id")
+    nights = {night: load_night(store, night) for night in published_nights(store)}
+    match = starts_with(wanted)
+    hits = [*_documents(store, nights, match, DOCUMENTS.names), *_removed(store, nights, "id", match, REMOVED.names)]
+    ids = sorted({hit.values["id"] for hit in hits})
+    if not ids:
+        raise InputError(
+            "no such document", where=store.uri, found=doc_id,
+            hint="Ids stand in the report and in nights/*/documents and nights/*/removed.",
+        )  # fmt: skip
+    if len(ids) > 1:
+        more = f", {len(ids) - 5} more" if len(ids) > 5 else ""
+        raise InputError(
+            "several documents' ids begin like this", found=f"{doc_id}: {', '.join(ids[:5])}{more}",
+            hint="Give more digits.",
+        )  # fmt: skip
+    order = list(nights)
+    hits.sort(key=lambda hit: order.index(hit.values["night"]))
+    return {"id": ids[0], "records": [_record(store, nights, hit.values) for hit in hits]}
+
+
+def _documents(store: Store, nights: Nights, match: Match, columns: list[str]) -> Iterator[Hit]:
+    for night, manifest in nights.items():
+        yield from find_rows(store, manifest.paths(f"nights/{night}/documents/"), "id", match, columns)
+
+
+def _removed(store: Store, nights: Nights, column: str, match: Match, columns: list[str]) -> Iterator[Hit]:
+    for night, manifest in nights.items():
+        yield from find_rows(store, manifest.paths(f"nights/{night}/removed/"), column, match, columns)
+
+
+def _record(store: Store, nights: Nights, row: Record) -> Record:
+    manifest = nights[row["night"]]
+    kept = "quality" in row
+    source = _source(manifest, row["source"])
+    common = {name: row[name] for name in ("night", "source", "uri", "lang", "sha256", "n_chars")} | {
+        "status": "kept" if kept else "removed",
+        "licence": source.get("licence", ""),
+        "raw_file": _raw_file(manifest, row["source"], row["uri"]),
+        "rules": _rules(manifest.about["settings"], row),
+    }
+    if not kept:
+        verdict = {name: row[name] for name in ("stage", "rule", "value", "threshold")}
+        return common | verdict | {"duplicate_of": _partner(store, nights, row)}
+    shards = _shards(store, manifest, row)
+    trained = any(shard["split"] == "train" for shard in shards)
+    return common | {
+        "quality": row["quality"],
+        "n_bytes": row["n_bytes"],
+        "removed_for_it": _removed_for(store, nights, row["id"]),
+        "shards": shards,
+        "models": _models(store, row["night"]) if trained else [],
+    }
+
+
+def _source(manifest: Manifest, name: str) -> Record:
+    sources = manifest.about["settings"]["ingest"]["sources"]
+    return next((source for source in sources if source["name"] == name), {})
+
+
+def _raw_file(manifest: Manifest, source: str, uri: str) -> Record | None:
+    """Return `path`, `bytes` and `sha256` of the input that a document was read from; None where it is not listed."""
+    inputs: Iterable[Record] = manifest.about["stages"]["ingest"]["inputs"]
+    found = [i for i in inputs if i["source"] == source and (uri == i["path"] or uri.startswith(f"{i['path']}#"))]
+    best = max(found, key=lambda entry: len(entry["path"]), default=None)  # a file's name may hold a #
+    return {name: best[name] for name in ("path", "bytes", "sha256")} if best else None
+
+
+def _rules(settings: Record, row: Record) -> list[Record]:
+    """Return each rule of that night with what it measured; none where the document was never readable."""
+    if row.get("stage") == "ingest":
+        return []
+    clean = settings["clean"]
+    if "quality" in row:
+        content, han = row["quality"]["content_chars"], row["quality"]["han_share"]
+    else:  # `removed` has no column for what was measured, but the text that it was measured on
+        characters = count_characters(row["text"] or "")
+        content, han = characters.content, characters.han_share
+    minimum = clean["min_chars_han"] if han >= MOSTLY_HAN else clean["min_chars"]
+    rules = [
+        _rule("no-content", f"{content} content characters", "at least 1", content >= 1),
+        _rule("short-document", f"{content} content characters", f"at least {minimum}", content >= minimum),
+        _rule("language", row["lang"], ", ".join(clean["languages"]), row["lang"] in clean["languages"]),
+    ]
+    if row.get("stage") == "clean":
+        return rules
+    nearest = row["jaccard"] if row.get("stage") == "dedup" else None
+    value = "no earlier or better document above the threshold" if nearest is None else f"Jaccard {nearest:.6f}"
+    threshold = f"below {settings['dedup']['threshold']:g}"
+    return [*rules, _rule(row.get("rule") or "near-duplicate", value, threshold, nearest is None)]
+
+
+def _rule(name: str, value: str, threshold: str, passed: bool) -> Record:
+    return {"rule": name, "value": value, "threshold": threshold, "passed": passed}
+
+
+def _partner(store: Store, nights: Nights, row: Record) -> Record | None:
+    """Return the document that was kept instead, with its own night and place, and the similarity to it."""
+    if not row["duplicate_of"]:
+        return None
+    partner = {"id": row["duplicate_of"], "jaccard": row["jaccard"]}
+    columns = ["id", "night", "source", "uri", "lang", "n_chars"]
+    hit = next(_documents(store, nights, one_of([row["duplicate_of"]]), columns), None)
+    return partner | (
+        hit.values if hit else {"night": None, "source": None, "uri": None, "lang": None, "n_chars": None}
+    )
+
+
+def _removed_for(store: Store, nights: Nights, doc_id: str) -> list[Record]:
+    columns = ["id", "night", "source", "uri", "rule", "jaccard"]
+    hits = _removed(store, nights, "duplicate_of", one_of([doc_id]), columns)
+    return [hit.values for hit in hits]
+
+
+def _shards(store: Store, manifest: Manifest, row: Record) -> list[Record]:
+    """Return the rows of the night's shards that hold the document."""
+    folder = f"nights/{row['night']}/shards/"
+    hits = find_rows(store, manifest.paths(folder), "id", one_of([row["id"]]), ["id", "input_ids"])
+    return [
+        {
+            "path": hit.path,
+            "split": hit.path.removeprefix(folder).split("/")[0],
+            "row": hit.row,
+            "tokens": len(hit.values["input_ids"]),
+        }
+        for hit in hits
+    ]
+
+
+def _models(store: Store, night: str) -> list[Record]:
+    """Return the models whose training read the night's shards, oldest first."""
+    found = []
+    for path in store.list("models"):
+        parts = path.split("/")
+        manifest = load_manifest(store, path) if parts[2:] == ["manifest.json"] else None
+        if manifest and night in manifest.about["nights"]:
+            found.append({"model": parts[1], "night": manifest.about["night"]})
+    return sorted(found, key=lambda model: (model["night"], model["model"]))
+
+
+def render(story: dict[str, Any]) -> str:
+    """Return what `explain` returns as lines for a terminal; whatever the corpus holds, they are safe to print."""
+    lines = [f"document {story['id']}"]
+    for record in story["records"]:
+        lines += ["", *(f"{name:<12} {printable(text, 2000)}" for name, text in _lines(record))]
+    return "\n".join(lines)
+
+
+def _lines(record: Record) -> Iterator[tuple[str, str]]:
+    outcome = "kept" if record["status"] == "kept" else f"removed by {record['stage']}, rule {record['rule']}"
+    yield "night", f"{record['night']}: {outcome}"
+    yield "source", f"{record['source']}, licence {record['licence'] or 'not stated'}"
+    yield "uri", record["uri"]
+    if file := record["raw_file"]:
+        yield "raw file", f"{file['path']}, {file['bytes']:,} bytes, sha256 {file['sha256']}"
+    if record["sha256"]:
+        yield "text", f"{record['lang']}, {record['n_chars']:,} characters, sha256 of the raw text {record['sha256']}"
+    if quality := record.get("quality"):
+        yield "quality", ", ".join(f"{name} {_figure(value)}" for name, value in quality.items())
+    for rule in record["rules"]:
+        verdict = "passed" if rule["passed"] else "FAILED"
+        yield "rule", f"{verdict} {rule['rule']}: {rule['value']} ({rule['threshold']})"
+    yield from _fate(record)
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _fate(record: Record) -> Iterator[tuple[str, str]]:
+    if record["status"] == "removed":
+        if partner := record["duplicate_of"]:
+            place = (
+                f"{partner['night']}, {partner['source']}, {partner['uri']}" if partner["uri"] else "no longer there"
+            )
+            yield "duplicate of", f"{partner['id']}, Jaccard {partner['jaccard']:.6f}: {place}"
+        elif not record["rules"]:
+            yield "reason", f"{record['value']} ({record['threshold'] or 'no threshold'})"
+        return
+    for other in record["removed_for_it"]:
+        jaccard = f"Jaccard {other['jaccard']:.6f}"
+        yield "instead of", f"{other['id']}, {jaccard}, {other['rule']}: {other['night']}, {other['uri']}"
+    for shard in record["shards"]:
+        yield "shard", f"{shard['path']}, row {shard['row']}, {shard['tokens']:,} tokens, split {shard['split']}"
+    if not record["shards"]:
+        yield "shard", "none: the night has no shards"
+    if record["models"]:
+        yield "models", ", ".join(model["model"] for model in record["models"])
+    else:
+        held_out = any(shard["split"] != "train" for shard in record["shards"])
+        yield "models", "none was trained on it" + (": it is held out" if held_out else "")

@@ -1,0 +1,28 @@
+"""The night's report as artifacts in Prefect's UI."""
+
+from __future__ import annotations
+
+import json
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from slimpajama.config import Config
+from slimpajama.manifest import load_manifest, read_verified
+from slimpajama.report.markdown import pieces
+from slimpajama.storage import open_store
+
+KEY = "night"  # artifacts of one key are versions of each other, so the UI shows how nights compare
+
+
+@task(name="artifacts", task_run_name="artifacts-{night}", cache_policy=NO_CACHE)
+def publish_artifacts(config: Config, night: str) -> list[str]:
+    """Show a finished report in the UI: `night-verdict`, `night-funnel`, ...; return the artifacts' keys."""
+    store = open_store(config.workspace)
+    manifest = load_manifest(store, f"reports/{night}/manifest.json")
+    entries = [entry for entry in manifest.files if entry.path.endswith("/report.json")] if manifest else []
+    made = pieces(json.loads(read_verified(store, entries[0]))) if entries else {}
+    for name, text in made.items():
+        create_markdown_artifact(text, key=f"{KEY}-{name}", description=f"night {night}")
+    return [f"{KEY}-{name}" for name in made]

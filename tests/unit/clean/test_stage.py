@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pyarrow as pa
+
+from slimpajama.clean.stage import clean
+from slimpajama.config import CleanConfig, Config, RunConfig
+from slimpajama.manifest import Manifest, Part, Stage
+from slimpajama.schema import CLEANED, RAW
+from slimpajama.storage import LocalStore, Store, read_table, sha256
+
+TEXTS = {
+    "a": "\ufeff这是一篇关于天气的文章。\r\n" * 10,
+    "b": "Cafe\u0301 in the old town, where the coffee is always good and strong. " * 8,
+    "c": "太短了。",
+    "d": "Погода в Москве сегодня хорошая, светит солнце, но завтра обещают сильный дождь и ветер. Жители города "
+    "готовятся к выходным, а в магазинах много людей: все хотят купить зонты и тёплую одежду до начала осени. "
+    "Синоптики говорят, что такая погода продержится до конца недели.",
+}
+CFG = Config(clean=CleanConfig(languages=("zh", "en")))
+
+
+def raw(store: Store) -> Manifest:
+    """Publish each text as a part of its own, the way ingest does."""
+    stage = Stage(store, "ingest", work="nights/n/work/ingest", about={})
+    for id_, text in TEXTS.items():
+        row = {"id": id_, "source": "s", "uri": f"x#{id_}", "sha256": sha256(text.encode()), "text": text}
+        table = pa.Table.from_pylist([row], schema=RAW)
+        stage.commit(id_, Part({f"{stage.work}/part-{id_}.parquet": table}, {"bytes": {"s": len(text.encode())}}))
+    return stage.finish()
+
+
+def run(folder: Path, cfg: Config = CFG) -> tuple[Store, Manifest]:
+    store = LocalStore(str(folder))
+    return store, clean(store, cfg, "n", raw(store))
+
+
+def test_kept_documents_are_normalised_measured_and_keep_the_hash_of_the_raw_text(tmp_path: Path):
+    store, manifest = run(tmp_path)
+    tables = [read_table(store, path) for path in manifest.paths("nights/n/work/clean/")]
+    assert all(table.schema.equals(CLEANED) for table in tables)
+    rows = {row["id"]: row for table in tables for row in table.to_pylist()}
+    assert set(rows) == {"a", "b"}
+    assert rows["a"]["text"] == "\n".join(["这是一篇关于天气的文章。"] * 10)
+    assert "Café in" in rows["b"]["text"]
+    assert (rows["a"]["lang"], rows["b"]["lang"]) == ("zh", "en")
+    assert rows["a"]["sha256"] == sha256(TEXTS["a"].encode())
+    assert rows["a"]["n_chars"] == len(rows["a"]["text"])
+    assert rows["a"]["n_bytes"] == len(rows["a"]["text"].encode())
+    assert rows["a"]["quality"]["content_chars"] == 110
+    assert rows["a"]["quality"]["han_share"] == 1.0
+    assert rows["b"]["quality"]["lang_en"] > 0.9
+
+
+def test_removed_documents_say_which_rule_they_broke_and_by_how_much(tmp_path: Path):
+    store, manifest = run(tmp_path)
+    rows = {
+        row["id"]: row for path in manifest.paths("nights/n/removed/") for row in read_table(store, path).to_pylist()
+    }
+    assert {id_: row["rule"] for id_, row in rows.items()} == {"c": "short-document", "d": "language"}
+    assert (rows["c"]["value"], rows["c"]["threshold"]) == ("3 content characters", "at least 70")
+    assert rows["d"]["value"] == rows["d"]["lang"] == "ru"
+    assert {(row["stage"], row["night"], row["source"]) for row in rows.values()} == {("clean", "n", "s")}
+    assert rows["c"]["text"] == "太短了。"
+
+
+def test_counts_add_up_to_what_came_in(tmp_path: Path):
+    _, manifest = run(tmp_path)
+    assert manifest.counts["documents"] == {"s": 2}
+    assert manifest.counts["languages"] == {"zh": 1, "en": 1}
+    assert manifest.counts["removed"] == {"s": {"short-document": 1, "language": 1}}
+
+
+def test_workers_do_not_change_a_byte(tmp_path: Path):
+    manifests = [run(tmp_path / str(n), Config(clean=CFG.clean, run=RunConfig(workers=n)))[1] for n in (1, 4)]
+    assert manifests[0].digest == manifests[1].digest

@@ -1,0 +1,188 @@
+"""The command's two passes: any mixture of files in, kept and removed out, bad records named and nothing lost."""
+
+import gzip
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from slimpajama.config import DedupConfig
+from slimpajama.dedup import readers
+from slimpajama.dedup.files import dedup_files
+from slimpajama.errors import InputError
+
+ZH = "第{}天，我们在北京的图书馆里读书，讨论语言模型和数据清洗，然后去{}号食堂吃饭。"
+EN = "On day {} we sat in the library, read about language models and clean data, then had lunch in hall {}. "
+CFG = DedupConfig()
+
+
+def text(number):
+    template = EN if number % 2 else ZH
+    return "".join(template.format(number * 31 + k, number + 7 * k) for k in range(8))
+
+
+RECORDS = [{"id": f"d{n}", "text": text(n // 2) + "。" * (n % 2), "meta": {"n": n}} for n in range(40)]
+
+
+def line(record):
+    return json.dumps(record, ensure_ascii=False).encode() + b"\n"
+
+
+def table_of(folder):
+    tables = [pq.read_table(path) for path in sorted(folder.glob("*.parquet"))]
+    return pa.concat_tables(tables, promote_options="default").to_pylist()
+
+
+def outcome(out):
+    return table_of(out / "kept"), table_of(out / "removed")
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def write_inputs(folder, kind):
+    data = b"".join(map(line, RECORDS))
+    path = folder / f"corpus.{kind}"
+    if kind == "parquet":
+        rows = [record | {"meta": str(record["meta"])} for record in RECORDS]
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=7)
+    elif kind.endswith("gz"):
+        path.write_bytes(gzip.compress(data[:5000]) + gzip.compress(data[5000:]))
+    elif kind.endswith("zst"):
+        compress = zstandard.ZstdCompressor().compress
+        path.write_bytes(compress(data[:5000]) + compress(data[5000:]))
+    else:
+        path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "jsonl.zst", "parquet"])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_every_kind_of_file_gives_the_same_decision(tmp_path, out, kind, workers, monkeypatch):
+    monkeypatch.setattr(readers, "BATCH_BYTES", 3000)  # many batches
+    report = dedup_files([write_inputs(tmp_path, kind)], out, CFG, workers)
+    kept, removed = outcome(out)
+    assert [row["id"] for row in kept] == [f"d{n}" for n in range(1, 40, 2)]  # the longer of each pair
+    assert [row["text"] for row in kept] == [record["text"] for record in RECORDS[1::2]]
+    assert [(row["id"], row["duplicate_of"]) for row in removed] == [(f"d{n}", f"d{n + 1}") for n in range(0, 40, 2)]
+    assert all(0.8 <= row["jaccard"] < 1 for row in removed)
+    assert (report.documents, report.kept, report.near_duplicates, report.exact_duplicates) == (40, 20, 20, 0)
+    assert sorted(path.name for path in out.iterdir()) == ["kept", "removed"]
+
+
+def test_a_parquet_file_keeps_all_its_columns(tmp_path, out):
+    dedup_files([write_inputs(tmp_path, "parquet")], out, CFG)
+    assert [row["meta"] for row in outcome(out)[0]] == [f"{{'n': {n}}}" for n in range(1, 40, 2)]
+
+
+def test_documents_without_an_id_are_named_by_file_and_number(tmp_path, out):
+    lines, parquet = tmp_path / "a.jsonl", tmp_path / "b.parquet"
+    lines.write_bytes(line({"text": text(1)}) + b"\n" + line({"text": text(2), "id": 7}))
+    pq.write_table(pa.table({"text": [None, text(3), text(1)], "id": pa.array([None, None, 8])}), parquet)
+    report = dedup_files([lines, parquet], out, CFG)
+    kept, removed = outcome(out)
+    assert [row["id"] for row in kept] == ["7", "b.parquet:2", "8"]
+    assert [(row["id"], row["duplicate_of"], row["jaccard"]) for row in removed] == [("a.jsonl:1", "8", 1.0)]
+    assert [(bad.file, bad.place, bad.reason) for bad in report.bad] == [("b.parquet", "row 1", "no text")]
+
+
+def test_files_of_one_name_in_two_folders_give_different_ids(tmp_path, out):
+    paths = [tmp_path / folder / "same.jsonl" for folder in ("x", "y")]
+    for number, path in enumerate(paths):
+        path.parent.mkdir()
+        path.write_bytes(line({"text": text(number)}))
+    dedup_files(paths, out, CFG)
+    assert [row["id"] for row in outcome(out)[0]] == [f"{path}:1" for path in paths]
+
+
+BAD_LINES = {
+    b"{": "not JSON",
+    b'{"text": 5}': "no text",
+    b'{"id": "x"}': "no text",
+    b'{"text": null}': "no text",
+    b"[1, 2]": "not a JSON object",
+    b'{"text": "\xff\xfe"}': "not UTF-8 at byte 11",
+    b'{"text": "\\ud83d"}': "half of a surrogate pair",
+    b"[" * 100_000: "not JSON",
+    b'{"text": "a"} {"text": "b"}': "not JSON",
+    b"\x00": "not JSON",
+}
+
+
+@pytest.mark.parametrize("bad", BAD_LINES)
+def test_a_bad_line_is_named_and_does_not_stop_the_run(tmp_path, out, bad):
+    path = tmp_path / "corpus.jsonl"
+    path.write_bytes(line(RECORDS[1]) + bad + b"\n" + line(RECORDS[3]).rstrip())
+    report = dedup_files([path], out, CFG)
+    assert [row["id"] for row in outcome(out)[0]] == ["d1", "d3"]
+    assert [(record.file, record.place) for record in report.bad] == [("corpus.jsonl", "line 2")]
+    assert BAD_LINES[bad] in report.bad[0].reason
+    assert "corpus.jsonl, line 2: " in report.text()
+    assert report.as_dict()["bad"][0]["place"] == "line 2"
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [("gz", gzip.compress), ("zst", zstandard.compress)])
+def test_a_file_that_breaks_off_gives_what_was_read(tmp_path, out, suffix, compress):
+    noise = np.random.default_rng(0).integers(48, 120, 3_000_000, np.uint8).tobytes()
+    path = tmp_path / f"corpus.jsonl.{suffix}"
+    path.write_bytes(compress(b"".join(map(line, RECORDS)) + b'{"text": "' + noise)[:-20])
+    report = dedup_files([path], out, CFG)
+    assert report.kept == 20
+    assert report.bad_records == 2  # the break, and the line it cut
+    assert "breaks off" in report.bad[0].reason
+
+
+def test_an_endless_line_is_skipped_without_being_held(tmp_path, out, monkeypatch):
+    monkeypatch.setattr(readers, "PIECE_BYTES", 500)
+    monkeypatch.setattr(readers, "BATCH_BYTES", 1000)
+    monkeypatch.setattr(readers, "MAX_LINE_BYTES", 4000)
+    path = tmp_path / "corpus.jsonl"
+    path.write_bytes(line(RECORDS[1]) + line({"id": "huge", "text": "x" * 50_000}) + line(RECORDS[3]) + b"{\n")
+    report = dedup_files([path], out, CFG)
+    assert [row["id"] for row in outcome(out)[0]] == ["d1", "d3"]
+    assert [bad.place for bad in report.bad] == ["line 2", "line 4"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"{\n"])
+def test_no_documents_give_empty_files_with_columns(tmp_path, out, content):
+    path = tmp_path / "corpus.jsonl"
+    path.write_bytes(content)
+    assert dedup_files([path], out, CFG).documents == 0
+    assert outcome(out) == ([], [])
+    assert pq.read_schema(out / "kept" / "part-00000.parquet").names == ["id", "text"]
+    assert pq.read_schema(out / "removed" / "part-00000.parquet").names == ["id", "duplicate_of", "jaccard"]
+
+
+def test_a_second_run_replaces_the_first(tmp_path, out):
+    path = write_inputs(tmp_path, "jsonl")
+    dedup_files([path], out, CFG)
+    first = {file.name: file.read_bytes() for file in out.rglob("*.parquet")}
+    dedup_files([path], out, CFG)
+    assert {file.name: file.read_bytes() for file in out.rglob("*.parquet")} == first
+    path.write_bytes(line(RECORDS[0]))
+    dedup_files([path], out, CFG)
+    assert [row["id"] for row in outcome(out)[0]] == ["d0"]
+
+
+def test_a_folder_of_other_things_is_not_replaced(tmp_path, out):
+    (out / "kept").mkdir(parents=True)
+    (out / "kept" / "thesis.docx").write_text("years of work")
+    with pytest.raises(InputError, match=r"holds other things: found thesis\.docx"):
+        dedup_files([write_inputs(tmp_path, "jsonl")], out, CFG)
+    assert (out / "kept" / "thesis.docx").exists()
+
+
+def test_what_cannot_be_read_at_all_is_said_and_nothing_is_left(tmp_path, out):
+    wrong = {"a.csv": "unknown kind of file", "b.parquet": "not readable as Parquet", "c.jsonl": "no such file"}
+    (tmp_path / "a.csv").write_text("text\nx")
+    (tmp_path / "b.parquet").write_text("no parquet")
+    pq.write_table(pa.table({"body": ["x"]}), tmp_path / "d.parquet")
+    for name, message in (wrong | {"d.parquet": "no column `text`: found body"}).items():
+        with pytest.raises(InputError, match=message):
+            dedup_files([write_inputs(tmp_path, "jsonl"), tmp_path / name], out, CFG)
+    assert list(out.iterdir()) == []

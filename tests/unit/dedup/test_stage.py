@@ -1,0 +1,178 @@
+"""The stage on a workspace: what it writes, what it reads of earlier nights, and that a kill does not tell."""
+
+import hashlib
+
+import pyarrow as pa
+import pytest
+
+from slimpajama.config import load_config
+from slimpajama.dedup.stage import deduplicate
+from slimpajama.manifest import Part, Stage
+from slimpajama.night import publish, work_folder
+from slimpajama.schema import CLEANED, DOCUMENTS, MINHASH, REMOVED
+from slimpajama.storage import open_store, read_table
+
+ZH = "第{}天，我们在北京的图书馆里读书，讨论语言模型和数据清洗，然后去{}号食堂吃饭。"
+EN = "On day {} we sat in the library, read about language models and clean data, then had lunch in hall {}. "
+
+
+def text(number):
+    template = EN if number % 2 else ZH
+    return "".join(template.format(number * 31 + k, number + 7 * k) for k in range(8))
+
+
+FIRST = [
+    [("web", text(1)), ("web", text(2)), ("book", text(1).upper()), ("web", text(2) + "完。")],
+    [("web", text(3)), ("book", text(4)), ("web", text(4))],
+]
+SECOND = [
+    [("web", text(2)), ("web", text(3) + " The end."), ("web", text(5))],
+    [("web", text(5) + "!"), ("web", text(6))],
+]
+
+
+def cleaned(store, night, parts):
+    stage = Stage(store, "clean", work=work_folder(night, "clean"), about={"night": night})
+    for number, rows in enumerate(parts):
+        table = [
+            {
+                "id": hashlib.sha256(f"{night} {number} {place}".encode()).hexdigest()[:32], "text": body,
+                "lang": "en" if body.isascii() else "zh", "source": source, "uri": f"{source}.txt#{place}",
+                "sha256": hashlib.sha256(body.encode()).hexdigest(), "n_chars": len(body),
+                "n_bytes": len(body.encode()), "quality": None,
+            }
+            for place, (source, body) in enumerate(rows)
+        ]  # fmt: skip
+        name = f"part-00000-{number:05d}"
+        stage.commit(name, Part({f"{stage.work}/{name}.parquet": pa.Table.from_pylist(table, CLEANED)}))
+    return stage.finish()
+
+
+def config(*overrides):
+    cfg = load_config(None, list(overrides))
+    sources = [{"name": "web", "uri": "w"}, {"name": "book", "uri": "b", "priority": 1}]
+    return load_config(None, [*overrides, f"ingest.sources={toml(sources)}"]) if cfg else cfg
+
+
+def toml(sources):
+    return "[" + ", ".join("{" + ", ".join(f"{k} = {v!r}" for k, v in s.items()) + "}" for s in sources) + "]"
+
+
+def run_night(store, night, parts, cfg):
+    clean = cleaned(store, night, parts)
+    found = deduplicate(store, cfg, night, clean)
+    publish(store, night, [clean, found], cfg)
+    return found
+
+
+def rows(store, night, folder):
+    return [row for path in store.list(f"nights/{night}/{folder}/") for row in read_table(store, path).to_pylist()]
+
+
+def files(store):
+    return {path: store.read(path) for path in store.list() if path.endswith(".parquet")}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return open_store(str(tmp_path))
+
+
+def test_kept_and_removed_are_all_documents_each_once(store):
+    found = run_night(store, "n1", FIRST, config())
+    kept, removed, minhash = (rows(store, "n1", folder) for folder in ("documents", "removed", "minhash"))
+    assert len(kept) + len(removed) == sum(map(len, FIRST)) == len(minhash)
+    assert {row["id"] for row in kept} == {row["id"] for row in minhash if row["kept"]}
+    assert {row["id"] for row in removed} == {row["id"] for row in minhash if not row["kept"]}
+    assert found.counts["kept"] == {"web": 2, "book": 2}
+    assert found.counts["removed"] == {"web": {"exact-duplicate": 2, "near-duplicate": 1}}
+    assert sum(found.counts["kept_bytes"].values()) == sum(row["n_bytes"] for row in kept)
+
+
+def test_a_removed_row_says_why_and_for_whom(store):
+    run_night(store, "n1", FIRST, config())
+    documents = {row["id"]: row for row in rows(store, "n1", "documents")}
+    removed = {row["rule"]: row for row in rows(store, "n1", "removed")}
+    near, exact = removed["near-duplicate"], removed["exact-duplicate"]
+    assert (near["stage"], near["night"], near["threshold"]) == ("dedup", "n1", "0.8")
+    assert documents[near["duplicate_of"]]["text"] == text(2) + "完。"  # the longer one
+    assert near["text"] == text(2)
+    assert 0.8 <= near["jaccard"] < 1
+    assert near["value"] == f"{near['jaccard']:.6f}"
+    assert documents[exact["duplicate_of"]]["source"] == "book"  # the source of higher priority
+    assert exact["jaccard"] == 1.0
+
+
+def test_files_have_the_contracts_columns_and_the_parts_names(store):
+    found = run_night(store, "n1", FIRST, config())
+    for folder, prefix, schema in (
+        ("documents", "", DOCUMENTS),
+        ("removed", "dedup-", REMOVED),
+        ("minhash", "", MINHASH),
+    ):
+        paths = found.paths(f"nights/n1/{folder}/")
+        assert paths == [f"nights/n1/{folder}/{prefix}part-00000-{n:05d}.parquet" for n in range(2)]
+        assert all(read_table(store, path).schema.equals(schema) for path in paths)
+
+
+def test_a_later_night_is_compared_with_all_earlier_ones(store):
+    run_night(store, "n1", FIRST, config())
+    found = run_night(store, "n2", SECOND, config())
+    first = {row["id"]: row for row in rows(store, "n1", "documents")}
+    removed = rows(store, "n2", "removed")
+    assert [row["text"] for row in rows(store, "n2", "documents")] == [text(5) + "!", text(6)]
+    assert [row["duplicate_of"] in first for row in removed] == [True, True, False]
+    assert found.counts["removed_for_earlier"] == 2
+    clusters = {row["id"]: row["cluster"] for night in ("n1", "n2") for row in rows(store, night, "minhash")}
+    assert all(clusters[row["id"]] == clusters[row["duplicate_of"]] for row in removed)
+
+
+def test_only_files_that_a_manifest_lists_are_compared_with(store):
+    run_night(store, "n1", [[("web", text(1))]], config())
+    path = "nights/n1/minhash/part-00000-00000.parquet"
+    store.write(path.replace("00000.parquet", "00001.parquet"), store.read(path))
+    run_night(store, "n2", [[("web", text(1))]], config())
+    assert [row["duplicate_of"] for row in rows(store, "n2", "removed")] == [rows(store, "n1", "documents")[0]["id"]]
+
+
+@pytest.mark.parametrize(
+    "setting", ["dedup.num_perm=128", "dedup.ngram_chars=9", "dedup.sketch=datasketch", "dedup.seed=3"]
+)
+def test_a_night_of_other_settings_is_compared_with_by_its_texts(store, setting):
+    extra = ["dedup.bands=16"]
+    run_night(store, "n1", FIRST, config())
+    run_night(store, "n2", SECOND, config(setting, *extra))
+    assert [row["text"] for row in rows(store, "n2", "documents")] == [text(5) + "!", text(6)]
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_a_kill_at_any_commit_leaves_the_same_bytes(tmp_path, workers, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def nights(store, cfg):
+        run_night(store, "n1", FIRST, cfg)
+        run_night(store, "n2", SECOND, cfg)
+
+    calm = open_store(str(tmp_path / "calm"))
+    nights(calm, config())
+    commit = Stage.commit
+    for allowed in range(5):  # two sketches, the decision, two parts
+        store = open_store(str(tmp_path / f"killed-{allowed}"))
+        cfg, done = config(f"run.workers={workers}"), []
+        run_night(store, "n1", FIRST, cfg)
+        clean = cleaned(store, "n2", SECOND)
+
+        def dying(self, key, part, allowed=allowed, done=done):
+            if len(done) == allowed:
+                raise Killed
+            done.append(key)
+            commit(self, key, part)
+
+        monkeypatch.setattr(Stage, "commit", dying)
+        with pytest.raises(Killed):
+            deduplicate(store, cfg, "n2", clean)
+        monkeypatch.setattr(Stage, "commit", commit)
+        found = deduplicate(store, cfg, "n2", clean)
+        publish(store, "n2", [clean, found], cfg)
+        assert files(store) == files(calm)

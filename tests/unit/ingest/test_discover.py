@@ -1,0 +1,115 @@
+import os
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from slimpajama.config import Config, IngestConfig, RunConfig, SourceConfig
+from slimpajama.errors import InputError
+from slimpajama.ingest.discover import Plan, current_version, fixed_folder, open_input, plan
+
+
+def config(root: Path, *patterns: str, part_mb: float = 8.0) -> Config:
+    sources = tuple(SourceConfig(name=f"s{number}", uri=uri) for number, uri in enumerate(patterns))
+    return Config(ingest=IngestConfig(sources=sources, part_mb=part_mb), run=RunConfig(source_root=str(root)))
+
+
+def write(root: Path, **files: str) -> None:
+    for name, text in files.items():
+        path = root / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".txt").write_text(text, encoding="utf-8")
+
+
+def paths(found: Plan) -> list[tuple[str, str]]:
+    return [(file.source, file.path) for file in found.files]
+
+
+def test_files_come_by_source_and_in_order_of_their_paths(tmp_path: Path):
+    write(tmp_path, b="b", a="a", deep__x__c="c", deep__d="d")
+    found = plan(config(tmp_path, "deep/**/*.txt", "*.txt"), [])
+    assert paths(found) == [("s0", "deep/d.txt"), ("s0", "deep/x/c.txt"), ("s1", "a.txt"), ("s1", "b.txt")]
+    assert found.problems == ()
+
+
+def test_only_new_and_changed_files_are_read_again(tmp_path: Path):
+    write(tmp_path, a="one", b="two")
+    cfg = config(tmp_path, "*.txt")
+    known = [file.entry() for file in plan(cfg, []).files]
+    assert plan(cfg, known).files == ()
+    write(tmp_path, b="changed", c="new")
+    os.utime(tmp_path / "a.txt", (0, 0))  # touched, not changed
+    assert paths(plan(cfg, known)) == [("s0", "b.txt"), ("s0", "c.txt")]
+
+
+def test_a_file_that_another_source_has_read_is_new_to_this_one(tmp_path: Path):
+    write(tmp_path, a="one")
+    known = [file.entry() for file in plan(config(tmp_path, "*.txt"), []).files]
+    assert paths(plan(config(tmp_path, "*.txt", "a.*"), known)) == [("s1", "a.txt")]
+
+
+def test_small_files_share_a_unit_and_a_large_one_has_its_own(tmp_path: Path):
+    write(tmp_path, a="x" * 400, b="x" * 400, c="x" * 5000, d="x" * 900, e="x" * 200)
+    units = plan(config(tmp_path, "*.txt", part_mb=0.001), []).units
+    assert [[file.path for file in unit] for unit in units] == [["a.txt", "b.txt"], ["c.txt"], ["d.txt"], ["e.txt"]]
+
+
+def test_a_pattern_without_files_is_a_problem_on_record(tmp_path: Path):
+    ((source, path, bad),) = plan(config(tmp_path, "nothing/*.txt"), []).problems
+    assert (source, path, bad.rule) == ("s0", "nothing/*.txt", "no-files")
+
+
+def test_what_is_no_readable_file_is_a_problem_and_does_not_hang(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "folder.txt").mkdir()
+    (tmp_path / "broken.txt").symlink_to(tmp_path / "gone")
+    write(tmp_path, fine="text")
+    found = plan(config(tmp_path, "*.txt"), [])
+    assert paths(found) == [("s0", "fine.txt")]
+    assert [path for _, path, _ in found.problems] == ["broken.txt", "pipe.txt"]
+
+
+def test_a_file_name_that_is_no_utf8_still_has_a_printable_path(tmp_path: Path):
+    name = os.fsencode(tmp_path) + b"/\xff.txt"
+    try:
+        with open(name, "wb") as file:
+            file.write(b"text")
+    except OSError:
+        return  # this disk takes UTF-8 names only, so there is nothing to go wrong
+    (file_,) = plan(config(tmp_path, "*.txt"), []).files
+    assert file_.path == "\\xff.txt"
+    assert open_input(file_).read() == b"text"
+
+
+def test_a_change_after_planning_is_seen(tmp_path: Path):
+    write(tmp_path, a="one")
+    (file,) = plan(config(tmp_path, "*.txt"), []).files
+    assert current_version(file) == file.sha256
+    write(tmp_path, a="two")
+    assert current_version(file) != file.sha256
+
+
+@pytest.mark.parametrize(
+    ("pattern", "folder"),
+    [
+        ("raw/*.jsonl", "raw/"), ("raw/2024/*/a*.txt", "raw/2024/"), ("a.txt", ""), ("raw/a.txt", "raw/"),
+        ("/data/**/x.txt", "/data/"), ("s3://bucket/prefix/*.gz", "s3://bucket/prefix/"), ("./raw/[ab].txt", "./raw/"),
+    ],
+)  # fmt: skip
+def test_the_fixed_folder_of_a_pattern_ends_before_its_first_wildcard(pattern: str, folder: str):
+    assert fixed_folder(pattern) == folder
+
+
+def test_a_remote_store_is_listed_and_read_by_its_protocol():
+    store = fsspec.filesystem("memory")
+    store.pipe({"/demo/raw/b.txt": b"two", "/demo/raw/a.txt": b"one", "/demo/raw/c.bin": b"no"})
+    cfg = config(Path("/"), "memory://demo/raw/*.txt")
+    found = plan(cfg, [])
+    assert [file.path for file in found.files] == ["memory:///demo/raw/a.txt", "memory:///demo/raw/b.txt"]
+    assert [open_input(file).read() for file in found.files] == [b"one", b"two"]
+    assert plan(cfg, [file.entry() for file in found.files]).files == ()
+
+
+def test_an_unknown_protocol_is_an_error_that_names_it():
+    with pytest.raises(InputError, match="nosuch"):
+        plan(config(Path("/"), "nosuch://x/*"), [])

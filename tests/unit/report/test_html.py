@@ -1,0 +1,102 @@
+"""The page is one file that a hostile corpus cannot make do anything."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from selectolax.lexbor import LexborHTMLParser
+
+from slimpajama.report.html import render_html
+
+
+@pytest.fixture(scope="session")
+def pages(reports: dict[str, dict[str, Any]]) -> dict[str, str]:
+    return {night: render_html(report) for night, report in reports.items()}
+
+
+def test_no_corpus_text_becomes_an_element_or_a_handler(pages: dict[str, str]) -> None:
+    for page in pages.values():
+        tree = LexborHTMLParser(page)
+        tags = {node.tag for node in tree.css("*")}
+        names = {name for node in tree.css("*") for name in node.attributes}
+        assert not tags & {
+            "script",
+            "img",
+            "iframe",
+            "object",
+            "embed",
+            "form",
+            "input",
+            "link",
+            "base",
+            "audio",
+            "video",
+        }
+        assert not {name for name in names if name.startswith("on")}
+        assert not names & {"src", "srcset", "formaction", "action", "ping"}
+
+
+def test_hostile_texts_are_shown_as_they_are(pages: dict[str, str]) -> None:
+    text = LexborHTMLParser(pages["2026-01-02"]).body.text()  # type: ignore[union-attr]
+    assert "<script>alert(1)</script>" in text
+    assert '"><img src=x onerror=alert(2)>' in text
+    assert "{{ 7 * 7 }}" in text
+    assert "[U+202E]abc␛" in text
+
+
+def test_every_link_stays_on_the_page_and_finds_its_target(pages: dict[str, str]) -> None:
+    for page in pages.values():
+        tree = LexborHTMLParser(page)
+        links = [node.attributes["href"] or "" for node in tree.css("nav a")]
+        ids = {node.attributes["id"] for node in tree.css("[id]")}
+        assert links
+        assert all(link.startswith("#") and link[1:] in ids for link in links)
+        assert all((node.attributes.get("href") or "").startswith("#") for node in tree.css("a"))
+
+
+def test_the_page_loads_nothing_and_says_so_in_its_policy(pages: dict[str, str]) -> None:
+    for page in pages.values():
+        policy = LexborHTMLParser(page).css_first('meta[http-equiv="Content-Security-Policy"]')
+        assert policy is not None
+        content = policy.attributes["content"] or ""
+        assert content.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:;")
+        style = "".join(node.text() for node in LexborHTMLParser(page).css("style"))
+        assert "@import" not in style
+        assert "url(" not in style
+
+
+def test_invisible_characters_are_spelled_out(pages: dict[str, str]) -> None:
+    for page in pages.values():
+        assert not re.search("[\u202a-\u202e\u2066-\u2069\u200b\x1b\x00]", page)
+
+
+def test_a_night_without_training_has_no_section_about_it(pages: dict[str, str]) -> None:
+    tree = LexborHTMLParser(pages["2026-01-03"])
+    assert tree.css_first("#training") is None
+    assert tree.css_first("#samples") is None
+    assert "nothing trained" in pages["2026-01-03"]
+
+
+def test_a_first_night_shows_its_own_figures_and_no_champion(pages: dict[str, str]) -> None:
+    rows = [node.text(strip=True) for node in LexborHTMLParser(pages["2026-01-01"]).css("#comparison tr")]
+    assert any(row.startswith("zh") and "3.000" in row for row in rows)
+    assert LexborHTMLParser(pages["2026-01-01"]).css_first(".forest") is None
+
+
+def test_better_and_worse_languages_are_told_apart(pages: dict[str, str]) -> None:
+    cells = {
+        node.text(): node.attributes["class"]
+        for node in LexborHTMLParser(pages["2026-01-02"]).css("#comparison td.good, #comparison td.bad")
+    }
+    assert cells == {"−0.2000": "n good", "+0.1000": "n bad"}
+
+
+def test_chinese_text_is_marked_as_such_for_the_fonts(pages: dict[str, str]) -> None:
+    marked = LexborHTMLParser(pages["2026-01-02"]).css('#duplicates p[lang="zh-Hans"]')
+    assert any("明月" in node.text() for node in marked)
+
+
+def test_the_same_night_gives_the_same_page(reports: dict[str, dict[str, Any]], pages: dict[str, str]) -> None:
+    assert render_html(reports["2026-01-02"]) == pages["2026-01-02"]

@@ -1,0 +1,61 @@
+"""Markdown pieces show corpus text as it is: no structure, no HTML, nothing hidden."""
+
+from __future__ import annotations
+
+import base64
+import html
+import re
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slimpajama.report.markdown import escape, pieces
+from slimpajama.report.text import visible
+
+Reports = dict[str, dict[str, Any]]
+
+
+@given(st.text())
+def test_escaped_text_holds_nothing_that_means_something_in_markdown_or_html(text: str) -> None:
+    bare = re.sub(r"&#\d+;", "", escape(text))
+    assert not re.search(r"[\n\r|`<>*_\[\]\\&~#!]", bare)
+
+
+@given(st.text())
+def test_escaping_loses_nothing_but_white_space_and_spells_out_the_rest(text: str) -> None:
+    assert html.unescape(escape(text)).split() == visible(text).split()
+
+
+def test_every_table_row_has_as_many_cells_as_its_head(reports: Reports) -> None:
+    for report in reports.values():
+        for text in pieces(report).values():
+            for table in re.findall(r"(?:^\|.*\n?)+", text, re.MULTILINE):
+                widths = {line.count("|") for line in table.strip().split("\n")}
+                assert len(widths) == 1
+
+
+def test_hostile_text_makes_no_element_but_our_own_image(reports: Reports) -> None:
+    made = pieces(reports["2026-01-02"])
+    assert set(made) == {"verdict", "funnel", "removed", "duplicates", "training", "samples", "flow"}
+    tags = [tag for name, text in made.items() if name != "flow" for tag in re.findall(r"<\s*\w+", text)]
+    assert tags == ["<img"]
+    assert "javascript:" not in "".join(made.values())
+
+
+def test_the_loss_curve_is_an_image_within_the_text(reports: Reports) -> None:
+    text = pieces(reports["2026-01-02"])["training"]
+    data = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', text)
+    assert data is not None
+    assert base64.b64decode(data[1]).startswith(b"<svg")
+
+
+def test_a_night_without_training_has_the_pieces_that_it_can_have(reports: Reports) -> None:
+    made = pieces(reports["2026-01-03"])
+    assert set(made) == {"verdict", "funnel", "removed", "duplicates", "flow"}
+    assert "nothing trained" in made["verdict"]
+
+
+def test_names_of_pieces_can_stand_in_artifact_keys(reports: Reports) -> None:
+    names = pieces(reports["2026-01-02"])
+    assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in names)
