@@ -17,6 +17,7 @@ from flows.generation import generate_text
 from flows.training import train_model
 from slimpajama.config import Config
 from slimpajama.summary import NightSummary
+from tasks.artifacts import publish_artifacts
 from tasks.observe import run_name, tonight
 from tasks.report import nothing_new_task, report_task
 
@@ -34,12 +35,14 @@ def nightly(config: Config | None = None, config_file: str = "", night: str = ""
         corpus = prepare_corpus(config, night=night)
         if corpus is None:
             return nothing_new_task(config, night)
-        if "shards" not in corpus.counts:
-            return report_task(config, night)
-        model = train_model(config, night=night)
-        evaluation = evaluate_model(config, night=night, model=model)
-        samples = generate_text(config, night=night, model=model)
-        return report_task(config, night, evaluation, samples)
+        evaluation = samples = None
+        if "shards" in corpus.counts:
+            model = train_model(config, night=night)
+            evaluation = evaluate_model(config, night=night, model=model)
+            samples = generate_text(config, night=night, model=model)
+        summary = report_task(config, night, evaluation, samples)
+        publish_artifacts(config, night)
+        return summary
 
 
 if __name__ == "__main__":

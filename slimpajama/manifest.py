@@ -142,6 +142,7 @@ class Stage:
         self._manifest = found if found and found.fingerprint == self.fingerprint else None
         self._parts: dict[str, dict[str, Any]] = {}
         if self._manifest:
+            self._drop_work()
             say(f"{name:<10} finished before, skipped")
         else:
             self._begin()
@@ -234,6 +235,9 @@ class Stage:
         manifest = Manifest(self.name, self.fingerprint, tuple(files), json.loads(json_bytes(total)), self.about)
         self.store.write(self.manifest_path, json_bytes(manifest))
         self._manifest = manifest
-        if not self.manifest_path.startswith(self.work + "/"):
-            self.store.delete_tree(self.work)  # the manifest has taken over
+        self._drop_work()
         return manifest
+
+    def _drop_work(self) -> None:
+        if not self.manifest_path.startswith(f"{self.work}/"):
+            self.store.delete_tree(self.work)  # the manifest has taken over

@@ -52,11 +52,9 @@ def _sha1_32(message: Any, block: Any, w: Any) -> Any:
     h0, h1, h2 = np.uint32(0x67452301), np.uint32(0xEFCDAB89), np.uint32(0x98BADCFE)
     h3, h4 = np.uint32(0x10325476), np.uint32(0xC3D2E1F0)
     for start in range(0, n + 9, 64):
-        left = max(0, min(64, n - start))
-        block[:left] = message[start : start + left]
-        block[left:] = 0
-        if 0 <= n - start < 64:
-            block[n - start] = 0x80
+        for k in range(64):
+            at = start + k
+            block[k] = message[at] if at < n else 0x80 if at == n else 0
         if n + 9 <= start + 64:  # the last block ends with the length in bits
             for k in range(8):
                 block[63 - k] = (8 * n >> 8 * k) & 0xFF
@@ -65,15 +63,17 @@ def _sha1_32(message: Any, block: Any, w: Any) -> Any:
         for i in range(16, 80):
             w[i] = _rotate(np.uint32(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16]), 1)
         a, b, c, d, e = h0, h1, h2, h3, h4
-        for i in range(80):
-            if i < 20:
-                f = np.uint32(((b & c) | (~b & d)) + np.uint32(0x5A827999))
-            elif i < 40:
-                f = np.uint32((b ^ c ^ d) + np.uint32(0x6ED9EBA1))
-            elif i < 60:
-                f = np.uint32(((b & c) | (b & d) | (c & d)) + np.uint32(0x8F1BBCDC))
-            else:
-                f = np.uint32((b ^ c ^ d) + np.uint32(0xCA62C1D6))
+        for i in range(20):
+            f = np.uint32(((b & c) | (~b & d)) + np.uint32(0x5A827999))
+            a, b, c, d, e = np.uint32(_rotate(a, 5) + f + e + w[i]), a, _rotate(b, 30), c, d
+        for i in range(20, 40):
+            f = np.uint32((b ^ c ^ d) + np.uint32(0x6ED9EBA1))
+            a, b, c, d, e = np.uint32(_rotate(a, 5) + f + e + w[i]), a, _rotate(b, 30), c, d
+        for i in range(40, 60):
+            f = np.uint32(((b & c) | (b & d) | (c & d)) + np.uint32(0x8F1BBCDC))
+            a, b, c, d, e = np.uint32(_rotate(a, 5) + f + e + w[i]), a, _rotate(b, 30), c, d
+        for i in range(60, 80):
+            f = np.uint32((b ^ c ^ d) + np.uint32(0xCA62C1D6))
             a, b, c, d, e = np.uint32(_rotate(a, 5) + f + e + w[i]), a, _rotate(b, 30), c, d
         h0, h1, h2, h3, h4 = (
             np.uint32(h0 + a),

@@ -22,7 +22,7 @@ from slimpajama.config import Config, EvaluateConfig
 from slimpajama.errors import InputError
 from slimpajama.evaluate.documents import Document, held_out_documents
 from slimpajama.evaluate.gate import Paired, decide
-from slimpajama.evaluate.score import bits_per_byte, reconstruct_ids, score_ids
+from slimpajama.evaluate.score import Reconstruction, bits_per_byte, reconstruct_ids, score_ids
 from slimpajama.manifest import Manifest, Part, Stage, json_bytes, read_verified
 from slimpajama.night import load_night
 from slimpajama.progress import track
@@ -33,6 +33,7 @@ from slimpajama.tokenizer import SEPARATOR
 __all__ = ["EvaluateReport", "evaluate"]
 
 VERSION = 1  # raise it when the same model and text give other figures
+BLOCK = 32  # documents between two signs of progress
 SCORES = pa.schema(
     [
         ("id", pa.string()),
@@ -144,18 +145,20 @@ def _score(store: Store, cfg: Config, model_id: str, nights: dict[str, Manifest]
     documents = held_out_documents(store, nights, cfg.evaluate)
     ids = loaded.tokenizer.encode_joined([SEPARATOR.join(document.words) for document in documents])
     document_id, latent = loaded.tokenizer.document_id, loaded.model.describe().get("latent")
+    tables = [SCORES.empty_table()]
     with track("evaluate", total=sum(document.n_bytes for document in documents), unit="B") as bar:
-        nll = score_ids(loaded.model, ids, document_id, cfg.train.precision)
-        restored = reconstruct_ids(loaded.model, ids, document_id) if latent else None
-        bar.advance(bar.total)
-    table = _table(documents, [len(i) for i in ids], nll, restored and restored.correct, restored and restored.latents)
+        for start in range(0, len(documents), BLOCK):
+            some, some_ids = documents[start : start + BLOCK], ids[start : start + BLOCK]
+            nll = score_ids(loaded.model, some_ids, document_id, cfg.train.precision)
+            restored = reconstruct_ids(loaded.model, some_ids, document_id) if latent else None
+            tables.append(_table(some, [len(i) for i in some_ids], nll, restored))
+            bar.advance(sum(document.n_bytes for document in some))
+    table = pa.concat_tables(tables)
     figures = {"model": model_id, "night": list(nights)[-1], "latent": latent} | summarise(table, latent)
     return table, figures
 
 
-def _table(
-    documents: list[Document], tokens: list[int], nll: Any, restored: Any | None, latents: Any | None
-) -> pa.Table:  # fmt: skip
+def _table(documents: list[Document], tokens: list[int], nll: Any, restored: Reconstruction | None) -> pa.Table:
     unknown = [None] * len(documents)
     return pa.table(
         {
@@ -166,8 +169,8 @@ def _table(
             "n_bytes": [document.n_bytes for document in documents],
             "n_tokens": tokens,
             "nll_nats": nll,
-            "restored": unknown if restored is None else restored,
-            "latents": unknown if latents is None else latents,
+            "restored": restored.correct if restored else unknown,
+            "latents": restored.latents if restored else unknown,
         },
         schema=SCORES,
     )

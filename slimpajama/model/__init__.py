@@ -17,7 +17,11 @@ from slimpajama.model.presets import Sizes, resolve
 
 __all__ = ["LanguageModel", "Optimiser", "build", "make_optimiser"]
 
-KINDS: dict[str, Callable[[Sizes, int, torch.Generator], LanguageModel[Any]]] = {"article": Article, "chunk": ChunkModel, "gpt": GPT}
+KINDS: dict[str, Callable[[Sizes, int, torch.Generator], LanguageModel[Any]]] = {
+    "article": Article,
+    "chunk": ChunkModel,
+    "gpt": GPT,
+}
 
 
 def build(cfg: ModelConfig, vocab_size: int, seed: int) -> LanguageModel[Any]:

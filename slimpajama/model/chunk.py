@@ -13,7 +13,7 @@ only (all else is one learned gap embedding) and wants the full text.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,20 +26,22 @@ from slimpajama.model.presets import Sizes
 
 __all__ = ["ChunkModel"]
 
-RESTORE_SHARE, RESTORE_WEIGHT = 16, 0.25
-SHARPNESS = 8.0
-DENOISE_SHARE, DENOISE_WEIGHT = 8, 0.125
+RESTORE_SHARE, RESTORE_WEIGHT = 8, 0.5
+SHARPNESS = 8.0  # cosine to logit: neighbours of a random code then differ by several nats
+FIRST, Z0, GAP, FLAG = range(4)  # learned vectors: before the first token, first latent, left-out token, denoise
+DENOISE_SHARE, DENOISE_WEIGHT = 16, 0.1
 
 
 @dataclass(slots=True)
 class ChunkState:
     """Tokens of the window, conditions of its chunks, and both levels' keys and values."""
 
-    tokens: list[int] = field(default_factory=list)
+    tokens: list[int]
+    conditions_nD: Tensor
+    backbone: Cache
+    decoder: Cache
     read: int = 0
-    condition_1nD: Tensor | None = None
-    latents: Cache = field(default_factory=list)
-    words: Cache = field(default_factory=list)
+    """Places of the decoder that its cache holds."""
 
 
 class ChunkModel(LanguageModel[ChunkState]):
@@ -50,7 +52,7 @@ class ChunkModel(LanguageModel[ChunkState]):
         D, K = sizes.width, sizes.chunk_tokens
         self.embedding = nn.Parameter(torch.empty(vocab_size, D))
         nn.init.normal_(self.embedding, std=0.02, generator=generator)
-        self.special = nn.Parameter(torch.empty(4, D))  # before the first token, gap, z_0, denoise
+        self.special = nn.Parameter(torch.empty(4, D))
         nn.init.normal_(self.special, std=0.02, generator=generator)
         self.pack = Linear(D, D, generator, stack=K)
         self.pack_up = Linear(D, 4 * D, generator)
@@ -88,22 +90,24 @@ class ChunkModel(LanguageModel[ChunkState]):
     def encode(self, e_BTD: Tensor) -> Tensor:
         """Return one latent z (B, n, D) of each K token embeddings."""
         B, T, D = e_BTD.shape
-        x = F.linear(e_BTD.reshape(B, T // self.chunk_tokens, -1), self.pack.weight.transpose(0, 1).flatten(1))
+        x = F.linear(e_BTD.reshape(B, T // self.chunk_tokens, self.chunk_tokens * D), self.pack.weight.transpose(0, 1).flatten(1))
         return norm(x + self.pack_down(F.relu(self.pack_up(norm(x))).square()))
+
+    def begin(self, which: int, x_BTD: Tensor) -> Tensor:
+        """Return `x_BTD` with a learned vector before it, (B, T + 1, D)."""
+        return torch.cat((norm(self.special[which]).to(x_BTD.dtype).expand(x_BTD.size(0), 1, -1), x_BTD), dim=1)
 
     def predict(self, z_BnD: Tensor) -> Tensor:
         """Return the condition (B, n, D) of each chunk, from the latents before it."""
-        first = norm(self.special[2]).to(z_BnD.dtype).expand(z_BnD.size(0), 1, -1)
-        c: Tensor = self.backbone(torch.cat((first, z_BnD[:, :-1]), dim=1))
+        c: Tensor = self.backbone(self.begin(Z0, z_BnD[:, :-1]))
         return c
 
     def decode(self, e_BTD: Tensor, condition_BnD: Tensor, *, denoise: bool = False) -> Tensor:
         """Return the states (B, T, D) that score each token, from the tokens before it and its chunk's condition."""
         B, T, D = e_BTD.shape
-        first = norm(self.special[0]).to(e_BTD.dtype).expand(B, 1, -1)
-        x = torch.cat((first, e_BTD[:, :-1]), dim=1) + self.unpack(condition_BnD).view(B, T, D)
+        x = self.begin(FIRST, e_BTD[:, :-1]) + self.unpack(condition_BnD).view(B, T, D)
         if denoise:
-            x = x + norm(self.special[3]).to(x.dtype)
+            x = x + norm(self.special[FLAG]).to(x.dtype)
         y: Tensor = self.decoder(norm(x))
         return y
 
@@ -123,11 +127,12 @@ class ChunkModel(LanguageModel[ChunkState]):
         losses = {"continue": head_loss(y_BTD, self.embedding, tokens_BT)}
 
         r = -(-tokens_BT.size(0) // RESTORE_SHARE)
-        losses["restore"] = head_loss(self.read_back(z_BnD[:r]), self.embedding, tokens_BT[:r])
+        z_rnD = self.encode(e_BTD[:r].detach())
+        losses["restore"] = head_loss(self.read_back(z_rnD), self.embedding.detach(), tokens_BT[:r])
 
         d = -(-tokens_BT.size(0) // DENOISE_SHARE)
         kept = content_BT[-d:, :, None]
-        noised = self.encode(torch.where(kept, e_BTD[-d:], norm(self.special[1]).to(e_BTD.dtype)))
+        noised = self.encode(torch.where(kept, e_BTD[-d:], norm(self.special[GAP]).to(e_BTD.dtype)))
         y_dTD = self.decode(e_BTD[-d:], noised, denoise=True)
         losses["denoise"] = head_loss(y_dTD, self.embedding, tokens_BT[-d:])
 
@@ -154,50 +159,48 @@ class ChunkModel(LanguageModel[ChunkState]):
 
     @torch.no_grad()
     def start(self, tokens_1T: Tensor) -> tuple[ChunkState, Tensor]:
-        tokens = window([int(token) for token in tokens_1T.flatten()], self.row_tokens, self.chunk_tokens)
-        state = ChunkState(latents=[None] * len(self.backbone.blocks), words=[None] * len(self.decoder.blocks))
-        return state, self.advance(state, tokens)
+        state = ChunkState(
+            tokens=window([int(token) for token in tokens_1T.flatten()], self.row_tokens, self.chunk_tokens),
+            conditions_nD=self.embedding.new_empty(0, self.sizes.width),
+            backbone=[None] * len(self.backbone.blocks),
+            decoder=[None] * len(self.decoder.blocks),
+        )
+        return state, self.advance(state)
 
     @torch.no_grad()
     def step(self, state: ChunkState, token: int) -> Tensor:
-        if len(state.tokens) + 1 < self.row_tokens:
-            return self.advance(state, [token])
-        fresh, logits_V = self.start(torch.tensor([[*state.tokens, token]]))
+        state.tokens.append(token)
+        if len(state.tokens) < self.row_tokens:
+            return self.advance(state)
+        fresh, logits_V = self.start(torch.tensor([state.tokens]))
         for name in ChunkState.__slots__:
             setattr(state, name, getattr(fresh, name))
         return logits_V
 
-    def advance(self, state: ChunkState, tokens: list[int]) -> Tensor:
-        """Append tokens to the state and return the logits (V,) of the token after them.
+    def advance(self, state: ChunkState) -> Tensor:
+        """Read the tokens that both levels have not read yet; return the logits (V,) of the token after them.
 
-        Position p of the decoder reads token p - 1, so n tokens make n + 1 positions.
+        Place p of the decoder reads token p - 1, so n tokens make n + 1 places; place i of the backbone reads
+        chunk i - 1. Place 0 of either reads a learned vector.
         """
-        K, device = self.chunk_tokens, self.embedding.device
-        state.tokens.extend(tokens)
-        n, chunks = len(state.tokens), len(state.tokens) // K
-        known = 0 if state.condition_1nD is None else state.condition_1nD.size(1)
-        if known <= chunks:
-            first = norm(working(self.special[2]))[None, None]
-            lo = max(known - 1, 0)
-            if lo < chunks:
-                ids = torch.tensor([state.tokens[lo * K : chunks * K]], device=device)
-                z = self.encode(self.embed(ids))
-                if not known:
-                    z = torch.cat((first.to(z.dtype), z), dim=1)
-            else:
-                z = first
-            c = self.backbone(z, state.latents, start=known)
-            state.condition_1nD = c if state.condition_1nD is None else torch.cat((state.condition_1nD, c), dim=1)
-        assert state.condition_1nD is not None
-        places = torch.arange(state.read, n + 1, device=device)
-        unpacked = self.unpack(state.condition_1nD[0, int(places[0]) // K :])
-        unpacked = unpacked.view(-1, unpacked.size(-1) // K)[int(places[0]) % K :][: len(places)]
-        e = self.embed(torch.tensor([state.tokens[max(state.read - 1, 0) : n]], dtype=torch.long, device=device))
-        if state.read == 0:
-            e = torch.cat((norm(self.special[0]).to(e.dtype)[None, None], e), dim=1)
-        y = self.decoder(norm(e + unpacked), state.words, start=state.read)
+        K, n, read = self.chunk_tokens, len(state.tokens), state.read
+        known, wanted = state.conditions_nD.size(0), n // K + 1
+        if known < wanted:
+            z_1nD = self.encode(self.embed(self.ids(state.tokens[max(known - 1, 0) * K : (wanted - 1) * K])))
+            z_1nD = z_1nD if known else self.begin(Z0, z_1nD)
+            c_1nD = self.backbone(z_1nD, state.backbone, start=known)
+            state.conditions_nD = torch.cat((state.conditions_nD, c_1nD[0]))
+        e_1TD = self.embed(self.ids(state.tokens[max(read - 1, 0) :]))
+        e_1TD = e_1TD if read else self.begin(FIRST, e_1TD)
+        unpacked_TD = self.unpack(state.conditions_nD[read // K :]).view(-1, self.sizes.width)
+        x_1TD = e_1TD + unpacked_TD[read % K :][: n + 1 - read]
+        y_1TD = self.decoder(norm(x_1TD), state.decoder, start=read)
         state.read = n + 1
-        return F.linear(y[0, -1], self.embedding).float()
+        return F.linear(y_1TD[0, -1], self.embedding).float()
+
+    def ids(self, tokens: list[int]) -> Tensor:
+        """Return token ids as a row (1, T) where the weights are."""
+        return torch.tensor([tokens], dtype=torch.long, device=self.embedding.device)
 
     def describe(self) -> dict[str, Any]:
         return super().describe() | {

@@ -115,6 +115,7 @@ def prefect_server(tmp_path_factory):
         "PREFECT_UI_API_URL": api,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
+        "OMP_NUM_THREADS": "1",  # a tiny model gains nothing from a second thread, and loses much on a busy machine
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with (home / "log").open("wb") as log:

@@ -61,7 +61,7 @@ preset = "tiny"
 [train]
 tokens = 60_000
 batch_tokens = 2048
-checkpoint_seconds = 0.2
+checkpoint_seconds = 1.0
 
 [evaluate]
 max_mb_per_language = 0.03

@@ -7,7 +7,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from slimpajama.model.layers import LOSS_ROWS, SHORT_ROW, causal_attention, cross_entropy, head_loss, rope_tables, rotate
+from slimpajama.model.layers import (
+    LOSS_ROWS,
+    SHORT_ROW,
+    causal_attention,
+    cross_entropy,
+    head_loss,
+    rope_tables,
+    rotate,
+)
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:

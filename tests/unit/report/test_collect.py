@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from slimpajama.errors import InputError, ModelError
-from slimpajama.manifest import json_bytes
+from slimpajama.manifest import Manifest, json_bytes
 from slimpajama.report.collect import collect
 from slimpajama.storage import LocalStore
 
@@ -78,6 +78,13 @@ def test_the_champion_of_a_night_stays_the_same_when_the_pointer_moves_on(store:
     store.write(
         "models/champion.json", json_bytes({"model": nights["2026-01-02"], "night": "2026-01-02", "history": []})
     )
+    assert collect(store, "2026-01-02", nights["2026-01-02"]) == before
+
+
+def test_another_model_of_the_same_night_is_not_taken_for_the_champion(store: LocalStore, nights: Nights) -> None:
+    before = collect(store, "2026-01-02", nights["2026-01-02"])
+    decoy = Manifest("evaluate", "0", (), {}, {"max_mb_per_language": 1.0, "model": "decoy"})
+    store.write("models/2025-decoy/evaluations/2026-01-02/manifest.json", json_bytes(decoy))
     assert collect(store, "2026-01-02", nights["2026-01-02"]) == before
 
 
