@@ -1,47 +1,17 @@
 """Real servers for the end-to-end tests: started on free loopback ports, stopped by the pid that was started."""
 
-import contextlib
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
 import urllib.request
 import uuid
 from pathlib import Path
 
 import pytest
-
-
-def free_ports(count):
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
-def stop(process):
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait(20)
-
-
-def until(probe, seconds, what):
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            return probe()
-        except Exception as error:
-            if time.monotonic() > end:
-                raise TimeoutError(f"{what} was not there after {seconds} s: {error}") from error
-            time.sleep(0.5)
+from servers import free_ports, stop, until
+from small_corpus import write_corpus
 
 
 @pytest.fixture(scope="session")
@@ -157,6 +127,4 @@ def slimpajama(prefect_server):
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory):
     """A small bilingual corpus of several formats with its configuration; a tiny model, a short training."""
-    from corpus import write_corpus
-
     return write_corpus(tmp_path_factory.mktemp("corpus"))
