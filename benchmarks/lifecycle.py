@@ -107,13 +107,13 @@ def page(
             "`python -m benchmarks.lifecycle` on the demo corpus: one night from raw files to a report.",
             "",
             conditions("prefect", "torch", "polars", "pyarrow", "numba", "rjieba", "tokenizers"),
-            f"- corpus: {built['documents']:,} raw documents, {built['bytes'] / 1e6:.1f} MB of text, built in {build_s:.1f} s"
-            " (downloads cached)",
+            f"- corpus: {sum(s['documents'] for s in built['sources']):,} raw documents, "
+            f"{sum(s['text_mb'] for s in built['sources']):.1f} MB of text, built in {build_s:.1f} s",
             "",
             "## Stages",
             "",
-            "`orchestration` is everything that is no stage: starting Python, imports, Prefect's temporary server, flow and"
-            " task bookkeeping, artifacts. Peak memory is that of the whole process up to the end of the stage.",
+            "`orchestration` is everything that is no stage: starting Python, imports, Prefect's temporary server, its",
+            "bookkeeping of flows and tasks, artifacts. Peak memory is the whole process's up to there.",
             "",
             table(stage_rows(night["timings"], total)),
             "",

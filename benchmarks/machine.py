@@ -35,7 +35,7 @@ def conditions(*packages: str) -> str:
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     return "\n".join(
         [
-            f"- hardware: {cpu}, {os.cpu_count()} cores, {memory:.0f} GB; a shared machine, so ratios count more than seconds",
+            f"- hardware: {cpu}, {os.cpu_count()} cores, {memory:.0f} GB; a shared machine: ratios count",
             f"- software: Python {platform.python_version()}, {versions}",
             f"- commit: {commit.stdout.strip()}{' with uncommitted changes' if dirty.stdout.strip() else ''}",
         ]

@@ -1,4 +1,4 @@
-"""docs/configuration.md out of the configuration classes: `python -m slimpajama.config_docs > docs/configuration.md`."""
+"""docs/configuration.md out of the classes: `python -m slimpajama.config_docs > docs/configuration.md`."""
 
 from __future__ import annotations
 

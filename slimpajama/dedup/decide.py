@@ -93,9 +93,10 @@ def decide(
     ranked = _survival_order(documents)
     first, copy_of = _collapse(documents.content[ranked])
     nodes = ranked[first]  # documents that are compared, in order of survival; a copy stands behind its node
-    hits = _meet_history(documents.keys[nodes], documents.content[nodes], history)
+    keys = documents.keys[nodes]
+    hits = _meet_history(keys, documents.content[nodes], history)
     m = len(hits.kept)
-    met = np.concatenate([hits.pairs + np.array([0, m]), candidate_pairs(documents.keys[nodes]) + m])
+    met = np.concatenate([hits.pairs + np.array([0, m]), candidate_pairs(keys) + m])
     same = np.concatenate([hits.same, np.zeros(len(met) - len(hits.pairs), np.bool_)])
     places = np.concatenate([hits.places, documents.places[nodes]])
     sizes = np.concatenate([np.full(m, int(documents.n_chars.mean()) if m else 0), documents.n_chars[nodes]])
@@ -152,12 +153,13 @@ def _with_content(keys: npt.NDArray[np.uint64], content: npt.NDArray[np.uint8]) 
 
 
 def _meet_history(keys: npt.NDArray[np.uint64], content: npt.NDArray[np.uint8], history: Iterable[Earlier]) -> _Hits:
-    join = HistoryJoin(_with_content(keys, content)) if len(keys) else None
+    join: HistoryJoin | None = None
     ids, clusters, kept, places, pairs, shared, same = [], [], [], [], [], [], []
     total = 0
     for earlier in history:
-        if join is None or len(earlier.kept) == 0:
+        if len(keys) == 0 or len(earlier.kept) == 0:
             continue
+        join = join or HistoryJoin(_with_content(keys, content))  # as large as the keys: made only if needed
         found, counts = join.match(_with_content(earlier.keys, earlier.content), earlier.kept)
         rows, local = np.unique(found[:, 0], return_inverse=True)
         taken = pa.array(rows)

@@ -7,29 +7,25 @@ used becomes a `BadRecord` with its place, whatever is wrong with it, and the re
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
 import json
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 import pyarrow.parquet as pq
-import zstandard
 
 from slimpajama.errors import InputError
+from slimpajama.streams import BrokenStreamError, blocks
 
 __all__ = ["BadRecord", "Lines", "RowGroup", "batches", "parse_lines", "read_rows"]
 
-PIECE_BYTES = 1 << 20
 BATCH_BYTES = 16_000_000
 MAX_LINE_BYTES = 256_000_000  # what is held of one line before the rest of it is skipped
 NEWLINE = b"\n"
-BROKEN = (OSError, EOFError, zlib.error, zstandard.ZstdError)
 
 
 class BadRecord(NamedTuple):
@@ -117,7 +113,7 @@ def _line_batches(path: Path, name: str) -> Iterator[Lines]:
     """Cut a stream behind the last line that fits; never holds much more than a batch and one line."""
     number, held, wanted, skipping, ended = 1, bytearray(), BATCH_BYTES, False, False
     with path.open("rb") as file:
-        pieces = _pieces(file, path.suffix)
+        pieces = blocks(file, path.name)
         while not ended:
             bad: list[BadRecord] = []
             try:
@@ -130,7 +126,7 @@ def _line_batches(path: Path, name: str) -> Iterator[Lines]:
                         break
                 else:
                     ended = True
-            except BROKEN as error:
+            except BrokenStreamError as error:
                 bad.append(BadRecord(name, f"line {number + held.count(NEWLINE)}", f"the file breaks off: {error}"))
                 ended = True
             cut = len(held) if ended else held.rfind(NEWLINE) + 1
@@ -144,30 +140,6 @@ def _line_batches(path: Path, name: str) -> Iterator[Lines]:
                 yield Lines(name, number, data, bad, file.tell())
             number += data.count(NEWLINE)
             wanted = len(held) + BATCH_BYTES
-
-
-def _pieces(file: BinaryIO, suffix: str) -> Iterator[bytes]:
-    """Yield a file's content, decompressed; all that precedes a damage comes before the error."""
-    if suffix == ".gz":
-        plain = gzip.GzipFile(fileobj=file)
-        yield from iter(lambda: plain.read1(PIECE_BYTES), b"")  # `read` would keep back what precedes a damage
-    elif suffix == ".zst":
-        yield from _zstd_pieces(file)
-    else:
-        yield from iter(lambda: file.read(PIECE_BYTES), b"")
-
-
-def _zstd_pieces(file: BinaryIO) -> Iterator[bytes]:
-    frame, begun = zstandard.ZstdDecompressor().decompressobj(), False  # a stream_reader hides that a file is cut
-    for feed in iter(lambda: file.read(256), b""):  # four bytes can stand for 128 KiB: this bounds a piece by 8 MiB
-        rest = feed
-        while rest:
-            yield frame.decompress(rest)
-            rest, begun = frame.unused_data if frame.eof else b"", not frame.eof
-            if frame.eof:
-                frame = zstandard.ZstdDecompressor().decompressobj()
-    if begun:
-        raise EOFError("it ends inside a zstd frame")
 
 
 def parse_lines(batch: Lines) -> tuple[pa.Table, list[BadRecord]]:

@@ -37,7 +37,7 @@ import pyarrow.parquet as pq
 from slimpajama.config import SourceConfig
 from slimpajama.errors import printable
 from slimpajama.ingest.html import TreeTooLargeError, declared_encoding, visible_text
-from slimpajama.ingest.streams import BrokenStreamError, TooLong, blocks, bounded, lines
+from slimpajama.streams import BrokenStreamError, TooLong, blocks, bounded, lines
 
 __all__ = ["Bad", "Limits", "Record", "format_of", "read_records"]
 

@@ -27,7 +27,7 @@ from slimpajama.model.presets import Sizes
 __all__ = ["ChunkModel"]
 
 RESTORE_SHARE, RESTORE_WEIGHT = 8, 0.5
-SHARPNESS = 8.0  # cosine to logit: neighbours of a random code then differ by several nats
+SHARPNESS = 32.0  # cosine to logit: neighbours of a random code then differ by about ten nats
 FIRST, Z0, GAP, FLAG = range(4)  # learned vectors: before the first token, first latent, left-out token, denoise
 DENOISE_SHARE, DENOISE_WEIGHT = 16, 0.1
 
@@ -65,7 +65,7 @@ class ChunkModel(LanguageModel[ChunkState]):
         self.reader = Linear(D, D, generator, stack=K, zero=True)
         self.reader_up = Linear(D, 2 * D, generator)
         self.reader_down = Linear(2 * D, D, generator, zero=True)
-        self.sharpness = nn.Parameter(torch.tensor(SHARPNESS))
+        self.sharpness = nn.Parameter(torch.tensor(SHARPNESS / D))
         self.start_as_projection(generator)
 
     @torch.no_grad()
@@ -90,7 +90,9 @@ class ChunkModel(LanguageModel[ChunkState]):
     def encode(self, e_BTD: Tensor) -> Tensor:
         """Return one latent z (B, n, D) of each K token embeddings."""
         B, T, D = e_BTD.shape
-        x = F.linear(e_BTD.reshape(B, T // self.chunk_tokens, self.chunk_tokens * D), self.pack.weight.transpose(0, 1).flatten(1))
+        x = F.linear(
+            e_BTD.reshape(B, T // self.chunk_tokens, self.chunk_tokens * D), self.pack.weight.transpose(0, 1).flatten(1)
+        )
         return norm(x + self.pack_down(F.relu(self.pack_up(norm(x))).square()))
 
     def begin(self, which: int, x_BTD: Tensor) -> Tensor:
@@ -128,7 +130,7 @@ class ChunkModel(LanguageModel[ChunkState]):
 
         r = -(-tokens_BT.size(0) // RESTORE_SHARE)
         z_rnD = self.encode(e_BTD[:r].detach())
-        losses["restore"] = head_loss(self.read_back(z_rnD), self.embedding.detach(), tokens_BT[:r])
+        losses["restore"] = head_loss(self.read_back(z_rnD), norm(self.embedding.detach()), tokens_BT[:r])
 
         d = -(-tokens_BT.size(0) // DENOISE_SHARE)
         kept = content_BT[-d:, :, None]
@@ -154,7 +156,8 @@ class ChunkModel(LanguageModel[ChunkState]):
     @torch.no_grad()
     def restore(self, tokens_BT: Tensor) -> Tensor:
         x_BTD = self.read_back(self.encode(self.embed(self.whole_chunks(tokens_BT))))
-        rows = [F.linear(x_TD, self.embedding).argmax(dim=-1) for x_TD in x_BTD[:, : tokens_BT.size(1)]]
+        e_VD = norm(self.embedding)
+        rows = [F.linear(x_TD, e_VD).argmax(dim=-1) for x_TD in x_BTD[:, : tokens_BT.size(1)]]
         return torch.stack(rows)
 
     @torch.no_grad()

@@ -41,7 +41,9 @@ class Linear(nn.Module):
     The optimiser orthogonalises each (out, in) matrix by itself.
     """
 
-    def __init__(self, n_in: int, n_out: int, generator: torch.Generator, *, stack: int = 1, zero: bool = False) -> None:
+    def __init__(
+        self, n_in: int, n_out: int, generator: torch.Generator, *, stack: int = 1, zero: bool = False
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(stack, n_out, n_in))
         if not zero:

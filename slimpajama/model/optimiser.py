@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 __all__ = ["Optimiser", "make_optimiser"]
 
-MUON_LR, MOMENTUM = 0.02, 0.95
-ADAM_LR, BETAS = 0.003, (0.8, 0.95)
+MUON_LR, MOMENTUM = 0.03, 0.9
+ADAM_LR, BETAS = 0.005, (0.8, 0.95)
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 

@@ -43,12 +43,8 @@ PRESETS: dict[str, Sizes] = {
     "tiny": Sizes(
         kind="chunk", width=64, heads=2, head_dim=32, row_tokens=64, chunk_tokens=4, token_blocks=1, backbone_blocks=1
     ),
-    "small": Sizes(
-        kind="chunk", width=192, heads=3, row_tokens=256, chunk_tokens=4, token_blocks=2, backbone_blocks=3
-    ),
-    "base": Sizes(
-        kind="chunk", width=512, heads=8, row_tokens=512, chunk_tokens=4, token_blocks=3, backbone_blocks=3
-    ),
+    "small": Sizes(kind="chunk", width=192, heads=3, row_tokens=256, chunk_tokens=4, token_blocks=2, backbone_blocks=3),
+    "base": Sizes(kind="chunk", width=512, heads=8, row_tokens=512, chunk_tokens=4, token_blocks=3, backbone_blocks=3),
     "large": Sizes(
         kind="chunk", width=1024, heads=16, row_tokens=2048, chunk_tokens=4, token_blocks=6, backbone_blocks=12
     ),

@@ -42,7 +42,8 @@ def undisturbed(corpus, tmp_path_factory, prefect_server):
 
 def test_every_stage_published_something(undisturbed):
     for prefix in ("nights/n1/documents/", "nights/n1/removed/", "nights/n1/minhash/", "nights/n1/shards/train/",
-                   "nights/n1/manifest.json", "models/n1-tiny-", "models/champion.json", "reports/n1/report.html"):  # fmt: skip
+                   "nights/n1/manifest.json", "models/n1-tiny-", "models/champion.json",
+                   "reports/n1/report.html"):  # fmt: skip
         assert any(name.startswith(prefix) for name in undisturbed), prefix
 
 

@@ -27,7 +27,8 @@ def test_the_page_of_settings_is_what_the_classes_say():
 
 def test_help_imports_nothing_heavy():
     """Half a second is promised; what costs more than that is one of these imports."""
-    program = "import sys, slimpajama.cli; print(*(m for m in ('torch','prefect','polars','pyarrow','numba') if m in sys.modules))"
+    heavy = ("torch", "prefect", "polars", "pyarrow", "numba")
+    program = f"import sys, slimpajama.cli; print(*(m for m in {heavy} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 

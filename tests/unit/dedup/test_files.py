@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from slimpajama import streams
 from slimpajama.config import DedupConfig
 from slimpajama.dedup import readers
 from slimpajama.dedup.files import dedup_files
@@ -138,7 +139,7 @@ def test_a_file_that_breaks_off_gives_what_was_read(tmp_path, out, suffix, compr
 
 
 def test_an_endless_line_is_skipped_without_being_held(tmp_path, out, monkeypatch):
-    monkeypatch.setattr(readers, "PIECE_BYTES", 500)
+    monkeypatch.setattr(streams, "BLOCK", 500)
     monkeypatch.setattr(readers, "BATCH_BYTES", 1000)
     monkeypatch.setattr(readers, "MAX_LINE_BYTES", 4000)
     path = tmp_path / "corpus.jsonl"

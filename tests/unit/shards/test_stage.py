@@ -107,19 +107,19 @@ def test_a_cluster_is_never_torn_apart(made):
 
 
 def test_each_split_has_about_its_share_and_training_is_cut_into_several_shards(made):
-    store, _, stages = made
-    counts = stages[-1].counts["documents"]
+    counts = made[2][-1].counts["documents"]
     # 92 clusters at 20 % each: within four standard deviations (15) of 18, the big cluster (30 documents) besides
     assert 3 <= counts["test"] <= 18 + 15 + 30
     assert 3 <= counts["validation"] <= 18 + 15 + 30
     assert sum(counts.values()) == 120
-    assert len(stages[-1].paths("nights/n/shards/train/")) > 1
+    assert len(made[2][-1].paths("nights/n/shards/train/")) > 1
 
 
 def test_documents_of_a_shard_are_mixed_across_parts(made):
     store, _, stages = made
     order = [row["id"] for row in rows_of(store, stages[-1], "train")]
-    assert order != sorted(order, key=lambda i: [r["id"] for p in range(2) for r in documents(p)].index(i))
+    written = [row["id"] for part in range(2) for row in documents(part)]
+    assert order != sorted(order, key=written.index)
 
 
 def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path):

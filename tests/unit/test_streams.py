@@ -7,7 +7,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slimpajama.ingest.streams import BrokenStreamError, TooLong, blocks, bounded, lines
+from slimpajama.streams import BrokenStreamError, TooLong, blocks, bounded, lines
 
 DATA = "".join(f"line {number} 第{number}行\n" for number in range(20_000)).encode()
 PACK: dict[str, Callable[[bytes], bytes]] = {
