@@ -16,6 +16,7 @@ from slimpajama.errors import SlimpajamaError
 
 __all__ = ["app", "main"]
 
+INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 UsageError: Any = typer.BadParameter.__mro__[1]  # of the click that typer uses, which may be a copy of its own
 
 app = typer.Typer(
@@ -42,6 +43,8 @@ def run(arguments: list[str]) -> int:
     try:
         result = typer.main.get_command(app).main(arguments, prog_name="slimpajama", standalone_mode=False)
         sys.stdout.flush()
+        if result == INTERRUPTED:
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except SlimpajamaError as error:
         print(f"slimpajama: {error}", file=sys.stderr)

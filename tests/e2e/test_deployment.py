@@ -74,4 +74,4 @@ def test_a_deployment_run_does_a_whole_night_and_its_artifacts_tell_the_story(up
     for part in ("prepare-corpus", "train-model", "evaluate-model", "generate-text"):
         assert runs[f"{part}-workspace-{night}"] == "COMPLETED"
     keys = {artifact["key"] for artifact in post(api, "/artifacts/filter", {})}
-    assert {"verdict", "funnel", "samples", "loss-curve", "flow"} <= {key.removeprefix("night-") for key in keys if key}
+    assert {"verdict", "funnel", "samples", "training", "flow"} <= {key.removeprefix("night-") for key in keys if key}

@@ -1,0 +1,115 @@
+"""Wrong input through the whole command: the night goes on, the record is named, nothing half is published."""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from small_corpus import CONFIG, chinese, write_lines
+
+from slimpajama.night import load_night, published_nights
+from slimpajama.storage import open_store, read_table
+
+SOURCES = """
+workspace = "workspace"
+
+[[ingest.sources]]
+name = "good"
+uri = "raw/good.jsonl.gz"
+
+[[ingest.sources]]
+name = "bad"
+uri = "raw/bad/*"
+
+[[ingest.sources]]
+name = "missing"
+uri = "raw/nowhere/*.txt"
+"""
+SMALL = CONFIG[CONFIG.index("[tokenizer]") :].replace("tokens = 60_000", "tokens = 10_000")
+
+
+def write_bad(folder):
+    bad = folder / "raw" / "bad"
+    bad.mkdir(parents=True)
+    good = gzip.compress(b"".join(json.dumps({"text": chinese(n)}).encode() + b"\n" for n in range(50)), mtime=0)
+    (bad / "cut.jsonl.gz").write_bytes(good[: len(good) // 2])
+    (bad / "latin1.txt").write_bytes("café".encode("latin-1") * 100)
+    (bad / "gbk.txt").write_bytes(chinese(1).encode("gbk"))
+    mixed = ['{"text": "好好好好好"}', "{not json", '{"title": "no text"}', "[1]"]
+    (bad / "mixed.jsonl").write_text("\n".join(mixed), encoding="utf-8")
+    (bad / "empty.txt").write_bytes(b"")
+    (bad / "deep.jsonl").write_text("[" * 100_000 + "\n", encoding="utf-8")
+    (bad / "nul.txt").write_bytes(b"abc\x00def" * 100)
+    (bad / "no.parquet").write_bytes(b"PAR1 nothing of the kind")
+
+
+@pytest.fixture(scope="module")
+def bad_corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bad")
+    write_lines(folder / "raw" / "good.jsonl.gz", [{"text": chinese(5000 + n)} for n in range(150)])
+    write_bad(folder)
+    (folder / "config.toml").write_text(SOURCES + SMALL, encoding="utf-8")
+    return folder
+
+
+def test_every_bad_record_is_on_record_and_the_night_goes_on(bad_corpus, slimpajama):
+    done = slimpajama("prepare", "--config", bad_corpus / "config.toml", "--json")
+    counts = json.loads(done.stdout.splitlines()[-1])["counts"]
+    assert counts["dedup"]["kept"]["good"] == 150
+    store = open_store(str(bad_corpus / "workspace"))
+    (night,) = published_nights(store)
+    removed = [
+        row
+        for path in load_night(store, night).paths(f"nights/{night}/removed/")
+        for row in read_table(store, path).to_pylist()
+    ]
+    seen = {(row["uri"].rsplit("/", 1)[-1].partition("#")[0], row["rule"]) for row in removed if row["source"] == "bad"}
+    assert {
+        ("cut.jsonl.gz", "truncated"), ("latin1.txt", "invalid-utf8"), ("gbk.txt", "invalid-utf8"),
+        ("mixed.jsonl", "not-json"), ("mixed.jsonl", "no-text"), ("mixed.jsonl", "short-document"),
+        ("empty.txt", "empty-file"), ("deep.jsonl", "not-json"), ("nul.txt", "has-nul"), ("no.parquet", "unreadable"),
+    } <= seen  # fmt: skip
+    assert ("missing", "no-files") in {(row["source"], row["rule"]) for row in removed}
+    assert all(row["night"] == night and row["value"] for row in removed)
+
+
+def test_no_document_at_all_is_a_clear_error_and_publishes_nothing(tmp_path, slimpajama):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "short.txt").write_text("太短", encoding="utf-8")
+    (tmp_path / "c.toml").write_text('[[ingest.sources]]\nname = "a"\nuri = "raw/*.txt"\n', encoding="utf-8")
+    done = slimpajama("run", "--config", tmp_path / "c.toml", check=1)
+    assert "no document is left" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not published_nights(open_store(str(tmp_path / "workspace")))
+
+
+def test_a_wrong_setting_is_one_line_and_exit_2(slimpajama):
+    done = slimpajama("run", "--set", "train.tokns=5", check=2)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("slimpajama: settings: train.tokns: unknown setting, did you mean tokens.")
+
+
+def test_a_second_run_is_told_that_the_workspace_is_held(bad_corpus, prefect_server, tmp_path, slimpajama):
+    store = open_store(str(tmp_path / "w"))
+    with store.lock("somebody"):
+        done = slimpajama("prepare", "--config", bad_corpus / "config.toml", "--workspace", tmp_path / "w", check=1)
+    assert "another run holds the workspace" in done.stderr
+    assert "somebody" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_interrupt_says_how_to_go_on(bad_corpus, prefect_server, tmp_path):
+    command = [sys.executable, "-m", "slimpajama", "run", "--config", str(bad_corpus / "config.toml")]
+    process = subprocess.Popen(
+        [*command, "--workspace", str(tmp_path / "w")], env=os.environ | prefect_server, text=True,
+        stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stderr.readline().startswith("ingest")  # it is under way
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "run the same command again" in said
+    assert "Traceback" not in said
