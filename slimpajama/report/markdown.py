@@ -1,7 +1,8 @@
 """The report in small pieces of markdown, for the artifacts of a Prefect run.
 
-Every value is escaped for markdown and HTML at once: ASCII punctuation becomes numeric entities, which no renderer
-takes for structure (CommonMark 0.31, section 2.5), and what is invisible is spelled out.
+Every value is escaped for markdown and HTML at once: ASCII punctuation that could mean something becomes its
+full-width form, which means nothing to any renderer, and what is invisible is spelled out. Entities would be the
+book's way, but Prefect's UI shows them as they are inside tables.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from slimpajama.report.wording import LABELS, bits, number, sentence_share, sign
 __all__ = ["FLOW", "escape", "pieces"]
 
 Report = Mapping[str, Any]
-PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
+FULL_WIDTH = {ord(char): ord(char) + 0xFEE0 for char in "<>&|`*_~\\[]!#@"}
+LINKS = re.compile(r"://|(?i:\bwww\.|\b(?:javascript|data|mailto):)")  # what some renderer would make a link of
+BEGINS = re.compile(r"^[-+=]")  # of a line: a list, or a heading's underline
 
 FLOW = """```mermaid
 flowchart LR
@@ -36,7 +39,8 @@ flowchart LR
 def escape(value: object) -> str:
     """Return a value as one line that any markdown renderer shows as it is."""
     flat = " ".join(visible(str(value)).split())
-    return PUNCTUATION.sub(lambda match: f"&#{ord(match[0])};", flat)
+    flat = LINKS.sub(lambda match: match[0].replace(":", "：").replace(".", "．"), flat)
+    return BEGINS.sub(lambda match: chr(ord(match[0]) + 0xFEE0), flat).translate(FULL_WIDTH)
 
 
 def pieces(report: Report) -> dict[str, str]:
@@ -124,13 +128,15 @@ def _excerpts(samples: Iterable[Report]) -> str:
 
 
 def _duplicates(report: Report) -> str:
-    rows = [
-        [bits(pair["jaccard"]), pair["rule"]]
-        + [f"{pair[side]['id'][:8]} ({pair[side]['uri']}): {_joined(pair[side])}" for side in ("kept", "removed")]
-        for pair in report["duplicates"]["pairs"]
-    ]
-    table = _table(["similarity", "rule", "kept", "removed"], rows, numbers_from=4)
-    return f"## Near-duplicates, where they first part\n\n{table}\n" if rows else ""
+    blocks = []
+    for pair in report["duplicates"]["pairs"]:
+        sides = [f"> {name}: {_side(pair[name])}" for name in ("kept", "removed")]
+        blocks.append("\n\n".join([f"**{bits(pair['jaccard'])}** {escape(pair['rule'])}", *sides]))
+    return "## Near-duplicates, where they first part\n\n" + "\n\n".join(blocks) + "\n" if blocks else ""
+
+
+def _side(side: Report) -> str:
+    return escape(f"{side['id'][:8]} ({side['uri']}): {_joined(side)}")
 
 
 def _joined(side: Report) -> str:
