@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from servers import free_ports, stop, until
-from small_corpus import write_corpus
+from small_corpus import arguments, published, write_corpus
 
 
 @pytest.fixture(scope="session")
@@ -128,3 +128,14 @@ def slimpajama(prefect_server):
 def corpus(tmp_path_factory):
     """A small bilingual corpus of several formats with its configuration; a tiny model, a short training."""
     return write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(corpus, tmp_path_factory, prefect_server):
+    """What a night that was left alone publishes: sha256 by path."""
+    workspace = tmp_path_factory.mktemp("undisturbed") / "w"
+    subprocess.run(
+        [sys.executable, "-m", "slimpajama", *map(str, arguments(corpus, workspace))],
+        env=os.environ | prefect_server, check=True, timeout=600, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    return published(workspace)

@@ -1,9 +1,11 @@
 """A small corpus in two languages, made of what every Python installation has, and of sentences drawn by a seed."""
 
 import gzip
+import hashlib
 import json
 import pydoc_data.topics
 import random
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -94,3 +96,22 @@ def write_corpus(folder):
         (raw / "notes" / f"{n}.txt").write_text("笔记：" + chinese(2000 + n), encoding="utf-8")
     (folder / "config.toml").write_text(CONFIG, encoding="utf-8")
     return folder
+
+
+NOT_PUBLISHED = (".tmp/", ".lock")
+
+
+def published(workspace):
+    """Return the sha256 of every file of a workspace."""
+    files = sorted(path for path in Path(workspace).rglob("*") if path.is_file())
+    names = {path.relative_to(workspace).as_posix(): path for path in files}
+    return {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in names.items()
+        if not name.startswith(NOT_PUBLISHED)
+    }
+
+
+def arguments(corpus, workspace):
+    """Return the command line of one whole night."""
+    return ["run", "--config", corpus / "config.toml", "--workspace", workspace, "--night", "n1"]

@@ -1,43 +1,15 @@
 """A lifecycle that is killed again and again ends in the bytes of one that was left alone."""
 
-import hashlib
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import pytest
+from small_corpus import arguments, published
 
 SEED = 20261123
-NOT_PUBLISHED = (".tmp/", ".lock")
-
-
-def published(workspace):
-    """Return the sha256 of every file of a workspace."""
-    files = sorted(path for path in Path(workspace).rglob("*") if path.is_file())
-    names = {path.relative_to(workspace).as_posix(): path for path in files}
-    return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for name, path in names.items()
-        if not name.startswith(NOT_PUBLISHED)
-    }
-
-
-def arguments(corpus, workspace):
-    return ["run", "--config", corpus / "config.toml", "--workspace", workspace, "--night", "n1"]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(corpus, tmp_path_factory, prefect_server):
-    workspace = tmp_path_factory.mktemp("undisturbed") / "w"
-    subprocess.run(
-        [sys.executable, "-m", "slimpajama", *map(str, arguments(corpus, workspace))],
-        env=os.environ | prefect_server, check=True, timeout=600, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    return published(workspace)
 
 
 def test_every_stage_published_something(undisturbed):

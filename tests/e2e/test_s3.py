@@ -1,9 +1,11 @@
 """The workspace's promises against a real S3 server."""
 
+import hashlib
 import threading
 
 import pyarrow as pa
 import pytest
+from small_corpus import arguments
 
 from slimpajama import storage
 from slimpajama.errors import LockedError, StorageError
@@ -96,3 +98,9 @@ def test_a_wrong_key_is_an_error_that_names_the_place(s3_uri, monkeypatch):
 def test_a_missing_object_is_named(store, s3_uri):
     with pytest.raises(StorageError, match=f"{s3_uri}/nights/none"):
         store.read("nights/none")
+
+
+def test_a_whole_night_on_s3_publishes_the_same_bytes_as_on_a_disk(s3_uri, s3, corpus, undisturbed, slimpajama):
+    slimpajama(*arguments(corpus, s3_uri), **s3)
+    store = open_store(s3_uri)
+    assert {path: hashlib.sha256(store.read(path)).hexdigest() for path in store.list()} == undisturbed
