@@ -87,6 +87,15 @@ class ChunkModel(LanguageModel[ChunkState]):
         """Return normed token embeddings (B, T, D)."""
         return norm(working(F.embedding(tokens_BT, self.embedding)))
 
+    def code(self, tokens_BT: Tensor) -> Tensor:
+        """Return what the encoder reads (B, T, D): embeddings without what all share, which tells none apart."""
+        return norm(working(F.embedding(tokens_BT, self.embedding) - self.embedding.detach().mean(dim=0)))
+
+    def codes(self) -> Tensor:
+        """Return the code of every token (V, D); no gradient, so restoring does not move the embeddings."""
+        table = self.embedding.detach()
+        return norm(table - table.mean(dim=0))
+
     def encode(self, e_BTD: Tensor) -> Tensor:
         """Return one latent z (B, n, D) of each K token embeddings."""
         B, T, D = e_BTD.shape
@@ -124,17 +133,18 @@ class ChunkModel(LanguageModel[ChunkState]):
     ) -> dict[str, Tensor]:
         tokens_BT, content_BT = self.whole_chunks(tokens_BT), self.whole_chunks(content_BT)
         e_BTD = self.embed(tokens_BT)
-        z_BnD = self.encode(e_BTD)
+        u_BTD = self.code(tokens_BT)
+        z_BnD = self.encode(u_BTD)
         y_BTD = self.decode(e_BTD, self.predict(z_BnD))
         losses = {"continue": head_loss(y_BTD, self.embedding, tokens_BT)}
 
         r = -(-tokens_BT.size(0) // RESTORE_SHARE)
-        z_rnD = self.encode(e_BTD[:r].detach())
-        losses["restore"] = head_loss(self.read_back(z_rnD), norm(self.embedding.detach()), tokens_BT[:r])
+        z_rnD = self.encode(u_BTD[:r].detach())
+        losses["restore"] = head_loss(self.read_back(z_rnD), self.codes(), tokens_BT[:r])
 
         d = -(-tokens_BT.size(0) // DENOISE_SHARE)
         kept = content_BT[-d:, :, None]
-        noised = self.encode(torch.where(kept, e_BTD[-d:], norm(self.special[GAP]).to(e_BTD.dtype)))
+        noised = self.encode(torch.where(kept, u_BTD[-d:], norm(self.special[GAP]).to(e_BTD.dtype)))
         y_dTD = self.decode(e_BTD[-d:], noised, denoise=True)
         losses["denoise"] = head_loss(y_dTD, self.embedding, tokens_BT[-d:])
 
@@ -149,14 +159,14 @@ class ChunkModel(LanguageModel[ChunkState]):
     def nll(self, tokens_BT: Tensor) -> Tensor:
         padded = self.whole_chunks(tokens_BT)
         e_BTD = self.embed(padded)
-        y_BTD = self.decode(e_BTD, self.predict(self.encode(e_BTD)))
+        y_BTD = self.decode(e_BTD, self.predict(self.encode(self.code(padded))))
         T = tokens_BT.size(1)
         return cross_entropy(y_BTD[:, :T], self.embedding, tokens_BT)
 
     @torch.no_grad()
     def restore(self, tokens_BT: Tensor) -> Tensor:
-        x_BTD = self.read_back(self.encode(self.embed(self.whole_chunks(tokens_BT))))
-        e_VD = norm(self.embedding)
+        x_BTD = self.read_back(self.encode(self.code(self.whole_chunks(tokens_BT))))
+        e_VD = self.codes()
         rows = [F.linear(x_TD, e_VD).argmax(dim=-1) for x_TD in x_BTD[:, : tokens_BT.size(1)]]
         return torch.stack(rows)
 
@@ -189,7 +199,7 @@ class ChunkModel(LanguageModel[ChunkState]):
         K, n, read = self.chunk_tokens, len(state.tokens), state.read
         known, wanted = state.conditions_nD.size(0), n // K + 1
         if known < wanted:
-            z_1nD = self.encode(self.embed(self.ids(state.tokens[max(known - 1, 0) * K : (wanted - 1) * K])))
+            z_1nD = self.encode(self.code(self.ids(state.tokens[max(known - 1, 0) * K : (wanted - 1) * K])))
             z_1nD = z_1nD if known else self.begin(Z0, z_1nD)
             c_1nD = self.backbone(z_1nD, state.backbone, start=known)
             state.conditions_nD = torch.cat((state.conditions_nD, c_1nD[0]))

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 __all__ = ["Optimiser", "make_optimiser"]
 
-MUON_LR, MOMENTUM = 0.03, 0.9
-ADAM_LR, BETAS = 0.005, (0.8, 0.95)
+MUON_LR, MOMENTUM = 0.03, 0.85
+ADAM_LR, BETAS = 0.01, (0.8, 0.95)
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+ADAM_EPS = 1e-5
 NEWTON_SCHULZ_STEPS = 5
 
 
@@ -49,7 +50,7 @@ class Optimiser:
         # A 2-D parameter is a table or head, a 3-D one a stack of matrices: see layers.Linear.
         self.matrices = {name: p for name, p in self.parameters.items() if p.ndim == 3}
         others = [p for p in self.parameters.values() if p.ndim != 3]
-        self.adamw = torch.optim.AdamW(others, lr=ADAM_LR, betas=BETAS, eps=1e-10, weight_decay=0.0, fused=True)
+        self.adamw = torch.optim.AdamW(others, lr=ADAM_LR, betas=BETAS, eps=ADAM_EPS, weight_decay=0.0, fused=True)
         self.momentum = {name: torch.zeros_like(p) for name, p in self.matrices.items()}
 
     @torch.no_grad()

@@ -48,7 +48,7 @@ PRESETS: dict[str, Sizes] = {
     "large": Sizes(
         kind="chunk", width=1024, heads=16, row_tokens=2048, chunk_tokens=4, token_blocks=6, backbone_blocks=12
     ),
-    "gpt": Sizes(kind="gpt", width=192, heads=3, row_tokens=256, token_blocks=6),
+    "gpt": Sizes(kind="gpt", width=192, heads=3, row_tokens=256, token_blocks=7),
     "article": Sizes(kind="article", width=128, heads=1, row_tokens=256),
 }
 
