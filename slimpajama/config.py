@@ -204,7 +204,7 @@ class TrainConfig:
     """Stop after this much training time, whatever `tokens` says; 0 means no limit.
     With a limit the number of steps, and so the weights, depend on the machine."""
 
-    batch_tokens: PositiveInt = 4096
+    batch_tokens: PositiveInt = 2048
     """Tokens a step; a small model learns more of the same tokens in smaller steps."""
 
     lr: PositiveFloat = 1.0

@@ -12,6 +12,8 @@ from slimpajama.generate.stage import GenerateReport
 
 __all__ = ["NightSummary", "nothing_new", "summarise_night"]
 
+FEW = 5  # held-out documents; a language with fewer has a figure in the report, not in these lines
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NightSummary:
@@ -68,7 +70,9 @@ def summarise_night(
     languages = evaluation.figures["languages"]
     return NightSummary(
         night=night, verdict=evaluation.reason, model=f"{uri}/models/{evaluation.model}", champion=champion or "",
-        bits_per_byte={lang: figures["bits_per_byte"] for lang, figures in languages.items()},
+        bits_per_byte={
+            lang: figures["bits_per_byte"] for lang, figures in languages.items() if figures["documents"] >= FEW
+        },
         samples=_one_a_language(samples.samples, evaluation.model), corpus=corpus, report=report,
     )  # fmt: skip
 
