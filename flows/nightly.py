@@ -46,6 +46,8 @@ def nightly(config: Config | None = None, config_file: str = "", night: str = ""
 
 
 if __name__ == "__main__":
+    import sys
+
     from slimpajama.cli import main
 
-    main(["run"])
+    main(["run", *sys.argv[1:]])

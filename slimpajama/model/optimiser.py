@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 __all__ = ["Optimiser", "make_optimiser"]
 
+# Chosen on short runs (400,000 tokens, steps of 2,048, one seed), bits per byte zh / en: momentum 0.9 -> 0.85 gained
+# 0.008 / 0.012, eps 1e-10 -> 1e-5 0.012 / 0.005 (1e-4 lost it again), ADAM_LR 0.005 -> 0.01 0.014 / 0.008.
 MUON_LR, MOMENTUM = 0.03, 0.85
 ADAM_LR, BETAS = 0.01, (0.8, 0.95)
+ADAM_EPS = 1e-5  # large on purpose: Adam's division would push rows of rare tokens along at full speed
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-ADAM_EPS = 1e-5
 NEWTON_SCHULZ_STEPS = 5
 
 

@@ -1,0 +1,64 @@
+"""Progress: one line a stage where stderr is no terminal, figures for the log, nothing on stdout."""
+
+import subprocess
+import sys
+import threading
+
+from slimpajama.progress import also_to, lines, report_to, say, timings, track
+
+
+def collected():
+    said = []
+    return said, lines(said.append)
+
+
+def test_a_finished_stage_is_one_line_with_amount_and_rate():
+    said, sink = collected()
+    with report_to(sink), track("clean", total=2e6, unit="B") as bar:
+        bar.advance(1.5e6)
+        bar.advance(0.5e6, note="loss 1.5")
+    (line,) = said
+    assert line.startswith("clean")
+    assert "2.0 MB in" in line
+    assert "MB/s" in line
+    assert line.endswith("loss 1.5")
+
+
+def test_a_stage_that_fails_is_still_timed():
+    before = len(timings)
+    try:
+        with track("broken"):
+            raise ValueError
+    except ValueError:
+        pass
+    assert timings[before].name == "broken"
+
+
+def test_a_bar_counts_right_from_several_threads():
+    with track("threads") as bar:
+        workers = [threading.Thread(target=lambda: [bar.advance() for _ in range(1000)]) for _ in range(4)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    assert bar.done == 4000
+
+
+def test_a_flow_inside_a_flow_reports_once():
+    outer, outer_sink = collected()
+    inner, inner_sink = collected()
+    with also_to(outer_sink), also_to(inner_sink):
+        say("once")
+    assert outer == ["once"]
+    assert inner == []
+
+
+def test_without_a_terminal_only_plain_lines_reach_stderr():
+    program = (
+        "from slimpajama.progress import console, track\n"
+        "with console():\n with track('ingest') as bar:\n  bar.advance(3)\nprint('data')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "data\n"
+    assert done.stderr.splitlines()[0].startswith("ingest")
+    assert "\x1b" not in done.stderr

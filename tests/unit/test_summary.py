@@ -1,0 +1,42 @@
+"""The lines that a person reads first."""
+
+from slimpajama.evaluate.stage import EvaluateReport
+from slimpajama.generate.stage import GenerateReport
+from slimpajama.summary import nothing_new, summarise_night
+
+LANGUAGES = {
+    "zh": {"bits_per_byte": 1.5, "documents": 40},
+    "en": {"bits_per_byte": 1.75, "documents": 30},
+    "fr": {"bits_per_byte": 9.0, "documents": 1},
+}
+EVALUATION = EvaluateReport(
+    model="n-small-1", champion="", night="n", promote=True, reason="There was no champion yet.", decision={},
+    figures={"languages": LANGUAGES}, champion_figures=None,
+)  # fmt: skip
+SAMPLES = GenerateReport(
+    uri="w/reports/n/samples.json",
+    samples=[
+        {"model": "old", "prompt": "今天", "text": "旧的"},
+        {"model": "n-small-1", "prompt": "The ", "text": "cat\x1b[2J"},
+        {"model": "n-small-1", "prompt": "今天", "text": "很好"},
+        {"model": "n-small-1", "prompt": "明天", "text": "再说"},
+    ],
+)
+
+
+def test_one_text_a_language_of_the_nights_own_model_and_places_of_everything():
+    summary = summarise_night("w", "n", "n-small-1", EVALUATION, SAMPLES)
+    assert summary.samples == {"en": "The cat\x1b[2J", "zh": "今天很好"}
+    assert summary.bits_per_byte == {"zh": 1.5, "en": 1.75}
+    text = summary.text()
+    for part in ("w/nights/n", "w/models/n-small-1", "w/reports/n/report.html", "zh 1.500, en 1.750", "今天很好"):
+        assert part in text
+    assert "\x1b" not in text
+
+
+def test_a_night_without_training_says_why():
+    assert "nothing trained" in nothing_new("n", "old").text()
+    summary = summarise_night("w", "n", "old", None, None)
+    assert "nothing trained" in summary.verdict
+    assert summary.report
+    assert not summary.model
