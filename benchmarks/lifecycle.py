@@ -57,8 +57,14 @@ def stage_rows(timings: list[dict[str, Any]], total: float) -> list[dict[str, ob
     return rows
 
 
-def compare_article(folder: Path, seconds: float) -> list[dict[str, object]]:
-    """Train the article's model for `seconds` on a copy of the workspace; return a row a model."""
+def compare_article(folder: Path, seconds: float, ours: dict[str, float]) -> list[dict[str, object]]:
+    """Train the article's model for `seconds` on a copy of the workspace; return a row a model.
+
+    Args:
+        folder: Of the demo.
+        seconds: Training time of the demo's model.
+        ours: Bits per byte of the demo's model by language.
+    """
     copy = folder / "article"
     shutil.copytree(folder / "workspace", copy)
     common = ["--config", folder / "demo.toml", "--workspace", copy, "--set", "model.preset=article"]
@@ -73,11 +79,11 @@ def compare_article(folder: Path, seconds: float) -> list[dict[str, object]]:
     trained, _ = slimpajama("train", *common, *budget)
     report, _ = slimpajama("evaluate", *common, "--model", trained["model"])
     shutil.rmtree(copy)
-    rows = []
-    for name, figures in (("demo (`small`)", report["champion_figures"]), ("`article`", report["figures"])):
-        bits = {lang: f"{value['bits_per_byte']:.3f}" for lang, value in figures["languages"].items()}
-        rows.append({"model": name, "trained for": f"{seconds:.0f} s", **bits})
-    return rows
+    theirs = {lang: figures["bits_per_byte"] for lang, figures in report["figures"]["languages"].items()}
+    return [
+        {"model": name, "trained for": f"{seconds:.0f} s"} | {lang: f"{bits[lang]:.3f}" for lang in sorted(ours)}
+        for name, bits in (("demo (`small`)", ours), ("`article`", theirs))
+    ]
 
 
 def main() -> None:
@@ -90,7 +96,7 @@ def main() -> None:
         built, build_s = slimpajama("demo-corpus", folder)
         night, total = slimpajama("run", "--config", folder / "demo.toml")
         train_s = next(timing["seconds"] for timing in night["timings"] if timing["name"] == "train")
-        article = compare_article(folder, train_s)
+        article = compare_article(folder, train_s, night["bits_per_byte"])
     OUT.parent.mkdir(parents=True, exist_ok=True)
     OUT.write_text(page(built, build_s, night, total, article), encoding="utf-8")
     print(OUT.read_text(encoding="utf-8"))
