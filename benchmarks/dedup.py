@@ -47,19 +47,22 @@ def main() -> None:
     """Run the comparison and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--alternations", type=int, default=3)
-    alternations = parser.parse_args().alternations
+    parser.add_argument("--environment", type=Path, help="environment for the peers; default: a temporary one")
+    args = parser.parse_args()
     pages = []
     with tempfile.TemporaryDirectory() as folder:
         for lang, path in write_lines(Path(folder)).items():
             command = [sys.executable, ROOT / "benchmarks" / "dedup_peers.py", path, "--language", lang, "--mb", "1000"]
             done = subprocess.run(
-                [*map(str, command), "--alternations", str(alternations), "--datasketch"],
+                [*map(str, command), "--alternations", str(args.alternations), "--datasketch",
+                 "--environment", str(args.environment or Path(folder) / "peers")],
                 stdout=subprocess.PIPE, text=True, check=True,
             )  # fmt: skip
             pages.append(f"## {lang}\n\n{done.stdout.rsplit(chr(10), 2)[0].strip()}\n")
     head = (
         "# Deduplication, measured\n\n`python -m benchmarks.dedup`: the raw text of the demo corpus, each side on one"
-        f" thread, medians of {alternations} turns of processor time.\n\n{conditions('numba', 'pyarrow', 'numpy')}\n"
+        f" thread, medians of {args.alternations} turns of processor time.\n\n"
+        f"{conditions('numba', 'pyarrow', 'numpy')}\n"
     )
     OUT.write_text("\n".join([head, *pages]), encoding="utf-8")
     print(OUT.read_text(encoding="utf-8"))

@@ -205,6 +205,16 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def peers_python(environment: Path) -> str:
+    """Return the Python of an environment that holds the peers; it is made where it is missing."""
+    python = str(environment / "bin" / "python")
+    if not (environment / "complete").exists():
+        venv.create(environment, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *PEERS, "zstandard"], check=True)
+        (environment / "complete").touch()
+    return python
+
+
 def compare(args: argparse.Namespace, folder: Path) -> None:
     sides = ["slimpajama", "datatrove"] + ["datasketch"] * args.datasketch
     sample, tiny = folder / "sample" / "sample.jsonl", folder / "tiny" / "tiny.jsonl"
@@ -212,9 +222,7 @@ def compare(args: argparse.Namespace, folder: Path) -> None:
         path.parent.mkdir()
     documents, size = write_sample(args.inputs, sample, args.mb * 1e6)
     write_tiny(sample, tiny)
-    venv.create(folder / "venv", with_pip=True)
-    peers = str(folder / "venv" / "bin" / "python")
-    subprocess.run([peers, "-m", "pip", "install", "--quiet", *PEERS, "zstandard"], check=True)
+    peers = peers_python(args.environment or folder / "venv")
     python = {name: sys.executable if name == "slimpajama" else peers for name in sides}
 
     def turn(name: str, path: Path, label: str, **environment: str) -> dict[str, Any]:
@@ -255,6 +263,7 @@ def main() -> None:
     parser.add_argument("--mb", type=float, default=8.0, help="text to take from the inputs, in MB")
     parser.add_argument("--alternations", type=int, default=3)
     parser.add_argument("--datasketch", action="store_true", help="time datasketch's MinHashLSH, too")
+    parser.add_argument("--environment", type=Path, help="environment for the peers, made where it is missing")
     parser.add_argument("--side", choices=tuple(RUNNERS), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -80,10 +80,10 @@ def compare_article(folder: Path, seconds: float, ours: dict[str, float]) -> lis
     report, _ = slimpajama("evaluate", *common, "--model", trained["model"])
     shutil.rmtree(copy)
     theirs = {lang: figures["bits_per_byte"] for lang, figures in report["figures"]["languages"].items()}
-    return [
-        {"model": name, "trained for": f"{seconds:.0f} s"} | {lang: f"{bits[lang]:.3f}" for lang in sorted(ours)}
-        for name, bits in (("demo (`small`)", ours), ("`article`", theirs))
-    ]
+    rows: list[dict[str, object]] = []
+    for name, bits in (("demo (`small`)", ours), ("`article`", theirs)):
+        rows.append({"model": name, "trained for": f"{seconds:.0f} s", **{lang: f"{bits[lang]:.3f}" for lang in ours}})
+    return rows
 
 
 def main() -> None:
