@@ -1,4 +1,4 @@
-"""Deduplication of the demo corpus against datatrove and datasketch, on the same files in one run.
+"""Deduplication of the demo corpus against datatrove, on the same files in one run.
 
     python -m benchmarks.dedup [--alternations 3]
 
@@ -54,7 +54,7 @@ def main() -> None:
         for lang, path in write_lines(Path(folder)).items():
             command = [sys.executable, ROOT / "benchmarks" / "dedup_peers.py", path, "--language", lang, "--mb", "1000"]
             done = subprocess.run(
-                [*map(str, command), "--alternations", str(args.alternations), "--datasketch",
+                [*map(str, command), "--alternations", str(args.alternations),
                  "--environment", str(args.environment or Path(folder) / "peers")],
                 stdout=subprocess.PIPE, text=True, check=True,
             )  # fmt: skip

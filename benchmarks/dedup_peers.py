@@ -77,8 +77,8 @@ def write_tiny(sample: Path, target: Path) -> None:
     """Write a few documents with an exact and a near-duplicate each: they start every part of a program."""
     with target.open("w", encoding="utf-8") as file:
         for number, record in enumerate(list(records([sample]))[:3]):
-            for text in (record["text"], record["text"], record["text"] + " The end."):
-                file.write(json.dumps({"id": f"t{number}", "text": text}, ensure_ascii=False) + "\n")
+            for copy, text in enumerate((record["text"], record["text"], record["text"] + " The end.")):
+                file.write(json.dumps({"id": f"t{number}-{copy}", "text": text}, ensure_ascii=False) + "\n")
 
 
 def run_slimpajama(sample: Path, out: Path, language: str) -> dict[str, Any]:
