@@ -84,7 +84,6 @@ def train(store: Store, cfg: Config, nights: Sequence[str], tonight: str, champi
             stage.commit("model", _publish(cfg, data, name, model, training))
         stage.finish()
     checkpoints.clear()  # only after the manifest: a kill before it must find them
-    store.delete_tree(stage.work)
     return _report(store, name, stage.result, skipped)
 
 
