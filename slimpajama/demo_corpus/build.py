@@ -227,7 +227,7 @@ workspace = "workspace"
 
 _SETTINGS = """
 [train]
-tokens = 1_600_000   # four to five minutes on two idle cores; a real night takes more
+tokens = 2_400_000   # about four minutes on two idle cores; a real night takes more
 max_seconds = 300    # the demo ends within ten minutes on a slow machine, too; its weights then depend on the machine
 
 [generate]

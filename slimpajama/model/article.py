@@ -39,9 +39,7 @@ class Article(LanguageModel[None]):
         first_B1D = self.first.expand(tokens_BT.size(0), 1, -1)
         return F.relu(self.dense(torch.cat((first_B1D, e_BTD), dim=1)))
 
-    def forward(
-        self, tokens_BT: Tensor, content_BT: Tensor, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, tokens_BT: Tensor, content_BT: Tensor) -> dict[str, Tensor]:
         loss = head_loss(self.hidden(tokens_BT), self.head, tokens_BT)
         return {"total": loss, "continue": loss.detach()}
 

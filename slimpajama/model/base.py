@@ -28,15 +28,12 @@ class LanguageModel(nn.Module, ABC, Generic[State]):
         self.row_tokens = sizes.row_tokens
 
     @abstractmethod
-    def forward(
-        self, tokens_BT: Tensor, content_BT: Tensor, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, tokens_BT: Tensor, content_BT: Tensor) -> dict[str, Tensor]:
         """Return scalar losses in nats a token: `total`, `continue` and, where they apply, `restore` and `denoise`.
 
         Args:
             tokens_BT: Token ids, `T` at most `row_tokens`.
             content_BT: True where the token belongs to a content word.
-            generator: Source of the objectives' randomness, if a model has any.
         """
 
     @abstractmethod

@@ -26,10 +26,10 @@ from slimpajama.model.presets import Sizes
 
 __all__ = ["ChunkModel"]
 
-RESTORE_SHARE, RESTORE_WEIGHT = 8, 0.5  # every eighth row; a weight of 2 restored no more
+RESTORE_EVERY, RESTORE_WEIGHT = 8, 0.5  # of the chunks; a weight of 2 restored no more
 SHARPNESS = 32.0  # cosine to logit: neighbours of a random code then differ by about ten nats
 FIRST, Z0, GAP, FLAG = range(4)  # learned vectors: before the first token, first latent, left-out token, denoise
-DENOISE_SHARE, DENOISE_WEIGHT = 16, 0.1  # an eighth at 0.125 cost `continue` 0.01 bits per byte
+DENOISE_EVERY, DENOISE_WEIGHT = 16, 0.1  # of the tokens; an eighth at 0.125 cost `continue` 0.01 bits per byte
 
 
 @dataclass(slots=True)
@@ -128,9 +128,7 @@ class ChunkModel(LanguageModel[ChunkState]):
         x = norm(x + self.reader_down(F.relu(self.reader_up(norm(x))).square()))
         return x * self.sharpness.to(x.dtype)
 
-    def forward(
-        self, tokens_BT: Tensor, content_BT: Tensor, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, tokens_BT: Tensor, content_BT: Tensor) -> dict[str, Tensor]:
         tokens_BT, content_BT = self.whole_chunks(tokens_BT), self.whole_chunks(content_BT)
         e_BTD = self.embed(tokens_BT)
         u_BTD = self.code(tokens_BT)
@@ -138,15 +136,18 @@ class ChunkModel(LanguageModel[ChunkState]):
         y_BTD = self.decode(e_BTD, self.predict(z_BnD))
         losses = {"continue": head_loss(y_BTD, self.embedding, tokens_BT)}
 
-        r = -(-tokens_BT.size(0) // RESTORE_SHARE)
-        z_rnD = self.encode(u_BTD[:r].detach())
-        losses["restore"] = head_loss(self.read_back(z_rnD), self.codes(), tokens_BT[:r])
+        B, T = tokens_BT.shape
+        K = self.chunk_tokens
+        u_BrD, tokens_Br = (
+            x.unflatten(1, (T // K, K))[:, ::RESTORE_EVERY].flatten(1, 2) for x in (u_BTD.detach(), tokens_BT)
+        )
+        losses["restore"] = head_loss(self.read_back(self.encode(u_BrD)), self.codes(), tokens_Br)
 
-        d = -(-tokens_BT.size(0) // DENOISE_SHARE)
-        kept = content_BT[-d:, :, None]
-        noised = self.encode(torch.where(kept, u_BTD[-d:], norm(self.special[GAP]).to(e_BTD.dtype)))
-        y_dTD = self.decode(e_BTD[-d:], noised, denoise=True)
-        losses["denoise"] = head_loss(y_dTD, self.embedding, tokens_BT[-d:])
+        rows = -(-B // DENOISE_EVERY)
+        piece = slice(-rows, None), slice(-(-B * T // (DENOISE_EVERY * rows * K)) * K)
+        u_bdD = torch.where(content_BT[piece][..., None], u_BTD[piece], norm(self.special[GAP]).to(e_BTD.dtype))
+        y_bdD = self.decode(e_BTD[piece], self.encode(u_bdD), denoise=True)
+        losses["denoise"] = head_loss(y_bdD, self.embedding, tokens_BT[piece])
 
         total = losses["continue"] + RESTORE_WEIGHT * losses["restore"] + DENOISE_WEIGHT * losses["denoise"]
         return {"total": total} | {name: loss.detach() for name, loss in losses.items()}

@@ -44,9 +44,7 @@ class GPT(LanguageModel[GPTState]):
         x_BTD: Tensor = self.decoder(norm(working(torch.cat((first_B1D, e_BTD), dim=1))))
         return x_BTD
 
-    def forward(
-        self, tokens_BT: Tensor, content_BT: Tensor, generator: torch.Generator | None = None
-    ) -> dict[str, Tensor]:
+    def forward(self, tokens_BT: Tensor, content_BT: Tensor) -> dict[str, Tensor]:
         loss = head_loss(self.hidden(tokens_BT), self.embedding, tokens_BT)
         return {"total": loss, "continue": loss.detach()}
 

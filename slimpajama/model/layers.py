@@ -21,6 +21,7 @@ Cache = list[tuple[Tensor, Tensor] | None]
 """Keys and values of each block, (B, H, T, D / H); None before the first token."""
 
 LOSS_ROWS = 512  # tokens whose logits stand at once: 512 x 8192 floats are 16 MB, which a level-3 cache holds
+LEAST = torch.finfo(torch.float32).tiny  # a probability that underflows counts as this one: 87 nats
 SHORT_ROW = 512  # up to here a plain matmul beats SDPA on a CPU, and its scores fit in memory
 
 
@@ -165,10 +166,9 @@ class _HeadLoss(torch.autograd.Function):
         for x, target, out in zip(*(t.split(rows) for t in (x_ND, target_N[:, None], grad_x)), strict=True):
             p, g = full[: x.size(0)], low[: x.size(0)]
             p.copy_(torch.mm(x, w.T, out=g))
-            peak, hit = p.amax(dim=1, keepdim=True), p.gather(1, target)
-            mass = p.sub_(peak).exp_().sum(dim=1, keepdim=True)
-            total += (mass.log() + peak - hit).sum()
-            p.div_(mass).scatter_add_(1, target, p.new_full((1, 1), -1.0).expand_as(target))
+            torch.softmax(p, dim=1, out=p)
+            total -= p.gather(1, target).clamp_min_(LEAST).log_().sum()
+            p.scatter_add_(1, target, p.new_full((1, 1), -1.0).expand_as(target))
             g.copy_(p)
             torch.mm(g, w, out=out)
             grad_w += step_w_full.copy_(torch.mm(g.T, x, out=step_w))

@@ -8,6 +8,9 @@ resumed run takes bit-identical steps.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -55,24 +58,27 @@ class Optimiser:
         self.adamw = torch.optim.AdamW(others, lr=ADAM_LR, betas=BETAS, eps=ADAM_EPS, weight_decay=0.0, fused=True)
         self.momentum = {name: torch.zeros_like(p) for name, p in self.matrices.items()}
 
-    @torch.no_grad()
-    def step(self, lr_scale: float) -> None:
-        """Update the parameters by their gradients at `lr_scale` times the learning rate."""
+    def step(self, lr_scale: float, each: Callable[[Callable[[str], None], Iterable[str]], Any] = map) -> None:
+        """Update the parameters by their gradients at `lr_scale` times the learning rate.
+
+        Args:
+            lr_scale: Factor of the schedule.
+            each: Applies a function to each matrix's name; may do so from several threads.
+        """
         self.adamw.param_groups[0]["lr"] = ADAM_LR * self.lr * lr_scale
         self.adamw.step()
-        for name, p in self.matrices.items():
-            if p.grad is None:
-                continue
-            momentum = self.momentum[name]
-            momentum.lerp_(p.grad, 1 - MOMENTUM)
-            update = orthogonal(p.grad.lerp(momentum, MOMENTUM))
-            scale = max(1.0, p.size(-2) / p.size(-1)) ** 0.5
-            p.add_(update.to(p.dtype), alpha=-MUON_LR * self.lr * lr_scale * scale)
 
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
-        for p in self.parameters.values():
-            p.grad = None
+        @torch.no_grad()
+        def update(name: str) -> None:
+            p, momentum = self.matrices[name], self.momentum[name]
+            if p.grad is None:
+                return
+            momentum.lerp_(p.grad, 1 - MOMENTUM)
+            step = orthogonal(p.grad.lerp(momentum, MOMENTUM))
+            scale = max(1.0, p.size(-2) / p.size(-1)) ** 0.5
+            p.add_(step.to(p.dtype), alpha=-MUON_LR * self.lr * lr_scale * scale)
+
+        list(each(update, self.matrices))
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Return everything that the next step depends on, apart from weights and gradients."""

@@ -2,7 +2,7 @@
 
 What a step computes depends on the weights, the rows' position, the seed and the step's number alone. Checkpoints and
 validation consume no randomness and change no state, so a run that was killed and resumed ends with the same bits as
-an undisturbed one (CPU, same number of threads). With `max_seconds` the number of steps depends on the machine.
+an undisturbed one (CPU, any number of threads). With `max_seconds` the number of steps depends on the machine.
 """
 
 # B = rows a batch, T = tokens a row
@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from slimpajama.errors import ModelError
 from slimpajama.model import LanguageModel, Optimiser
 from slimpajama.progress import Bar
 from slimpajama.train.checkpoint import Checkpoint, Checkpoints
+from slimpajama.train.parallel import Team, batch_gradients
 from slimpajama.train.rows import Mix
 from slimpajama.train.schedule import lr_scale, progress_share
 
@@ -67,6 +67,7 @@ def train_model(
     optimiser: Optimiser,
     rows: Mix,
     cfg: TrainConfig,
+    team: Team,
     *,
     cold: bool,
     checkpoints: Checkpoints | None = None,
@@ -80,6 +81,7 @@ def train_model(
         optimiser: Belongs to `model`.
         rows: Where the batches come from.
         cfg: Budget, schedule, precision, seed.
+        team: Threads that compute; how many changes no weight.
         cold: Whether the weights are fresh; only then the learning rate is warmed up.
         checkpoints: Where to save and resume; None for neither.
         validate: Returns bits per byte by language; must not change the model's state.
@@ -101,9 +103,8 @@ def train_model(
         began = time.perf_counter()
         share = progress_share(history.step, steps, history.seconds, cfg.max_seconds)
         scale = lr_scale(share, cfg.warmup_share if cold else 0.0, cfg.decay_share)
-        losses = _losses(forward, model, rows, cfg, history.step)
-        optimiser.step(scale)
-        optimiser.zero_grad()
+        losses = _losses(forward, model, rows, cfg, history.step, team)
+        optimiser.step(scale, team.map)
         history.add(losses)
         history.seconds += time.perf_counter() - began
         over = _is_over(history, steps, cfg)
@@ -127,18 +128,19 @@ def _is_over(history: History, steps: int, cfg: TrainConfig) -> bool:
 
 
 def _losses(
-    forward: Callable[..., dict[str, Tensor]], model: LanguageModel[Any], rows: Mix, cfg: TrainConfig, step: int
+    forward: Callable[[Tensor, Tensor], dict[str, Tensor]],
+    model: LanguageModel[Any],
+    rows: Mix,
+    cfg: TrainConfig,
+    step: int,
+    team: Team,
 ) -> dict[str, float]:
     """Compute one step's gradients and return its losses in nats a token."""
-    device = next(model.parameters()).device
+    parameters = list(model.parameters())
     place = rows.describe()
-    tokens_BT, content_BT = (torch.from_numpy(array).to(device) for array in rows.batch())
-    generator = torch.Generator(device=device).manual_seed(_step_seed(cfg.seed, step))
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=cfg.precision == "bf16"):
-        losses = forward(tokens_BT, content_BT, generator=generator)
-    losses["total"].backward()
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
-    values = {name: float(loss.detach()) for name, loss in losses.items()}
+    tokens_BT, content_BT = (torch.from_numpy(array).to(parameters[0].device) for array in rows.batch())
+    values = batch_gradients(forward, parameters, tokens_BT, content_BT, cfg.precision, team)
+    norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
     if not (math.isfinite(values["total"]) and math.isfinite(float(norm))):
         raise ModelError(
             f"training diverged at step {step}", where=f"rows from {place}", expected="a finite loss and gradient",
@@ -146,11 +148,6 @@ def _losses(
             hint="Lower train.lr, or train with train.precision = \"fp32\".",
         )  # fmt: skip
     return values
-
-
-def _step_seed(seed: int, step: int) -> int:
-    """Return the seed of one step's noise; neighbouring seeds and steps share no stream."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _checkpoint(model: LanguageModel[Any], optimiser: Optimiser, rows: Mix, history: History) -> Checkpoint:

@@ -39,7 +39,7 @@ def trained(name: str, steps: int = 4) -> LanguageModel:
         tokens_BT = rows(8, model.row_tokens, seed=step)
         model(tokens_BT, tokens_BT % 3 > 0)["total"].backward()
         optimiser.step(1.0)
-        optimiser.zero_grad()
+        model.zero_grad()
     return model.eval()
 
 
@@ -165,10 +165,11 @@ def test_restore_learns_a_small_text_exactly(name: str) -> None:
     model = build(CONFIGS[name], VOCABULARY, seed=0)
     optimiser = make_optimiser(model, 1.0)
     tokens_BT = rows(4, model.row_tokens, seed=3)
-    for _ in range(60):
-        model(tokens_BT, tokens_BT % 3 > 0)["total"].backward()
+    for step in range(60):
+        moved_BT = tokens_BT.roll(step * model.chunk_tokens, dims=1)  # some chunks of a row are restored a step
+        model(moved_BT, moved_BT % 3 > 0)["total"].backward()
         optimiser.step(1.0)
-        optimiser.zero_grad()
+        model.zero_grad()
     assert torch.equal(model.restore(tokens_BT[:1]), tokens_BT[:1])
     assert model.restore(tokens_BT[:, :7]).shape == (4, 7)
 

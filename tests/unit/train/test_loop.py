@@ -15,8 +15,10 @@ from slimpajama.config import ModelConfig, TrainConfig
 from slimpajama.errors import ModelError
 from slimpajama.model import build, make_optimiser
 from slimpajama.storage import LocalStore
+from slimpajama.train import parallel
 from slimpajama.train.checkpoint import Checkpoints
 from slimpajama.train.loop import History, train_model
+from slimpajama.train.parallel import Team
 from slimpajama.train.rows import Mix, ShardTokens, Stream
 
 VOCAB = 300
@@ -37,16 +39,16 @@ def rows() -> Mix:
 
 
 def train(
-    store: LocalStore | None, cfg: TrainConfig = CFG, validate: bool = True
+    store: LocalStore | None, cfg: TrainConfig = CFG, validate: bool = True, threads: int = 1
 ) -> tuple[dict[str, torch.Tensor], History]:
-    torch.set_num_threads(1)
     model = build(MODEL, VOCAB, seed=1)
     probe = torch.arange(64).reshape(2, 32) + 1
-    history = train_model(
-        model, make_optimiser(model, cfg.lr), rows(), cfg, cold=True,
-        checkpoints=Checkpoints(store, FOLDER, cfg.keep_checkpoints) if store else None,
-        validate=(lambda: {"en": float(model.nll(probe).mean())}) if validate else None,
-    )  # fmt: skip
+    with Team(threads) as team:
+        history = train_model(
+            model, make_optimiser(model, cfg.lr), rows(), cfg, team, cold=True,
+            checkpoints=Checkpoints(store, FOLDER, cfg.keep_checkpoints) if store else None,
+            validate=(lambda: {"en": float(model.nll(probe).mean())}) if validate else None,
+        )  # fmt: skip
     return model.state_dict(), history
 
 
@@ -77,6 +79,13 @@ def test_checkpoints_and_validation_do_not_change_the_weights(
     without_validation, _ = train(None, validate=False)
     assert_same_bits(undisturbed[0], with_checkpoints)
     assert_same_bits(undisturbed[0], without_validation)
+
+
+def test_the_number_of_threads_does_not_change_the_weights(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(parallel, "PART_TOKENS", 32)  # four parts a step
+    alone, _ = train(None)
+    for threads in (2, 3):
+        assert_same_bits(alone, train(None, threads=threads)[0])
 
 
 def test_a_damaged_newest_checkpoint_costs_steps_but_no_bit(
@@ -145,5 +154,5 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_rows():
             next(model.parameters())[5] = float("nan")
         return {}
 
-    with pytest.raises(ModelError, match=r"rows from \d \(epoch 0, token \d+\): training diverged at step 6"):
-        train_model(model, make_optimiser(model, 1.0), rows(), CFG, cold=True, validate=poison)
+    with Team(1) as team, pytest.raises(ModelError, match=r"rows from \d \(epoch 0, token \d+\): training diverged at step 6"):
+        train_model(model, make_optimiser(model, 1.0), rows(), CFG, team, cold=True, validate=poison)
