@@ -1,4 +1,4 @@
-"""From logits to tokens to text: temperature, top-k, top-p, and whole UTF-8 characters. No files, no globals."""
+"""From logits to tokens to text: temperature, top-k, top-p. No files, no globals."""
 
 # V = vocabulary
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from slimpajama.config import GenerateConfig
 from slimpajama.model import LanguageModel
 
-__all__ = ["complete_utf8", "generate_tokens", "sample"]
+__all__ = ["generate_tokens", "sample"]
 
 
 def sample(logits_V: Tensor, cfg: GenerateConfig, generator: torch.Generator) -> int:
@@ -40,11 +40,20 @@ def sample(logits_V: Tensor, cfg: GenerateConfig, generator: torch.Generator) ->
 
 
 def generate_tokens(
-    model: LanguageModel[Any], prompt_tokens: Sequence[int], cfg: GenerateConfig, stop_token: int | None
+    model: LanguageModel[Any],
+    prompt_tokens: Sequence[int],
+    cfg: GenerateConfig,
+    stop_token: int | None,
+    first_V: Tensor | None = None,
 ) -> Iterator[int]:
-    """Yield up to `cfg.max_tokens` tokens after the prompt; ends before `stop_token`, which is not yielded."""
+    """Yield up to `cfg.max_tokens` tokens after the prompt; ends before `stop_token`, which is not yielded.
+
+    `first_V` (bool) says which tokens may be the first one; None for all.
+    """
     generator = torch.Generator().manual_seed(cfg.seed)
     state, logits_V = model.start(torch.tensor([list(prompt_tokens)], dtype=torch.long))
+    if first_V is not None:
+        logits_V = logits_V.masked_fill(~first_V.to(logits_V.device), -torch.inf)
     for i in range(cfg.max_tokens):
         token = sample(logits_V, cfg, generator)
         if token == stop_token:
@@ -52,15 +61,3 @@ def generate_tokens(
         yield token
         if i + 1 < cfg.max_tokens:
             logits_V = model.step(state, token)
-
-
-def complete_utf8(data: bytes) -> bytes:
-    """Return the longest prefix of `data` that does not end within a character."""
-    for cut in range(1, min(4, len(data) + 1)):
-        byte = data[-cut]
-        if byte < 0x80:
-            break
-        if byte >= 0xC0:
-            need = 2 + (byte >= 0xE0) + (byte >= 0xF0)
-            return data[:-cut] if need > cut else data
-    return data

@@ -26,7 +26,7 @@ from slimpajama.storage import Store, read_table
 
 __all__ = ["GenerateReport", "write_samples"]
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)

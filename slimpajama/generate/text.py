@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from slimpajama.config import GenerateConfig
 from slimpajama.generate.sampling import generate_tokens
 from slimpajama.model import LanguageModel
@@ -22,11 +24,19 @@ def stream_text(
 
     A token may end inside a character: its bytes wait for the next one. Bytes that can be part of no character, and
     an unfinished one at the end, are left out.
+
+    In text, a space belongs to the token of the word behind it. A space that ends the prompt would stand alone, as it
+    seldom did in training; so it is taken off, and the first token must be one that begins with it.
     """
     decoder = codecs.getincrementaldecoder("utf-8")(errors="ignore")
-    ids = [tokenizer.document_id, *tokenizer.encode(prompt)]
-    for token in generate_tokens(model, ids, cfg, tokenizer.document_id):
-        if piece := decoder.decode(tokenizer.decode_bytes([token])):
+    stem = prompt.removesuffix(" ") or prompt
+    owed = prompt[len(stem) :].encode()
+    first_V = torch.tensor([piece.startswith(owed) for piece in tokenizer.pieces]) if owed else None
+    ids = [tokenizer.document_id, *tokenizer.encode(stem)]
+    for token in generate_tokens(model, ids, cfg, tokenizer.document_id, first_V):
+        data = tokenizer.decode_bytes([token]).removeprefix(owed)
+        owed = b""
+        if piece := decoder.decode(data):
             yield piece
 
 

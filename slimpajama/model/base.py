@@ -7,7 +7,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from slimpajama.model.presets import Sizes

@@ -78,13 +78,14 @@ def batch_gradients(
         return torch.autograd.grad(losses["total"], parameters), losses
 
     means: dict[str, float] = {}
-    for parameter in parameters:
-        parameter.grad = torch.zeros_like(parameter)
+    sums = [torch.zeros_like(parameter) for parameter in parameters]
     for start in range(0, len(parts), team.threads):
         wave = parts[start : start + team.threads]
         for (tokens, _), (grads, losses) in zip(wave, team.map(gradients, wave), strict=True):
             share = tokens.size(0) / tokens_BT.size(0)
-            torch._foreach_add_([p.grad for p in parameters], grads, alpha=share)
+            torch._foreach_add_(sums, grads, alpha=share)
             for name, loss in losses.items():
                 means[name] = means.get(name, 0.0) + share * float(loss.detach())
+    for parameter, total in zip(parameters, sums, strict=True):
+        parameter.grad = total
     return means

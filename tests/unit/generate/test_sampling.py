@@ -6,11 +6,9 @@ from collections import Counter
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from slimpajama.config import GenerateConfig, ModelConfig
-from slimpajama.generate.sampling import complete_utf8, generate_tokens, sample
+from slimpajama.generate.sampling import generate_tokens, sample
 from slimpajama.model import build
 
 PROBABILITIES = [0.5, 0.3, 0.15, 0.05]
@@ -63,24 +61,3 @@ def test_generation_ends_before_the_stop_token() -> None:
     free = list(generate_tokens(model, [], cfg, None))
     stop = free[10]
     assert list(generate_tokens(model, [], cfg, stop)) == free[: free.index(stop)]
-
-
-@given(st.text(), st.integers(0, 3))
-def test_the_longest_prefix_of_whole_characters_is_kept(text: str, cut: int) -> None:
-    data = text.encode()
-    data = data[: max(0, len(data) - cut)]
-    kept = complete_utf8(data)
-    assert kept == data.decode(errors="ignore").encode()
-
-
-@given(st.binary())
-def test_any_bytes_lose_at_most_an_unfinished_character(data: bytes) -> None:
-    kept = complete_utf8(data)
-    assert data.startswith(kept)
-    assert len(data) - len(kept) <= 3
-
-
-def test_whole_chinese_text_is_kept_and_a_cut_one_loses_the_last_character() -> None:
-    data = "今天天气".encode()
-    assert complete_utf8(data) == data
-    assert complete_utf8(data[:-1]).decode() == "今天天"

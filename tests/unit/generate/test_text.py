@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ class Bytes:
     """Stands in for a tokenizer: one token a byte, and 256 before each document."""
 
     document_id = 256
+    pieces = (*(bytes([byte]) for byte in range(256)), b"")
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode())
@@ -48,6 +50,15 @@ def continued(*tokens: int) -> list[str]:
 
 def test_pieces_are_whole_characters_though_tokens_are_not():
     assert continued(*"今a天".encode()) == ["今", "a", "天"]
+
+
+def test_a_space_that_ends_the_prompt_becomes_the_first_token_and_is_not_said_twice():
+    model = Scripted(*b" cat")
+    cfg = GenerateConfig(temperature=0, max_tokens=4)
+    assert "".join(stream_text(model, Bytes(), "The ", cfg)) == "cat"
+    assert model.prompt == [256, *b"The"]
+    assert "".join(stream_text(Scripted(*b"xcat"), Bytes(), "今天 ", cfg)).endswith("cat")  # x is not allowed
+    assert "".join(stream_text(Scripted(*b"cat"), Bytes(), " ", replace(cfg, max_tokens=3))) == "cat"
 
 
 def test_a_character_that_is_unfinished_at_the_end_is_left_out():

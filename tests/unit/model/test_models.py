@@ -165,7 +165,7 @@ def test_restore_learns_a_small_text_exactly(name: str) -> None:
     model = build(CONFIGS[name], VOCABULARY, seed=0)
     optimiser = make_optimiser(model, 1.0)
     tokens_BT = rows(4, model.row_tokens, seed=3)
-    for step in range(60):
+    for step in range(120):
         moved_BT = tokens_BT.roll(step * model.chunk_tokens, dims=1)  # some chunks of a row are restored a step
         model(moved_BT, moved_BT % 3 > 0)["total"].backward()
         optimiser.step(1.0)

@@ -154,5 +154,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_rows():
             next(model.parameters())[5] = float("nan")
         return {}
 
-    with Team(1) as team, pytest.raises(ModelError, match=r"rows from \d \(epoch 0, token \d+\): training diverged at step 6"):
+    with (
+        Team(1) as team,
+        pytest.raises(ModelError, match=r"rows from \d \(epoch 0, token \d+\): training diverged at step 6"),
+    ):
         train_model(model, make_optimiser(model, 1.0), rows(), CFG, team, cold=True, validate=poison)

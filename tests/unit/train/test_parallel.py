@@ -25,7 +25,12 @@ def test_parts_of_unequal_size_give_the_gradient_and_loss_of_the_whole_batch(mon
 
 def test_torch_has_its_threads_back_after_an_error():
     before = torch.get_num_threads()
-    with pytest.raises(ZeroDivisionError), Team(2) as team:
-        assert torch.get_num_threads() == 1
-        team.map(lambda n: 1 // n, [1, 0])
+
+    def fail() -> None:
+        with Team(2) as team:
+            assert torch.get_num_threads() == 1
+            team.map(lambda n: 1 // n, [1, 0])
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert torch.get_num_threads() == before
