@@ -10,7 +10,8 @@ from typing import Any
 
 from slimpajama.manifest import FileEntry, Manifest
 from slimpajama.report import outcome
-from slimpajama.report.corpus import length_counts, top_words
+from slimpajama.report.corpus import cluster_sizes, length_counts, top_words
+from slimpajama.report.drift import drift
 from slimpajama.report.funnel import history_row, kept_documents, split_rows, tonight
 from slimpajama.report.inputs import Inputs, gather
 from slimpajama.report.removed import duplicate_pairs, languages_of, removed_index, rule_table
@@ -30,8 +31,8 @@ def collect(store: Store, night: str, model_id: str | None = None) -> dict[str, 
         model_id: The night's model; None where nothing was trained.
 
     Returns:
-        Plain JSON: `night`, `verdict`, `funnel`, `history` (earlier nights and this one), `rules`, `duplicates`,
-        `training`, `evaluation`, `samples`, `corpus`, `sources`, `settings`, `versions`, `files`.
+        Plain JSON: `night`, `verdict`, `funnel`, `history` (earlier nights and this one), `drift`, `rules`,
+        `duplicates`, `training`, `evaluation`, `samples`, `corpus`, `sources`, `settings`, `versions`, `files`.
 
     Raises:
         InputError: If the night is not published.
@@ -49,6 +50,7 @@ def collect(store: Store, night: str, model_id: str | None = None) -> dict[str, 
         "verdict": outcome.verdict(store, inputs),
         "funnel": tonight(manifest.counts, kept, languages_of(index, "clean")),
         "history": [history_row(name, counts) for name, counts in nights.items()],
+        "drift": drift(list(nights.values())),
         "rules": rule_table(store, removed, index),
         "duplicates": duplicate_pairs(store, removed, index, _partner_files(inputs))
         | {"of_earlier_nights": manifest.counts["dedup"].get("removed_for_earlier", 0)},
@@ -57,6 +59,7 @@ def collect(store: Store, night: str, model_id: str | None = None) -> dict[str, 
         "samples": outcome.samples(store, inputs),
         "corpus": {
             "lengths": length_counts(kept),
+            "clusters": cluster_sizes(store, manifest.paths(f"nights/{night}/minhash/")),
             "words": top_words(store, manifest.paths(f"nights/{night}/shards/train/")),
             "splits": split_rows(manifest.counts.get("shards", {})),
             "vocabulary": manifest.counts.get("tokenizer", {}).get("pieces"),

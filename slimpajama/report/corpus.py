@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from slimpajama.storage import Store, read_table
 
-__all__ = ["length_counts", "top_words"]
+__all__ = ["cluster_sizes", "length_counts", "top_words"]
 
 WORDS = 40
 MAX_SHARDS = 8  # 16 M tokens at the default size: enough for a ranking, a second or two
@@ -38,6 +38,26 @@ def length_counts(kept: pa.Table) -> dict[str, Any]:
         str(lang): np.histogram(lengths[languages == lang], edges)[0].tolist() for lang in np.unique(languages)
     }  # fmt: skip
     return {"edges": [round(float(edge), 2) for edge in edges], "counts": counts}
+
+
+def cluster_sizes(store: Store, minhash: list[str]) -> list[dict[str, int]]:
+    """Return how many clusters of tonight's documents have which size, the smallest size first.
+
+    A cluster is all that similar pairs connect; a document unlike any other is a cluster of one.
+
+    Args:
+        store: The workspace.
+        minhash: The night's files of that folder.
+
+    Returns:
+        `size` and `clusters`. Documents of earlier nights are not counted.
+    """
+    names = [read_table(store, path, ["cluster"])["cluster"] for path in minhash]
+    if not names:
+        return []
+    members = pc.value_counts(pa.chunked_array([chunk for name in names for chunk in name.chunks], pa.string()))
+    sizes = pc.value_counts(members.field("counts")).to_pylist()
+    return sorted(({"size": row["values"], "clusters": row["counts"]} for row in sizes), key=lambda row: row["size"])
 
 
 def top_words(store: Store, shards: list[str]) -> list[dict[str, Any]]:

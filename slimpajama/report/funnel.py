@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from slimpajama.manifest import Manifest
 from slimpajama.storage import Store, read_table
 
-__all__ = ["LEVELS", "history_row", "kept_documents", "split_rows", "tonight"]
+__all__ = ["LEVELS", "history_row", "kept_documents", "split_rows", "tonight", "total"]
 
 LEVELS = ("found", "readable", "clean", "unique")  # documents after: nothing, ingest, clean, dedup
 KEPT = ["source", "lang", "n_chars", "n_bytes"]

@@ -222,7 +222,9 @@ def _by_prompt(samples: list[Report]) -> list[Report]:
 
 def _plots(report: Report) -> dict[str, str]:
     lengths, training = report["corpus"]["lengths"], report["training"]
+    clusters = report["corpus"]["clusters"]
     return {
+        "clusters": plots.cluster_plot(clusters) if any(row["size"] > 1 for row in clusters) else "",
         "lengths": plots.length_histogram(lengths["edges"], lengths["counts"]) if lengths["counts"] else "",
         "loss": plots.loss_curve(training["curve"], training["validation"]) if training else "",
     }

@@ -111,7 +111,18 @@ def _funnel(report: Report) -> str:
         [row["night"], *(number(count) for count in row["documents"]), size(row["kept_bytes"]), number(row["tokens"])]
         for row in reversed(report["history"])
     ]
-    return f"{text}\n{_table(['night', *levels, 'text kept', 'tokens'], nights)}\n"
+    return f"{text}\n{_table(['night', *levels, 'text kept', 'tokens'], nights)}\n{_drift(report)}"
+
+
+def _drift(report: Report) -> str:
+    rows = [
+        [row["measure"], *(bits(row[name]) for name in ("tonight", "median", "low", "high"))]
+        for row in report["drift"]
+        if row["unusual"]
+    ]
+    if not rows:
+        return ""
+    return f"\nUnusual tonight:\n\n{_table(['measure', 'tonight', 'median', 'lowest', 'highest'], rows)}\n"
 
 
 def _rules(report: Report) -> str:

@@ -15,7 +15,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "length_histogram", "loss_curve", "series_colour"]
+__all__ = ["COLOURS", "cluster_plot", "length_histogram", "loss_curve", "series_colour"]
 
 COLOURS = {"zh": "#d9480f", "en": "#1c7ed6", "zh-Hant": "#9c36b5", "mixed": "#2b8a3e"}
 SPARE = ("#0c8599", "#b08900", "#c2255c", "#495057")
@@ -85,6 +85,25 @@ def length_histogram(edges: Sequence[float], counts: Mapping[str, Sequence[int]]
         axes.set_ylim(bottom=0)
         _dress(axes, "documents", legend=bool(counts))
         return _svg(figure, "lengths")
+
+
+def cluster_plot(sizes: Sequence[Mapping[str, int]]) -> str:
+    """Return how many clusters have which size, both on logarithmic scales; clusters of one are left out.
+
+    Args:
+        sizes: `size` and `clusters`, as `cluster_sizes` returns them.
+    """
+    points = [(row["size"], row["clusters"]) for row in sizes if row["size"] > 1]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.4, 2.7), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(*zip(*points, strict=True), color=COLOURS["en"], linestyle="", marker="o", markersize=4)
+        axes.set(xscale="log", yscale="log", xlabel="documents in a cluster")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+            axis.set_minor_formatter("")
+        _dress(axes, "clusters", legend=False)
+        return _svg(figure, "clusters")
 
 
 def _largest(counts: Mapping[str, Sequence[int]]) -> list[tuple[str, list[int]]]:

@@ -13,7 +13,7 @@ import pytest
 from slimpajama.config import CleanConfig, DedupConfig, IngestConfig, SourceConfig, canonical
 from slimpajama.manifest import FileEntry, Manifest, json_bytes
 from slimpajama.report.collect import collect
-from slimpajama.schema import DOCUMENTS, SHARDS, removed_table
+from slimpajama.schema import DOCUMENTS, MINHASH, SHARDS, removed_table
 from slimpajama.storage import LocalStore, parquet_bytes, sha256
 
 FIRST, SECOND, THIRD = NIGHTS = ("2026-01-01", "2026-01-02", "2026-01-03")
@@ -84,6 +84,14 @@ def write_night(store: LocalStore, night: str, kept: list[Any], lost: list[Any],
         },
         "dedup": {"kept": by("source", kept), "kept_bytes": by("source", kept, "n_bytes"), "removed_for_earlier": 1},
     }  # fmt: skip
+    if clean:
+        minhash = [
+            {"id": row["id"], "content": b"0" * 16, "cluster": row.get("duplicate_of") or row["id"], "kept": row in kept}
+            for row in clean
+        ]
+        entries.append(
+            write(store, f"{folder}/minhash/part-00000-00000.parquet", pa.Table.from_pylist(minhash, MINHASH))
+        )
     if kept:
         entries.append(
             write(store, f"{folder}/documents/part-00000-00000.parquet", pa.Table.from_pylist(kept, DOCUMENTS))

@@ -107,6 +107,11 @@ def test_lengths_of_all_kept_documents_are_in_some_bin(reports: Reports) -> None
         assert sum(map(sum, counts.values())) == report["funnel"]["levels"][-1]["documents"]
 
 
+def test_clusters_are_counted_by_their_size(reports: Reports) -> None:
+    assert reports["2026-01-01"]["corpus"]["clusters"] == [{"size": 1, "clusters": 2}]
+    assert reports["2026-01-02"]["corpus"]["clusters"] == [{"size": 1, "clusters": 7}]
+
+
 def test_sources_carry_their_licence_and_files_their_sizes(reports: Reports, nights: Nights) -> None:
     report = reports["2026-01-01"]
     assert report["sources"][0] | {"uri": ""} == {

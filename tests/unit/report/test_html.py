@@ -93,6 +93,13 @@ def test_better_and_worse_languages_are_told_apart(pages: dict[str, str]) -> Non
     assert cells == {"−0.2000": "n good", "+0.1000": "n bad"}
 
 
+def test_unusual_measures_are_marked_and_counted(reports: dict[str, dict[str, Any]]) -> None:
+    usual = {"measure": "bytes a token", "tonight": 3.0, "median": 3.0, "low": 2.9, "high": 3.1, "unusual": False}
+    page = render_html(reports["2026-01-02"] | {"drift": [usual | {"measure": "<b>", "unusual": True}, usual]})
+    assert "1 of 2 measures" in page
+    assert '<tr class="now"><td>&lt;b&gt;</td>' in page
+
+
 def test_chinese_text_is_marked_as_such_for_the_fonts(pages: dict[str, str]) -> None:
     marked = LexborHTMLParser(pages["2026-01-02"]).css('#duplicates p[lang="zh-Hans"]')
     assert any("明月" in node.text() for node in marked)

@@ -49,6 +49,13 @@ def test_hostile_text_makes_no_element_but_our_own_image(reports: Reports) -> No
     assert "javascript:" not in "".join(made.values())
 
 
+def test_only_unusual_measures_are_listed(reports: Reports) -> None:
+    usual = {"measure": "bytes a token", "tonight": 3.0, "median": 3.0, "low": 2.9, "high": 3.1, "unusual": False}
+    report = reports["2026-01-02"] | {"drift": [usual | {"measure": "kept of <b>", "unusual": True}, usual]}
+    assert "| kept of ＜b＞ | 3.000 | 3.000 | 2.900 | 3.100 |" in pieces(report)["funnel"]
+    assert "bytes a token" not in pieces(report)["funnel"]
+
+
 def test_the_loss_curve_is_an_image_within_the_text(reports: Reports) -> None:
     text = pieces(reports["2026-01-02"])["training"]
     data = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', text)
