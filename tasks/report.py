@@ -21,7 +21,7 @@ def report_task(
 ) -> NightSummary:
     """Write the night's report, which is what makes the night finished."""
     store = open_store(config.workspace)
-    write_report(store, config, night, evaluation.model if evaluation else None)
+    write_report(store, night, evaluation.model if evaluation else None)
     return summarise_night(store.uri, night, champion(store), evaluation, samples)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.metadata
 
-from slimpajama.config import Config
 from slimpajama.manifest import Manifest, Part, Stage, json_bytes
 from slimpajama.progress import track
 from slimpajama.report.collect import collect
@@ -21,12 +20,11 @@ VERSION = 2  # raise it when the same night gives another report
 LIBRARIES = ("jinja2", "matplotlib", "pyarrow")
 
 
-def write_report(store: Store, cfg: Config, night: str, model_id: str | None = None) -> Manifest:
-    """Write the report of a published night.
+def write_report(store: Store, night: str, model_id: str | None = None) -> Manifest:
+    """Write the report of a published night; it shows the settings that the night was made with.
 
     Args:
         store: The workspace.
-        cfg: Not used: a report shows the settings that its night was made with.
         night: A published night.
         model_id: The night's model; None where nothing was trained.
 

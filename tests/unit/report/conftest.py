@@ -86,7 +86,8 @@ def write_night(store: LocalStore, night: str, kept: list[Any], lost: list[Any],
     }  # fmt: skip
     if clean:
         minhash = [
-            {"id": row["id"], "content": b"0" * 16, "cluster": row.get("duplicate_of") or row["id"], "kept": row in kept}
+            {"id": row["id"], "content": b"0" * 16, "kept": row in kept}
+            | {"cluster": row.get("duplicate_of") or row["id"]}
             for row in clean
         ]
         entries.append(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-from slimpajama.config import Config
 from slimpajama.manifest import read_verified
 from slimpajama.report import stage
 from slimpajama.report.stage import write_report
@@ -15,7 +14,7 @@ Nights = dict[str, str | None]
 
 def test_page_and_data_are_written_and_listed(store: LocalStore, nights: Nights) -> None:
     for night, model in nights.items():
-        manifest = write_report(store, Config(), night, model)
+        manifest = write_report(store, night, model)
         assert [entry.path for entry in manifest.files] == [
             f"reports/{night}/report.html",
             f"reports/{night}/report.json",
@@ -28,15 +27,15 @@ def test_page_and_data_are_written_and_listed(store: LocalStore, nights: Nights)
 
 
 def test_a_finished_report_is_not_made_again(store: LocalStore, nights: Nights, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    first = write_report(store, Config(), "2026-01-02", nights["2026-01-02"])
+    first = write_report(store, "2026-01-02", nights["2026-01-02"])
     monkeypatch.setattr(stage, "collect", None)
-    assert write_report(store, Config(), "2026-01-02", nights["2026-01-02"]) == first
+    assert write_report(store, "2026-01-02", nights["2026-01-02"]) == first
 
 
 def test_a_report_that_was_lost_comes_back_with_the_same_bytes(store: LocalStore, nights: Nights) -> None:
-    first = write_report(store, Config(), "2026-01-02", nights["2026-01-02"])
+    first = write_report(store, "2026-01-02", nights["2026-01-02"])
     store.delete("reports/2026-01-02/manifest.json")
-    assert write_report(store, Config(), "2026-01-02", nights["2026-01-02"]) == first
+    assert write_report(store, "2026-01-02", nights["2026-01-02"]) == first
 
 
 def test_an_evaluation_that_came_later_makes_the_report_anew(store: LocalStore, nights: Nights) -> None:
@@ -44,7 +43,7 @@ def test_an_evaluation_that_came_later_makes_the_report_anew(store: LocalStore, 
     gate = f"models/{model}/evaluations/2026-01-01/gate/manifest.json"
     held_back = store.read(gate)
     store.delete(gate)
-    pending = write_report(store, Config(), "2026-01-01", model)
+    pending = write_report(store, "2026-01-01", model)
     store.write(gate, held_back)
-    assert write_report(store, Config(), "2026-01-01", model).digest != pending.digest
+    assert write_report(store, "2026-01-01", model).digest != pending.digest
     assert json.loads(store.read("reports/2026-01-01/report.json"))["verdict"]["promoted"] is True
