@@ -137,11 +137,16 @@ class DedupConfig:
 class TextConfig:
     """How text is cut into words and which words carry content."""
 
-    engine: Literal["rjieba", "jieba"] = "rjieba"
-    """Segmenter; `rjieba` is the same algorithm and dictionary in Rust, about ten times as fast."""
+    engine: Literal["jieba", "rjieba"] = "jieba"
+    """Segmenter: `jieba` gives the words of that package by a compiled kernel; `rjieba` is a port to Rust, slower
+    here, which guesses unknown words differently in places."""
 
     hmm: bool = True
     """Let the segmenter guess words that its dictionary lacks."""
+
+    user_dictionary: str = ""
+    """File with words of your own, one a line in jieba's format (`word [count] [tag]`, Han characters, UTF-8);
+    a relative path starts at the configuration file's folder."""
 
     stop_words: tuple[Literal["zh", "en"], ...] = ("zh", "en")
     """Built-in stop-word lists that are left out of `content_words`."""
