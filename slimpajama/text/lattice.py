@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numba
@@ -38,7 +37,7 @@ class UserWord(NamedTuple):
     """A line of a user dictionary."""
 
     word: str
-    count: int
+    seen: int
     """How often it counts as seen; 0 for as often as it takes to be preferred to its parts (jieba's default)."""
 
 
@@ -132,7 +131,7 @@ def cut_block(
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def _find(keys: Any, key: int) -> int:
+def _find(keys: Any, key: Any) -> Any:
     """Return the slot that holds `key`, or the free slot where the search ended."""
     # Fibonacci hashing: the high bits of a product by 2^64 / golden ratio.
     slot = np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - _SLOT_BITS))
@@ -193,7 +192,7 @@ def _likeliest(codes: Any, n: int, keys: Any, weights: Any, unknown: float, rout
             if keys[node] < 0:
                 break
             weight = weights[node]
-            if weight == weight:  # a word, no mere beginning
+            if not np.isnan(weight):  # a word, no mere beginning
                 some = True
                 total = weight + route[k + 1]
                 if total >= best:  # jieba prefers the longer word at a tie
@@ -210,7 +209,7 @@ def _is_word(codes: Any, begin: int, end: int, keys: Any, weights: Any) -> bool:
         node = _find(keys, (node << _CHAR_BITS) | codes[i])
         if keys[node] < 0:
             return False
-    return bool(weights[node] == weights[node])
+    return not np.isnan(weights[node])
 
 
 @numba.njit(nogil=True, cache=True)
@@ -341,7 +340,7 @@ def _cut(
                 if kinds[c] == kind:
                     i += step
                     continue
-                if kind == LETTER and (c == 0x27 or c == 0x2019) and i + step < stop:
+                if kind == LETTER and c in (0x27, 0x2019) and i + step < stop:
                     beyond, n_bytes = _step(data, i + step)
                     if kinds[beyond] == LETTER:
                         i += step + n_bytes

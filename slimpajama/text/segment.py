@@ -48,14 +48,15 @@ class Segmenter:
 
     def __init__(self, cfg: TextConfig, user_words: Sequence[UserWord] = ()) -> None:
         self._hmm = cfg.hmm
-        self._kinds = _kinds()
-        self._lattice = load_lattice(tuple(user_words)) if cfg.engine == "jieba" else None
-        self._rust = _rjieba(tuple(user_words)) if cfg.engine == "rjieba" else None
+        self._user_words = tuple(user_words)
+        self._rust = _rjieba(self._user_words) if cfg.engine == "rjieba" else None
+        if not self._rust:
+            load_lattice(self._user_words)  # now, not in each of several threads
 
     def cut(self, text: str) -> list[str]:
         """Return the words of `text`; `"".join(cut(text)) == text` for every text."""
         if self._rust:
-            return by_rule(text, lambda han: self._rust(han, self._hmm))
+            return by_rule(text, self._rust, self._hmm)
         data = text.encode("utf-8", "surrogatepass")
         lengths, _ = self._cut_bytes(np.array([0, len(data)]), np.frombuffer(data, np.uint8))
         ends = np.cumsum(lengths).tolist()
@@ -75,10 +76,10 @@ class Segmenter:
     def _cut_bytes(
         self, offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8]
     ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
-        return cut_block(offsets, data, self._kinds, self._lattice, self._hmm)
+        return cut_block(offsets, data, _kinds(), load_lattice(self._user_words), self._hmm)
 
 
-def by_rule(text: str, cut_han: Callable[[str], list[str]]) -> list[str]:
+def by_rule(text: str, cut_han: Callable[[str, bool], list[str]], hmm: bool) -> list[str]:
     """Return the words of a text: runs of Han characters by `cut_han`, the rest by the rule.
 
     This is the definition that the kernel is tested against, and the way for engines that return Python strings.
@@ -88,7 +89,7 @@ def by_rule(text: str, cut_han: Callable[[str], list[str]]) -> list[str]:
     if len(pieces) == 1:
         return words
     # One call for all runs: a call into the engine costs as much as cutting ten characters.
-    han = [*cut_han(_BORDER.join(pieces[1::2])), _BORDER]
+    han = [*cut_han(_BORDER.join(pieces[1::2]), hmm), _BORDER]
     begin = 0
     for between in pieces[2::2]:
         end = han.index(_BORDER, begin)
@@ -114,8 +115,8 @@ def _rjieba(user_words: tuple[UserWord, ...]) -> Callable[[str, bool], list[str]
     import rjieba
 
     engine = rjieba.Jieba()
-    for word, count in user_words:
-        engine.add_word(word, count or None, None)
+    for word, seen in user_words:
+        engine.add_word(word, seen or None, None)
     return lambda text, hmm: list(engine.cut(text, hmm))
 
 
@@ -131,13 +132,13 @@ def parse_user_dictionary(data: bytes, where: str = "") -> tuple[UserWord, ...]:
         word, *rest = line.split() or [""]
         if not word:
             continue
-        count = int(rest.pop(0)) if rest and rest[0].isascii() and rest[0].isdigit() else 0
-        if len(rest) > 1 or not re.fullmatch(r"[\u4e00-\u9fd5]+", word) or count > 10**9:
+        seen = int(rest.pop(0)) if rest and re.fullmatch(r"[0-9]{1,9}", rest[0]) else 0
+        if len(rest) > 1 or not re.fullmatch(r"[\u4e00-\u9fd5]+", word):
             raise InputError(
                 "not a line of a user dictionary", where=f"{where}:{number}", found=repr(line[:60]),
                 expected="a word of Han characters (U+4E00 to U+9FD5), optionally a count below 10^9 and a tag",
             )  # fmt: skip
-        words.append(UserWord(word, count))
+        words.append(UserWord(word, seen))
     return tuple(words)
 
 
@@ -151,7 +152,7 @@ def engine_versions(cfg: TextConfig, user_words: Sequence[UserWord] = ()) -> dic
     else:
         dictionary = "compiled in"  # so its version stands for it
     lists = {name: "\n".join(sorted(stop_words((name,)))) for name in cfg.stop_words}
-    user = "\n".join(f"{word} {count}" for word, count in user_words)
+    user = "\n".join(f"{word} {seen}" for word, seen in user_words)
     return {
         "engine": cfg.engine,
         "version": importlib.metadata.version(cfg.engine),
