@@ -173,8 +173,9 @@ class ShardsConfig:
     test_share: Share = 0.02
     """Share of duplicate clusters that decides whether a new model is better."""
 
-    shard_tokens: PositiveInt = 2_000_000
-    """Tokens a shard."""
+    target_mb: Annotated[float, Field(gt=0.0, le=1000.0)] = 8.0
+    """Text in one shard, in MB; the file takes about two thirds of that. Memory holds one shard a worker, some
+    twenty times its text."""
 
     seed: int = 0
     """Seed of the split and of the order inside and across shards."""

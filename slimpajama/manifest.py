@@ -13,6 +13,7 @@ A kill at any moment costs the units in flight and changes no byte of the outcom
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from slimpajama.config import canonical, fingerprint
 from slimpajama.errors import StorageError
@@ -209,6 +211,8 @@ class Stage:
             if isinstance(content, pa.Table) and rows == 0:
                 continue
             data = parquet_bytes(content) if isinstance(content, pa.Table) else content
+            if path.endswith(".parquet") and isinstance(content, bytes):
+                rows = pq.read_metadata(io.BytesIO(content)).num_rows
             self.store.write(path, data)
             entries.append(FileEntry(path, sha256(data), len(data), rows))
         record = json.loads(json_bytes({"files": entries, "counts": part.counts}))

@@ -5,8 +5,9 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slimpajama.config import TextConfig, TokenizerConfig
@@ -82,3 +83,17 @@ def test_the_vocabulary_does_not_depend_on_the_hash_seed():
 def test_something_that_is_no_tokenizer_is_refused():
     with pytest.raises(ModelError, match="not a tokenizer"):
         Tokenizer.load(b"{}")
+
+
+LONG = st.text(st.sampled_from("散步parkweht 天\x1f"), min_size=60, max_size=90)
+
+
+@given(st.lists(st.text(max_size=12) | st.sampled_from(["散步", " park", "公园里有", "!!!!!!", "散散步步"]) | LONG, max_size=9))
+@settings(deadline=None)  # the kernel is compiled once
+def test_each_word_gets_the_ids_that_the_library_gives_it(tokenizer, words):
+    ids, begins = tokenizer.encode_each(pa.array(["", *words, ""], pa.string()).slice(1, len(words)))
+    assert len(begins) == len(words) + 1
+    for word, a, b in zip(words, begins, begins[1:], strict=False):
+        expected = [tokenizer.encode_joined([part])[0] for part in word.split(SEPARATOR)]
+        border = tokenizer.pieces.index(SEPARATOR.encode())
+        assert ids[a:b].tolist() == sum(([border, *part] for part in expected[1:]), expected[0])

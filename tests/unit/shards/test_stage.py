@@ -69,7 +69,7 @@ def rows_of(store, manifest, split=""):
 @pytest.fixture
 def made(tmp_path):
     store = open_store(str(tmp_path))
-    cfg, stages = prepare(store, shards__shard_tokens=1000)
+    cfg, stages = prepare(store, shards__target_mb=0.003)
     return store, cfg, stages
 
 

@@ -1,0 +1,2 @@
+def data_card(*a): return b""
+def croissant(*a): return b"{}"
