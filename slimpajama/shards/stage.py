@@ -261,7 +261,7 @@ def _encode(rows: pa.Table, encoder: Tokenizer, cfg: Config, split: str) -> tupl
     flat = words_of(rows).dictionary_encode()
     offsets = rows["lengths"].chunk(0).offsets
     words = pa.ListArray.from_arrays(offsets, flat)
-    kinds = np.array(content_flags(flat.dictionary.to_pylist(), cfg.text), bool)
+    kinds = content_flags(flat.dictionary, cfg.text)
     content = pa.ListArray.from_arrays(offsets, pa.array(kinds[flat.indices.to_numpy()]))
     input_ids, mask = encode_words(words, content, encoder)
     table = pa.table(
