@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,6 @@ from slimpajama.errors import InputError
 from slimpajama.manifest import Counts, FileEntry, Manifest, Part, Stage, add_counts
 from slimpajama.night import load_night, published_nights, work_folder
 from slimpajama.progress import say, track
-from slimpajama.schema import SHARDS
 from slimpajama.shards.card import croissant, data_card
 from slimpajama.shards.columns import encode_words, shard_bytes, words_of
 from slimpajama.shards.split import SPLITS, assign, unit_hashes
@@ -91,7 +91,9 @@ def _sample(store: Store, cfg: Config, parts: list[tuple[str, _Inputs]]) -> list
     counts = totals["counts_sum"].to_numpy()
     steps = np.floor(np.cumsum(counts) * min(1.0, SAMPLE_WORDS / max(int(counts.sum()), 1)) + 1e-9)
     times = np.diff(steps, prepend=0).astype(np.int64)
-    return [SEPARATOR.join([word] * n) for word, n in zip(totals["values"].to_pylist(), times.tolist(), strict=True) if n]
+    return [
+        SEPARATOR.join([word] * n) for word, n in zip(totals["values"].to_pylist(), times.tolist(), strict=True) if n
+    ]
 
 
 def _documents_with_words(store: Store, inputs: _Inputs, columns: list[str]) -> pa.Table:
@@ -178,7 +180,9 @@ def _cards(
 ) -> dict[str, pa.Table | bytes]:
     files = sorted(files, key=lambda entry: entry.path)
     return {
-        f"nights/{night}/README.md": data_card(cfg, night, files, counts, words.about["engine"], tokenizer.counts),
+        f"nights/{night}/README.md": data_card(
+            cfg, night, files, counts, words.about["engine"], tokenizer.counts["pieces"]
+        ),
         f"nights/{night}/croissant.json": croissant(cfg, night, files, counts),
     }
 
@@ -203,10 +207,11 @@ class _Plan:
         """Return the split that a bucket belongs to."""
         return SPLITS[int(np.searchsorted(np.cumsum(self.shards), bucket, side="right"))]
 
-    def buckets(self, split: npt.NDArray[np.int8], place: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    def buckets(self, split: npt.NDArray[np.int8], place: npt.NDArray[np.float64]) -> np.ndarray:
         """Return the bucket of documents by their split (index into `SPLITS`) and place in [0, 1) within it."""
-        shards = np.array(self.shards)
-        return (np.cumsum(shards) - shards)[split] + (place * shards[split]).astype(np.int64)
+        shards = np.array(self.shards)[split]
+        buckets: np.ndarray = np.cumsum([0, *self.shards])[split] + (place * shards).astype(np.int64)
+        return buckets
 
 
 def _bytes_by_part(store: Store, parts: list[tuple[str, _Inputs]]) -> dict[str, int]:
@@ -237,7 +242,7 @@ def _route(store: Store, inputs: _Inputs, cfg: Config, plan: _Plan) -> bytes:
     bounds = np.searchsorted(np.sort(bucket), np.arange(plan.n_buckets + 1)).tolist()
     sink = io.BytesIO()
     with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
-        for begin, end in zip(bounds, bounds[1:], strict=False):
+        for begin, end in pairwise(bounds):
             writer.write_batch((table.slice(begin, end - begin).to_batches() or [_no_rows(table)])[0])
     return sink.getvalue()
 

@@ -88,7 +88,11 @@ def test_something_that_is_no_tokenizer_is_refused():
 LONG = st.text(st.sampled_from("散步parkweht 天\x1f"), min_size=60, max_size=90)
 
 
-@given(st.lists(st.text(max_size=12) | st.sampled_from(["散步", " park", "公园里有", "!!!!!!", "散散步步"]) | LONG, max_size=9))
+@given(
+    st.lists(
+        st.text(max_size=12) | st.sampled_from(["散步", " park", "公园里有", "!!!!!!", "散散步步"]) | LONG, max_size=9
+    )
+)
 @settings(deadline=None)  # the kernel is compiled once
 def test_each_word_gets_the_ids_that_the_library_gives_it(tokenizer, words):
     ids, begins = tokenizer.encode_each(pa.array(["", *words, ""], pa.string()).slice(1, len(words)))
