@@ -13,7 +13,6 @@ A kill at any moment costs the units in flight and changes no byte of the outcom
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from slimpajama.config import canonical, fingerprint
 from slimpajama.errors import StorageError
@@ -115,6 +113,8 @@ class Part:
     files: dict[str, pa.Table | bytes] = field(default_factory=dict)
     """Path in the workspace -> content; a table is written as Parquet, an empty table is left out."""
     counts: Counts = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    """Rows of those Parquet files that are given as bytes."""
 
 
 class Stage:
@@ -207,12 +207,10 @@ class Stage:
         """Write a unit's files, then its marker."""
         entries = []
         for path, content in part.files.items():
-            rows = content.num_rows if isinstance(content, pa.Table) else 0
+            rows = content.num_rows if isinstance(content, pa.Table) else part.rows.get(path, 0)
             if isinstance(content, pa.Table) and rows == 0:
                 continue
             data = parquet_bytes(content) if isinstance(content, pa.Table) else content
-            if path.endswith(".parquet") and isinstance(content, bytes):
-                rows = pq.read_metadata(io.BytesIO(content)).num_rows
             self.store.write(path, data)
             entries.append(FileEntry(path, sha256(data), len(data), rows))
         record = json.loads(json_bytes({"files": entries, "counts": part.counts}))

@@ -160,7 +160,8 @@ def make_shards(
             return Part()
         table, counts = _encode(rows, encoder, cfg, plan.split(bucket))
         file = shard_bytes(table)
-        return Part({f"nights/{night}/shards/{plan.split(bucket)}/{sha256(file)[:16]}.parquet": file}, counts)
+        path = f"nights/{night}/shards/{plan.split(bucket)}/{sha256(file)[:16]}.parquet"
+        return Part({path: file}, counts, {path: len(table)})
 
     with track("shards", total=sum(sizes.values()), unit="B") as bar:
         stage.map([(f"route-{key}", (key, inputs)) for key, inputs in parts], route, workers)
