@@ -38,8 +38,10 @@ def words_of(rows: pa.Table) -> pa.StringArray:
     bounds = np.concatenate([[0], np.cumsum(pc.list_value_length(lists).to_numpy())])
     if not np.array_equal(ends[bounds], slots - slots[0]):
         raise InputError("words and text of a document differ in length")
-    begins = pa.py_buffer((ends + slots[0]).astype(np.int32))
-    return pa.StringArray.from_buffers(len(ends) - 1, begins, data or pa.py_buffer(b""))
+    if ends[-1] >= 1 << 31:
+        raise InputError("too much text for one shard", expected="less than 2 GiB", found=f"{ends[-1]:,} bytes")
+    utf8 = data.slice(int(slots[0])) if data else pa.py_buffer(b"")
+    return pa.StringArray.from_buffers(len(ends) - 1, pa.py_buffer(ends.astype(np.int32)), utf8)
 
 
 def encode_words(words: pa.ListArray, content: pa.ListArray, encoder: Tokenizer) -> tuple[pa.ListArray, pa.ListArray]:
