@@ -21,7 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-__all__ = ["HAN", "LETTER", "Lattice", "UserWord", "cut_block", "load_lattice"]
+__all__ = ["DIGIT", "HAN", "LETTER", "SPACE", "WORD_BYTES", "Lattice", "UserWord", "cut_block", "load_lattice"]
+
+WORD_BYTES = 64  # a longer word is cut between characters: what the vocabulary does to a word stays cheap
 
 # Kinds of characters, as the kernel sees them.
 OTHER, LETTER, DIGIT, SPACE, HAN = range(5)
@@ -178,6 +180,20 @@ def _step(data: Any, i: int) -> Any:
     return ((b & np.uint32(7)) << np.uint32(18)) | (c << np.uint32(6)) | (data[i + 3] & 0x3F), 4
 
 
+@numba.njit(nogil=True, cache=True, inline="always")
+def _append(data: Any, begin: Any, end: Any, lengths: Any, used: Any) -> Any:
+    """Append the word `data[begin:end]`, in pieces of at most WORD_BYTES, and return the number of words."""
+    while end - begin > WORD_BYTES:
+        border = begin + WORD_BYTES
+        while data[border] & 0xC0 == 0x80:  # inside a character
+            border -= 1
+        lengths[used] = border - begin
+        used += 1
+        begin = border
+    lengths[used] = end - begin
+    return used + 1
+
+
 @numba.njit(nogil=True, cache=True)
 def _likeliest(codes: Any, n: int, keys: Any, weights: Any, unknown: float, route: Any, ends: Any) -> None:
     """Fill `ends[i]` with the end of the word that begins at i on the likeliest path."""
@@ -214,8 +230,9 @@ def _is_word(codes: Any, begin: int, end: int, keys: Any, weights: Any) -> bool:
 
 @numba.njit(nogil=True, cache=True)
 def _viterbi(
-    codes: Any, begin: int, end: int, emit: Any, start: Any, trans: Any, back: Any, lengths: Any, used: int
-) -> int:
+    codes: Any, begin: int, end: int, emit: Any, start: Any, trans: Any, back: Any, data: Any, place: int,
+    lengths: Any, used: int,
+) -> int:  # fmt: skip
     """Append the words of the likeliest states of `codes[begin:end]`; states 0 B, 1 E, 2 M, 3 S."""
     c = codes[begin]
     b, e, m, s = start[0] + emit[0, c], start[1] + emit[1, c], start[2] + emit[2, c], start[3] + emit[3, c]
@@ -240,8 +257,7 @@ def _viterbi(
     word = begin
     for i in range(begin, end):
         if back[i, 0] == 1 or back[i, 0] == 3:
-            lengths[used] = 3 * (i + 1 - word)
-            used += 1
+            used = _append(data, place + 3 * word, place + 3 * (i + 1), lengths, used)
             word = i + 1
     return used
 
@@ -249,22 +265,21 @@ def _viterbi(
 @numba.njit(nogil=True, cache=True)
 def _cut_run(
     codes: Any, n: int, keys: Any, weights: Any, unknown: float, emit: Any, start: Any, trans: Any,
-    hmm: bool, route: Any, ends: Any, back: Any, lengths: Any, used: int,
+    hmm: bool, route: Any, ends: Any, back: Any, data: Any, place: int, lengths: Any, used: int,
 ) -> int:  # fmt: skip
-    """Append the words of a run of characters from FIRST to LAST, each of three bytes."""
+    """Append the words of a run of characters from FIRST to LAST, each of three bytes, that begins at `place`."""
     _likeliest(codes, n, keys, weights, unknown, route, ends)
     i = 0
     while i < n:
         if ends[i] - i > 1 or not hmm:
-            lengths[used] = 3 * (ends[i] - i)
-            used += 1
+            used = _append(data, place + 3 * i, place + 3 * ends[i], lengths, used)
             i = ends[i]
             continue
         k = i + 1
         while k < n and ends[k] - k == 1:
             k += 1
         if k - i > 1 and not _is_word(codes, i, k, keys, weights):
-            used = _viterbi(codes, i, k, emit, start, trans, back, lengths, used)
+            used = _viterbi(codes, i, k, emit, start, trans, back, data, place, lengths, used)
         else:
             for _ in range(i, k):
                 lengths[used] = 3
@@ -302,8 +317,9 @@ def _cut(
                     if i < stop:
                         c, step = _step(data, i)
                 used = _cut_run(
-                    codes, n, keys, weights, unknown, emit, start, trans, hmm, route, ends, back, lengths, used
-                )
+                    codes, n, keys, weights, unknown, emit, start, trans,
+                    hmm, route, ends, back, data, i - 3 * n, lengths, used,
+                )  # fmt: skip
                 continue
             kind = kinds[c]
             begin = i
@@ -323,12 +339,10 @@ def _cut(
                     last = i
                     i += step
                 if i >= stop or after == HAN:
-                    lengths[used] = i - begin
-                    used += 1
+                    used = _append(data, begin, i, lengths, used)
                     continue
                 if last > begin:
-                    lengths[used] = last - begin
-                    used += 1
+                    used = _append(data, begin, last, lengths, used)
                 if data[last] != 0x20:
                     lengths[used] = i - last
                     used += 1
@@ -346,7 +360,6 @@ def _cut(
                         i += step + n_bytes
                         continue
                 break
-            lengths[used] = i - begin
-            used += 1
+            used = _append(data, begin, i, lengths, used)
         counts[d] = used - first
     return used

@@ -2,7 +2,8 @@
 
 jieba sees runs of Han characters only. What stands between them is cut by a rule that needs no dictionary:
 letters, digits and other marks apart, each with the one space before it (` fox`), remaining white space by
-itself. A subword vocabulary learnt inside such words shares ` fox` between all its places.
+itself. A subword vocabulary learnt inside such words shares ` fox` between all its places. What is longer than 64
+bytes is cut further, so that a megabyte of base64 is no word.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 
 from slimpajama.config import TextConfig
 from slimpajama.errors import InputError
-from slimpajama.text.lattice import DIGIT, HAN, LETTER, SPACE, UserWord, cut_block, load_lattice
+from slimpajama.text.lattice import DIGIT, HAN, LETTER, SPACE, WORD_BYTES, UserWord, cut_block, load_lattice
 from slimpajama.text.stopwords import stop_words
 
 __all__ = ["Segmenter", "engine_versions", "parse_user_dictionary"]
@@ -86,17 +87,28 @@ def by_rule(text: str, cut_han: Callable[[str, bool], list[str]], hmm: bool) -> 
     """
     pieces = _HAN.split(text)  # between, Han, between, Han, ..., between
     words = _BETWEEN.findall(pieces[0])
-    if len(pieces) == 1:
-        return words
     # One call for all runs: a call into the engine costs as much as cutting ten characters.
-    han = [*cut_han(_BORDER.join(pieces[1::2]), hmm), _BORDER]
+    han = [*cut_han(_BORDER.join(pieces[1::2]), hmm), _BORDER] if len(pieces) > 1 else []
     begin = 0
     for between in pieces[2::2]:
         end = han.index(_BORDER, begin)
         words += han[begin:end]
         begin = end + 1
         words += _BETWEEN.findall(between)
-    return words
+    return [piece for word in words for piece in ([word] if len(word) <= WORD_BYTES // 4 else _short(word))]
+
+
+def _short(word: str) -> list[str]:
+    """Cut a word into pieces of at most WORD_BYTES."""
+    pieces, size = [""], 0
+    for char in word:
+        n_bytes = len(char.encode("utf-8", "surrogatepass"))
+        if size + n_bytes > WORD_BYTES:
+            pieces.append("")
+            size = 0
+        pieces[-1] += char
+        size += n_bytes
+    return pieces
 
 
 @functools.cache

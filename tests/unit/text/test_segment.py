@@ -95,11 +95,22 @@ CHINESE = st.lists(
 
 
 @pytest.mark.parametrize("hmm", [True, False])
-@given(text=st.text(max_size=40) | MIXED | CHINESE)
+@given(text=st.text(max_size=40) | MIXED | CHINESE | st.text("aé1 -'\u3000カ中😀", min_size=30, max_size=200))
 @settings(deadline=None, max_examples=300)
 def test_the_kernel_cuts_as_the_package_jieba_does(package, hmm: bool, text: str):
     expected = by_rule(text, lambda han, guess: list(package.cut(han, HMM=guess)), hmm)
     assert Segmenter(TextConfig(hmm=hmm)).cut(text) == expected
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "run", ["a" * 200, "-" * 65, "é" * 64 + "a", "1" * 64, " " * 130, "カ" * 40, "a'" * 70, "😀" * 17]
+)
+def test_no_word_is_longer_than_64_bytes(engine: str, run: str):
+    text = f"中文 {run}中文\n{run} x"
+    words = Segmenter(TextConfig(engine=engine)).cut(text)
+    assert "".join(words) == text
+    assert 60 < max(len(word.encode()) for word in words) <= 64
 
 
 @pytest.mark.parametrize("engine", ENGINES)
