@@ -45,9 +45,13 @@ def test_a_run_of_han_is_cut_the_same_wherever_it_stands():
     assert segmenter.cut("中华人民共和国成立了，中华人民共和国成立了") == [*alone, "，", *alone]
 
 
-def test_both_engines_agree_where_no_word_must_be_guessed():
-    text = "国务院关于加强环境保护的决定：各级人民政府应当依照法律的规定，采取措施防治污染。"
-    cut = [Segmenter(TextConfig(engine=engine, hmm=False)).cut(text) for engine in ("rjieba", "jieba")]
+@pytest.mark.parametrize("hmm", [True, False])
+def test_both_engines_give_the_same_words(hmm: bool):
+    text = (
+        "国务院关于加强环境保护的决定：各级人民政府应当依照法律的规定，采取措施防治污染。李小福是创新办主任，"
+        "也是云计算方面的专家；他来到了网易杭研大厦，用 Python 3.11 写了分词程序（龘、㐀、〇）。"
+    )
+    cut = [Segmenter(TextConfig(engine=engine, hmm=hmm)).cut(text) for engine in ("rjieba", "jieba")]
     assert cut[0] == cut[1]
 
 
