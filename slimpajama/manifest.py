@@ -113,6 +113,8 @@ class Part:
     files: dict[str, pa.Table | bytes] = field(default_factory=dict)
     """Path in the workspace -> content; a table is written as Parquet, an empty table is left out."""
     counts: Counts = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    """Rows of those Parquet files that are given as bytes."""
 
 
 class Stage:
@@ -205,7 +207,7 @@ class Stage:
         """Write a unit's files, then its marker."""
         entries = []
         for path, content in part.files.items():
-            rows = content.num_rows if isinstance(content, pa.Table) else 0
+            rows = content.num_rows if isinstance(content, pa.Table) else part.rows.get(path, 0)
             if isinstance(content, pa.Table) and rows == 0:
                 continue
             data = parquet_bytes(content) if isinstance(content, pa.Table) else content

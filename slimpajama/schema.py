@@ -87,8 +87,7 @@ MINHASH = pa.schema(
 WORDS = pa.schema(
     [
         ("id", pa.string()),
-        ("words", pa.list_(pa.string())),
-        ("content", pa.list_(pa.bool_())),  # per word: carries content, i.e. is no stop word, punctuation or space
+        ("lengths", pa.list_(pa.uint32())),  # bytes of each word, in order: together they are the document's text
     ]
 )
 

@@ -1,34 +1,40 @@
 """Tokenizer and shards of a night: words in, `shards/{train,validation,test}/*.parquet` out.
 
-Two passes, both resumable: each part of the corpus is encoded and sorted by the shard it belongs to; then each
-shard collects its rows from all parts. Order within a shard is a keyed hash of the id, so sources are mixed
-the same way whatever the number of workers. Memory holds one part or one shard a worker.
+Two passes, both resumable: the documents of each part are laid out by the shard they go to; then each shard
+collects its own from all parts, encodes and writes them. Order within a shard is a keyed hash of the id, so sources
+are mixed the same way whatever the number of workers. Memory holds one part or one shard a worker.
+
+A shard's file is named by the first 16 hex digits of its sha256: the same content, the same name.
 """
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import tokenizers
 
 from slimpajama.config import Config, canonical
 from slimpajama.errors import InputError
-from slimpajama.manifest import Counts, Manifest, Part, Stage
+from slimpajama.manifest import Counts, FileEntry, Manifest, Part, Stage, add_counts
 from slimpajama.night import load_night, published_nights, work_folder
 from slimpajama.progress import say, track
-from slimpajama.schema import SHARDS
+from slimpajama.shards.card import croissant, data_card
+from slimpajama.shards.columns import encode_words, shard_bytes, words_of
 from slimpajama.shards.split import SPLITS, assign, unit_hashes
 from slimpajama.storage import Store, read_table, sha256
+from slimpajama.text.stopwords import content_flags
 from slimpajama.tokenizer import SEPARATOR, Tokenizer, train_tokenizer
 
 __all__ = ["make_shards", "make_tokenizer"]
 
-BYTES_PER_TOKEN = 3.2  # measured on Chinese and English text alike; only sets how many shards are planned
 TOKENIZER = "tokenizer/tokenizer.json"
+SAMPLE_WORDS = 500_000  # words that merges are learnt from, drawn by their counts in the whole sample
 
 
 def make_tokenizer(store: Store, cfg: Config, night: str, documents: Manifest, words: Manifest) -> Manifest:
@@ -42,7 +48,7 @@ def make_tokenizer(store: Store, cfg: Config, night: str, documents: Manifest, w
     kept = previous is not None and previous.about["stages"]["tokenizer"]["settings"] == canonical(cfg.tokenizer)
     origin = previous.paths(f"nights/{earlier[-1]}/tokenizer/")[0] if previous and kept else words.digest
     library = f"tokenizers {tokenizers.__version__}"
-    about = {"version": 1, "settings": cfg.tokenizer, "library": library, "from": origin}
+    about = {"version": 2, "settings": cfg.tokenizer, "library": library, "from": origin}
     stage = Stage(store, "tokenizer", work=work_folder(night, "tokenizer"), about=about)
     if stage.finished:
         return stage.result
@@ -69,15 +75,34 @@ class _Inputs:
 
 
 def _sample(store: Store, cfg: Config, parts: list[tuple[str, _Inputs]]) -> list[str]:
-    """Return an even sample of the training documents' joined words, at most `sample_mb` of text."""
+    """Return words of the training documents, joined, each about as often as its share of `sample_mb` of them.
+
+    The documents are an even sample by hash. Of their words, in order, every n-th is taken, sorted: so a word comes
+    as often as its count says, to one, and learning takes the same time for every size of the corpus.
+    """
     share = min(1.0, cfg.tokenizer.sample_mb * 1e6 / max(sum(_bytes_by_part(store, parts).values()), 1))
-    joined: list[str] = []
+    counted: list[pa.Table] = []
     for _, inputs in parts:
-        words = read_table(store, inputs.words, ["id", "words"])
-        drawn = unit_hashes(words["id"].to_pylist(), "tokenizer", cfg.shards.seed) < share
-        chosen = pa.array(drawn & (assign(_clusters(store, inputs), cfg.shards) == 0))
-        joined += pc.binary_join(words["words"].filter(chosen), SEPARATOR).to_pylist()
-    return joined
+        table = _documents_with_words(store, inputs, ["id", "text"])
+        drawn = unit_hashes(table["id"].to_pylist(), "tokenizer", cfg.shards.seed) < share
+        chosen = table.filter(pa.array(drawn & (assign(_clusters(store, inputs), cfg.shards) == 0)))
+        counted.append(pa.Table.from_struct_array(pc.value_counts(words_of(chosen))))
+    totals = pa.concat_tables(counted).group_by("values").aggregate([("counts", "sum")]).sort_by("values")
+    counts = totals["counts_sum"].to_numpy()
+    steps = np.floor(np.cumsum(counts) * min(1.0, SAMPLE_WORDS / max(int(counts.sum()), 1)) + 1e-9)
+    times = np.diff(steps, prepend=0).astype(np.int64)
+    return [
+        SEPARATOR.join([word] * n) for word, n in zip(totals["values"].to_pylist(), times.tolist(), strict=True) if n
+    ]
+
+
+def _documents_with_words(store: Store, inputs: _Inputs, columns: list[str]) -> pa.Table:
+    """Return columns of a part's documents, with the `lengths` of their words."""
+    documents = read_table(store, inputs.documents, columns)
+    words = read_table(store, inputs.words)
+    if not documents["id"].equals(words["id"]):
+        raise InputError("documents and words do not hold the same rows", where=inputs.documents)
+    return documents.append_column("lengths", words["lengths"])
 
 
 def _clusters(store: Store, inputs: _Inputs) -> list[str]:
@@ -92,20 +117,25 @@ def _clusters(store: Store, inputs: _Inputs) -> list[str]:
 def make_shards(
     store: Store, cfg: Config, night: str, documents: Manifest, words: Manifest, tokenizer: Manifest
 ) -> Manifest:
-    """Encode the night's documents and write its shards.
+    """Encode the night's documents and write its shards, with a data card (README.md) and Croissant metadata.
 
     Args:
         store: The workspace.
-        cfg: `shards` and `text` are used.
+        cfg: `shards`, `text` and, for the card, the sources are used.
         night: Whose shards.
         documents: Manifest of the deduplication: documents and minhash files.
         words: Manifest of the segmentation.
         tokenizer: Manifest of `make_tokenizer`.
+
+    Returns:
+        The stage's manifest. Its counts are `documents` (by split), `tokens` and `bytes` (by split and language),
+        and `sources` (by source and language: `documents`, `bytes`, `words`, `content_words`, `tokens`).
     """
     data = store.read(tokenizer.files[0].path)
     about = {
-        "version": 1,
+        "version": 2,
         "settings": cfg.shards,
+        "sources": cfg.ingest.sources,
         "documents": documents.digest,
         "words": words.digest,
         "tokenizer": sha256(data),
@@ -115,27 +145,74 @@ def make_shards(
         return stage.result
     encoder = Tokenizer.load(data, cfg.text)
     workers = cfg.run.threads()
-    n_bytes = int(sum(documents.counts["kept_bytes"].values()))
-    n_shards = max(1, round(n_bytes / BYTES_PER_TOKEN / cfg.shards.shard_tokens))
     parts = _match(night, documents, words)
-    encoded = {key: f"{stage.work}/encoded/{key}.parquet" for key, _ in parts}
+    sizes = _bytes_by_part(store, parts)
+    plan = _Plan.of(sum(sizes.values()), cfg)
+    routed = {key: f"{stage.work}/routed/{key}.arrow" for key, _ in parts}
 
-    def encode(item: tuple[str, _Inputs]) -> Part:
+    def route(item: tuple[str, _Inputs]) -> Part:
         key, inputs = item
-        return Part({encoded[key]: _encode(store, inputs, encoder, cfg, n_shards)})
+        return Part({routed[key]: _route(store, inputs, cfg, plan)})
 
     def collect(bucket: int) -> Part:
-        return _collect(store, night, list(encoded.values()), bucket, n_shards)
+        rows = _collect(store, list(routed.values()), bucket)
+        if not len(rows):
+            return Part()
+        table, counts = _encode(rows, encoder, cfg, plan.split(bucket))
+        file = shard_bytes(table)
+        path = f"nights/{night}/shards/{plan.split(bucket)}/{sha256(file)[:16]}.parquet"
+        return Part({path: file}, counts, {path: len(table)})
 
-    with track("shards", total=n_bytes, unit="B") as bar:
-        sizes = _bytes_by_part(store, parts)
-        stage.map(
-            [(f"encode-{k}", (k, i)) for k, i in parts], encode, workers, lambda item: bar.advance(sizes[item[0]])
-        )
-        counts = stage.map([(f"shard-{b:05d}", b) for b in range(n_shards + 2)], collect, workers)
+    with track("shards", total=sum(sizes.values()), unit="B") as bar:
+        stage.map([(f"route-{key}", (key, inputs)) for key, inputs in parts], route, workers)
+        buckets = [(f"shard-{bucket:05d}", bucket) for bucket in range(plan.n_buckets)]
+        each = sum(sizes.values()) / plan.n_buckets
+        counts = add_counts(stage.map(buckets, collect, workers, lambda _: bar.advance(each)))
     if not counts:
         raise InputError("no documents to make shards of", where=f"night {night}")
+    files = [entry for key, _ in buckets for entry in stage.part_files(key)]
+    if not stage.has("card"):
+        stage.commit("card", Part(_cards(cfg, night, files, counts, words, tokenizer)))
     return stage.finish()
+
+
+def _cards(
+    cfg: Config, night: str, files: list[FileEntry], counts: Counts, words: Manifest, tokenizer: Manifest
+) -> dict[str, pa.Table | bytes]:
+    files = sorted(files, key=lambda entry: entry.path)
+    return {
+        f"nights/{night}/README.md": data_card(
+            cfg, night, files, counts, words.about["engine"], tokenizer.counts["pieces"]
+        ),
+        f"nights/{night}/croissant.json": croissant(cfg, night, files, counts),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How many shards each split has; buckets number the shards of `SPLITS` one after the other."""
+
+    shards: tuple[int, ...]
+
+    @classmethod
+    def of(cls, n_bytes: int, cfg: Config) -> _Plan:
+        held_out = (cfg.shards.validation_share, cfg.shards.test_share)
+        shares = (max(0.0, 1.0 - sum(held_out)), *held_out)
+        return cls(tuple(max(1, round(n_bytes * share / 1e6 / cfg.shards.target_mb)) for share in shares))
+
+    @property
+    def n_buckets(self) -> int:
+        return sum(self.shards)
+
+    def split(self, bucket: int) -> str:
+        """Return the split that a bucket belongs to."""
+        return SPLITS[int(np.searchsorted(np.cumsum(self.shards), bucket, side="right"))]
+
+    def buckets(self, split: npt.NDArray[np.int8], place: npt.NDArray[np.float64]) -> np.ndarray:
+        """Return the bucket of documents by their split (index into `SPLITS`) and place in [0, 1) within it."""
+        shards = np.array(self.shards)[split]
+        buckets: np.ndarray = np.cumsum([0, *self.shards])[split] + (place * shards).astype(np.int64)
+        return buckets
 
 
 def _bytes_by_part(store: Store, parts: list[tuple[str, _Inputs]]) -> dict[str, int]:
@@ -155,96 +232,79 @@ def _match(night: str, documents: Manifest, words: Manifest) -> list[tuple[str, 
     return found
 
 
-def _encode(store: Store, inputs: _Inputs, encoder: Tokenizer, cfg: Config, n_shards: int) -> pa.Table:
-    """Return a part's rows, with bucket and order, sorted by them. Buckets 0 and 1 are test and validation."""
-    documents = read_table(store, inputs.documents, ["id", "lang", "source", "n_bytes"])
-    words = read_table(store, inputs.words)
-    ids = documents["id"].to_pylist()
-    if ids != words["id"].to_pylist():
-        raise InputError("documents and words do not hold the same rows", where=inputs.documents)
+def _route(store: Store, inputs: _Inputs, cfg: Config, plan: _Plan) -> bytes:
+    """Return a part's documents as an Arrow file with one batch a bucket, so that a shard reads only its own."""
+    table = _documents_with_words(store, inputs, ["id", "lang", "source", "text", "n_bytes"])
+    ids = table["id"].to_pylist()
     split = assign(_clusters(store, inputs), cfg.shards)
-    train_bucket = 2 + (unit_hashes(ids, "shard", cfg.shards.seed) * n_shards).astype(np.int64)
-    bucket = np.where(split == 0, train_bucket, 2 - split)
-    word_lists = words["words"].combine_chunks()
-    content = words["content"].combine_chunks()
-    input_ids, mask = encode_words(word_lists, content, encoder)
-    flags = np.asarray(content.values.to_numpy(zero_copy_only=False), dtype=bool)
+    bucket = plan.buckets(split, unit_hashes(ids, "shard", cfg.shards.seed))
+    table = table.append_column("order", pa.array(unit_hashes(ids, "order", cfg.shards.seed)))
+    table = table.take(np.argsort(bucket, kind="stable")).combine_chunks()
+    bounds = np.searchsorted(np.sort(bucket), np.arange(plan.n_buckets + 1)).tolist()
+    sink = io.BytesIO()
+    with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+        for begin, end in pairwise(bounds):
+            writer.write_batch((table.slice(begin, end - begin).to_batches() or [_no_rows(table)])[0])
+    return sink.getvalue()
+
+
+def _no_rows(table: pa.Table) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def _collect(store: Store, routed: list[str], bucket: int) -> pa.Table:
+    """Return a bucket's documents out of every part, in the order of their hashes."""
+    batches = []
+    for path in routed:
+        with store.open(path) as file:
+            batches.append(pa.ipc.open_file(file).get_batch(bucket))
+    table = pa.Table.from_batches(batches)
+    return table.sort_by([("order", "ascending"), ("id", "ascending")]).combine_chunks()
+
+
+def _encode(rows: pa.Table, encoder: Tokenizer, cfg: Config, split: str) -> tuple[pa.Table, Counts]:
+    """Return the SHARDS columns of documents, its words as indices into the different ones, and what was counted."""
+    flat = words_of(rows).dictionary_encode()
+    offsets = rows["lengths"].chunk(0).offsets
+    words = pa.ListArray.from_arrays(offsets, flat)
+    kinds = content_flags(flat.dictionary, cfg.text)
+    content = pa.ListArray.from_arrays(offsets, pa.array(kinds[flat.indices.to_numpy()]))
+    input_ids, mask = encode_words(words, content, encoder)
     table = pa.table(
         {
-            "id": documents["id"],
-            "lang": documents["lang"],
-            "source": documents["source"],
-            "words": word_lists,
-            "content_words": _filter_lists(word_lists, flags),
+            "id": rows["id"],
+            "lang": rows["lang"],
+            "source": rows["source"],
+            "words": words,
+            "content_words": _filter_lists(words, content),
             "input_ids": input_ids,
             "content_mask": mask,
-            "n_bytes": documents["n_bytes"],
-        },
-        schema=SHARDS,
+            "n_bytes": rows["n_bytes"],
+        }
     )
-    table = table.append_column("bucket", pa.array(bucket, pa.int32()))
-    table = table.append_column("order", pa.array(unit_hashes(ids, "order", cfg.shards.seed)))
-    return table.sort_by([("bucket", "ascending"), ("order", "ascending"), ("id", "ascending")])
+    return table, _counts(table, split)
 
 
-def encode_words(words: pa.ListArray, content: pa.ListArray, encoder: Tokenizer) -> tuple[pa.ListArray, pa.ListArray]:
-    """Encode documents given as words and say of each token whether it belongs to a content word.
-
-    No piece crosses a word, so each different word is encoded once and its tokens are copied to all its places:
-    5.6 times as fast as encoding whole texts (demo corpus), with the same outcome.
-
-    Args:
-        words: One list of words a document; joined they are the document's text.
-        content: One flag a word.
-
-    Returns:
-        `input_ids` (list of uint16) and `content_mask` (list of bool), one entry a document.
-    """
-    flat = words.flatten().dictionary_encode()
-    encoded = encoder.encode_joined(flat.dictionary.to_pylist())
-    lengths = np.fromiter((len(ids) for ids in encoded), np.int64, len(encoded))
-    tokens = np.fromiter((token for ids in encoded for token in ids), np.uint16, int(lengths.sum()))
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    word = flat.indices.to_numpy()
-    counts = lengths[word] if len(word) else np.zeros(0, np.int64)
-    ends = np.concatenate([[0], np.cumsum(counts)])
-    input_ids = tokens[np.arange(ends[-1]) + np.repeat(starts[word] - ends[:-1], counts)]
-    flags = content.flatten().to_numpy(zero_copy_only=False).astype(bool)
-    bounds = np.concatenate([[0], np.cumsum(pc.list_value_length(words).to_numpy(zero_copy_only=False))])
-    offsets = pa.array(ends[bounds], pa.int32())
-    return (
-        pa.ListArray.from_arrays(offsets, pa.array(input_ids)),
-        pa.ListArray.from_arrays(offsets, pa.array(np.repeat(flags, counts))),
-    )
-
-
-def _filter_lists(lists: pa.ListArray, keep: np.ndarray) -> pa.ListArray:
+def _filter_lists(lists: pa.ListArray, keep: pa.ListArray) -> pa.ListArray:
     """Return the lists with only those of their values that `keep` flags."""
     offsets = np.asarray(lists.offsets, dtype=np.int64)
-    before = np.concatenate([[0], np.cumsum(keep)])
-    return pa.ListArray.from_arrays(pa.array(before[offsets], pa.int32()), lists.values.filter(pa.array(keep)))
+    before = np.concatenate([[0], np.cumsum(np.asarray(keep.values, dtype=bool))])
+    return pa.ListArray.from_arrays(pa.array(before[offsets], pa.int32()), lists.values.filter(keep.values))
 
 
-def _collect(store: Store, night: str, encoded: list[str], bucket: int, n_shards: int) -> Part:
-    """Return one shard: its rows of every part, in the order of their hashes."""
-    tables = []
-    for path in encoded:
-        with store.open(path) as file:
-            tables.append(pq.read_table(file, filters=[("bucket", "==", bucket)]))
-    table = pa.concat_tables(tables).sort_by([("order", "ascending"), ("id", "ascending")])
-    split = SPLITS[2 - bucket] if bucket < 2 else "train"
-    number = 0 if bucket < 2 else bucket - 2
-    total = 1 if bucket < 2 else n_shards
-    path = f"nights/{night}/shards/{split}/{split}-{number:05d}-of-{total:05d}.parquet"
-    return Part({path: table.select(SHARDS.names)}, _shard_counts(table, split))
-
-
-def _shard_counts(table: pa.Table, split: str) -> Counts:
-    tokens = pc.list_value_length(table["input_ids"])
-    by_lang = table.append_column("tokens", tokens).group_by("lang").aggregate([("tokens", "sum"), ("n_bytes", "sum")])
-    langs = by_lang["lang"].to_pylist()
-    return {
-        "documents": {split: table.num_rows},
-        "tokens": {split: dict(zip(langs, by_lang["tokens_sum"].to_pylist(), strict=True))},
-        "bytes": {split: dict(zip(langs, by_lang["n_bytes_sum"].to_pylist(), strict=True))},
-    }
+def _counts(table: pa.Table, split: str) -> Counts:
+    columns: dict[str, pa.ChunkedArray] = {"source": table["source"], "lang": table["lang"], "bytes": table["n_bytes"]}
+    lists = {"words": "words", "content_words": "content_words", "tokens": "input_ids"}
+    columns |= {name: pc.list_value_length(table[column]) for name, column in lists.items()}
+    sums = [*((name, "sum") for name in ("bytes", *lists)), ("bytes", "count")]
+    tokens: Counts = {}
+    n_bytes: Counts = {}
+    sources: Counts = {}
+    for row in pa.table(columns).group_by(["source", "lang"]).aggregate(sums).to_pylist():
+        lang = row["lang"]
+        tokens[lang] = tokens.get(lang, 0) + row["tokens_sum"]
+        n_bytes[lang] = n_bytes.get(lang, 0) + row["bytes_sum"]
+        counted = {"documents": row["bytes_count"]} | {name: row[f"{name}_sum"] for name in ("bytes", *lists)}
+        sources.setdefault(row["source"], {})[lang] = counted
+    by_split = {"documents": {split: len(table)}, "tokens": {split: tokens}, "bytes": {split: n_bytes}}
+    return by_split | {"sources": sources}

@@ -2,21 +2,29 @@
 
 jieba sees runs of Han characters only. What stands between them is cut by a rule that needs no dictionary:
 letters, digits and other marks apart, each with the one space before it (` fox`), remaining white space by
-itself. A subword vocabulary learnt inside such words shares ` fox` between all its places.
+itself. A subword vocabulary learnt inside such words shares ` fox` between all its places. What is longer than 64
+bytes is cut further, so that a megabyte of base64 is no word.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.metadata
 import re
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from slimpajama.config import TextConfig
+from slimpajama.errors import InputError
+from slimpajama.text.lattice import DIGIT, HAN, LETTER, SPACE, WORD_BYTES, UserWord, cut_block, load_lattice
 from slimpajama.text.stopwords import stop_words
 
-__all__ = ["Segmenter", "engine_versions"]
+__all__ = ["Segmenter", "engine_versions", "parse_user_dictionary"]
 
 # Unified ideographs with all extensions, the compatibility blocks, the iteration mark and the ideographic zero.
 _HAN = re.compile(r"([\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+)")
@@ -24,60 +32,129 @@ _HAN = re.compile(r"([\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020
 # `\s+(?!\S)` leaves the last white space of a run to the word that follows, if it is a plain space.
 _BETWEEN = re.compile(r" ?[^\W\d_]+(?:['’][^\W\d_]+)*| ?\d+| ?(?:[^\w\s]|_)+|\s+(?!\S)|\s")
 
-_BORDER = "\n"  # never inside a Han run, and both engines return it as a word of its own
+_BORDER = "\n"  # never inside a Han run, and the engine returns it as a word of its own
 
 
 class Segmenter:
     """Words of a text by the engine and settings of a `TextConfig`; safe to share between threads.
+
+    Args:
+        cfg: Engine and whether it guesses.
+        user_words: Added to the engine's dictionary.
 
     Example:
         >>> Segmenter(TextConfig()).cut("我爱自然语言处理，the quick fox.")
         ['我', '爱', '自然语言', '处理', '，', 'the', ' quick', ' fox', '.']
     """
 
-    def __init__(self, cfg: TextConfig) -> None:
-        self._cut_han = _engine(cfg.engine)
+    def __init__(self, cfg: TextConfig, user_words: Sequence[UserWord] = ()) -> None:
         self._hmm = cfg.hmm
+        self._user_words = tuple(user_words)
+        self._rust = _rjieba(self._user_words) if cfg.engine == "rjieba" else None
+        if not self._rust:
+            load_lattice(self._user_words)  # now, not in each of several threads
 
     def cut(self, text: str) -> list[str]:
         """Return the words of `text`; `"".join(cut(text)) == text` for every text."""
-        pieces = _HAN.split(text)  # between, Han, between, Han, ..., between
-        words = _BETWEEN.findall(pieces[0])
-        if len(pieces) == 1:
-            return words
-        # One call for all runs: a call into the engine costs as much as cutting ten characters.
-        han = self._cut_han(_BORDER.join(pieces[1::2]), self._hmm)
-        han.append(_BORDER)
-        begin = 0
-        for between in pieces[2::2]:
-            end = han.index(_BORDER, begin)
-            words += han[begin:end]
-            begin = end + 1
-            if len(between) == 1:
-                words.append(between)
-            else:
-                words += _BETWEEN.findall(between)
-        return words
+        if self._rust:
+            return by_rule(text, self._rust, self._hmm)
+        data = text.encode("utf-8", "surrogatepass")
+        lengths, _ = self._cut_bytes(np.array([0, len(data)]), np.frombuffer(data, np.uint8))
+        ends = np.cumsum(lengths).tolist()
+        return [data[a:b].decode("utf-8", "surrogatepass") for a, b in zip([0, *ends], ends, strict=False)]
+
+    def lengths(self, texts: pa.LargeStringArray) -> pa.ListArray:
+        """Return each document's words as a list of their lengths in bytes (uint32); no text may be null."""
+        if self._rust:
+            words = pa.array([self.cut(text) for text in texts.to_pylist()], pa.list_(pa.string()))
+            flat = pc.cast(pc.binary_length(words.values), pa.uint32())
+            return pa.ListArray.from_arrays(words.offsets, flat)
+        _, offsets, data = texts.buffers()
+        slots = np.frombuffer(offsets, np.int64, count=len(texts) + 1, offset=8 * texts.offset)
+        lengths, counts = self._cut_bytes(slots, np.frombuffer(data or b"", np.uint8))
+        return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32()), lengths)
+
+    def _cut_bytes(
+        self, offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8]
+    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+        return cut_block(offsets, data, _kinds(), load_lattice(self._user_words), self._hmm)
 
 
-@cache
-def _engine(name: str) -> Callable[[str, bool], list[str]]:
-    """Return an engine's function (text, hmm) -> words, on a dictionary that nobody else can change."""
-    if name == "rjieba":
-        import rjieba
+def by_rule(text: str, cut_han: Callable[[str, bool], list[str]], hmm: bool) -> list[str]:
+    """Return the words of a text: runs of Han characters by `cut_han`, the rest by the rule.
 
-        fast = rjieba.Jieba()
-        return lambda text, hmm: list(fast.cut(text, hmm))
-    import jieba
+    This is the definition that the kernel is tested against, and the way for engines that return Python strings.
+    """
+    pieces = _HAN.split(text)  # between, Han, between, Han, ..., between
+    words = _BETWEEN.findall(pieces[0])
+    # One call for all runs: a call into the engine costs as much as cutting ten characters.
+    han = [*cut_han(_BORDER.join(pieces[1::2]), hmm), _BORDER] if len(pieces) > 1 else []
+    begin = 0
+    for between in pieces[2::2]:
+        end = han.index(_BORDER, begin)
+        words += han[begin:end]
+        begin = end + 1
+        words += _BETWEEN.findall(between)
+    return [piece for word in words for piece in ([word] if len(word) <= WORD_BYTES // 4 else _short(word))]
 
-    slow = jieba.Tokenizer()
-    # Not `initialize()`: it would load a cache from the shared temporary folder by `marshal`.
-    slow.FREQ, slow.total = slow.gen_pfdict(slow.get_dict_file())
-    slow.initialized = True
-    return lambda text, hmm: list(slow.cut(text, HMM=hmm))
+
+def _short(word: str) -> list[str]:
+    """Cut a word into pieces of at most WORD_BYTES."""
+    pieces, size = [""], 0
+    for char in word:
+        n_bytes = len(char.encode("utf-8", "surrogatepass"))
+        if size + n_bytes > WORD_BYTES:
+            pieces.append("")
+            size = 0
+        pieces[-1] += char
+        size += n_bytes
+    return pieces
 
 
-def engine_versions(cfg: TextConfig) -> dict[str, object]:
+@functools.cache
+def _kinds() -> npt.NDArray[np.uint8]:
+    """Return the kind of each code point, by the patterns above."""
+    every = "".join(map(chr, range(0x110000)))
+    kinds = np.zeros(0x110000, np.uint8)
+    for kind, pattern in ((LETTER, r"[^\W\d_]+"), (DIGIT, r"\d+"), (SPACE, r"\s+"), (HAN, _HAN)):
+        for run in re.finditer(pattern, every):
+            kinds[slice(*run.span())] = kind
+    return kinds
+
+
+@functools.cache
+def _rjieba(user_words: tuple[UserWord, ...]) -> Callable[[str, bool], list[str]]:
+    import rjieba
+
+    engine = rjieba.Jieba()
+    for word, seen in user_words:
+        engine.add_word(word, seen or None, None)
+    return lambda text, hmm: list(engine.cut(text, hmm))
+
+
+def parse_user_dictionary(data: bytes, where: str = "") -> tuple[UserWord, ...]:
+    """Return the words of a user dictionary in jieba's format: `word [count] [tag]`, one a line, UTF-8.
+
+    Raises:
+        InputError: A line is something else, or its word is not all Han characters: it would never be met,
+            since everything else is cut without a dictionary.
+    """
+    words = []
+    for number, line in enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1):
+        word, *rest = line.split() or [""]
+        if not word:
+            continue
+        seen = int(rest.pop(0)) if rest and re.fullmatch(r"[0-9]{1,9}", rest[0]) else 0
+        if len(rest) > 1 or not re.fullmatch(r"[\u4e00-\u9fd5]+", word):
+            raise InputError(
+                "not a line of a user dictionary", where=f"{where}:{number}", found=repr(line[:60]),
+                expected="a word of Han characters (U+4E00 to U+9FD5), optionally a count below 10^9 and a tag",
+            )  # fmt: skip
+        words.append(UserWord(word, seen))
+    return tuple(words)
+
+
+def engine_versions(cfg: TextConfig, user_words: Sequence[UserWord] = ()) -> dict[str, object]:
     """Return everything that decides how words come out; part of the stage's fingerprint."""
     if cfg.engine == "jieba":
         import jieba
@@ -87,10 +164,12 @@ def engine_versions(cfg: TextConfig) -> dict[str, object]:
     else:
         dictionary = "compiled in"  # so its version stands for it
     lists = {name: "\n".join(sorted(stop_words((name,)))) for name in cfg.stop_words}
+    user = "\n".join(f"{word} {seen}" for word, seen in user_words)
     return {
         "engine": cfg.engine,
         "version": importlib.metadata.version(cfg.engine),
         "dictionary": dictionary,
+        "user_dictionary": hashlib.sha256(user.encode()).hexdigest() if user_words else "",
         "hmm": cfg.hmm,
         "stop_words": {name: hashlib.sha256(text.encode()).hexdigest() for name, text in lists.items()},
     }

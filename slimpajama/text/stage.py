@@ -1,22 +1,25 @@
-"""The stage between documents and shards: `documents/part-*.parquet` in, words with content flags out.
+"""The stage between documents and shards: `documents/part-*.parquet` in, the lengths of their words out.
 
 Each part is one unit of work, so its words lie under the part's own name and in its row order.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from slimpajama.config import Config
+from slimpajama.errors import ConfigError
 from slimpajama.manifest import Counts, Manifest, Part, Stage
 from slimpajama.night import work_folder
 from slimpajama.progress import track
 from slimpajama.schema import WORDS
 from slimpajama.storage import Store, read_table
-from slimpajama.text.segment import Segmenter, engine_versions
-from slimpajama.text.stopwords import content_flags
+from slimpajama.text.lattice import UserWord
+from slimpajama.text.segment import Segmenter, engine_versions, parse_user_dictionary
 
 __all__ = ["segment"]
 
@@ -32,21 +35,26 @@ def segment(store: Store, cfg: Config, night: str, documents: Manifest) -> Manif
 
     Returns:
         The stage's manifest. Its files have the schema WORDS and the names of the documents' files; its counts
-        are `documents`, `bytes`, `words` and `content_words`, each by language.
+        are `documents`, `bytes` and `words`, each by language.
+
+    Raises:
+        ConfigError: If the user dictionary cannot be read.
+        InputError: If a line of it is no entry.
     """
-    about = {"version": 1, "settings": cfg.text, "engine": engine_versions(cfg.text), "documents": documents.digest}
+    user_words = _user_words(cfg)
+    engine = engine_versions(cfg.text, user_words)
+    about = {"version": 2, "settings": cfg.text, "engine": engine, "documents": documents.digest}
     stage = Stage(store, "segment", work=work_folder(night, "segment"), about=about)
     if stage.finished:
         return stage.result
-    segmenter = Segmenter(cfg.text)
+    segmenter = Segmenter(cfg.text, user_words)
     entries = [entry for entry in documents.files if entry.path.startswith(f"nights/{night}/documents/")]
     units = [(entry.path.rsplit("/", 1)[1].removesuffix(".parquet"), entry.path) for entry in entries]
 
     with track("segment", total=sum(documents.counts.get("kept_bytes", {}).values()), unit="B") as bar:
 
         def make(path: str) -> Part:
-            table = read_table(store, path, ["id", "text", "lang", "n_bytes"])
-            words, counts = _words(table, segmenter, cfg)
+            words, counts = _words(read_table(store, path, ["id", "text", "lang", "n_bytes"]), segmenter)
             bar.advance(sum(counts["bytes"].values()))
             return Part({f"{stage.work}/{path.rsplit('/', 1)[1]}": words}, counts)
 
@@ -54,17 +62,32 @@ def segment(store: Store, cfg: Config, night: str, documents: Manifest) -> Manif
     return stage.finish()
 
 
-def _words(table: pa.Table, segmenter: Segmenter, cfg: Config) -> tuple[pa.Table, Counts]:
+def _user_words(cfg: Config) -> tuple[UserWord, ...]:
+    if not cfg.text.user_dictionary:
+        return ()
+    file = Path(cfg.run.source_root, cfg.text.user_dictionary)
+    try:
+        return parse_user_dictionary(file.read_bytes(), cfg.text.user_dictionary)
+    except OSError as error:
+        raise ConfigError(
+            "the user dictionary cannot be read", where="text.user_dictionary",
+            found=f"{file}: {error.strerror}", expected="a file of words, one a line",
+        ) from None  # fmt: skip
+
+
+def _words(table: pa.Table, segmenter: Segmenter) -> tuple[pa.Table, Counts]:
     """Return the WORDS rows of DOCUMENTS rows, and what was counted on the way, by language."""
-    counts = {name: Counter[str]() for name in ("documents", "bytes", "words", "content_words")}
-    words, content = [], []
-    columns = (table[name].to_pylist() for name in ("text", "lang", "n_bytes"))
-    for text, lang, n_bytes in zip(*columns, strict=True):
-        cut = segmenter.cut(text)
-        flags = content_flags(cut, cfg.text)
-        words.append(cut)
-        content.append(flags)
-        for name, amount in (("documents", 1), ("bytes", n_bytes), ("words", len(cut)), ("content_words", sum(flags))):
-            counts[name][lang] += amount
-    rows = {"id": table["id"], "words": words, "content": content}
-    return pa.table(rows, schema=WORDS), {name: dict(counter) for name, counter in counts.items()}
+    lengths = segmenter.lengths(table["text"].cast(pa.large_string()).combine_chunks())
+    counted = pa.table(
+        {
+            "lang": table["lang"],
+            "documents": np.ones(len(table), np.int64),
+            "bytes": table["n_bytes"],
+            "words": pc.list_value_length(lengths),
+        }
+    )
+    counts: Counts = {"documents": {}, "bytes": {}, "words": {}}
+    for row in counted.group_by("lang").aggregate([(name, "sum") for name in counts]).to_pylist():
+        for name, by_lang in counts.items():
+            by_lang[row["lang"]] = row[f"{name}_sum"]
+    return pa.table({"id": table["id"], "lengths": lengths}, schema=WORDS), counts

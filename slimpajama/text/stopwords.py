@@ -1,61 +1,49 @@
 """Which words carry content: no stop word, and at least one letter, digit or ideograph.
 
-The lists are stopwords-iso's (MIT), by way of the package `stopwordsiso`; their hash is part of the stage's
-fingerprint, so another version of the package makes other `content_words` knowingly.
+Source and licence: the lists are those of stopwords-iso (https://github.com/stopwords-iso/stopwords-iso, MIT licence,
+copyright its contributors), by way of the package `stopwordsiso` (MIT); nothing of them lies in this repository.
+Their hash is part of the stage's fingerprint, so another version of the package makes other `content_words` knowingly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cache
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import stopwordsiso
 
 from slimpajama.config import TextConfig
 
-__all__ = ["content_flags", "stop_words"]
+__all__ = ["LICENCE", "content_flags", "stop_words"]
+
+LICENCE = "stopwords-iso, MIT"
 
 
 @cache
 def stop_words(languages: tuple[str, ...]) -> frozenset[str]:
     """Return the built-in lists of some languages (`zh`, `en`), in lower case, with straight apostrophes."""
-    return frozenset(_folded(word) for language in languages for word in stopwordsiso.stopwords(language))
+    words = pa.array(sorted({word for lang in languages for word in stopwordsiso.stopwords(lang)}), pa.string())
+    return frozenset(_folded(words).to_pylist())
 
 
-def _folded(word: str) -> str:
-    return word.strip().casefold().replace("’", "'")
+def _folded(words: pa.StringArray) -> pa.StringArray:
+    return pc.replace_substring(pc.utf8_lower(pc.utf8_trim_whitespace(words)), "’", "'")
 
 
-class _Flags(dict[str, bool]):
-    """Word -> flag, worked out at the first meeting: a corpus repeats its words."""
-
-    LIMIT = 1_000_000  # words remembered, about 150 MB; a hostile corpus has a new one each time
-
-    def __init__(self, languages: tuple[str, ...]) -> None:
-        super().__init__()
-        self.stop_words = stop_words(languages)
-
-    def __missing__(self, word: str) -> bool:
-        if len(self) >= self.LIMIT:
-            self.clear()
-        flag = _folded(word) not in self.stop_words and any(map(str.isalnum, word))
-        self[word] = flag
-        return flag
-
-
-@cache
-def _flags(languages: tuple[str, ...]) -> _Flags:
-    return _Flags(languages)
-
-
-def content_flags(words: Iterable[str], cfg: TextConfig) -> list[bool]:
+def content_flags(words: pa.StringArray, cfg: TextConfig) -> npt.NDArray[np.bool_]:
     """Say of each word whether it carries content.
 
     Args:
-        words: Words as `Segmenter.cut` returns them; a space in front does not matter.
+        words: Words as a `Segmenter` cuts them; a space in front does not matter. Give each different word once:
+            this takes several times as long as to look its answer up.
         cfg: `stop_words` names the lists.
 
     Returns:
         One flag a word: False for stop words, punctuation, symbols and white space.
     """
-    return list(map(_flags(cfg.stop_words).__getitem__, words))
+    stopped = pc.is_in(_folded(words), value_set=pa.array(sorted(stop_words(cfg.stop_words)), pa.string()))
+    content = pc.match_substring_regex(words, r"[\p{L}\p{N}]")
+    return np.asarray(pc.and_not(content, stopped), dtype=bool)

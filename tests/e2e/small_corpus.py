@@ -53,7 +53,7 @@ uri = "raw/notes/*.txt"
 vocab_size = 1024
 
 [shards]
-shard_tokens = 40_000
+target_mb = 0.13
 validation_share = 0.08
 test_share = 0.08
 

@@ -5,8 +5,9 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slimpajama.config import TextConfig, TokenizerConfig
@@ -82,3 +83,19 @@ def test_the_vocabulary_does_not_depend_on_the_hash_seed():
 def test_something_that_is_no_tokenizer_is_refused():
     with pytest.raises(ModelError, match="not a tokenizer"):
         Tokenizer.load(b"{}")
+
+
+@given(st.lists(st.text(max_size=16) | st.text("散步parkweht 天", min_size=8, max_size=21), max_size=9))
+@settings(deadline=None)  # the kernel is compiled once
+def test_each_word_gets_the_ids_that_the_library_gives_it(tokenizer, words):
+    ids, begins = tokenizer.encode_each(pa.array(["", *words, ""], pa.string()).slice(1, len(words)))
+    assert len(begins) == len(words) + 1
+    border = tokenizer.pieces.index(SEPARATOR.encode())
+    for word, a, b in zip(words, begins, begins[1:], strict=False):
+        first, *others = [tokenizer.encode_joined([part])[0] for part in word.split(SEPARATOR)]
+        assert ids[a:b].tolist() == first + [index for other in others for index in (border, *other)]
+
+
+def test_a_word_that_no_segmenter_makes_is_refused(tokenizer):
+    with pytest.raises(ValueError, match="at most 64 bytes, found 66"):
+        tokenizer.encode_each(pa.array(["散步", "散" * 22]))

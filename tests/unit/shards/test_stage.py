@@ -6,9 +6,9 @@ import pytest
 from slimpajama.config import load_config
 from slimpajama.manifest import Part, Stage
 from slimpajama.night import load_night, publish, work_folder
-from slimpajama.schema import DOCUMENTS, MINHASH
+from slimpajama.schema import DOCUMENTS, MINHASH, SHARDS
 from slimpajama.shards.stage import make_shards, make_tokenizer
-from slimpajama.storage import open_store, read_table
+from slimpajama.storage import open_store, read_table, sha256
 from slimpajama.text.stage import segment
 from slimpajama.tokenizer import Tokenizer
 
@@ -69,7 +69,7 @@ def rows_of(store, manifest, split=""):
 @pytest.fixture
 def made(tmp_path):
     store = open_store(str(tmp_path))
-    cfg, stages = prepare(store, shards__shard_tokens=1000)
+    cfg, stages = prepare(store, shards__target_mb=0.003)
     return store, cfg, stages
 
 
@@ -140,3 +140,40 @@ def test_a_later_night_keeps_the_vocabulary_and_a_changed_setting_makes_a_new_on
     assert store.read(first) == store.read("nights/n2/tokenizer/tokenizer.json")
     _, reset = prepare(store, "n3", tokenizer__vocab_size=350)
     assert reset[2].files[0].sha256 != later[2].files[0].sha256
+
+
+def test_a_shard_is_named_by_its_content_and_its_rows_are_on_record(made):
+    store, _, stages = made
+    shards = [entry for entry in stages[-1].files if "/shards/" in entry.path and "/work/" not in entry.path]
+    assert len(shards) >= 5
+    for entry in shards:
+        data = store.read(entry.path)
+        assert entry.path.rsplit("/", 1)[1] == f"{sha256(data)[:16]}.parquet"
+        table = read_table(store, entry.path)
+        assert table.schema.equals(SHARDS)
+        assert entry.rows == len(table) > 0
+
+
+def test_shards_have_about_the_target_size(made):
+    sizes = [sum(row["n_bytes"] for row in read_table(made[0], path).to_pylist())
+             for path in made[2][-1].paths("nights/n/shards/train/")]  # fmt: skip
+    assert max(sizes) < 3 * 3000  # 3 kB of text a shard, documents of 80 to 250 bytes, drawn by hash
+
+
+def test_the_card_and_the_croissant_file_are_published_with_the_night(made):
+    store, cfg, stages = made
+    night = publish(store, "n", stages, cfg)
+    assert {"nights/n/README.md", "nights/n/croissant.json"} <= {entry.path for entry in night.files}
+    assert store.read("nights/n/README.md").decode().count("| s | ") == 2  # one source, two languages
+
+
+def test_counts_by_source_are_those_of_the_rows(made):
+    store, _, stages = made
+    rows = [row for row in rows_of(store, stages[-1]) if row["lang"] == "zh"]
+    assert stages[-1].counts["sources"]["s"]["zh"] == {
+        "documents": len(rows),
+        "bytes": sum(row["n_bytes"] for row in rows),
+        "words": sum(len(row["words"]) for row in rows),
+        "content_words": sum(len(row["content_words"]) for row in rows),
+        "tokens": sum(len(row["input_ids"]) for row in rows),
+    }

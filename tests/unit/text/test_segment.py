@@ -1,9 +1,15 @@
+import copy
+
+import jieba
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slimpajama.config import TextConfig
-from slimpajama.text.segment import Segmenter, engine_versions
+from slimpajama.errors import InputError
+from slimpajama.text.lattice import UserWord
+from slimpajama.text.segment import Segmenter, by_rule, engine_versions, parse_user_dictionary
 
 ENGINES = ("rjieba", "jieba")
 MIXED = st.text(st.sampled_from("我爱北京天安门龘𠀀々〇，。“”the fox's 12.5\n\t\r\u3000_-é\x1f\u0301한カ"), max_size=60)
@@ -39,9 +45,13 @@ def test_a_run_of_han_is_cut_the_same_wherever_it_stands():
     assert segmenter.cut("中华人民共和国成立了，中华人民共和国成立了") == [*alone, "，", *alone]
 
 
-def test_both_engines_agree_where_no_word_must_be_guessed():
-    text = "国务院关于加强环境保护的决定：各级人民政府应当依照法律的规定，采取措施防治污染。"
-    cut = [Segmenter(TextConfig(engine=engine, hmm=False)).cut(text) for engine in ("rjieba", "jieba")]
+@pytest.mark.parametrize("hmm", [True, False])
+def test_both_engines_give_the_same_words(hmm: bool):
+    text = (
+        "国务院关于加强环境保护的决定：各级人民政府应当依照法律的规定，采取措施防治污染。李小福是创新办主任，"
+        "也是云计算方面的专家；他来到了网易杭研大厦，用 Python 3.11 写了分词程序（龘、㐀、〇）。"
+    )
+    cut = [Segmenter(TextConfig(engine=engine, hmm=hmm)).cut(text) for engine in ("rjieba", "jieba")]
     assert cut[0] == cut[1]
 
 
@@ -54,9 +64,94 @@ def test_the_guessing_of_unknown_words_can_be_switched_off():
 def test_versions_change_with_every_setting_that_changes_words():
     settings = [
         TextConfig(),
-        TextConfig(engine="jieba"),
+        TextConfig(engine="rjieba"),
         TextConfig(hmm=False),
         TextConfig(stop_words=("zh",)),
     ]
     found = [engine_versions(cfg) for cfg in settings]
     assert all(a != b for index, a in enumerate(found) for b in found[index + 1 :])
+
+
+def test_versions_change_with_the_user_dictionary():
+    words = parse_user_dictionary("网易杭研 20\n".encode())
+    assert engine_versions(TextConfig(), words) != engine_versions(TextConfig())
+    assert engine_versions(TextConfig(), words) != engine_versions(TextConfig(), [UserWord("网易杭研", 21)])
+
+
+@pytest.fixture(scope="module")
+def package():
+    """The package jieba itself, on a dictionary that nobody else can change."""
+    tokenizer = jieba.Tokenizer()
+    tokenizer.FREQ, tokenizer.total = tokenizer.gen_pfdict(tokenizer.get_dict_file())
+    tokenizer.initialized = True
+    return tokenizer
+
+
+# Dictionary words and their beginnings, names that the Markov model guesses, rare and foreign ideographs.
+CHINESE = st.lists(
+    st.sampled_from(
+        "中华 人民 共和国 南京市 市长 长江 大桥 江大桥 杭研 李小福 云计算 的 了 在 一 龘 〇 々 㐀 𠀀 豈 鿐".split()
+    )
+    | st.text(st.characters(min_codepoint=0x4E00, max_codepoint=0x9FFF), max_size=4)
+    | st.sampled_from(["，", "a", " ", "\n", "1", "'"]),
+    max_size=14,
+).map("".join)
+
+
+@pytest.mark.parametrize("hmm", [True, False])
+@given(text=st.text(max_size=40) | MIXED | CHINESE | st.text("aé1 -'\u3000カ中😀", min_size=30, max_size=200))
+@settings(deadline=None, max_examples=300)
+def test_the_kernel_cuts_as_the_package_jieba_does(package, hmm: bool, text: str):
+    expected = by_rule(text, lambda han, guess: list(package.cut(han, HMM=guess)), hmm)
+    assert Segmenter(TextConfig(hmm=hmm)).cut(text) == expected
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "run", ["a" * 200, "-" * 65, "é" * 64 + "a", "1" * 64, " " * 130, "カ" * 40, "a'" * 70, "😀" * 17]
+)
+def test_no_word_is_longer_than_64_bytes(engine: str, run: str):
+    text = f"中文 {run}中文\n{run} x"
+    words = Segmenter(TextConfig(engine=engine)).cut(text)
+    assert "".join(words) == text
+    assert 60 < max(len(word.encode()) for word in words) <= 64
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@given(texts=st.lists(MIXED | CHINESE, max_size=5))
+@settings(deadline=None)
+def test_a_block_of_documents_is_cut_as_each_of_them(engine: str, texts: list[str]):
+    segmenter = Segmenter(TextConfig(engine=engine))
+    padded = pa.array(["前面", *texts, "后面"], pa.large_string()).slice(1, len(texts))  # a view into a longer array
+    expected = [[len(word.encode()) for word in segmenter.cut(text)] for text in texts]
+    assert segmenter.lengths(padded).to_pylist() == expected
+
+
+def test_a_long_run_without_punctuation_is_cut_as_a_whole(package):
+    text = "南京市长江大桥来到了网易杭研大厦" * 500
+    assert Segmenter(TextConfig()).cut(text) == list(package.cut(text))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("line", ["网易杭研 99999 nz", "网易杭研", "网易杭研 nz"])
+def test_a_user_dictionary_adds_its_words(engine: str, line: str):
+    words = parse_user_dictionary(f"\ufeff{line}\r\n\n长江大桥来到\n".encode())
+    assert "网易杭研" not in Segmenter(TextConfig(engine=engine)).cut("来到了网易杭研大厦")
+    cut = Segmenter(TextConfig(engine=engine), words).cut("长江大桥来到网易杭研大厦")
+    assert cut == ["长江大桥来到", "网易杭研", "大厦"]
+
+
+def test_a_word_without_a_count_is_weighed_as_jieba_does(package):
+    words = parse_user_dictionary("网易杭研\n自然语言处理".encode())
+    tokenizer = copy.copy(package)
+    tokenizer.FREQ = dict(package.FREQ)
+    for word in words:
+        tokenizer.add_word(word.word, package.suggest_freq(word.word))
+    text = "自然语言处理的人来到了网易杭研大厦，自然而然"
+    assert Segmenter(TextConfig(), words).cut(text) == by_rule(text, lambda h, _: list(tokenizer.cut(h)), True)
+
+
+@pytest.mark.parametrize("line", ["C++ 3", "词 1 n x", "词 -1 n x", "词典,3", "T恤 4", "词 1234567890 n"])
+def test_a_line_that_is_no_dictionary_entry_is_an_error_with_its_place(line: str):
+    with pytest.raises(InputError, match=r"words\.txt:2"):
+        parse_user_dictionary(f"好词 3\n{line}".encode(), "words.txt")

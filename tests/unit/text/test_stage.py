@@ -1,11 +1,14 @@
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
-from slimpajama.config import Config, TextConfig
+from slimpajama.config import Config, RunConfig, TextConfig
+from slimpajama.errors import ConfigError, InputError
 from slimpajama.manifest import Manifest, Part, Stage
 from slimpajama.schema import DOCUMENTS, WORDS
 from slimpajama.storage import LocalStore, Store, read_table
+from slimpajama.text.segment import Segmenter
 from slimpajama.text.stage import segment
 
 TEXTS = {
@@ -40,8 +43,7 @@ def test_every_part_of_documents_has_a_part_of_words_with_the_same_name_and_rows
         assert table.schema.equals(WORDS)
         (row,) = table.to_pylist()
         assert row["id"] == id_
-        assert "".join(row["words"]) == text
-        assert len(row["words"]) == len(row["content"])
+        assert row["lengths"] == [len(word.encode()) for word in Segmenter(TextConfig()).cut(text)]
 
 
 def test_counts_are_those_of_the_words_by_language(tmp_path: Path):
@@ -49,8 +51,7 @@ def test_counts_are_those_of_the_words_by_language(tmp_path: Path):
     (row,) = read_table(store, words.files[0].path).to_pylist()
     assert words.counts["documents"] == {"zh": 1, "en": 1, "mixed": 1}
     assert words.counts["bytes"] == {lang: len(text.encode()) for text, lang in TEXTS.values()}
-    assert words.counts["words"]["zh"] == len(row["words"])
-    assert words.counts["content_words"]["zh"] == sum(row["content"]) < len(row["words"])
+    assert words.counts["words"]["zh"] == len(row["lengths"])
 
 
 def test_workers_do_not_change_a_byte(tmp_path: Path):
@@ -66,3 +67,25 @@ def test_another_segmenter_setting_runs_the_stage_again(tmp_path: Path):
     first = run(tmp_path, Config())[1]
     assert run(tmp_path, Config())[1] == first
     assert run(tmp_path, Config(text=TextConfig(hmm=False)))[1].fingerprint != first.fingerprint
+
+
+def with_dictionary(folder: Path, lines: str) -> Config:
+    (folder / "words.txt").write_text(lines, encoding="utf-8")
+    return Config(text=TextConfig(user_dictionary="words.txt"), run=RunConfig(source_root=str(folder)))
+
+
+def test_the_user_dictionary_decides_words_and_its_content_is_in_the_fingerprint(tmp_path: Path):
+    plain = run(tmp_path, Config())[1]
+    store, words = run(tmp_path, with_dictionary(tmp_path, "今天天气很好\n"))
+    (row,) = read_table(store, words.files[0].path).to_pylist()
+    assert row["lengths"][0] == len("今天天气很好".encode())
+    edited = run(tmp_path, with_dictionary(tmp_path, "今天天气\n"))[1]
+    assert len({plain.fingerprint, words.fingerprint, edited.fingerprint}) == 3
+
+
+def test_a_user_dictionary_that_cannot_be_read_is_one_clear_error(tmp_path: Path):
+    with pytest.raises(InputError, match=r"words\.txt:1"):
+        run(tmp_path, with_dictionary(tmp_path, "no Han"))
+    (tmp_path / "words.txt").unlink()
+    with pytest.raises(ConfigError, match=r"words\.txt: No such file"):
+        run(tmp_path, Config(text=TextConfig(user_dictionary="words.txt"), run=RunConfig(source_root=str(tmp_path))))

@@ -1,10 +1,16 @@
+import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from slimpajama.config import TextConfig
-from slimpajama.text.stopwords import content_flags, stop_words
+from slimpajama.text import stopwords
+from slimpajama.text.stopwords import stop_words
 
 CFG = TextConfig()
+
+
+def content_flags(words: list[str], cfg: TextConfig) -> list[bool]:
+    return list(stopwords.content_flags(pa.array(words, pa.string()), cfg))
 
 
 def test_function_words_of_both_languages_carry_no_content():

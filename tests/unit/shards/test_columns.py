@@ -1,0 +1,85 @@
+"""Columns of a shard: the same as the plain way gives, and in a file that says what it holds."""
+
+import io
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slimpajama.config import TextConfig, TokenizerConfig
+from slimpajama.errors import InputError
+from slimpajama.schema import SHARDS
+from slimpajama.shards.columns import encode_words, features, shard_bytes, words_of
+from slimpajama.tokenizer import SEPARATOR, Tokenizer, train_tokenizer
+
+WORDS = ["今天", "天气", " the", " weather", "，", " ", "龘", "𠀀", "é"]
+DOCUMENTS = st.lists(st.lists(st.sampled_from(WORDS), max_size=8), max_size=6)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return Tokenizer.load(train_tokenizer([SEPARATOR.join(WORDS * 3)], TokenizerConfig(vocab_size=300)), TextConfig())
+
+
+def rows(documents: list[list[str]]) -> pa.Table:
+    lengths = [[len(word.encode()) for word in words] for words in documents]
+    return pa.table(
+        {
+            "text": pa.array(["".join(words) for words in documents], pa.large_string()),
+            "lengths": pa.array(lengths, pa.list_(pa.uint32())),
+        }
+    )
+
+
+@given(DOCUMENTS)
+def test_words_are_views_into_their_texts(documents):
+    padded = rows([["前"], *documents, ["後"]]).slice(1, len(documents))
+    words = words_of(padded)
+    words.validate(full=True)
+    assert words.to_pylist() == [word for words in documents for word in words]
+
+
+def test_lengths_of_another_text_are_refused():
+    table = rows([["今天"], ["天气"]]).set_column(1, "lengths", pa.array([[3, 6], [3]], pa.list_(pa.uint32())))
+    with pytest.raises(InputError, match="differ in length"):
+        words_of(table)
+
+
+@given(DOCUMENTS, st.booleans())
+@settings(deadline=None)  # the kernel is compiled once
+def test_tokens_and_mask_are_those_of_each_word_by_itself(encoder, documents, indices):
+    flags = [[word.strip() != "" for word in words] for words in documents]
+    words = pa.array(documents, pa.list_(pa.string()))
+    if indices:
+        words = pa.ListArray.from_arrays(words.offsets, words.values.dictionary_encode())
+    ids, mask = encode_words(words, pa.array(flags, pa.list_(pa.bool_())), encoder)
+    each = [[encoder.encode_joined([word])[0] for word in words] for words in documents]
+    assert ids.type == pa.list_(pa.uint16())
+    assert ids.to_pylist() == [[i for ids in tokens for i in ids] for tokens in each]
+    expected = [
+        [flag for flag, ids in zip(marks, tokens, strict=True) for _ in ids]
+        for marks, tokens in zip(flags, each, strict=True)
+    ]
+    assert mask.to_pylist() == expected
+
+
+def test_the_file_has_the_schema_and_tells_datasets_its_features():
+    lists = pa.array([WORDS, []], pa.list_(pa.string()))
+    indices = pa.ListArray.from_arrays(lists.offsets, lists.values.dictionary_encode())
+    columns = {
+        "id": ["a", "b"], "lang": ["zh", "en"], "source": ["s", "s"], "words": indices, "content_words": indices,
+        "input_ids": pa.array([[1, 65_535], []], pa.list_(pa.uint16())),
+        "content_mask": pa.array([[True, False], []], pa.list_(pa.bool_())), "n_bytes": np.array([1, 2]),
+    }  # fmt: skip
+    file = shard_bytes(pa.table(columns))
+    table = pq.read_table(io.BytesIO(file))
+    assert table.schema.equals(SHARDS)
+    assert table["words"].to_pylist() == lists.to_pylist()
+    assert table["input_ids"].to_pylist() == [[1, 65_535], []]
+    described = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+    assert described == features()
+    assert described["input_ids"] == {"feature": {"dtype": "uint16", "_type": "Value"}, "_type": "Sequence"}
