@@ -62,7 +62,7 @@ class Verdict:
     rule: str
     value: str
     threshold: str
-    passed: bool = False
+    passed: bool
 
 
 def _most(name: str, signal: str, unit: str = "") -> Rule:
@@ -71,6 +71,7 @@ def _most(name: str, signal: str, unit: str = "") -> Rule:
 
 _NO_CONTENT = Rule("no-content", "content_chars", True, " content characters")
 _SHORT = Rule("short-document", "content_chars", True, " content characters")
+_LANGUAGE = Rule("language", "lang", True)  # of CleanConfig.languages
 RULES = {
     rule.name: rule
     for rule in (
@@ -175,11 +176,8 @@ def bounds(cfg: CleanConfig) -> list[Bound]:
         else:
             found[name] = (found.get(name, (None, None))[0], value)
     length = [Bound(_SHORT, cfg.min_chars, cfg.min_chars_han)] if cfg.preset != "none" else []
-    return [
-        Bound(_NO_CONTENT, 1, 1),
-        *length,
-        *(Bound(rule, *found[name]) for name, rule in RULES.items() if name in found),
-    ]
+    others = [Bound(rule, *found[name]) for name, rule in RULES.items() if name in found]
+    return [Bound(_NO_CONTENT, 1, 1), *length, Bound(_LANGUAGE, 1, 1), *others]
 
 
 def judge(quality: Mapping[str, Any], lang: str, cfg: CleanConfig) -> Iterator[Verdict]:
@@ -192,16 +190,13 @@ def judge(quality: Mapping[str, Any], lang: str, cfg: CleanConfig) -> Iterator[V
     """
     for rule, other, han in bounds(cfg):
         bound = han if quality["han_share"] >= MOSTLY_HAN else other
-        value = quality.get(rule.signal)
+        value = lang if rule is _LANGUAGE else quality.get(rule.signal)
         if bound is not None and value is not None and (not rule.languages or lang in rule.languages):
-            passed = bool(value >= bound if rule.at_least else value <= bound)
-            yield _verdict(rule, value, bound, passed)
-        if rule is _SHORT or (rule is _NO_CONTENT and cfg.preset == "none"):
-            yield Verdict("language", lang, ", ".join(cfg.languages), lang in cfg.languages)
+            yield _verdict(rule, value, bound, cfg)
 
 
 def first_verdicts(quality: pa.StructArray, langs: Sequence[str], cfg: CleanConfig) -> dict[int, Verdict]:
-    """Return, by row, the first rule that each removed document failed.
+    """Return, by row in order, the first rule that each removed document failed: what `judge` says first.
 
     Args:
         quality: QUALITY, [N].
@@ -210,18 +205,22 @@ def first_verdicts(quality: pa.StructArray, langs: Sequence[str], cfg: CleanConf
     """
     codes = np.array(langs, object)
     han = _column(quality, "han_share") >= MOSTLY_HAN
-    failed = ~np.isin(codes, cfg.languages)
+    found: dict[int, Verdict] = {}
+    passed = np.ones(len(langs), np.bool_)
     for rule, other, chinese in bounds(cfg):
-        value = _column(quality, rule.signal)
         bound = np.where(han, _or_nan(chinese), _or_nan(other))
-        asked = np.isin(codes, rule.languages) if rule.languages else True
-        failed |= asked & (value < bound if rule.at_least else value > bound)
-    rows = np.flatnonzero(failed).tolist()
-    found = quality.take(pa.array(rows, pa.int64())).to_pylist()
-    return {
-        row: next(verdict for verdict in judge(signals, langs[row], cfg) if not verdict.passed)
-        for row, signals in zip(rows, found, strict=True)
-    }
+        if rule is _LANGUAGE:
+            value, failed = codes, ~np.isin(codes, cfg.languages)
+        else:
+            value = _column(quality, rule.signal)
+            failed = value < bound if rule.at_least else value > bound
+        if rule.languages:
+            failed &= np.isin(codes, rule.languages)
+        rows = np.flatnonzero(failed & passed)
+        passed[rows] = False
+        for row, measured, asked in zip(rows.tolist(), value[rows].tolist(), bound[rows].tolist(), strict=True):
+            found[row] = _verdict(rule, measured, asked, cfg)
+    return {row: found[row] for row in np.flatnonzero(~passed).tolist()}
 
 
 def _column(quality: pa.StructArray, name: str) -> npt.NDArray[np.float64]:
@@ -233,9 +232,11 @@ def _or_nan(bound: float | None) -> float:
     return float("nan") if bound is None else float(bound)  # nothing is above or below it
 
 
-def _verdict(rule: Rule, value: float, bound: float, passed: bool) -> Verdict:
-    side = "at least" if rule.at_least else "at most"
-    return Verdict(rule.name, f"{_figure(value)}{rule.unit}", f"{side} {_figure(bound)}", passed)
+def _verdict(rule: Rule, value: Any, bound: float, cfg: CleanConfig) -> Verdict:
+    if rule is _LANGUAGE:
+        return Verdict(rule.name, value, ", ".join(cfg.languages), value in cfg.languages)
+    side, passed = ("at least", value >= bound) if rule.at_least else ("at most", value <= bound)
+    return Verdict(rule.name, f"{_figure(value)}{rule.unit}", f"{side} {_figure(bound)}", bool(passed))
 
 
 def _figure(value: float) -> str:

@@ -49,7 +49,7 @@ _TERMINALS = ".!?…\"'”’" + "。！？；｡．」』"  # C4's (Raffel et a
 _BULLETS = "•‣◦●○▪■□◆◇▶►➢·・*-–—"
 _SPECIAL = ("javascript", "lorem", "ipsum")
 _SEED, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, over code points
-_SLOTS = 1 << 14
+_SLOTS = 1 << 10
 
 
 class Scan(NamedTuple):
@@ -100,7 +100,7 @@ def _tables() -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint64], npt.NDArr
     lower = np.array([ord(chr(point).lower()[0]) for point in range(0x600)], np.uint32)
     keys, numbers = np.zeros(_SLOTS, np.uint64), np.full(_SLOTS, -1, np.int8)
     for number, word in enumerate((*_SPECIAL, *GOPHER_STOP_WORDS, *HAN_STOP_WORDS)):
-        slot = unit_hash(word) % _SLOTS
+        slot = (unit_hash(word) >> 40) % _SLOTS
         assert numbers[slot] < 0, f"{word} shares a slot: change _SLOTS"
         keys[slot], numbers[slot] = unit_hash(word), number
     return lower, keys, numbers
@@ -132,8 +132,8 @@ def _scan(
     u = n = p = 0  # next free places of units, lines and paragraphs
     for d in range(len(offsets) - 1):
         first_u, first_n, first_p = u, n, p
-        chars = content = wide = han = kana = traditional = simplified = 0
-        units = unit_chars = alphabetic = alone = hits = hashes = ellipses = curly = lorem = 0
+        chars = wide = han = kana = traditional = simplified = 0
+        runs = run_chars = lettered = alone = hits = hashes = ellipses = curly = lorem = 0
         newlines = lines = line_chars = bullets = ellipsis_lines = punctuated = short = javascript = 0
         stops = np.uint64(0)
         word, word_chars, word_letters, joined, after_lorem = _SEED, 0, False, False, False
@@ -173,7 +173,6 @@ def _scan(
             kind = flags & _KIND
 
             if kind in (_LETTER, _NUMBER):
-                content += 1
                 if c >= 0x80:
                     wide += 1
                 run_content = True
@@ -187,10 +186,10 @@ def _scan(
                 if u - first_u < MAX_UNITS:
                     unit_hashes[u], unit_lens[u] = word, word_chars
                     u += 1
-                units += 1
-                unit_chars += word_chars
-                alphabetic += word_letters
-                slot = word % np.uint64(_SLOTS)
+                runs += 1
+                run_chars += word_chars
+                lettered += word_letters
+                slot = (word >> np.uint64(40)) % np.uint64(_SLOTS)
                 number = numbers[slot] if keys[slot] == word else -1
                 if number >= 3:
                     stops |= np.uint64(1) << np.uint64(number)
@@ -231,8 +230,6 @@ def _scan(
                 continue
 
             if kind >= _HAN:
-                content += 1
-                wide += 1
                 run_content = True
                 if kind == _HAN:
                     han += 1
@@ -245,10 +242,7 @@ def _scan(
                 if u - first_u < MAX_UNITS:
                     unit_hashes[u], unit_lens[u] = hashed, 1
                     u += 1
-                units += 1
-                unit_chars += 1
-                alphabetic += 1
-                slot = hashed % np.uint64(_SLOTS)
+                slot = (hashed >> np.uint64(40)) % np.uint64(_SLOTS)
                 if keys[slot] == hashed:
                     stops |= np.uint64(1) << np.uint64(numbers[slot])
             run = True
@@ -274,7 +268,6 @@ def _scan(
                     word_chars += 1
                     length += 1
                     chars += 1
-                    content += 1
                     i += 1
                     last_char = c
 
@@ -283,10 +276,10 @@ def _scan(
             stops &= stops - np.uint64(1)
             stop_words += 1
         row = counts[d]
-        row[0], row[1], row[2], row[3], row[4], row[5], row[6] = (
-            chars, content, wide, han, kana, traditional, simplified,
-        )  # fmt: skip
-        row[7], row[8], row[9], row[10], row[11], row[12] = units, unit_chars, alphabetic, alone, stop_words, hits
+        singles = han + kana  # every letter or digit is in a run, every ideograph a unit
+        row[0], row[1], row[2], row[3], row[4] = chars, run_chars + singles, wide + singles, han, kana
+        row[5], row[6], row[7], row[8] = traditional, simplified, runs + singles, run_chars + singles
+        row[9], row[10], row[11], row[12] = lettered + singles, alone, stop_words, hits
         row[13], row[14], row[15], row[16] = hashes, ellipses, curly, lorem
         row[17], row[18], row[19], row[20], row[21] = newlines, lines, line_chars, bullets, ellipsis_lines
         row[22], row[23], row[24] = punctuated, short, javascript

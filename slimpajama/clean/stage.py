@@ -22,7 +22,7 @@ from slimpajama.config import CleanConfig, Config
 from slimpajama.manifest import Counts, Manifest, Part, Stage
 from slimpajama.night import work_folder
 from slimpajama.progress import track
-from slimpajama.schema import CLEANED, removed_table
+from slimpajama.schema import CLEANED, REMOVED
 from slimpajama.storage import Store, read_table
 
 __all__ = ["clean", "rewrite"]
@@ -99,19 +99,19 @@ def _split(table: pa.Table, cfg: CleanConfig, night: str) -> tuple[pa.Table, pa.
     cleaned = pa.table([columns[name] for name in CLEANED.names], schema=CLEANED)
     stays = np.ones(len(cleaned), np.bool_)
     stays[list(verdicts)] = False
-    kept = cleaned.filter(pa.array(stays))
-    rows = cleaned.take(pa.array(list(verdicts), pa.int64())).drop_columns(["quality"]).to_pylist()
-    removed = [
-        row | {"rule": why.rule, "value": why.value, "threshold": why.threshold, "night": night, "stage": "clean"}
-        for row, why in zip(rows, verdicts.values(), strict=True)
-    ]
+    kept, removed = cleaned.filter(pa.array(stays)), cleaned.filter(pa.array(~stays))
+    why = {name: [getattr(verdict, name) for verdict in verdicts.values()] for name in ("rule", "value", "threshold")}
+    said = why | {"night": [night] * len(removed), "stage": ["clean"] * len(removed)}
+    empty = pa.nulls(len(removed))
+    columns = {name: removed[name] for name in CLEANED.names} | {name: pa.array(said[name]) for name in said}
+    refused = pa.table([columns.get(name, empty) for name in REMOVED.names], REMOVED.names).cast(REMOVED)
     rules: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in removed:
-        rules[str(row["source"])][str(row["rule"])] += 1
+    for source, rule in zip(removed["source"].to_pylist(), why["rule"], strict=True):
+        rules[source][rule] += 1
     documents, sizes = _sums(kept, "source")
     languages, language_bytes = _sums(kept, "lang")
     counts = {"documents": documents, "bytes": sizes, "languages": languages, "language_bytes": language_bytes}
-    return kept, removed_table(removed), {**counts, "removed": rules, "masked": masked}
+    return kept, refused, {**counts, "removed": rules, "masked": masked}
 
 
 def _sums(table: pa.Table, by: str) -> tuple[dict[str, int], dict[str, int]]:
