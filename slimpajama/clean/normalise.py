@@ -50,7 +50,7 @@ _JOINER_ELSEWHERE = re.compile(
 )
 
 
-_KEEP, _BREAK, _DROP, _FOLD, _SPACE, _SLOW = range(6)
+_KEEP, _SPACE, _BREAK, _DROP, _FOLD, _SLOW = range(6)
 
 
 @cache
@@ -138,11 +138,11 @@ def _normalise(offsets: Any, data: Any, actions: Any, out: Any, ends: Any, slow:
             b = np.uint32(data[i])
             c, length = b, 1
             if b < 0x80:
-                if actions[b] == _KEEP:
+                if actions[b] <= _SPACE:  # written so that there is no branch to guess at each space
                     out[j] = b
-                    j += 1
                     i += 1
-                    kept = j
+                    j += j > first or actions[b] == _KEEP
+                    kept = j if actions[b] == _KEEP else kept
                     continue
             else:
                 length = 2 if b < 0xE0 else 3 if b < 0xF0 else 4
