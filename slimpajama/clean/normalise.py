@@ -27,7 +27,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["normalise", "normalise_block", "text_buffers"]
+__all__ = ["ASSIGNED", "normalise", "normalise_block", "text_buffers"]
+
+ASSIGNED = (*range(0x40000), *range(0xE0000, 0xE0200))
+"""Code points that Unicode assigns or will: planes 4 to 13 are empty, what lies behind is private."""
 
 Ranges = tuple[tuple[int, int], ...]
 
@@ -61,7 +64,8 @@ def _actions(fold_width: bool) -> npt.NDArray[np.uint8]:
     with its neighbours (canonical combining class above 0): a text without any of them is NFC (UAX #15, 9.1).
     """
     table = np.zeros(0x110000, np.uint8)
-    for point, char in enumerate(map(chr, range(0xE0200))):  # behind lies private use
+    for point in ASSIGNED:
+        char = chr(point)
         parts = unicodedata.decomposition(char).split()
         if char.isspace():
             table[point] = _SPACE

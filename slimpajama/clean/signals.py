@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import opencc
 
+from slimpajama.clean.normalise import ASSIGNED
+
 __all__ = ["COUNTS", "GOPHER_STOP_WORDS", "HAN_PER_WORD", "HAN_STOP_WORDS", "Scan", "scan", "unit_hash"]
 
 HAN_PER_WORD = 2
@@ -69,8 +71,8 @@ def _classes() -> npt.NDArray[np.uint8]:
     """Return a uint8 array of shape (0x110000,): kind and flags of each code point, by Unicode category and block."""
     kinds = {"P": _PUNCTUATION, "S": _PUNCTUATION, "L": _LETTER, "M": _LETTER, "N": _NUMBER}
     table = np.zeros(0x110000, np.uint8)
-    for point, char in enumerate(map(chr, range(0xE0200))):  # behind lies private use
-        table[point] = _SPACE if char.isspace() else kinds.get(unicodedata.category(char)[0], 0)
+    for point in ASSIGNED:
+        table[point] = _SPACE if chr(point).isspace() else kinds.get(unicodedata.category(chr(point))[0], 0)
     for ranges, kind in ((_HAN_RANGES, _HAN), (_KANA_RANGES, _KANA)):
         for first, end in ranges:
             table[first:end][table[first:end] >= _LETTER] = kind
