@@ -87,6 +87,22 @@ class IngestConfig:
 class CleanConfig:
     """How text is normalised and which documents are too poor to keep."""
 
+    preset: Literal["slimpajama", "fineweb", "chinese", "none"] = "slimpajama"
+    """Which rules hold beside `no-content` and `language`. `slimpajama`: `min_chars` alone. `fineweb`: Gopher's, C4's
+    and FineWeb's, for Chinese documents as FineWeb2 calibrated them. `chinese`: FineWeb2's and ChineseWebText's for
+    Chinese documents, Gopher's for others. `none`: no other rule, not even `min_chars`."""
+
+    thresholds: dict[str, Annotated[float, Field(ge=0.0)]] = field(default_factory=dict)
+    """Bounds that replace or join the preset's, by the rule's name, as in `gopher-dup-5gram = 0.2`; with `-han` at its
+    end for Chinese documents only. Every signal is measured in any preset and stored in `quality`."""
+
+    simplify: bool = False
+    """Convert traditional Chinese to simplified (OpenCC's `t2s`)."""
+
+    mask_pii: bool = False
+    """Put `<EMAIL>`, `<IP>`, `<ID>` and `<PHONE>` in place of e-mail addresses, public IP addresses, Chinese identity
+    card numbers with a right check digit, and Chinese mobile numbers."""
+
     fold_width: bool = False
     """Fold full-width Latin letters and digits to ASCII (`Ａ１` to `A1`); Chinese punctuation stays as it is."""
 

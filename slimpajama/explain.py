@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from slimpajama.clean.characters import count_characters
-from slimpajama.clean.rules import MOSTLY_HAN
+from slimpajama.clean.rules import judge
+from slimpajama.config import CleanConfig
 from slimpajama.errors import InputError, printable
 from slimpajama.lookup import Hit, Match, find_rows, one_of, starts_with
 from slimpajama.manifest import Manifest, load_manifest
@@ -116,18 +116,14 @@ def _rules(settings: Record, row: Record) -> list[Record]:
     """Return each rule of that night with what it measured; none where the document was never readable."""
     if row.get("stage") == "ingest":
         return []
-    clean = settings["clean"]
     if "quality" in row:
-        content, han = row["quality"]["content_chars"], row["quality"]["han_share"]
+        quality = row["quality"]
     else:  # `removed` has no column for what was measured, but the text that it was measured on
-        characters = count_characters(row["text"] or "")
-        content, han = characters.content, characters.han_share
-    minimum = clean["min_chars_han"] if han >= MOSTLY_HAN else clean["min_chars"]
-    rules = [
-        _rule("no-content", f"{content} content characters", "at least 1", content >= 1),
-        _rule("short-document", f"{content} content characters", f"at least {minimum}", content >= minimum),
-        _rule("language", row["lang"], ", ".join(clean["languages"]), row["lang"] in clean["languages"]),
-    ]
+        from slimpajama.clean.quality import measure_text
+
+        quality = measure_text(row["text"] or "")
+    verdicts = judge(quality, row["lang"], CleanConfig(**settings["clean"]))
+    rules = [_rule(verdict.rule, verdict.value, verdict.threshold, verdict.passed) for verdict in verdicts]
     if row.get("stage") == "clean":
         return rules
     nearest = row["jaccard"] if row.get("stage") == "dedup" else None
@@ -202,7 +198,7 @@ def _lines(record: Record) -> Iterator[tuple[str, str]]:
     if record["sha256"]:
         yield "text", f"{record['lang']}, {record['n_chars']:,} characters, sha256 of the raw text {record['sha256']}"
     if quality := record.get("quality"):
-        yield "quality", ", ".join(f"{name} {_figure(value)}" for name, value in quality.items())
+        yield "quality", ", ".join(f"{name} {_figure(value)}" for name, value in quality.items() if value is not None)
     for rule in record["rules"]:
         verdict = "passed" if rule["passed"] else "FAILED"
         yield "rule", f"{verdict} {rule['rule']}: {rule['value']} ({rule['threshold']})"

@@ -23,6 +23,19 @@ QUALITY = pa.struct(
         ("lang_zh", pa.float32()),  # shares of the text by language, from the identifier
         ("lang_en", pa.float32()),
         ("lang_reliable", pa.bool_()),
+        ("words", pa.float32()),  # runs of letters and digits; two ideographs count as one
+        ("word_length", pa.float32()),  # characters a word; of the runs alone where ideographs are less than half
+        ("symbols_per_word", pa.float32()),  # number signs or ellipses, whichever are more
+        ("alphabetic", pa.float32()),  # of the runs and ideographs, and of symbols that stand alone
+        ("stop_words", pa.int64()),  # different ones, of both languages
+        ("curly_brackets", pa.int64()),
+        ("lorem_ipsum", pa.int64()),
+        ("line_length", pa.float32()),  # characters a line that is not empty, as everything on lines below
+        ("lines_per_word", pa.float32()),  # line breaks
+        *((f"{kind}_lines", pa.float32()) for kind in ("bullet", "ellipsis", "punctuated", "short", "javascript")),
+        *((f"dup_{part}", pa.float32()) for part in ("lines", "line_chars", "paragraphs", "paragraph_chars")),
+        *((f"top_{n}gram", pa.float32()) for n in (2, 3, 4)),  # characters in the most frequent one
+        *((f"dup_{n}gram", pa.float32()) for n in range(5, 11)),  # characters in those that occurred before
     ]
 )
 

@@ -8,22 +8,24 @@ from __future__ import annotations
 import importlib.metadata
 import unicodedata
 from collections import Counter, defaultdict
-from typing import Any
 
+import numpy as np
+import opencc
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from slimpajama.clean.characters import count_characters
-from slimpajama.clean.language import identify
-from slimpajama.clean.normalise import normalise
-from slimpajama.clean.rules import first_verdict
+from slimpajama.clean.mask import mask_block
+from slimpajama.clean.normalise import normalise_block
+from slimpajama.clean.quality import measure
+from slimpajama.clean.rules import bounds, first_verdicts
 from slimpajama.config import CleanConfig, Config
 from slimpajama.manifest import Counts, Manifest, Part, Stage
 from slimpajama.night import work_folder
 from slimpajama.progress import track
-from slimpajama.schema import CLEANED, removed_table
+from slimpajama.schema import CLEANED, REMOVED
 from slimpajama.storage import Store, read_table
 
-__all__ = ["clean", "clean_document"]
+__all__ = ["clean", "rewrite"]
 
 
 def clean(store: Store, cfg: Config, night: str, raw: Manifest) -> Manifest:
@@ -38,11 +40,16 @@ def clean(store: Store, cfg: Config, night: str, raw: Manifest) -> Manifest:
     Returns:
         The stage's manifest. Files: `NAME.parquet` (schema CLEANED) in the work folder and
         `removed/clean-NAME.parquet`. Counts: `documents` and `bytes` by source, `languages` (documents) and
-        `language_bytes` by language, `removed` by source and rule.
+        `language_bytes` by language, `removed` by source and rule, `masked` (items of personal data) by kind.
+
+    Raises:
+        ConfigError: If `clean.thresholds` names no rule.
     """
     about = {
-        "version": 1,
+        "version": 2,
         "settings": cfg.clean,
+        "rules": {rule.name: {"other": other, "han": han} for rule, other, han in bounds(cfg.clean)},
+        "opencc": importlib.metadata.version("opencc"),  # tells the scripts apart, and converts
         "cld2": importlib.metadata.version("pycld2"),
         "unicode": unicodedata.unidata_version,  # Python's tables decide categories and NFC
         "raw": raw.digest,
@@ -66,48 +73,48 @@ def clean(store: Store, cfg: Config, night: str, raw: Manifest) -> Manifest:
     return stage.finish()
 
 
-def clean_document(row: dict[str, Any], cfg: CleanConfig) -> tuple[dict[str, Any], dict[str, str] | None]:
-    """Return a RAW row as a CLEANED row, and why it is removed (`rule`, `value`, `threshold`) or None."""
-    text = normalise(row["text"], fold_width=cfg.fold_width)
-    characters = count_characters(text)
-    language = identify(text, characters)
-    verdict = first_verdict(characters, language.code, cfg)
-    cleaned = {
-        "id": row["id"],
-        "text": text,
-        "lang": language.code,
-        "source": row["source"],
-        "uri": row["uri"],
-        "sha256": row["sha256"],
-        "n_chars": len(text),
-        "n_bytes": len(text.encode()),
-        "quality": {
-            "content_chars": characters.content,
-            "han_share": characters.han_share,
-            "lang_zh": language.zh,
-            "lang_en": language.en,
-            "lang_reliable": language.reliable,
-        },
-    }
-    reason = {"rule": verdict.rule, "value": verdict.value, "threshold": verdict.threshold} if verdict else None
-    return cleaned, reason
+def rewrite(texts: pa.LargeStringArray, cfg: CleanConfig) -> tuple[pa.LargeStringArray, Counter[str]]:
+    """Return texts in the one form, with what the options ask for, and how many items of personal data were masked."""
+    texts = normalise_block(texts, fold_width=cfg.fold_width)
+    if cfg.simplify:
+        converter = opencc.OpenCC("t2s")
+        texts = pa.array(
+            [text if text.isascii() else converter.convert(text) for text in texts.to_pylist()], texts.type
+        )
+    return mask_block(texts) if cfg.mask_pii else (texts, Counter())
 
 
 def _split(table: pa.Table, cfg: CleanConfig, night: str) -> tuple[pa.Table, pa.Table, Counts]:
     """Return the CLEANED rows, the REMOVED rows and the counts of RAW rows."""
-    kept: list[dict[str, Any]] = []
-    removed: list[dict[str, object]] = []
-    counts = {name: Counter[str]() for name in ("documents", "bytes", "languages", "language_bytes")}
+    texts, masked = rewrite(table["text"].combine_chunks(), cfg)
+    langs, n_chars, quality = measure(texts)
+    verdicts = first_verdicts(quality, langs, cfg)
+    columns = {name: table[name] for name in ("id", "source", "uri", "sha256")} | {
+        "text": texts,
+        "lang": pa.array(langs, pa.string()),
+        "n_chars": pa.array(n_chars),
+        "n_bytes": pc.binary_length(texts),
+        "quality": quality,
+    }
+    cleaned = pa.table([columns[name] for name in CLEANED.names], schema=CLEANED)
+    stays = np.ones(len(cleaned), np.bool_)
+    stays[list(verdicts)] = False
+    kept, removed = cleaned.filter(pa.array(stays)), cleaned.filter(pa.array(~stays))
+    why = {name: [getattr(verdict, name) for verdict in verdicts.values()] for name in ("rule", "value", "threshold")}
+    said = why | {"night": [night] * len(removed), "stage": ["clean"] * len(removed)}
+    empty = pa.nulls(len(removed))
+    columns = {name: removed[name] for name in CLEANED.names} | {name: pa.array(said[name]) for name in said}
+    refused = pa.table([columns.get(name, empty) for name in REMOVED.names], REMOVED.names).cast(REMOVED)
     rules: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in table.to_pylist():
-        cleaned, reason = clean_document(row, cfg)
-        if reason:
-            removed.append(cleaned | reason | {"night": night, "stage": "clean"})
-            rules[cleaned["source"]][reason["rule"]] += 1
-            continue
-        kept.append(cleaned)
-        counts["documents"][cleaned["source"]] += 1
-        counts["bytes"][cleaned["source"]] += cleaned["n_bytes"]
-        counts["languages"][cleaned["lang"]] += 1
-        counts["language_bytes"][cleaned["lang"]] += cleaned["n_bytes"]
-    return pa.Table.from_pylist(kept, schema=CLEANED), removed_table(removed), {**counts, "removed": rules}
+    for source, rule in zip(removed["source"].to_pylist(), why["rule"], strict=True):
+        rules[source][rule] += 1
+    documents, sizes = _sums(kept, "source")
+    languages, language_bytes = _sums(kept, "lang")
+    counts = {"documents": documents, "bytes": sizes, "languages": languages, "language_bytes": language_bytes}
+    return kept, refused, {**counts, "removed": rules, "masked": masked}
+
+
+def _sums(table: pa.Table, by: str) -> tuple[dict[str, int], dict[str, int]]:
+    """Return documents and bytes by the values of a column."""
+    rows = table.group_by(by).aggregate([("n_bytes", "count"), ("n_bytes", "sum")]).to_pylist()
+    return {row[by]: row["n_bytes_count"] for row in rows}, {row[by]: row["n_bytes_sum"] for row in rows}

@@ -51,14 +51,16 @@ def shard(ids: list[str]) -> pa.Table:
     return pa.Table.from_pylist(rows, SHARDS)
 
 
-def write_night(store: LocalStore, night: str, tables: dict[str, pa.Table], unlisted: str = "") -> None:
+def write_night(
+    store: LocalStore, night: str, tables: dict[str, pa.Table], unlisted: str = "", clean: CleanConfig | None = None
+) -> None:
     entries = []
     for name, table in tables.items():
         data = parquet_bytes(table)
         store.write(f"nights/{night}/{name}", data)
         entries.append(FileEntry(f"nights/{night}/{name}", sha256(data), len(data), table.num_rows))
     source = SourceConfig(name="poems", uri="raw/*.jsonl", licence="CC0-1.0")
-    parts = {"ingest": IngestConfig(sources=(source,)), "clean": CleanConfig(), "dedup": DedupConfig()}
+    parts = {"ingest": IngestConfig(sources=(source,)), "clean": clean or CleanConfig(), "dedup": DedupConfig()}
     names = ("raw/a", "raw/a#b.jsonl", "raw/c.jsonl")
     inputs = [{"source": "poems", "path": path, "bytes": 12, "sha256": sha256(path.encode())} for path in names]
     settings = {name: canonical(value) for name, value in parts.items()}
@@ -149,6 +151,19 @@ def test_a_short_document_shows_the_chinese_bound_and_what_was_measured(store: L
     assert failed == [
         {"rule": "short-document", "value": "3 content characters", "threshold": "at least 70", "passed": False}
     ]
+
+
+def test_a_repeated_advertisement_shows_every_rule_of_its_nights_preset(tmp_path: Path) -> None:
+    store, advert = LocalStore(str(tmp_path)), "全场五折优惠，正品保证，七天包退，加微信领红包！" * 20
+    verdict = {"stage": "clean", "rule": "gopher-dup-5gram", "value": "0.9", "threshold": "at most 0.198"}
+    table = removed_table([row(SHORT, FIRST, advert) | verdict])
+    write_night(store, FIRST, {"removed/clean-part-0.parquet": table}, clean=CleanConfig(preset="chinese"))
+    store.write("nights/index.json", json_bytes({"nights": [FIRST]}))
+    rules = {rule["rule"]: rule for rule in only(store, SHORT)["rules"]}
+    assert rules["chinesewebtext-length"]["passed"]
+    assert not rules["gopher-dup-10gram"]["passed"]
+    assert float(rules["gopher-dup-10gram"]["value"]) > 0.9
+    assert "FAILED gopher-dup-5gram" in render(explain(store, SHORT))
 
 
 def test_a_broken_record_has_a_reason_and_no_rules(store: LocalStore) -> None:

@@ -1,19 +1,31 @@
+from typing import NamedTuple
+
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slimpajama.clean.characters import count_characters
-from slimpajama.clean.language import Language, identify
-from slimpajama.clean.normalise import normalise
+from slimpajama.clean.language import identify
+from slimpajama.clean.normalise import normalise, text_buffers
+from slimpajama.clean.signals import COUNTS, scan
 
 ZH = "这家酒店的位置非常好，离地铁站只有五分钟的路程，房间也很干净，服务员的态度十分热情，下次还会再来住。"
 HANT = "這家酒店的位置非常好，離地鐵站只有五分鐘的路程，房間也很乾淨，服務員的態度十分熱情，下次還會再來住。"
 EN = "The hotel is close to the station, the rooms are clean and the staff were very friendly. We will come again."
 
 
+class Language(NamedTuple):
+    code: str
+    zh: float
+    en: float
+    reliable: bool
+
+
 def language(text: str) -> Language:
-    text = normalise(text)
-    return identify(text, count_characters(text))
+    offsets, data = text_buffers(pa.array([normalise(text)], pa.large_string()))
+    counts = dict(zip(COUNTS, scan(offsets, data).counts.T, strict=True))
+    found = identify(offsets, data, counts)
+    return Language(found.codes[0], *(float(column[0]) for column in found[1:3]), bool(found.reliable[0]))
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 import unicodedata
 
+import pyarrow as pa
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from slimpajama.clean.normalise import normalise
+from slimpajama.clean.normalise import normalise, normalise_block
 
 ANY = st.text(st.characters(), max_size=60) | st.text(
     st.sampled_from(
@@ -15,12 +16,31 @@ ANY = st.text(st.characters(), max_size=60) | st.text(
 
 
 @given(ANY, st.booleans())
+@settings(deadline=None)  # the first call builds the table
 @example("\r\r\n", False)
 @example("👩\u200d\u200d\u200b💻", False)
 @example("é\u200b\u0301", True)
 def test_a_normalised_text_comes_back_unchanged(text: str, fold: bool):
     once = normalise(text, fold_width=fold)
     assert normalise(once, fold_width=fold) == once
+
+
+BLOCKS = st.lists(ANY.map(lambda text: text.encode(errors="ignore").decode()), max_size=5)
+
+
+@given(BLOCKS, st.booleans())
+@settings(deadline=None)  # the first call compiles
+@example(["a\u0301", "", " \r\n\r", "\u1100\u1161", "ﾊ\uff9e", "\u0958", "\r", "Ａ\u0301"], True)
+def test_a_block_is_normalised_like_its_texts(texts: list[str], fold: bool):
+    block = pa.array(["x", *texts], pa.large_string()).slice(1)
+    assert normalise_block(block, fold_width=fold).to_pylist() == [normalise(text, fold_width=fold) for text in texts]
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=4))
+@settings(deadline=None, max_examples=500)
+def test_the_block_leaves_nothing_that_is_not_nfc(text: str):
+    (result,) = normalise_block(pa.array([text], pa.large_string())).to_pylist()
+    assert unicodedata.is_normalized("NFC", result)
 
 
 @given(ANY)

@@ -1,9 +1,12 @@
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
+import pytest
 
-from slimpajama.clean.stage import clean
+from slimpajama.clean.stage import clean, rewrite
 from slimpajama.config import CleanConfig, Config, RunConfig
+from slimpajama.errors import ConfigError
 from slimpajama.manifest import Manifest, Part, Stage
 from slimpajama.schema import CLEANED, RAW
 from slimpajama.storage import LocalStore, Store, read_table, sha256
@@ -70,6 +73,39 @@ def test_counts_add_up_to_what_came_in(tmp_path: Path):
     assert manifest.counts["removed"] == {"s": {"short-document": 1, "language": 1}}
 
 
-def test_workers_do_not_change_a_byte(tmp_path: Path):
-    manifests = [run(tmp_path / str(n), Config(clean=CFG.clean, run=RunConfig(workers=n)))[1] for n in (1, 4)]
+@pytest.mark.parametrize("preset", ["slimpajama", "chinese"])
+def test_workers_do_not_change_a_byte(tmp_path: Path, preset: Literal["slimpajama", "chinese"]):
+    cfg = CleanConfig(preset=preset, mask_pii=True, simplify=True)
+    manifests = [run(tmp_path / str(n), Config(clean=cfg, run=RunConfig(workers=n)))[1] for n in (1, 2)]
     assert manifests[0].digest == manifests[1].digest
+
+
+def test_every_signal_is_measured_whatever_the_preset(tmp_path: Path):
+    for preset in ("slimpajama", "none"):
+        store, manifest = run(tmp_path / preset, Config(clean=CleanConfig(preset=preset)))
+        for path in manifest.paths("nights/n/work/clean/"):
+            assert all(None not in row["quality"].values() for row in read_table(store, path).to_pylist())
+
+
+def test_a_line_repeated_ten_times_is_removed_by_the_chinese_preset_with_value_and_threshold(tmp_path: Path):
+    store, manifest = run(tmp_path, Config(clean=CleanConfig(preset="chinese")))
+    rows = {
+        row["id"]: row for path in manifest.paths("nights/n/removed/") for row in read_table(store, path).to_pylist()
+    }
+    assert (rows["a"]["rule"], rows["a"]["threshold"]) == ("gopher-dup-lines", "at most 0.287")
+    assert float(rows["a"]["value"]) == 0.9
+    assert manifest.about["rules"]["gopher-dup-5gram"] == {"other": 0.15, "han": 0.198}
+
+
+def test_options_rewrite_the_text_before_it_is_measured():
+    texts = pa.array(["Ａ１：聯絡電話13812345678。", "Mail a@example.com", "無"], pa.large_string())
+    cfg = CleanConfig(fold_width=True, simplify=True, mask_pii=True)
+    rewritten, masked = rewrite(texts, cfg)
+    assert rewritten.to_pylist() == ["A1：联络电话<PHONE>。", "Mail <EMAIL>", "无"]
+    assert masked == {"phone": 1, "email": 1}
+    assert rewrite(texts, CleanConfig())[0].to_pylist() == texts.to_pylist()
+
+
+def test_a_threshold_of_no_rule_stops_the_stage(tmp_path: Path):
+    with pytest.raises(ConfigError, match="no such rule"):
+        run(tmp_path, Config(clean=CleanConfig(thresholds={"gopher-words": 1})))
