@@ -1,5 +1,6 @@
 """One decision over tonight and history: the same for any order, and never a removal without a partner."""
 
+import itertools
 import time
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from slimpajama.config import DedupConfig
 from slimpajama.dedup.decide import Documents, Earlier, decide
 from slimpajama.dedup.jaccard import jaccard
-from slimpajama.dedup.kernel import band_keys, sketch
+from slimpajama.dedup.kernel import sketch
 from slimpajama.dedup.normalise import normalise
 
 CFG = DedupConfig()
@@ -33,29 +34,46 @@ def variants(seed, families=6):
 
 
 class Batch:
-    """Texts on a shelf, sketched."""
+    """Texts on shelves of seven, sketched."""
 
-    def __init__(self, texts, ids, shelf=0, priority=None):
+    def __init__(self, texts, ids, priority=None, shelf=7):
         self.texts, self.ids = pa.array(texts, pa.large_string()), pa.array(ids, pa.string())
         sketches = sketch(self.texts, CFG)
-        keys = band_keys(sketches.signatures, CFG.bands, CFG.rows)
-        places = np.column_stack([np.full(len(texts), shelf), np.arange(len(texts))])
-        priorities = np.array(priority or [0] * len(texts), np.int64)
-        self.documents = Documents(self.ids, priorities, sketches.n_chars, sketches.content, keys, places)
+        halves = sketches.content[:, :8].copy().view(np.uint64)
+        self.keys = np.column_stack([halves, sketches.keys]).T.copy()
+        priorities = np.array(priority or [0] * len(texts), np.int32)
+        self.starts = np.arange(0, max(1, len(texts)), shelf)
+        self.documents = Documents(self.ids, priorities, sketches.n_chars, sketches.content, self.starts)
 
-    def earlier(self, shelf, outcome):
-        return Earlier(shelf, self.ids, self.documents.content, outcome.cluster, outcome.kept, self.documents.keys)
+    def earlier(self, outcome):
+        return Earlier(self.ids, self.documents.content, outcome.cluster(), outcome.kept, self.keys)
 
 
-def run(tonight, history=(), shelves=(), workers=1):
-    shelves = dict(enumerate(shelves)) or {0: tonight}
-    return decide(
-        tonight.documents, history, lambda shelf, rows: shelves[shelf].texts.take(pa.array(rows)), CFG, workers
-    )
+class Past(list):
+    """Earlier batches and what became of them."""
+
+    def __init__(self, *before):
+        super().__init__(batch.earlier(outcome) for batch, outcome in before)
+        self.batches = [batch for batch, _ in before]
+
+    def texts(self, shelf, rows):
+        return self.batches[shelf].texts.take(pa.array(rows))
+
+
+def run(tonight, past=None, workers=1, cfg=CFG):
+    bounds = [*tonight.starts, len(tonight.ids)]
+
+    def keys(groups):
+        return [tonight.keys[list(groups), a:b] for a, b in itertools.pairwise(bounds)]
+
+    def load(shelf, rows):
+        return tonight.texts.take(pa.array(rows + tonight.starts[shelf]))
+
+    return decide(tonight.documents, keys, past, load, cfg, workers)
 
 
 def by_id(batch, outcome):
-    columns = [batch.ids, outcome.kept, outcome.exact, outcome.duplicate_of, outcome.jaccard, outcome.cluster]
+    columns = [batch.ids, outcome.kept, outcome.exact, outcome.duplicate_of(), outcome.jaccard, outcome.cluster()]
     return {row[0]: repr(row[1:]) for row in zip(*(list(map(str, column)) for column in columns), strict=True)}
 
 
@@ -68,7 +86,9 @@ def check(batches, outcomes):
     texts = {i: t for b in batches for i, t in zip(b.ids.to_pylist(), b.texts.to_pylist(), strict=True)}
     kept = [i for b, o in zip(batches, outcomes, strict=True) for i in b.ids.filter(pa.array(o.kept)).to_pylist()]
     for batch, outcome in zip(batches, outcomes, strict=True):
-        rows = zip(batch.ids.to_pylist(), outcome.duplicate_of.to_pylist(), outcome.jaccard, outcome.exact, strict=True)
+        rows = zip(
+            batch.ids.to_pylist(), outcome.duplicate_of().to_pylist(), outcome.jaccard, outcome.exact, strict=True
+        )
         for i, partner, similarity, same in rows:
             if partner is not None:
                 pair = pa.array([texts[i], texts[partner]], pa.large_string())
@@ -99,30 +119,30 @@ def test_removals_against_earlier_nights_have_a_partner_too(seed, data):
     texts = variants(seed)
     order = data.draw(st.permutations(range(len(texts))))
     cut = data.draw(st.integers(0, len(texts)))
-    a = Batch([texts[i] for i in order[:cut]], [name(i) for i in order[:cut]], 0)
-    b = Batch([texts[i] for i in order[cut:]], [name(i) for i in order[cut:]], 1)
+    a = Batch([texts[i] for i in order[:cut]], [name(i) for i in order[:cut]])
+    b = Batch([texts[i] for i in order[cut:]], [name(i) for i in order[cut:]])
     first = run(a)
-    second = run(b, [a.earlier(0, first)], [a, b])
+    second = run(b, Past((a, first)))
     check([a, b], [first, second])
     whole = run(Batch(texts, [name(i) for i in range(len(texts))]))
-    assert first.kept.sum() + second.kept.sum() >= len(set(whole.cluster.to_pylist()))
+    assert first.kept.sum() + second.kept.sum() >= len(set(whole.cluster().to_pylist()))
 
 
 def test_the_survivor_is_by_priority_then_length_then_id():
     text = "这是一段用来测试去重的中文文本，它足够长，可以有许多字符片段。" * 3
     texts = [text, text + "一", text + "一二", text + "三四"]
-    assert run(Batch(texts, "dcba")).duplicate_of.to_pylist() == ["a", "a", "a", None]
-    assert run(Batch(texts, "abcd")).duplicate_of.to_pylist() == ["c", "c", None, "c"]
-    assert run(Batch(texts, "abcd", priority=[0, 1, 0, 0])).duplicate_of.to_pylist() == ["b", None, "b", "b"]
+    assert run(Batch(texts, "dcba")).duplicate_of().to_pylist() == ["a", "a", "a", None]
+    assert run(Batch(texts, "abcd")).duplicate_of().to_pylist() == ["c", "c", None, "c"]
+    assert run(Batch(texts, "abcd", priority=[0, 1, 0, 0])).duplicate_of().to_pylist() == ["b", None, "b", "b"]
 
 
 def test_an_earlier_document_survives_whatever_its_length():
     text = "Earlier nights come first, whatever the length or the priority of what comes later. " * 3
-    a, b = Batch([text], ["z"], 0), Batch([text + " more", text, text.upper()], ["a", "b", "c"], 1, [9, 9, 9])
-    outcome = run(b, [a.earlier(0, run(a))], [a, b])
-    assert outcome.duplicate_of.to_pylist() == ["z", "z", "z"]
+    a, b = Batch([text], ["z"]), Batch([text + " more", text, text.upper()], ["a", "b", "c"], [9, 9, 9])
+    outcome = run(b, Past((a, run(a))))
+    assert outcome.duplicate_of().to_pylist() == ["z", "z", "z"]
     assert outcome.exact.tolist() == [False, True, True]
-    assert outcome.cluster.to_pylist() == ["z", "z", "z"]
+    assert outcome.cluster().to_pylist() == ["z", "z", "z"]
 
 
 def chain():
@@ -133,31 +153,26 @@ def chain():
 
 def test_a_removed_document_of_an_earlier_night_lends_its_cluster_but_is_no_partner():
     first, second, third = chain()
-    a = Batch([first, second], ["b", "c"], 0)
+    a = Batch([first, second], ["b", "c"])
     outcome = run(a)
-    assert outcome.duplicate_of.to_pylist() == [None, "b"]
-    b = Batch([third], ["a"], 1)
-    later = run(b, [a.earlier(0, outcome)], [a, b])
+    assert outcome.duplicate_of().to_pylist() == [None, "b"]
+    b = Batch([third], ["a"])
+    later = run(b, Past((a, outcome)))
     assert later.kept.tolist() == [True]
-    assert later.cluster.to_pylist() == ["b"]  # not its own smaller id: the first night's documents are split already
+    assert later.cluster().to_pylist() == ["b"]  # not its own smaller id: the first night's documents are split already
 
 
 def test_a_text_that_was_forgotten_is_nobodys_partner():
     first, second, _ = chain()
-    a, b = Batch([first], ["a"], 0), Batch([second], ["b"], 1)
-    forgotten = pa.nulls(1, pa.large_string())
-    outcome = decide(
-        b.documents,
-        [a.earlier(0, run(a))],
-        lambda shelf, rows: b.texts.take(pa.array(rows)) if shelf else forgotten,
-        CFG,
-    )
-    assert outcome.kept.tolist() == [True]
+    a, b = Batch([first], ["a"]), Batch([second], ["b"])
+    past = Past((a, run(a)))
+    a.texts = pa.nulls(1, pa.large_string())
+    assert run(b, past).kept.tolist() == [True]
 
 
 def test_nothing_at_all():
     outcome = run(Batch([], []))
-    assert (len(outcome.kept), len(outcome.cluster), outcome.compared) == (0, 0, 0)
+    assert (len(outcome.kept), len(outcome.cluster()), outcome.compared) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("n", [200_000])
@@ -165,12 +180,13 @@ def test_copies_cost_no_comparisons(n):
     one = Batch(["一模一样的文本，" * 10], ["x"])
     tiled = Documents(
         pa.array([name(i) for i in range(n)]),
-        np.zeros(n, np.int64),
-        *(np.repeat(column, n, axis=0) for column in one.documents[2:]),
+        np.zeros(n, np.int32),
+        *(np.repeat(column, n, axis=0) for column in one.documents[2:4]),
+        np.zeros(1, np.int64),
     )
     start = time.process_time()
-    outcome = decide(tiled, [], lambda shelf, rows: one.texts, CFG)
+    outcome = decide(tiled, lambda groups: [np.repeat(one.keys[list(groups)], n, 1)], None, lambda *_: one.texts, CFG)
     assert outcome.compared == 0
     assert outcome.kept.sum() == 1
-    assert set(outcome.duplicate_of.drop_null().to_pylist()) == {min(tiled.ids.to_pylist())}
+    assert set(outcome.duplicate_of().drop_null().to_pylist()) == {min(tiled.ids.to_pylist())}
     assert time.process_time() - start < 10  # a quarter of a second; quadratic would be hours

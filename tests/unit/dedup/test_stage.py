@@ -157,7 +157,7 @@ def test_a_kill_at_any_commit_leaves_the_same_bytes(tmp_path, workers, monkeypat
     calm = open_store(str(tmp_path / "calm"))
     nights(calm, config())
     commit = Stage.commit
-    for allowed in range(5):  # two sketches, the decision, two parts
+    for allowed in range(6):  # two sketches, two decisions, two parts
         store = open_store(str(tmp_path / f"killed-{allowed}"))
         cfg, done = config(f"run.workers={workers}"), []
         run_night(store, "n1", FIRST, cfg)
