@@ -164,9 +164,7 @@ def _fetch(needed: list[npt.NDArray[np.uint32]], texts: Texts, store: TextBucket
         found = texts.load(int(places[start] >> 32), rows)
         if len(rows) < end - start:
             found = found.take(pa.array(copies))
-        store.add(
-            bucket[start:end], nodes[start:end], found if len(rows) == end - start else found.take(pa.array(copies))
-        )
+        store.add(bucket[start:end], nodes[start:end], found)
     return store
 
 
