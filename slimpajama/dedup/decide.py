@@ -34,6 +34,7 @@ __all__ = ["Documents", "Earlier", "LoadKeys", "Outcome", "Past", "decide"]
 
 LoadKeys = Callable[[Sequence[int]], Iterable[npt.NDArray[np.uint64]]]
 """Row groups of key files -> uint64 [groups, rows] of tonight's documents, a file's worth after another."""
+PAIR_BYTES = 64  # a pair that waits in memory is 8 bytes, a few times while it is sorted in; a share of the memory
 ROW = 32  # bits of a place that number a row on its shelf
 HALF = np.uint64(0xFFFFFFFF)
 TONIGHT = 1 << 62  # set in a place: the shelf is one of tonight's
@@ -177,7 +178,7 @@ def _compare(
     """Find, verify and judge pairs; return how many were compared, too."""
     n, m = len(texts.n_chars), len(hits.kept)
     memory = cfg.memory_mb * 1_000_000
-    pairs = PairSet(folder, memory // 64)
+    pairs = PairSet(folder, memory // PAIR_BYTES)
     alike, similarity, compared = [hits.same], [np.ones(len(hits.same))], 0
     doubtful, bands = np.ones(n - m, np.bool_), set(range(1, cfg.bands + 1))
     doubtful[(hits.same & HALF).astype(np.int64) - m] = False

@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slimpajama.config import DedupConfig
+from slimpajama.dedup import decide as decide_module
+from slimpajama.dedup import verify as verify_module
 from slimpajama.dedup.decide import Documents, Earlier, decide
 from slimpajama.dedup.jaccard import jaccard
 from slimpajama.dedup.kernel import sketch
@@ -126,6 +129,49 @@ def test_removals_against_earlier_nights_have_a_partner_too(seed, data):
     check([a, b], [first, second])
     whole = run(Batch(texts, [name(i) for i in range(len(texts))]))
     assert first.kept.sum() + second.kept.sum() >= len(set(whole.cluster().to_pylist()))
+
+
+@pytest.mark.parametrize(("clusters", "verify"), [("stars", True), ("components", True), ("components", False)])
+def test_the_answer_does_not_depend_on_memory(clusters, verify, monkeypatch):
+    """A megabyte holds a twentieth of these texts and one band's keys: buckets, runs and portions are many."""
+    monkeypatch.setattr(verify_module, "SHARE", 100)
+    texts = variants(3, families=70) + [f"{variants(1)[0]} {i} {i * i}" for i in range(60)]
+    order = np.random.default_rng(0).permutation(len(texts)).tolist()
+    a = Batch([texts[i] for i in order[:200]], [name(i) for i in order[:200]])
+    b = Batch([texts[i] for i in order[200:]], [name(i) for i in order[200:]])
+    found = []
+    for memory_mb in (1000, 1):
+        cfg = replace(CFG, clusters=clusters, verify=verify, memory_mb=memory_mb)
+        monkeypatch.setattr(decide_module, "PAIR_BYTES", 64 if memory_mb > 1 else 50_000)
+        first = run(a, cfg=cfg)
+        second = run(b, Past((a, first)), cfg=cfg)
+        found.append((by_id(a, first), by_id(b, second), first.compared, second.compared))
+    assert found[0] == found[1]
+
+
+def test_components_keep_one_of_a_chain_and_say_how_like_it_is():
+    outcome = run(Batch(chain(), ["b", "c", "a"]), cfg=replace(CFG, clusters="components"))
+    assert outcome.duplicate_of().to_pylist() == [None, "b", "b"]  # the longest survives
+    for d in (1, 2):
+        pair = pa.array([chain()[0], chain()[d]], pa.large_string())
+        assert outcome.jaccard[d] == jaccard(pair, np.array([[0, 1]]), CFG.ngram_chars)[0]
+    assert outcome.jaccard[2] < CFG.threshold < outcome.jaccard[1]
+
+
+def test_components_that_reach_an_earlier_night_keep_its_document_only():
+    first, second, third = chain()
+    a, b = Batch([first], ["z"]), Batch([second, third], ["a", "b"])
+    cfg = replace(CFG, clusters="components")
+    assert run(b, Past((a, run(a, cfg=cfg))), cfg=cfg).duplicate_of().to_pylist() == ["z", "z"]
+
+
+def test_without_verification_a_shared_key_is_enough_and_no_similarity_is_claimed():
+    texts = [*chain(), chain()[0].upper()]
+    outcome = run(Batch(texts, ["b", "c", "a", "d"]), cfg=replace(CFG, clusters="components", verify=False))
+    assert outcome.compared == 0
+    assert outcome.duplicate_of().to_pylist() == [None, "b", "b", "b"]
+    assert np.isnan(outcome.jaccard).tolist() == [True, True, True, False]
+    assert outcome.exact.tolist() == [False, False, False, True]
 
 
 def test_the_survivor_is_by_priority_then_length_then_id():
