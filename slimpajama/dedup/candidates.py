@@ -6,8 +6,8 @@ looked at one by one.
 Fan-out is bounded in two looks. First, in a group of equal keys of up to `GROUP` documents all are paired; in a larger
 one each is paired with the group's first. Callers number documents by who survives first and, after that, by
 length; so a group's first is its likely survivor, and a million near-copies make about a million pairs and no 10^12.
-Then whoever resembles none of those is paired with everyone before it in groups of up to `CROWD` documents, in larger
-ones with its `NEIGHBOURS` predecessors, which are nearest in length.
+Then those that survive this look for each other: all pairs of up to `CROWD` of them, of more the first and `NEIGHBOURS`
+predecessors, which are nearest in length. Whoever survives only because its partner did not takes part in a next look.
 
 Source: Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3.4.
 """
@@ -28,6 +28,7 @@ GROUP = 8
 CROWD = 48
 NEIGHBOURS = 8
 SHARED = 48  # kept earlier documents that one key is compared with
+LEFT_OUT, KNOWN, NEW = 0, 1, 2  # in a later look: removed; survived the last one, too; survives since
 PARTNERS = 16  # of all earlier documents that share a key, this many are compared: those that share the most
 
 Pairs = npt.NDArray[np.int64]
@@ -44,46 +45,47 @@ def caught_table(bands: int, rows: int) -> list[tuple[float, float]]:
     return [(jaccard, probability_caught(jaccard, bands, rows)) for jaccard in steps]
 
 
-def group_pairs(keys: npt.NDArray[np.uint64], doubtful: npt.NDArray[np.bool_] | None = None) -> tuple[Packed, bool]:
+def group_pairs(keys: npt.NDArray[np.uint64], left: npt.NDArray[np.uint8] | None = None) -> tuple[Packed, bool]:
     """Return packed pairs of documents that share a key, of one band, and whether there are large groups.
 
     Args:
         keys: uint64 [N], documents in order of survival.
-        doubtful: None for the first look: all pairs of small groups, the first with each other in large ones.
-            bool [N] for the second: in large groups, the pairs of these documents with others before them.
+        left: None for the first look: all pairs of small groups, the first with each other in large ones.
+            uint8 [N] for a later one: in large groups, pairs of a `NEW` document with one that is not `LEFT_OUT`.
     """
     # A key's upper half and the document's number in one word: one plain sort groups and orders, three times as
     # fast as sorting places by key, and half the memory. Lower halves are compared pair by pair.
     numbered = (keys & np.uint64(0xFFFFFFFF00000000)) | np.arange(len(keys), dtype=np.uint64)
     numbered.sort()
-    look = np.zeros(0, np.bool_) if doubtful is None else doubtful
-    pairs, large = _pairs_of_groups(numbered, keys, look, GROUP, CROWD, NEIGHBOURS)
+    among = np.zeros(0, np.uint8) if left is None else left
+    pairs, large = _pairs_of_groups(numbered, keys, among, GROUP, CROWD, NEIGHBOURS)
     return pairs, bool(large)
 
 
 @numba.njit(nogil=True, cache=True)
-def _pairs_of_groups(numbered: Any, keys: Any, doubtful: Any, group: int, crowd: int, neighbours: int) -> Any:
+def _pairs_of_groups(numbered: Any, keys: Any, left: Any, group: int, crowd: int, neighbours: int) -> Any:
+    """Return pairs and whether there are large groups; `numbered` is changed."""
     out, total, end, large = np.empty(1024, np.uint64), 0, 0, False
     while end < len(numbered):
         start, key = end, numbered[end] >> np.uint64(32)
         while end < len(numbered) and numbered[end] >> np.uint64(32) == key:
             end += 1
-        size = end - start
+        size, full, before = end - start, group, 0
         large |= size > group
-        if len(doubtful) and size <= group:
-            continue
-        for i in range(start + 1, end):
+        if len(left):
+            if size <= group:
+                continue
+            size, full, before = 0, crowd, neighbours
+            for i in range(start, end):
+                if left[np.int64(numbered[i] & np.uint64(0xFFFFFFFF))] != LEFT_OUT:
+                    numbered[start + size] = numbered[i]
+                    size += 1
+        for i in range(start + 1, start + size):
             b = np.int64(numbered[i] & np.uint64(0xFFFFFFFF))
-            begin, stop = start, i
-            if len(doubtful):
-                if not doubtful[b]:
-                    continue
-                begin = start if size <= crowd else max(start, i - neighbours)
-            elif size > group:
-                stop = start + 1
-            for j in range(begin, stop):
-                a = np.int64(numbered[j] & np.uint64(0xFFFFFFFF))
-                if keys[a] == keys[b]:
+            near = start + 1 if size <= full else max(start + 1, i - before)
+            for j in range(near - 1, i):  # the first member, then the near ones
+                a = np.int64(numbered[start if j == near - 1 else j] & np.uint64(0xFFFFFFFF))
+                if keys[a] == keys[b] and (len(left) == 0 or left[a] == NEW or left[b] == NEW):
                     if total == len(out):
                         grown = np.empty(2 * total, np.uint64)
                         grown[:total] = out

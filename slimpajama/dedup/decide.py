@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.config import DedupConfig
-from slimpajama.dedup.candidates import HistoryJoin, group_pairs, most_shared
+from slimpajama.dedup.candidates import LEFT_OUT, NEW, HistoryJoin, group_pairs, most_shared
 from slimpajama.dedup.clusters import Verdict, judge
 from slimpajama.dedup.columns import pack_ids
 from slimpajama.dedup.spill import Packed, PairSet, distinct, pack
@@ -34,6 +34,7 @@ __all__ = ["Documents", "Earlier", "LoadKeys", "Outcome", "Past", "decide"]
 
 LoadKeys = Callable[[Sequence[int]], Iterable[npt.NDArray[np.uint64]]]
 """Row groups of key files -> uint64 [groups, rows] of tonight's documents, a file's worth after another."""
+LOOKS = 4  # at the groups of each band; what a look finds decides who takes part in the next one
 PAIR_BYTES = 64  # a pair that waits in memory is 8 bytes, a few times while it is sorted in; a share of the memory
 ROW = 32  # bits of a place that number a row on its shelf
 HALF = np.uint64(0xFFFFFFFF)
@@ -180,8 +181,6 @@ def _compare(
     memory = cfg.memory_mb * 1_000_000
     pairs = PairSet(folder, memory // PAIR_BYTES)
     alike, similarity, compared = [hits.same], [np.ones(len(hits.same))], 0
-    doubtful, bands = np.ones(n - m, np.bool_), set(range(1, cfg.bands + 1))
-    doubtful[(hits.same & HALF).astype(np.int64) - m] = False
 
     def verify() -> Iterator[tuple[Packed, npt.NDArray[np.float64]]]:
         nonlocal compared
@@ -191,12 +190,14 @@ def _compare(
         pairs.clear()
 
     pairs.add(hits.pairs[~np.isin(hits.pairs, hits.same)])
-    for look in (None, doubtful):
+    bands = set(range(1, cfg.bands + 1))
+    left: npt.NDArray[np.uint8] | None = None
+    for _ in range(LOOKS):
         crowded = set()
-        for band, (found, large) in _groups(keys, node, n - m, sorted(bands), look, cfg, workers):
+        for band, (found, large) in _groups(keys, node, n - m, sorted(bands), left, cfg, workers):
             pairs.add(found + np.uint64(m << 32 | m))
             crowded |= {band} if large else set()
-        bands = crowded  # the others hold nothing for a second look
+        bands = crowded  # the others hold nothing for another look
         if not cfg.verify:
             alike += [distinct(np.concatenate(list(pairs.blocks())))]
             similarity += [np.full(len(alike[-1]), np.nan)]
@@ -205,7 +206,10 @@ def _compare(
             enough = values >= cfg.threshold
             alike.append(found[enough])
             similarity.append(values[enough])
-            doubtful[(alike[-1] & HALF).astype(np.int64) - m] = False
+        if not bands:
+            break
+        survives = judge(np.concatenate(alike), np.concatenate(similarity), n, hits.kept).partner[m:] < 0
+        left = survives + (survives & (left == LEFT_OUT) if left is not None else survives).astype(np.uint8)
     verdict = judge(np.concatenate(alike), np.concatenate(similarity), n, hits.kept, cfg.clusters)
     missing = np.flatnonzero((verdict.partner >= 0) & np.isnan(verdict.jaccard))
     if cfg.verify and len(missing):  # a component's keeper and those that only a chain joins to it
@@ -220,19 +224,19 @@ def _groups(
     node: npt.NDArray[np.uint32],
     n: int,
     bands: list[int],
-    doubtful: npt.NDArray[np.bool_] | None,
+    left: npt.NDArray[np.uint8] | None,
     cfg: DedupConfig,
     workers: int,
 ) -> Iterator[tuple[int, tuple[Packed, bool]]]:
     """Yield each band's pairs, reading as many bands at a time as memory holds: 16 bytes a document and band."""
-    if n == 0 or (doubtful is not None and not doubtful.any()):
+    if n == 0 or (left is not None and not (left == NEW).any()):
         return
     at_once = int(np.clip(cfg.memory_mb * 1_000_000 // 4 // (16 * n), 1, cfg.bands))
     for first in range(0, len(bands), at_once):
         some = bands[first : first + at_once]
         columns = _columns(keys, some, node, n)
         with ThreadPoolExecutor(max(1, min(workers, len(some)))) as pool:
-            yield from zip(some, pool.map(lambda column: group_pairs(column, doubtful), columns), strict=True)
+            yield from zip(some, pool.map(lambda column: group_pairs(column, left), columns), strict=True)
 
 
 def _columns(keys: LoadKeys, groups: Sequence[int], node: npt.NDArray[np.uint32], n: int) -> npt.NDArray[np.uint64]:

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 from slimpajama.dedup.candidates import (
     CROWD,
     GROUP,
+    KNOWN,
+    LEFT_OUT,
     NEIGHBOURS,
+    NEW,
     PARTNERS,
     SHARED,
     HistoryJoin,
@@ -32,10 +35,9 @@ def keys_of(values, bands=None):
     return np.array(values, np.uint64).reshape(len(values), bands or len(values[0])) * TOP
 
 
-def pairs_of(values, doubtful=None):
+def pairs_of(values, left=None):
     return {
-        tuple(pair)
-        for pair in unpack(group_pairs(keys_of([[value] for value in values], 1)[:, 0], doubtful)[0]).tolist()
+        tuple(pair) for pair in unpack(group_pairs(keys_of([[value] for value in values], 1)[:, 0], left)[0]).tolist()
     }
 
 
@@ -54,17 +56,19 @@ def test_a_small_group_is_paired_in_full_and_a_large_one_with_its_first(values):
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(0, 3), max_size=80), st.data())
-def test_a_second_look_pairs_the_doubtful_of_a_large_group_with_all_before_them(values, data):
-    doubtful = np.array(data.draw(st.lists(st.booleans(), min_size=len(values), max_size=len(values))), np.bool_)
+@given(st.lists(st.integers(0, 1), max_size=160), st.data())
+def test_a_later_look_pairs_the_survivors_of_a_large_group_with_each_other(values, data):
+    states = st.sampled_from([LEFT_OUT, KNOWN, NEW])
+    state = np.array(data.draw(st.lists(states, min_size=len(values), max_size=len(values))), np.uint8)
     expected = set()
     for value in set(values):
         group = [d for d, other in enumerate(values) if other == value]
-        reach = len(group) if len(group) <= CROWD else NEIGHBOURS
-        for i, d in enumerate(group):
-            if len(group) > GROUP and doubtful[d]:
-                expected |= {(e, d) for e in group[max(0, i - reach) : i]}
-    assert pairs_of(values, doubtful) == expected
+        left = [d for d in group if state[d] != LEFT_OUT] if len(group) > GROUP else []
+        reach = len(left) if len(left) <= CROWD else NEIGHBOURS
+        for i, d in enumerate(left[1:], 1):
+            expected |= {(e, d) for e in [left[0], *left[max(0, i - reach) : i]] if NEW in (state[d], state[e])}
+    if values:
+        assert pairs_of(values, state) == expected
 
 
 def test_keys_that_share_only_their_upper_half_do_not_meet():
@@ -79,7 +83,7 @@ def test_no_documents_have_no_pairs():
 def test_a_giant_group_makes_a_star_and_at_most_a_few_pairs_each():
     n = 5000
     assert pairs_of([1] * n) == {(0, d) for d in range(1, n)}
-    assert len(pairs_of([1] * n, np.ones(n, np.bool_))) <= NEIGHBOURS * n
+    assert len(pairs_of([1] * n, np.full(n, NEW, np.uint8))) <= (NEIGHBOURS + 1) * n
 
 
 @settings(deadline=None)
