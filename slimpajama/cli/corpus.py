@@ -41,9 +41,7 @@ def dedup(
     threshold: Annotated[float | None, typer.Option(help="Jaccard similarity that makes a near-duplicate.")] = None,
     against: Annotated[
         str,
-        typer.Option(
-            help="Workspace, or --out of an earlier run, to compare with, too.", metavar="WORKSPACE_OR_DIR"
-        ),
+        typer.Option(help="Workspace, or --out of an earlier run, to compare with, too.", metavar="WORKSPACE_OR_DIR"),
     ] = "",
     config: ConfigFile = None,
     overrides: Overrides = None,

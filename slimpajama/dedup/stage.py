@@ -209,8 +209,8 @@ def _removed(rows: pa.Table, decision: pa.Table, cfg: DedupConfig, night: str) -
         "night": [night] * len(exact),
         "stage": ["dedup"] * len(exact),
         "rule": ["exact-duplicate" if same else "near-duplicate" for same in exact],
-        "value": ["a shared band key" if value is None else f"{value:.6f}" for value in similarity],
-        "threshold": [f"{cfg.threshold:g}"] * len(exact),
+        "value": ["shares a band key" if value is None else f"{value:.6f}" for value in similarity],
+        "threshold": [f"{cfg.threshold:g}" if cfg.verify else f"{cfg.bands} bands of {cfg.rows} rows"] * len(exact),
         "duplicate_of": decision["duplicate_of"],
         "jaccard": decision["jaccard"],
     }
