@@ -78,6 +78,7 @@ class FilesReport:
 class _Batch(NamedTuple):
     """One batch of the first pass, without its text."""
 
+    rows: int
     ids: pa.Array
     n_chars: npt.NDArray[np.uint32]
     content: npt.NDArray[np.uint8]
@@ -184,36 +185,40 @@ def _take(batch: Lines | RowGroup, spool: Path, cfg: DedupConfig) -> _Batch:
     if len(text):
         keys.write_bytes(key_file(sketches.content, sketches.keys))
     ids = pa.array(table["id"].to_pylist(), pa.string())  # an array of its own: the table's would keep its text
-    return _Batch(ids, sketches.n_chars, sketches.content, bad[:SHOWN], len(bad), text.nbytes, load, keys)
+    return _Batch(len(ids), ids, sketches.n_chars, sketches.content, bad[:SHOWN], len(bad), text.nbytes, load, keys)
 
 
 def _decide(found: list[_Batch], past: Past | None, cfg: DedupConfig, threads: int) -> Outcome:
-    found = [batch for batch in found if len(batch.ids)]
-    counts = [len(batch.ids) for batch in found]
+    filled = [batch for batch in found if batch.rows]
+    counts = [batch.rows for batch in filled]
+    none = pa.array([], pa.string())
     documents = Documents(
-        ids=pa.concat_arrays([pa.array([], pa.string()), *(batch.ids for batch in found)]),
+        ids=pa.concat_arrays([none, *(batch.ids for batch in filled)]),
         priority=np.zeros(sum(counts), np.int32),
-        n_chars=np.concatenate([np.zeros(0, np.uint32), *(batch.n_chars for batch in found)]),
-        content=np.concatenate([np.zeros((0, 16), np.uint8), *(batch.content for batch in found)]),
+        n_chars=np.concatenate([np.zeros(0, np.uint32), *(batch.n_chars for batch in filled)]),
+        content=np.concatenate([np.zeros((0, 16), np.uint8), *(batch.content for batch in filled)]),
         starts=np.cumsum([0, *counts])[:-1],
     )
+    for number, batch in enumerate(found):  # what is in `documents` need not stand twice
+        found[number] = batch._replace(ids=none, n_chars=documents.n_chars[:0], content=documents.content[:0])
+    filled = [batch for batch in found if batch.rows]
 
     def keys(groups: Sequence[int]) -> Iterator[npt.NDArray[np.uint64]]:
-        for batch in found:
+        for batch in filled:
             with batch.keys.open("rb") as file:
                 yield read_keys(file, groups)
 
     def load(shelf: int, taken: npt.NDArray[np.int64]) -> pa.LargeStringArray:
-        return large_strings(found[shelf].load()["text"].take(pa.array(taken)))
+        return large_strings(filled[shelf].load()["text"].take(pa.array(taken)))
 
     return decide(documents, keys, past, load, cfg, threads)
 
 
 def _write(found: list[_Batch], outcome: Outcome, work: Path, threads: int) -> None:
-    ends = np.cumsum([len(batch.ids) for batch in found])
+    ends = np.cumsum([batch.rows for batch in found])
 
     def write(number: int) -> None:
-        kept = outcome.kept[ends[number] - len(found[number].ids) : ends[number]]
+        kept = outcome.kept[ends[number] - found[number].rows : ends[number]]
         if kept.any():
             table = found[number].load().filter(pa.array(kept))
             _write_parquet(table, work / "kept" / f"part-{number:05d}.parquet")
