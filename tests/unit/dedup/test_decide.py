@@ -2,6 +2,7 @@
 
 import itertools
 import time
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from slimpajama.config import DedupConfig
 from slimpajama.dedup import decide as decide_module
 from slimpajama.dedup import verify as verify_module
+from slimpajama.dedup.columns import content_column
 from slimpajama.dedup.decide import Documents, Earlier, decide
 from slimpajama.dedup.jaccard import jaccard
 from slimpajama.dedup.kernel import sketch
@@ -236,3 +238,26 @@ def test_copies_cost_no_comparisons(n):
     assert outcome.kept.sum() == 1
     assert set(outcome.duplicate_of().drop_null().to_pylist()) == {min(tiled.ids.to_pylist())}
     assert time.process_time() - start < 10  # a quarter of a second; quadratic would be hours
+
+
+def test_memory_grows_by_what_stands_for_a_document_and_no_more():
+    """The keys of a document alone are 264 bytes; numpy's allocations are traced, Arrow's are counted besides."""
+
+    def peak(n, memory_mb):
+        def keys(groups):
+            return [np.random.default_rng(list(groups)).integers(0, 2**64, (len(groups), n), np.uint64)]
+
+        content = np.random.default_rng(0).integers(0, 256, (n, 16), np.uint8)
+        ids = content_column(content)
+        documents = Documents(ids, np.zeros(n, np.int32), np.full(n, 3000, np.uint32), content, np.zeros(1, np.int64))
+        tracemalloc.start()
+        before = pa.total_allocated_bytes()
+        outcome = decide(documents, keys, None, lambda *_: pa.nulls(0), replace(CFG, memory_mb=memory_mb))
+        traced = tracemalloc.get_traced_memory()[1] + pa.total_allocated_bytes() - before
+        tracemalloc.stop()
+        assert outcome.kept.all()
+        return traced
+
+    peak(1000, 1)  # compiles
+    assert (peak(300_000, 1) - peak(100_000, 1)) / 200_000 < 100
+    assert peak(300_000, 1) < peak(300_000, 1000)  # what may be used, is
