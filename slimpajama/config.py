@@ -118,6 +118,12 @@ class CleanConfig:
     """Languages that are kept; everything else is removed by the rule `language`."""
 
 
+SLIMPAJAMA = {
+    "threshold": 0.8, "ngram_chars": 13, "num_perm": 128, "bands": 9, "rows": 13, "verify": False,
+    "clusters": "components",
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class DedupConfig:
     """How exact and near-duplicates are found."""
@@ -144,7 +150,27 @@ class DedupConfig:
     seed: int = 1
     """Seed of the hash functions; signatures of different seeds do not compare."""
 
+    verify: bool = True
+    """Compare candidate pairs exactly before anything is removed. Without, sharing one band key is enough."""
+
+    clusters: Literal["stars", "components"] = "stars"
+    """`stars`: a document is removed if one that survives is itself within the threshold. `components`: one document
+    of everything that chains of near-duplicates connect survives, like or unlike the others."""
+
+    preset: Literal["", "slimpajama"] = ""
+    """`slimpajama`: as SlimPajama was made (Cerebras 2023): lower-case 13-grams, signatures of 128 values in 9 bands of
+    13 rows, no verification, one survivor of each connected component. It sets those fields."""
+
+    memory_mb: Annotated[int, Field(ge=1)] = 1000
+    """Memory for keys, candidate pairs and texts under comparison, in MB; the rest waits on disk. About 100 bytes a
+    document and a few hundred MB of libraries stand besides. It changes no output."""
+
     def __post_init__(self) -> None:
+        for name, value in SLIMPAJAMA.items() if self.preset else ():
+            found = getattr(self, name)
+            if found not in (value, type(self).__dataclass_fields__[name].default):
+                raise ValueError(f"preset {self.preset} sets {name} to {value}, got {found}")
+            object.__setattr__(self, name, value)
         if self.bands * self.rows > self.num_perm:
             raise ValueError(f"bands * rows must be at most num_perm ({self.num_perm}), got {self.bands * self.rows}")
 

@@ -93,7 +93,6 @@ MINHASH = pa.schema(
         ("content", pa.binary(16)),  # 128-bit hash of the normalised text
         ("cluster", pa.string()),  # smallest id of the connected component, over all nights
         ("kept", pa.bool_()),
-        ("bands", pa.list_(pa.uint64())),  # one key a band; equal keys make a candidate pair
     ]
 )
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from slimpajama.cli.options import AsJson, ConfigFile, Workspace, emit, store_of
+from slimpajama.cli.options import AsJson, ConfigFile, Overrides, Workspace, emit, settings, store_of
 
 __all__ = ["register"]
 
@@ -38,20 +38,28 @@ def demo_corpus(
 def dedup(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="JSONL (.gz, .zst) or Parquet files.")],
     out: Annotated[Path, typer.Option(help="Folder for kept/*.parquet and removed/*.parquet.", metavar="DIR")],
-    threshold: Annotated[float, typer.Option(help="Jaccard similarity that makes a near-duplicate.")] = 0.8,
+    threshold: Annotated[float | None, typer.Option(help="Jaccard similarity that makes a near-duplicate.")] = None,
+    against: Annotated[
+        str,
+        typer.Option(help="Workspace, or --out of an earlier run, to compare with, too.", metavar="WORKSPACE_OR_DIR"),
+    ] = "",
+    config: ConfigFile = None,
+    overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
     """Remove near-duplicates from files with a `text` and optionally an `id` column.
 
-    Example: slimpajama dedup crawl/*.jsonl.zst --out deduplicated --threshold 0.8
+    Settings are those of the section `dedup`, for example `--set dedup.preset=slimpajama`.
+
+    Example: slimpajama dedup crawl/*.jsonl.zst --out deduplicated --against workspace
     """
-    from slimpajama.config import load_config
     from slimpajama.dedup.files import dedup_files
     from slimpajama.progress import console
 
-    cfg = load_config(None, [f"dedup.threshold={threshold}"]).dedup
+    given = [] if threshold is None else [f"dedup.threshold={threshold}"]
+    cfg = settings(None, config, [*(overrides or []), *given])
     with console():
-        report = dedup_files(inputs, out, cfg)
+        report = dedup_files(inputs, out, cfg.dedup, cfg.run.workers, against)
     emit(report.as_dict(), as_json, report.text())
 
 

@@ -2,13 +2,21 @@
 
 Exact copies (same normalised text) are collapsed first and cost nothing more. What remains meets by band keys,
 every meeting is compared exactly, and `clusters` judges. The answer depends on the documents only, not on their
-order, on files or on workers.
+order, on files, on workers or on memory.
+
+Memory: about 100 bytes a document stand at the peak -- id 16, content hash 16, length 4, priority 4, number and order 8
+each; then for those that are left 8 a number, and 16 for each pair that is alike -- whatever the length of its text.
+Band keys come from disk, as many bands at a time as a share of `memory_mb` holds; pairs and texts beyond their
+shares wait on disk, in the system's folder for temporary files (`TMPDIR`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,187 +24,348 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.config import DedupConfig
-from slimpajama.dedup.candidates import HistoryJoin, candidate_pairs, most_shared
-from slimpajama.dedup.clusters import judge
-from slimpajama.dedup.verify import LoadTexts, Places, similarities
+from slimpajama.dedup.candidates import LEFT_OUT, NEW, HistoryJoin, group_pairs, most_shared
+from slimpajama.dedup.clusters import Verdict, judge
+from slimpajama.dedup.columns import pack_ids
+from slimpajama.dedup.spill import Packed, PairSet, distinct, pack
+from slimpajama.dedup.verify import LoadTexts, Texts, similarities
 
-__all__ = ["Documents", "Earlier", "Outcome", "decide"]
+__all__ = ["Documents", "Earlier", "LoadKeys", "Outcome", "Past", "decide"]
+
+LoadKeys = Callable[[Sequence[int]], Iterable[npt.NDArray[np.uint64]]]
+"""Row groups of key files -> uint64 [groups, rows] of tonight's documents, a file's worth after another."""
+LOOKS = 4  # at the groups of each band; what a look finds decides who takes part in the next one
+PAIR_BYTES = 64  # a pair that waits in memory is 8 bytes, a few times while it is sorted in; a share of the memory
+ROW = 32  # bits of a place that number a row on its shelf
+HALF = np.uint64(0xFFFFFFFF)
+TONIGHT = 1 << 62  # set in a place: the shelf is one of tonight's
 
 
 class Documents(NamedTuple):
     """Tonight's N documents."""
 
     ids: pa.Array
-    priority: npt.NDArray[np.int64]
+    """Strings, or `pack_ids` of them."""
+    priority: npt.NDArray[np.int32]
     """[N]: of two near-duplicates the larger survives."""
-    n_chars: npt.NDArray[np.int64]
+    n_chars: npt.NDArray[np.uint32]
     content: npt.NDArray[np.uint8]
     """[N, 16]: hash of the normalised text."""
-    keys: npt.NDArray[np.uint64]
-    """[N, bands]."""
-    places: Places
-    """[N, 2]: shelf and row of each text."""
+    starts: npt.NDArray[np.int64]
+    """[S]: first document of each shelf; the texts of a shelf lie in one file."""
 
 
 class Earlier(NamedTuple):
     """M documents of an earlier night, one file's worth."""
 
-    shelf: int
     ids: pa.Array
     content: npt.NDArray[np.uint8]
     cluster: pa.Array
     kept: npt.NDArray[np.bool_]
     keys: npt.NDArray[np.uint64]
+    """[1 + bands, M], as in a key file."""
 
 
-class Outcome(NamedTuple):
-    """What becomes of each of tonight's documents, in the order they were given."""
+class Past(Protocol):
+    """Earlier documents, oldest first, a shelf (a file's worth) at a time."""
 
-    kept: npt.NDArray[np.bool_]
-    exact: npt.NDArray[np.bool_]
-    """Whether its normalised text equals its partner's."""
-    duplicate_of: pa.Array
-    """Id of the kept document it is removed for; null where it is kept."""
-    jaccard: npt.NDArray[np.float64]
-    """Exact similarity to that document; NaN where it is kept."""
-    cluster: pa.Array
-    """An earlier night's cluster if one is reached through similar pairs, else the smallest id so reached."""
-    compared: int
-    """Pairs that were compared exactly."""
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[Earlier]: ...
+    def texts(self, shelf: int, rows: npt.NDArray[np.int64]) -> pa.LargeStringArray: ...
 
 
 class _Hits(NamedTuple):
-    """The earlier documents that some of tonight's meets, numbered 0 to M - 1 in their own order."""
+    """The M earlier documents that some of tonight's meets, in their own order."""
 
     ids: pa.Array
     cluster: pa.Array
     kept: npt.NDArray[np.bool_]
-    places: Places
-    pairs: npt.NDArray[np.int64]
-    """int64 [P, 2]: earlier document, tonight's document."""
-    same: npt.NDArray[np.bool_]
-    """[P]: whether their normalised texts are equal."""
+    places: npt.NDArray[np.int64]
+    """[M]: shelf * 2^32 + row."""
+    pairs: Packed
+    """Earlier document and tonight's, both by number."""
+    same: Packed
+    """Those of the pairs whose normalised texts are equal, sorted."""
+
+
+class Outcome(NamedTuple):
+    """What becomes of each of tonight's N documents, in the order they were given."""
+
+    kept: npt.NDArray[np.bool_]
+    exact: npt.NDArray[np.bool_]
+    """Whether its normalised text equals its partner's."""
+    jaccard: npt.NDArray[np.float64]
+    """Exact similarity to its partner; NaN where it is kept, or where pairs are not verified."""
+    compared: int
+    """Pairs that were compared exactly."""
+    partner: npt.NDArray[np.int64]
+    """Document it is removed for: a hit's number, else the number of hits + one of tonight's; -1 where it is kept."""
+    family: npt.NDArray[np.int64]
+    """What its cluster is named after, numbered alike."""
+    hits: _Hits
+    ids: pa.Array
+
+    def duplicate_of(self, part: slice = slice(None)) -> pa.Array:
+        """Return ids of kept documents, null where a document is kept."""
+        return _names(self.partner[part], self.hits.ids, self.ids)
+
+    def cluster(self, part: slice = slice(None)) -> pa.Array:
+        """Return an earlier night's cluster if similar pairs reach one, else the smallest id that they reach."""
+        return _names(self.family[part], self.hits.cluster, self.ids)
+
+    def for_earlier(self, part: slice = slice(None)) -> int:
+        """Return how many documents are removed for one of an earlier night."""
+        return int(((self.partner[part] >= 0) & (self.partner[part] < len(self.hits.kept))).sum())
+
+
+def _names(which: npt.NDArray[np.int64], earlier: pa.Array, tonight: pa.Array) -> pa.Array:
+    m = len(earlier)
+    ours = tonight.take(pa.array(which - m, mask=which < m))
+    if not m:
+        return ours
+    return pc.coalesce(earlier.take(pa.array(which, mask=(which < 0) | (which >= m))), ours)
 
 
 def decide(
-    documents: Documents, history: Iterable[Earlier], load: LoadTexts, cfg: DedupConfig, workers: int = 1
+    documents: Documents, keys: LoadKeys, past: Past | None, load: LoadTexts, cfg: DedupConfig, workers: int = 1
 ) -> Outcome:
     """Find duplicates among tonight's documents and against earlier ones, and say who survives.
 
     Args:
         documents: Tonight's.
-        history: Earlier nights' documents, oldest first; read once, a batch at a time.
-        load: Returns texts of a shelf, tonight's or an earlier one's.
-        cfg: Threshold, shingle width, bands.
+        keys: Reads their band keys; called several times.
+        past: Earlier nights' documents; read once, or several times where tonight's keys do not fit in memory.
+        load: Returns texts of one of tonight's shelves.
+        cfg: Threshold, shingle width, bands, memory.
         workers: Threads; the answer does not depend on it.
     """
-    ranked = _survival_order(documents)
-    first, copy_of = _collapse(documents.content[ranked])
-    nodes = ranked[first]  # documents that are compared, in order of survival; a copy stands behind its node
-    keys = documents.keys[nodes]
-    hits = _meet_history(keys, documents.content[nodes], history)
-    m = len(hits.kept)
-    met = np.concatenate([hits.pairs + np.array([0, m]), candidate_pairs(keys) + m])
-    same = np.concatenate([hits.same, np.zeros(len(met) - len(hits.pairs), np.bool_)])
-    places = np.concatenate([hits.places, documents.places[nodes]])
-    sizes = np.concatenate([np.full(m, int(documents.n_chars.mean()) if m else 0), documents.n_chars[nodes]])
-    similarity = np.ones(len(met))
-    similarity[~same] = similarities(met[~same], places, sizes, load, cfg.ngram_chars, workers)
-    alike = similarity >= cfg.threshold
-    verdict = judge(met[alike], similarity[alike], m + len(nodes), hits.kept)
-
-    node = np.empty(len(ranked), np.int64)
-    node[ranked] = copy_of
-    is_copy = np.ones(len(ranked), np.bool_)
-    is_copy[nodes] = False
-    partner, jaccard = verdict.partner[m + node], verdict.jaccard[m + node]
-    copied = is_copy & (partner < 0)  # its node is kept, so the node itself is the partner
-    partner, jaccard = np.where(copied, m + node, partner), np.where(copied, 1.0, jaccard)
-    equal = same & (met[:, 0] == verdict.partner[met[:, 1]])
-    exact_node = np.zeros(len(nodes), np.bool_)
-    exact_node[met[equal, 1] - m] = True
-    names = pa.concat_arrays([hits.ids, documents.ids.take(pa.array(nodes))])
-    return Outcome(
-        kept=partner < 0,
-        exact=copied | exact_node[node],
-        duplicate_of=names.take(pa.array(partner, mask=partner < 0)),
-        jaccard=jaccard,
-        cluster=_cluster_names(hits, verdict.component, m + node, documents.ids),
-        compared=int((~same).sum()),
+    nodes, node = _collapse(documents)
+    hits = _meet_history(documents, keys, nodes, node, past, cfg)
+    m, n = len(hits.kept), len(hits.kept) + len(nodes)
+    mean = int(documents.n_chars.mean()) if m else 0
+    texts = Texts(
+        lambda wanted: _places(wanted, hits, nodes, documents.starts),
+        lambda shelf, rows: _load(shelf, rows, past, load),
+        np.concatenate([np.full(m, mean, np.uint32), documents.n_chars[nodes]]),
     )
+    with tempfile.TemporaryDirectory(prefix="slimpajama-dedup-") as folder:
+        verdict, compared = _compare(keys, node, hits, texts, cfg, workers, Path(folder))
+    node += np.uint32(m)
+    is_copy = np.ones(len(node), np.bool_)
+    is_copy[nodes] = False
+    partner, jaccard = verdict.partner[node], verdict.jaccard[node]
+    copied = is_copy & (partner < 0)  # its node is kept, so the node itself is the partner
+    jaccard[copied] = 1.0
+    partner[copied] = node[copied]
+    met = np.flatnonzero((verdict.partner >= 0) & (verdict.partner < m))
+    equal = np.zeros(n, np.bool_)
+    equal[met] = np.isin(pack(np.column_stack([verdict.partner[met], met])), hits.same)
+    exact = copied | equal[node]
+    later = partner >= m
+    partner[later] = nodes[partner[later] - m].astype(np.int64) + m
+    family = _families(hits, verdict.component, node, documents.ids)
+    return Outcome(partner < 0, exact, jaccard, compared, partner, family, hits, documents.ids)
 
 
-def _survival_order(documents: Documents) -> npt.NDArray[np.int64]:
-    """Return documents by source priority, then length, then id."""
-    by_id = pc.array_sort_indices(documents.ids).to_numpy().astype(np.int64)
-    rank = np.empty(len(by_id), np.int64)
-    rank[by_id] = np.arange(len(by_id))
-    return np.lexsort((rank, -documents.n_chars, -documents.priority))
+def _compare(
+    keys: LoadKeys,
+    node: npt.NDArray[np.uint32],
+    hits: _Hits,
+    texts: Texts,
+    cfg: DedupConfig,
+    workers: int,
+    folder: Path,
+) -> tuple[Verdict, int]:
+    """Find, verify and judge pairs; return how many were compared, too."""
+    n, m = len(texts.n_chars), len(hits.kept)
+    memory = cfg.memory_mb * 1_000_000
+    pairs = PairSet(folder, memory // PAIR_BYTES)
+    alike, similarity, compared = [hits.same], [np.ones(len(hits.same))], 0
+
+    def verify() -> Iterator[tuple[Packed, npt.NDArray[np.float64]]]:
+        nonlocal compared
+        for found, values in similarities(pairs, texts, cfg.ngram_chars, workers, memory, folder):
+            compared += len(found)
+            yield found, values
+        pairs.clear()
+
+    pairs.add(hits.pairs[~np.isin(hits.pairs, hits.same)])
+    bands = set(range(1, cfg.bands + 1))
+    left: npt.NDArray[np.uint8] | None = None
+    for _ in range(LOOKS):
+        crowded = set()
+        for band, (found, large) in _groups(keys, node, n - m, sorted(bands), left, cfg, workers):
+            pairs.add(found + np.uint64(m << 32 | m))
+            crowded |= {band} if large else set()
+        bands = crowded  # the others hold nothing for another look
+        if not cfg.verify:
+            alike += [distinct(np.concatenate(list(pairs.blocks())))]
+            similarity += [np.full(len(alike[-1]), np.nan)]
+            break
+        for found, values in verify():
+            enough = values >= cfg.threshold
+            alike.append(found[enough])
+            similarity.append(values[enough])
+        if not bands:
+            break
+        survives = judge(np.concatenate(alike), np.concatenate(similarity), n, hits.kept).partner[m:] < 0
+        left = survives + (survives & (left == LEFT_OUT) if left is not None else survives).astype(np.uint8)
+    verdict = judge(np.concatenate(alike), np.concatenate(similarity), n, hits.kept, cfg.clusters)
+    missing = np.flatnonzero((verdict.partner >= 0) & np.isnan(verdict.jaccard))
+    if cfg.verify and len(missing):  # a component's keeper and those that only a chain joins to it
+        pairs.add(pack(np.column_stack([verdict.partner[missing], missing])))
+        for found, values in verify():
+            verdict.jaccard[(found & HALF).astype(np.int64)] = values
+    return verdict, compared
 
 
-def _collapse(content: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the first document of each content, ascending, and for each document the number of its content's."""
-    _, first, inverse = np.unique(_as_names(content), return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    number = np.empty(len(order), np.int64)
-    number[order] = np.arange(len(order))
-    return first[order].astype(np.int64), number[inverse]
+def _groups(
+    keys: LoadKeys,
+    node: npt.NDArray[np.uint32],
+    n: int,
+    bands: list[int],
+    left: npt.NDArray[np.uint8] | None,
+    cfg: DedupConfig,
+    workers: int,
+) -> Iterator[tuple[int, tuple[Packed, bool]]]:
+    """Yield each band's pairs, reading as many bands at a time as memory holds: 16 bytes a document and band."""
+    if n == 0 or (left is not None and not (left == NEW).any()):
+        return
+    at_once = int(np.clip(cfg.memory_mb * 1_000_000 // 4 // (16 * n), 1, cfg.bands))
+    for first in range(0, len(bands), at_once):
+        some = bands[first : first + at_once]
+        columns = _columns(keys, some, node, n)
+        with ThreadPoolExecutor(max(1, min(workers, len(some)))) as pool:
+            yield from zip(some, pool.map(lambda column: group_pairs(column, left), columns), strict=True)
 
 
-def _as_names(content: npt.NDArray[np.uint8]) -> npt.NDArray[np.void]:
-    return np.ascontiguousarray(content).view("V16").ravel()
+def _columns(keys: LoadKeys, groups: Sequence[int], node: npt.NDArray[np.uint32], n: int) -> npt.NDArray[np.uint64]:
+    """Return uint64 [groups, n], keys by the documents' numbers."""
+    columns, start = np.empty((len(groups), n), np.uint64), 0
+    for part in keys(groups):
+        columns[:, node[start : start + part.shape[1]]] = part  # copies write the same key twice
+        start += part.shape[1]
+    return columns
 
 
-def _with_content(keys: npt.NDArray[np.uint64], content: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
-    """Return the keys with half of the content hash as one more: exact copies meet even where a band is crowded."""
-    return np.column_stack([np.ascontiguousarray(content[:, :8]).view(np.uint64), keys])
+def _load(shelf: int, rows: npt.NDArray[np.int64], past: Past | None, load: LoadTexts) -> pa.LargeStringArray:
+    tonight = shelf & TONIGHT >> ROW
+    if tonight or past is None:
+        return load(shelf - tonight, rows)
+    return past.texts(shelf, rows)
 
 
-def _meet_history(keys: npt.NDArray[np.uint64], content: npt.NDArray[np.uint8], history: Iterable[Earlier]) -> _Hits:
-    join: HistoryJoin | None = None
-    ids, clusters, kept, places, pairs, shared, same = [], [], [], [], [], [], []
-    total = 0
-    for earlier in history:
-        if len(keys) == 0 or len(earlier.kept) == 0:
-            continue
-        join = join or HistoryJoin(_with_content(keys, content))  # as large as the keys: made only if needed
-        found, counts = join.match(_with_content(earlier.keys, earlier.content), earlier.kept)
-        rows, local = np.unique(found[:, 0], return_inverse=True)
-        taken = pa.array(rows)
-        ids.append(earlier.ids.take(taken))
-        clusters.append(earlier.cluster.take(taken))
-        kept.append(earlier.kept[rows])
-        places.append(np.column_stack([np.full(len(rows), earlier.shelf), rows]))
-        pairs.append(np.column_stack([local + total, found[:, 1]]))
-        shared.append(counts)
-        same.append((earlier.content[found[:, 0]] == content[found[:, 1]]).all(axis=1))
-        total += len(rows)
-    if not ids:
-        none = pa.array([], pa.string())
-        nothing = np.zeros((0, 2), np.int64)
-        return _Hits(none, none, np.zeros(0, np.bool_), nothing, nothing, np.zeros(0, np.bool_))
-    every, equal = np.concatenate(pairs), np.concatenate(same)
-    best = most_shared(every, np.concatenate(shared))
-    return _Hits(
-        pa.concat_arrays(ids), pa.concat_arrays(clusters), np.concatenate(kept), np.concatenate(places),
-        every[best], equal[best],
-    )  # fmt: skip
+def _places(
+    wanted: npt.NDArray[np.uint32], hits: _Hits, nodes: npt.NDArray[np.uint32], starts: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Return where documents' texts lie."""
+    m = len(hits.kept)
+    out = np.empty(len(wanted), np.int64)
+    earlier = wanted < m
+    out[earlier] = hits.places[wanted[earlier]]
+    rows = nodes[wanted[~earlier] - np.uint32(m)].astype(np.int64)
+    shelf = np.searchsorted(starts, rows, side="right") - 1
+    out[~earlier] = TONIGHT | shelf << ROW | rows - starts[shelf]
+    return out
 
 
-def _cluster_names(
-    hits: _Hits, component: npt.NDArray[np.int64], node: npt.NDArray[np.int64], ids: pa.Array
-) -> pa.Array:
-    """Return each of tonight's documents' cluster.
+def _collapse(documents: Documents) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
+    """Number the contents by who survives: source priority, then length, then id.
+
+    Returns:
+        The document that stands for each number, and each document's number.
+    """
+    table = pa.table([pa.array(documents.priority), pa.array(documents.n_chars), documents.ids], ["p", "n", "id"])
+    keys = [("p", "descending"), ("n", "descending"), ("id", "ascending")]
+    ranked = pc.sort_indices(table, keys).to_numpy().astype(np.uint32)
+    halves = documents.content.view(np.uint64)
+    order = np.lexsort((halves[ranked, 1], halves[ranked, 0])).astype(np.uint32)  # stable: copies in order of survival
+    ordered = halves[ranked[order]]
+    new = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))[: len(order)]
+    del ordered
+    is_first = np.zeros(len(order), np.bool_)
+    is_first[order[new]] = True
+    nodes = ranked[is_first]
+    number = (np.cumsum(is_first, dtype=np.uint32) - np.uint32(1))[order[new]]
+    node = np.empty(len(order), np.uint32)
+    node[ranked[order]] = np.repeat(number, np.diff(np.append(np.flatnonzero(new), len(order))))
+    return nodes, node
+
+
+def _meet_history(
+    documents: Documents,
+    keys: LoadKeys,
+    nodes: npt.NDArray[np.uint32],
+    node: npt.NDArray[np.uint32],
+    past: Past | None,
+    cfg: DedupConfig,
+) -> _Hits:
+    """Find, for each of tonight's documents, the earlier ones that share most of its keys."""
+    ids, clusters, kept, places, pairs, same = [], [], [], [], [], []
+    for numbers, columns in _portions(keys, nodes, node, cfg) if past else ():
+        join, found, places_found, shared, equal = HistoryJoin(columns), [], [], [], []
+        for shelf, earlier in enumerate(past or ()):
+            met, counts = join.match(earlier.keys, earlier.kept)
+            rows = np.unique(met[:, 0])
+            ids.append(earlier.ids.take(pa.array(rows)))
+            clusters.append(earlier.cluster.take(pa.array(rows)))
+            kept.append(earlier.kept[rows])
+            places.append(shelf << ROW | rows)
+            met[:, 1] = numbers[met[:, 1]]
+            equal.append((earlier.content[met[:, 0]] == documents.content[nodes[met[:, 1]]]).all(axis=1))
+            places_found.append(shelf << ROW | met[:, 0])
+            found.append(met[:, 1])
+            shared.append(counts)
+        met = np.column_stack([np.concatenate(places_found), np.concatenate(found)])
+        best = most_shared(met, np.concatenate(shared))
+        pairs.append(met[best])
+        same.append(np.concatenate(equal)[best])
+    if not pairs:
+        none, nothing = documents.ids.slice(0, 0), np.zeros(0, np.uint64)
+        return _Hits(none, none, np.zeros(0, np.bool_), np.zeros(0, np.int64), nothing, nothing)
+    met = np.concatenate(pairs)
+    used = np.unique(met[:, 0])
+    every, at = np.unique(np.concatenate(places), return_index=True)
+    at = at[np.searchsorted(every, used)]
+    packed = pack(np.column_stack([np.searchsorted(used, met[:, 0]), met[:, 1] + len(used)]))
+    found, named = (pa.concat_arrays(column).take(pa.array(at)) for column in (ids, clusters))
+    if documents.ids.type == pa.binary(16):
+        found, named = pack_ids(found), pack_ids(named)
+    return _Hits(found, named, np.concatenate(kept)[at], used, packed, np.sort(packed[np.concatenate(same)]))
+
+
+def _portions(
+    keys: LoadKeys, nodes: npt.NDArray[np.uint32], node: npt.NDArray[np.uint32], cfg: DedupConfig
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]]:
+    """Yield tonight's documents' numbers, ascending, and keys, as many at a time as memory holds with their pairs."""
+    most = max(1, cfg.memory_mb * 1_000_000 // 2 // (64 * (cfg.bands + 1)))
+    held: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]] = []
+    start = 0
+    for part in keys(range(cfg.bands + 1)):
+        stop = start + part.shape[1]
+        numbers = node[start:stop].astype(np.int64)
+        first = nodes[numbers] == np.arange(start, stop)  # not of copies
+        held.append((numbers[first], part[:, first]))
+        start = stop
+        if sum(len(numbers) for numbers, _ in held) >= most or start == len(node):
+            numbers = np.concatenate([numbers for numbers, _ in held])
+            columns = np.concatenate([columns for _, columns in held], axis=1)
+            order = np.argsort(numbers)
+            held = []
+            if len(numbers):
+                yield numbers[order], columns[:, order]
+
+
+def _families(
+    hits: _Hits, component: npt.NDArray[np.uint32], node: npt.NDArray[np.uint32], ids: pa.Array
+) -> npt.NDArray[np.int64]:
+    """Return what each of tonight's documents' clusters is named after.
 
     A name that an earlier night gave stays: its documents were put on a side of the split by that name.
     """
-    names = pa.concat_arrays([hits.cluster, ids])
-    order = pc.array_sort_indices(names).to_numpy().astype(np.int64)
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    m = len(hits.cluster)
-    rank[m:] += len(names)  # behind every earlier name
-    best = np.full(len(component), 2 * len(names), np.int64)
-    np.minimum.at(best, component[:m], rank[:m])
-    np.minimum.at(best, component[node], rank[m:])
-    return names.take(pa.array(order[best[component[node]] % max(1, len(names))]))
+    m, best = len(hits.kept), np.empty(len(component), np.int64)
+    of_ids = pc.array_sort_indices(ids, order="descending").to_numpy().astype(np.int64)
+    best[component[node[of_ids]]] = of_ids + m  # the last one written stays: the smallest
+    earlier = pc.array_sort_indices(hits.cluster, order="descending").to_numpy().astype(np.int64)
+    best[component[earlier]] = earlier
+    return best[component[node]]

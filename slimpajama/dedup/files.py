@@ -1,14 +1,17 @@
 """`slimpajama dedup`: near-duplicate removal alone, over files, by the same decision as the nightly stage.
 
 Two passes. The first reads and sketches; texts of JSON lines are put aside uncompressed, so that the second pass
-and the exact comparisons map them into memory instead of parsing again. What is written appears at the end, whole.
+and the exact comparisons map them into memory instead of parsing again, and band keys are put aside as the nightly
+stage does. What is written appears at the end, whole.
+
+Memory: `dedup.memory_mb` and, besides what `decide` says, the documents' ids and up to two batches a thread.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,12 +20,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from slimpajama.config import DedupConfig
-from slimpajama.dedup.columns import large_strings
-from slimpajama.dedup.decide import Documents, Outcome, decide
-from slimpajama.dedup.kernel import Sketches, band_keys, sketch
+from slimpajama.dedup.columns import key_file, large_strings, read_keys
+from slimpajama.dedup.decide import Documents, Outcome, Past, decide
+from slimpajama.dedup.history import open_past
+from slimpajama.dedup.kernel import sketch
 from slimpajama.dedup.readers import BadRecord, Lines, RowGroup, batches, parse_lines, read_rows
 from slimpajama.errors import InputError, printable
 from slimpajama.progress import track
@@ -30,6 +35,7 @@ from slimpajama.progress import track
 __all__ = ["FilesReport", "dedup_files"]
 
 WORK = ".dedup-work"
+ROWS = 10_000  # in a row group
 SHOWN = 20  # bad records that the summary names
 
 
@@ -72,16 +78,22 @@ class FilesReport:
 class _Batch(NamedTuple):
     """One batch of the first pass, without its text."""
 
+    rows: int
     ids: pa.Array
-    sketches: Sketches
-    keys: npt.NDArray[np.uint64]
+    n_chars: npt.NDArray[np.uint32]
+    content: npt.NDArray[np.uint8]
     bad: list[BadRecord]
+    """The first of them."""
+    bad_records: int
     text_bytes: int
     load: Callable[[], pa.Table]
     """Reads the batch again, all columns."""
+    keys: Path
 
 
-def dedup_files(inputs: Sequence[Path], out: Path, cfg: DedupConfig, workers: int = 0) -> FilesReport:
+def dedup_files(
+    inputs: Sequence[Path], out: Path, cfg: DedupConfig, workers: int = 0, against: str = ""
+) -> FilesReport:
     """Remove exact and near-duplicates from files with a `text` and optionally an `id` column.
 
     Args:
@@ -91,20 +103,24 @@ def dedup_files(inputs: Sequence[Path], out: Path, cfg: DedupConfig, workers: in
             is named by its file and its number there, from 1.
         cfg: Threshold, shingles and bands.
         workers: Threads; 0 takes every core. The output does not depend on it.
+        against: A workspace, or the `out` of an earlier call: documents that duplicate one of its are removed, too.
 
     Raises:
-        InputError: A file is missing or of no known kind, or `out` holds something else.
+        InputError: A file is missing or of no known kind, `out` holds something else, or `against` nothing.
     """
     threads = workers or os.cpu_count() or 1
     for folder in ("kept", "removed"):
         _check_replaceable(out / folder)
+    if against and Path(against).resolve() == out.resolve():
+        raise InputError("would be replaced, and is compared with", where=str(out), hint="Name another --out.")
+    past = open_past(against, cfg) if against else None
     work = out / WORK
     shutil.rmtree(work, ignore_errors=True)
     try:
         for folder in ("spool", "kept", "removed"):
             (work / folder).mkdir(parents=True)
         found = _first_pass(inputs, work / "spool", cfg, threads)
-        outcome = _decide(found, cfg, threads)
+        outcome = _decide(found, past, cfg, threads)
         _write(found, outcome, work, threads)
         for folder in ("kept", "removed"):
             shutil.rmtree(out / folder, ignore_errors=True)
@@ -140,7 +156,7 @@ def _first_pass(inputs: Sequence[Path], spool: Path, cfg: DedupConfig, threads: 
             for batch in batches(path, name):
                 bar.advance(batch.position - before)
                 before = batch.position
-                running.append(pool.submit(_take, batch, spool / f"{len(running):05d}.arrow", cfg))
+                running.append(pool.submit(_take, batch, spool / f"{len(running):05d}", cfg))
                 if len(running) > 2 * threads:
                     running[-2 * threads].result()  # batches in flight are bounded
         return [future.result() for future in running]
@@ -150,11 +166,12 @@ def _take(batch: Lines | RowGroup, spool: Path, cfg: DedupConfig) -> _Batch:
     """Parse and sketch one batch."""
     if isinstance(batch, Lines):
         table, bad = parse_lines(batch)
-        with pa.OSFile(str(spool), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        text_file = str(spool.with_suffix(".arrow"))
+        with pa.OSFile(text_file, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
 
         def load() -> pa.Table:
-            return pa.ipc.open_file(pa.memory_map(str(spool))).read_all()
+            return pa.ipc.open_file(pa.memory_map(text_file)).read_all()
 
     else:
         table, bad = read_rows(batch)
@@ -164,35 +181,44 @@ def _take(batch: Lines | RowGroup, spool: Path, cfg: DedupConfig) -> _Batch:
 
     text = large_strings(table["text"])
     sketches = sketch(text, cfg)
-    keys = band_keys(sketches.signatures, cfg.bands, cfg.rows)
-    ids = pa.array(table["id"].to_pylist(), pa.string())
-    slim = sketches._replace(signatures=sketches.signatures[:0])  # the keys say what is needed from here on
-    return _Batch(ids, slim, keys, bad, text.nbytes, load)
+    keys = spool.with_suffix(".parquet")
+    if len(text):
+        keys.write_bytes(key_file(sketches.content, sketches.keys))
+    ids = pa.array(table["id"].to_pylist(), pa.string())  # an array of its own: the table's would keep its text
+    return _Batch(len(ids), ids, sketches.n_chars, sketches.content, bad[:SHOWN], len(bad), text.nbytes, load, keys)
 
 
-def _decide(found: list[_Batch], cfg: DedupConfig, threads: int) -> Outcome:
-    counts = [len(batch.ids) for batch in found]
-    rows = np.concatenate([np.zeros(0, np.int64), *(np.arange(count) for count in counts)])
+def _decide(found: list[_Batch], past: Past | None, cfg: DedupConfig, threads: int) -> Outcome:
+    filled = [batch for batch in found if batch.rows]
+    counts = [batch.rows for batch in filled]
+    none = pa.array([], pa.string())
     documents = Documents(
-        ids=pa.concat_arrays([pa.array([], pa.string()), *(batch.ids for batch in found)]),
-        priority=np.zeros(len(rows), np.int64),
-        n_chars=np.concatenate([np.zeros(0, np.int64), *(batch.sketches.n_chars for batch in found)]),
-        content=np.concatenate([np.zeros((0, 16), np.uint8), *(batch.sketches.content for batch in found)]),
-        keys=np.concatenate([np.zeros((0, cfg.bands), np.uint64), *(batch.keys for batch in found)]),
-        places=np.column_stack([np.repeat(np.arange(len(counts)), counts), rows]),
+        ids=pa.concat_arrays([none, *(batch.ids for batch in filled)]),
+        priority=np.zeros(sum(counts), np.int32),
+        n_chars=np.concatenate([np.zeros(0, np.uint32), *(batch.n_chars for batch in filled)]),
+        content=np.concatenate([np.zeros((0, 16), np.uint8), *(batch.content for batch in filled)]),
+        starts=np.cumsum([0, *counts])[:-1],
     )
+    for number, batch in enumerate(found):  # what is in `documents` need not stand twice
+        found[number] = batch._replace(ids=none, n_chars=documents.n_chars[:0], content=documents.content[:0])
+    filled = [batch for batch in found if batch.rows]
+
+    def keys(groups: Sequence[int]) -> Iterator[npt.NDArray[np.uint64]]:
+        for batch in filled:
+            with batch.keys.open("rb") as file:
+                yield read_keys(file, groups)
 
     def load(shelf: int, taken: npt.NDArray[np.int64]) -> pa.LargeStringArray:
-        return large_strings(found[shelf].load()["text"].take(pa.array(taken)))
+        return large_strings(filled[shelf].load()["text"].take(pa.array(taken)))
 
-    return decide(documents, [], load, cfg, threads)
+    return decide(documents, keys, past, load, cfg, threads)
 
 
 def _write(found: list[_Batch], outcome: Outcome, work: Path, threads: int) -> None:
-    ends = np.cumsum([len(batch.ids) for batch in found])
+    ends = np.cumsum([batch.rows for batch in found])
 
     def write(number: int) -> None:
-        kept = outcome.kept[ends[number] - len(found[number].ids) : ends[number]]
+        kept = outcome.kept[ends[number] - found[number].rows : ends[number]]
         if kept.any():
             table = found[number].load().filter(pa.array(kept))
             _write_parquet(table, work / "kept" / f"part-{number:05d}.parquet")
@@ -203,14 +229,18 @@ def _write(found: list[_Batch], outcome: Outcome, work: Path, threads: int) -> N
     if not outcome.kept.any():
         nothing = pa.schema([("id", pa.string()), ("text", pa.large_string())]).empty_table()
         _write_parquet(nothing, work / "kept" / "part-00000.parquet")
-    removed = pa.array(~outcome.kept)
-    ids = pa.concat_arrays([pa.array([], pa.string()), *(batch.ids for batch in found)])
-    columns = {"id": ids, "duplicate_of": outcome.duplicate_of, "jaccard": pa.array(outcome.jaccard)}
-    _write_parquet(pa.table(columns).filter(removed), work / "removed" / "part-00000.parquet")
+    schema = pa.schema([("id", pa.string()), ("duplicate_of", pa.string()), ("jaccard", pa.float64())])
+    with pq.ParquetWriter(work / "removed" / "part-00000.parquet", schema, compression="zstd") as writer:
+        for start in range(0, len(outcome.kept), ROWS):
+            part = slice(start, start + ROWS)
+            jaccard = pa.array(outcome.jaccard[part], from_pandas=True)
+            columns = [outcome.ids[part], outcome.duplicate_of(part), jaccard]
+            table = pa.table(columns, schema=schema).filter(pc.is_valid(columns[1]))
+            writer.write_table(table)
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, compression="zstd", compression_level=1, row_group_size=10_000)
+    pq.write_table(table, path, compression="zstd", compression_level=1, row_group_size=ROWS)
 
 
 def _report(found: list[_Batch], outcome: Outcome, out: Path) -> FilesReport:
@@ -221,7 +251,7 @@ def _report(found: list[_Batch], outcome: Outcome, out: Path) -> FilesReport:
         kept=kept,
         exact_duplicates=exact,
         near_duplicates=len(outcome.kept) - kept - exact,
-        bad_records=len(bad),
+        bad_records=sum(batch.bad_records for batch in found),
         bad=tuple(bad[:SHOWN]),
         text_bytes=sum(batch.text_bytes for batch in found),
         compared=outcome.compared,

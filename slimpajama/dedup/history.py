@@ -1,9 +1,10 @@
-"""What earlier nights left behind for deduplication: their minhash files, and the texts these speak of."""
+"""What deduplication compares with besides its input: earlier nights, or the outcome of an earlier `dedup --out`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,38 +13,39 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.config import DedupConfig
-from slimpajama.dedup.columns import content_array, key_array, large_strings
-from slimpajama.dedup.decide import Earlier
-from slimpajama.dedup.kernel import VERSION, band_keys, sketch
-from slimpajama.night import load_night
+from slimpajama.dedup.columns import content_array, large_strings, read_keys
+from slimpajama.dedup.decide import Earlier, Past
+from slimpajama.dedup.kernel import VERSION, sketch
+from slimpajama.dedup.readers import RowGroup, batches, read_rows
+from slimpajama.errors import InputError
+from slimpajama.night import INDEX, load_night, published_nights
 from slimpajama.progress import say
-from slimpajama.storage import Store, read_table
+from slimpajama.storage import Store, open_store, read_table
 
-__all__ = ["History"]
+__all__ = ["History", "KeptFiles", "open_past"]
 
 SKETCH_SETTINGS = ("ngram_chars", "sketch", "num_perm", "bands", "rows", "seed")  # keys compare where these are equal
 
 
 class _Shelf(NamedTuple):
-    """One minhash file and the files of the same part that hold its texts."""
+    """One minhash file and the files of the same part: its keys, if they compare, and its texts."""
 
     minhash: str
+    keys: str
     texts: tuple[str, ...]
-    comparable: bool
 
 
 class History:
-    """Earlier documents, file by file; only files that the nights' manifests list are read.
+    """Documents of earlier nights, file by file; only files that the nights' manifests list are read.
 
     Args:
         store: The workspace.
         nights: Published nights, oldest first.
         cfg: Tonight's settings. A night that was sketched with others is sketched again from its texts.
-        first_shelf: Number of the first minhash file; the next ones follow.
     """
 
-    def __init__(self, store: Store, nights: list[str], cfg: DedupConfig, first_shelf: int) -> None:
-        self._store, self._cfg, self._first = store, cfg, first_shelf
+    def __init__(self, store: Store, nights: list[str], cfg: DedupConfig) -> None:
+        self._store, self._cfg = store, cfg
         self._shelves: list[_Shelf] = []
         for night in nights:
             manifest = load_night(store, night)
@@ -54,31 +56,93 @@ class History:
             for minhash in manifest.paths(f"nights/{night}/minhash/"):
                 file = minhash.rsplit("/", 1)[1]
                 texts = (f"nights/{night}/documents/{file}", f"nights/{night}/removed/dedup-{file}")
-                self._shelves.append(_Shelf(minhash, tuple(path for path in texts if path in listed), comparable))
+                keys = f"nights/{night}/bands/{file}" if comparable else ""
+                self._shelves.append(_Shelf(minhash, keys, tuple(path for path in texts if path in listed)))
 
     def _comparable(self, about: dict[str, Any]) -> bool:
         mine = asdict(self._cfg)
         return about["version"] == VERSION and all(about["settings"][key] == mine[key] for key in SKETCH_SETTINGS)
 
-    def batches(self) -> Iterator[Earlier]:
+    def __len__(self) -> int:
+        return len(self._shelves)
+
+    def __iter__(self) -> Iterator[Earlier]:
         """Yield one file's documents after another, oldest night first."""
-        for number, shelf in enumerate(self._shelves, self._first):
-            table = read_table(self._store, shelf.minhash)
+        for number, shelf in enumerate(self._shelves):
+            table = read_table(self._store, shelf.minhash, ["id", "content", "cluster", "kept"])
             kept = table["kept"].to_numpy()
-            if shelf.comparable:
-                content, keys = content_array(table["content"]), key_array(table["bands"], self._cfg.bands)
+            if shelf.keys:
+                content = content_array(table["content"])
+                with self._store.open(shelf.keys) as file:
+                    keys = read_keys(file, range(self._cfg.bands + 1))
             else:
                 texts = self.texts(number, np.arange(table.num_rows))
-                sketches = sketch(pc.fill_null(texts, ""), self._cfg)
-                content, keys = sketches.content, band_keys(sketches.signatures, self._cfg.bands, self._cfg.rows)
+                content, keys = _sketched(pc.fill_null(texts, ""), self._cfg)
                 kept = kept & pc.is_valid(texts).to_numpy(zero_copy_only=False)
-            yield Earlier(number, table["id"].combine_chunks(), content, table["cluster"].combine_chunks(), kept, keys)
+            yield Earlier(table["id"].combine_chunks(), content, table["cluster"].combine_chunks(), kept, keys)
 
     def texts(self, shelf: int, rows: npt.NDArray[np.int64]) -> pa.LargeStringArray:
         """Return the texts of some rows of a minhash file; null where a document was forgotten since."""
-        files = self._shelves[shelf - self._first]
+        files = self._shelves[shelf]
         ids = read_table(self._store, files.minhash, ["id"])["id"].take(pa.array(rows))
         tables = [read_table(self._store, path, ["id", "text"]) for path in files.texts]
         found = [table.filter(pc.is_in(table["id"], value_set=ids)) for table in tables]
         texts = pa.concat_tables(found).combine_chunks()
         return large_strings(texts["text"].take(pc.index_in(ids, value_set=texts["id"].combine_chunks())))
+
+
+def _sketched(texts: pa.LargeStringArray, cfg: DedupConfig) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint64]]:
+    """Return content hashes and keys, the latter as in a key file."""
+    found = sketch(texts, cfg)
+    halves = found.content[:, :8].copy().view(np.uint64)
+    return found.content, np.ascontiguousarray(np.column_stack([halves, found.keys]).T)
+
+
+class KeptFiles:
+    """Documents that an earlier `dedup --out` kept; they are sketched again, for a folder holds no keys.
+
+    Args:
+        folder: Its `kept`.
+        cfg: The settings to sketch with.
+    """
+
+    def __init__(self, folder: Path, cfg: DedupConfig) -> None:
+        self._cfg = cfg
+        paths = sorted(folder.glob("*.parquet"))
+        self._groups = [group for path in paths for group in batches(path, path.name) if isinstance(group, RowGroup)]
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def __iter__(self) -> Iterator[Earlier]:
+        """Yield one row group's documents after another."""
+        for group in self._groups:
+            table = read_rows(group)[0]
+            ids = table["id"].combine_chunks()
+            content, keys = _sketched(large_strings(table["text"]), self._cfg)
+            yield Earlier(ids, content, ids, np.ones(len(ids), np.bool_), keys)
+
+    def texts(self, shelf: int, rows: npt.NDArray[np.int64]) -> pa.LargeStringArray:
+        """Return the texts of some rows of a row group."""
+        return large_strings(read_rows(self._groups[shelf])[0]["text"].take(pa.array(rows)))
+
+
+def open_past(uri: str, cfg: DedupConfig) -> Past:
+    """Return what a workspace or the folder of an earlier `dedup --out` holds.
+
+    Raises:
+        InputError: It is neither, or holds nothing.
+    """
+    if "://" in uri or Path(uri, INDEX).is_file():
+        store = open_store(uri)
+        nights = published_nights(store)
+        if not nights:
+            raise InputError("nothing is published yet", where=uri, hint="Name a workspace with at least one night.")
+        return History(store, nights, cfg)
+    kept = Path(uri, "kept")
+    if not any(kept.glob("*.parquet")):
+        raise InputError(
+            "nothing to compare with", where=uri, expected="a workspace, or a folder that holds kept/*.parquet",
+            hint="A workspace is one once its first night is published; a folder is what `dedup --out` writes.",
+        )  # fmt: skip
+    return KeptFiles(kept, cfg)

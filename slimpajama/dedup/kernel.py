@@ -23,40 +23,40 @@ from slimpajama.dedup.affine32 import affine32_signatures
 from slimpajama.dedup.normalise import Normalised, normalise_block, text_buffers
 from slimpajama.dedup.oph import oph_signatures
 
-__all__ = ["VERSION", "Sketches", "band_keys", "sketch"]
+__all__ = ["VERSION", "Sketches", "band_keys", "signatures", "sketch"]
 
-VERSION = 1  # of normalisation, hashing and keys; sketches of different versions do not compare
+VERSION = 2  # of normalisation, hashing and keys; sketches of different versions do not compare
 BLOCK_BYTES = 128 * 1024  # text, code points and hashes of a block stay within a second-level cache of 1 MB
 
 
 class Sketches(NamedTuple):
     """What N documents are compared by."""
 
-    signatures: npt.NDArray[np.uint32]
-    """[N, num_perm]: the share of equal entries of two rows estimates the Jaccard similarity."""
+    keys: npt.NDArray[np.uint64]
+    """[N, bands]: two documents that share one are compared."""
     content: npt.NDArray[np.uint8]
     """[N, 16]: first half of SHA-256 of the normalised text; equal for exact copies only."""
-    n_chars: npt.NDArray[np.int64]
+    n_chars: npt.NDArray[np.uint32]
     """[N]: characters after normalisation."""
 
 
 def sketch(texts: pa.LargeStringArray, cfg: DedupConfig, workers: int = 1) -> Sketches:
-    """Return signature, content hash and length of each text.
+    """Return band keys, content hash and length of each text.
 
     Raises:
         ValueError: If a text is null.
     """
     offsets, data = text_buffers(texts)
     out = Sketches(
-        np.empty((len(texts), cfg.num_perm), np.uint32),
+        np.empty((len(texts), cfg.bands), np.uint64),
         np.empty((len(texts), 16), np.uint8),
-        np.empty(len(texts), np.int64),
+        np.empty(len(texts), np.uint32),
     )
 
     def run(span: tuple[int, int]) -> None:
         start, stop = span
         block = normalise_block(offsets[start : stop + 1], data)
-        out.signatures[start:stop] = signatures(block, cfg)
+        out.keys[start:stop] = band_keys(signatures(block, cfg), cfg.bands, cfg.rows)
         out.content[start:stop] = content_hashes(block)
         out.n_chars[start:stop] = np.diff(block.char_offsets)
 
@@ -65,7 +65,10 @@ def sketch(texts: pa.LargeStringArray, cfg: DedupConfig, workers: int = 1) -> Sk
 
 
 def signatures(block: Normalised, cfg: DedupConfig) -> npt.NDArray[np.uint32]:
-    """Return the signatures of one block, uint32 [N, num_perm], by the configured scheme."""
+    """Return the signatures of one block, uint32 [N, num_perm], by the configured scheme.
+
+    The share of equal entries of two rows estimates the Jaccard similarity.
+    """
     if cfg.sketch == "datasketch":
         return affine32_signatures(block.utf8, block.byte_offsets, cfg.ngram_chars, cfg.num_perm, cfg.seed)
     return oph_signatures(block.chars, block.char_offsets, cfg.ngram_chars, cfg.num_perm, cfg.seed)

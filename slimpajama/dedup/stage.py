@@ -1,13 +1,20 @@
 """The stage between cleaning and segmentation: cleaned parts in, the night's documents and its minhash out.
 
 Three steps, each resumable: sketch every part, decide once over all of them and the earlier nights, write every
-part. Parts keep their names and the order of their rows, so a document's minhash, its text and what was removed
-lie in files of one name.
+part. Parts keep their names and the order of their rows, so a document's minhash, its band keys, its text and what
+was removed lie in files of one name.
+
+What is published never changes, so sources that change are met like this. A file that was edited is read again as a
+whole: what is as before is removed as an exact duplicate of the earlier night's document; what was edited a little, as
+a near-duplicate of it, so the earlier version stays; what was edited much is a document of its own. A file that was
+deleted leaves its documents where they are. `about["edited"]` lists the files read again, by source.
 """
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,11 +24,19 @@ import pyarrow.compute as pc
 
 from slimpajama.config import Config, DedupConfig
 from slimpajama.dedup.candidates import caught_table
-from slimpajama.dedup.columns import content_array, content_column, key_array, key_column, large_strings
+from slimpajama.dedup.columns import (
+    content_array,
+    content_column,
+    key_file,
+    large_strings,
+    pack_ids,
+    read_keys,
+    unpack_ids,
+)
 from slimpajama.dedup.decide import Documents, Outcome, decide
 from slimpajama.dedup.history import History
-from slimpajama.dedup.kernel import VERSION, band_keys, sketch
-from slimpajama.manifest import Counts, Manifest, Part, Stage, add_counts
+from slimpajama.dedup.kernel import VERSION, sketch
+from slimpajama.manifest import Counts, Manifest, Part, Stage, add_counts, load_manifest
 from slimpajama.night import load_night, published_nights, work_folder
 from slimpajama.progress import say, track
 from slimpajama.schema import DOCUMENTS, MINHASH, REMOVED
@@ -40,20 +55,21 @@ def deduplicate(store: Store, cfg: Config, night: str, cleaned: Manifest) -> Man
         cleaned: Manifest of the cleaning.
 
     Returns:
-        The stage's manifest. Files: `documents/PART` (DOCUMENTS), `removed/dedup-PART` (REMOVED) and
-        `minhash/PART` (MINHASH, every document that came in). Counts: `kept` and `kept_bytes` by source,
-        `kept_languages` by language, `removed` by source and rule, `removed_for_earlier` (partner of an earlier
-        night), `compared` (pairs compared exactly).
+        The stage's manifest. Files: `documents/PART` (DOCUMENTS), `removed/dedup-PART` (REMOVED), `minhash/PART`
+        (MINHASH, every document that came in) and `bands/PART` (their band keys, see `columns.key_file`). Counts:
+        `kept` and `kept_bytes` by source, `kept_languages` by language, `removed` by source and rule,
+        `removed_for_earlier` (partner of an earlier night), `compared` (pairs compared exactly).
     """
     earlier = [name for name in published_nights(store) if name != night]
     priorities = {source.name: source.priority for source in cfg.ingest.sources}
     about = {
         "version": VERSION,
-        "settings": cfg.dedup,
+        "settings": {name: value for name, value in asdict(cfg.dedup).items() if name != "memory_mb"},
         "priorities": priorities,
         "unicode": unicodedata.unidata_version,  # Python's tables decide lower case and white space
         "cleaned": cleaned.digest,
         "earlier": {name: load_night(store, name).digest for name in earlier},
+        "edited": _edited(store, night, earlier),
     }
     stage = Stage(store, "dedup", work=work_folder(night, "dedup"), about=about)
     if stage.finished:
@@ -61,109 +77,120 @@ def deduplicate(store: Store, cfg: Config, night: str, cleaned: Manifest) -> Man
     paths = cleaned.paths(work_folder(night, "clean"))
     names = [path.rsplit("/", 1)[1].removesuffix(".parquet") for path in paths]
     threads = cfg.run.threads()
-    _sketch_parts(stage, cfg.dedup, list(zip(names, paths, strict=True)), threads)
-    if not stage.has("decision"):
-        history = History(store, earlier, cfg.dedup, first_shelf=len(paths))
-        stage.commit("decision", _decide(stage, cfg.dedup, names, paths, priorities, history, threads))
-
-    def write(unit: tuple[str, str]) -> Part:
-        return _write_part(stage, cfg.dedup, night, *unit)
-
-    stage.map([(name, (name, path)) for name, path in zip(names, paths, strict=True)], write, threads)
+    units = [(name, (name, path)) for name, path in zip(names, paths, strict=True)]
+    with track("dedup", total=len(units), unit="parts") as bar:
+        sketched = [(f"sketch-{name}", unit) for name, unit in units]
+        stage.map(sketched, lambda u: _sketch_part(stage, cfg.dedup, night, *u), threads, lambda _: bar.advance())
+    if not all(stage.has(f"decision-{name}") for name in names):
+        _decide(stage, cfg.dedup, night, names, paths, priorities, History(store, earlier, cfg.dedup), threads)
+    stage.map(units, lambda u: _write_part(stage, cfg.dedup, night, *u), threads)
     return stage.finish()
 
 
-def _sketch_parts(stage: Stage, cfg: DedupConfig, parts: list[tuple[str, str]], threads: int) -> None:
-    """Commit `sketch-PART.parquet` for each part: all that the decision needs to know, without the text."""
-    with track("dedup", total=len(parts), unit="parts") as bar:
+def _edited(store: Store, night: str, earlier: list[str]) -> dict[str, list[str]]:
+    """Return the raw files that an earlier night read in another form, by source."""
+    ingested = load_manifest(store, f"{work_folder(night, 'ingest')}/manifest.json")
+    seen = {
+        (entry["source"], entry["path"])
+        for name in earlier
+        for entry in load_night(store, name).about["stages"].get("ingest", {"inputs": ()})["inputs"]
+    }
+    again: dict[str, list[str]] = {}
+    for entry in ingested.about["inputs"] if ingested else ():
+        if (entry["source"], entry["path"]) in seen:
+            again.setdefault(entry["source"], []).append(entry["path"])
+    return again
 
-        def make(unit: tuple[str, str]) -> Part:
-            name, path = unit
-            table = read_table(stage.store, path, ["id", "text", "source"])
-            sketches = sketch(large_strings(table["text"]), cfg)
-            columns = {
-                "id": table["id"],
-                "source": table["source"],
-                "n_chars": pa.array(sketches.n_chars),
-                "content": content_column(sketches.content),
-                "bands": key_column(band_keys(sketches.signatures, cfg.bands, cfg.rows)),
-            }
-            return Part({f"{stage.work}/sketch-{name}.parquet": pa.table(columns)})
 
-        units = [(f"sketch-{name}", (name, path)) for name, path in parts]
-        stage.map(units, make, threads, lambda _: bar.advance())
+def _sketch_part(stage: Stage, cfg: DedupConfig, night: str, name: str, path: str) -> Part:
+    """Return `sketch-PART` and the band keys: all that the decision needs to know, without the text."""
+    table = read_table(stage.store, path, ["id", "text", "source"])
+    sketches = sketch(large_strings(table["text"]), cfg)
+    columns = {
+        "id": pack_ids(table["id"].combine_chunks()),
+        "source": table["source"].combine_chunks().dictionary_encode(),
+        "n_chars": sketches.n_chars,
+        "content": content_column(sketches.content),
+    }
+    keys = key_file(sketches.content, sketches.keys)
+    return Part(
+        {f"{stage.work}/sketch-{name}.parquet": pa.table(columns), f"nights/{night}/bands/{name}.parquet": keys}
+    )
 
 
 def _decide(
     stage: Stage,
     cfg: DedupConfig,
+    night: str,
     names: list[str],
     paths: list[str],
     priorities: dict[str, int],
     history: History,
     threads: int,
-) -> Part:
-    """Return `decision-PART.parquet` for each part, from one decision over all of them."""
-    tables = [read_table(stage.store, f"{stage.work}/sketch-{name}.parquet") for name in names]
-    if not tables:
-        return Part(counts={"compared": 0})
-    whole = pa.concat_tables(tables)
-    rows = [np.arange(table.num_rows) for table in tables]
-    shelves = [np.full(len(row), shelf) for shelf, row in enumerate(rows)]
-    documents = Documents(
-        ids=whole["id"].combine_chunks(),
-        priority=np.array([priorities.get(name, 0) for name in whole["source"].to_pylist()], np.int64),
-        n_chars=whole["n_chars"].to_numpy(),
-        content=content_array(whole["content"]),
-        keys=key_array(whole["bands"], cfg.bands),
-        places=np.column_stack([np.concatenate(shelves), np.concatenate(rows)]),
-    )
+) -> None:
+    """Commit `decision-PART` for each part, from one decision over all of them."""
+    store = stage.store
+    documents = _documents([f"{stage.work}/sketch-{name}.parquet" for name in names], store, priorities)
+
+    def keys(groups: Sequence[int]) -> Iterator[npt.NDArray[np.uint64]]:
+        for name in names:
+            with store.open(f"nights/{night}/bands/{name}.parquet") as file:
+                yield read_keys(file, groups)
 
     def load(shelf: int, taken: npt.NDArray[np.int64]) -> pa.LargeStringArray:
-        if shelf >= len(paths):
-            return history.texts(shelf, taken)
-        return large_strings(read_table(stage.store, paths[shelf], ["text"])["text"].take(pa.array(taken)))
+        return large_strings(read_table(store, paths[shelf], ["text"])["text"].take(pa.array(taken)))
 
     table = ", ".join(f"{jaccard:g}: {caught:.3f}" for jaccard, caught in caught_table(cfg.bands, cfg.rows))
     say(f"{'dedup':<10} chance that a pair of that similarity is compared: {table}")
-    outcome = decide(documents, history.batches(), load, cfg, threads)
-    removed_for_earlier = _count_missing(outcome.duplicate_of, documents.ids)
-    files, start = {}, 0
-    for name, rows_of_part in zip(names, rows, strict=True):
-        files[f"{stage.work}/decision-{name}.parquet"] = _decision_table(outcome, start, len(rows_of_part))
-        start += len(rows_of_part)
-    return Part(dict(files), {"compared": outcome.compared, "removed_for_earlier": removed_for_earlier})
+    outcome = decide(documents, keys, history, load, cfg, threads)
+    stops = [*documents.starts[1:].tolist(), len(outcome.kept)]
+    for name, start, stop in zip(names, documents.starts.tolist(), stops, strict=True):
+        part = slice(start, stop)
+        counts = {"compared": 0 if start else outcome.compared, "removed_for_earlier": outcome.for_earlier(part)}
+        files: dict[str, pa.Table | bytes] = {f"{stage.work}/decision-{name}.parquet": _decision_table(outcome, part)}
+        stage.commit(f"decision-{name}", Part(files, counts))
 
 
-def _count_missing(names: pa.Array, ids: pa.Array) -> int:
-    """Return how many names that are not null are not among `ids`."""
-    return int(pc.sum(pc.invert(pc.is_in(names.drop_null(), value_set=ids))).as_py() or 0)
+def _documents(paths: list[str], store: Store, priorities: dict[str, int]) -> Documents:
+    ids, priority, n_chars, content, starts = [], [], [], [], [0]
+    for path in paths:
+        table = read_table(store, path)
+        source = table["source"].combine_chunks()
+        ids.append(table["id"].combine_chunks())
+        ranks = np.array([priorities.get(name, 0) for name in source.dictionary.to_pylist()], np.int32)
+        priority.append(ranks[source.indices.to_numpy()])
+        n_chars.append(table["n_chars"].to_numpy())
+        content.append(content_array(table["content"]))
+        starts.append(starts[-1] + table.num_rows)
+    return Documents(
+        pa.concat_arrays([pa.array([], pa.binary(16)), *ids]),
+        np.concatenate([np.zeros(0, np.int32), *priority]),
+        np.concatenate([np.zeros(0, np.uint32), *n_chars]),
+        np.concatenate([np.zeros((0, 16), np.uint8), *content]),
+        np.array(starts[:-1], np.int64),
+    )
 
 
-def _decision_table(outcome: Outcome, start: int, length: int) -> pa.Table:
-    part = slice(start, start + length)
+def _decision_table(outcome: Outcome, part: slice) -> pa.Table:
     return pa.table(
         {
             "kept": outcome.kept[part],
             "exact": outcome.exact[part],
-            "duplicate_of": outcome.duplicate_of.slice(start, length),
-            "jaccard": outcome.jaccard[part],
-            "cluster": outcome.cluster.slice(start, length),
+            "duplicate_of": unpack_ids(outcome.duplicate_of(part)),
+            "jaccard": pa.array(outcome.jaccard[part], from_pandas=True),
+            "cluster": unpack_ids(outcome.cluster(part)),
         }
     )
 
 
 def _write_part(stage: Stage, cfg: DedupConfig, night: str, name: str, path: str) -> Part:
     cleaned = read_table(stage.store, path)
-    sketches = read_table(stage.store, f"{stage.work}/sketch-{name}.parquet", ["content", "bands"])
+    content = read_table(stage.store, f"{stage.work}/sketch-{name}.parquet", ["content"])["content"]
     decision = read_table(stage.store, f"{stage.work}/decision-{name}.parquet")
     kept = decision["kept"]
     documents = cleaned.filter(kept)
     documents = documents.append_column("night", pa.array([night] * documents.num_rows, pa.string()))
-    minhash = {
-        "id": cleaned["id"], "content": sketches["content"], "cluster": decision["cluster"], "kept": kept,
-        "bands": sketches["bands"],
-    }  # fmt: skip
+    minhash = {"id": cleaned["id"], "content": content, "cluster": decision["cluster"], "kept": kept}
     removed = _removed(cleaned.filter(pc.invert(kept)), decision.filter(pc.invert(kept)), cfg, night)
     folder = f"nights/{night}"
     files: dict[str, pa.Table | bytes] = {
@@ -182,8 +209,8 @@ def _removed(rows: pa.Table, decision: pa.Table, cfg: DedupConfig, night: str) -
         "night": [night] * len(exact),
         "stage": ["dedup"] * len(exact),
         "rule": ["exact-duplicate" if same else "near-duplicate" for same in exact],
-        "value": [f"{value:.6f}" for value in similarity],
-        "threshold": [f"{cfg.threshold:g}"] * len(exact),
+        "value": ["shares a band key" if value is None else f"{value:.6f}" for value in similarity],
+        "threshold": [f"{cfg.threshold:g}" if cfg.verify else f"{cfg.bands} bands of {cfg.rows} rows"] * len(exact),
         "duplicate_of": decision["duplicate_of"],
         "jaccard": decision["jaccard"],
     }
@@ -195,10 +222,11 @@ def _typed(column: Any, dtype: pa.DataType) -> pa.ChunkedArray | pa.Array:
 
 
 def _counts(documents: pa.Table, removed: pa.Table) -> Counts:
-    rows = documents.select(["source", "lang", "n_bytes"]).to_pylist()
-    counts: list[Counts] = [
-        {"kept": {row["source"]: 1}, "kept_bytes": {row["source"]: row["n_bytes"]}, "kept_languages": {row["lang"]: 1}}
-        for row in rows
-    ]
-    counts += [{"removed": {row["source"]: {row["rule"]: 1}}} for row in removed.select(["source", "rule"]).to_pylist()]
+    by_source = documents.group_by("source").aggregate([([], "count_all"), ("n_bytes", "sum")]).to_pylist()
+    by_language = documents.group_by("lang").aggregate([([], "count_all")]).to_pylist()
+    by_rule = removed.group_by(["source", "rule"]).aggregate([([], "count_all")]).to_pylist()
+    counts: list[Counts] = [{"kept": {row["source"]: row["count_all"]}} for row in by_source]
+    counts += [{"kept_bytes": {row["source"]: row["n_bytes_sum"]}} for row in by_source]
+    counts += [{"kept_languages": {row["lang"]: row["count_all"]}} for row in by_language]
+    counts += [{"removed": {row["source"]: {row["rule"]: row["count_all"]}}} for row in by_rule]
     return add_counts(counts)

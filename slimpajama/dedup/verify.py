@@ -1,119 +1,179 @@
-"""Exact similarity of candidate pairs whose texts lie in many files.
+"""Exact similarity of candidate pairs whose texts lie in many files, in bounded memory.
 
-Texts come shelf by shelf (a file's worth); a shelf gives the texts that some pair needs and the latest ones stay
-in memory up to a budget. Pairs go through in the order of their shelves, in chunks of bounded size.
+Pairs are cut into buckets whose texts fit in memory, by connected component of the pairs: so nearly every pair
+lies within one bucket, and the texts that pairs need are read once from where they lie, put aside by bucket and
+read once more. A family too large for one bucket is cut by number; its first documents then lie in several.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from slimpajama.dedup.clusters import components
 from slimpajama.dedup.jaccard import jaccard
+from slimpajama.dedup.spill import Packed, PairSet, TextBuckets, distinct, unpack
 from slimpajama.progress import track
 
-__all__ = ["LoadTexts", "Places", "similarities"]
+__all__ = ["LoadTexts", "Texts", "similarities"]
 
-CHUNK_BYTES = 4_000_000  # text compared in one call; with 12 times as much in hashes it stays near the cache
-CACHE_BYTES = 512_000_000
+CHUNK_CHARS = 2_000_000  # compared in one call; with 12 bytes of hashes a character it stays near the cache
+SHARE = 50  # a bucket's characters are this part of the memory in bytes: 3 bytes each, twice while they are sorted
 
-Places = npt.NDArray[np.int64]
-"""int64 [N, 2]: shelf and row of each document."""
 LoadTexts = Callable[[int, npt.NDArray[np.int64]], pa.LargeStringArray]
-"""Shelf and rows, ascending -> their texts; null where a text is gone."""
+"""Shelf (a file's worth) and rows, ascending -> their texts; null where a text is gone."""
 
 
-class _Library:
-    """Texts that pairs need, the shelves used last."""
+class Texts(NamedTuple):
+    """Where the texts of N documents are."""
 
-    def __init__(self, load: LoadTexts, places: Places, needed: npt.NDArray[np.int64]) -> None:
-        self.load, self.places = load, places
-        at = places[needed]
-        self.rows = {int(shelf): np.unique(at[at[:, 0] == shelf, 1]) for shelf in np.unique(at[:, 0])}
-        self.shelves: OrderedDict[int, pa.LargeStringArray] = OrderedDict()
-        self.bytes = 0
-
-    def shelf(self, number: int) -> pa.LargeStringArray:
-        if number in self.shelves:
-            self.shelves.move_to_end(number)
-            return self.shelves[number]
-        texts = self.load(number, self.rows[number])
-        self.shelves[number] = texts
-        self.bytes += texts.nbytes
-        while self.bytes > CACHE_BYTES and len(self.shelves) > 1:
-            self.bytes -= self.shelves.popitem(last=False)[1].nbytes
-        return texts
-
-    def texts(self, nodes: npt.NDArray[np.int64]) -> pa.LargeStringArray:
-        """Return the texts of documents that are sorted by shelf."""
-        at = self.places[nodes]
-        found = []
-        for shelf in np.unique(at[:, 0]):
-            rows = np.searchsorted(self.rows[int(shelf)], at[at[:, 0] == shelf, 1])
-            found.append(self.shelf(int(shelf)).take(pa.array(rows)))
-        return pa.concat_arrays(found)
+    places: Callable[[npt.NDArray[np.uint32]], npt.NDArray[np.int64]]
+    """Documents -> shelf * 2^32 + row of each."""
+    load: LoadTexts
+    n_chars: npt.NDArray[np.uint32]
+    """[N]: about how long each is; for bounding memory only."""
 
 
 def similarities(
-    pairs: npt.NDArray[np.int64],
-    places: Places,
-    sizes: npt.NDArray[np.int64],
-    load: LoadTexts,
-    ngram: int,
-    workers: int,
-) -> npt.NDArray[np.float64]:
-    """Return the exact Jaccard similarity of each pair of documents; 0 where a text is gone.
+    pairs: PairSet, texts: Texts, ngram: int, workers: int, memory: int, folder: Path
+) -> Iterator[tuple[Packed, npt.NDArray[np.float64]]]:
+    """Yield distinct pairs and their exact Jaccard similarities, a bucket at a time; 0 where a text is gone.
 
     Args:
-        pairs: int64 [P, 2].
-        places: Where each document's text lies.
-        sizes: int64 [N], about how large each text is; used for bounding memory only.
-        load: Reads texts; called from this thread only.
+        pairs: Documents to compare.
+        texts: Where their texts are; loaded from this thread only.
         ngram: Shingle width in characters.
         workers: Threads that compare.
+        memory: Bytes to stay within.
+        folder: For what does not fit; emptied again.
     """
+    most = max(1, memory // SHARE)
+    buckets: list[Path] = []
+    needed: list[npt.NDArray[np.uint32]] = []
+    for packed in _coarse(pairs, texts.n_chars, most, folder):
+        for part, nodes in _cut(packed, texts.n_chars, most):
+            file = folder / f"pairs-{len(buckets):05d}"
+            part.tofile(file)
+            buckets.append(file)
+            needed.append(nodes)
+    shelves = folder / "texts"
+    shelves.mkdir()
+    store = _fetch(needed, texts, TextBuckets(shelves, 3 * most))
+    total = sum(file.stat().st_size // 8 for file in buckets)
+    with track("compare", total=total, unit="pairs") as bar, ThreadPoolExecutor(max(1, workers)) as pool:
+        for number, file in enumerate(buckets):
+            packed = np.fromfile(file, np.uint64)
+            file.unlink()
+            table = store.take(number)
+            nodes, text = table["node"].to_numpy(), table["text"].combine_chunks()
+            places = np.searchsorted(nodes, unpack(packed).astype(np.uint32))
+            yield packed, _compare(places, text, texts.n_chars[nodes], ngram, workers, pool)
+            bar.advance(len(packed))
+    shelves.rmdir()
+
+
+def _compare(
+    pairs: npt.NDArray[np.int64],
+    texts: pa.LargeStringArray,
+    n_chars: npt.NDArray[np.uint32],
+    ngram: int,
+    workers: int,
+    pool: ThreadPoolExecutor,
+) -> npt.NDArray[np.float64]:
+    """Return the similarities of one bucket's pairs, chunk by chunk."""
     out = np.zeros(len(pairs))
-    if len(pairs) == 0:
-        return out
-    # Documents renumbered by place: pairs then run through the shelves in order, and so do chunks' texts.
-    by_place = np.lexsort((places[:, 1], places[:, 0]))
-    number = np.empty_like(by_place)
-    number[by_place] = np.arange(len(by_place))
-    renumbered = number[pairs]
-    order = np.lexsort((renumbered[:, 1], renumbered[:, 0]))
-    library = _Library(load, places, np.unique(pairs))
 
-    def compare(part: npt.NDArray[np.int64], local: npt.NDArray[np.int64], texts: pa.LargeStringArray) -> int:
-        gone = texts.is_null().to_numpy(zero_copy_only=False)
-        found = jaccard(pc.fill_null(texts, "") if texts.null_count else texts, local, ngram)
+    def compare(part: slice, local: npt.NDArray[np.int64], some: pa.LargeStringArray) -> None:
+        gone = some.is_null().to_numpy(zero_copy_only=False)
+        found = jaccard(pc.fill_null(some, "") if some.null_count else some, local, ngram)
         out[part] = np.where(gone[local].any(axis=1), 0.0, found)
-        return len(part)
 
-    with track("compare", total=len(pairs), unit="pairs") as bar, ThreadPoolExecutor(max(1, workers)) as pool:
-        running: list[Future[int]] = []
-        for part in _chunks(renumbered[order], sizes[by_place]):
-            nodes, local = np.unique(renumbered[order[part]], return_inverse=True)
-            texts = library.texts(by_place[nodes])
-            running.append(pool.submit(compare, order[part], local.reshape(-1, 2), texts))
-            if len(running) > workers:  # texts in flight are bounded too
-                bar.advance(running.pop(0).result())
-        for future in running:
-            bar.advance(future.result())
+    running: list[Future[None]] = []
+    for part in _chunks(pairs, n_chars):
+        rows, local = np.unique(pairs[part], return_inverse=True)
+        running.append(pool.submit(compare, part, local.reshape(-1, 2), texts.take(pa.array(rows))))
+        if len(running) > workers:  # texts in flight are bounded too
+            running.pop(0).result()
+    for future in running:
+        future.result()
     return out
 
 
-def _chunks(pairs: npt.NDArray[np.int64], sizes: npt.NDArray[np.int64]) -> Iterator[slice]:
-    """Cut sorted pairs into runs whose texts are about `CHUNK_BYTES`, counting repeats; a pair is never split."""
+def _coarse(pairs: PairSet, n_chars: npt.NDArray[np.uint32], most: int, folder: Path) -> Iterator[Packed]:
+    """Yield the pairs by the bucket of their second document, each bucket sorted and distinct."""
+    n, count, touched = len(n_chars), np.zeros(len(n_chars), np.int64), np.zeros(len(n_chars), np.bool_)
+    for packed in pairs.blocks():
+        second = (packed & np.uint64(0xFFFFFFFF)).astype(np.int64)
+        count += np.bincount(second, minlength=n)
+        touched[second] = touched[(packed >> np.uint64(32)).astype(np.int64)] = True
+    count += np.where(touched, n_chars, 0)  # a pair weighs as much as a character
+    if count.sum() <= most:
+        whole = distinct(np.concatenate(list(pairs.blocks())))
+        if len(whole):
+            yield whole
+        return
+    order = np.argsort(components(pairs.blocks(), n), kind="stable")
+    del touched
+    bucket = np.empty(n, np.uint32)
+    bucket[order] = np.cumsum(count[order]) // most
+    del order, count
+    for packed in pairs.blocks():
+        at = bucket[(packed & np.uint64(0xFFFFFFFF)).astype(np.int64)]
+        order = np.argsort(at, kind="stable")
+        at, ordered = at[order], packed[order]
+        starts = np.flatnonzero(np.diff(at, prepend=np.uint32(0xFFFFFFFF)))
+        for start, end in zip(starts, np.append(starts[1:], len(at)), strict=True):
+            with (folder / f"coarse-{at[start]:06d}").open("ab") as file:
+                ordered[start:end].tofile(file)
+    del bucket
+    for path in sorted(folder.glob("coarse-*")):
+        yield distinct(np.fromfile(path, np.uint64))
+        path.unlink()
+
+
+def _cut(packed: Packed, n_chars: npt.NDArray[np.uint32], most: int) -> Iterator[tuple[Packed, npt.NDArray[np.uint32]]]:
+    """Halve a bucket's pairs until the documents of each part fit: (pairs, documents)."""
+    nodes = np.unique(unpack(packed)).astype(np.uint32)
+    if len(packed) == 1 or int(n_chars[nodes].sum()) <= 2 * most:
+        yield packed, nodes
+        return
+    half = len(packed) // 2
+    yield from _cut(packed[:half], n_chars, most)
+    yield from _cut(packed[half:], n_chars, most)
+
+
+def _fetch(needed: list[npt.NDArray[np.uint32]], texts: Texts, store: TextBuckets) -> TextBuckets:
+    """Put every document's text into the buckets that need it; each shelf is read once."""
+    if not needed:
+        return store
+    nodes = np.concatenate(needed)
+    bucket = np.repeat(np.arange(len(needed), dtype=np.uint32), [len(part) for part in needed])
+    places = texts.places(nodes)
+    order = np.argsort(places, kind="stable")
+    nodes, bucket, places = nodes[order], bucket[order], places[order]
+    starts = np.flatnonzero(np.diff(places >> 32, prepend=-1))
+    for start, end in zip(starts, np.append(starts[1:], len(places)), strict=True):
+        rows, copies = np.unique(places[start:end] & 0xFFFFFFFF, return_inverse=True)
+        found = texts.load(int(places[start] >> 32), rows)
+        if len(rows) < end - start:
+            found = found.take(pa.array(copies))
+        store.add(bucket[start:end], nodes[start:end], found)
+    return store
+
+
+def _chunks(pairs: npt.NDArray[np.int64], sizes: npt.NDArray[np.uint32]) -> Iterator[slice]:
+    """Cut sorted pairs into runs of about `CHUNK_CHARS`, counting repeats; a pair is never split."""
     repeated = np.diff(pairs[:, 0], prepend=-1) == 0
-    ends = np.cumsum(sizes[pairs[:, 1]] + np.where(repeated, 0, sizes[pairs[:, 0]]))
+    ends = np.cumsum(sizes[pairs[:, 1]] + np.where(repeated, 0, sizes[pairs[:, 0]]), dtype=np.int64)
     start, before = 0, 0
     while start < len(pairs):
-        stop = max(start + 1, int(np.searchsorted(ends, before + CHUNK_BYTES, side="right")))
+        stop = max(start + 1, int(np.searchsorted(ends, before + CHUNK_CHARS, side="right")))
         yield slice(start, stop)
         start, before = stop, int(ends[stop - 1])

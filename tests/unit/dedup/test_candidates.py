@@ -7,17 +7,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slimpajama.dedup import candidates
 from slimpajama.dedup.candidates import (
+    CROWD,
     GROUP,
+    KNOWN,
+    LEFT_OUT,
     NEIGHBOURS,
+    NEW,
     PARTNERS,
+    SHARED,
     HistoryJoin,
-    candidate_pairs,
     caught_table,
+    group_pairs,
     most_shared,
     probability_caught,
 )
+from slimpajama.dedup.spill import unpack
 
 TOP = np.uint64(0x9E3779B97F4A7C15)
 KEYS = st.integers(1, 3).flatmap(
@@ -30,33 +35,55 @@ def keys_of(values, bands=None):
     return np.array(values, np.uint64).reshape(len(values), bands or len(values[0])) * TOP
 
 
+def pairs_of(values, left=None):
+    return {
+        tuple(pair) for pair in unpack(group_pairs(keys_of([[value] for value in values], 1)[:, 0], left)[0]).tolist()
+    }
+
+
+def all_pairs(numbers):
+    return set(itertools.combinations(numbers, 2))
+
+
 @settings(deadline=None)
-@given(KEYS)
-def test_documents_that_share_a_key_are_paired(values):
-    expected = [
-        (a, b)
-        for a, b in itertools.combinations(range(len(values)), 2)
-        if any(x == y for x, y in zip(values[a], values[b], strict=True))
-    ]
-    assert candidate_pairs(keys_of(values)).tolist() == [list(pair) for pair in expected]
+@given(st.lists(st.integers(0, 12), max_size=60))
+def test_a_small_group_is_paired_in_full_and_a_large_one_with_its_first(values):
+    expected = set()
+    for value in set(values):
+        group = [d for d, other in enumerate(values) if other == value]
+        expected |= all_pairs(group) if len(group) <= GROUP else {(group[0], d) for d in group[1:]}
+    assert pairs_of(values) == expected
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 1), max_size=160), st.data())
+def test_a_later_look_pairs_the_survivors_of_a_large_group_with_each_other(values, data):
+    states = st.sampled_from([LEFT_OUT, KNOWN, NEW])
+    state = np.array(data.draw(st.lists(states, min_size=len(values), max_size=len(values))), np.uint8)
+    expected = set()
+    for value in set(values):
+        group = [d for d, other in enumerate(values) if other == value]
+        left = [d for d in group if state[d] != LEFT_OUT] if len(group) > GROUP else []
+        reach = len(left) if len(left) <= CROWD else NEIGHBOURS
+        for i, d in enumerate(left[1:], 1):
+            expected |= {(e, d) for e in [left[0], *left[max(0, i - reach) : i]] if NEW in (state[d], state[e])}
+    if values:
+        assert pairs_of(values, state) == expected
+
+
+def test_keys_that_share_only_their_upper_half_do_not_meet():
+    keys = np.array([1, 2, 1, 3, 2], np.uint64) | np.uint64(5 << 32)
+    assert unpack(group_pairs(keys)[0]).tolist() == [[0, 2], [1, 4]]
 
 
 def test_no_documents_have_no_pairs():
-    assert candidate_pairs(np.zeros((0, 4), np.uint64)).shape == (0, 2)
+    assert pairs_of([]) == set()
 
 
-def test_a_giant_group_makes_few_pairs_and_a_star_to_its_first():
-    n, bands = 5000, 4
-    pairs = candidate_pairs(keys_of([[1] * bands] * n))
-    assert len(pairs) <= (NEIGHBOURS + 1) * n
-    assert set(map(tuple, pairs.tolist())) >= {(0, d) for d in range(1, n)}
-
-
-def test_in_a_giant_group_those_that_share_the_next_band_are_paired():
-    values = [[1, 100 + d] for d in range(4 * GROUP)]
-    values[10][1] = values[150][1] = 7
-    band_of_the_crowd = candidate_pairs(keys_of(values))[:, :].tolist()
-    assert [10, 150] in band_of_the_crowd
+def test_a_giant_group_makes_a_star_and_at_most_a_few_pairs_each():
+    n = 5000
+    assert pairs_of([1] * n) == {(0, d) for d in range(1, n)}
+    assert len(pairs_of([1] * n, np.full(n, NEW, np.uint8))) <= (NEIGHBOURS + 1) * n
 
 
 @settings(deadline=None)
@@ -64,11 +91,11 @@ def test_in_a_giant_group_those_that_share_the_next_band_are_paired():
 def test_history_meets_tonight_by_shared_keys(tonight, data):
     bands = len(tonight[0])
     rows = st.lists(st.integers(0, 4), min_size=bands, max_size=bands)
-    history = data.draw(st.lists(rows, max_size=GROUP))
+    history = data.draw(st.lists(rows, max_size=SHARED))
     cut = data.draw(st.integers(0, len(history)))
-    join, found = HistoryJoin(keys_of(tonight)), {}
+    join, found = HistoryJoin(keys_of(tonight).T), {}
     for start, part in ((0, history[:cut]), (cut, history[cut:])):
-        pairs, shared = join.match(keys_of(part, bands), np.ones(len(part), np.bool_))
+        pairs, shared = join.match(keys_of(part, bands).T, np.ones(len(part), np.bool_))
         found |= {(int(a) + start, int(b)): int(n) for (a, b), n in zip(pairs, shared, strict=True)}
     expected = {
         (a, b): shared
@@ -79,17 +106,17 @@ def test_history_meets_tonight_by_shared_keys(tonight, data):
 
 
 def test_a_key_takes_no_more_than_its_share_of_history():
-    join = HistoryJoin(keys_of([[1], [2]]))
+    join = HistoryJoin(keys_of([[1], [2]]).T)
     kept = np.arange(500) % 2 == 0
-    pairs, _ = join.match(keys_of([[1]] * 500), kept)
-    assert pairs[:, 0].tolist() == sorted([1, *range(0, 2 * GROUP, 2)])
-    assert len(join.match(keys_of([[1]] * 500), kept)[0]) == 0
-    assert join.match(keys_of([[2]]), np.ones(1, np.bool_))[0].tolist() == [[0, 1]]
+    pairs, _ = join.match(keys_of([[1]] * 500).T, kept)
+    assert pairs[:, 0].tolist() == sorted([1, *range(0, 2 * SHARED, 2)])
+    assert len(join.match(keys_of([[1]] * 500).T, kept)[0]) == 0
+    assert join.match(keys_of([[2]]).T, np.ones(1, np.bool_))[0].tolist() == [[0, 1]]
 
 
 def test_keys_at_both_ends_of_the_range_are_found():
     ends = np.array([[0], [2**64 - 1], [2**63]], np.uint64)
-    pairs, _ = HistoryJoin(np.repeat(ends, 20, axis=0)).match(ends, np.ones(3, np.bool_))
+    pairs, _ = HistoryJoin(np.repeat(ends, 20, axis=0).T).match(ends.T, np.ones(3, np.bool_))
     assert len(pairs) == 60
 
 
@@ -114,4 +141,4 @@ def test_the_table_rises_and_the_default_bands_catch_what_they_must():
     assert [p for _, p in table] == sorted(p for _, p in table)
     assert dict(table)[0.8] == pytest.approx(1 - (1 - 0.8**8) ** 32)
     assert dict(table)[0.8] > 0.99
-    assert candidates.GROUP < 256  # the counters of a key are bytes
+    assert SHARED < 256  # the counters of a key are bytes

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slimpajama.dedup.clusters import judge
+from slimpajama.dedup.spill import pack
 
 
 @st.composite
@@ -19,7 +20,7 @@ def graphs(draw):
 
 def verdict_of(n, before, pairs, similarity):
     array = np.array(pairs, np.int64).reshape(-1, 2)
-    return judge(array, np.array(similarity, np.float64), n, np.array(before, np.bool_))
+    return judge(pack(array), np.array(similarity, np.float64), n, np.array(before, np.bool_))
 
 
 @settings(deadline=None)

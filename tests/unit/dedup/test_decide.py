@@ -1,6 +1,9 @@
 """One decision over tonight and history: the same for any order, and never a removal without a partner."""
 
+import itertools
 import time
+import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -9,9 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slimpajama.config import DedupConfig
+from slimpajama.dedup import decide as decide_module
+from slimpajama.dedup import verify as verify_module
+from slimpajama.dedup.columns import content_column
 from slimpajama.dedup.decide import Documents, Earlier, decide
 from slimpajama.dedup.jaccard import jaccard
-from slimpajama.dedup.kernel import band_keys, sketch
+from slimpajama.dedup.kernel import sketch
 from slimpajama.dedup.normalise import normalise
 
 CFG = DedupConfig()
@@ -33,29 +39,46 @@ def variants(seed, families=6):
 
 
 class Batch:
-    """Texts on a shelf, sketched."""
+    """Texts on shelves of seven, sketched."""
 
-    def __init__(self, texts, ids, shelf=0, priority=None):
+    def __init__(self, texts, ids, priority=None, shelf=7):
         self.texts, self.ids = pa.array(texts, pa.large_string()), pa.array(ids, pa.string())
         sketches = sketch(self.texts, CFG)
-        keys = band_keys(sketches.signatures, CFG.bands, CFG.rows)
-        places = np.column_stack([np.full(len(texts), shelf), np.arange(len(texts))])
-        priorities = np.array(priority or [0] * len(texts), np.int64)
-        self.documents = Documents(self.ids, priorities, sketches.n_chars, sketches.content, keys, places)
+        halves = sketches.content[:, :8].copy().view(np.uint64)
+        self.keys = np.column_stack([halves, sketches.keys]).T.copy()
+        priorities = np.array(priority or [0] * len(texts), np.int32)
+        self.starts = np.arange(0, max(1, len(texts)), shelf)
+        self.documents = Documents(self.ids, priorities, sketches.n_chars, sketches.content, self.starts)
 
-    def earlier(self, shelf, outcome):
-        return Earlier(shelf, self.ids, self.documents.content, outcome.cluster, outcome.kept, self.documents.keys)
+    def earlier(self, outcome):
+        return Earlier(self.ids, self.documents.content, outcome.cluster(), outcome.kept, self.keys)
 
 
-def run(tonight, history=(), shelves=(), workers=1):
-    shelves = dict(enumerate(shelves)) or {0: tonight}
-    return decide(
-        tonight.documents, history, lambda shelf, rows: shelves[shelf].texts.take(pa.array(rows)), CFG, workers
-    )
+class Past(list):
+    """Earlier batches and what became of them."""
+
+    def __init__(self, *before):
+        super().__init__(batch.earlier(outcome) for batch, outcome in before)
+        self.batches = [batch for batch, _ in before]
+
+    def texts(self, shelf, rows):
+        return self.batches[shelf].texts.take(pa.array(rows))
+
+
+def run(tonight, past=None, workers=1, cfg=CFG):
+    bounds = [*tonight.starts, len(tonight.ids)]
+
+    def keys(groups):
+        return [tonight.keys[list(groups), a:b] for a, b in itertools.pairwise(bounds)]
+
+    def load(shelf, rows):
+        return tonight.texts.take(pa.array(rows + tonight.starts[shelf]))
+
+    return decide(tonight.documents, keys, past, load, cfg, workers)
 
 
 def by_id(batch, outcome):
-    columns = [batch.ids, outcome.kept, outcome.exact, outcome.duplicate_of, outcome.jaccard, outcome.cluster]
+    columns = [batch.ids, outcome.kept, outcome.exact, outcome.duplicate_of(), outcome.jaccard, outcome.cluster()]
     return {row[0]: repr(row[1:]) for row in zip(*(list(map(str, column)) for column in columns), strict=True)}
 
 
@@ -68,7 +91,9 @@ def check(batches, outcomes):
     texts = {i: t for b in batches for i, t in zip(b.ids.to_pylist(), b.texts.to_pylist(), strict=True)}
     kept = [i for b, o in zip(batches, outcomes, strict=True) for i in b.ids.filter(pa.array(o.kept)).to_pylist()]
     for batch, outcome in zip(batches, outcomes, strict=True):
-        rows = zip(batch.ids.to_pylist(), outcome.duplicate_of.to_pylist(), outcome.jaccard, outcome.exact, strict=True)
+        rows = zip(
+            batch.ids.to_pylist(), outcome.duplicate_of().to_pylist(), outcome.jaccard, outcome.exact, strict=True
+        )
         for i, partner, similarity, same in rows:
             if partner is not None:
                 pair = pa.array([texts[i], texts[partner]], pa.large_string())
@@ -99,30 +124,73 @@ def test_removals_against_earlier_nights_have_a_partner_too(seed, data):
     texts = variants(seed)
     order = data.draw(st.permutations(range(len(texts))))
     cut = data.draw(st.integers(0, len(texts)))
-    a = Batch([texts[i] for i in order[:cut]], [name(i) for i in order[:cut]], 0)
-    b = Batch([texts[i] for i in order[cut:]], [name(i) for i in order[cut:]], 1)
+    a = Batch([texts[i] for i in order[:cut]], [name(i) for i in order[:cut]])
+    b = Batch([texts[i] for i in order[cut:]], [name(i) for i in order[cut:]])
     first = run(a)
-    second = run(b, [a.earlier(0, first)], [a, b])
+    second = run(b, Past((a, first)))
     check([a, b], [first, second])
     whole = run(Batch(texts, [name(i) for i in range(len(texts))]))
-    assert first.kept.sum() + second.kept.sum() >= len(set(whole.cluster.to_pylist()))
+    assert first.kept.sum() + second.kept.sum() >= len(set(whole.cluster().to_pylist()))
+
+
+@pytest.mark.parametrize(("clusters", "verify"), [("stars", True), ("components", True), ("components", False)])
+def test_the_answer_does_not_depend_on_memory(clusters, verify, monkeypatch):
+    """A megabyte holds a twentieth of these texts and one band's keys: buckets, runs and portions are many."""
+    monkeypatch.setattr(verify_module, "SHARE", 100)
+    texts = variants(3, families=70) + [f"{variants(1)[0]} {i} {i * i}" for i in range(60)]
+    order = np.random.default_rng(0).permutation(len(texts)).tolist()
+    a = Batch([texts[i] for i in order[:200]], [name(i) for i in order[:200]])
+    b = Batch([texts[i] for i in order[200:]], [name(i) for i in order[200:]])
+    found = []
+    for memory_mb in (1000, 1):
+        cfg = replace(CFG, clusters=clusters, verify=verify, memory_mb=memory_mb)
+        monkeypatch.setattr(decide_module, "PAIR_BYTES", 64 if memory_mb > 1 else 50_000)
+        first = run(a, cfg=cfg)
+        second = run(b, Past((a, first)), cfg=cfg)
+        found.append((by_id(a, first), by_id(b, second), first.compared, second.compared))
+    assert found[0] == found[1]
+
+
+def test_components_keep_one_of_a_chain_and_say_how_like_it_is():
+    outcome = run(Batch(chain(), ["b", "c", "a"]), cfg=replace(CFG, clusters="components"))
+    assert outcome.duplicate_of().to_pylist() == [None, "b", "b"]  # the longest survives
+    for d in (1, 2):
+        pair = pa.array([chain()[0], chain()[d]], pa.large_string())
+        assert outcome.jaccard[d] == jaccard(pair, np.array([[0, 1]]), CFG.ngram_chars)[0]
+    assert outcome.jaccard[2] < CFG.threshold < outcome.jaccard[1]
+
+
+def test_components_that_reach_an_earlier_night_keep_its_document_only():
+    first, second, third = chain()
+    a, b = Batch([first], ["z"]), Batch([second, third], ["a", "b"])
+    cfg = replace(CFG, clusters="components")
+    assert run(b, Past((a, run(a, cfg=cfg))), cfg=cfg).duplicate_of().to_pylist() == ["z", "z"]
+
+
+def test_without_verification_a_shared_key_is_enough_and_no_similarity_is_claimed():
+    texts = [*chain(), chain()[0].upper()]
+    outcome = run(Batch(texts, ["b", "c", "a", "d"]), cfg=replace(CFG, clusters="components", verify=False))
+    assert outcome.compared == 0
+    assert outcome.duplicate_of().to_pylist() == [None, "b", "b", "b"]
+    assert np.isnan(outcome.jaccard).tolist() == [True, True, True, False]
+    assert outcome.exact.tolist() == [False, False, False, True]
 
 
 def test_the_survivor_is_by_priority_then_length_then_id():
     text = "这是一段用来测试去重的中文文本，它足够长，可以有许多字符片段。" * 3
     texts = [text, text + "一", text + "一二", text + "三四"]
-    assert run(Batch(texts, "dcba")).duplicate_of.to_pylist() == ["a", "a", "a", None]
-    assert run(Batch(texts, "abcd")).duplicate_of.to_pylist() == ["c", "c", None, "c"]
-    assert run(Batch(texts, "abcd", priority=[0, 1, 0, 0])).duplicate_of.to_pylist() == ["b", None, "b", "b"]
+    assert run(Batch(texts, "dcba")).duplicate_of().to_pylist() == ["a", "a", "a", None]
+    assert run(Batch(texts, "abcd")).duplicate_of().to_pylist() == ["c", "c", None, "c"]
+    assert run(Batch(texts, "abcd", priority=[0, 1, 0, 0])).duplicate_of().to_pylist() == ["b", None, "b", "b"]
 
 
 def test_an_earlier_document_survives_whatever_its_length():
     text = "Earlier nights come first, whatever the length or the priority of what comes later. " * 3
-    a, b = Batch([text], ["z"], 0), Batch([text + " more", text, text.upper()], ["a", "b", "c"], 1, [9, 9, 9])
-    outcome = run(b, [a.earlier(0, run(a))], [a, b])
-    assert outcome.duplicate_of.to_pylist() == ["z", "z", "z"]
+    a, b = Batch([text], ["z"]), Batch([text + " more", text, text.upper()], ["a", "b", "c"], [9, 9, 9])
+    outcome = run(b, Past((a, run(a))))
+    assert outcome.duplicate_of().to_pylist() == ["z", "z", "z"]
     assert outcome.exact.tolist() == [False, True, True]
-    assert outcome.cluster.to_pylist() == ["z", "z", "z"]
+    assert outcome.cluster().to_pylist() == ["z", "z", "z"]
 
 
 def chain():
@@ -133,31 +201,26 @@ def chain():
 
 def test_a_removed_document_of_an_earlier_night_lends_its_cluster_but_is_no_partner():
     first, second, third = chain()
-    a = Batch([first, second], ["b", "c"], 0)
+    a = Batch([first, second], ["b", "c"])
     outcome = run(a)
-    assert outcome.duplicate_of.to_pylist() == [None, "b"]
-    b = Batch([third], ["a"], 1)
-    later = run(b, [a.earlier(0, outcome)], [a, b])
+    assert outcome.duplicate_of().to_pylist() == [None, "b"]
+    b = Batch([third], ["a"])
+    later = run(b, Past((a, outcome)))
     assert later.kept.tolist() == [True]
-    assert later.cluster.to_pylist() == ["b"]  # not its own smaller id: the first night's documents are split already
+    assert later.cluster().to_pylist() == ["b"]  # not its own smaller id: the first night's documents are split already
 
 
 def test_a_text_that_was_forgotten_is_nobodys_partner():
     first, second, _ = chain()
-    a, b = Batch([first], ["a"], 0), Batch([second], ["b"], 1)
-    forgotten = pa.nulls(1, pa.large_string())
-    outcome = decide(
-        b.documents,
-        [a.earlier(0, run(a))],
-        lambda shelf, rows: b.texts.take(pa.array(rows)) if shelf else forgotten,
-        CFG,
-    )
-    assert outcome.kept.tolist() == [True]
+    a, b = Batch([first], ["a"]), Batch([second], ["b"])
+    past = Past((a, run(a)))
+    a.texts = pa.nulls(1, pa.large_string())
+    assert run(b, past).kept.tolist() == [True]
 
 
 def test_nothing_at_all():
     outcome = run(Batch([], []))
-    assert (len(outcome.kept), len(outcome.cluster), outcome.compared) == (0, 0, 0)
+    assert (len(outcome.kept), len(outcome.cluster()), outcome.compared) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("n", [200_000])
@@ -165,12 +228,36 @@ def test_copies_cost_no_comparisons(n):
     one = Batch(["一模一样的文本，" * 10], ["x"])
     tiled = Documents(
         pa.array([name(i) for i in range(n)]),
-        np.zeros(n, np.int64),
-        *(np.repeat(column, n, axis=0) for column in one.documents[2:]),
+        np.zeros(n, np.int32),
+        *(np.repeat(column, n, axis=0) for column in one.documents[2:4]),
+        np.zeros(1, np.int64),
     )
     start = time.process_time()
-    outcome = decide(tiled, [], lambda shelf, rows: one.texts, CFG)
+    outcome = decide(tiled, lambda groups: [np.repeat(one.keys[list(groups)], n, 1)], None, lambda *_: one.texts, CFG)
     assert outcome.compared == 0
     assert outcome.kept.sum() == 1
-    assert set(outcome.duplicate_of.drop_null().to_pylist()) == {min(tiled.ids.to_pylist())}
+    assert set(outcome.duplicate_of().drop_null().to_pylist()) == {min(tiled.ids.to_pylist())}
     assert time.process_time() - start < 10  # a quarter of a second; quadratic would be hours
+
+
+def test_memory_grows_by_what_stands_for_a_document_and_no_more():
+    """The keys of a document alone are 264 bytes; numpy's allocations are traced, Arrow's are counted besides."""
+
+    def peak(n, memory_mb):
+        def keys(groups):
+            return [np.random.default_rng(list(groups)).integers(0, 2**64, (len(groups), n), np.uint64)]
+
+        content = np.random.default_rng(0).integers(0, 256, (n, 16), np.uint8)
+        ids = content_column(content)
+        documents = Documents(ids, np.zeros(n, np.int32), np.full(n, 3000, np.uint32), content, np.zeros(1, np.int64))
+        tracemalloc.start()
+        before = pa.total_allocated_bytes()
+        outcome = decide(documents, keys, None, lambda *_: pa.nulls(0), replace(CFG, memory_mb=memory_mb))
+        traced = tracemalloc.get_traced_memory()[1] + pa.total_allocated_bytes() - before
+        tracemalloc.stop()
+        assert outcome.kept.all()
+        return traced
+
+    peak(1000, 1)  # compiles
+    assert (peak(300_000, 1) - peak(100_000, 1)) / 200_000 < 100
+    assert peak(300_000, 1) < peak(300_000, 1000)  # what may be used, is

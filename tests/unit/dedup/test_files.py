@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -187,3 +188,61 @@ def test_what_cannot_be_read_at_all_is_said_and_nothing_is_left(tmp_path, out):
         with pytest.raises(InputError, match=message):
             dedup_files([write_inputs(tmp_path, "jsonl"), tmp_path / name], out, CFG)
     assert list(out.iterdir()) == []
+
+
+OLD = [{"id": f"old{n}", "text": text(n)} for n in range(6)]
+NEW = [
+    {"id": "same", "text": text(1).upper()},
+    {"id": "near", "text": text(2) + "完。"},
+    {"id": "new", "text": text(50)},
+    {"id": "new twice", "text": text(50) + "!"},
+]
+
+
+def write_old_or_new(path, records, kind):
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(records), path.with_suffix(".parquet"), row_group_size=2)
+        return path.with_suffix(".parquet")
+    path.with_suffix(".jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path.with_suffix(".jsonl")
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+@pytest.mark.parametrize("memory_mb", [1000, 1])
+def test_what_an_earlier_run_kept_is_removed_with_its_partner(tmp_path, kind, memory_mb):
+    dedup_files([write_old_or_new(tmp_path / "old", OLD, kind)], tmp_path / "first", CFG)
+    cfg = replace(CFG, memory_mb=memory_mb)
+    report = dedup_files(
+        [write_old_or_new(tmp_path / "new", NEW, kind)], tmp_path / "second", cfg, against=str(tmp_path / "first")
+    )
+    kept, removed = outcome(tmp_path / "second")
+    assert [row["id"] for row in kept] == ["new twice"]
+    assert [(row["id"], row["duplicate_of"]) for row in removed] == [
+        ("same", "old1"),
+        ("near", "old2"),
+        ("new", "new twice"),
+    ]
+    assert removed[0]["jaccard"] == 1.0
+    assert all(0.8 <= row["jaccard"] < 1 for row in removed[1:])
+    assert (report.exact_duplicates, report.near_duplicates) == (1, 2)
+
+
+def test_nothing_to_compare_with_is_said_before_anything_is_read(tmp_path):
+    (tmp_path / "empty").mkdir()
+    path = write_old_or_new(tmp_path / "new", NEW, "jsonl")
+    for against in ("empty", "missing"):
+        with pytest.raises(InputError, match=r"nothing to compare with: expected a workspace, or a folder"):
+            dedup_files([path], tmp_path / "out", CFG, against=str(tmp_path / against))
+    dedup_files([path], tmp_path / "out", CFG)
+    with pytest.raises(InputError, match="would be replaced, and is compared with"):
+        dedup_files([path], tmp_path / "out", CFG, against=str(tmp_path / "out"))
+    assert len(outcome(tmp_path / "out")[0]) == 3
+
+
+def test_pairs_that_are_not_verified_have_no_similarity(tmp_path):
+    path = write_old_or_new(tmp_path / "new", [*OLD, *NEW], "jsonl")
+    report = dedup_files([path], tmp_path / "out", DedupConfig(preset="slimpajama"))
+    assert report.compared == 0
+    similar = {row["id"]: row["jaccard"] for row in outcome(tmp_path / "out")[1]}
+    assert similar["same"] == 1.0 or similar["old1"] == 1.0
+    assert None in similar.values()

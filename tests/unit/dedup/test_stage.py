@@ -1,11 +1,14 @@
 """The stage on a workspace: what it writes, what it reads of earlier nights, and that a kill does not tell."""
 
 import hashlib
+import json
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from slimpajama.config import load_config
+from slimpajama.dedup.files import dedup_files
 from slimpajama.dedup.stage import deduplicate
 from slimpajama.manifest import Part, Stage
 from slimpajama.night import publish, work_folder
@@ -157,7 +160,7 @@ def test_a_kill_at_any_commit_leaves_the_same_bytes(tmp_path, workers, monkeypat
     calm = open_store(str(tmp_path / "calm"))
     nights(calm, config())
     commit = Stage.commit
-    for allowed in range(5):  # two sketches, the decision, two parts
+    for allowed in range(6):  # two sketches, two decisions, two parts
         store = open_store(str(tmp_path / f"killed-{allowed}"))
         cfg, done = config(f"run.workers={workers}"), []
         run_night(store, "n1", FIRST, cfg)
@@ -176,3 +179,90 @@ def test_a_kill_at_any_commit_leaves_the_same_bytes(tmp_path, workers, monkeypat
         found = deduplicate(store, cfg, "n2", clean)
         publish(store, "n2", [clean, found], cfg)
         assert files(store) == files(calm)
+
+
+def test_the_stage_does_not_depend_on_memory_or_workers(tmp_path):
+    published = []
+    for number, memory in enumerate(("dedup.memory_mb=1000", "dedup.memory_mb=1")):
+        store = open_store(str(tmp_path / str(number)))
+        for night, parts in (("n1", FIRST), ("n2", SECOND)):
+            found = run_night(store, night, parts, config(memory, f"run.workers={1 + number}"))
+        published.append((files(store), found.counts))
+    assert published[0] == published[1]
+
+
+def growing():
+    """Return three nights' new documents in both languages: new ones, and versions and copies of earlier ones."""
+    nights = []
+    for night in range(3):
+        new = [("web", text(n)) for n in range(100 + 20 * night, 120 + 20 * night)]
+        old = [("web", text(n) + " Once more, 再来一次。") for n in range(100, 100 + 20 * night, 3)]
+        copies = [("book", text(n).upper()) for n in range(101, 100 + 20 * night, 5)]
+        nights.append([new, old + copies])
+    return nights
+
+
+def test_three_nights_keep_what_one_build_keeps_but_for_the_version_that_came_first(tmp_path):
+    """Earlier nights come first: of a family the night it appeared decides, where one build would take the longest."""
+    apart, whole = open_store(str(tmp_path / "apart")), open_store(str(tmp_path / "whole"))
+    for number, parts in enumerate(growing()):
+        before = files(apart)
+        run_night(apart, f"n{number}", [part for part in parts if part], config())
+        assert files(apart).items() >= before.items()  # a night never changes what earlier ones published
+    run_night(whole, "n", [part for parts in growing() for part in parts if part], config())
+
+    def families(store, nights):
+        minhash = [row for night in nights for row in rows(store, night, "minhash")]
+        number = {row["text"]: k for k in range(100, 160) for row in [{"text": text(k)}]}
+        kept = [row["text"] for night in nights for row in rows(store, night, "documents")]
+        return sorted(number[t.split(" Once more")[0]] if not t.isupper() else t for t in kept), len(minhash)
+
+    kept, documents = families(apart, ["n0", "n1", "n2"])
+    assert kept == list(range(100, 160))  # the first version of each
+    assert documents == sum(len(part) for parts in growing() for part in parts)
+    clusters = {row["cluster"] for row in rows(whole, "n", "minhash")}
+    assert len(rows(whole, "n", "documents")) == len(clusters) == 60  # one of each there, too
+    assert len({row["cluster"] for night in ("n0", "n1", "n2") for row in rows(apart, night, "minhash")}) == 60
+
+
+def ingested(store, night, inputs):
+    """Leave the manifest that ingest would."""
+    about = {"inputs": [{"source": "web", "path": path, "bytes": 1, "sha256": sha} for path, sha in inputs.items()]}
+    return Stage(store, "ingest", work=work_folder(night, "ingest"), about=about).finish()
+
+
+def test_an_edited_file_is_on_record_and_a_deleted_one_leaves_its_documents(store):
+    inputs = {"n1": {"raw/a.txt": "1", "raw/b.txt": "2"}, "n2": {"raw/a.txt": "3"}}
+    edited = [("web", text(1)), ("web", text(2) + "改"), ("web", text(60))]  # as it was, a little, altogether
+    parts = {"n1": [[("web", text(1)), ("web", text(2)), ("web", text(3))], [("web", text(9))]], "n2": [edited]}
+    for night in ("n1", "n2"):
+        read, clean = ingested(store, night, inputs[night]), cleaned(store, night, parts[night])
+        found = deduplicate(store, config(), night, clean)
+        publish(store, night, [read, clean, found], config())
+    assert found.about["edited"] == {"web": ["raw/a.txt"]}
+    assert found.counts["removed"] == {"web": {"exact-duplicate": 1, "near-duplicate": 1}}
+    assert [row["text"] for row in rows(store, "n2", "documents")] == [text(60)]
+    assert [row["text"] for row in rows(store, "n1", "documents")] == [text(1), text(2), text(3), text(9)]
+
+
+def test_a_pair_that_is_not_verified_is_recorded_without_a_similarity(store):
+    run_night(store, "n1", FIRST, config("dedup.preset=slimpajama"))
+    removed = {row["rule"]: row for row in rows(store, "n1", "removed")}
+    near = removed["near-duplicate"]
+    assert (near["jaccard"], near["value"], near["threshold"]) == (None, "shares a band key", "9 bands of 13 rows")
+    assert removed["exact-duplicate"]["jaccard"] == 1.0
+
+
+def test_dedup_of_files_against_a_workspace_names_its_documents(tmp_path):
+    store = open_store(str(tmp_path / "workspace"))
+    run_night(store, "n1", FIRST, config())
+    before, new = files(store), tmp_path / "new.jsonl"
+    lines = [{"id": "near", "text": text(1) + " Once more."}, {"id": "new", "text": text(50)}]
+    new.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    dedup_files([new], tmp_path / "out", config().dedup, against=str(tmp_path / "workspace"))
+    kept, removed = (pq.read_table(tmp_path / "out" / name).to_pylist() for name in ("kept", "removed"))
+    of = {row["text"]: row["id"] for row in rows(store, "n1", "documents")}
+    assert [row["id"] for row in kept] == ["new"]
+    assert [(row["id"], row["duplicate_of"]) for row in removed] == [("near", of[text(1).upper()])]
+    assert removed[0]["jaccard"] >= 0.8
+    assert files(store) == before

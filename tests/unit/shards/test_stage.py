@@ -44,10 +44,10 @@ def prepare(store, night="n", workers=1, **settings):
         rows = documents(part)
         clusters = [row["id"] if n % 4 else rows[0]["id"] for n, row in enumerate(rows)]  # a quarter is one cluster
         minhash = [
-            {"id": row["id"], "content": b"0" * 16, "cluster": cluster, "kept": True, "bands": [1]}
+            {"id": row["id"], "content": b"0" * 16, "cluster": cluster, "kept": True}
             for row, cluster in zip(rows, clusters, strict=True)
         ]
-        minhash.insert(3, {"id": "f" * 32, "content": b"1" * 16, "cluster": "f" * 32, "kept": False, "bands": [1]})
+        minhash.insert(3, {"id": "f" * 32, "content": b"1" * 16, "cluster": "f" * 32, "kept": False})
         files = {
             f"nights/{night}/documents/part-{part:05d}.parquet": pa.Table.from_pylist(rows, DOCUMENTS),
             f"nights/{night}/minhash/part-{part:05d}.parquet": pa.Table.from_pylist(minhash, MINHASH),
