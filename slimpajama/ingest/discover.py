@@ -19,7 +19,7 @@ import fsspec
 
 from slimpajama.config import Config, SourceConfig
 from slimpajama.errors import InputError
-from slimpajama.ingest.readers import Bad
+from slimpajama.readers.records import Bad
 
 __all__ = ["InputFile", "Plan", "current_version", "fixed_folder", "open_input", "plan"]
 
@@ -39,6 +39,8 @@ class InputFile:
     """Of its content; for a remote file its store's etag."""
     location: str = field(compare=False)
     """Where it is opened: an absolute path, or a URI. Not part of ids or manifests."""
+    stamp: tuple[int, ...] = field(default=(), compare=False)
+    """Of a local file: what the disk says of it, which a write changes. Spares hashing it a second time."""
 
     def entry(self) -> dict[str, Any]:
         """Return what the night's manifest lists of it, and a later night's `plan` takes as known."""
@@ -123,9 +125,13 @@ def _list_source(source: SourceConfig, root: str) -> Iterator[InputFile | tuple[
             if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
                 yield path, Bad("", "unreadable", "a device or a pipe", "a regular file")
                 continue
-            yield InputFile(source.name, path, status.st_size, _sha256(full), str(full))
+            yield InputFile(source.name, path, status.st_size, _sha256(full), str(full), _stamp(status))
         except OSError as error:
             yield path, Bad("", "unreadable", error.strerror or str(error), "a file that can be read")
+
+
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _sha256(file: Path) -> str:
@@ -181,4 +187,5 @@ def current_version(file: InputFile) -> str:
     if "://" in file.location:
         fs, path = _remote(file.location)
         return _etag(fs, path, fs.info(path))
-    return _sha256(Path(file.location))
+    path = Path(file.location)
+    return file.sha256 if _stamp(path.stat()) == file.stamp else _sha256(path)

@@ -1,0 +1,58 @@
+"""Web archives: the pages that servers answered with, as a crawler stored them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, BinaryIO
+
+from slimpajama.errors import InputError
+from slimpajama.readers.pages import page_record
+from slimpajama.readers.records import Bad, Piece, Record, Want, collect, seen
+from slimpajama.streams import TooLong, Unpacked, blocks
+
+__all__ = ["read_warc"]
+
+_PAGES = {"text/html": True, "application/xhtml+xml": True, "text/plain": False}
+
+
+def read_warc(file: BinaryIO, name: str, want: Want) -> Iterator[Piece]:
+    """Read the pages of a WARC file; a record's number counts responses from 1, its own id is the target's URI.
+
+    Answers that are no page (redirects, errors, pictures) are no documents and are passed over.
+
+    Raises:
+        InputError: `warcio` is not installed.
+    """
+    try:
+        from warcio.archiveiterator import ArchiveIterator
+    except ImportError:
+        raise InputError(
+            "WARC files need the extra `warc`", where=name, hint="pip install 'slimpajama[warc]'"
+        ) from None
+    plain = Unpacked(blocks(file, name))
+    for batch in collect(_records(ArchiveIterator, plain, want), want):
+        yield Piece(partial(iter, [batch]), file.tell())
+
+
+def _records(archive: Any, plain: Unpacked, want: Want) -> Iterator[Record | Bad]:
+    number = 0
+    try:
+        for record in archive(plain):
+            if record.rec_type != "response":
+                continue
+            number += 1
+            kind = (
+                ((record.http_headers and record.http_headers.get_header("Content-Type")) or "").split(";")[0].strip()
+            )
+            if kind.lower() not in _PAGES or record.http_headers.get_statuscode() != "200":
+                continue
+            data = record.content_stream().read(want.max_document_bytes + 1)
+            whole = TooLong(len(data), complete=False) if len(data) > want.max_document_bytes else data
+            uri = record.rec_headers.get_header("WARC-Target-URI")
+            yield page_record(number, f"record {number}", whole, uri, want, _PAGES[kind.lower()])
+    except Exception as error:  # whatever warcio raises over a damaged archive
+        if plain.error is None:
+            yield Bad(f"record {number + 1}", "damaged", seen(error), "WARC")
+    if plain.error:
+        raise plain.error
