@@ -95,9 +95,13 @@ class IngestConfig:
 
     def __post_init__(self) -> None:
         for source in self.sources:
-            protocol = source.uri.partition("://")[0] if "://" in source.uri else "file"
-            if protocol not in self.protocols:
-                raise ValueError(f"source {source.name} uses {protocol}://, which protocols does not list")
+            for protocol in sorted(protocols(source.uri) - {*self.protocols}):
+                raise ValueError(f"source {source.name} needs {protocol!r}, which ingest.protocols does not allow")
+
+
+def protocols(uri: str) -> set[str]:
+    """Return the protocols of a location, several where they are chained (`zip://*.txt::s3://bucket/a.zip`)."""
+    return {part.partition("://")[0] for part in uri.split("::")} if "://" in uri else {"file"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)

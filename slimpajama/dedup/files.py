@@ -8,29 +8,45 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from slimpajama.config import DedupConfig
 from slimpajama.dedup.columns import large_strings
 from slimpajama.dedup.decide import Documents, Outcome, decide
 from slimpajama.dedup.kernel import Sketches, band_keys, sketch
-from slimpajama.dedup.readers import BadRecord, Lines, RowGroup, batches, parse_lines, read_rows
 from slimpajama.errors import InputError, printable
 from slimpajama.progress import track
+from slimpajama.readers.files import TABLES, format_of, pieces
+from slimpajama.readers.records import Batch, Piece, Want
 
 __all__ = ["FilesReport", "dedup_files"]
 
 WORK = ".dedup-work"
 SHOWN = 20  # bad records that the summary names
+WANT = Want(
+    max_document_bytes=256_000_000, id_field="id", batch_bytes=16_000_000, batch_rows=1 << 20,
+    all_columns=True, any_text=True,
+)  # fmt: skip
+NOTHING = pa.schema([("id", pa.string()), ("text", pa.large_string())]).empty_table()
+
+
+class BadRecord(NamedTuple):
+    """A record that could not be used."""
+
+    file: str
+    place: str
+    """`line 7` or `row 7`, counted from 1; empty for the file as a whole."""
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +92,8 @@ class _Batch(NamedTuple):
     sketches: Sketches
     keys: npt.NDArray[np.uint64]
     bad: list[BadRecord]
+    """The first of them."""
+    n_bad: int
     text_bytes: int
     load: Callable[[], pa.Table]
     """Reads the batch again, all columns."""
@@ -85,7 +103,7 @@ def dedup_files(inputs: Sequence[Path], out: Path, cfg: DedupConfig, workers: in
     """Remove exact and near-duplicates from files with a `text` and optionally an `id` column.
 
     Args:
-        inputs: JSON lines (.jsonl, .gz, .zst) or Parquet files, in any mixture.
+        inputs: JSON lines, CSV, Parquet or Arrow files, plain or packed (.gz, .zst, .bz2), in any mixture.
         out: Folder; `kept/*.parquet` and `removed/*.parquet` in it are replaced. Kept rows have `id` and `text`,
             from Parquet all their columns; removed ones `id`, `duplicate_of`, `jaccard`. A document without an id
             is named by its file and its number there, from 1.
@@ -137,37 +155,62 @@ def _first_pass(inputs: Sequence[Path], spool: Path, cfg: DedupConfig, threads: 
     ):
         for path, name in zip(inputs, _names(inputs), strict=True):
             before = 0
-            for batch in batches(path, name):
-                bar.advance(batch.position - before)
-                before = batch.position
-                running.append(pool.submit(_take, batch, spool / f"{len(running):05d}.arrow", cfg))
+            for piece in _pieces(path):
+                bar.advance(piece.position - before)
+                before = piece.position
+                running.append(pool.submit(_take, piece, path, name, spool / f"{len(running):05d}.arrow", cfg))
                 if len(running) > 2 * threads:
-                    running[-2 * threads].result()  # batches in flight are bounded
+                    running[-2 * threads].result()  # pieces in flight are bounded
         return [future.result() for future in running]
 
 
-def _take(batch: Lines | RowGroup, spool: Path, cfg: DedupConfig) -> _Batch:
-    """Parse and sketch one batch."""
-    if isinstance(batch, Lines):
-        table, bad = parse_lines(batch)
+def _pieces(path: Path) -> Iterator[Piece]:
+    if not path.is_file():
+        raise InputError("no such file", where=str(path))
+    kind = format_of(path.name) or format_of(f"{path.name}l")  # .json is JSON lines, too
+    if kind not in TABLES:
+        raise InputError("unknown kind of file", where=str(path), expected=", ".join(sorted(TABLES)))
+    return pieces(lambda: path.open("rb"), path.name, replace(WANT, format=kind))
+
+
+def _take(piece: Piece, path: Path, name: str, spool: Path, cfg: DedupConfig) -> _Batch:
+    """Parse and sketch one piece."""
+
+    def read() -> tuple[pa.Table, list[BadRecord], int]:
+        tables, bad, n_bad = [NOTHING], list[BadRecord](), 0
+        for batch in piece.read():
+            tables += [_named(batch, name)] if batch.table.num_rows else []
+            for item in batch.bad[: SHOWN - len(bad)]:
+                if not item.place and item.rule in ("no-text", "unreadable"):
+                    raise InputError(item.rule, where=str(path), expected=item.threshold, found=item.value)
+                bad.append(BadRecord(name, item.place, f"{item.rule}: {item.value}"))
+            n_bad += len(batch.bad)
+        return pa.concat_tables(tables[1:] or tables), bad, n_bad
+
+    table, bad, n_bad = read()
+
+    def load() -> pa.Table:
+        return read()[0] if piece.again else pa.ipc.open_file(pa.memory_map(str(spool))).read_all()
+
+    if not piece.again:
         with pa.OSFile(str(spool), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
-
-        def load() -> pa.Table:
-            return pa.ipc.open_file(pa.memory_map(str(spool))).read_all()
-
-    else:
-        table, bad = read_rows(batch)
-
-        def load() -> pa.Table:
-            return read_rows(batch)[0]
-
     text = large_strings(table["text"])
     sketches = sketch(text, cfg)
     keys = band_keys(sketches.signatures, cfg.bands, cfg.rows)
     ids = pa.array(table["id"].to_pylist(), pa.string())
     slim = sketches._replace(signatures=sketches.signatures[:0])  # the keys say what is needed from here on
-    return _Batch(ids, slim, keys, bad, text.nbytes, load)
+    return _Batch(ids, slim, keys, bad, n_bad, text.nbytes, load)
+
+
+def _named(batch: Batch, name: str) -> pa.Table:
+    """Return a batch with `id` made where it is missing, `text`, and its other columns."""
+    made = pc.binary_join_element_wise(name, batch.table["number"].cast(pa.string()), ":")
+    table = pa.table({"id": pc.coalesce(batch.table["id"], made), "text": batch.table["text"]})
+    others = batch.others or pa.record_batch({})
+    for number, field in enumerate(others.schema):
+        table = table.append_column(field, others.column(number))
+    return table
 
 
 def _decide(found: list[_Batch], cfg: DedupConfig, threads: int) -> Outcome:
@@ -201,8 +244,7 @@ def _write(found: list[_Batch], outcome: Outcome, work: Path, threads: int) -> N
         for _ in pool.map(write, range(len(found))):
             bar.advance()
     if not outcome.kept.any():
-        nothing = pa.schema([("id", pa.string()), ("text", pa.large_string())]).empty_table()
-        _write_parquet(nothing, work / "kept" / "part-00000.parquet")
+        _write_parquet(NOTHING, work / "kept" / "part-00000.parquet")
     removed = pa.array(~outcome.kept)
     ids = pa.concat_arrays([pa.array([], pa.string()), *(batch.ids for batch in found)])
     columns = {"id": ids, "duplicate_of": outcome.duplicate_of, "jaccard": pa.array(outcome.jaccard)}
@@ -221,7 +263,7 @@ def _report(found: list[_Batch], outcome: Outcome, out: Path) -> FilesReport:
         kept=kept,
         exact_duplicates=exact,
         near_duplicates=len(outcome.kept) - kept - exact,
-        bad_records=len(bad),
+        bad_records=sum(batch.n_bad for batch in found),
         bad=tuple(bad[:SHOWN]),
         text_bytes=sum(batch.text_bytes for batch in found),
         compared=outcome.compared,

@@ -20,7 +20,7 @@ from slimpajama.readers.tables import read_arrow, read_csv, read_parquet
 from slimpajama.readers.warc import read_warc
 from slimpajama.streams import PACKINGS, BrokenStreamError
 
-__all__ = ["format_of", "pieces", "read"]
+__all__ = ["TABLES", "format_of", "pieces", "read"]
 
 _SUFFIXES = {
     **dict.fromkeys((".txt", ".text", ".md", ".rst"), "txt"),
@@ -31,6 +31,9 @@ _SUFFIXES = {
     ".arrow": "arrow",
     ".warc": "warc",
 }
+
+
+TABLES = {"jsonl", "csv", "parquet", "arrow"}  # formats whose records have fields
 
 
 def format_of(name: str, wanted: str = "auto") -> str:

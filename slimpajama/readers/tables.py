@@ -61,20 +61,26 @@ def read_csv(file: BinaryIO, name: str, want: Want) -> Iterator[Piece]:
 def _whole_rows(lines: Iterator[_Lines], limit: int) -> Iterator[_Lines]:
     """Move the cuts between chunks to where rows end; what is no row within `limit` bytes is cut anywhere."""
     first, held = 1, b""
-    for number, data in lines:
-        if isinstance(data, TooLong):
-            yield from [(first, held)] if held else []
-            yield number, data
-            held = b""
-            continue
-        first, held = first if held else number, held + data
-        ends = _row_ends(held)
-        cut = int(ends[-1]) + 1 if ends.size else len(held) if len(held) > limit else 0
-        if cut:
-            yield first, held[:cut]
-            first, held = first + held.count(b"\n", 0, cut), held[cut:]
+    broken: BrokenStreamError | None = None
+    try:
+        for number, data in lines:
+            if isinstance(data, TooLong):
+                yield from [(first, held)] if held else []
+                yield number, data
+                held = b""
+                continue
+            first, held = first if held else number, held + data
+            ends = _row_ends(held)
+            cut = int(ends[-1]) + 1 if ends.size else len(held) if len(held) > limit else 0
+            if cut:
+                yield first, held[:cut]
+                first, held = first + held.count(b"\n", 0, cut), held[cut:]
+    except BrokenStreamError as error:
+        broken = error
     if held:
         yield first, held if held.endswith(b"\n") else held + b"\n"
+    if broken:
+        raise broken
 
 
 def _row_ends(data: bytes) -> npt.NDArray[np.int64]:
@@ -286,7 +292,9 @@ def _batches(rows: pa.RecordBatch, first: int, want: Want) -> Iterator[Batch]:
     for batch in found:
         if want.all_columns:
             others = rows.select([name for name in rows.schema.names if name not in (*want.text_fields, want.id_field)])
-            batch = batch._replace(others=others.take(pc.subtract(batch.table["number"].combine_chunks(), first)))  # noqa: PLW2901
+            if batch.table.num_rows < rows.num_rows:
+                others = others.take(pc.subtract(batch.table["number"].combine_chunks(), first))
+            batch = batch._replace(others=others)  # noqa: PLW2901
         yield batch
 
 

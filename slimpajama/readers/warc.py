@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from importlib import import_module
 from typing import Any, BinaryIO
 
 from slimpajama.errors import InputError
@@ -25,13 +26,13 @@ def read_warc(file: BinaryIO, name: str, want: Want) -> Iterator[Piece]:
         InputError: `warcio` is not installed.
     """
     try:
-        from warcio.archiveiterator import ArchiveIterator
+        archive = import_module("warcio.archiveiterator").ArchiveIterator
     except ImportError:
         raise InputError(
             "WARC files need the extra `warc`", where=name, hint="pip install 'slimpajama[warc]'"
         ) from None
     plain = Unpacked(blocks(file, name))
-    for batch in collect(_records(ArchiveIterator, plain, want), want):
+    for batch in collect(_records(archive, plain, want), want):
         yield Piece(partial(iter, [batch]), file.tell())
 
 
@@ -42,15 +43,14 @@ def _records(archive: Any, plain: Unpacked, want: Want) -> Iterator[Record | Bad
             if record.rec_type != "response":
                 continue
             number += 1
-            kind = (
-                ((record.http_headers and record.http_headers.get_header("Content-Type")) or "").split(";")[0].strip()
-            )
-            if kind.lower() not in _PAGES or record.http_headers.get_statuscode() != "200":
+            headers = record.http_headers
+            kind = (headers.get_header("Content-Type") or "").partition(";")[0].strip().lower() if headers else ""
+            if kind not in _PAGES or headers.get_statuscode() != "200":
                 continue
             data = record.content_stream().read(want.max_document_bytes + 1)
             whole = TooLong(len(data), complete=False) if len(data) > want.max_document_bytes else data
             uri = record.rec_headers.get_header("WARC-Target-URI")
-            yield page_record(number, f"record {number}", whole, uri, want, _PAGES[kind.lower()])
+            yield page_record(number, f"record {number}", whole, uri, want, _PAGES[kind])
     except Exception as error:  # whatever warcio raises over a damaged archive
         if plain.error is None:
             yield Bad(f"record {number + 1}", "damaged", seen(error), "WARC")
