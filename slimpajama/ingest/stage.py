@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from slimpajama.config import Config
+from slimpajama.config import Config, IngestConfig, SourceConfig
 from slimpajama.errors import InputError, printable
 from slimpajama.ingest.discover import InputFile, Plan, current_version, fixed_folder, open_input, plan
 from slimpajama.manifest import Manifest, Part, Stage, add_counts
@@ -28,7 +28,7 @@ from slimpajama.schema import RAW, removed_table
 from slimpajama.storage import Store
 from slimpajama.streams import BLOCK
 
-__all__ = ["document_id", "ingest", "known_inputs"]
+__all__ = ["document_id", "ingest", "known_inputs", "wanted"]
 
 Row = dict[str, Any]
 
@@ -114,14 +114,7 @@ def _parts(files: tuple[InputFile, ...], cfg: Config) -> Iterator[tuple[list[pa.
     for file in files:
         source = sources[file.source]
         place = file.path.removeprefix(fixed_folder(source.uri))
-        want = Want(
-            max_document_bytes=int(cfg.ingest.max_document_mb * 1e6),
-            format=source.format,
-            text_fields=source.text_fields(),
-            id_field=source.id_field,
-            batch_bytes=min(BLOCK, part_bytes),
-        )
-        for batch in read(partial(open_input, file), file.path, want):
+        for batch in read(partial(open_input, file), file.path, wanted(source, cfg.ingest)):
             good += [_raw(file, place, batch.table)] if batch.table.num_rows else []
             bad += [_removed(source.name, file.path, place, item) for item in batch.bad]
             size += batch.cost
@@ -140,6 +133,17 @@ def _check_unchanged(file: InputFile) -> None:
         unchanged = True  # gone or unreadable by now: on record already
     if not unchanged:
         raise InputError("changed while it was read", where=file.path, hint="Run again once it is written.")
+
+
+def wanted(source: SourceConfig, cfg: IngestConfig) -> Want:
+    """Return what is taken from a source's files."""
+    return Want(
+        max_document_bytes=int(cfg.max_document_mb * 1e6),
+        format=source.format,
+        text_fields=source.text_fields(),
+        id_field=source.id_field,
+        batch_bytes=min(BLOCK, int(cfg.part_mb * 1e6)),
+    )
 
 
 def _raw(file: InputFile, place: str, records: pa.Table) -> pa.Table:

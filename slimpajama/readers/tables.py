@@ -9,8 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -87,7 +86,8 @@ def _row_ends(data: bytes) -> npt.NDArray[np.int64]:
     """Return where rows end: at the line feeds outside quotes."""
     array = np.frombuffer(data, np.uint8)
     feeds, quotes = np.flatnonzero(array == ord("\n")), np.flatnonzero(array == ord('"'))
-    return feeds[np.searchsorted(quotes, feeds) % 2 == 0]
+    ends: npt.NDArray[np.int64] = feeds[np.searchsorted(quotes, feeds) % 2 == 0]
+    return ends
 
 
 def _csv_batches(lines: Iterator[_Lines], want: Want) -> Iterator[Batch]:
@@ -149,8 +149,10 @@ def _csv_records(lines: Iterable[_Lines], header: list[str], number: int, want: 
 
     def decoded_lines() -> Iterator[str]:
         for first, data in lines:
-            whole = [data] if isinstance(data, TooLong) else data.removesuffix(b"\n").split(b"\n")
-            for place, line in enumerate(whole, first):
+            lines_of: list[bytes | TooLong] = [data]
+            if isinstance(data, bytes):
+                lines_of = [*data.removesuffix(b"\n").split(b"\n")]
+            for place, line in enumerate(lines_of, first):
                 if isinstance(line, TooLong) or len(line) > limit:
                     length = line if isinstance(line, TooLong) else TooLong(len(line))
                     skipped.append(too_large(f"line {place}", length, limit))
@@ -209,7 +211,7 @@ def read_parquet(file: BinaryIO, open_file: Callable[[], BinaryIO], name: str, w
                 )
                 return
         plain.flush()
-        file, open_file = plain.file, lambda: Path(plain.name).open("rb")
+        file, open_file = cast(BinaryIO, plain.file), lambda: open(plain.name, "rb")
     size = file.seek(0, io.SEEK_END)
     if size == 0:
         return
@@ -260,7 +262,7 @@ def read_arrow(file: BinaryIO, name: str, want: Want) -> Iterator[Piece]:
     plain, number = Unpacked(blocks(file, name)), 1
     if plain.peek(8).startswith(b"ARROW1"):
         plain.read(8)  # an Arrow file is this, a stream, and a footer
-    if not plain.peek(1):
+    if not plain.peek(1) and plain.error is None:
         return
     try:
         stream = pa.ipc.open_stream(pa.PythonFile(plain, "r"))

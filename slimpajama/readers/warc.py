@@ -10,10 +10,11 @@ from typing import Any, BinaryIO
 from slimpajama.errors import InputError
 from slimpajama.readers.pages import page_record
 from slimpajama.readers.records import Bad, Piece, Record, Want, collect, seen
-from slimpajama.streams import TooLong, Unpacked, blocks
+from slimpajama.streams import BrokenStreamError, TooLong, Unpacked, blocks
 
 __all__ = ["read_warc"]
 
+LONGEST_LINE = 1 << 24  # bytes
 _PAGES = {"text/html": True, "application/xhtml+xml": True, "text/plain": False}
 
 
@@ -31,15 +32,27 @@ def read_warc(file: BinaryIO, name: str, want: Want) -> Iterator[Piece]:
         raise InputError(
             "WARC files need the extra `warc`", where=name, hint="pip install 'slimpajama[warc]'"
         ) from None
-    plain = Unpacked(blocks(file, name))
+    plain = Unpacked(_with_lines(blocks(file, name)))
     for batch in collect(_records(archive, plain, want), want):
         yield Piece(partial(iter, [batch]), file.tell())
+
+
+def _with_lines(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """Stop where no line ends for long: between records `warcio` holds a line of any length."""
+    run = 0
+    for part in parts:
+        run = run + len(part) if b"\n" not in part else len(part) - part.rfind(b"\n")
+        if run > LONGEST_LINE:
+            raise BrokenStreamError("too-large", f"more than {LONGEST_LINE} bytes without an end of line")
+        yield part
 
 
 def _records(archive: Any, plain: Unpacked, want: Want) -> Iterator[Record | Bad]:
     number = 0
     try:
-        for record in archive(plain):
+        iterator = archive(plain)
+        iterator.INC_RECORD = ""  # a warning with the corpus' own bytes, straight to stderr
+        for record in iterator:
             if record.rec_type != "response":
                 continue
             number += 1

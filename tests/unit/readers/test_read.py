@@ -53,8 +53,8 @@ def rules(items: list[Record | Bad]) -> list[str]:
     ("name", "kind"),
     [
         ("a.txt", "txt"), ("a.md.gz", "txt"), ("A.JSONL.ZST", "jsonl"), ("b.ndjson", "jsonl"), ("c.csv.gz", "csv"),
-
-        ("d.parquet", "parquet"), ("a.txt.bz2", "txt"), ("g.warc.gz", "warc"), ("h.arrow", "arrow"), ("e.htm", "html"), ("README", ""), ("x.exe", ""), ("a.gz", ""),
+        ("d.parquet", "parquet"), ("a.txt.bz2", "txt"), ("g.warc.gz", "warc"), ("h.arrow", "arrow"), ("e.htm", "html"),
+        ("README", ""), ("x.exe", ""), ("a.gz", ""),
     ],
 )  # fmt: skip
 def test_the_format_is_told_by_the_name(name: str, kind: str):
