@@ -13,13 +13,15 @@ import json
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from benchmarks.machine import ROOT, conditions
 from slimpajama.config import load_config
 from slimpajama.demo_corpus import build_demo_corpus
 from slimpajama.ingest.discover import open_input, plan
-from slimpajama.ingest.readers import Limits, Record, read_records
+from slimpajama.ingest.stage import wanted
+from slimpajama.readers.files import read
 
 __all__ = ["main"]
 
@@ -32,14 +34,12 @@ def write_lines(folder: Path) -> dict[str, Path]:
     cfg = load_config(folder / "demo.toml")
     files = {lang: folder / f"{lang}.jsonl" for lang in ("zh", "en")}
     sources = {source.name: source for source in cfg.ingest.sources}
-    limits = Limits(int(cfg.ingest.max_document_mb * 1e6))
     with files["zh"].open("w", encoding="utf-8") as zh, files["en"].open("w", encoding="utf-8") as en:
         for item in plan(cfg, ()).files:
             out = zh if item.source.endswith("-zh") else en
-            with open_input(item) as file:
-                for record in read_records(file, item.path, sources[item.source], limits):
-                    if isinstance(record, Record):
-                        out.write(json.dumps({"text": record.text}, ensure_ascii=False) + "\n")
+            for batch in read(partial(open_input, item), item.path, wanted(sources[item.source], cfg.ingest)):
+                for text in batch.table["text"].to_pylist():
+                    out.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
     return files
 
 

@@ -51,13 +51,16 @@ class SourceConfig:
     """Short name; part of every document's id, so renaming a source makes new documents of it."""
 
     uri: str
-    """Glob of files, local or `s3://bucket/prefix/*`; a relative one starts at the configuration file's folder."""
+    """Glob of files, local or `s3://bucket/prefix/*`; a relative one starts at the configuration file's folder.
+    One that ends in `/` is a dataset's folder: every table below it (arrow, parquet, jsonl, csv), caches left out."""
 
-    format: Literal["auto", "txt", "jsonl", "csv", "parquet", "html"] = "auto"
-    """How to read a file; `auto` goes by its name (`.gz` and `.zst` are looked through)."""
+    format: Literal["auto", "txt", "jsonl", "csv", "parquet", "html", "arrow", "warc"] = "auto"
+    """How to read a file; `auto` goes by its name (`.gz`, `.zst` and `.bz2` are looked through).
+    `arrow` is what `datasets.save_to_disk` writes; `warc` needs the extra `warc`."""
 
-    text_field: str = "text"
-    """Column or key that holds the text (jsonl, csv, parquet)."""
+    text_field: Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1)] = "text"
+    """Column or key that holds the text (jsonl, csv, parquet, arrow); a dot leads into a nested one (`meta.title`).
+    Several, `["title", "text"]`, are joined by a blank line; of them only those that are there."""
 
     id_field: str = ""
     """Column or key with the source's own id; kept in the document's uri. Empty: the record's number."""
@@ -68,6 +71,10 @@ class SourceConfig:
     licence: str = ""
     """Licence of the source, carried into the night's manifest and the report."""
 
+    def text_fields(self) -> tuple[str, ...]:
+        """Return `text_field` as a tuple."""
+        return (self.text_field,) if isinstance(self.text_field, str) else self.text_field
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class IngestConfig:
@@ -76,11 +83,25 @@ class IngestConfig:
     sources: tuple[SourceConfig, ...] = ()
     """Where the text comes from."""
 
+    protocols: tuple[str, ...] = ("file", "s3")
+    """Protocols of fsspec that a source's uri may name; `file` is this machine's disk. With `http` or `https`, no
+    address inside a private network is ever opened."""
+
     max_document_mb: PositiveFloat = 16.0
     """Largest single record in MB (10^6 bytes) of UTF-8; a larger one is removed with its place on record."""
 
     part_mb: PositiveFloat = 8.0
     """Text in one intermediate file, in MB; the most that a kill can cost, times the workers."""
+
+    def __post_init__(self) -> None:
+        for source in self.sources:
+            for protocol in sorted(protocols(source.uri) - {*self.protocols}):
+                raise ValueError(f"source {source.name} needs {protocol!r}, which ingest.protocols does not allow")
+
+
+def protocols(uri: str) -> set[str]:
+    """Return the protocols of a location, several where they are chained (`zip://*.txt::s3://bucket/a.zip`)."""
+    return {part.partition("://")[0] for part in uri.split("::")} if "://" in uri else {"file"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)

@@ -6,17 +6,20 @@ damage was handed out.
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import RawIOBase
 from typing import BinaryIO
 
 import zstandard
 
-__all__ = ["BrokenStreamError", "TooLong", "blocks", "bounded", "lines"]
+__all__ = ["PACKINGS", "BrokenStreamError", "TooLong", "Unpacked", "blocks", "bounded", "chunks"]
 
 BLOCK = 1 << 20
+PACKINGS = (".gz", ".zst", ".bz2")
 _ZSTD_FEED = 1 << 8  # bytes; four of them can stand for 128 KiB, so this bounds a block by 8 MiB
 _ZSTD_WINDOW = 1 << 27  # bytes of history that a frame may ask for; zstd's own limit for streams
 
@@ -53,6 +56,9 @@ def blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
         if name.lower().endswith(".gz"):
             with gzip.GzipFile(fileobj=file, mode="rb") as plain:
                 yield from iter(lambda: plain.read1(BLOCK), b"")  # `read` would keep back what precedes a damage
+        elif name.lower().endswith(".bz2"):
+            with bz2.BZ2File(file) as plain:
+                yield from iter(lambda: plain.read1(BLOCK), b"")
         elif name.lower().endswith(".zst"):
             yield from _zstd_blocks(file)
         else:
@@ -62,7 +68,8 @@ def blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
     except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
         raise BrokenStreamError("damaged", str(error)) from None
     except OSError as error:
-        raise BrokenStreamError("unreadable", error.strerror or str(error)) from None
+        damaged = error.errno is None and name.lower().endswith(".bz2")  # this library has no error of its own
+        raise BrokenStreamError("damaged" if damaged else "unreadable", error.strerror or str(error)) from None
 
 
 def _zstd_blocks(file: BinaryIO) -> Iterator[bytes]:
@@ -85,6 +92,41 @@ def _zstd_blocks(file: BinaryIO) -> Iterator[bytes]:
         raise EOFError("the file ends inside a zstd frame")
 
 
+class Unpacked(RawIOBase):
+    """Blocks as a file for a library that wants one; never gives more than is there, whatever is asked for."""
+
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts, self._held = parts, b""
+        self.error: BrokenStreamError | None = None
+        """Why the file ends where it does, if it breaks off."""
+
+    def readable(self) -> bool:
+        """It is there to be read."""
+        return True
+
+    def peek(self, size: int) -> bytes:
+        """Return what `read` would, and keep it."""
+        start = self.read(size)
+        self._held = start + self._held
+        return start
+
+    def read(self, size: int = -1) -> bytes:
+        """Return at most `size` bytes, fewer only at the end."""
+        pieces, missing = [], size if size >= 0 else 1 << 62
+        while missing:
+            if not self._held:
+                try:
+                    self._held = next(self._parts, b"")
+                except BrokenStreamError as error:
+                    self.error = error
+                if not self._held:
+                    break
+            pieces.append(self._held[:missing])
+            self._held = self._held[missing:]
+            missing -= len(pieces[-1])
+        return b"".join(pieces)
+
+
 def bounded(parts: Iterator[bytes], limit: int) -> bytes | TooLong:
     """Return the whole stream, or `TooLong` as soon as it has more than `limit` bytes."""
     whole = bytearray()
@@ -95,28 +137,58 @@ def bounded(parts: Iterator[bytes], limit: int) -> bytes | TooLong:
     return bytes(whole)
 
 
-def lines(parts: Iterator[bytes], limit: int) -> Iterator[tuple[int, bytes | TooLong]]:
-    r"""Yield each line's number from 1 and its bytes without `\n`; a last line needs no `\n`.
+def chunks(parts: Iterator[bytes], size: int, limit: int) -> Iterator[tuple[int, bytes | TooLong]]:
+    r"""Yield the number of the first line, from 1, and whole lines: as many as end at the first `\n` from `size` on.
+
+    Where chunks end depends on the content only, not on its blocks. Never holds more than size, limit and a block.
 
     Args:
         parts: Blocks of a stream.
-        limit: Longest line in bytes; a longer one is skipped in passing and yields `TooLong`.
+        size: Bytes of a chunk.
+        limit: A longer line that goes beyond `size` is skipped in passing and yields `TooLong`.
+
+    Raises:
+        BrokenStreamError: The stream breaks off; the whole lines before were handed out.
     """
-    number, kept, skipped = 1, bytearray(), 0
-    for part in parts:
-        begin = 0
-        while (end := part.find(b"\n", begin)) >= 0:
-            kept, skipped = _extend(kept, skipped, part[begin:end], limit)
-            yield number, TooLong(skipped) if skipped else bytes(kept)
-            number, kept, skipped, begin = number + 1, bytearray(), 0, end + 1
-        kept, skipped = _extend(kept, skipped, part[begin:], limit)
-    if skipped or kept:
-        yield number, TooLong(skipped) if skipped else bytes(kept)
-
-
-def _extend(kept: bytearray, skipped: int, piece: bytes, limit: int) -> tuple[bytearray, int]:
-    """Return the line so far, or nothing of it and its length once it exceeds the limit."""
-    if skipped or len(kept) + len(piece) > limit:
-        return bytearray(), (skipped or len(kept)) + len(piece)
-    kept += piece
-    return kept, 0
+    number, skipped, searched, held = 1, 0, 0, bytearray()
+    broken: BrokenStreamError | None = None
+    while True:
+        try:
+            part = next(parts, None)
+        except BrokenStreamError as error:
+            part, broken = None, error
+        if part is None:
+            break
+        if skipped:
+            head, newline, part = part.partition(b"\n")
+            skipped += len(head)
+            if not newline:
+                continue
+            yield number, TooLong(skipped)
+            number, skipped = number + 1, 0
+        held += part
+        while len(held) >= size:
+            end = held.find(b"\n", max(searched, size - 1))
+            start = held.rfind(b"\n", 0, size - 1) + 1  # of the line that goes beyond `size`
+            if (end if end >= 0 else len(held)) - start <= limit:
+                if end < 0:
+                    searched = len(held)
+                    break
+                start = end + 1
+            if start:
+                yield number, bytes(held[:start])
+            number, searched = number + held.count(b"\n", 0, start), 0
+            if start <= end:
+                yield number, TooLong(end - start)
+                number, start = number + 1, end + 1
+            elif end < 0:
+                start, skipped = len(held), len(held) - start
+            del held[:start]
+    if broken:
+        del held[held.rfind(b"\n") + 1 :]
+    if held:
+        yield number, bytes(held)
+    if skipped and not broken:
+        yield number, TooLong(skipped)
+    if broken:
+        raise broken

@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,15 +28,30 @@ from slimpajama.dedup.columns import key_file, large_strings, read_keys
 from slimpajama.dedup.decide import Documents, Outcome, Past, decide
 from slimpajama.dedup.history import open_past
 from slimpajama.dedup.kernel import sketch
-from slimpajama.dedup.readers import BadRecord, Lines, RowGroup, batches, parse_lines, read_rows
 from slimpajama.errors import InputError, printable
 from slimpajama.progress import track
+from slimpajama.readers.files import TABLES, format_of, pieces
+from slimpajama.readers.records import Batch, Piece, Want
 
 __all__ = ["FilesReport", "dedup_files"]
 
 WORK = ".dedup-work"
 ROWS = 10_000  # in a row group
 SHOWN = 20  # bad records that the summary names
+WANT = Want(
+    max_document_bytes=256_000_000, id_field="id", batch_bytes=16_000_000, batch_rows=1 << 20,
+    all_columns=True, any_text=True,
+)  # fmt: skip
+NOTHING = pa.schema([("id", pa.string()), ("text", pa.large_string())]).empty_table()
+
+
+class BadRecord(NamedTuple):
+    """A record that could not be used."""
+
+    file: str
+    place: str
+    """`line 7` or `row 7`, counted from 1; empty for the file as a whole."""
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +99,7 @@ class _Batch(NamedTuple):
     content: npt.NDArray[np.uint8]
     bad: list[BadRecord]
     """The first of them."""
-    bad_records: int
+    n_bad: int
     text_bytes: int
     load: Callable[[], pa.Table]
     """Reads the batch again, all columns."""
@@ -97,7 +112,7 @@ def dedup_files(
     """Remove exact and near-duplicates from files with a `text` and optionally an `id` column.
 
     Args:
-        inputs: JSON lines (.jsonl, .gz, .zst) or Parquet files, in any mixture.
+        inputs: JSON lines, CSV, Parquet or Arrow files, plain or packed (.gz, .zst, .bz2), in any mixture.
         out: Folder; `kept/*.parquet` and `removed/*.parquet` in it are replaced. Kept rows have `id` and `text`,
             from Parquet all their columns; removed ones `id`, `duplicate_of`, `jaccard`. A document without an id
             is named by its file and its number there, from 1.
@@ -153,39 +168,65 @@ def _first_pass(inputs: Sequence[Path], spool: Path, cfg: DedupConfig, threads: 
     ):
         for path, name in zip(inputs, _names(inputs), strict=True):
             before = 0
-            for batch in batches(path, name):
-                bar.advance(batch.position - before)
-                before = batch.position
-                running.append(pool.submit(_take, batch, spool / f"{len(running):05d}", cfg))
+            for piece in _pieces(path):
+                bar.advance(piece.position - before)
+                before = piece.position
+                running.append(pool.submit(_take, piece, path, name, spool / f"{len(running):05d}", cfg))
                 if len(running) > 2 * threads:
-                    running[-2 * threads].result()  # batches in flight are bounded
+                    running[-2 * threads].result()  # pieces in flight are bounded
         return [future.result() for future in running]
 
 
-def _take(batch: Lines | RowGroup, spool: Path, cfg: DedupConfig) -> _Batch:
-    """Parse and sketch one batch."""
-    if isinstance(batch, Lines):
-        table, bad = parse_lines(batch)
-        text_file = str(spool.with_suffix(".arrow"))
+def _pieces(path: Path) -> Iterator[Piece]:
+    if not path.is_file():
+        raise InputError("no such file", where=str(path))
+    kind = format_of(path.name) or format_of(f"{path.name}l")  # .json is JSON lines, too
+    if kind not in TABLES:
+        raise InputError("unknown kind of file", where=str(path), expected=", ".join(sorted(TABLES)))
+    return pieces(lambda: path.open("rb"), path.name, replace(WANT, format=kind))
+
+
+def _take(piece: Piece, path: Path, name: str, spool: Path, cfg: DedupConfig) -> _Batch:
+    """Parse and sketch one piece."""
+
+    def read() -> tuple[pa.Table, list[BadRecord], int]:
+        tables, bad, n_bad = [NOTHING], list[BadRecord](), 0
+        for batch in piece.read():
+            tables += [_named(batch, name)] if batch.table.num_rows else []
+            for item in batch.bad[: SHOWN - len(bad)]:
+                if not item.place and item.rule in ("no-text", "unreadable"):
+                    raise InputError(item.rule, where=str(path), expected=item.threshold, found=item.value)
+                bad.append(BadRecord(name, item.place, f"{item.rule}: {item.value}"))
+            n_bad += len(batch.bad)
+        return pa.concat_tables(tables[1:] or tables), bad, n_bad
+
+    table, bad, n_bad = read()
+
+    text_file = str(spool.with_suffix(".arrow"))
+
+    def load() -> pa.Table:
+        return read()[0] if piece.again else pa.ipc.open_file(pa.memory_map(text_file)).read_all()
+
+    if not piece.again:
         with pa.OSFile(text_file, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
-
-        def load() -> pa.Table:
-            return pa.ipc.open_file(pa.memory_map(text_file)).read_all()
-
-    else:
-        table, bad = read_rows(batch)
-
-        def load() -> pa.Table:
-            return read_rows(batch)[0]
-
     text = large_strings(table["text"])
     sketches = sketch(text, cfg)
     keys = spool.with_suffix(".parquet")
     if len(text):
         keys.write_bytes(key_file(sketches.content, sketches.keys))
     ids = pa.array(table["id"].to_pylist(), pa.string())  # an array of its own: the table's would keep its text
-    return _Batch(len(ids), ids, sketches.n_chars, sketches.content, bad[:SHOWN], len(bad), text.nbytes, load, keys)
+    return _Batch(len(ids), ids, sketches.n_chars, sketches.content, bad, n_bad, text.nbytes, load, keys)
+
+
+def _named(batch: Batch, name: str) -> pa.Table:
+    """Return a batch with `id` made where it is missing, `text`, and its other columns."""
+    made = pc.binary_join_element_wise(name, batch.table["number"].cast(pa.string()), ":")
+    table = pa.table({"id": pc.coalesce(batch.table["id"], made), "text": batch.table["text"]})
+    others = batch.others or pa.record_batch({})
+    for number, field in enumerate(others.schema):
+        table = table.append_column(field, others.column(number))
+    return table
 
 
 def _decide(found: list[_Batch], past: Past | None, cfg: DedupConfig, threads: int) -> Outcome:
@@ -227,8 +268,7 @@ def _write(found: list[_Batch], outcome: Outcome, work: Path, threads: int) -> N
         for _ in pool.map(write, range(len(found))):
             bar.advance()
     if not outcome.kept.any():
-        nothing = pa.schema([("id", pa.string()), ("text", pa.large_string())]).empty_table()
-        _write_parquet(nothing, work / "kept" / "part-00000.parquet")
+        _write_parquet(NOTHING, work / "kept" / "part-00000.parquet")
     schema = pa.schema([("id", pa.string()), ("duplicate_of", pa.string()), ("jaccard", pa.float64())])
     with pq.ParquetWriter(work / "removed" / "part-00000.parquet", schema, compression="zstd") as writer:
         for start in range(0, len(outcome.kept), ROWS):
@@ -251,7 +291,11 @@ def _report(found: list[_Batch], outcome: Outcome, out: Path) -> FilesReport:
         kept=kept,
         exact_duplicates=exact,
         near_duplicates=len(outcome.kept) - kept - exact,
-        bad_records=sum(batch.bad_records for batch in found),
+<<<<<<< HEAD
+        bad_records=sum(batch.n_bad for batch in found),
+=======
+        bad_records=sum(batch.n_bad for batch in found),
+>>>>>>> readers
         bad=tuple(bad[:SHOWN]),
         text_bytes=sum(batch.text_bytes for batch in found),
         compared=outcome.compared,

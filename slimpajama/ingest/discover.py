@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import ipaddress
 import os
+import socket
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
+from urllib.parse import urlsplit
 
 import fsspec
 
-from slimpajama.config import Config, SourceConfig
+from slimpajama.config import Config, SourceConfig, protocols
 from slimpajama.errors import InputError
-from slimpajama.ingest.readers import Bad
+from slimpajama.readers.files import TABLES, format_of
+from slimpajama.readers.records import Bad
 
 __all__ = ["InputFile", "Plan", "current_version", "fixed_folder", "open_input", "plan"]
+
 
 _MAGIC = frozenset("*?[")
 _CHUNK = 1 << 20
@@ -39,6 +44,8 @@ class InputFile:
     """Of its content; for a remote file its store's etag."""
     location: str = field(compare=False)
     """Where it is opened: an absolute path, or a URI. Not part of ids or manifests."""
+    stamp: tuple[int, ...] = field(default=(), compare=False)
+    """Of a local file: what the disk says of it, which a write changes. Spares hashing it a second time."""
 
     def entry(self) -> dict[str, Any]:
         """Return what the night's manifest lists of it, and a later night's `plan` takes as known."""
@@ -113,7 +120,9 @@ def _list_source(source: SourceConfig, root: str) -> Iterator[InputFile | tuple[
     if "://" in source.uri:
         yield from _list_remote(source)
         return
-    for match in sorted(glob.glob(source.uri, root_dir=root or None, recursive=True)):  # noqa: PTH207 - keeps the prefix
+    for match in sorted(glob.glob(_pattern(source), root_dir=root or None, recursive=True)):  # noqa: PTH207 - keeps the prefix
+        if not _wanted(source, match):
+            continue
         full = Path(root, match)
         path = os.fsencode(match).decode("utf-8", "backslashreplace").replace(os.sep, "/")
         try:
@@ -123,9 +132,27 @@ def _list_source(source: SourceConfig, root: str) -> Iterator[InputFile | tuple[
             if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
                 yield path, Bad("", "unreadable", "a device or a pipe", "a regular file")
                 continue
-            yield InputFile(source.name, path, status.st_size, _sha256(full), str(full))
+            yield InputFile(source.name, path, status.st_size, _sha256(full), str(full), _stamp(status))
         except OSError as error:
             yield path, Bad("", "unreadable", error.strerror or str(error), "a file that can be read")
+
+
+def _pattern(source: SourceConfig) -> str:
+    return f"{source.uri}**/*" if source.uri.endswith("/") else source.uri
+
+
+def _wanted(source: SourceConfig, path: str) -> bool:
+    """Whether a file is data: of a pattern all are; of a folder those of a table's format, or of the source's.
+
+    Left out are the caches (`cache-*.arrow`) and notes (`state.json`, `README.md`) beside a saved dataset.
+    """
+    name = path.rsplit("/", 1)[-1]
+    formats = TABLES if source.format == "auto" else {source.format}
+    return not source.uri.endswith("/") or (format_of(name) in formats and not name.startswith(("cache-", ".", "_")))
+
+
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _sha256(file: Path) -> str:
@@ -135,25 +162,50 @@ def _sha256(file: Path) -> str:
 
 def _remote(uri: str) -> tuple[Any, str]:
     """Return the file system of a pattern and the pattern inside it."""
-    # A cached listing would hide what others wrote since.
-    options = {"use_listings_cache": False} if uri.startswith("s3://") else {}
+    used = protocols(uri)
+    options: dict[str, Any] = {protocol: {"get_client": _public_client} for protocol in used & {"http", "https"}}
+    if "s3" in used:
+        options["s3"] = {"use_listings_cache": False}  # a cached listing would hide what others wrote since
     try:
+        for protocol in used & {"http", "https"}:
+            for address in socket.getaddrinfo(urlsplit(uri.rsplit("::", 1)[-1]).hostname, protocol):
+                _check_public(address)
         return fsspec.core.url_to_fs(uri, **options)  # type: ignore[no-any-return]
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:
         raise InputError(f"cannot be opened: {error}", where=uri) from None
 
 
+async def _public_client(**options: Any) -> Any:
+    """Return an HTTP client that opens no private address, whatever a name resolves or a server redirects to."""
+    import aiohttp
+
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(socket_factory=_public_socket), **options)
+
+
+def _public_socket(address: Any) -> socket.socket:
+    _check_public(address)
+    return socket.socket(*address[:3])
+
+
+def _check_public(address: Any) -> None:
+    host = address[4][0]
+    if not ipaddress.ip_address(host.partition("%")[0]).is_global:
+        raise PermissionError(f"{host} is inside a private network")
+
+
 def _list_remote(source: SourceConfig) -> Iterator[InputFile | tuple[str, Bad]]:
-    fs, pattern = _remote(source.uri)
+    fs, pattern = _remote(_pattern(source))
     try:
         found = fs.glob(pattern, detail=True)
-        entries = [(path, found[path]) for path in sorted(found) if found[path]["type"] == "file"]
+        entries = [
+            (path, found[path]) for path in sorted(found) if found[path]["type"] == "file" and _wanted(source, path)
+        ]
         versions = [_etag(fs, path, info) for path, info in entries]
     except OSError as error:
         raise InputError(f"cannot be listed: {error}", where=source.uri) from error
     for (path, info), version in zip(entries, versions, strict=True):
         uri = fs.unstrip_protocol(path)
-        yield InputFile(source.name, uri, int(info["size"]), version, uri)
+        yield InputFile(source.name, uri, int(info["size"] or 0), version, uri)
 
 
 def _etag(fs: Any, path: str, info: dict[str, Any]) -> str:
@@ -181,4 +233,5 @@ def current_version(file: InputFile) -> str:
     if "://" in file.location:
         fs, path = _remote(file.location)
         return _etag(fs, path, fs.info(path))
-    return _sha256(Path(file.location))
+    local = Path(file.location)
+    return file.sha256 if _stamp(local.stat()) == file.stamp else _sha256(local)

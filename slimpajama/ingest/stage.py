@@ -9,21 +9,26 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from slimpajama.config import Config, SourceConfig
-from slimpajama.errors import InputError
+from slimpajama.config import Config, IngestConfig, SourceConfig
+from slimpajama.errors import InputError, printable
 from slimpajama.ingest.discover import InputFile, Plan, current_version, fixed_folder, open_input, plan
-from slimpajama.ingest.readers import Bad, Limits, Record, read_records
 from slimpajama.manifest import Manifest, Part, Stage, add_counts
 from slimpajama.night import load_night, published_nights, work_folder
 from slimpajama.progress import track
+from slimpajama.readers.files import read
+from slimpajama.readers.records import Bad, Want
 from slimpajama.schema import RAW, removed_table
 from slimpajama.storage import Store
+from slimpajama.streams import BLOCK
 
-__all__ = ["document_id", "ingest", "known_inputs"]
+__all__ = ["document_id", "ingest", "known_inputs", "wanted"]
 
 Row = dict[str, Any]
 
@@ -39,10 +44,12 @@ def document_id(source: str, place: str, text: str) -> str:
 
     Each part is preceded by its length, so no two different triples are hashed alike.
     """
-    digest = hashlib.sha256()
-    for part in (source.encode(), place.encode(), text.encode()):
-        digest.update(len(part).to_bytes(8, "little") + part)
-    return digest.hexdigest()[:32]
+    framed = b"".join(_framed(part.encode()) for part in (source, place, text))
+    return hashlib.sha256(framed).hexdigest()[:32]
+
+
+def _framed(part: bytes) -> bytes:
+    return len(part).to_bytes(8, "little") + part
 
 
 def ingest(store: Store, cfg: Config, night: str) -> Manifest:
@@ -63,7 +70,7 @@ def ingest(store: Store, cfg: Config, night: str) -> Manifest:
     """
     todo = plan(cfg, known_inputs(store))
     about = {
-        "version": 1,
+        "version": 2,
         "settings": cfg.ingest,
         "inputs": [file.entry() for file in todo.files],
         "problems": [[source, path, bad.rule] for source, path, bad in todo.problems],
@@ -97,39 +104,26 @@ def _plan_part(todo: Plan, night: str) -> Part:
     )
 
 
-def _parts(files: tuple[InputFile, ...], cfg: Config) -> Iterator[tuple[list[Row], list[Row]]]:
-    """Yield RAW rows and REMOVED rows of some files, cut whenever the text reaches `part_mb`."""
+def _parts(files: tuple[InputFile, ...], cfg: Config) -> Iterator[tuple[list[pa.Table], list[Row]]]:
+    """Yield tables of schema RAW and REMOVED rows of some files, cut whenever the text reaches `part_mb`."""
     sources = {source.name: source for source in cfg.ingest.sources}
-    part_bytes = cfg.ingest.part_mb * 1e6
-    good: list[Row] = []
+    part_bytes = int(cfg.ingest.part_mb * 1e6)
+    good: list[pa.Table] = []
     bad: list[Row] = []
     size = 0
     for file in files:
-        for row in _rows(file, sources[file.source], cfg):
-            (good if "text" in row else bad).append(row)
-            size += len(row.get("text", "")) + 200  # so that a flood of bad records is cut, too
+        source = sources[file.source]
+        place = file.path.removeprefix(fixed_folder(source.uri))
+        for batch in read(partial(open_input, file), file.path, wanted(source, cfg.ingest)):
+            good += [_raw(file, place, batch.table)] if batch.table.num_rows else []
+            bad += [_removed(source.name, file.path, place, item) for item in batch.bad]
+            size += batch.cost
             if size >= part_bytes:
                 yield good, bad
                 good, bad, size = [], [], 0
         _check_unchanged(file)
     if good or bad:
         yield good, bad
-
-
-def _rows(file: InputFile, source: SourceConfig, cfg: Config) -> Iterator[Row]:
-    """Yield the rows of one file: with `text` what is kept, with `rule` what is removed."""
-    place = file.path.removeprefix(fixed_folder(source.uri))
-    limits = Limits(max_document_bytes=int(cfg.ingest.max_document_mb * 1e6))
-    try:
-        with open_input(file) as stream:
-            for item in read_records(stream, file.path, source, limits):
-                yield (
-                    _raw(file, place, item)
-                    if isinstance(item, Record)
-                    else _removed(source.name, file.path, place, item)
-                )
-    except OSError as error:
-        yield _removed(source.name, file.path, place, Bad("", "unreadable", error.strerror or str(error)))
 
 
 def _check_unchanged(file: InputFile) -> None:
@@ -141,14 +135,35 @@ def _check_unchanged(file: InputFile) -> None:
         raise InputError("changed while it was read", where=file.path, hint="Run again once it is written.")
 
 
-def _raw(file: InputFile, place: str, record: Record) -> Row:
-    return {
-        "id": document_id(file.source, f"{place}#{record.number}", record.text),
-        "source": file.source,
-        "uri": f"{file.path}#{record.own_id or record.number}",
-        "sha256": hashlib.sha256(record.text.encode()).hexdigest(),
-        "text": record.text,
-    }
+def wanted(source: SourceConfig, cfg: IngestConfig) -> Want:
+    """Return what is taken from a source's files."""
+    return Want(
+        max_document_bytes=int(cfg.max_document_mb * 1e6),
+        format=source.format,
+        text_fields=source.text_fields(),
+        id_field=source.id_field,
+        batch_bytes=min(BLOCK, int(cfg.part_mb * 1e6)),
+    )
+
+
+def _raw(file: InputFile, place: str, records: pa.Table) -> pa.Table:
+    """Return records as RAW; ids are those of `document_id`, made without a Python string for a text."""
+    text = records["text"].combine_chunks()
+    _, offsets, data = text.buffers()
+    ends = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1].tolist()
+    view = memoryview(data or b"")
+    source = hashlib.sha256(_framed(file.source.encode()))
+    ids, hashes, uris = [], [], []
+    for number, own_id, begin, end in zip(
+        records["number"].to_pylist(), records["id"].to_pylist(), ends, ends[1:], strict=False
+    ):
+        digest = source.copy()
+        digest.update(_framed(f"{place}#{number}".encode()) + (end - begin).to_bytes(8, "little"))
+        digest.update(view[begin:end])
+        ids.append(digest.hexdigest()[:32])
+        hashes.append(hashlib.sha256(view[begin:end]).hexdigest())
+        uris.append(f"{file.path}#{printable(own_id, 200) if own_id else number}")
+    return pa.table([ids, pa.repeat(file.source, len(ids)), uris, hashes, text], schema=RAW)
 
 
 def _removed(source: str, path: str, place: str, bad: Bad) -> Row:
@@ -163,18 +178,19 @@ def _removed(source: str, path: str, place: str, bad: Bad) -> Row:
     }
 
 
-def _stored(part: tuple[list[Row], list[Row]], work: str, night: str, name: str) -> Part:
+def _stored(part: tuple[list[pa.Table], list[Row]], work: str, night: str, name: str) -> Part:
     good, bad = part
     documents, n_bytes = Counter[str](), Counter[str]()
     removed: dict[str, Counter[str]] = defaultdict(Counter)
-    for row in good:
-        documents[row["source"]] += 1
-        n_bytes[row["source"]] += len(row["text"].encode())
+    for table in good:
+        source = table["source"][0].as_py()
+        documents[source] += table.num_rows
+        n_bytes[source] += pc.sum(pc.binary_length(table["text"])).as_py()
     for row in bad:
         removed[row["source"]][row["rule"]] += 1
     return Part(
         {
-            f"{work}/{name}.parquet": pa.Table.from_pylist(good, schema=RAW),
+            f"{work}/{name}.parquet": pa.concat_tables([RAW.empty_table(), *good]),
             f"nights/{night}/removed/ingest-{name}.parquet": removed_table([row | {"night": night} for row in bad]),
         },
         {"documents": documents, "bytes": n_bytes, "removed": removed},

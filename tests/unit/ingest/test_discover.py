@@ -1,17 +1,22 @@
 import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
 import pytest
 
-from slimpajama.config import Config, IngestConfig, RunConfig, SourceConfig
-from slimpajama.errors import InputError
+from slimpajama.config import Config, IngestConfig, RunConfig, SourceConfig, protocols, validate
+from slimpajama.errors import ConfigError, InputError
+from slimpajama.ingest import discover
 from slimpajama.ingest.discover import Plan, current_version, fixed_folder, open_input, plan
 
 
-def config(root: Path, *patterns: str, part_mb: float = 8.0) -> Config:
+def config(root: Path, *patterns: str, part_mb: float = 8.0, protocols: tuple[str, ...] = ("file", "s3")) -> Config:
     sources = tuple(SourceConfig(name=f"s{number}", uri=uri) for number, uri in enumerate(patterns))
-    return Config(ingest=IngestConfig(sources=sources, part_mb=part_mb), run=RunConfig(source_root=str(root)))
+    ingest = IngestConfig(sources=sources, part_mb=part_mb, protocols=protocols)
+    return Config(ingest=ingest, run=RunConfig(source_root=str(root)))
 
 
 def write(root: Path, **files: str) -> None:
@@ -103,7 +108,7 @@ def test_the_fixed_folder_of_a_pattern_ends_before_its_first_wildcard(pattern: s
 def test_a_remote_store_is_listed_and_read_by_its_protocol():
     store = fsspec.filesystem("memory")
     store.pipe({"/demo/raw/b.txt": b"two", "/demo/raw/a.txt": b"one", "/demo/raw/c.bin": b"no"})
-    cfg = config(Path("/"), "memory://demo/raw/*.txt")
+    cfg = config(Path("/"), "memory://demo/raw/*.txt", protocols=("memory",))
     found = plan(cfg, [])
     assert [file.path for file in found.files] == ["memory:///demo/raw/a.txt", "memory:///demo/raw/b.txt"]
     assert [open_input(file).read() for file in found.files] == [b"one", b"two"]
@@ -112,4 +117,83 @@ def test_a_remote_store_is_listed_and_read_by_its_protocol():
 
 def test_an_unknown_protocol_is_an_error_that_names_it():
     with pytest.raises(InputError, match="nosuch"):
-        plan(config(Path("/"), "nosuch://x/*"), [])
+        plan(config(Path("/"), "nosuch://x/*", protocols=("nosuch",)), [])
+
+
+@pytest.mark.parametrize(
+    ("uri", "refused"),
+    [
+        ("memory://x/*", "memory"), ("https://example.org/a.txt", "https"), ("S3://x/*", "S3"),
+        ("zip://*.txt::s3://b/a.zip", "zip"), ("filecache::s3://b/a", "filecache"),
+        ("s3://b/*::http://127.0.0.1", "http"),
+    ],
+)  # fmt: skip
+def test_a_protocol_that_is_not_allowed_is_an_error_that_names_the_setting(uri: str, refused: str):
+    source = {"name": "web", "uri": uri}
+    with pytest.raises(ConfigError, match=f"source web needs '{refused}', which ingest.protocols does not allow"):
+        validate({"ingest": {"sources": [source]}})
+    assert validate({"ingest": {"sources": [source], "protocols": sorted(protocols(uri))}})
+
+
+def test_a_relative_path_needs_the_protocol_of_this_disk():
+    with pytest.raises(ConfigError, match="needs 'file'"):
+        validate({"ingest": {"sources": [{"name": "s", "uri": "raw/*.txt"}], "protocols": ["s3"]}})
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "4")
+            self.end_headers()
+            self.wfile.write(b"text")
+
+        do_HEAD = do_GET
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}/a.txt"
+        running.shutdown()
+
+
+def test_no_address_inside_a_private_network_is_opened(server: str, monkeypatch: pytest.MonkeyPatch):
+    cfg = config(Path("/"), server, protocols=("http",))
+    with pytest.raises(InputError, match=r"127\.0\.0\.1 is inside a private network"):
+        plan(cfg, [])
+    monkeypatch.setattr(discover.socket, "getaddrinfo", lambda host, port: [])  # what a redirect gets round
+    assert plan(cfg, []).files == ()
+    fsspec.filesystem("http").clear_instance_cache()
+    monkeypatch.setattr(discover, "_check_public", lambda address: None)  # so it was this that stood in the way
+    assert [open_input(file).read() for file in plan(cfg, []).files] == [b"text"]
+    fsspec.filesystem("http").clear_instance_cache()
+
+
+@pytest.mark.parametrize(
+    "address", ["10.1.2.3", "169.254.169.254", "::1", "fe80::1%eth0", "::ffff:127.0.0.1", "0.0.0.0"]
+)
+def test_private_addresses_of_every_kind_are_refused(address: str):
+    with pytest.raises(PermissionError, match="inside a private network"):
+        discover._check_public((0, 0, 0, "", (address, 80)))
+
+
+def test_a_folder_is_a_dataset_without_its_notes_and_caches(tmp_path: Path):
+    saved = ["train/data-00000-of-00001.arrow", "test/data-00000-of-00001.arrow", "data/part-0.parquet"]
+    others = ["dataset_dict.json", "train/state.json", "train/dataset_info.json", "train/cache-1f.arrow", "README.md"]
+    for name in saved + others:
+        (tmp_path / "hf" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "hf" / name).write_text("x")
+    found = plan(config(tmp_path, "hf/"), [])
+    assert paths(found) == [("s0", f"hf/{name}") for name in sorted(saved)]
+    texts = Config(
+        ingest=IngestConfig(sources=(SourceConfig(name="s", uri="hf/", format="txt"),)),
+        run=RunConfig(source_root=str(tmp_path)),
+    )
+    assert paths(plan(texts, [])) == [("s", "hf/README.md")]
+    store = fsspec.filesystem("memory")
+    store.pipe({f"/saved/{name}": b"x" for name in saved + others})
+    remote = plan(config(Path("/"), "memory://saved/", protocols=("memory",)), [])
+    assert [file.path for file in remote.files] == [f"memory:///saved/{name}" for name in sorted(saved)]

@@ -4,10 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 import slimpajama.ingest.stage as stage_module
-from slimpajama.config import Config, IngestConfig, RunConfig, SourceConfig
+from slimpajama.config import Config, IngestConfig, RunConfig, SourceConfig, validate
 from slimpajama.errors import InputError
 from slimpajama.ingest.stage import document_id, ingest, known_inputs
 from slimpajama.manifest import Manifest
@@ -135,3 +136,30 @@ def test_moving_the_corpus_changes_no_id(cfg: Config, tmp_path: Path):
         store = LocalStore(str(tmp_path / f"w{number}"))
         found.append(rows(store, ingest(store, replace(cfg, ingest=settings), "n"), "nights/n/work/ingest/"))
     assert found[0][0]["id"] == found[1][0]["id"]
+
+
+def test_a_saved_dataset_is_read_with_several_fields(tmp_path: Path):
+    folder = tmp_path / "hf" / "train"
+    folder.mkdir(parents=True)
+    table = pa.table({"title": ["题", None], "text": ["正文", "only text"], "meta": [{"url": "u1"}, {"url": None}]})
+    with pa.ipc.new_stream(str(folder / "data-00000-of-00001.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    (folder / "state.json").write_text('{"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}')
+    source = {"name": "hf", "uri": "hf/", "text_field": ["title", "text"], "id_field": "meta.url"}
+    settings = validate({"ingest": {"sources": [source]}, "run": {"source_root": str(tmp_path)}})
+    store = LocalStore(str(tmp_path / "w"))
+    found = rows(store, ingest(store, settings, "n"), "nights/n/work/ingest/part")
+    assert [row["text"] for row in found] == ["题\n\n正文", "only text"]
+    assert [row["uri"] for row in found] == [f"hf/train/data-00000-of-00001.arrow#{place}" for place in ("u1", "2")]
+    assert found[0]["id"] == document_id("hf", "train/data-00000-of-00001.arrow#1", "题\n\n正文")
+
+
+def test_an_own_id_is_one_printable_line_of_the_uri(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_text(
+        '{"text": "x", "id": "a\\nb\\u001b"}\n{"text": "y", "id": ""}\n', encoding="utf-8"
+    )
+    sources = (SourceConfig(name="s", uri="a.jsonl", id_field="id"),)
+    settings = Config(ingest=IngestConfig(sources=sources), run=RunConfig(source_root=str(tmp_path)))
+    store = LocalStore(str(tmp_path / "w"))
+    found = rows(store, ingest(store, settings, "n"), "nights/n/work/ingest/part")
+    assert [row["uri"] for row in found] == ["a.jsonl#a\\x0ab\\x1b", "a.jsonl#2"]

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slimpajama.ingest.html import TreeTooLargeError, declared_encoding, visible_text
+from slimpajama.readers.html import TreeTooLargeError, declared_encoding, visible_text
 
 PIECES = [
     *(
