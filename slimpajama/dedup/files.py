@@ -291,11 +291,7 @@ def _report(found: list[_Batch], outcome: Outcome, out: Path) -> FilesReport:
         kept=kept,
         exact_duplicates=exact,
         near_duplicates=len(outcome.kept) - kept - exact,
-<<<<<<< HEAD
         bad_records=sum(batch.n_bad for batch in found),
-=======
-        bad_records=sum(batch.n_bad for batch in found),
->>>>>>> readers
         bad=tuple(bad[:SHOWN]),
         text_bytes=sum(batch.text_bytes for batch in found),
         compared=outcome.compared,
