@@ -21,8 +21,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from slimpajama.config import TextConfig, TokenizerConfig
 from slimpajama.errors import ModelError
-from slimpajama.text.lattice import WORD_BYTES
-from slimpajama.text.segment import Segmenter
+from slimpajama.text.segment import WORD_BYTES, Segmenter
 
 __all__ = ["DOCUMENT", "SEPARATOR", "Tokenizer", "train_tokenizer"]
 

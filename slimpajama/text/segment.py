@@ -24,7 +24,7 @@ from slimpajama.errors import InputError
 from slimpajama.text.lattice import DIGIT, HAN, LETTER, SPACE, WORD_BYTES, UserWord, cut_block, load_lattice
 from slimpajama.text.stopwords import stop_words
 
-__all__ = ["Segmenter", "engine_versions", "parse_user_dictionary"]
+__all__ = ["WORD_BYTES", "Segmenter", "engine_versions", "parse_user_dictionary"]
 
 # Unified ideographs with all extensions, the compatibility blocks, the iteration mark and the ideographic zero.
 _HAN = re.compile(r"([\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+)")
