@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from slimpajama.config import DedupConfig
 from slimpajama.dedup.columns import content_array, large_strings, read_keys
-from slimpajama.dedup.decide import Earlier, Past
 from slimpajama.dedup.kernel import VERSION, sketch
+from slimpajama.dedup.meeting import Earlier, Past
 from slimpajama.dedup.readers import RowGroup, batches, read_rows
 from slimpajama.errors import InputError
 from slimpajama.night import INDEX, load_night, published_nights
