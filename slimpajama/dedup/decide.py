@@ -4,8 +4,9 @@ Exact copies (same normalised text) are collapsed first and cost nothing more. W
 every meeting is compared exactly, and `clusters` judges. The answer depends on the documents only, not on their
 order, on files, on workers or on memory.
 
-Memory: about 100 bytes a document stand at the peak -- id 16, content hash 16, length 4, priority 4, number and order 8
-each; then for those that are left 8 a number, and 16 for each pair that is alike -- whatever the length of its text.
+Memory: about 125 bytes a document stand at the peak, whatever the length of its text. 40 are given (id and content hash
+16 each, length and priority 4 each); the others are order and number by survival, the union-find's parent, and what
+becomes of it: partner, similarity, family. Each pair that is alike takes 16 more.
 Band keys come from disk, as many bands at a time as a share of `memory_mb` holds; pairs and texts beyond their
 shares wait on disk, in the system's folder for temporary files (`TMPDIR`).
 """
