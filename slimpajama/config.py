@@ -183,8 +183,8 @@ class DedupConfig:
     13 rows, no verification, one survivor of each connected component. It sets those fields."""
 
     memory_mb: Annotated[int, Field(ge=1)] = 1000
-    """Memory for keys, candidate pairs and texts under comparison, in MB; the rest waits on disk. About 100 bytes a
-    document and a few hundred MB of libraries stand besides. It changes no output."""
+    """Memory for keys, candidate pairs and texts under comparison, in MB; the rest waits on disk. About 125 bytes a
+    document and 200 MB of libraries stand besides. It changes no output."""
 
     def __post_init__(self) -> None:
         for name, value in SLIMPAJAMA.items() if self.preset else ():

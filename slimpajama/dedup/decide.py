@@ -4,8 +4,9 @@ Exact copies (same normalised text) are collapsed first and cost nothing more. W
 every meeting is compared exactly, and `clusters` judges. The answer depends on the documents only, not on their
 order, on files, on workers or on memory.
 
-Memory: about 100 bytes a document stand at the peak -- id 16, content hash 16, length 4, priority 4, number and order 8
-each; then for those that are left 8 a number, and 16 for each pair that is alike -- whatever the length of its text.
+Memory: about 125 bytes a document stand at the peak, whatever the length of its text. 40 are given (id and content hash
+16 each, length and priority 4 each); the others are order and number by survival, the union-find's parent, and what
+becomes of it: partner, similarity, family. Each pair that is alike takes 16 more.
 Band keys come from disk, as many bands at a time as a share of `memory_mb` holds; pairs and texts beyond their
 shares wait on disk, in the system's folder for temporary files (`TMPDIR`).
 """
@@ -13,10 +14,10 @@ shares wait on disk, in the system's folder for temporary files (`TMPDIR`).
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,68 +25,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.config import DedupConfig
-from slimpajama.dedup.candidates import LEFT_OUT, NEW, HistoryJoin, group_pairs, most_shared
+from slimpajama.dedup.candidates import LEFT_OUT, NEW, group_pairs
 from slimpajama.dedup.clusters import Verdict, judge
-from slimpajama.dedup.columns import pack_ids
+from slimpajama.dedup.meeting import ROW, Documents, Hits, LoadKeys, Past, meet_history
 from slimpajama.dedup.spill import Packed, PairSet, distinct, pack
 from slimpajama.dedup.verify import LoadTexts, Texts, similarities
 
-__all__ = ["Documents", "Earlier", "LoadKeys", "Outcome", "Past", "decide"]
+__all__ = ["Outcome", "decide"]
 
-LoadKeys = Callable[[Sequence[int]], Iterable[npt.NDArray[np.uint64]]]
-"""Row groups of key files -> uint64 [groups, rows] of tonight's documents, a file's worth after another."""
 LOOKS = 4  # at the groups of each band; what a look finds decides who takes part in the next one
 PAIR_BYTES = 64  # a pair that waits in memory is 8 bytes, a few times while it is sorted in; a share of the memory
-ROW = 32  # bits of a place that number a row on its shelf
 HALF = np.uint64(0xFFFFFFFF)
 TONIGHT = 1 << 62  # set in a place: the shelf is one of tonight's
-
-
-class Documents(NamedTuple):
-    """Tonight's N documents."""
-
-    ids: pa.Array
-    """Strings, or `pack_ids` of them."""
-    priority: npt.NDArray[np.int32]
-    """[N]: of two near-duplicates the larger survives."""
-    n_chars: npt.NDArray[np.uint32]
-    content: npt.NDArray[np.uint8]
-    """[N, 16]: hash of the normalised text."""
-    starts: npt.NDArray[np.int64]
-    """[S]: first document of each shelf; the texts of a shelf lie in one file."""
-
-
-class Earlier(NamedTuple):
-    """M documents of an earlier night, one file's worth."""
-
-    ids: pa.Array
-    content: npt.NDArray[np.uint8]
-    cluster: pa.Array
-    kept: npt.NDArray[np.bool_]
-    keys: npt.NDArray[np.uint64]
-    """[1 + bands, M], as in a key file."""
-
-
-class Past(Protocol):
-    """Earlier documents, oldest first, a shelf (a file's worth) at a time."""
-
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[Earlier]: ...
-    def texts(self, shelf: int, rows: npt.NDArray[np.int64]) -> pa.LargeStringArray: ...
-
-
-class _Hits(NamedTuple):
-    """The M earlier documents that some of tonight's meets, in their own order."""
-
-    ids: pa.Array
-    cluster: pa.Array
-    kept: npt.NDArray[np.bool_]
-    places: npt.NDArray[np.int64]
-    """[M]: shelf * 2^32 + row."""
-    pairs: Packed
-    """Earlier document and tonight's, both by number."""
-    same: Packed
-    """Those of the pairs whose normalised texts are equal, sorted."""
 
 
 class Outcome(NamedTuple):
@@ -102,7 +53,7 @@ class Outcome(NamedTuple):
     """Document it is removed for: a hit's number, else the number of hits + one of tonight's; -1 where it is kept."""
     family: npt.NDArray[np.int64]
     """What its cluster is named after, numbered alike."""
-    hits: _Hits
+    hits: Hits
     ids: pa.Array
 
     def duplicate_of(self, part: slice = slice(None)) -> pa.Array:
@@ -140,7 +91,7 @@ def decide(
         workers: Threads; the answer does not depend on it.
     """
     nodes, node = _collapse(documents)
-    hits = _meet_history(documents, keys, nodes, node, past, cfg)
+    hits = meet_history(documents, keys, nodes, node, past, cfg)
     m, n = len(hits.kept), len(hits.kept) + len(nodes)
     mean = int(documents.n_chars.mean()) if m else 0
     texts = Texts(
@@ -170,7 +121,7 @@ def decide(
 def _compare(
     keys: LoadKeys,
     node: npt.NDArray[np.uint32],
-    hits: _Hits,
+    hits: Hits,
     texts: Texts,
     cfg: DedupConfig,
     workers: int,
@@ -256,7 +207,7 @@ def _load(shelf: int, rows: npt.NDArray[np.int64], past: Past | None, load: Load
 
 
 def _places(
-    wanted: npt.NDArray[np.uint32], hits: _Hits, nodes: npt.NDArray[np.uint32], starts: npt.NDArray[np.int64]
+    wanted: npt.NDArray[np.uint32], hits: Hits, nodes: npt.NDArray[np.uint32], starts: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int64]:
     """Return where documents' texts lie."""
     m = len(hits.kept)
@@ -292,72 +243,8 @@ def _collapse(documents: Documents) -> tuple[npt.NDArray[np.uint32], npt.NDArray
     return nodes, node
 
 
-def _meet_history(
-    documents: Documents,
-    keys: LoadKeys,
-    nodes: npt.NDArray[np.uint32],
-    node: npt.NDArray[np.uint32],
-    past: Past | None,
-    cfg: DedupConfig,
-) -> _Hits:
-    """Find, for each of tonight's documents, the earlier ones that share most of its keys."""
-    ids, clusters, kept, places, pairs, same = [], [], [], [], [], []
-    for numbers, columns in _portions(keys, nodes, node, cfg) if past else ():
-        join, found, places_found, shared, equal = HistoryJoin(columns), [], [], [], []
-        for shelf, earlier in enumerate(past or ()):
-            met, counts = join.match(earlier.keys, earlier.kept)
-            rows = np.unique(met[:, 0])
-            ids.append(earlier.ids.take(pa.array(rows)))
-            clusters.append(earlier.cluster.take(pa.array(rows)))
-            kept.append(earlier.kept[rows])
-            places.append(shelf << ROW | rows)
-            met[:, 1] = numbers[met[:, 1]]
-            equal.append((earlier.content[met[:, 0]] == documents.content[nodes[met[:, 1]]]).all(axis=1))
-            places_found.append(shelf << ROW | met[:, 0])
-            found.append(met[:, 1])
-            shared.append(counts)
-        met = np.column_stack([np.concatenate(places_found), np.concatenate(found)])
-        best = most_shared(met, np.concatenate(shared))
-        pairs.append(met[best])
-        same.append(np.concatenate(equal)[best])
-    if not pairs:
-        none, nothing = documents.ids.slice(0, 0), np.zeros(0, np.uint64)
-        return _Hits(none, none, np.zeros(0, np.bool_), np.zeros(0, np.int64), nothing, nothing)
-    met = np.concatenate(pairs)
-    used = np.unique(met[:, 0])
-    every, at = np.unique(np.concatenate(places), return_index=True)
-    at = at[np.searchsorted(every, used)]
-    packed = pack(np.column_stack([np.searchsorted(used, met[:, 0]), met[:, 1] + len(used)]))
-    found, named = (pa.concat_arrays(column).take(pa.array(at)) for column in (ids, clusters))
-    if documents.ids.type == pa.binary(16):
-        found, named = pack_ids(found), pack_ids(named)
-    return _Hits(found, named, np.concatenate(kept)[at], used, packed, np.sort(packed[np.concatenate(same)]))
-
-
-def _portions(
-    keys: LoadKeys, nodes: npt.NDArray[np.uint32], node: npt.NDArray[np.uint32], cfg: DedupConfig
-) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]]:
-    """Yield tonight's documents' numbers, ascending, and keys, as many at a time as memory holds with their pairs."""
-    most = max(1, cfg.memory_mb * 1_000_000 // 2 // (64 * (cfg.bands + 1)))
-    held: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]] = []
-    start = 0
-    for part in keys(range(cfg.bands + 1)):
-        stop = start + part.shape[1]
-        numbers = node[start:stop].astype(np.int64)
-        first = nodes[numbers] == np.arange(start, stop)  # not of copies
-        held.append((numbers[first], part[:, first]))
-        start = stop
-        if sum(len(numbers) for numbers, _ in held) >= most or start == len(node):
-            numbers = np.concatenate([numbers for numbers, _ in held])
-            columns = np.concatenate([columns for _, columns in held], axis=1)
-            order = np.argsort(numbers)
-            held = []
-            if len(numbers):
-                yield numbers[order], columns[:, order]
-
-
 def _families(
-    hits: _Hits, component: npt.NDArray[np.uint32], node: npt.NDArray[np.uint32], ids: pa.Array
+    hits: Hits, component: npt.NDArray[np.uint32], node: npt.NDArray[np.uint32], ids: pa.Array
 ) -> npt.NDArray[np.int64]:
     """Return what each of tonight's documents' clusters is named after.
 

@@ -25,9 +25,10 @@ import pyarrow.parquet as pq
 
 from slimpajama.config import DedupConfig
 from slimpajama.dedup.columns import key_file, large_strings, read_keys
-from slimpajama.dedup.decide import Documents, Outcome, Past, decide
+from slimpajama.dedup.decide import Outcome, decide
 from slimpajama.dedup.history import open_past
 from slimpajama.dedup.kernel import sketch
+from slimpajama.dedup.meeting import Documents, Past
 from slimpajama.errors import InputError, printable
 from slimpajama.progress import track
 from slimpajama.readers.files import TABLES, format_of, pieces

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from slimpajama.config import DedupConfig
 from slimpajama.dedup.columns import content_array, large_strings, read_keys
-from slimpajama.dedup.decide import Earlier, Past
 from slimpajama.dedup.kernel import VERSION, sketch
-from slimpajama.dedup.readers import RowGroup, batches, read_rows
+from slimpajama.dedup.meeting import Earlier, Past
 from slimpajama.errors import InputError
 from slimpajama.night import INDEX, load_night, published_nights
 from slimpajama.progress import say
@@ -108,8 +108,12 @@ class KeptFiles:
 
     def __init__(self, folder: Path, cfg: DedupConfig) -> None:
         self._cfg = cfg
-        paths = sorted(folder.glob("*.parquet"))
-        self._groups = [group for path in paths for group in batches(path, path.name) if isinstance(group, RowGroup)]
+        self._groups: list[tuple[Path, int]] = []
+        for path in sorted(folder.glob("*.parquet")):
+            try:
+                self._groups += [(path, group) for group in range(pq.ParquetFile(path).num_row_groups)]
+            except (pa.ArrowException, OSError) as error:
+                raise InputError(f"cannot be read: {error}", where=str(path)) from None
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -117,14 +121,18 @@ class KeptFiles:
     def __iter__(self) -> Iterator[Earlier]:
         """Yield one row group's documents after another."""
         for group in self._groups:
-            table = read_rows(group)[0]
+            table = _read_group(*group)
             ids = table["id"].combine_chunks()
             content, keys = _sketched(large_strings(table["text"]), self._cfg)
             yield Earlier(ids, content, ids, np.ones(len(ids), np.bool_), keys)
 
     def texts(self, shelf: int, rows: npt.NDArray[np.int64]) -> pa.LargeStringArray:
         """Return the texts of some rows of a row group."""
-        return large_strings(read_rows(self._groups[shelf])[0]["text"].take(pa.array(rows)))
+        return large_strings(_read_group(*self._groups[shelf])["text"].take(pa.array(rows)))
+
+
+def _read_group(path: Path, group: int) -> pa.Table:
+    return pq.ParquetFile(path).read_row_group(group, ["id", "text"])
 
 
 def open_past(uri: str, cfg: DedupConfig) -> Past:

@@ -33,9 +33,10 @@ from slimpajama.dedup.columns import (
     read_keys,
     unpack_ids,
 )
-from slimpajama.dedup.decide import Documents, Outcome, decide
+from slimpajama.dedup.decide import Outcome, decide
 from slimpajama.dedup.history import History
 from slimpajama.dedup.kernel import VERSION, sketch
+from slimpajama.dedup.meeting import Documents
 from slimpajama.manifest import Counts, Manifest, Part, Stage, add_counts, load_manifest
 from slimpajama.night import load_night, published_nights, work_folder
 from slimpajama.progress import say, track

@@ -25,6 +25,7 @@ from slimpajama.progress import track
 __all__ = ["LoadTexts", "Texts", "similarities"]
 
 CHUNK_CHARS = 2_000_000  # compared in one call; with 12 bytes of hashes a character it stays near the cache
+AT_ONCE = 1000  # texts put into buckets at a time
 SHARE = 50  # a bucket's characters are this part of the memory in bytes: 3 bytes each, twice while they are sorted
 
 LoadTexts = Callable[[int, npt.NDArray[np.int64]], pa.LargeStringArray]
@@ -162,9 +163,9 @@ def _fetch(needed: list[npt.NDArray[np.uint32]], texts: Texts, store: TextBucket
     for start, end in zip(starts, np.append(starts[1:], len(places)), strict=True):
         rows, copies = np.unique(places[start:end] & 0xFFFFFFFF, return_inverse=True)
         found = texts.load(int(places[start] >> 32), rows)
-        if len(rows) < end - start:
-            found = found.take(pa.array(copies))
-        store.add(bucket[start:end], nodes[start:end], found)
+        for low in range(start, end, AT_ONCE):  # a text that many buckets need is copied as often
+            part = slice(low, min(end, low + AT_ONCE))
+            store.add(bucket[part], nodes[part], found.take(pa.array(copies[low - start : part.stop - start])))
     return store
 
 

@@ -15,9 +15,10 @@ from slimpajama.config import DedupConfig
 from slimpajama.dedup import decide as decide_module
 from slimpajama.dedup import verify as verify_module
 from slimpajama.dedup.columns import content_column
-from slimpajama.dedup.decide import Documents, Earlier, decide
+from slimpajama.dedup.decide import decide
 from slimpajama.dedup.jaccard import jaccard
 from slimpajama.dedup.kernel import sketch
+from slimpajama.dedup.meeting import Documents, Earlier
 from slimpajama.dedup.normalise import normalise
 
 CFG = DedupConfig()
