@@ -49,12 +49,13 @@ def _parse(first: int, data: bytes | TooLong, want: Want) -> Iterable[Batch]:
 
 def _parse_flawless(first: int, data: bytes, want: Want) -> Batch | None:
     """Return the batch of lines that are one JSON object each with nothing unusual, else None."""
-    array = np.frombuffer(b"\n" + data + b"\n" * (not data.endswith(b"\n")), np.uint8)
-    feeds = np.flatnonzero(array == ord("\n"))
-    ends = feeds[1:] - (array[feeds[1:] - 1] == ord("\r"))
+    array = np.frombuffer(data, np.uint8)
+    feeds = np.flatnonzero(array[:-1] == ord("\n"))  # between lines
+    starts, ends = np.append(0, feeds + 1), np.append(feeds, len(array) - data.endswith(b"\n"))
+    ends -= array[ends - 1] == ord("\r")
     # A line feed between `}` and `{` cannot stand inside an object, so as many objects as lines are one a line.
-    borders = (array[feeds[:-1] + 1] == ord("{")).all() and (array[ends - 1] == ord("}")).all()
-    if len(data) > want.max_document_bytes or not borders or not _is_utf8(data) or _too_deep(array, feeds):
+    borders = (array[starts] == ord("{")).all() and (array[ends - 1] == ord("}")).all()
+    if len(data) > want.max_document_bytes or not borders or not _is_utf8(data) or _too_deep(array, starts, ends):
         return None
     for id_type in (pa.string(), pa.int64()) if want.id_field else (pa.null(),):
         types = dict.fromkeys((tuple(name.split(".")) for name in want.text_fields), pa.large_string())
@@ -87,16 +88,14 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def _too_deep(array: npt.NDArray[np.uint8], feeds: npt.NDArray[np.int64]) -> bool:
-    """Whether a line between two line feeds is nested deeper than `MAX_DEPTH`; that takes as many brackets."""
-    opens = (array == ord("[")) | (array == ord("{"))
-    if np.count_nonzero(opens) < MAX_DEPTH + len(feeds) - 1:
+def _too_deep(array: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> bool:
+    """Whether a line is nested deeper than `MAX_DEPTH`; that takes as many brackets."""
+    opens = (array | 32) == ord("{")  # or `[`
+    if np.count_nonzero(opens) < MAX_DEPTH + len(starts):
         return False
-    counts = np.diff(np.searchsorted(np.flatnonzero(opens), feeds))
-    return any(
-        _depth(array[feeds[line] : feeds[line + 1]].tobytes()) > MAX_DEPTH
-        for line in np.flatnonzero(counts > MAX_DEPTH)
-    )
+    places = np.flatnonzero(opens)
+    suspects = np.searchsorted(places, ends) - np.searchsorted(places, starts) > MAX_DEPTH
+    return any(_depth(array[starts[line] : ends[line]].tobytes()) > MAX_DEPTH for line in np.flatnonzero(suspects))
 
 
 def _depth(line: bytes) -> int:

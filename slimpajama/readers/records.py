@@ -92,8 +92,7 @@ class Batch(NamedTuple):
     @property
     def cost(self) -> int:
         """About how many bytes of memory it stands for."""
-        n_bytes = int(self.table["text"].nbytes)
-        return n_bytes + ROW_BYTES * (self.table.num_rows + len(self.bad))
+        return int(self.table["text"].nbytes + ROW_BYTES * (self.table.num_rows + len(self.bad)))
 
 
 class Piece(NamedTuple):

@@ -211,7 +211,7 @@ def read_parquet(file: BinaryIO, open_file: Callable[[], BinaryIO], name: str, w
                 )
                 return
         plain.flush()
-        file, open_file = cast(BinaryIO, plain.file), lambda: open(plain.name, "rb")
+        file, open_file = cast(BinaryIO, plain.file), lambda: open(plain.name, "rb")  # noqa: SIM115
     size = file.seek(0, io.SEEK_END)
     if size == 0:
         return
