@@ -165,6 +165,7 @@ def discard(store: Store, night: str) -> None:
 
 def _settings(cfg: Config) -> dict[str, Any]:
     settings = json.loads(json_bytes(cfg))
+    del settings["dedup"]["memory_mb"]  # changes no byte
     return {name: settings[name] for name in CORPUS_SETTINGS}
 
 

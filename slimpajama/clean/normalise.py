@@ -92,10 +92,12 @@ def normalise(text: str, *, fold_width: bool = False) -> str:
         Text without white space at its ends; it may be empty.
     """
     text = _replace(text.replace("\r\n", "\n"), fold_width)
-    if "\u200d" in text or "\u200c" in text:
-        text = _JOINER_ELSEWHERE.sub("", _SECOND_JOINER.sub("", text))
-    if not unicodedata.is_normalized("NFC", text):
-        text = unicodedata.normalize("NFC", text)
+    text = unicodedata.normalize("NFC", text)
+    while "\u200d" in text or "\u200c" in text:  # NFC orders marks, and so decides what stands before a joiner
+        shorter = _JOINER_ELSEWHERE.sub("", _SECOND_JOINER.sub("", text))
+        if shorter == text:
+            break
+        text = unicodedata.normalize("NFC", shorter)
     return text.strip()
 
 

@@ -20,6 +20,8 @@ ANY = st.text(st.characters(), max_size=60) | st.text(
 @example("\r\r\n", False)
 @example("👩\u200d\u200d\u200b💻", False)
 @example("é\u200b\u0301", True)
+@example("\u0300\u094d\u200c", False)
+@example("\u094d\u0300\u200c", False)
 def test_a_normalised_text_comes_back_unchanged(text: str, fold: bool):
     once = normalise(text, fold_width=fold)
     assert normalise(once, fold_width=fold) == once
