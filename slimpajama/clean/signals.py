@@ -23,8 +23,9 @@ from slimpajama.clean.normalise import ASSIGNED
 __all__ = ["COUNTS", "GOPHER_STOP_WORDS", "HAN_PER_WORD", "HAN_STOP_WORDS", "Scan", "scan", "unit_hash"]
 
 HAN_PER_WORD = 2
-"""Ideographs in a Chinese word, ours: jieba's words have 1.75 and 1.77 of them in technical texts, 2.09 in statutes,
-and with 2 as many documents are over FineWeb2's bounds on repeated n-grams as with jieba's words."""
+"""Ideographs in a Chinese word, ours: jieba's words have 1.75 and 1.77 of them in technical texts, 2.09 in statutes.
+Over FineWeb2's bound on repeated 5-grams are, of 120 documents each with jieba's words and with 2 ideographs: statutes
+12 and 21 %, technical texts 0 and 0 %, Debian's documentation 2.5 and 1.7 %."""
 
 GOPHER_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")  # Rae et al. 2021, Gopher, A.1.1
 HAN_STOP_WORDS = tuple("的年在月是和日了於為有被人中为他與後也而由")  # Penedo et al. 2025, FineWeb2, cmn_Hani
