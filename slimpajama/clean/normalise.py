@@ -27,7 +27,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["ASSIGNED", "normalise", "normalise_block", "text_buffers"]
+from slimpajama.buffers import text_buffers
+
+__all__ = ["ASSIGNED", "normalise", "normalise_block"]
 
 ASSIGNED = (*range(0x40000), *range(0xE0000, 0xE0200))
 """Code points that Unicode assigns or will: planes 4 to 13 are empty, what lies behind is private."""
@@ -108,17 +110,6 @@ def _replace(text: str, fold_width: bool) -> str:
     codes = np.where(actions == _BREAK, np.uint32(ord("\n")), codes)
     codes = np.where(actions == _FOLD, codes - np.uint32(_TO_ASCII), codes)
     return str(codes[actions != _DROP].astype("<u4").tobytes(), "utf-32-le")
-
-
-def text_buffers(texts: pa.LargeStringArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
-    """Return an array's offsets (int64 [N + 1]) and UTF-8 bytes, without copying; no text may be null."""
-    if texts.null_count:
-        raise ValueError(f"texts must not be null, found {texts.null_count} nulls")
-    _, offsets, data = texts.buffers()
-    if not offsets or not data:
-        return np.zeros(len(texts) + 1, np.int64), np.zeros(0, np.uint8)
-    slots = np.frombuffer(offsets, np.int64, count=len(texts) + 1, offset=8 * texts.offset)
-    return slots, np.frombuffer(data, np.uint8)
 
 
 def normalise_block(texts: pa.LargeStringArray, *, fold_width: bool = False) -> pa.LargeStringArray:

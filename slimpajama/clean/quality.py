@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from slimpajama.buffers import text_buffers
 from slimpajama.clean.language import identify
-from slimpajama.clean.normalise import text_buffers
 from slimpajama.clean.repetition import WORDS, ngram_repetition, repeats
 from slimpajama.clean.rules import MOSTLY_HAN
 from slimpajama.clean.signals import COUNTS, HAN_PER_WORD, scan

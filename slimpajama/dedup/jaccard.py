@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from slimpajama.dedup.normalise import normalise_block, text_buffers
+from slimpajama.buffers import text_buffers
+from slimpajama.dedup.normalise import normalise_block
 
 __all__ = ["jaccard"]
 

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from slimpajama.buffers import text_buffers
 from slimpajama.config import DedupConfig
 from slimpajama.dedup.affine32 import affine32_signatures
-from slimpajama.dedup.normalise import Normalised, normalise_block, text_buffers
+from slimpajama.dedup.normalise import Normalised, normalise_block
 from slimpajama.dedup.oph import oph_signatures
 
 __all__ = ["VERSION", "Sketches", "band_keys", "signatures", "sketch"]

@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 __all__ = ["Normalised", "normalise", "normalise_block"]
 
@@ -54,21 +53,6 @@ def _fold_table() -> npt.NDArray[np.uint32]:
 
 
 _FOLD = _fold_table()
-
-
-def text_buffers(texts: pa.LargeStringArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
-    """Return an array's offsets (int64 [N + 1]) and bytes, without copying.
-
-    Raises:
-        ValueError: If a text is null: it would silently count as empty.
-    """
-    if texts.null_count:
-        raise ValueError(f"texts must not be null, found {texts.null_count} nulls")
-    if len(texts) == 0:
-        return np.zeros(1, np.int64), np.zeros(0, np.uint8)
-    _, offsets, data = texts.buffers()
-    slots = np.frombuffer(offsets, np.int64, count=len(texts) + 1, offset=8 * texts.offset)
-    return slots, np.frombuffer(data, np.uint8) if data else np.zeros(0, np.uint8)
 
 
 def normalise_block(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8]) -> Normalised:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from slimpajama.buffers import text_buffers
 from slimpajama.config import TextConfig
 from slimpajama.errors import InputError
 from slimpajama.text.lattice import DIGIT, HAN, LETTER, SPACE, WORD_BYTES, UserWord, cut_block, load_lattice
@@ -69,9 +70,7 @@ class Segmenter:
             words = pa.array([self.cut(text) for text in texts.to_pylist()], pa.list_(pa.string()))
             flat = pc.cast(pc.binary_length(words.values), pa.uint32())
             return pa.ListArray.from_arrays(words.offsets, flat)
-        _, offsets, data = texts.buffers()
-        slots = np.frombuffer(offsets, np.int64, count=len(texts) + 1, offset=8 * texts.offset)
-        lengths, counts = self._cut_bytes(slots, np.frombuffer(data or b"", np.uint8))
+        lengths, counts = self._cut_bytes(*text_buffers(texts))
         return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32()), lengths)
 
     def _cut_bytes(

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slimpajama.buffers import text_buffers
 from slimpajama.clean.language import identify
-from slimpajama.clean.normalise import normalise, text_buffers
+from slimpajama.clean.normalise import normalise
 from slimpajama.clean.signals import COUNTS, scan
 
 ZH = "这家酒店的位置非常好，离地铁站只有五分钟的路程，房间也很干净，服务员的态度十分热情，下次还会再来住。"

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slimpajama.clean.normalise import normalise, text_buffers
+from slimpajama.buffers import text_buffers
+from slimpajama.clean.normalise import normalise
 from slimpajama.clean.quality import measure, measure_text
 from slimpajama.clean.signals import COUNTS, GOPHER_STOP_WORDS, HAN_STOP_WORDS, SHORT_LINE, scan
 

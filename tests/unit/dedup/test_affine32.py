@@ -7,8 +7,9 @@ from datasketch import MinHash
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from slimpajama.buffers import text_buffers
 from slimpajama.dedup.affine32 import affine32_signatures
-from slimpajama.dedup.normalise import normalise, normalise_block, text_buffers
+from slimpajama.dedup.normalise import normalise, normalise_block
 
 
 def kernel(texts, ngram, num_perm, seed):

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from numba.core.dispatcher import Dispatcher
 
 import slimpajama.dedup
+from slimpajama.buffers import text_buffers
 from slimpajama.config import DedupConfig
 from slimpajama.dedup import kernel
 from slimpajama.dedup.kernel import band_keys, signatures, sketch
-from slimpajama.dedup.normalise import normalise, normalise_block, text_buffers
+from slimpajama.dedup.normalise import normalise, normalise_block
 
 CFG = DedupConfig()
 ZH = "今天天气很好，我们去北京的图书馆读书，讨论语言模型和数据清洗的方法。"

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slimpajama.dedup.normalise import normalise, normalise_block, text_buffers
+from slimpajama.buffers import text_buffers
+from slimpajama.dedup.normalise import normalise, normalise_block
 
 EVERY_CHARACTER = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 
