@@ -64,8 +64,8 @@ def _view(report: Report) -> Report:
         "tiles": _tiles(report),
         "funnel": {
             "levels": levels,
-            "sources": [_with_share(row) for row in report["funnel"]["sources"]],
-            "languages": [_with_share(row) for row in report["funnel"]["languages"]],
+            "sources": _with_text_share(report["funnel"]["sources"]),
+            "languages": _with_text_share(report["funnel"]["languages"]),
         },
         "splits": _splits(report["corpus"]["splits"]),
         "history": [_with_share(row) for row in report["history"]] if len(report["history"]) > 1 else [],
@@ -92,6 +92,12 @@ def _view(report: Report) -> Report:
 def _with_share(row: Report) -> Report:
     first = next((count for count in row["documents"] if count is not None), 0)
     return row | {"kept_share": row["documents"][-1] / first if first else 0.0}
+
+
+def _with_text_share(rows: list[Report]) -> list[Report]:
+    """Return the rows with their share of all text kept: a histogram beside the figures."""
+    total = max(1, sum(row["kept_bytes"] for row in rows))
+    return [_with_share(row) | {"text_share": row["kept_bytes"] / total} for row in rows]
 
 
 def _splits(rows: list[Report]) -> Report:
