@@ -22,6 +22,7 @@ from slimpajama.storage import Store
 __all__ = ["explain", "render"]
 
 PREFIX = re.compile(r"^[0-9a-f]{6,64}$")
+MOST_LISTED = 20  # documents removed for this one that a terminal shows: a licence may have a million copies
 Record = dict[str, Any]
 Nights = dict[str, Manifest]
 
@@ -219,9 +220,11 @@ def _fate(record: Record) -> Iterator[tuple[str, str]]:
         elif not record["rules"]:
             yield "reason", f"{record['value']} ({record['threshold'] or 'no threshold'})"
         return
-    for other in record["removed_for_it"]:
+    for other in record["removed_for_it"][:MOST_LISTED]:
         jaccard = f"Jaccard {other['jaccard']:.6f}"
         yield "instead of", f"{other['id']}, {jaccard}, {other['rule']}: {other['night']}, {other['uri']}"
+    if (more := len(record["removed_for_it"]) - MOST_LISTED) > 0:
+        yield "instead of", f"{more:,} more; --json lists them all"
     for shard in record["shards"]:
         yield "shard", f"{shard['path']}, row {shard['row']}, {shard['tokens']:,} tokens, split {shard['split']}"
     if not record["shards"]:

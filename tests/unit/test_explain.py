@@ -11,7 +11,7 @@ import pytest
 
 from slimpajama.config import CleanConfig, DedupConfig, IngestConfig, SourceConfig, canonical
 from slimpajama.errors import InputError
-from slimpajama.explain import explain, render
+from slimpajama.explain import MOST_LISTED, explain, render
 from slimpajama.manifest import FileEntry, Manifest, json_bytes
 from slimpajama.schema import DOCUMENTS, SHARDS, removed_table
 from slimpajama.storage import LocalStore, parquet_bytes, sha256
@@ -127,6 +127,19 @@ def test_a_kept_document_names_its_shard_row_tokens_and_the_models_that_saw_it(s
 def test_a_kept_document_names_those_removed_for_it(store: LocalStore) -> None:
     (other,) = only(store, KEPT)["removed_for_it"]
     assert (other["id"], other["night"], other["jaccard"]) == (NEAR, SECOND, 0.9125)
+
+
+def test_a_licence_with_many_copies_shows_the_first_ones_and_how_many_more(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path))
+    copies = [duplicate(f"{number:032x}", FIRST, KEPT, 0.9) for number in range(1, MOST_LISTED + 4)]
+    tables = {"documents/0.parquet": pa.Table.from_pylist([row(KEPT, FIRST)], DOCUMENTS)}
+    write_night(store, FIRST, tables | {"removed/dedup-0.parquet": removed_table(copies)})
+    store.write("nights/index.json", json_bytes({"nights": [FIRST]}))
+    story = explain(store, KEPT)
+    assert len(story["records"][0]["removed_for_it"]) == MOST_LISTED + 3
+    shown = [line for line in render(story).splitlines() if line.startswith("instead of")]
+    assert len(shown) == MOST_LISTED + 1
+    assert "3 more" in shown[-1]
 
 
 def test_a_held_out_document_was_seen_by_no_model(store: LocalStore) -> None:
