@@ -6,6 +6,7 @@ from prefect import flow
 
 from slimpajama.config import Config
 from slimpajama.manifest import Manifest
+from slimpajama.night import choose_preparation
 from tasks.corpus import (
     clean_task,
     dedup_task,
@@ -18,10 +19,10 @@ from tasks.corpus import (
     shards_task,
     tokenizer_task,
 )
-from tasks.observe import run_name, tonight
+from tasks.observe import named, tonight
 
 
-@flow(name="prepare-corpus", flow_run_name=run_name)
+@flow(name="prepare-corpus", flow_run_name=named(choose_preparation))
 def prepare_corpus(config: Config | None = None, config_file: str = "", night: str = "") -> Manifest | None:
     """Turn new and changed raw files into a published night.
 
@@ -33,7 +34,7 @@ def prepare_corpus(config: Config | None = None, config_file: str = "", night: s
     Returns:
         The night's manifest, or None where there was nothing new to read.
     """
-    with tonight(config, config_file, night) as (config, night):
+    with tonight(config, config_file, night, choose_preparation) as (config, night):
         if found := find_published_task(config, night):
             return found
         raw = ingest_task(config, night)

@@ -6,11 +6,12 @@ from prefect import flow
 
 from slimpajama.config import Config
 from slimpajama.evaluate.stage import EvaluateReport
+from slimpajama.night import choose_published
 from tasks.model import evaluate_task, gate_task
-from tasks.observe import run_name, tonight
+from tasks.observe import named, tonight
 
 
-@flow(name="evaluate-model", flow_run_name=run_name)
+@flow(name="evaluate-model", flow_run_name=named(choose_published))
 def evaluate_model(
     config: Config | None = None, config_file: str = "", night: str = "", model: str = ""
 ) -> EvaluateReport:
@@ -22,7 +23,7 @@ def evaluate_model(
         night: A published night; empty takes the newest.
         model: Model to measure; empty takes the newest of that night.
     """
-    with tonight(config, config_file, night, published=True) as (config, night):
+    with tonight(config, config_file, night, choose_published) as (config, night):
         evaluation = evaluate_task(config, night, model)
         gate_task(config, evaluation)
         return evaluation

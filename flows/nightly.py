@@ -16,13 +16,14 @@ from flows.evaluation import evaluate_model
 from flows.generation import generate_text
 from flows.training import train_model
 from slimpajama.config import Config
+from slimpajama.night import choose_night
 from slimpajama.summary import NightSummary
 from tasks.artifacts import publish_artifacts
-from tasks.observe import run_name, tonight
+from tasks.observe import named, tonight
 from tasks.report import nothing_new_task, report_task
 
 
-@flow(name="nightly", flow_run_name=run_name)
+@flow(name="nightly", flow_run_name=named(choose_night))
 def nightly(config: Config | None = None, config_file: str = "", night: str = "") -> NightSummary:
     """Run one night of the whole lifecycle, or finish the one that was begun.
 
@@ -31,7 +32,7 @@ def nightly(config: Config | None = None, config_file: str = "", night: str = ""
         config_file: TOML file on the worker's machine, read at every run.
         night: Name of the night; empty continues an unfinished one or takes today's date.
     """
-    with tonight(config, config_file, night) as (config, night):
+    with tonight(config, config_file, night, choose_night) as (config, night):
         corpus = prepare_corpus(config, night=night)
         if corpus is None:
             return nothing_new_task(config, night)

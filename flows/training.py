@@ -5,11 +5,12 @@ from __future__ import annotations
 from prefect import flow
 
 from slimpajama.config import Config
+from slimpajama.night import choose_published
 from tasks.model import train_task
-from tasks.observe import run_name, tonight
+from tasks.observe import named, tonight
 
 
-@flow(name="train-model", flow_run_name=run_name)
+@flow(name="train-model", flow_run_name=named(choose_published))
 def train_model(config: Config | None = None, config_file: str = "", night: str = "") -> str:
     """Train the model of a published night, starting from the champion.
 
@@ -21,5 +22,5 @@ def train_model(config: Config | None = None, config_file: str = "", night: str 
     Returns:
         The model's id.
     """
-    with tonight(config, config_file, night, published=True) as (config, night):
+    with tonight(config, config_file, night, choose_published) as (config, night):
         return train_task(config, night)

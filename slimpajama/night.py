@@ -24,6 +24,7 @@ from slimpajama.storage import Store
 __all__ = [
     "INDEX",
     "choose_night",
+    "choose_preparation",
     "choose_published",
     "discard",
     "finish_publication",
@@ -68,20 +69,34 @@ def open_nights(store: Store) -> list[str]:
 
 
 def choose_night(store: Store, wanted: str = "", today: dt.date | None = None) -> str:
-    """Return the night to work on: the one asked for, one that was begun and not finished, or today's in UTC.
+    """Return the night of a whole lifecycle: the one asked for, one that was begun and not finished, or today's in UTC.
 
     A night is finished when its report is. Today's name gets a suffix where it is taken: `2026-11-23.2`.
     """
+    published = published_nights(store)
+    unfinished = published and not store.exists(f"reports/{published[-1]}/manifest.json")
+    return _choose(store, wanted, published, published[-1] if unfinished else "", today)
+
+
+def choose_preparation(store: Store, wanted: str = "", today: dt.date | None = None) -> str:
+    """Return the night that a preparation alone works on: as `choose_night`, but a published night is finished.
+
+    So nights can be prepared one after the other without a model; a publication that was broken off is completed.
+    """
+    published = published_nights(store)
+    unfinished = published and store.list(f"nights/{published[-1]}/work")
+    return _choose(store, wanted, published, published[-1] if unfinished else "", today)
+
+
+def _choose(store: Store, wanted: str, published: list[str], unfinished: str, today: dt.date | None) -> str:
     if wanted:
         if not _ID.match(wanted):
             raise ConfigError("not a night's name", where="--night", found=wanted, expected="letters, digits, . _ -")
         return wanted
-    published = published_nights(store)
-    begun = open_nights(store)
-    if begun:
+    if begun := open_nights(store):
         return begun[0]
-    if published and not store.exists(f"reports/{published[-1]}/manifest.json"):
-        return published[-1]
+    if unfinished:
+        return unfinished
     day = (today or dt.datetime.now(dt.UTC).date()).isoformat()
     names = (day if number == 1 else f"{day}.{number}" for number in range(1, len(published) + 2))
     return next(name for name in names if name not in published)

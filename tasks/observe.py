@@ -3,48 +3,52 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from prefect import get_run_logger, runtime
 
 from slimpajama.config import Config, load_config
-from slimpajama.errors import StorageError
+from slimpajama.errors import InputError, StorageError
 from slimpajama.manifest import Manifest
-from slimpajama.night import choose_night, choose_published
 from slimpajama.progress import also_to, lines
-from slimpajama.storage import open_store
+from slimpajama.storage import Store, open_store
 
-__all__ = ["RETRY", "report", "run_name", "tonight"]
+__all__ = ["RETRY", "named", "report", "tonight"]
+
+
+Choose = Callable[[Store, str], str]
+"""Workspace and the night asked for, or nothing -> the night to work on."""
 
 
 @contextlib.contextmanager
-def tonight(
-    config: Config | None, config_file: str, night: str, *, published: bool = False
-) -> Iterator[tuple[Config, str]]:
+def tonight(config: Config | None, config_file: str, night: str, choose: Choose) -> Iterator[tuple[Config, str]]:
     """Settle the configuration and the night's name, and hold the workspace while the flow runs.
 
     Args:
         config: Used as it is where it is given.
         config_file: Read otherwise, at every run, so that an edit counts from the next night on.
-        night: Name of the night; empty continues an unfinished one or takes today's date.
-        published: The flow works on a published night; empty takes the newest.
+        night: Name of the night asked for; may be empty.
+        choose: Settles which night that is.
     """
     config = config or load_config(config_file or None)
     store = open_store(config.workspace)
-    choose = choose_published if published else choose_night
     with store.lock(f"{runtime.flow_run.flow_name} {runtime.flow_run.name}"), also_to(lines(get_run_logger().info)):
         yield config, choose(store, night)
 
 
-def run_name() -> str:
-    """Name a flow run after its flow, workspace and night, for example `nightly-corpus-2026-11-23`."""
-    given = runtime.flow_run.parameters
-    config = given.get("config") or load_config(given.get("config_file") or None)
-    workspace = config.workspace.rstrip("/").rsplit("/", 1)[-1]
-    return (
-        f"{runtime.flow_run.flow_name}-{workspace}-{choose_night(open_store(config.workspace), given.get('night', ''))}"
-    )
+def named(choose: Choose) -> Callable[[], str]:
+    """Return what names a flow's runs after flow, workspace and night, for example `nightly-corpus-2026-11-23`."""
+
+    def name() -> str:
+        given = runtime.flow_run.parameters
+        config = given.get("config") or load_config(given.get("config_file") or None)
+        parts = [runtime.flow_run.flow_name, config.workspace.rstrip("/").rsplit("/", 1)[-1]]
+        with contextlib.suppress(InputError):  # nothing is published yet: the flow itself will say so
+            parts.append(choose(open_store(config.workspace), given.get("night", "")))
+        return "-".join(parts)
+
+    return name
 
 
 def may_pass(task: Any, run: Any, state: Any) -> bool:

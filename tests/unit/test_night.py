@@ -9,6 +9,7 @@ from slimpajama.errors import ConfigError, InputError
 from slimpajama.manifest import Part, Stage
 from slimpajama.night import (
     choose_night,
+    choose_preparation,
     choose_published,
     finish_publication,
     load_night,
@@ -60,6 +61,16 @@ def test_a_night_that_was_begun_is_gone_on_with(store):
 def test_a_published_night_without_a_report_is_gone_on_with(store):
     publish(store, "2026-11-22", stages(store, "2026-11-22"), CFG)
     assert choose_night(store, today=TODAY) == "2026-11-22"
+
+
+def test_a_preparation_alone_goes_on_to_the_next_night_once_one_is_published(store):
+    publish(store, "2026-11-22", stages(store, "2026-11-22"), CFG)
+    assert choose_preparation(store, today=TODAY) == "2026-11-23"
+    store.write("nights/2026-11-22/work/left/state.json", b"{}")
+    assert choose_preparation(store, today=TODAY) == "2026-11-22"  # its publication was broken off
+    store.delete_tree("nights/2026-11-22/work")
+    store.write("nights/2026-11-21/work/ingest/state.json", b"{}")
+    assert choose_preparation(store, today=TODAY) == "2026-11-21"
 
 
 def test_publishing_lists_outcomes_only_and_drops_the_work_folder(store):
