@@ -140,8 +140,8 @@ class CleanConfig:
 
 
 SLIMPAJAMA = {
-    "threshold": 0.8, "ngram_chars": 13, "num_perm": 128, "bands": 9, "rows": 13, "verify": False,
-    "clusters": "components",
+    "threshold": 0.8, "ngram_chars": 13, "drop_punctuation": True, "num_perm": 128, "bands": 9, "rows": 13,
+    "verify": False, "clusters": "components",
 }  # fmt: skip
 
 
@@ -155,6 +155,10 @@ class DedupConfig:
 
     ngram_chars: Annotated[int, Field(ge=1, le=64)] = 13
     """Shingle width in characters after normalisation (SlimPajama README, step 3.1: 13-grams)."""
+
+    drop_punctuation: bool = False
+    """Leave punctuation and symbols, by Unicode category, out of what is compared: texts that differ in these only are
+    exact duplicates then."""
 
     sketch: Literal["oph", "datasketch"] = "oph"
     """`oph`: one-permutation hashing with densification. `datasketch`: bit for bit datasketch 2.0's `affine32`."""
@@ -179,8 +183,10 @@ class DedupConfig:
     of everything that chains of near-duplicates connect survives, like or unlike the others."""
 
     preset: Literal["", "slimpajama"] = ""
-    """`slimpajama`: as SlimPajama was made (Cerebras 2023): lower-case 13-grams, signatures of 128 values in 9 bands of
-    13 rows, no verification, one survivor of each connected component. It sets those fields."""
+    """`slimpajama`: as SlimPajama was made (Cerebras 2023, README and main.py of the scripts): lower-case 13-grams
+    without punctuation, signatures of 128 values in 9 bands of 13 rows, no verification, one survivor of each
+    connected component. It sets those fields. Their scripts leave out ASCII punctuation, here it is all that Unicode
+    calls so; the hash functions differ, the chance of a pair to be caught does not."""
 
     memory_mb: Annotated[int, Field(ge=1)] = 1000
     """Memory for keys, candidate pairs and texts under comparison, in MB; the rest waits on disk. About 125 bytes a

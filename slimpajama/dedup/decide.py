@@ -135,7 +135,7 @@ def _compare(
 
     def verify() -> Iterator[tuple[Packed, npt.NDArray[np.float64]]]:
         nonlocal compared
-        for found, values in similarities(pairs, texts, cfg.ngram_chars, workers, memory, folder):
+        for found, values in similarities(pairs, texts, cfg, workers, memory, folder):
             compared += len(found)
             yield found, values
         pairs.clear()

@@ -24,7 +24,8 @@ from slimpajama.storage import Store, open_store, read_table
 
 __all__ = ["History", "KeptFiles", "open_past"]
 
-SKETCH_SETTINGS = ("ngram_chars", "sketch", "num_perm", "bands", "rows", "seed")  # keys compare where these are equal
+# keys compare where these are equal
+SKETCH_SETTINGS = ("ngram_chars", "drop_punctuation", "sketch", "num_perm", "bands", "rows", "seed")
 
 
 class _Shelf(NamedTuple):
@@ -61,7 +62,7 @@ class History:
 
     def _comparable(self, about: dict[str, Any]) -> bool:
         mine = asdict(self._cfg)
-        return about["version"] == VERSION and all(about["settings"][key] == mine[key] for key in SKETCH_SETTINGS)
+        return about["version"] == VERSION and all(about["settings"].get(key) == mine[key] for key in SKETCH_SETTINGS)
 
     def __len__(self) -> int:
         return len(self._shelves)

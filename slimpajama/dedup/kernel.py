@@ -21,7 +21,7 @@ import pyarrow as pa
 from slimpajama.buffers import text_buffers
 from slimpajama.config import DedupConfig
 from slimpajama.dedup.affine32 import affine32_signatures
-from slimpajama.dedup.normalise import Normalised, normalise_block
+from slimpajama.dedup.normalise import Normalised, normalise_block, without_punctuation
 from slimpajama.dedup.oph import oph_signatures
 
 __all__ = ["VERSION", "Sketches", "band_keys", "signatures", "sketch"]
@@ -47,7 +47,7 @@ def sketch(texts: pa.LargeStringArray, cfg: DedupConfig, workers: int = 1) -> Sk
     Raises:
         ValueError: If a text is null.
     """
-    offsets, data = text_buffers(texts)
+    offsets, data = text_buffers(without_punctuation(texts) if cfg.drop_punctuation else texts)
     out = Sketches(
         np.empty((len(texts), cfg.bands), np.uint64),
         np.empty((len(texts), 16), np.uint8),

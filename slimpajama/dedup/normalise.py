@@ -18,8 +18,10 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-__all__ = ["Normalised", "normalise", "normalise_block"]
+__all__ = ["Normalised", "normalise", "normalise_block", "without_punctuation"]
 
 SPACE = 0x20
 DOTTED_I = 0x130  # `İ`, lowers to `i` and the combining dot above
@@ -43,6 +45,11 @@ def normalise(text: str) -> str:
     White space is what `str.isspace` and `\\s` call so. This is the definition that the kernel is tested against.
     """
     return " ".join("".join(c.lower() for c in text).split())
+
+
+def without_punctuation(texts: pa.LargeStringArray) -> pa.LargeStringArray:
+    """Return the texts without what Unicode calls punctuation or symbol; all of `string.punctuation` is."""
+    return pc.replace_substring_regex(texts, r"[\p{P}\p{S}]+", "")
 
 
 def _fold_table() -> npt.NDArray[np.uint32]:

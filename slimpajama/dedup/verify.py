@@ -17,8 +17,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from slimpajama.config import DedupConfig
 from slimpajama.dedup.clusters import components
 from slimpajama.dedup.jaccard import jaccard
+from slimpajama.dedup.normalise import without_punctuation
 from slimpajama.dedup.spill import Packed, PairSet, TextBuckets, distinct, unpack
 from slimpajama.progress import track
 
@@ -43,14 +45,14 @@ class Texts(NamedTuple):
 
 
 def similarities(
-    pairs: PairSet, texts: Texts, ngram: int, workers: int, memory: int, folder: Path
+    pairs: PairSet, texts: Texts, cfg: DedupConfig, workers: int, memory: int, folder: Path
 ) -> Iterator[tuple[Packed, npt.NDArray[np.float64]]]:
     """Yield distinct pairs and their exact Jaccard similarities, a bucket at a time; 0 where a text is gone.
 
     Args:
         pairs: Documents to compare.
         texts: Where their texts are; loaded from this thread only.
-        ngram: Shingle width in characters.
+        cfg: Says what a shingle is.
         workers: Threads that compare.
         memory: Bytes to stay within.
         folder: For what does not fit; emptied again.
@@ -75,7 +77,7 @@ def similarities(
             table = store.take(number)
             nodes, text = table["node"].to_numpy(), table["text"].combine_chunks()
             places = np.searchsorted(nodes, unpack(packed).astype(np.uint32))
-            yield packed, _compare(places, text, texts.n_chars[nodes], ngram, workers, pool)
+            yield packed, _compare(places, text, texts.n_chars[nodes], cfg, workers, pool)
             bar.advance(len(packed))
     shelves.rmdir()
 
@@ -84,7 +86,7 @@ def _compare(
     pairs: npt.NDArray[np.int64],
     texts: pa.LargeStringArray,
     n_chars: npt.NDArray[np.uint32],
-    ngram: int,
+    cfg: DedupConfig,
     workers: int,
     pool: ThreadPoolExecutor,
 ) -> npt.NDArray[np.float64]:
@@ -93,7 +95,8 @@ def _compare(
 
     def compare(part: slice, local: npt.NDArray[np.int64], some: pa.LargeStringArray) -> None:
         gone = some.is_null().to_numpy(zero_copy_only=False)
-        found = jaccard(pc.fill_null(some, "") if some.null_count else some, local, ngram)
+        there = pc.fill_null(some, "") if some.null_count else some
+        found = jaccard(without_punctuation(there) if cfg.drop_punctuation else there, local, cfg.ngram_chars)
         out[part] = np.where(gone[local].any(axis=1), 0.0, found)
 
     running: list[Future[None]] = []

@@ -257,3 +257,14 @@ def test_pairs_that_are_not_verified_have_no_similarity(tmp_path):
     similar = {row["id"]: row["jaccard"] for row in outcome(tmp_path / "out")[1]}
     assert similar["same"] == 1.0 or similar["old1"] == 1.0
     assert None in similar.values()
+
+
+def test_texts_that_differ_in_punctuation_only_are_copies_where_it_is_left_out(tmp_path):
+    path = tmp_path / "in.jsonl"
+    texts = [
+        f"{lead}今天{mark}天气很好{mark}" * 9 + "Good news everyone" + mark for lead, mark in (("", "，"), ("《", "！"))
+    ]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    for drop, kept in ((False, 2), (True, 1)):
+        cfg = DedupConfig(drop_punctuation=drop, threshold=0.95)
+        assert dedup_files([path], tmp_path / f"out-{kept}", cfg).kept == kept

@@ -1,5 +1,8 @@
 """The kernel's normalisation against its definition in plain Python."""
 
+import string
+import unicodedata
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slimpajama.buffers import text_buffers
-from slimpajama.dedup.normalise import normalise, normalise_block
+from slimpajama.dedup.normalise import normalise, normalise_block, without_punctuation
 
 EVERY_CHARACTER = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 
@@ -26,6 +29,16 @@ def kernel(texts):
 def test_every_code_point_is_normalised_as_defined():
     texts = ["y".join(EVERY_CHARACTER[start : start + 512]) for start in range(0, len(EVERY_CHARACTER), 512)]
     assert list(kernel(pa.array(texts, pa.large_string()))) == [normalise(text) for text in texts]
+
+
+def test_punctuation_and_symbols_are_left_out_by_unicode_category():
+    assigned = [char for char in EVERY_CHARACTER if unicodedata.category(char) != "Cn"]
+    left = without_punctuation(pa.array(assigned, pa.large_string())).to_pylist()
+    assert left == ["" if unicodedata.category(char)[0] in "PS" else char for char in assigned]
+    assert without_punctuation(pa.array([string.punctuation, "《你好》， 世界。"], pa.large_string())).to_pylist() == [
+        "",
+        "你好 世界",
+    ]
 
 
 @settings(deadline=None)
