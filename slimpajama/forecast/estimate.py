@@ -140,10 +140,8 @@ def _estimate(found: Plan, sample: Sample, passes: list[Pass], clusters: pl.Data
     seconds = {name: grown(name, lambda cost: cost.seconds) for name in full.costs}
     seconds["ingest"] += sample.scan_seconds / cfg.run.threads()
     scale = {of: whole[of] / max(sizes[-1][of], 1.0) for of in whole}
-    published, work = (
-        sum(figure(cost) * scale[cost.grows_with] for cost in full.costs.values())
-        for figure in (lambda cost: cost.published, lambda cost: cost.work)
-    )
+    published = sum(cost.published * scale[cost.grows_with] for cost in full.costs.values())
+    work = sum(cost.work * scale[cost.grows_with] for cost in full.costs.values())
     shards = full.manifests.get("shards")
     tokens = sum(sum(split.values()) for split in shards.counts["tokens"].values()) if shards else 0
     return Forecast(

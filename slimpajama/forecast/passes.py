@@ -133,14 +133,14 @@ def run_pass(store: Store, sample: Sample, every: int) -> Pass:
         size += sample.expected(file) * sample.files[file].share / every
     costs: dict[str, Cost] = {}
     manifests: dict[str, Manifest] = {}
-    with event.install_listener("numba:compile", event.TimingListener()) as compiling:
+    with event.install_listener("numba:compile", event.TimingListener()) as compiling:  # type: ignore[no-untyped-call]
         before = _clocks(compiling)
         for grows_with, manifest in _stages(store, cfg, Plan(tuple(tuple(unit) for unit in units)), take):
             after = _clocks(compiling)
             work = sum(entry.bytes for entry in manifest.files if entry.path.startswith(WORK))
             published = sum(entry.bytes for entry in manifest.files) - work
-            took = [max(0.0, end - start) for start, end in zip(before, after, strict=True)]
-            costs[manifest.name] = Cost(grows_with, *took, published, work)
+            seconds, cpu_seconds = (max(0.0, end - start) for start, end in zip(before, after, strict=True))
+            costs[manifest.name] = Cost(grows_with, seconds, cpu_seconds, published, work)
             manifests[manifest.name] = manifest
             before = _clocks(compiling)
     text = sum(n_bytes for _, n_bytes, _ in counted.values())

@@ -22,7 +22,7 @@ from slimpajama.streams import PACKINGS
 
 __all__ = ["Drawn", "Sample"]
 
-SAMPLE_MB = 8.0  # of text; half a million words and more, so that the tokenizer learns from as many as in a real run
+SAMPLE_MB = 6.0  # of text; half a million words and more, so that the tokenizer learns from as many as in a real run
 SCAN_MB = 256.0  # of unpacked text that is passed through
 PIECE = 1 << 15  # bytes of lines drawn at once
 ROWS = 16  # rows of a table drawn at once
