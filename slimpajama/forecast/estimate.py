@@ -2,7 +2,8 @@
 
 - Documents and bytes: a ratio by source. Exact where the sample is everything.
 - Kept: cleaning's share as it is. Duplicates that lie far apart meet in a sample only in part, so the number of
-  clusters is extrapolated (`distinct`), and the sample's plain share is given as what can be kept at most.
+  clusters is extrapolated (`distinct`), and the sample's plain share is given as what can be kept at most. Where the
+  two are far apart, no error is promised: versions of a document that drift apart are told from a sample badly.
 - Time: three passes tell apart what is paid once and what grows: an eighth of the sample, cold; the same again; the
   whole sample. Compiling kernels for the first time does not count, the next run finds them; nor does starting Prefect.
 - Memory: what the sample took, the slope between the passes for parts and shards of full size, and what deduplication
@@ -11,6 +12,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,7 +32,7 @@ __all__ = ["ERROR", "Forecast", "SourceForecast", "distinct", "forecast"]
 
 ERROR = 0.25  # what a figure may be off in a real run; docs/benchmarks/forecast.md has what it was
 PASSES = (8, 8, 1)  # every n-th piece of the sample
-PLACE = 16  # neighbours in a file that are one place
+PLACE = 16  # neighbours in a file, by the records' numbers, that are one place
 ABUNDANT = 10  # places beyond which a cluster is not rare
 DOCUMENT_BYTES = 125  # of memory that deduplication holds of a document (docs/decisions/0009)
 PREFECT_BYTES = 100e6  # of memory that its client takes beside the stages
@@ -78,6 +80,11 @@ class Forecast:
     """Peak of the resident set."""
     sampled_bytes: int = 0
     """Text that went through the stages to tell."""
+
+    @property
+    def sure(self) -> bool:
+        """Whether the error holds for what is kept, too: duplicates that the sample does not show matter little."""
+        return self.total("kept_at_most") <= (1 + ERROR) * self.total("kept")
 
     @property
     def whole(self) -> bool:
@@ -180,13 +187,12 @@ def _source(sample: Sample, full: Pass, name: str, clusters: pl.DataFrame) -> So
         sampled = 1.0
     got, left = (full.by_source(*count).get(name, 0) for count in (("ingest", "documents"), ("clean", "documents")))
     got_bytes, left_bytes = (full.by_source(stage, "bytes").get(name, 0) for stage in ("ingest", "clean"))
-    kept, kept_bytes = (full.by_source("dedup", count).get(name, 0) for count in ("kept", "kept_bytes"))
     cleaned = documents * left / max(got, 1)
     cleaned_bytes = text_bytes * left_bytes / max(got_bytes, 1)
-    at_most = cleaned * kept / max(left, 1)
-    places = clusters.filter(pl.col("source") == name)["places"].to_list()
-    share = left / max(cleaned, left, 1)
-    expected = min(at_most, kept * distinct(places, share) / max(len(places), 1)) if places else at_most
+    share = min(1.0, left / max(cleaned, 1e-9))
+    met = clusters.filter(pl.col("source") == name)
+    more = min(distinct(met["places"].to_list(), share) / max(len(met), 1), 1 / share) if left else 0.0
+    kept, kept_bytes = (full.by_source("dedup", count).get(name, 0) for count in ("kept", "kept_bytes"))
     return SourceForecast(
         name=name,
         files=len(files),
@@ -197,34 +203,29 @@ def _source(sample: Sample, full: Pass, name: str, clusters: pl.DataFrame) -> So
         broken=broken,
         cleaned=cleaned,
         cleaned_bytes=cleaned_bytes,
-        kept=expected,
-        kept_at_most=at_most,
-        kept_bytes=cleaned_bytes * kept_bytes / max(left_bytes, 1) * (expected / at_most if at_most else 1.0),
+        kept=kept * more,
+        kept_at_most=kept / share if left else 0.0,
+        kept_bytes=kept_bytes * more * share * cleaned_bytes / max(left_bytes, 1),
     )
 
 
 def _clusters(store: Store, full: Pass) -> pl.DataFrame:
-    """Return of each source's duplicate clusters in the sample the number of places it was met at."""
-    documents = full.manifests["dedup"]
-    folder = f"nights/{NIGHT}"
-    minhash = [read_table(store, path, ["id", "cluster"]) for path in documents.paths(f"{folder}/minhash/")]
-    origins = [
-        read_table(store, path, ["id", "source", "uri"])
-        for path in documents.paths(folder)
-        if path.startswith((f"{folder}/documents/", f"{folder}/removed/"))
-    ]
-    if not minhash:
-        return pl.DataFrame(schema={"source": pl.String, "cluster": pl.String, "places": pl.UInt32})
-    met = pl.concat([pl.DataFrame(table) for table in minhash])
-    origin = pl.concat([pl.DataFrame(table) for table in origins])
-    file = pl.col("uri").str.replace(r"#[^#]*$", "")
+    """Return the sample's duplicate clusters by `source`, with the `places` that each was met at."""
+    folder, listed = f"nights/{NIGHT}", full.manifests["dedup"]
+
+    def rows(name: str, *columns: str) -> pl.DataFrame:
+        found = [pl.DataFrame(read_table(store, path, list(columns))) for path in listed.paths(f"{folder}/{name}")]
+        return pl.concat([pl.DataFrame(schema=dict.fromkeys(columns, pl.String)), *found])
+
+    origin = pl.concat([rows(name, "id", "source", "uri") for name in ("documents/", "removed/dedup-")])
+    number = pl.col("uri").str.extract(r"#(\d{1,15})$").cast(pl.Int64)  # none where records have ids of their own
     return (
-        met.join(origin, on="id", how="inner", maintain_order="left")
-        .with_columns(file=file)
-        .with_columns(place=pl.int_range(pl.len()).over("source", "file") // PLACE)
-        .unique(["source", "cluster", "file", "place"])
+        rows("minhash/", "id", "cluster")
+        .join(origin, on="id", maintain_order="left")
+        .with_columns(file=pl.col("uri").str.replace(r"#[^#]*$", ""))
+        .with_columns(place=pl.coalesce(number, pl.int_range(pl.len()).over("source", "file")) // PLACE)
         .group_by("source", "cluster")
-        .agg(places=pl.len())
+        .agg(places=pl.struct("file", "place").n_unique())
         .sort("source", "cluster")
     )
 
@@ -233,15 +234,21 @@ def distinct(places: list[int], share: float) -> float:
     """Estimate how many clusters all places hold from those that a share of the places holds.
 
     Clusters that are met at more than `ABUNDANT` places are taken as all met; of the others, the ones met once tell
-    how many were not met at all. Places, not documents, are counted: what repeats among neighbours does so everywhere.
+    how many were not met at all, the more the less equal clusters are in size. Places, not documents, are counted:
+    what repeats among neighbours does so everywhere.
 
     Args:
         places: Of each cluster of the sample, the number of sampled places it was met at.
         share: Of all places that were sampled, above 0 and at most 1.
 
-    Source: Haas et al. 1995, "Sampling-based estimation of the number of distinct values of an attribute" (Duj1,
-    and Duj2a for abundant values).
+    Source: Haas et al. 1995, "Sampling-based estimation of the number of distinct values of an attribute" (Duj2a).
     """
     rare = [n for n in places if n <= ABUNDANT]
+    if share >= 1 or not rare:
+        return float(len(places))
     met, once = sum(rare), rare.count(1)
-    return len(places) - len(rare) + (met * len(rare) / (met - once + once * share) if rare else 0.0)
+    missed = once * (1 - share)
+    equal = met * len(rare) / (met - missed)  # Duj1
+    variation = max(0.0, equal * (sum(n * (n - 1) for n in rare) / met**2 + share / met) - 1)
+    unequal = met / (met - missed) * (len(rare) - missed * math.log(1 - share) * variation / share)
+    return len(places) - len(rare) + unequal

@@ -1,13 +1,15 @@
 """The sample that a forecast is made from: pieces of some files, evenly drawn. The same sources, the same sample.
 
 A source's part of the sample is its part of all text, a smallest part at least. Of text and HTML, where a file is one
-document, whole files are drawn; of records, files that stand evenly in the list and of each, pieces that stand evenly
-in it. What must be unpacked to get at later pieces is passed through up to a bound; beyond that the beginning of a file
-stands for the rest.
+document, whole files are drawn; of records, files that stand evenly in the list and pieces from all over these. Where a
+piece stands in its stretch of the file is drawn by the file's name: at even distances, what repeats at a distance would
+be met too often or never. What must be unpacked to get at later pieces is passed through up to a bound; beyond that the
+beginning of a file stands for the rest.
 """
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,16 +19,16 @@ from slimpajama.config import Config, SourceConfig
 from slimpajama.ingest.discover import InputFile, Plan, open_input
 from slimpajama.ingest.stage import wanted
 from slimpajama.readers.files import format_of, pieces, read
-from slimpajama.readers.records import Piece, Want
+from slimpajama.readers.records import Batch, Piece, Want
 from slimpajama.streams import PACKINGS
 
 __all__ = ["Drawn", "Sample"]
 
-SAMPLE_MB = 6.0  # of text; half a million words and more, so that the tokenizer learns from as many as in a real run
+SAMPLE_MB = 16.0  # of text; half a million words and more, so that the tokenizer learns from as many as in a real run
 SCAN_MB = 256.0  # of unpacked text that is passed through
 PIECE = 1 << 15  # bytes of lines drawn at once
-ROWS = 16  # rows of a table drawn at once
-FEW = 16  # pieces that stand for a file; smaller files are taken whole
+FEW = 2  # pieces of a file, if there are enough files to choose from; smaller files are taken whole
+HELD = 64  # pieces held to choose from
 MAX_FILES = 256  # of a source
 MIN_SHARE = 1 / 64  # of the sample, for the smallest source
 EXPANDS = {".gz": 3.0, ".zst": 4.0, ".bz2": 4.0, "parquet": 2.0}  # a guess that only shares out the sample
@@ -113,19 +115,20 @@ class Sample:
         rows = n > 0 and self.format_of(file) == "parquet"
         drawn: list[Piece] = []
         seen, stride, reached = 0, 1, 1.0
-        for piece in _rows(file, replace(want, batch_rows=ROWS)) if rows else _pieces(file, want):
+        for piece in _rows(file, want) if rows else _pieces(file, want):
             if n and seen * PIECE >= scan_bytes:
                 reached = min(1.0, piece.position / file.bytes)
                 break
             if seen % stride == 0:
                 drawn.append(piece)
-            if n and len(drawn) > 2 * n:  # from here on every second one of those: no file has to be held
+            if n and len(drawn) > max(2 * n, HELD):  # from here on every second one of those: no file has to be held
                 drawn, stride = drawn[::2], 2 * stride
             seen += 1
         if not seen:
             return Drawn([Piece(partial(read, partial(open_input, file), file.path, want), 0)], 1.0)
         if n and len(drawn) > n:
-            drawn = [drawn[i * len(drawn) // n] for i in range(n)]
+            draw = random.Random(f"{file.source}/{file.path}")
+            drawn = [drawn[draw.randrange(i * len(drawn) // n, (i + 1) * len(drawn) // n)] for i in range(n)]
         return Drawn(drawn, reached * len(drawn) / seen, reached)
 
 
@@ -137,4 +140,7 @@ def _rows(file: InputFile, want: Want) -> Iterator[Piece]:
     """Yield a few rows at once of a table whose own pieces are large."""
     for piece in _pieces(file, want):
         for batch in piece.read():
-            yield Piece(partial(iter, [batch]), piece.position)
+            n = max(1, batch.table.num_rows * PIECE // max(batch.cost, 1))
+            for start in range(0, batch.table.num_rows, n):
+                part = Batch(batch.table.slice(start, n).combine_chunks(), [] if start else batch.bad)
+                yield Piece(partial(iter, [part]), piece.position)

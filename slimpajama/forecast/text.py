@@ -43,7 +43,11 @@ def as_dict(forecast: Forecast, train: TrainConfig | None = None) -> dict[str, A
         "peak_disk_bytes": round(forecast.peak_disk_bytes),
         "memory_bytes": round(forecast.memory_bytes),
         "sampled_bytes": forecast.sampled_bytes,
-        "error": {"documents": 0.0 if forecast.whole else ERROR, "other": ERROR},
+        "error": {
+            "documents": 0.0 if forecast.whole else ERROR,
+            "kept": 0.0 if forecast.whole else ERROR if forecast.sure else None,
+            "other": ERROR,
+        },
     } | budget
 
 
@@ -72,15 +76,14 @@ def _totals(forecast: Forecast, value: dict[str, Any]) -> list[str]:
     total, error = value["total"], f"±{ERROR:.0%}"
     counted = "counted" if forecast.whole else error
     stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in forecast.seconds.items())
-    at_most = f", at most {total['kept_at_most']:,}" if total["kept_at_most"] > total["kept"] else ""
+    kept = counted if forecast.sure else f"at most {total['kept_at_most']:,}: duplicates far apart, a sample shows few"
+    derived = error if forecast.sure else "as kept"
     lines = [
         ("files", f"{len(value['files']):,} new or changed, {value['bytes']:,} bytes"),
         ("documents", f"{total['documents']:,} ({counted}), {total['broken']:,} broken records"),
-        ("kept", f"{total['kept']:,} ({counted}{at_most}) of {total['cleaned']:,} after cleaning"),
-        (
-            "text",
-            f"{_mb(total['text_bytes'])} ({counted}), kept {_mb(total['kept_bytes'])}, {value['tokens']:,} tokens",
-        ),
+        ("kept", f"{total['kept']:,} of {total['cleaned']:,} after cleaning ({kept})"),
+        ("text", f"{_mb(total['text_bytes'])} ({counted})"),
+        ("kept text", f"{_mb(total['kept_bytes'])}, {value['tokens']:,} tokens ({derived})"),
         ("time", f"{value['seconds']:,.0f} s ({error}: {stages}); starting Prefect comes on top"),
         ("processor", f"{value['cpu_seconds']:,.0f} s ({error})"),
         ("disk", f"{_mb(value['disk_bytes'])} published ({error}), {_mb(value['peak_disk_bytes'])} while it runs"),
