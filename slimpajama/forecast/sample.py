@@ -3,12 +3,13 @@
 A source's part of the sample is its part of all text, a smallest part at least. Of text and HTML, where a file is one
 document, whole files are drawn; of records, files that stand evenly in the list and pieces from all over these. Where a
 piece stands in its stretch of the file is drawn by the file's name: at even distances, what repeats at a distance would
-be met too often or never. What must be unpacked to get at later pieces is passed through up to a bound; beyond that the
-beginning of a file stands for the rest.
+be met too often or never. What must be read to get at later pieces is passed through up to a bound; beyond that the
+beginning of a file stands for the rest, except for plain lines, in which every place can be reached.
 """
 
 from __future__ import annotations
 
+import io
 import random
 import time
 from collections.abc import Iterator
@@ -112,6 +113,8 @@ class Sample:
         source = self.source_of(file)
         want = replace(wanted(source, self.cfg.ingest), batch_bytes=PIECE)
         scan_bytes = max(SCAN_MB * 1e6 * self.expected(file) / self.expected_bytes, n * PIECE)
+        if n and file.bytes > scan_bytes and self.format_of(file) == "jsonl" and not file.path.endswith(PACKINGS):
+            return _windows(file, want, n)
         rows = n > 0 and self.format_of(file) == "parquet"
         drawn: list[Piece] = []
         seen, stride, reached = 0, 1, 1.0
@@ -130,6 +133,21 @@ class Sample:
             draw = random.Random(f"{file.source}/{file.path}")
             drawn = [drawn[draw.randrange(i * len(drawn) // n, (i + 1) * len(drawn) // n)] for i in range(n)]
         return Drawn(drawn, reached * len(drawn) / seen, reached)
+
+
+def _windows(file: InputFile, want: Want, n: int) -> Drawn:
+    """Return lines from `n` places all over a plain file that is too large to be passed through."""
+    draw, found, passed = random.Random(f"{file.source}/{file.path}"), list[Piece](), 0
+    with open_input(file) as stream:
+        for i in range(n):
+            stream.seek(draw.randrange(i * file.bytes // n, (i + 1) * file.bytes // n))
+            stream.readline(want.max_document_bytes)  # the rest of a line
+            data = b""
+            while len(data) < PIECE and (line := stream.readline(want.max_document_bytes)):
+                data += line
+            found += pieces(partial(io.BytesIO, data), file.path, want)
+            passed += len(data)
+    return Drawn(found, passed / file.bytes, passed / file.bytes)
 
 
 def _pieces(file: InputFile, want: Want) -> Iterator[Piece]:
