@@ -22,7 +22,7 @@ import polars as pl
 
 from slimpajama.config import Config
 from slimpajama.forecast.passes import NIGHT, Cost, Overlay, Pass, in_flight, run_pass
-from slimpajama.forecast.sample import PAGES, Sample
+from slimpajama.forecast.sample import Sample
 from slimpajama.ingest.discover import Plan, plan
 from slimpajama.ingest.stage import known_inputs
 from slimpajama.progress import lines, report_to, track
@@ -126,7 +126,9 @@ def _workspace(uri: str) -> Store | None:
 
 def _estimate(found: Plan, sample: Sample, passes: list[Pass], clusters: pl.DataFrame) -> Forecast:
     cfg, full = sample.cfg, passes[-1]
-    sources = tuple(_source(sample, full, name, clusters) for name in sample.sources)
+    sources = tuple(
+        _source(sample, full, name, clusters) for name in dict.fromkeys(source for source, _ in sample.groups)
+    )
     expected = Forecast(plan=found, sources=sources)
     whole = {
         "text": expected.total("text_bytes"), "cleaned": expected.total("cleaned_bytes"),
@@ -172,19 +174,21 @@ def _memory(cfg: Config, passes: list[Pass], expected: Forecast) -> float:
 
 
 def _source(sample: Sample, full: Pass, name: str, clusters: pl.DataFrame) -> SourceForecast:
-    files = sample.sources[name]
-    chosen = [file for file in files if file in sample.files]
-    read = {file: full.read.get(file, (0, 0, 0)) for file in chosen}
-    pages = sample.format_of(files[0]) in PAGES
-    by_bytes = sum(file.bytes for file in files) / max(sum(file.bytes for file in chosen), 1)
-    by_files = len(files) / len(chosen)
-    documents, text_bytes, broken = (
-        sum(read[file][place] / sample.files[file].share for file in chosen) * factor
-        for place, factor in enumerate([by_files if pages else by_bytes, by_bytes, by_files if pages else by_bytes])
-    )
-    sampled = sum(file.bytes * sample.files[file].share for file in chosen) / max(sum(file.bytes for file in files), 1)
-    if len(chosen) == len(files) and all(sample.files[file].share == 1 for file in files):
-        sampled = 1.0
+    documents = text_bytes = broken = sampled = 0.0
+    groups = {pages: files for (source, pages), files in sample.groups.items() if source == name}
+    for pages, files in groups.items():
+        chosen = {file: sample.files[file].share for file in files if file in sample.files}
+        by_bytes = sum(file.bytes for file in files) / max(sum(file.bytes for file in chosen), 1)
+        by_record = len(files) / len(chosen) if pages else by_bytes
+        for file, share in chosen.items():
+            read = full.read.get(file, (0, 0, 0))
+            documents += read[0] / share * by_record
+            text_bytes += read[1] / share * by_bytes
+            broken += read[2] / share * by_record
+            sampled += file.bytes * share
+    all_files = [file for files in groups.values() for file in files]
+    n_bytes = sum(file.bytes for file in all_files)
+    everything = all(file in sample.files and sample.files[file].share == 1 for file in all_files)
     got, left = (full.by_source(*count).get(name, 0) for count in (("ingest", "documents"), ("clean", "documents")))
     got_bytes, left_bytes = (full.by_source(stage, "bytes").get(name, 0) for stage in ("ingest", "clean"))
     cleaned = documents * left / max(got, 1)
@@ -195,9 +199,9 @@ def _source(sample: Sample, full: Pass, name: str, clusters: pl.DataFrame) -> So
     kept, kept_bytes = (full.by_source("dedup", count).get(name, 0) for count in ("kept", "kept_bytes"))
     return SourceForecast(
         name=name,
-        files=len(files),
-        bytes=sum(file.bytes for file in files),
-        sampled=sampled,
+        files=len(all_files),
+        bytes=n_bytes,
+        sampled=1.0 if everything else sampled / max(n_bytes, 1),
         documents=documents,
         text_bytes=text_bytes,
         broken=broken,

@@ -58,16 +58,16 @@ class Sample:
     def __init__(self, cfg: Config, found: Plan) -> None:
         self.cfg = cfg
         self.files: dict[InputFile, Drawn] = {}
-        self.sources: dict[str, list[InputFile]] = {}
-        """All files that the plan has, by source."""
+        self.groups: dict[tuple[str, bool], list[InputFile]] = {}
+        """All files that the plan has, by source and whether a file is one document."""
         for file in found.files:
-            self.sources.setdefault(file.source, []).append(file)
+            self.groups.setdefault((file.source, self.format_of(file) in PAGES), []).append(file)
         self.expected_bytes = max(sum(map(self.expected, found.files)), 1.0)
         """Text of all files, guessed by their sizes."""
         began = time.perf_counter()
-        for files in self.sources.values():
+        for (_, pages), files in self.groups.items():
             share = sum(map(self.expected, files)) / self.expected_bytes
-            for file, n in self._choose(files, SAMPLE_MB * 1e6 * max(min(1.0, share), MIN_SHARE)):
+            for file, n in self._choose(files, pages, SAMPLE_MB * 1e6 * max(min(1.0, share), MIN_SHARE)):
                 self.files[file] = self._draw(file, n)
         passed = sum(file.bytes * drawn.reached for file, drawn in self.files.items())
         self.scan_seconds = (time.perf_counter() - began) / max(passed, 1) * sum(file.bytes for file in found.files)
@@ -94,14 +94,13 @@ class Sample:
             chosen.setdefault(file, []).append(piece)
         return chosen
 
-    def _choose(self, files: list[InputFile], budget: float) -> Iterator[tuple[InputFile, int]]:
+    def _choose(self, files: list[InputFile], pages: bool, budget: float) -> Iterator[tuple[InputFile, int]]:
         """Yield the files to read and how many pieces of each; 0 for all of it."""
         expected = sum(map(self.expected, files))
         if expected <= budget and len(files) <= MAX_FILES:
             yield from ((file, 0) for file in files)
             return
-        pages = self.format_of(files[0]) in PAGES
-        each = expected / len(files)
+        each = max(expected / len(files), 1.0)
         n = max(1, min(len(files), MAX_FILES, int(budget / (each if pages else min(each, FEW * PIECE)))))
         chosen = [files[(2 * i + 1) * len(files) // (2 * n)] for i in range(n)]
         share = budget / max(sum(map(self.expected, chosen)), 1.0)

@@ -81,3 +81,12 @@ def test_an_empty_file_is_a_broken_record_and_no_error(cfg: Config, tmp_path: Pa
         for bad in batch.bad
     ]
     assert rules == ["not-json", "empty-file"]
+
+
+def test_many_empty_files_are_sampled_like_others(cfg: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "empty").mkdir()
+    for number in range(9):
+        (tmp_path / "empty" / f"{number}.jsonl").touch()
+    monkeypatch.setattr(sample, "MAX_FILES", 4)
+    sources = (SourceConfig(name="empty", uri="empty/*"),)
+    assert len(drawn(replace(cfg, ingest=replace(cfg.ingest, sources=sources))).files) == 4
