@@ -1,8 +1,8 @@
 """Measure what `prepare --dry-run` foretells against what `prepare` then does.
 
-    python -m benchmarks.forecast FILE.jsonl.zst... --formats FILE.jsonl.zst... [--turns 3]
+    python -m benchmarks.forecast FILE.jsonl.zst... --formats FILE.jsonl.zst... [--other CONFIG.toml]
 
-Three corpora, each with one worker: the demo's, the files as they are, and other files rewritten in several formats.
+Corpora, each with one worker: the demo's, the files as they are, other files rewritten in several formats, and any.
 Each turn runs the dry run, the real night into a new workspace, and the same again, which finds nothing new: its time
 is what Prefect and imports take, and is taken off. Writes docs/benchmarks/forecast.md.
 """
@@ -218,6 +218,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", type=Path, help="JSON lines, .zst, read as they are")
     parser.add_argument("--formats", nargs="*", type=Path, default=[], help="the same, rewritten in several formats")
+    parser.add_argument("--other", type=Path, help="a configuration that was never looked at before")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--demo", type=Path, help="a demo corpus built before")
     given = parser.parse_args()
@@ -230,6 +231,8 @@ def main() -> None:
             corpora["Packed JSON lines"] = plain_corpus(given.files, folder / "plain")
         if given.formats:
             corpora["Versions of documents, in several formats"] = formats_corpus(given.formats, folder / "formats")
+        if given.other:
+            corpora["Never looked at before"] = given.other
         parts = []
         for number, (title, config) in enumerate(corpora.items()):
             parts.append(compare(title, config, folder / str(number), given.turns))
@@ -245,13 +248,14 @@ def page(given: argparse.Namespace, parts: list[str]) -> str:
             "# What a dry run foretells, measured",
             "",
             "`python -m benchmarks.forecast`: `prepare --dry-run`, then `prepare`, one worker; medians of "
-            f"{given.turns} turns. The goal is 25 % either way for each figure.",
+            f"{given.turns} turn(s). The goal is 25 % either way for each figure.",
             "",
             conditions("pyarrow", "numba", "tokenizers"),
             *(f"- {FILES[name]}: {files}" for name, files in named.items() if files),
             "",
             "Time and processor time are those of the stages: what the same command takes when it finds nothing new is",
-            "taken off. On a busy machine time means little, processor time more.",
+            "taken off. On a busy machine time means little, processor time more. The size of the sample and the",
+            "estimate of duplicates were chosen after a first look at all but the last corpus.",
             "",
             *parts,
         ]
