@@ -26,7 +26,7 @@ PREFECT = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # its log is for the UI; users get one line
 }
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be read, and stop.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Sample what would be read, say what to expect, and stop.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -58,7 +58,7 @@ def run(
     """
     cfg = settings(workspace, config, set_)
     if dry_run:
-        return show_plan(cfg, as_json)
+        return show_plan(cfg, as_json, trains=True)
     with flow_session():
         from flows.nightly import nightly
 
@@ -122,17 +122,13 @@ def evaluate(
     emit(asdict(report), as_json, f"{report.model}: {bits} bits per byte; {report.reason}")
 
 
-def show_plan(cfg: Config, as_json: bool) -> None:
-    """Print which files a run would read."""
-    from slimpajama.errors import printable
-    from slimpajama.ingest.discover import plan
-    from slimpajama.ingest.stage import known_inputs
-    from slimpajama.storage import open_store
+def show_plan(cfg: Config, as_json: bool, *, trains: bool = False) -> None:
+    """Print what a run would read, and what it is expected to bring and to cost."""
+    from slimpajama.forecast import forecast
+    from slimpajama.forecast.text import as_dict, render
+    from slimpajama.progress import console
 
-    found = plan(cfg, known_inputs(open_store(cfg.workspace)))
-    files = [file.entry() for file in found.files]
-    lines = [f"{file['bytes']:>14,} bytes  {file['source']:<16} {printable(file['path'])}" for file in files]
-    lines += [f"{bad.rule:>20}  {source:<16} {printable(path)}" for source, path, bad in found.problems]
-    total = sum(file.bytes for file in found.files)
-    lines.append(f"{total:>14,} bytes in {len(files)} new or changed files would be read")
-    emit({"files": files, "bytes": total, "problems": len(found.problems)}, as_json, "\n".join(lines))
+    with console():
+        expected = forecast(cfg)
+    train = cfg.train if trains else None
+    emit(as_dict(expected, train), as_json, render(expected, train))

@@ -67,18 +67,21 @@ class Plan:
         return tuple(file for unit in self.units for file in unit)
 
 
-def plan(cfg: Config, known: Iterable[dict[str, Any]]) -> Plan:
+def plan(cfg: Config, known: Iterable[dict[str, Any]], *, quick: bool = False) -> Plan:
     """List every source's files and keep those that no earlier night has read in this very form.
 
     Args:
         cfg: `ingest` and `run.source_root` are used.
-        known: Inputs that published nights list: `source`, `path`, `sha256`.
+        known: Inputs that published nights list: `source`, `path`, `bytes`, `sha256`.
+        quick: Read no local file whose path and size already say that it is new; its `sha256` stays empty.
     """
+    known = list(known)
     seen = {(entry["source"], entry["path"], entry["sha256"]) for entry in known}
+    doubtful = {(entry["source"], entry["path"], entry["bytes"]) for entry in known} if quick else None
     new: list[InputFile] = []
     problems: list[tuple[str, str, Bad]] = []
     for source in cfg.ingest.sources:
-        found = list(_list_source(source, cfg.run.source_root))
+        found = list(_list_source(source, cfg.run.source_root, doubtful))
         if not found:
             problems.append((source.name, source.uri, Bad("", "no-files", "0 files", "at least 1 file")))
         for item in found:
@@ -115,8 +118,10 @@ def fixed_folder(pattern: str) -> str:
     return "".join(f"{part}/" for part in parts[:fixed])
 
 
-def _list_source(source: SourceConfig, root: str) -> Iterator[InputFile | tuple[str, Bad]]:
-    """Yield a source's files in order of their paths, or (path, problem)."""
+def _list_source(
+    source: SourceConfig, root: str, doubtful: set[tuple[str, str, int]] | None
+) -> Iterator[InputFile | tuple[str, Bad]]:
+    """Yield a source's files in order of their paths, or (path, problem); local ones are hashed if `doubtful`."""
     if "://" in source.uri:
         yield from _list_remote(source)
         return
@@ -132,7 +137,10 @@ def _list_source(source: SourceConfig, root: str) -> Iterator[InputFile | tuple[
             if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
                 yield path, Bad("", "unreadable", "a device or a pipe", "a regular file")
                 continue
-            yield InputFile(source.name, path, status.st_size, _sha256(full), str(full), _stamp(status))
+            hashed = doubtful is None or (source.name, path, status.st_size) in doubtful
+            yield InputFile(
+                source.name, path, status.st_size, _sha256(full) if hashed else "", str(full), _stamp(status)
+            )
         except OSError as error:
             yield path, Bad("", "unreadable", error.strerror or str(error), "a file that can be read")
 

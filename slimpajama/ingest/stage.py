@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -23,14 +23,15 @@ from slimpajama.manifest import Manifest, Part, Stage, add_counts
 from slimpajama.night import load_night, published_nights, work_folder
 from slimpajama.progress import track
 from slimpajama.readers.files import read
-from slimpajama.readers.records import Bad, Want
+from slimpajama.readers.records import Bad, Batch, Want
 from slimpajama.schema import RAW, removed_table
 from slimpajama.storage import Store
 from slimpajama.streams import BLOCK
 
-__all__ = ["document_id", "ingest", "known_inputs", "wanted"]
+__all__ = ["Take", "document_id", "ingest", "known_inputs", "wanted"]
 
 Row = dict[str, Any]
+Take = Callable[[InputFile, Want], Iterator[Batch]]
 
 
 def known_inputs(store: Store) -> list[Row]:
@@ -52,13 +53,20 @@ def _framed(part: bytes) -> bytes:
     return len(part).to_bytes(8, "little") + part
 
 
-def ingest(store: Store, cfg: Config, night: str) -> Manifest:
+def read_whole(file: InputFile, want: Want) -> Iterator[Batch]:
+    """Yield all of a planned file."""
+    return read(partial(open_input, file), file.path, want)
+
+
+def ingest(store: Store, cfg: Config, night: str, todo: Plan | None = None, take: Take = read_whole) -> Manifest:
     """Read what is new in the sources since the last published night.
 
     Args:
         store: The workspace.
         cfg: `ingest` and `run` are used.
         night: The night to write to.
+        todo: Read these files instead.
+        take: What is read of a file.
 
     Returns:
         The stage's manifest; `about["inputs"]` lists the files that were read. Files: parts of schema RAW in the
@@ -68,7 +76,7 @@ def ingest(store: Store, cfg: Config, night: str) -> Manifest:
     Raises:
         InputError: A source cannot be listed, or a file changed while it was read.
     """
-    todo = plan(cfg, known_inputs(store))
+    todo = todo or plan(cfg, known_inputs(store))
     about = {
         "version": 2,
         "settings": cfg.ingest,
@@ -85,7 +93,7 @@ def ingest(store: Store, cfg: Config, night: str) -> Manifest:
 
         def make(unit: tuple[str, tuple[InputFile, ...]]) -> Part:
             prefix, files = unit
-            for number, part in enumerate(_parts(files, cfg)):
+            for number, part in enumerate(_parts(files, cfg, take)):
                 name = f"{prefix}-{number:05d}"
                 if not stage.has(name):
                     stage.commit(name, _stored(part, stage.work, night, name))
@@ -104,7 +112,7 @@ def _plan_part(todo: Plan, night: str) -> Part:
     )
 
 
-def _parts(files: tuple[InputFile, ...], cfg: Config) -> Iterator[tuple[list[pa.Table], list[Row]]]:
+def _parts(files: tuple[InputFile, ...], cfg: Config, take: Take) -> Iterator[tuple[list[pa.Table], list[Row]]]:
     """Yield tables of schema RAW and REMOVED rows of some files, cut whenever the text reaches `part_mb`."""
     sources = {source.name: source for source in cfg.ingest.sources}
     part_bytes = int(cfg.ingest.part_mb * 1e6)
@@ -114,7 +122,7 @@ def _parts(files: tuple[InputFile, ...], cfg: Config) -> Iterator[tuple[list[pa.
     for file in files:
         source = sources[file.source]
         place = file.path.removeprefix(fixed_folder(source.uri))
-        for batch in read(partial(open_input, file), file.path, wanted(source, cfg.ingest)):
+        for batch in take(file, wanted(source, cfg.ingest)):
             good += [_raw(file, place, batch.table)] if batch.table.num_rows else []
             bad += [_removed(source.name, file.path, place, item) for item in batch.bad]
             size += batch.cost

@@ -47,6 +47,16 @@ def test_only_new_and_changed_files_are_read_again(tmp_path: Path):
     assert paths(plan(cfg, known)) == [("s0", "b.txt"), ("s0", "c.txt")]
 
 
+def test_a_quick_plan_reads_only_what_path_and_size_leave_in_doubt(tmp_path: Path):
+    write(tmp_path, a="one", b="two", c="three")
+    cfg = config(tmp_path, "*.txt")
+    known = [file.entry() for file in plan(cfg, []).files]
+    write(tmp_path, b="zwei", c="drei!", d="new")
+    quick, full = plan(cfg, known, quick=True), plan(cfg, known)
+    assert paths(quick) == paths(full) == [("s0", "b.txt"), ("s0", "c.txt"), ("s0", "d.txt")]
+    assert [bool(file.sha256) for file in quick.files] == [False, True, False]
+
+
 def test_a_file_that_another_source_has_read_is_new_to_this_one(tmp_path: Path):
     write(tmp_path, a="one")
     known = [file.entry() for file in plan(config(tmp_path, "*.txt"), []).files]
