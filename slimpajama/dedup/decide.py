@@ -182,7 +182,7 @@ def _groups(
     """Yield each band's pairs, reading as many bands at a time as memory holds: 16 bytes a document and band."""
     if n == 0 or (left is not None and not (left == NEW).any()):
         return
-    at_once = int(np.clip(cfg.memory_mb * 1_000_000 // 4 // (16 * n), 1, cfg.bands))
+    at_once = int(np.clip(cfg.memory_mb * 1_000_000 // 8 // (16 * n), 1, cfg.bands))
     for first in range(0, len(bands), at_once):
         some = bands[first : first + at_once]
         columns = _columns(keys, some, node, n)

@@ -61,7 +61,7 @@ def deduplicate(store: Store, cfg: Config, night: str, cleaned: Manifest) -> Man
         `kept` and `kept_bytes` by source, `kept_languages` by language, `removed` by source and rule,
         `removed_for_earlier` (partner of an earlier night), `compared` (pairs compared exactly).
     """
-    earlier = [name for name in published_nights(store) if name != night]
+    earlier = {name: load_night(store, name) for name in published_nights(store) if name != night}
     priorities = {source.name: source.priority for source in cfg.ingest.sources}
     about = {
         "version": VERSION,
@@ -69,7 +69,7 @@ def deduplicate(store: Store, cfg: Config, night: str, cleaned: Manifest) -> Man
         "priorities": priorities,
         "unicode": unicodedata.unidata_version,  # Python's tables decide lower case and white space
         "cleaned": cleaned.digest,
-        "earlier": {name: load_night(store, name).digest for name in earlier},
+        "earlier": {name: manifest.digest for name, manifest in earlier.items()},
         "edited": _edited(store, night, earlier),
     }
     stage = Stage(store, "dedup", work=work_folder(night, "dedup"), about=about)
@@ -88,13 +88,13 @@ def deduplicate(store: Store, cfg: Config, night: str, cleaned: Manifest) -> Man
     return stage.finish()
 
 
-def _edited(store: Store, night: str, earlier: list[str]) -> dict[str, list[str]]:
+def _edited(store: Store, night: str, earlier: dict[str, Manifest]) -> dict[str, list[str]]:
     """Return the raw files that an earlier night read in another form, by source."""
     ingested = load_manifest(store, f"{work_folder(night, 'ingest')}/manifest.json")
     seen = {
         (entry["source"], entry["path"])
-        for name in earlier
-        for entry in load_night(store, name).about["stages"].get("ingest", {"inputs": ()})["inputs"]
+        for manifest in earlier.values()
+        for entry in manifest.about["stages"].get("ingest", {"inputs": ()})["inputs"]
     }
     again: dict[str, list[str]] = {}
     for entry in ingested.about["inputs"] if ingested else ():
