@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from slimpajama.config import DedupConfig
-from slimpajama.dedup.columns import content_array, large_strings, read_keys
+from slimpajama.dedup.columns import content_array, large_strings, read_keys, read_texts
 from slimpajama.dedup.kernel import VERSION, sketch
 from slimpajama.dedup.meeting import Earlier, Past
 from slimpajama.errors import InputError
@@ -29,12 +29,11 @@ SKETCH_SETTINGS = ("ngram_chars", "sketch", "num_perm", "bands", "rows", "seed")
 
 
 class _Shelf(NamedTuple):
-    """A minhash file and the files of the same part: keys, if they compare, and texts; empty where there is none."""
+    """One minhash file and the files of the same part: its keys, if they compare, and its texts."""
 
     minhash: str
     keys: str
-    documents: str
-    removed: str
+    texts: str
 
 
 class History:
@@ -50,15 +49,13 @@ class History:
         self._store, self._cfg = store, cfg
         self._shelves: list[_Shelf] = []
         for night, manifest in nights.items():
-            listed = {entry.path for entry in manifest.files}
             comparable = self._comparable(manifest.about["stages"]["dedup"])
             if not comparable:
                 say(f"{'dedup':<10} night {night} was sketched with other settings: its texts are sketched again")
             for minhash in manifest.paths(f"nights/{night}/minhash/"):
-                file = minhash.rsplit("/", 1)[1]
-                others = (f"documents/{file}", f"removed/dedup-{file}")
-                texts = [path if path in listed else "" for path in (f"nights/{night}/{name}" for name in others)]
-                self._shelves.append(_Shelf(minhash, f"nights/{night}/bands/{file}" if comparable else "", *texts))
+                keys = minhash.replace("/minhash/", "/bands/") if comparable else ""
+                texts = minhash.replace("/minhash/", "/texts/").replace(".parquet", ".arrow")
+                self._shelves.append(_Shelf(minhash, keys, texts))
 
     def _comparable(self, about: dict[str, Any]) -> bool:
         mine = asdict(self._cfg)
@@ -84,15 +81,8 @@ class History:
 
     def texts(self, shelf: int, rows: npt.NDArray[np.int64]) -> pa.LargeStringArray:
         """Return the texts of some rows of a minhash file; null where a document was forgotten since."""
-        files = self._shelves[shelf]
-        wanted = read_table(self._store, files.minhash, ["id", "kept"]).take(pa.array(rows)).combine_chunks()
-        texts = pa.nulls(len(rows), pa.large_string())
-        for path, kept in ((files.documents, True), (files.removed, False)):
-            if path and pc.any(pc.equal(wanted["kept"], kept)).as_py():
-                table = read_table(self._store, path, ["id", "text"])
-                places = pc.index_in(wanted["id"].chunk(0), value_set=table["id"].combine_chunks())
-                texts = pc.coalesce(texts, large_strings(table["text"]).take(places))
-        return texts
+        with self._store.open(self._shelves[shelf].texts) as file:
+            return read_texts(file, rows)
 
 
 def _sketched(texts: pa.LargeStringArray, cfg: DedupConfig) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint64]]:
