@@ -13,6 +13,7 @@ A kill at any moment costs the units in flight and changes no byte of the outcom
 
 from __future__ import annotations
 
+import ctypes
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -202,6 +203,8 @@ class Stage:
             except BaseException:
                 pool.shutdown(cancel_futures=True)  # the first error ends the stage; committed units stay
                 raise
+            finally:
+                _return_memory()
 
     def commit(self, key: str, part: Part) -> None:
         """Write a unit's files, then its marker."""
@@ -238,8 +241,16 @@ class Stage:
         self.store.write(self.manifest_path, json_bytes(manifest))
         self._manifest = manifest
         self._drop_work()
+        _return_memory()
         return manifest
 
     def _drop_work(self) -> None:
         if not self.manifest_path.startswith(f"{self.work}/"):
             self.store.delete_tree(self.work)  # the manifest has taken over
+
+
+def _return_memory() -> None:
+    """Give what is free back to the system: allocators keep it, and stages' peaks would add up in one process."""
+    pa.default_memory_pool().release_unused()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's
+        trim(0)

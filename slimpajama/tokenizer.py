@@ -73,29 +73,39 @@ class Tokenizer:
         '今天 the weather 很好。'
     """
 
-    def __init__(self, inner: tokenizers.Tokenizer, segmenter: Segmenter) -> None:
-        self._inner = inner
-        self._inner.encode_special_tokens = True  # text that spells a special token stays text
-        self._segmenter = segmenter
+    def __init__(self, data: bytes, segmenter: Segmenter) -> None:
+        self._data, self._segmenter = data, segmenter
+        try:
+            model = json.loads(data)["model"]
+            self._vocabulary: dict[str, int] = model["vocab"]
+            self._merges: list[list[str]] = model["merges"]
+        except (ValueError, TypeError, LookupError) as error:
+            raise ModelError(f"not a tokenizer.json: {error!r}") from error
 
     @classmethod
     def load(cls, data: bytes, text: TextConfig | None = None) -> Tokenizer:
         """Return the tokenizer of a `tokenizer.json`; `text` says how words are cut before it."""
+        return cls(data, Segmenter(text or TextConfig()))
+
+    @cached_property
+    def _inner(self) -> tokenizers.Tokenizer:
+        """The library's tokenizer; shards do without it, and a small night notices the time it takes to make."""
         try:
-            inner = tokenizers.Tokenizer.from_str(data.decode())
+            inner = tokenizers.Tokenizer.from_str(self._data.decode())
         except Exception as error:  # the library raises bare Exception
             raise ModelError(f"not a tokenizer.json: {error}") from error
-        return cls(inner, Segmenter(text or TextConfig()))
+        inner.encode_special_tokens = True  # text that spells a special token stays text
+        return inner
 
     @property
     def vocab_size(self) -> int:
         """Pieces, bytes and special tokens included."""
-        return self._inner.get_vocab_size()
+        return len(self._vocabulary)
 
     @cached_property
     def document_id(self) -> int:
         """Id of the token that stands before every document."""
-        found = self._inner.token_to_id(DOCUMENT)
+        found = self._vocabulary.get(DOCUMENT)
         if found is None:
             raise ModelError("the tokenizer lacks its document token", expected=DOCUMENT)
         return found
@@ -105,7 +115,7 @@ class Tokenizer:
         """Bytes that each id stands for; none for special tokens."""
         table = _byte_of_char()
         pieces = [b""] * self.vocab_size
-        for piece, index in self._inner.get_vocab().items():
+        for piece, index in self._vocabulary.items():
             if piece != DOCUMENT:
                 pieces[index] = bytes(table[char] for char in piece)
         return tuple(pieces)
@@ -118,11 +128,10 @@ class Tokenizer:
     @cached_property
     def _kernel_tables(self) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return each byte's id, and the merges as a hash table: of each slot the pair of ids, its rank and product."""
-        vocabulary = self._inner.get_vocab()
+        vocabulary, merges = self._vocabulary, self._merges
         bytes_ = np.zeros(256, np.uint16)
         for char, byte in _byte_of_char().items():
             bytes_[byte] = vocabulary[char]
-        merges = json.loads(self._inner.to_str())["model"]["merges"]
         pairs = [(vocabulary[left] << 16) | vocabulary[right] for left, right in merges]
         products = [vocabulary[left + right] for left, right in merges]
         table = np.full((1 << (2 * len(merges)).bit_length(), 2), -1, np.int64)

@@ -11,8 +11,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = ["content_array", "content_column", "key_file", "large_strings", "pack_ids", "read_keys", "unpack_ids"]
+__all__ = [
+    "content_array",
+    "content_column",
+    "key_file",
+    "large_strings",
+    "pack_ids",
+    "read_keys",
+    "read_texts",
+    "text_file",
+    "unpack_ids",
+]
 
+BATCH = 16  # texts that are packed, and so read, together
 DIGITS = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
@@ -73,3 +84,20 @@ def read_keys(file: BinaryIO, groups: Sequence[int]) -> npt.NDArray[np.uint64]:
     """Return row groups of a key file, uint64 [groups, N]."""
     column = pq.ParquetFile(file).read_row_groups(list(groups), use_threads=False)["key"]
     return np.asarray(column.to_numpy(), np.uint64).reshape(len(groups), -1)
+
+
+def text_file(texts: pa.LargeStringArray) -> bytes:
+    """Return an Arrow file of one column `text` in batches of `BATCH` rows, so that a few texts are read alone."""
+    sink, schema = io.BytesIO(), pa.schema([("text", pa.large_string())])
+    with pa.ipc.new_file(sink, schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+        writer.write_table(pa.table([texts], schema=schema), max_chunksize=BATCH)
+    return sink.getvalue()
+
+
+def read_texts(file: BinaryIO, rows: npt.NDArray[np.int64]) -> pa.LargeStringArray:
+    """Return some rows, ascending, of a text file; only their batches are read."""
+    reader = pa.ipc.open_file(file)
+    batches, first = np.unique(rows // BATCH, return_index=True)
+    parts = np.split(rows % BATCH, first[1:])
+    found = [reader.get_batch(b)["text"].take(pa.array(part)) for b, part in zip(batches.tolist(), parts, strict=False)]
+    return pa.concat_arrays([pa.array([], pa.large_string()), *found])

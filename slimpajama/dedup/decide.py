@@ -34,7 +34,7 @@ from slimpajama.dedup.verify import LoadTexts, Texts, similarities
 __all__ = ["Outcome", "decide"]
 
 LOOKS = 4  # at the groups of each band; what a look finds decides who takes part in the next one
-PAIR_BYTES = 64  # a pair that waits in memory is 8 bytes, a few times while it is sorted in; a share of the memory
+PAIR_BYTES = 128  # a pair that waits in memory is 8 bytes, a few times while it is sorted in; a share of the memory
 HALF = np.uint64(0xFFFFFFFF)
 TONIGHT = 1 << 62  # set in a place: the shelf is one of tonight's
 
@@ -182,7 +182,7 @@ def _groups(
     """Yield each band's pairs, reading as many bands at a time as memory holds: 16 bytes a document and band."""
     if n == 0 or (left is not None and not (left == NEW).any()):
         return
-    at_once = int(np.clip(cfg.memory_mb * 1_000_000 // 4 // (16 * n), 1, cfg.bands))
+    at_once = int(np.clip(cfg.memory_mb * 1_000_000 // 16 // (16 * n), 1, cfg.bands))
     for first in range(0, len(bands), at_once):
         some = bands[first : first + at_once]
         columns = _columns(keys, some, node, n)

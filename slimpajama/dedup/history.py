@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from slimpajama.config import DedupConfig
-from slimpajama.dedup.columns import content_array, large_strings, read_keys
+from slimpajama.dedup.columns import content_array, large_strings, read_keys, read_texts
 from slimpajama.dedup.kernel import VERSION, sketch
 from slimpajama.dedup.meeting import Earlier, Past
 from slimpajama.errors import InputError
+from slimpajama.manifest import Manifest
 from slimpajama.night import INDEX, load_night, published_nights
 from slimpajama.progress import say
 from slimpajama.storage import Store, open_store, read_table
@@ -33,7 +34,7 @@ class _Shelf(NamedTuple):
 
     minhash: str
     keys: str
-    texts: tuple[str, ...]
+    texts: str
 
 
 class History:
@@ -41,24 +42,21 @@ class History:
 
     Args:
         store: The workspace.
-        nights: Published nights, oldest first.
+        nights: Manifests of published nights, oldest first.
         cfg: Tonight's settings. A night that was sketched with others is sketched again from its texts.
     """
 
-    def __init__(self, store: Store, nights: list[str], cfg: DedupConfig) -> None:
+    def __init__(self, store: Store, nights: dict[str, Manifest], cfg: DedupConfig) -> None:
         self._store, self._cfg = store, cfg
         self._shelves: list[_Shelf] = []
-        for night in nights:
-            manifest = load_night(store, night)
-            listed = {entry.path for entry in manifest.files}
+        for night, manifest in nights.items():
             comparable = self._comparable(manifest.about["stages"]["dedup"])
             if not comparable:
                 say(f"{'dedup':<10} night {night} was sketched with other settings: its texts are sketched again")
             for minhash in manifest.paths(f"nights/{night}/minhash/"):
-                file = minhash.rsplit("/", 1)[1]
-                texts = (f"nights/{night}/documents/{file}", f"nights/{night}/removed/dedup-{file}")
-                keys = f"nights/{night}/bands/{file}" if comparable else ""
-                self._shelves.append(_Shelf(minhash, keys, tuple(path for path in texts if path in listed)))
+                keys = minhash.replace("/minhash/", "/bands/") if comparable else ""
+                texts = minhash.replace("/minhash/", "/texts/").replace(".parquet", ".arrow")
+                self._shelves.append(_Shelf(minhash, keys, texts))
 
     def _comparable(self, about: dict[str, Any]) -> bool:
         mine = asdict(self._cfg)
@@ -84,12 +82,8 @@ class History:
 
     def texts(self, shelf: int, rows: npt.NDArray[np.int64]) -> pa.LargeStringArray:
         """Return the texts of some rows of a minhash file; null where a document was forgotten since."""
-        files = self._shelves[shelf]
-        ids = read_table(self._store, files.minhash, ["id"])["id"].take(pa.array(rows))
-        tables = [read_table(self._store, path, ["id", "text"]) for path in files.texts]
-        found = [table.filter(pc.is_in(table["id"], value_set=ids)) for table in tables]
-        texts = pa.concat_tables(found).combine_chunks()
-        return large_strings(texts["text"].take(pc.index_in(ids, value_set=texts["id"].combine_chunks())))
+        with self._store.open(self._shelves[shelf].texts) as file:
+            return read_texts(file, rows)
 
 
 def _sketched(texts: pa.LargeStringArray, cfg: DedupConfig) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint64]]:
@@ -144,7 +138,7 @@ def open_past(uri: str, cfg: DedupConfig) -> Past:
     """
     if "://" in uri or Path(uri, INDEX).is_file():
         store = open_store(uri)
-        nights = published_nights(store)
+        nights = {name: load_night(store, name) for name in published_nights(store)}
         if not nights:
             raise InputError("nothing is published yet", where=uri, hint="Name a workspace with at least one night.")
         return History(store, nights, cfg)

@@ -31,6 +31,8 @@ from slimpajama.dedup.columns import (
     large_strings,
     pack_ids,
     read_keys,
+    read_texts,
+    text_file,
     unpack_ids,
 )
 from slimpajama.dedup.decide import Outcome, decide
@@ -57,11 +59,12 @@ def deduplicate(store: Store, cfg: Config, night: str, cleaned: Manifest) -> Man
 
     Returns:
         The stage's manifest. Files: `documents/PART` (DOCUMENTS), `removed/dedup-PART` (REMOVED), `minhash/PART`
-        (MINHASH, every document that came in) and `bands/PART` (their band keys, see `columns.key_file`). Counts:
+        (MINHASH, every document that came in), `bands/PART` and `texts/PART.arrow` (their band keys and texts, see
+        `columns.key_file` and `columns.text_file`). Counts:
         `kept` and `kept_bytes` by source, `kept_languages` by language, `removed` by source and rule,
         `removed_for_earlier` (partner of an earlier night), `compared` (pairs compared exactly).
     """
-    earlier = [name for name in published_nights(store) if name != night]
+    earlier = {name: load_night(store, name) for name in published_nights(store) if name != night}
     priorities = {source.name: source.priority for source in cfg.ingest.sources}
     about = {
         "version": VERSION,
@@ -69,7 +72,7 @@ def deduplicate(store: Store, cfg: Config, night: str, cleaned: Manifest) -> Man
         "priorities": priorities,
         "unicode": unicodedata.unidata_version,  # Python's tables decide lower case and white space
         "cleaned": cleaned.digest,
-        "earlier": {name: load_night(store, name).digest for name in earlier},
+        "earlier": {name: manifest.digest for name, manifest in earlier.items()},
         "edited": _edited(store, night, earlier),
     }
     stage = Stage(store, "dedup", work=work_folder(night, "dedup"), about=about)
@@ -83,18 +86,18 @@ def deduplicate(store: Store, cfg: Config, night: str, cleaned: Manifest) -> Man
         sketched = [(f"sketch-{name}", unit) for name, unit in units]
         stage.map(sketched, lambda u: _sketch_part(stage, cfg.dedup, night, *u), threads, lambda _: bar.advance())
     if not all(stage.has(f"decision-{name}") for name in names):
-        _decide(stage, cfg.dedup, night, names, paths, priorities, History(store, earlier, cfg.dedup), threads)
+        _decide(stage, cfg.dedup, night, names, priorities, History(store, earlier, cfg.dedup), threads)
     stage.map(units, lambda u: _write_part(stage, cfg.dedup, night, *u), threads)
     return stage.finish()
 
 
-def _edited(store: Store, night: str, earlier: list[str]) -> dict[str, list[str]]:
+def _edited(store: Store, night: str, earlier: dict[str, Manifest]) -> dict[str, list[str]]:
     """Return the raw files that an earlier night read in another form, by source."""
     ingested = load_manifest(store, f"{work_folder(night, 'ingest')}/manifest.json")
     seen = {
         (entry["source"], entry["path"])
-        for name in earlier
-        for entry in load_night(store, name).about["stages"].get("ingest", {"inputs": ()})["inputs"]
+        for manifest in earlier.values()
+        for entry in manifest.about["stages"].get("ingest", {"inputs": ()})["inputs"]
     }
     again: dict[str, list[str]] = {}
     for entry in ingested.about["inputs"] if ingested else ():
@@ -104,19 +107,22 @@ def _edited(store: Store, night: str, earlier: list[str]) -> dict[str, list[str]
 
 
 def _sketch_part(stage: Stage, cfg: DedupConfig, night: str, name: str, path: str) -> Part:
-    """Return `sketch-PART` and the band keys: all that the decision needs to know, without the text."""
+    """Return `sketch-PART`, band keys and texts: what the decision needs to know, and the little it looks up."""
     table = read_table(stage.store, path, ["id", "text", "source"])
-    sketches = sketch(large_strings(table["text"]), cfg)
+    texts = large_strings(table["text"])
+    sketches = sketch(texts, cfg)
     columns = {
         "id": pack_ids(table["id"].combine_chunks()),
         "source": table["source"].combine_chunks().dictionary_encode(),
         "n_chars": sketches.n_chars,
         "content": content_column(sketches.content),
     }
-    keys = key_file(sketches.content, sketches.keys)
-    return Part(
-        {f"{stage.work}/sketch-{name}.parquet": pa.table(columns), f"nights/{night}/bands/{name}.parquet": keys}
-    )
+    files: dict[str, pa.Table | bytes] = {
+        f"{stage.work}/sketch-{name}.parquet": pa.table(columns),
+        f"nights/{night}/bands/{name}.parquet": key_file(sketches.content, sketches.keys),
+        f"nights/{night}/texts/{name}.arrow": text_file(texts),
+    }
+    return Part(files)
 
 
 def _decide(
@@ -124,7 +130,6 @@ def _decide(
     cfg: DedupConfig,
     night: str,
     names: list[str],
-    paths: list[str],
     priorities: dict[str, int],
     history: History,
     threads: int,
@@ -139,7 +144,8 @@ def _decide(
                 yield read_keys(file, groups)
 
     def load(shelf: int, taken: npt.NDArray[np.int64]) -> pa.LargeStringArray:
-        return large_strings(read_table(store, paths[shelf], ["text"])["text"].take(pa.array(taken)))
+        with store.open(f"nights/{night}/texts/{names[shelf]}.arrow") as file:
+            return read_texts(file, taken)
 
     table = ", ".join(f"{jaccard:g}: {caught:.3f}" for jaccard, caught in caught_table(cfg.bands, cfg.rows))
     say(f"{'dedup':<10} chance that a pair of that similarity is compared: {table}")

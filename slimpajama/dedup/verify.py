@@ -28,7 +28,7 @@ __all__ = ["LoadTexts", "Texts", "similarities"]
 
 CHUNK_CHARS = 2_000_000  # compared in one call; with 12 bytes of hashes a character it stays near the cache
 AT_ONCE = 1000  # texts put into buckets at a time
-SHARE = 50  # a bucket's characters are this part of the memory in bytes: 3 bytes each, twice while they are sorted
+SHARE = 100  # a bucket's characters are this part of the memory in bytes: 3 bytes each, twice while they are sorted
 
 LoadTexts = Callable[[int, npt.NDArray[np.int64]], pa.LargeStringArray]
 """Shelf (a file's worth) and rows, ascending -> their texts; null where a text is gone."""

@@ -38,28 +38,28 @@ SAMPLE_WORDS = 500_000  # words that merges are learnt from, drawn by their coun
 
 
 def make_tokenizer(store: Store, cfg: Config, night: str, documents: Manifest, words: Manifest) -> Manifest:
-    """Keep the vocabulary of the night before, or learn one where there is none yet.
+    """Keep the vocabulary of the newest night that has one, or learn one where there is none yet.
 
     Returns:
         The stage's manifest; its one file is `nights/NIGHT/tokenizer/tokenizer.json`.
     """
-    earlier = published_nights(store)
-    previous = load_night(store, earlier[-1]) if earlier else None
+    earlier = (load_night(store, name) for name in reversed(published_nights(store)))
+    previous = next((found for found in earlier if "tokenizer" in found.about["stages"]), None)  # not all kept any text
     kept = previous is not None and previous.about["stages"]["tokenizer"]["settings"] == canonical(cfg.tokenizer)
-    origin = previous.paths(f"nights/{earlier[-1]}/tokenizer/")[0] if previous and kept else words.digest
+    origin = previous.paths(f"nights/{previous.about['night']}/tokenizer/")[0] if previous and kept else words.digest
     library = f"tokenizers {tokenizers.__version__}"
     about = {"version": 2, "settings": cfg.tokenizer, "library": library, "from": origin}
     stage = Stage(store, "tokenizer", work=work_folder(night, "tokenizer"), about=about)
     if stage.finished:
         return stage.result
     with track("tokenizer", unit="pieces") as bar:
-        if kept:
-            data = store.read(origin)
+        if previous and kept:
+            data, size = store.read(origin), previous.counts["tokenizer"]["pieces"]
         else:
             if previous:
                 say("tokenizer  settings changed: a new vocabulary, earlier nights' shards are not replayed")
             data = train_tokenizer(_sample(store, cfg, _match(night, documents, words)), cfg.tokenizer)
-        size = Tokenizer.load(data, cfg.text).vocab_size
+            size = Tokenizer.load(data).vocab_size
         stage.commit("tokenizer", Part({f"nights/{night}/{TOKENIZER}": data}, {"pieces": size}))
         bar.advance(size)
     return stage.finish()

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slimpajama.dedup.columns import content_array, content_column, key_file, pack_ids, read_keys, unpack_ids
+from slimpajama.dedup.columns import (
+    content_array,
+    content_column,
+    key_file,
+    pack_ids,
+    read_keys,
+    read_texts,
+    text_file,
+    unpack_ids,
+)
 
 IDS = st.lists(st.text("0123456789abcdef", min_size=32, max_size=32))
 
@@ -44,3 +53,27 @@ def test_a_row_group_of_a_key_file_is_one_column_of_the_join(n):
     assert np.array_equal(read_keys(io.BytesIO(data), [1, 2, 3]), keys.T)
     assert read_keys(io.BytesIO(data), [0]).tobytes() == content[:, :8].tobytes()
     assert np.array_equal(read_keys(io.BytesIO(data), [2]), keys[:, 1:2].T)
+
+
+def test_a_text_file_gives_any_rows_back_and_keeps_gaps():
+    texts = [f"第{n}篇：数据清洗。" if n % 2 else f"Document {n} on clean data." for n in range(50)]
+    texts[33] = None
+    data = text_file(pa.array(texts, pa.large_string()))
+    for rows in ([], [0], [15, 16], [3, 33, 49], list(range(50))):
+        assert read_texts(io.BytesIO(data), np.array(rows, np.int64)).to_pylist() == [texts[row] for row in rows]
+
+
+def test_few_texts_are_read_without_the_others():
+    class Counting(io.BytesIO):
+        got = 0
+
+        def read(self, size=-1):
+            data = super().read(size)
+            self.got += len(data)
+            return data
+
+    rng = np.random.default_rng(0)
+    texts = ["".join(map(chr, rng.integers(0x4E00, 0x9FA5, 2000))) for _ in range(800)]
+    file = Counting(text_file(pa.array(texts, pa.large_string())))
+    assert read_texts(file, np.array([100, 700])).to_pylist() == [texts[100], texts[700]]
+    assert file.got < len(file.getvalue()) / 10  # 2 of 50 batches, and the list of all

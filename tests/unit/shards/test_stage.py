@@ -142,6 +142,15 @@ def test_a_later_night_keeps_the_vocabulary_and_a_changed_setting_makes_a_new_on
     assert reset[2].files[0].sha256 != later[2].files[0].sha256
 
 
+def test_a_night_that_kept_nothing_does_not_lose_the_vocabulary(made):
+    store, cfg, stages = made
+    publish(store, "n", stages, cfg)
+    publish(store, "n2", [Stage(store, "dedup", work=work_folder("n2", "dedup"), about={}).finish()], cfg)
+    _, later = prepare(store, "n3")
+    assert later[2].files[0].sha256 == stages[2].files[0].sha256
+    assert later[2].counts == stages[2].counts
+
+
 def test_a_shard_is_named_by_its_content_and_its_rows_are_on_record(made):
     store, _, stages = made
     shards = [entry for entry in stages[-1].files if "/shards/" in entry.path and "/work/" not in entry.path]
