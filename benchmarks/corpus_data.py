@@ -27,7 +27,6 @@ import random
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -62,7 +61,9 @@ EDITED = (600, 20_000)  # characters of documents that are edited: long enough t
 # Translations: of folders named by a language only English and Chinese ones are taken.
 _LANGUAGE = re.compile(r"/(?:help|html|installation-guide-amd64|translations)/([a-z]{2}(?:[-_@][A-Za-z]+)?)(?=/)")
 _TAKEN = re.compile(r"zh[-_](?:CN|TW)|en|en-US", re.IGNORECASE)
-_LEFT_OUT = re.compile(r"/(?:_static|_images|figures|lintian|doc-base|bug|genindex[^/]*|search)(?:/|\.html)|/html/_sources/")
+_LEFT_OUT = re.compile(
+    r"/(?:_static|_images|figures|lintian|doc-base|bug|genindex[^/]*|search)(?:/|\.html)|/html/_sources/"
+)
 _HAN = re.compile(r"[\u3400-\u9fff]")
 _ROFF_FONT = re.compile(r"\\f(?:\(..|\[[^\]]*\]|.)|\\[&/,^|%]|\\s[-+]?\d")
 _ROFF_CHAR = {r"\-": "-", r"\e": "\\", r"\(co": "©", r"\(bu": "•", r"\(aq": "'", r"\(lq": "“", r"\(rq": "”", r"\ ": " "}
@@ -140,7 +141,9 @@ def fetch(folder: Path) -> dict[str, str]:
             )  # fmt: skip
     say(f"downloading {len(PACKAGES)} packages with apt ...")
     update = subprocess.run(["apt-get", "update", "-qq"], capture_output=True, text=True, check=False)
-    done = subprocess.run(["apt-get", "download", "-qq", *PACKAGES], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["apt-get", "download", "-qq", *PACKAGES], cwd=folder, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise InputError(
             "apt-get download failed", found=f"{update.stderr} {done.stderr}".strip()[-500:],
@@ -192,12 +195,16 @@ def edited(text: str, similarity: float, words: Sequence[str], rng: random.Rando
     return text
 
 
-def variants(records: Sequence[tuple[str, str]], language: str) -> tuple[list[tuple[str, str]], list[tuple[str, str, float]]]:
+def variants(
+    records: Sequence[tuple[str, str]], language: str
+) -> tuple[list[tuple[str, str]], list[tuple[str, str, float]]]:
     """Return the records with edited copies among them, and every pair (original, copy) with its exact similarity."""
     rng = random.Random(f"variants-{language}")
     shortest, longest = EDITED
     chosen = rng.sample([n for n, (_, text) in enumerate(records) if shortest <= len(text) <= longest], VARIANTS)
-    words = sorted({text[i : i + 6].split("\n")[0] for _, text in records[:500] for i in range(0, len(text), 997)} - {""})
+    words = sorted(
+        {text[i : i + 6].split("\n")[0] for _, text in records[:500] for i in range(0, len(text), 997)} - {""}
+    )
     made, truth = list(records), []
     for number, which in enumerate(chosen):
         name, text = records[which]
@@ -254,12 +261,19 @@ def prepare(cache: Path = CACHE) -> Path:
         write_lines(cache / "with_variants" / f"{language}.jsonl", both)
         lines = ["id_a\tid_b\tjaccard", *(f"{a}\t{b}\t{jaccard:.9f}" for a, b, jaccard in truth)]
         (cache / "with_variants" / f"truth_{language}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    files = sorted(path.relative_to(cache).as_posix() for path in itertools.chain(cache.glob("*.jsonl"), cache.glob("*/*.*")))
+    files = sorted(
+        path.relative_to(cache).as_posix() for path in itertools.chain(cache.glob("*.jsonl"), cache.glob("*/*.*"))
+    )
     counts: dict[str, Any] = {
         language: {"documents": len(found), "text_bytes": sum(len(text.encode()) for _, text in found)}
         for language, found in records.items()
     }
-    made = {"recipe": recipe(), "packages": versions, **counts, "sha256": {file: _sha256(cache / file) for file in files}}
+    made = {
+        "recipe": recipe(),
+        "packages": versions,
+        **counts,
+        "sha256": {file: _sha256(cache / file) for file in files},
+    }
     about.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     return cache
 

@@ -19,7 +19,7 @@ import time
 import venv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -102,7 +102,11 @@ def run_peer(name: str, python: str, file: Path, out: Path, language: str) -> Me
 def kept_ids(name: str, out: Path) -> set[str]:
     """Return the ids of the documents that a tool wrote as kept."""
     if name in ("slimpajama", "daft"):
-        return {i for path in (out / "kept").glob("*.parquet") for i in pq.read_table(path, columns=["id"])["id"].to_pylist()}
+        return {
+            i
+            for path in (out / "kept").glob("*.parquet")
+            for i in pq.read_table(path, columns=["id"])["id"].to_pylist()
+        }
     if name == "text-dedup":
         tables = (pa.ipc.open_stream(path).read_all() for path in (out / "kept").glob("*.arrow"))
         return {i for read in tables for i in read["id"].to_pylist()}
@@ -313,7 +317,9 @@ def main() -> None:
         sections = [compare(language, corpus, folder, args) for language in LANGUAGES]
         alone = whole(corpus, folder, args)
         rows = [
-            real_recall(f"planted and natural, {language}", read_lines(corpus / "with_variants" / f"{language}.jsonl"), folder)
+            real_recall(
+                f"planted and natural, {language}", read_lines(corpus / "with_variants" / f"{language}.jsonl"), folder
+            )
             for language in LANGUAGES
         ]
         rows += [real_recall(name, records, folder) for name, records in (real_sets(args.real) if args.real else ())]

@@ -1,4 +1,4 @@
-"""Peak memory of `slimpajama dedup` and `slimpajama prepare` on inputs of given sizes; writes docs/benchmarks/memory.md.
+"""Peak memory of `dedup` and `prepare` on inputs of given sizes; writes docs/benchmarks/memory.md.
 
     python -m benchmarks.memory [--cache FOLDER] [--gb 1 10] [--workers 1]
 

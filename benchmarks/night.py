@@ -13,11 +13,10 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from benchmarks.machine import Measured, measure, settings
 from slimpajama.config import Config, IngestConfig, SourceConfig, load_config
@@ -70,7 +69,9 @@ def warm_up(cfg: Config) -> None:
         source = SourceConfig(name="tiny", uri=str(folder / "*.jsonl"))
         tiny = replace(cfg, workspace=str(folder / "workspace"), ingest=IngestConfig(sources=(source,)))
         for night in ("1", "2"):
-            words = [f"{n} 我们今天学习语言模型，数据很好。 the model reads new data {n * int(night)}" for n in range(400)]
+            words = [
+                f"{n} 我们今天学习语言模型，数据很好。 the model reads new data {n * int(night)}" for n in range(400)
+            ]
             texts = [" ".join(words[start::7]) for start in range(7)]
             lines = [json.dumps({"text": text}) for text in (*texts, texts[0], f"{texts[0]} again")]
             (folder / f"{night}.jsonl").write_text("\n".join(lines), encoding="utf-8")

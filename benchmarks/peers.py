@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
+import multiprocessing
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -48,7 +48,7 @@ def _datatrove_steps(source: Path, out: Path, language: str) -> tuple[Any, list[
     cfg = MinhashConfig(hash_config=HashConfig(precision=64))  # its own defaults: 14 buckets of 8 hashes, 5-grams
 
     def reader() -> Any:
-        return JsonlReader(str(source if source.is_dir() else source.parent), glob_pattern="*.jsonl" if source.is_dir() else source.name)
+        return JsonlReader(str(source.parent), glob_pattern=source.name)
 
     step = {name: str(out / name) for name in ("signatures", "buckets", "remove", "removed")}
     steps = [
@@ -70,12 +70,18 @@ def _code(language: str) -> str:
 
 
 def _execute(steps: list[list[Any]], buckets: int, out: Path) -> None:
+    """Run steps one after the other, each in a process: a step that has cut Chinese words cannot be copied again."""
     from datatrove.executor import LocalPipelineExecutor
     from datatrove.pipeline.dedup import MinhashDedupBuckets
 
     for number, step in enumerate(steps):
         tasks = buckets if isinstance(step[0], MinhashDedupBuckets) else 1
-        LocalPipelineExecutor(step, tasks=tasks, workers=1, logging_dir=str(out / f"log{number}")).run()
+        executor = LocalPipelineExecutor(step, tasks=tasks, workers=1, logging_dir=str(out / f"log{number}"))
+        process = multiprocessing.Process(target=executor.run)
+        process.start()
+        process.join()
+        if process.exitcode:
+            raise SystemExit(f"step {number} failed")
 
 
 def datatrove(source: Path, out: Path, language: str) -> None:
@@ -98,17 +104,23 @@ def datatrove_corpus(source: Path, out: Path, language: str) -> None:
     from datatrove.pipeline.writers import JsonlWriter
 
     code = _code(language)
-    chinese = {"min_avg_word_length": 1, "stop_words": ["的", "是", "在", "了", "和", "不", "一", "有"], "max_non_alpha_words_ratio": None}
+    chinese = {
+        "min_avg_word_length": 1,
+        "stop_words": ["的", "是", "在", "了", "和", "不", "一", "有"],
+        "max_non_alpha_words_ratio": None,
+    }
     filtered = out / "filtered"
     reader, _, _ = _datatrove_steps(source, out, language)
     first = [
         reader(),
         GopherRepetitionFilter(language=code),
         GopherQualityFilter(language=code, **(chinese if language == "zh" else {})),
-        JsonlWriter(str(filtered), output_filename="${rank}.jsonl", compression=None),
+        JsonlWriter(str(filtered), compression=None),
     ]
-    _, steps, buckets = _datatrove_steps(filtered, out, language)
-    steps[-1].append(DocumentTokenizer(str(out / "tokens"), tokenizer_name_or_path=str(source.parent / "tokenizer.json")))
+    _, steps, buckets = _datatrove_steps(filtered / "00000.jsonl", out, language)
+    steps[-1].append(
+        DocumentTokenizer(str(out / "tokens"), tokenizer_name_or_path=str(source.parent / "tokenizer.json"))
+    )
     _execute([first, *steps], buckets, out)
 
 
@@ -154,10 +166,23 @@ def daft(source: Path, out: Path, language: str) -> None:
     engine.set_runner_native()
     texts = engine.read_json(str(source)).select("id", "text")
     folded = col("text").lower().regexp_replace(r"\s+", "_").regexp_replace("(.)", "$1 ")
-    sketched = texts.select("id", folded.minhash(num_hashes=256, ngram_size=NGRAM).cast(engine.DataType.list(engine.DataType.uint32())).alias("sketch"))
-    sketched = sketched.select("id", col("sketch").list_chunk(8).alias("bands")) if hasattr(engine.Expression, "list_chunk") else sketched.select("id", col("sketch").chunk(8).alias("bands"))
+    sketched = texts.select(
+        "id",
+        folded.minhash(num_hashes=256, ngram_size=NGRAM)
+        .cast(engine.DataType.list(engine.DataType.uint32()))
+        .alias("sketch"),
+    )
+    sketched = (
+        sketched.select("id", col("sketch").list_chunk(8).alias("bands"))
+        if hasattr(engine.Expression, "list_chunk")
+        else sketched.select("id", col("sketch").chunk(8).alias("bands"))
+    )
     numbered = sketched.with_column("band", engine.lit(list(range(32)))).explode("bands", "band")
-    groups = numbered.with_column("key", col("bands").hash()).groupby("band", "key").agg(col("id").list_agg() if hasattr(engine.Expression, "list_agg") else col("id").agg_list())
+    groups = (
+        numbered.with_column("key", col("bands").hash())
+        .groupby("band", "key")
+        .agg(col("id").list_agg() if hasattr(engine.Expression, "list_agg") else col("id").agg_list())
+    )
     parent: dict[str, str] = {}
 
     def find(name: str) -> str:
