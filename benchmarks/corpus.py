@@ -24,6 +24,7 @@ from slimpajama.progress import say
 
 __all__ = ["main"]
 
+TINY = 50  # documents for what a start costs: enough that its filters leave some
 PRESETS = ("chinese", "slimpajama")
 MARK_MB_S, MARK_RATIO = 12, 60
 
@@ -83,8 +84,8 @@ def main() -> None:
         theirs: dict[str, float] = {}
         for language in LANGUAGES:
             some = sample(records[language], args.mb)
-            size = sum(len(text.encode()) for _, text in some) / 1e6
-            for name, lines in (("tiny", some[:3]), ("sample", some)):
+            size = sum(len(text.encode()) for _, text in some[TINY:]) / 1e6
+            for name, lines in (("tiny", some[:TINY]), ("sample", some)):
                 write_lines(folder / "peer" / f"{name}.jsonl", lines)
             seconds = {}
             for name in ("tiny", "sample"):
@@ -150,8 +151,8 @@ def main() -> None:
         f"- datatrove 0.10.1 on {args.mb:g} MB a language: {', '.join(f'{k} {v:.2f}' for k, v in theirs.items())}"
         " MB per CPU-s\n",
         table(rows),
-        f"\nThe whole command took {whole.cpu_s:.1f} CPU-s, {whole.wall_s:.1f} s by the clock, {whole.peak_mb:.0f} MB at"
-        " its peak.\n",
+        f"\nThe whole command took {whole.cpu_s:.1f} CPU-s, {whole.wall_s:.1f} s by the clock, {whole.peak_mb:.0f}"
+        " MB at its peak.\n",
         "## By stage\n",
         "The vocabulary is learnt on the first night only; later nights keep it.\n",
         stage_table(runs, megabytes),

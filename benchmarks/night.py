@@ -33,7 +33,7 @@ def build(cfg: Config, night: str) -> Times:
     from slimpajama.clean.stage import clean
     from slimpajama.dedup.stage import deduplicate
     from slimpajama.ingest.stage import ingest
-    from slimpajama.night import publish
+    from slimpajama.night import publish, require_documents
     from slimpajama.shards.stage import make_shards, make_tokenizer
     from slimpajama.text.stage import segment
 
@@ -51,6 +51,9 @@ def build(cfg: Config, night: str) -> Times:
         cleaned = clean(store, cfg, night, raw)
     with timed("dedup"):
         documents = deduplicate(store, cfg, night, cleaned)
+    if not require_documents(store, night, documents):
+        publish(store, night, [raw, cleaned, documents], cfg)
+        return times
     with timed("segment"):
         words = segment(store, cfg, night, documents)
     with timed("tokenizer"):
@@ -67,7 +70,10 @@ def warm_up(cfg: Config) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         source = SourceConfig(name="tiny", uri=str(folder / "*.jsonl"))
-        tiny = replace(cfg, workspace=str(folder / "workspace"), ingest=IngestConfig(sources=(source,)))
+        tiny = replace(
+            cfg, workspace=str(folder / "workspace"), ingest=IngestConfig(sources=(source,)),
+            clean=replace(cfg.clean, preset="none"),
+        )  # fmt: skip
         for night in ("1", "2"):
             words = [
                 f"{n} 我们今天学习语言模型，数据很好。 the model reads new data {n * int(night)}" for n in range(400)
