@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -205,8 +206,11 @@ def _take(piece: Piece, path: Path, name: str, spool: Path, cfg: DedupConfig) ->
 
     text_file = str(spool.with_suffix(".arrow"))
 
-    def load() -> pa.Table:
-        return read()[0] if piece.again else pa.ipc.open_file(pa.memory_map(text_file)).read_all()
+    def again() -> pa.Table:
+        return read()[0]
+
+    # Not one function for both: that one would hold `piece`, and with it the raw bytes of the whole input.
+    load = again if piece.again else partial(_mapped, text_file)
 
     if not piece.again:
         with pa.OSFile(text_file, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
@@ -218,6 +222,10 @@ def _take(piece: Piece, path: Path, name: str, spool: Path, cfg: DedupConfig) ->
         keys.write_bytes(key_file(sketches.content, sketches.keys))
     ids = pa.array(table["id"].to_pylist(), pa.string())  # an array of its own: the table's would keep its text
     return _Batch(len(ids), ids, sketches.n_chars, sketches.content, bad, n_bad, text.nbytes, load, keys)
+
+
+def _mapped(text_file: str) -> pa.Table:
+    return pa.ipc.open_file(pa.memory_map(text_file)).read_all()
 
 
 def _named(batch: Batch, name: str) -> pa.Table:

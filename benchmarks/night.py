@@ -1,0 +1,133 @@
+"""One night from raw files to published shards, stage by stage and without Prefect, in a process of its own.
+
+    python -m benchmarks.night CONFIG.toml NIGHT [--set section.key=value ...] [--cold]
+
+Prints one JSON line: processor and wall seconds a stage. A tiny night in a workspace of its own goes first, so that
+kernels and libraries are loaded when the measured one begins; `--cold` leaves it out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.machine import Measured, measure, settings
+from slimpajama.config import Config, IngestConfig, SourceConfig, load_config
+from slimpajama.storage import open_store
+
+__all__ = ["Times", "build", "run_night", "write_config"]
+
+Times = dict[str, dict[str, float]]
+"""Seconds by stage and clock (`cpu_s`, `wall_s`)."""
+
+
+def build(cfg: Config, night: str) -> Times:
+    """Make and publish a night, as the flow `prepare-corpus` does; return what each stage took."""
+    from slimpajama.clean.stage import clean
+    from slimpajama.dedup.stage import deduplicate
+    from slimpajama.ingest.stage import ingest
+    from slimpajama.night import publish, require_documents
+    from slimpajama.shards.stage import make_shards, make_tokenizer
+    from slimpajama.text.stage import segment
+
+    store, times = open_store(cfg.workspace), Times()
+
+    @contextmanager
+    def timed(stage: str) -> Iterator[None]:
+        cpu, wall = time.process_time(), time.perf_counter()
+        yield
+        times[stage] = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
+
+    with timed("ingest"):
+        raw = ingest(store, cfg, night)
+    with timed("clean"):
+        cleaned = clean(store, cfg, night, raw)
+    with timed("dedup"):
+        documents = deduplicate(store, cfg, night, cleaned)
+    if not require_documents(store, night, documents):
+        publish(store, night, [raw, cleaned, documents], cfg)
+        return times
+    with timed("segment"):
+        words = segment(store, cfg, night, documents)
+    with timed("tokenizer"):
+        tokenizer = make_tokenizer(store, cfg, night, documents, words)
+    with timed("shards"):
+        shards = make_shards(store, cfg, night, documents, words, tokenizer)
+    with timed("publish"):
+        publish(store, night, [raw, cleaned, documents, words, tokenizer, shards], cfg)
+    return times
+
+
+def warm_up(cfg: Config) -> None:
+    """Run a tiny night in both languages, and a second one against it."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        source = SourceConfig(name="tiny", uri=str(folder / "*.jsonl"))
+        tiny = replace(
+            cfg, workspace=str(folder / "workspace"), ingest=IngestConfig(sources=(source,)),
+            clean=replace(cfg.clean, preset="none"),
+        )  # fmt: skip
+        for night in ("1", "2"):
+            words = [
+                f"{n} 我们今天学习语言模型，数据很好。 the model reads new data {n * int(night)}" for n in range(400)
+            ]
+            texts = [" ".join(words[start::7]) for start in range(7)]
+            lines = [json.dumps({"text": text}) for text in (*texts, texts[0], f"{texts[0]} again")]
+            (folder / f"{night}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+            build(tiny, night)
+
+
+def write_config(folder: Path, *patterns: str) -> Path:
+    """Write a configuration for JSON lines, a source a pattern, with its workspace beside; return its path."""
+    path = folder / "benchmark.toml"
+    sources = (
+        f'[[ingest.sources]]\nname = "s{number}"\nuri = "{pattern}"\nid_field = "id"\n'
+        for number, pattern in enumerate(patterns)
+    )
+    path.write_text("\n".join(['workspace = "workspace"', *sources]), encoding="utf-8")
+    return path
+
+
+def run_night(
+    config: Path, night: str, *options: str, workers: int = 1, seed: str = "0", cold: bool = False
+) -> tuple[Times, Measured]:
+    """Run this module in a process of its own; return what the stages took, and the process."""
+    done = measure(
+        [
+            sys.executable, "-m", "benchmarks.night", config, night, *options, *settings(run__workers=workers),
+            *(["--cold"] if cold else []),
+        ],
+        {"PYTHONHASHSEED": seed}, threads=workers,
+    )  # fmt: skip
+    times: Times = json.loads(done.output.splitlines()[-1])
+    return times, done
+
+
+def total(times: Times, clock: str = "cpu_s") -> float:
+    """Return the sum over stages."""
+    return sum(stage[clock] for stage in times.values())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Build one night and print what it took."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("night")
+    parser.add_argument("--set", action="append", default=[], dest="overrides")
+    parser.add_argument("--cold", action="store_true")
+    args = parser.parse_args(arguments)
+    cfg = load_config(args.config, args.overrides)
+    if not args.cold:
+        warm_up(cfg)
+    print(json.dumps(build(cfg, args.night)))
+
+
+if __name__ == "__main__":
+    main()
