@@ -55,7 +55,11 @@ class History:
                 say(f"{'dedup':<10} night {night} was sketched with other settings: its texts are sketched again")
             for minhash in manifest.paths(f"nights/{night}/minhash/"):
                 file = minhash.rsplit("/", 1)[1]
-                texts = (f"nights/{night}/documents/{file}", f"nights/{night}/removed/dedup-{file}")
+                folder = f"nights/{night}"
+                texts = (
+                    f"{folder}/documents/{file}",
+                    *(f"{folder}/removed/{s}-{file}" for s in ("dedup", "decontaminate")),
+                )
                 keys = f"nights/{night}/bands/{file}" if comparable else ""
                 self._shelves.append(_Shelf(minhash, keys, tuple(path for path in texts if path in listed)))
 

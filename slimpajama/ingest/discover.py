@@ -25,7 +25,7 @@ from slimpajama.errors import InputError
 from slimpajama.readers.files import TABLES, format_of
 from slimpajama.readers.records import Bad
 
-__all__ = ["InputFile", "Plan", "current_version", "fixed_folder", "open_input", "plan"]
+__all__ = ["InputFile", "Plan", "current_version", "fixed_folder", "list_source", "open_input", "plan"]
 
 
 _MAGIC = frozenset("*?[")
@@ -78,7 +78,7 @@ def plan(cfg: Config, known: Iterable[dict[str, Any]]) -> Plan:
     new: list[InputFile] = []
     problems: list[tuple[str, str, Bad]] = []
     for source in cfg.ingest.sources:
-        found = list(_list_source(source, cfg.run.source_root))
+        found = list(list_source(source, cfg.run.source_root))
         if not found:
             problems.append((source.name, source.uri, Bad("", "no-files", "0 files", "at least 1 file")))
         for item in found:
@@ -115,7 +115,7 @@ def fixed_folder(pattern: str) -> str:
     return "".join(f"{part}/" for part in parts[:fixed])
 
 
-def _list_source(source: SourceConfig, root: str) -> Iterator[InputFile | tuple[str, Bad]]:
+def list_source(source: SourceConfig, root: str) -> Iterator[InputFile | tuple[str, Bad]]:
     """Yield a source's files in order of their paths, or (path, problem)."""
     if "://" in source.uri:
         yield from _list_remote(source)
