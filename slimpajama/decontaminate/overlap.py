@@ -326,7 +326,8 @@ def _lookup(value: Any, hashes: Any, marks: Any, starts: Any, shift: Any) -> int
 @numba.njit(nogil=True, cache=True)
 def _find(
     offsets: Any, data: Any, codes: Any, held_out: Any, hashes: Any, items: Any, places: Any, marks: Any,
-    starts_of: Any, unit_ends: Any, record_units: Any, need: Any, half_words: int, item: Any, begin: Any, end: Any, amount: Any,
+    starts_of: Any, unit_ends: Any, record_units: Any, need: Any, half_words: int,
+    item: Any, begin: Any, end: Any, amount: Any,
 ) -> None:  # fmt: skip
     most = _longest(offsets)
     units, before = np.empty(most, np.uint64), np.empty(most + 1, np.int32)

@@ -89,7 +89,7 @@ def test_a_document_with_an_exam_question_is_removed_and_the_row_names_question_
         f"characters 51 to {50 + len(QUESTION['zh'])}: {QUESTION['zh'][:-1]}"
     )
     assert zh["threshold"] == "less than 13 words in a row"
-    assert en["value"].startswith("19 words of exam: eval/exam.jsonl.gz#q-en, characters 6 to 107: WHICH OF")
+    assert en["value"].startswith("19 words of exam: eval/exam.jsonl.gz#q-en, characters 6 to 108: WHICH OF")
     assert zh["text"] == texts[1]
     assert stages[2].counts == {
         "removed": {"web": {"evaluation-overlap": 2}}, "bytes": sum(len(t.encode()) for t in texts[1:]),
