@@ -9,6 +9,8 @@ from slimpajama.manifest import Manifest
 from slimpajama.night import choose_preparation
 from tasks.corpus import (
     clean_task,
+    compare_task,
+    decontaminate_task,
     dedup_task,
     discard_task,
     find_published_task,
@@ -41,10 +43,13 @@ def prepare_corpus(config: Config | None = None, config_file: str = "", night: s
         if not raw.counts["files"]:
             return discard_task(config, night)
         cleaned = clean_task(config, night, raw)
-        documents = dedup_task(config, night, cleaned)
+        compared = compare_task(config, night, cleaned)
+        contaminated = decontaminate_task(config, night, cleaned, compared)
+        documents = dedup_task(config, night, cleaned, compared, contaminated)
+        made = [raw, cleaned, compared, contaminated, documents]
         if not require_documents_task(config, night, documents):
-            return publish_task(config, night, [raw, cleaned, documents])
+            return publish_task(config, night, made)
         words = segment_task(config, night, documents)
         tokenizer = tokenizer_task(config, night, documents, words)
         shards = shards_task(config, night, documents, words, tokenizer)
-        return publish_task(config, night, [raw, cleaned, documents, words, tokenizer, shards])
+        return publish_task(config, night, [*made, words, tokenizer, shards])

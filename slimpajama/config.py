@@ -23,6 +23,7 @@ from slimpajama.errors import ConfigError
 __all__ = [
     "CleanConfig",
     "Config",
+    "DecontaminateConfig",
     "DedupConfig",
     "EvaluateConfig",
     "GenerateConfig",
@@ -92,11 +93,6 @@ class IngestConfig:
 
     part_mb: PositiveFloat = 8.0
     """Text in one intermediate file, in MB; the most that a kill can cost, times the workers."""
-
-    def __post_init__(self) -> None:
-        for source in self.sources:
-            for protocol in sorted(protocols(source.uri) - {*self.protocols}):
-                raise ValueError(f"source {source.name} needs {protocol!r}, which ingest.protocols does not allow")
 
 
 def protocols(uri: str) -> set[str]:
@@ -200,6 +196,31 @@ class DedupConfig:
             object.__setattr__(self, name, value)
         if self.bands * self.rows > self.num_perm:
             raise ValueError(f"bands * rows must be at most num_perm ({self.num_perm}), got {self.bands * self.rows}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class DecontaminateConfig:
+    """Which documents are removed because a test knows them: the user's evaluation files and the held-out text."""
+
+    evaluations: tuple[SourceConfig, ...] = ()
+    """Evaluation files, read as sources are; `text_field = ["question", "answer"]` takes both. `priority` and `licence`
+    play no part. A record that cannot be read stops the run: what it asks for could not be kept out."""
+
+    ngram_words: Annotated[int, Field(ge=1, le=64)] = 13
+    """Words in a row that a document may not share with a record of an evaluation file; two ideographs count as one
+    word. GPT-3 took 13 (Brown et al. 2020, appendix C), GPT-4 50 characters (OpenAI 2023), about 9."""
+
+    short_words: Annotated[int, Field(ge=1, le=64)] = 8
+    """A shorter record counts if a document holds all of it and it has this many words; still shorter ones say too
+    little and are not looked for. NeMo Curator's n-grams have 8 to 13 words, too."""
+
+    held_out_share: Share = 0.5
+    """A document is not trained on if it holds this share of the text of a document of `validation` or `test`, of this
+    night or an earlier one, in stretches of `short_words` or more. 0 turns it off."""
+
+    def __post_init__(self) -> None:
+        if self.short_words > self.ngram_words:
+            raise ValueError(f"short_words must be at most ngram_words ({self.ngram_words}), got {self.short_words}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -378,6 +399,7 @@ class Config:
     ingest: IngestConfig = field(default_factory=IngestConfig)
     clean: CleanConfig = field(default_factory=CleanConfig)
     dedup: DedupConfig = field(default_factory=DedupConfig)
+    decontaminate: DecontaminateConfig = field(default_factory=DecontaminateConfig)
     text: TextConfig = field(default_factory=TextConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     shards: ShardsConfig = field(default_factory=ShardsConfig)
@@ -386,6 +408,11 @@ class Config:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        for source in (*self.ingest.sources, *self.decontaminate.evaluations):
+            for protocol in sorted(protocols(source.uri) - {*self.ingest.protocols}):
+                raise ValueError(f"source {source.name} needs {protocol!r}, which ingest.protocols does not allow")
 
 
 SECTIONS: dict[str, Any] = {f.name: type(getattr(Config(), f.name)) for f in fields(Config) if f.name != "workspace"}
@@ -479,7 +506,7 @@ def _keys(path: list[Any]) -> list[str]:
     section: Any = Config
     for part in path:
         if isinstance(part, str):
-            section = {"sources": SourceConfig}.get(part) or SECTIONS.get(part, Config)
+            section = {"sources": SourceConfig, "evaluations": SourceConfig}.get(part) or SECTIONS.get(part, Config)
     return [f.name for f in fields(section)]
 
 

@@ -41,9 +41,9 @@ def _section(title: str, cls: Any, skip: tuple[str, ...] = ()) -> list[str]:
 def render() -> str:
     """Return the page."""
     lines = [HEAD.rstrip(), *_section("Top level", Config, tuple(SECTIONS))]
-    lines += _section("`[[ingest.sources]]`", SourceConfig)
+    lines += _section("`[[ingest.sources]]`, `[[decontaminate.evaluations]]`", SourceConfig)
     for name, cls in SECTIONS.items():
-        lines += _section(f"`[{name}]`", cls, ("sources",))
+        lines += _section(f"`[{name}]`", cls, ("sources", "evaluations"))
     return "\n".join(lines) + "\n"
 
 

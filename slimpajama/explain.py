@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from slimpajama.clean.rules import judge
@@ -127,10 +128,18 @@ def _rules(settings: Record, row: Record) -> list[Record]:
     rules = [_rule(verdict.rule, verdict.value, verdict.threshold, verdict.passed) for verdict in verdicts]
     if row.get("stage") == "clean":
         return rules
-    nearest = row["jaccard"] if row.get("stage") == "dedup" else None
-    value = "no earlier or better document above the threshold" if nearest is None else f"Jaccard {nearest:.6f}"
-    threshold = f"below {settings['dedup']['threshold']:g}"
-    return [*rules, _rule(row.get("rule") or "near-duplicate", value, threshold, nearest is None)]
+    stage, bounds = row.get("stage"), settings.get("decontaminate")
+    value = "no earlier or better document above the threshold"
+    if stage == "dedup":
+        value = row["value"] if row["jaccard"] is None else f"Jaccard {row['jaccard']:.6f}"
+    name = row["rule"] if stage == "dedup" else "near-duplicate"
+    rules.append(_rule(name, value, f"below {settings['dedup']['threshold']:g}", stage != "dedup"))
+    if stage == "decontaminate":
+        rules.append(_rule(row["rule"], row["value"], row["threshold"], passed=False))
+    elif stage != "dedup" and bounds:  # nights of earlier versions have none
+        most = f"less than {bounds['ngram_words']} words in a row, less than {bounds['held_out_share']:.0%} held out"
+        rules.append(_rule("overlap", "with no evaluation record and no held-out document", most, passed=True))
+    return rules
 
 
 def _rule(name: str, value: str, threshold: str, passed: bool) -> Record:
@@ -143,7 +152,9 @@ def _partner(store: Store, nights: Nights, row: Record) -> Record | None:
         return None
     partner = {"id": row["duplicate_of"], "jaccard": row["jaccard"]}
     columns = ["id", "night", "source", "uri", "lang", "n_chars"]
-    hit = next(_documents(store, nights, one_of([row["duplicate_of"]]), columns), None)
+    wanted = one_of([row["duplicate_of"]])
+    places = chain(_documents(store, nights, wanted, columns), _removed(store, nights, "id", wanted, columns))
+    hit = next(places, None)  # a removed one if it was contaminated itself
     return partner | (
         hit.values if hit else {"night": None, "source": None, "uri": None, "lang": None, "n_chars": None}
     )

@@ -37,7 +37,8 @@ __all__ = [
 ]
 
 INDEX = "nights/index.json"
-CORPUS_SETTINGS = ("ingest", "clean", "dedup", "text", "tokenizer", "shards")  # what a night's files depend on
+# What a night's files depend on.
+CORPUS_SETTINGS = ("ingest", "clean", "dedup", "decontaminate", "text", "tokenizer", "shards")
 _ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 
 
@@ -161,7 +162,7 @@ def finish_publication(store: Store, night: str, cfg: Config) -> Manifest | None
     manifest = load_manifest(store, f"nights/{night}/manifest.json")
     if manifest is None:
         return None
-    changed = [name for name, value in _settings(cfg).items() if manifest.about["settings"][name] != value]
+    changed = [name for name, value in _settings(cfg).items() if manifest.about["settings"].get(name, value) != value]
     if changed:
         raise InputError(
             "the night is published and never changes", where=f"night {night}",

@@ -77,7 +77,7 @@ REMOVED = pa.schema(
         ("sha256", pa.string()),
         ("n_chars", pa.int64()),
         ("night", pa.string()),
-        ("stage", pa.string()),  # ingest, clean or dedup
+        ("stage", pa.string()),  # ingest, clean, dedup or decontaminate
         ("rule", pa.string()),
         ("value", pa.string()),  # what was measured or seen
         ("threshold", pa.string()),

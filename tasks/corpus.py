@@ -7,7 +7,8 @@ from prefect.cache_policies import NO_CACHE
 
 from slimpajama.clean.stage import clean
 from slimpajama.config import Config
-from slimpajama.dedup.stage import deduplicate
+from slimpajama.decontaminate.stage import decontaminate
+from slimpajama.dedup.stage import compare, deduplicate
 from slimpajama.ingest.stage import ingest
 from slimpajama.manifest import Manifest
 from slimpajama.night import discard, finish_publication, publish, require_documents
@@ -31,10 +32,22 @@ def clean_task(config: Config, night: str, raw: Manifest) -> Manifest:
     return report(clean(open_store(config.workspace), config, night, raw))
 
 
+@task(name="compare", task_run_name="compare-{night}", cache_policy=NO_CACHE, **RETRY)
+def compare_task(config: Config, night: str, cleaned: Manifest) -> Manifest:
+    """Find exact and near-duplicates within the night and among all earlier ones."""
+    return report(compare(open_store(config.workspace), config, night, cleaned))
+
+
+@task(name="decontaminate", task_run_name="decontaminate-{night}", cache_policy=NO_CACHE, **RETRY)
+def decontaminate_task(config: Config, night: str, cleaned: Manifest, compared: Manifest) -> Manifest:
+    """Name documents that overlap with evaluation files or with held-out text."""
+    return report(decontaminate(open_store(config.workspace), config, night, cleaned, compared))
+
+
 @task(name="dedup", task_run_name="dedup-{night}", cache_policy=NO_CACHE, **RETRY)
-def dedup_task(config: Config, night: str, cleaned: Manifest) -> Manifest:
-    """Remove exact and near-duplicates within the night and against all earlier ones."""
-    return report(deduplicate(open_store(config.workspace), config, night, cleaned))
+def dedup_task(config: Config, night: str, cleaned: Manifest, compared: Manifest, contaminated: Manifest) -> Manifest:
+    """Write the documents without duplicates and contaminated ones."""
+    return report(deduplicate(open_store(config.workspace), config, night, cleaned, compared, contaminated))
 
 
 @task(name="segment", task_run_name="segment-{night}", cache_policy=NO_CACHE, **RETRY)

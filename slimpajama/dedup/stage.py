@@ -1,8 +1,9 @@
-"""The stage between cleaning and segmentation: cleaned parts in, the night's documents and its minhash out.
+"""The stages between cleaning and segmentation: cleaned parts in, the night's documents and its minhash out.
 
-Three steps, each resumable: sketch every part, decide once over all of them and the earlier nights, write every
-part. Parts keep their names and the order of their rows, so a document's minhash, its band keys, its text and what
-was removed lie in files of one name.
+Three steps, each resumable: `compare` sketches every part and decides once over all of them and the earlier nights;
+`deduplicate` writes every part. What decontamination refuses is known in between, so a document is written once, or
+not at all. Parts keep their names and the order of their rows, so a document's minhash, its band keys, its text and
+what was removed lie in files of one name.
 
 What is published never changes, so sources that change are met like this. A file that was edited is read again as a
 whole: what is as before is removed as an exact duplicate of the earlier night's document; what was edited a little, as
@@ -45,11 +46,11 @@ from slimpajama.progress import say, track
 from slimpajama.schema import DOCUMENTS, MINHASH, REMOVED
 from slimpajama.storage import Store, read_table
 
-__all__ = ["deduplicate"]
+__all__ = ["compare", "deduplicate"]
 
 
-def deduplicate(store: Store, cfg: Config, night: str, cleaned: Manifest) -> Manifest:
-    """Remove exact and near-duplicates among tonight's documents and against all earlier nights'.
+def compare(store: Store, cfg: Config, night: str, cleaned: Manifest) -> Manifest:
+    """Find exact and near-duplicates among tonight's documents and among all earlier nights'.
 
     Args:
         store: The workspace.
@@ -58,37 +59,87 @@ def deduplicate(store: Store, cfg: Config, night: str, cleaned: Manifest) -> Man
         cleaned: Manifest of the cleaning.
 
     Returns:
-        The stage's manifest. Files: `documents/PART` (DOCUMENTS), `removed/dedup-PART` (REMOVED), `minhash/PART`
-        (MINHASH, every document that came in), `bands/PART` and `texts/PART.arrow` (their band keys and texts, see
-        `columns.key_file` and `columns.text_file`). Counts:
-        `kept` and `kept_bytes` by source, `kept_languages` by language, `removed` by source and rule,
-        `removed_for_earlier` (partner of an earlier night), `compared` (pairs compared exactly).
+        The stage's manifest. Files: `decision-PART` in the work folder (`kept`, `exact`, `duplicate_of`, `jaccard`,
+        `cluster` of each cleaned row), `bands/PART` and `texts/PART.arrow` (band keys and texts, see
+        `columns.key_file` and `columns.text_file`). Counts: `compared` (pairs compared exactly) and
+        `removed_for_earlier` (partner of an earlier night).
     """
     earlier = {name: load_night(store, name) for name in published_nights(store) if name != night}
     priorities = {source.name: source.priority for source in cfg.ingest.sources}
-    about = {
-        "version": VERSION,
-        "settings": {name: value for name, value in asdict(cfg.dedup).items() if name != "memory_mb"},
+    about = _sketching(cfg.dedup) | {
         "priorities": priorities,
-        "unicode": unicodedata.unidata_version,  # Python's tables decide lower case and white space
         "cleaned": cleaned.digest,
         "earlier": {name: manifest.digest for name, manifest in earlier.items()},
+    }
+    stage = Stage(store, "compare", work=work_folder(night, "compare"), about=about)
+    if stage.finished:
+        return stage.result
+    paths, names = _parts(cleaned, night)
+    threads = cfg.run.threads()
+    with track("compare", total=len(names), unit="parts") as bar:
+        sketched = [(f"sketch-{name}", unit) for name, unit in zip(names, zip(names, paths, strict=True), strict=True)]
+        stage.map(sketched, lambda u: _sketch_part(stage, cfg.dedup, night, *u), threads, lambda _: bar.advance())
+    if not all(stage.has(f"decision-{name}") for name in names):
+        _decide(stage, cfg.dedup, night, names, priorities, History(store, earlier, cfg.dedup), threads)
+    return stage.finish()
+
+
+def deduplicate(
+    store: Store, cfg: Config, night: str, cleaned: Manifest, compared: Manifest, contaminated: Manifest
+) -> Manifest:
+    """Write tonight's documents without the duplicates and without what decontamination refused.
+
+    Args:
+        store: The workspace.
+        cfg: `dedup` and `run` are used.
+        night: The night the documents belong to.
+        cleaned: Manifest of the cleaning.
+        compared: Manifest of `compare`.
+        contaminated: Manifest of the decontamination; its `removed` files name documents that are not kept either.
+
+    Returns:
+        The stage's manifest. Files: `documents/PART` (DOCUMENTS), `removed/dedup-PART` (REMOVED) and `minhash/PART`
+        (MINHASH, every document that came in). Counts: those of `compare`, `kept` and `kept_bytes` by source,
+        `kept_languages` by language, `removed` by source and rule.
+    """
+    earlier = {name: load_night(store, name) for name in published_nights(store) if name != night}
+    about = _sketching(cfg.dedup) | {
+        "cleaned": cleaned.digest,
+        "compared": compared.digest,
+        "contaminated": contaminated.digest,
         "edited": _edited(store, night, earlier),
     }
     stage = Stage(store, "dedup", work=work_folder(night, "dedup"), about=about)
     if stage.finished:
         return stage.result
-    paths = cleaned.paths(work_folder(night, "clean"))
-    names = [path.rsplit("/", 1)[1].removesuffix(".parquet") for path in paths]
-    threads = cfg.run.threads()
+    refused = {path.rsplit("/decontaminate-", 1)[1]: path for path in contaminated.paths(f"nights/{night}/removed/")}
+
+    def make(unit: tuple[str, str]) -> Part:
+        name, path = unit
+        rows, found = read_table(store, path), refused.get(f"{name}.parquet")
+        ids = read_table(store, found, ["id"])["id"] if found else rows["id"].slice(0, 0)
+        return _write_part(stage, cfg.dedup, night, name, rows, pc.is_in(rows["id"], value_set=ids.combine_chunks()))
+
+    paths, names = _parts(cleaned, night)
     units = [(name, (name, path)) for name, path in zip(names, paths, strict=True)]
     with track("dedup", total=len(units), unit="parts") as bar:
-        sketched = [(f"sketch-{name}", unit) for name, unit in units]
-        stage.map(sketched, lambda u: _sketch_part(stage, cfg.dedup, night, *u), threads, lambda _: bar.advance())
-    if not all(stage.has(f"decision-{name}") for name in names):
-        _decide(stage, cfg.dedup, night, names, priorities, History(store, earlier, cfg.dedup), threads)
-    stage.map(units, lambda u: _write_part(stage, cfg.dedup, night, *u), threads)
-    return stage.finish()
+        counts = stage.map(units, make, cfg.run.threads(), lambda _: bar.advance())
+    return stage.finish(add_counts([compared.counts, *counts]))
+
+
+def _sketching(cfg: DedupConfig) -> dict[str, Any]:
+    """Return what later nights tell by whether their keys compare with tonight's."""
+    return {
+        "version": VERSION,
+        "settings": {name: value for name, value in asdict(cfg).items() if name != "memory_mb"},
+        "unicode": unicodedata.unidata_version,  # Python's tables decide lower case and white space
+    }
+
+
+def _parts(cleaned: Manifest, night: str) -> tuple[list[str], list[str]]:
+    """Return the cleaned parts' paths and names."""
+    paths = cleaned.paths(f"{work_folder(night, 'clean')}/")
+    return paths, [path.rsplit("/", 1)[1].removesuffix(".parquet") for path in paths]
 
 
 def _edited(store: Store, night: str, earlier: dict[str, Manifest]) -> dict[str, list[str]]:
@@ -148,7 +199,7 @@ def _decide(
             return read_texts(file, taken)
 
     table = ", ".join(f"{jaccard:g}: {caught:.3f}" for jaccard, caught in caught_table(cfg.bands, cfg.rows))
-    say(f"{'dedup':<10} chance that a pair of that similarity is compared: {table}")
+    say(f"{'compare':<10} chance that a pair of that similarity is compared: {table}")
     outcome = decide(documents, keys, history, load, cfg, threads)
     stops = [*documents.starts[1:].tolist(), len(outcome.kept)]
     for name, start, stop in zip(names, documents.starts.tolist(), stops, strict=True):
@@ -190,15 +241,18 @@ def _decision_table(outcome: Outcome, part: slice) -> pa.Table:
     )
 
 
-def _write_part(stage: Stage, cfg: DedupConfig, night: str, name: str, path: str) -> Part:
-    cleaned = read_table(stage.store, path)
-    content = read_table(stage.store, f"{stage.work}/sketch-{name}.parquet", ["content"])["content"]
-    decision = read_table(stage.store, f"{stage.work}/decision-{name}.parquet")
-    kept = decision["kept"]
+def _write_part(
+    stage: Stage, cfg: DedupConfig, night: str, name: str, cleaned: pa.Table, refused: pa.ChunkedArray
+) -> Part:
+    work = work_folder(night, "compare")
+    content = read_table(stage.store, f"{work}/sketch-{name}.parquet", ["content"])["content"]
+    decision = read_table(stage.store, f"{work}/decision-{name}.parquet")
+    duplicate = pc.invert(decision["kept"])
+    kept = pc.and_not(decision["kept"], refused)
     documents = cleaned.filter(kept)
     documents = documents.append_column("night", pa.array([night] * documents.num_rows, pa.string()))
     minhash = {"id": cleaned["id"], "content": content, "cluster": decision["cluster"], "kept": kept}
-    removed = _removed(cleaned.filter(pc.invert(kept)), decision.filter(pc.invert(kept)), cfg, night)
+    removed = _removed(cleaned.filter(duplicate), decision.filter(duplicate), cfg, night)
     folder = f"nights/{night}"
     files: dict[str, pa.Table | bytes] = {
         f"{folder}/documents/{name}.parquet": documents.select(DOCUMENTS.names).cast(DOCUMENTS),

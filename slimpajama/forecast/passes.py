@@ -14,7 +14,8 @@ from numba.core import event
 
 from slimpajama.clean.stage import clean
 from slimpajama.config import Config
-from slimpajama.dedup.stage import deduplicate
+from slimpajama.decontaminate.stage import decontaminate
+from slimpajama.dedup.stage import compare, deduplicate
 from slimpajama.forecast.sample import PIECE, Sample
 from slimpajama.ingest.discover import InputFile, Plan
 from slimpajama.ingest.stage import Take, ingest
@@ -41,7 +42,11 @@ def _stages(store: Store, cfg: Config, todo: Plan, take: Take) -> Iterator[tuple
     yield "text", raw
     cleaned = clean(store, cfg, NIGHT, raw)
     yield "text", cleaned
-    documents = deduplicate(store, cfg, NIGHT, cleaned)
+    compared = compare(store, cfg, NIGHT, cleaned)
+    yield "cleaned", compared
+    contaminated = decontaminate(store, cfg, NIGHT, cleaned, compared)
+    yield "cleaned", contaminated
+    documents = deduplicate(store, cfg, NIGHT, cleaned, compared, contaminated)
     yield "cleaned", documents
     if not documents.paths(f"nights/{NIGHT}/documents/"):
         return

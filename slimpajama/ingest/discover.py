@@ -25,7 +25,7 @@ from slimpajama.errors import InputError
 from slimpajama.readers.files import TABLES, format_of
 from slimpajama.readers.records import Bad
 
-__all__ = ["InputFile", "Plan", "current_version", "fixed_folder", "open_input", "plan"]
+__all__ = ["InputFile", "Plan", "current_version", "fixed_folder", "list_source", "open_input", "plan"]
 
 
 _MAGIC = frozenset("*?[")
@@ -81,7 +81,7 @@ def plan(cfg: Config, known: Iterable[dict[str, Any]], *, quick: bool = False) -
     new: list[InputFile] = []
     problems: list[tuple[str, str, Bad]] = []
     for source in cfg.ingest.sources:
-        found = list(_list_source(source, cfg.run.source_root, doubtful))
+        found = list(list_source(source, cfg.run.source_root, doubtful))
         if not found:
             problems.append((source.name, source.uri, Bad("", "no-files", "0 files", "at least 1 file")))
         for item in found:
@@ -118,10 +118,16 @@ def fixed_folder(pattern: str) -> str:
     return "".join(f"{part}/" for part in parts[:fixed])
 
 
-def _list_source(
-    source: SourceConfig, root: str, doubtful: set[tuple[str, str, int]] | None
+def list_source(
+    source: SourceConfig, root: str, doubtful: set[tuple[str, str, int]] | None = None
 ) -> Iterator[InputFile | tuple[str, Bad]]:
-    """Yield a source's files in order of their paths, or (path, problem); local ones are hashed if `doubtful`."""
+    """Yield a source's files in order of their paths, or (path, problem).
+
+    Args:
+        source: Where to look.
+        root: Folder that a relative pattern starts at.
+        doubtful: Source, path and size of local files that must be hashed; None for all.
+    """
     if "://" in source.uri:
         yield from _list_remote(source)
         return

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -223,7 +223,10 @@ def sift(first: int, noun: str, texts: list[pa.Array], ids: pa.Array | None, wan
     text = texts[0]
     if len(texts) > 1:
         there = [pc.if_else(pc.equal(pc.binary_length(part), 0), None, part) for part in texts]
+        none = reduce(pc.and_, map(pc.is_null, there))
+        there[0] = pc.if_else(none, "", there[0])  # a row of nulls would be skipped as a whole, and shift the others
         text = pc.binary_join_element_wise(*there, pa.scalar("\n\n", pa.large_string()), null_handling="skip")
+        text = pc.if_else(none, None, text)
     table = pa.table({"number": numbers, "id": pa.nulls(len(text), pa.string()) if ids is None else ids, "text": text})
     length = pc.fill_null(pc.binary_length(text), 0 if not want.any_text else want.max_document_bytes + 1)
     odd = pc.greater(length, want.max_document_bytes)

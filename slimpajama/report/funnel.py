@@ -13,7 +13,13 @@ from slimpajama.storage import Store, read_table
 
 __all__ = ["LEVELS", "history_row", "kept_documents", "split_rows", "tonight", "total"]
 
-LEVELS = ("found", "readable", "clean", "unique")  # documents after: nothing, ingest, clean, dedup
+LEVELS = (
+    "found",
+    "readable",
+    "clean",
+    "unique",
+    "kept",
+)  # documents after: nothing, ingest, clean, dedup, decontaminate
 KEPT = ["source", "lang", "n_chars", "n_bytes"]
 Counts = Mapping[str, Any]
 Row = dict[str, Any]
@@ -31,13 +37,16 @@ def kept_documents(store: Store, night: str, manifest: Manifest) -> pa.Table:
     return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
-def tonight(counts: Counts, kept: pa.Table, cleaned_out: Mapping[str, int]) -> dict[str, Any]:
+def tonight(
+    counts: Counts, kept: pa.Table, cleaned_out: Mapping[str, int], contaminated: Mapping[str, int]
+) -> dict[str, Any]:
     """Return the night's funnel.
 
     Args:
         counts: The night manifest's counts, by stage.
         kept: What `kept_documents` returns.
         cleaned_out: Documents that the clean stage removed, by language.
+        contaminated: Documents that the decontamination removed, by language.
 
     Returns:
         `levels` (`name`, `documents`, `bytes`; null bytes where there is no text yet), and `sources` and `languages`
@@ -45,16 +54,17 @@ def tonight(counts: Counts, kept: pa.Table, cleaned_out: Mapping[str, int]) -> d
     """
     ingest, clean = counts["ingest"], counts.get("clean", {})
     read, cleaned = ingest.get("documents", {}), clean.get("documents", {})
-    unique, unique_bytes = _group(kept, "source")
+    by_source, source_bytes = _group(kept, "source")
+    refused = {source: total(rules) for source, rules in counts.get("decontaminate", {}).get("removed", {}).items()}
     broken = {source: total(rules) for source, rules in ingest.get("removed", {}).items()}
     languages, language_bytes = _group(kept, "lang")
     clean_languages = clean.get("languages", {})
     sources = [
-        _row(name, [n + broken.get(name, 0), n, cleaned.get(name, 0)], unique, unique_bytes)
+        _row(name, [n + broken.get(name, 0), n, cleaned.get(name, 0)], refused, by_source, source_bytes)
         for name, n in ((name, read.get(name, 0)) for name in sorted({*read, *broken}))
     ]
     by_language = [
-        _row(name, [None, n + cleaned_out.get(name, 0), n], languages, language_bytes)
+        _row(name, [None, n + cleaned_out.get(name, 0), n], contaminated, languages, language_bytes)
         for name, n in ((name, clean_languages.get(name, 0)) for name in sorted({*clean_languages, *cleaned_out}))
     ]
     return {
@@ -69,28 +79,33 @@ def _group(kept: pa.Table, column: str) -> tuple[dict[str, int], dict[str, int]]
     return {r[column]: r["n_bytes_count"] for r in grouped}, {r[column]: r["n_bytes_sum"] for r in grouped}
 
 
-def _row(name: str, before: list[int | None], unique: Counts, unique_bytes: Counts) -> Row:
-    return {"name": name, "documents": [*before, unique.get(name, 0)], "kept_bytes": unique_bytes.get(name, 0)}
+def _row(name: str, before: list[int | None], refused: Counts, kept: Counts, kept_bytes: Counts) -> Row:
+    left = kept.get(name, 0)
+    documents = [*before, left + refused.get(name, 0), left]
+    return {"name": name, "documents": documents, "kept_bytes": kept_bytes.get(name, 0)}
 
 
 def _levels(counts: Counts, kept: pa.Table) -> list[Row]:
     ingest, clean = counts["ingest"], counts.get("clean", {})
     documents = _documents(counts)
-    sizes = [None, total(ingest.get("bytes", 0)), total(clean.get("bytes", 0)), pc.sum(kept["n_bytes"]).as_py() or 0]
+    left = pc.sum(kept["n_bytes"]).as_py() or 0
+    refused = total(counts.get("decontaminate", {}).get("bytes", 0))
+    sizes = [None, total(ingest.get("bytes", 0)), total(clean.get("bytes", 0)), left + refused, left]
     return [
         {"name": name, "documents": number, "bytes": size}
-        for name, number, size in zip(LEVELS, [*documents[:3], kept.num_rows], sizes, strict=True)
+        for name, number, size in zip(LEVELS, documents, sizes, strict=True)
     ]
 
 
 def _documents(counts: Counts) -> list[int]:
     ingest = counts["ingest"]
-    read = total(ingest.get("documents", 0))
+    read, kept = total(ingest.get("documents", 0)), total(counts.get("dedup", {}).get("kept", 0))
     return [
         read + total(ingest.get("removed", 0)),
         read,
         total(counts.get("clean", {}).get("documents", 0)),
-        total(counts.get("dedup", {}).get("kept", 0)),
+        kept + total(counts.get("decontaminate", {}).get("removed", 0)),
+        kept,
     ]
 
 

@@ -133,16 +133,16 @@ def _plain(value: Any) -> str:
 
 
 def _tiles(report: Report) -> list[dict[str, str]]:
-    found, *_, unique = report["funnel"]["levels"]
+    found, *_, kept = report["funnel"]["levels"]
     duplicates = report["duplicates"]
     train = sum(row["tokens"] for row in report["corpus"]["splits"] if row["split"] == "train")
     tiles = [
-        _tile("documents kept", number(unique["documents"]), f"of {number(found['documents'])} found"),
+        _tile("documents kept", number(kept["documents"]), f"of {number(found['documents'])} found"),
         _tile(
             "duplicates", number(duplicates["documents"]),
             f"{number(duplicates['of_earlier_nights'])} of earlier nights' documents",
         ),
-        _tile("training tokens", short(train), size(unique["bytes"]) + " of text kept"),
+        _tile("training tokens", short(train), size(kept["bytes"]) + " of text kept"),
     ]  # fmt: skip
     rows = [row for row in _comparison(report) if not row["overall"]]
     for row in sorted(rows, key=lambda row: row["name"] not in ("zh", "en"))[:2]:

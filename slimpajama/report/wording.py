@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["LABELS", "LEVELS", "bits", "number", "percent", "sentence_share", "short", "signed", "size"]
 
 NONE = "–"
-LEVELS = {"found": "found", "readable": "readable", "clean": "clean", "unique": "unique"}
+LEVELS = {"found": "found", "readable": "readable", "clean": "clean", "unique": "unique", "kept": "kept"}
 LABELS = {
     "promoted": "new champion",
     "rejected": "the champion stays",

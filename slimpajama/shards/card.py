@@ -106,6 +106,7 @@ def data_card(
             [
                 ["clean", _settings(cfg.clean)],
                 ["deduplicate", _settings(cfg.dedup)],
+                ["decontaminate", _settings(cfg.decontaminate)],
                 ["segment", f"{engine['engine']} {engine['version']}, {_settings(cfg.text)}"],
                 ["stop words", f"{', '.join(cfg.text.stop_words) or 'none'} ({LICENCE})"],
                 ["encode", f"byte-level BPE inside words, {pieces:,} pieces"],

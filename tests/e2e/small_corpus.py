@@ -17,6 +17,12 @@ PLACES = "在北京 在上海的会议上 在学校里 昨天下午 今年春天
 ENDS = "，结果令人满意。 ，但是还有很多问题。 ，许多人表示支持。 ，下一步已经开始。 ，详情请看附录。".split()
 
 
+QUESTIONS = {
+    "zh": "下列哪一座城市在宋朝时期曾经作为都城，并且人口超过一百万？",
+    "en": "Which of the following cities was a capital during the Song dynasty and had more than a million people?",
+}
+
+
 def chinese(seed):
     draw = random.Random(seed)
     count = draw.randint(6, 14)
@@ -48,6 +54,11 @@ licence = "PSF-2.0"
 [[ingest.sources]]
 name = "notes"
 uri = "raw/notes/*.txt"
+
+[[decontaminate.evaluations]]
+name = "exam"
+uri = "exam/*.jsonl.gz"
+text_field = ["question", "answer"]
 
 [tokenizer]
 vocab_size = 1024
@@ -89,7 +100,10 @@ def write_corpus(folder):
     texts += texts[:20]  # exact duplicates
     texts += [text + "（转载）" for text in texts[20:40]]  # near-duplicates
     write_lines(raw / "zh-a.jsonl.gz", [{"text": text} for text in texts])
-    write_lines(raw / "zh-b.jsonl.gz", [{"text": chinese(1000 + n)} for n in range(100)] + [{"text": "太短"}])
+    asked = [chinese(3000) + QUESTIONS["zh"], english()[0] + QUESTIONS["en"].upper()]
+    others = [chinese(1000 + n) for n in range(100)] + ["太短"]
+    write_lines(raw / "zh-b.jsonl.gz", [{"text": text} for text in others + asked])
+    write_lines(folder / "exam" / "one.jsonl.gz", [{"question": q, "answer": "A"} for q in QUESTIONS.values()])
     pq.write_table(pa.table({"text": english()}), raw / "en.parquet")
     (raw / "notes").mkdir()
     for n in range(5):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from small_corpus import CONFIG, chinese, write_lines
+from small_corpus import CONFIG, QUESTIONS, chinese, write_lines
 
 from slimpajama.night import load_night, published_nights
 from slimpajama.storage import open_store, read_table
@@ -74,6 +74,26 @@ def test_every_bad_record_is_on_record_and_the_night_goes_on(bad_corpus, slimpaj
     } <= seen  # fmt: skip
     assert ("missing", "no-files") in {(row["source"], row["rule"]) for row in removed}
     assert all(row["night"] == night and row["value"] for row in removed)
+
+
+def test_a_document_with_an_exam_question_is_removed_and_explain_shows_question_and_stretch(
+    corpus, slimpajama, tmp_path
+):
+    workspace = tmp_path / "w"
+    slimpajama("prepare", "--config", corpus / "config.toml", "--workspace", workspace, "--night", "n1")
+    store = open_store(str(workspace))
+    paths = [path for path in load_night(store, "n1").paths("nights/n1/removed/") if "/decontaminate-" in path]
+    rows = [row for path in paths for row in read_table(store, path).to_pylist()]
+    rows = {row["lang"]: row for row in rows if row["rule"] == "evaluation-overlap"}
+    assert set(rows) == {"zh", "en"}
+    for number, (lang, question) in enumerate(QUESTIONS.items(), 1):
+        story = slimpajama("explain", rows[lang]["id"], "--workspace", workspace).stdout
+        begin = rows[lang]["text"].lower().index(question.lower())
+        assert "removed by decontaminate, rule evaluation-overlap" in story
+        assert (
+            f"words of exam: exam/one.jsonl.gz#{number}, characters {begin} to {begin + len(question) - 1}: " in story
+        )
+        assert question[:-1].lower() in story.lower()
 
 
 def test_no_document_at_all_is_a_clear_error_and_publishes_nothing(tmp_path, slimpajama):

@@ -35,6 +35,12 @@ def duplicate(doc_id: str, night: str, of: str, jaccard: float) -> dict[str, Any
     return row(doc_id, night, place="2") | verdict | {"duplicate_of": of, "jaccard": jaccard}
 
 
+def contaminated(doc_id: str, night: str) -> dict[str, Any]:
+    value = "16 words of exam: eval/a.jsonl#7, characters 3 to 40: 床前明月光"
+    said = {"stage": "decontaminate", "rule": "evaluation-overlap", "value": value, "threshold": "less than 13 words"}
+    return row(doc_id, night, place="3") | said
+
+
 def shard(ids: list[str]) -> pa.Table:
     rows = [
         {
@@ -230,3 +236,19 @@ def test_every_story_is_plain_json_and_printable_lines(store: LocalStore) -> Non
         story = explain(store, doc_id)
         assert json.loads(json.dumps(story)) == story
         assert all(line.isprintable() for line in render(story).split("\n"))
+
+
+def test_a_contaminated_document_shows_test_and_stretch_and_is_named_where_another_was_removed_for_it(
+    store: LocalStore,
+) -> None:
+    other, night = "1" * 32, "2026-01-03"
+    removed = removed_table([contaminated("0" * 32, night), duplicate(other, night, "0" * 32, 0.9)])
+    write_night(store, night, {"removed/part-0.parquet": removed})
+    store.write("nights/index.json", json_bytes({"nights": [FIRST, SECOND, night]}))
+    *before, (name, passed) = [(rule["rule"], rule["passed"]) for rule in only(store, "0" * 32)["rules"]]
+    assert (name, passed) == ("evaluation-overlap", False)
+    assert ("near-duplicate", True) in before
+    assert "FAILED evaluation-overlap: 16 words of exam: eval/a.jsonl#7, characters 3 to 40: 床前明月光" in render(
+        explain(store, "0" * 32)
+    )
+    assert only(store, other)["duplicate_of"]["uri"] == "raw/a#b.jsonl#3"

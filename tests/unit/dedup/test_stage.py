@@ -9,10 +9,10 @@ import pytest
 
 from slimpajama.config import load_config
 from slimpajama.dedup.files import dedup_files
-from slimpajama.dedup.stage import deduplicate
+from slimpajama.dedup.stage import compare, deduplicate
 from slimpajama.manifest import Part, Stage
 from slimpajama.night import publish, work_folder
-from slimpajama.schema import CLEANED, DOCUMENTS, MINHASH, REMOVED
+from slimpajama.schema import CLEANED, DOCUMENTS, MINHASH, REMOVED, removed_table
 from slimpajama.storage import open_store, read_table
 
 ZH = "第{}天，我们在北京的图书馆里读书，讨论语言模型和数据清洗，然后去{}号食堂吃饭。"
@@ -51,6 +51,11 @@ def cleaned(store, night, parts):
     return stage.finish()
 
 
+def cleaned_ids(night, parts):
+    return [[hashlib.sha256(f"{night} {n} {k}".encode()).hexdigest()[:32] for k in range(len(part))]
+            for n, part in enumerate(parts)]  # fmt: skip
+
+
 def config(*overrides):
     cfg = load_config(None, list(overrides))
     sources = [{"name": "web", "uri": "w"}, {"name": "book", "uri": "b", "priority": 1}]
@@ -61,11 +66,29 @@ def toml(sources):
     return "[" + ", ".join("{" + ", ".join(f"{k} = {v!r}" for k, v in s.items()) + "}" for s in sources) + "]"
 
 
-def run_night(store, night, parts, cfg):
+def refused(store, night, ids=()):
+    stage = Stage(store, "decontaminate", work=work_folder(night, "decontaminate"), about={"ids": ids})
+    rows = [{"id": id_, "night": night, "stage": "decontaminate"} for id_ in ids]
+    if not stage.finished:
+        stage.commit("0", Part({f"nights/{night}/removed/decontaminate-part-00000-00001.parquet": removed_table(rows)}))
+        stage.finish()
+    return stage.result
+
+
+def both_stages(store, cfg, night, clean, ids=()):
+    compared = compare(store, cfg, night, clean)
+    return [
+        compared,
+        (screened := refused(store, night, ids)),
+        deduplicate(store, cfg, night, clean, compared, screened),
+    ]
+
+
+def run_night(store, night, parts, cfg, ids=()):
     clean = cleaned(store, night, parts)
-    found = deduplicate(store, cfg, night, clean)
-    publish(store, night, [clean, found], cfg)
-    return found
+    stages = both_stages(store, cfg, night, clean, ids)
+    publish(store, night, [clean, *stages], cfg)
+    return stages[-1]
 
 
 def rows(store, night, folder):
@@ -104,6 +127,19 @@ def test_a_removed_row_says_why_and_for_whom(store):
     assert near["value"] == f"{near['jaccard']:.6f}"
     assert documents[exact["duplicate_of"]]["source"] == "book"  # the source of higher priority
     assert exact["jaccard"] == 1.0
+
+
+def test_a_contaminated_document_is_not_kept_and_takes_the_place_of_none_in_a_later_night(store):
+    cfg = config()
+    run_night(store, "n0", [[("web", text(2))]], cfg)
+    contaminated = cleaned_ids("n1", FIRST)[1][0]  # text(3), the only one of its kind
+    found = run_night(store, "n1", FIRST, cfg, ids=[contaminated])
+    assert contaminated not in {row["id"] for row in rows(store, "n1", "documents")}
+    assert {row["id"]: row["kept"] for row in rows(store, "n1", "minhash")}[contaminated] is False
+    assert [row["stage"] for row in rows(store, "n1", "removed") if row["id"] == contaminated] == ["decontaminate"]
+    assert sum(found.counts["kept"].values()) == len(rows(store, "n1", "documents"))
+    run_night(store, "n2", [[("web", text(3) + " The end.")]], cfg)
+    assert [row["text"] for row in rows(store, "n2", "documents")] == [text(3) + " The end."]
 
 
 def test_files_have_the_contracts_columns_and_the_parts_names(store):
@@ -174,10 +210,9 @@ def test_a_kill_at_any_commit_leaves_the_same_bytes(tmp_path, workers, monkeypat
 
         monkeypatch.setattr(Stage, "commit", dying)
         with pytest.raises(Killed):
-            deduplicate(store, cfg, "n2", clean)
+            both_stages(store, cfg, "n2", clean)
         monkeypatch.setattr(Stage, "commit", commit)
-        found = deduplicate(store, cfg, "n2", clean)
-        publish(store, "n2", [clean, found], cfg)
+        publish(store, "n2", [clean, *both_stages(store, cfg, "n2", clean)], cfg)
         assert files(store) == files(calm)
 
 
@@ -237,8 +272,9 @@ def test_an_edited_file_is_on_record_and_a_deleted_one_leaves_its_documents(stor
     parts = {"n1": [[("web", text(1)), ("web", text(2)), ("web", text(3))], [("web", text(9))]], "n2": [edited]}
     for night in ("n1", "n2"):
         read, clean = ingested(store, night, inputs[night]), cleaned(store, night, parts[night])
-        found = deduplicate(store, config(), night, clean)
-        publish(store, night, [read, clean, found], config())
+        stages = both_stages(store, config(), night, clean)
+        publish(store, night, [read, clean, *stages], config())
+    found = stages[-1]
     assert found.about["edited"] == {"web": ["raw/a.txt"]}
     assert found.counts["removed"] == {"web": {"exact-duplicate": 1, "near-duplicate": 1}}
     assert [row["text"] for row in rows(store, "n2", "documents")] == [text(60)]

@@ -295,3 +295,11 @@ def test_arrow_streams_and_files_are_read(new: Any):
     assert read("a.arrow", sink.getvalue(), text_fields=("body",)) == [
         Bad("", "no-text", "columns id, text", "a column body")
     ]
+
+
+def test_a_record_without_any_of_several_fields_is_on_record_and_shifts_no_other():
+    lines = b'{"id": "1", "a": "x"}\n{"id": "2", "c": "y"}\n{"id": "3", "b": "z"}\n'
+    wanted = Want(max_document_bytes=100, text_fields=("a", "b"), id_field="id")
+    (batch,) = files.read(lambda: io.BytesIO(lines), "x.jsonl", wanted)
+    assert batch.table.select(["id", "text"]).to_pylist() == [{"id": "1", "text": "x"}, {"id": "3", "text": "z"}]
+    assert [(bad.place, bad.rule) for bad in batch.bad] == [("line 2", "no-text")]

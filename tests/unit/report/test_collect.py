@@ -24,11 +24,11 @@ def test_the_report_is_plain_json(reports: Reports) -> None:
 def test_levels_count_broken_records_short_documents_and_duplicates(reports: Reports) -> None:
     report = reports["2026-01-02"]
     levels = {level["name"]: level["documents"] for level in report["funnel"]["levels"]}
-    assert levels == {"found": 11, "readable": 10, "clean": 7, "unique": 5}
+    assert levels == {"found": 11, "readable": 10, "clean": 7, "unique": 5, "kept": 5}
     assert report["funnel"]["levels"][0]["bytes"] is None
-    assert [row["documents"] for row in report["funnel"]["sources"]] == [[11, 10, 7, 5]]
+    assert [row["documents"] for row in report["funnel"]["sources"]] == [[11, 10, 7, 5, 5]]
     assert {row["name"]: row["documents"] for row in report["funnel"]["languages"]} == {
-        "en": [None, 9, 6, 5], "zh": [None, 1, 1, 0],
+        "en": [None, 9, 6, 5, 5], "zh": [None, 1, 1, 0, 0],
     }  # fmt: skip
 
 
