@@ -70,7 +70,7 @@ def ingest(store: Store, cfg: Config, night: str) -> Manifest:
     """
     todo = plan(cfg, known_inputs(store))
     about = {
-        "version": 2,
+        "version": 3,
         "settings": cfg.ingest,
         "inputs": [file.entry() for file in todo.files],
         "problems": [[source, path, bad.rule] for source, path, bad in todo.problems],

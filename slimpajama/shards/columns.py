@@ -66,7 +66,8 @@ def _number(offsets: Any, data: Any, places: Any, lengths: Any, indices: Any, fi
     """Number the different words of all documents in `indices`, and return how many there are.
 
     `firsts` becomes where each of them begins first, times 256, plus its length. -1: more than fill half of `table`;
-    more than there are words: a document's lengths are not its text's.
+    more than there are words: a document's lengths are not its text's. `table` has a word's hash, and its number,
+    counted from 1, times 256, plus its length.
     """
     last = np.uint64(len(table) - 1)
     place, different = np.int64(0), np.int64(0)
@@ -88,20 +89,22 @@ def _number(offsets: Any, data: Any, places: Any, lengths: Any, indices: Any, fi
                 if not table[slot, 1]:
                     if 2 * different >= len(table):
                         return -1
-                    table[slot, 0], table[slot, 1] = hashed, different + 1
                     firsts[different] = (place << 8) | n
                     different += 1
+                    table[slot, 0], table[slot, 1] = hashed, (different << 8) | n
                     break
-                if table[slot, 0] == hashed:
-                    first = firsts[np.int64(table[slot, 1]) - 1]
-                    same = first & 0xFF == n
+                if table[slot, 0] == hashed and np.int64(table[slot, 1] & np.uint64(0xFF)) == n:
+                    if n <= 8:
+                        break
+                    first = firsts[np.int64(table[slot, 1] >> np.uint64(8)) - 1] >> 8
+                    unlike = _eight(data, first) ^ _eight(data, place)
                     for i in range(8, n, 8):
                         mask = ~np.uint64(0) >> np.uint64(max(64 - 8 * (n - i), 0))
-                        same &= (_eight(data, (first >> 8) + i) ^ _eight(data, place + i)) & mask == 0
-                    if same and (n <= 8 or _eight(data, first >> 8) == _eight(data, place)):
+                        unlike |= (_eight(data, first + i) ^ _eight(data, place + i)) & mask
+                    if not unlike:
                         break
                 slot = (slot + np.uint64(1)) & last
-            indices[w] = np.int64(table[slot, 1]) - 1
+            indices[w] = np.int64(table[slot, 1] >> np.uint64(8)) - 1
             place += n
         if place != offsets[d + 1]:
             return len(lengths) + 1
