@@ -8,8 +8,8 @@ from typing import Any
 
 import numba
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from slimpajama.buffers import text_buffers
@@ -111,46 +111,51 @@ def _number(offsets: Any, data: Any, places: Any, lengths: Any, indices: Any, fi
     return different
 
 
-def encode_words(words: pa.ListArray, content: pa.ListArray, encoder: Tokenizer) -> tuple[pa.ListArray, pa.ListArray]:
-    """Encode documents given as words and say of each token whether it belongs to a content word.
+def encode_words(
+    words: pa.ListArray, carries: npt.NDArray[np.bool_], encoder: Tokenizer
+) -> tuple[pa.ListArray, pa.ListArray, pa.ListArray]:
+    """Encode documents given as words, and say of each token whether it belongs to a content word.
 
     No piece crosses a word, so each different word is encoded once and its tokens are copied to all its places.
 
     Args:
-        words: One list of words a document, strings or indices into them; joined they are the document's text.
-        content: One flag a word.
+        words: A list of indices into the different words, one a document; joined they are the document's text.
+        carries: Of each different word, whether it carries content.
 
     Returns:
-        `input_ids` (list of uint16) and `content_mask` (list of bool), one entry a document.
+        `content_words` (list of indices as `words` has them), `input_ids` (list of uint16) and `content_mask` (list
+        of bool), one entry a document.
     """
-    flat = words.flatten()
-    if not pa.types.is_dictionary(flat.type):
-        flat = flat.dictionary_encode()
-    tokens, starts = encoder.encode_each(flat.dictionary)
-    word = flat.indices.to_numpy()
-    total = int(np.diff(starts)[word].sum())
-    input_ids, mask = np.empty(total, np.uint16), np.empty(total, bool)
-    ends = np.zeros(len(words) + 1, np.int32)
-    flags = content.flatten().to_numpy(zero_copy_only=False).astype(bool)
-    _spread(pc.list_value_length(words).to_numpy(), word, flags, tokens, starts, input_ids, mask, ends)
-    offsets = pa.array(ends)
-    return pa.ListArray.from_arrays(offsets, pa.array(input_ids)), pa.ListArray.from_arrays(offsets, pa.array(mask))
+    flat, places = words.values, words.offsets.to_numpy()
+    tokens, begins = encoder.encode_each(flat.dictionary)
+    word, starts = flat.indices.to_numpy(), begins.astype(np.int32)
+    total = int(np.diff(starts)[word[places[0] : places[-1]]].sum())
+    content, input_ids, mask = np.empty(len(word) + 1, np.int32), np.empty(total, np.uint16), np.empty(total, np.bool_)
+    ends, content_ends = np.zeros(len(places), np.int32), np.zeros(len(places), np.int32)
+    _spread(places, word, carries, tokens, starts, content, content_ends, input_ids, mask, ends)
+    kept = pa.DictionaryArray.from_arrays(pa.array(content[: content_ends[-1]]), flat.dictionary)
+    columns = ((content_ends, kept), (ends, pa.array(input_ids)), (ends, pa.array(mask)))
+    lists = (pa.ListArray.from_arrays(pa.array(offsets), values) for offsets, values in columns)
+    return next(lists), next(lists), next(lists)
 
 
 @numba.njit(nogil=True, cache=True)
 def _spread(
-    n_words: Any, words: Any, flags: Any, tokens: Any, starts: Any, input_ids: Any, mask: Any, ends: Any
-) -> None:
-    """Copy each word's tokens to its place, with its flag; `ends` becomes where each document's tokens begin."""
-    place, used = 0, 0
-    for d in range(len(n_words)):
-        for w in range(place, place + n_words[d]):
-            for i in range(starts[words[w]], starts[words[w] + 1]):
+    places: Any, words: Any, carries: Any, tokens: Any, starts: Any,
+    content: Any, content_ends: Any, input_ids: Any, mask: Any, ends: Any,
+) -> None:  # fmt: skip
+    """Copy each word's tokens to its place, with its flag; the two ends become where each document's lists end."""
+    used, kept = 0, 0
+    for d in range(len(places) - 1):
+        for w in range(places[d], places[d + 1]):
+            word = words[w]
+            content[kept] = word  # overwritten by the next one, unless it stays
+            kept += carries[word]
+            for i in range(starts[word], starts[word + 1]):
                 input_ids[used] = tokens[i]
-                mask[used] = flags[w]
+                mask[used] = carries[word]
                 used += 1
-        place += n_words[d]
-        ends[d + 1] = used
+        ends[d + 1], content_ends[d + 1] = used, kept
 
 
 def features() -> dict[str, object]:

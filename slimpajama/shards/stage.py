@@ -267,29 +267,21 @@ def _collect(store: Store, routed: list[str], bucket: int) -> pa.Table:
 def _encode(rows: pa.Table, encoder: Tokenizer, cfg: Config, split: str) -> tuple[pa.Table, Counts]:
     """Return the SHARDS columns of documents, its words as indices into the different ones, and what was counted."""
     words = words_of(rows)
-    kinds = content_flags(words.values.dictionary, cfg.text)
-    content = pa.ListArray.from_arrays(words.offsets, pa.array(kinds[words.values.indices.to_numpy()]))
-    input_ids, mask = encode_words(words, content, encoder)
+    carries = content_flags(words.values.dictionary, cfg.text)
+    content_words, input_ids, mask = encode_words(words, carries, encoder)
     table = pa.table(
         {
             "id": rows["id"],
             "lang": rows["lang"],
             "source": rows["source"],
             "words": words,
-            "content_words": _filter_lists(words, content),
+            "content_words": content_words,
             "input_ids": input_ids,
             "content_mask": mask,
             "n_bytes": rows["n_bytes"],
         }
     )
     return table, _counts(table, split)
-
-
-def _filter_lists(lists: pa.ListArray, keep: pa.ListArray) -> pa.ListArray:
-    """Return the lists with only those of their values that `keep` flags."""
-    offsets = np.asarray(lists.offsets, dtype=np.int64)
-    before = np.concatenate([[0], np.cumsum(np.asarray(keep.values, dtype=bool))])
-    return pa.ListArray.from_arrays(pa.array(before[offsets], pa.int32()), lists.values.filter(keep.values))
 
 
 def _counts(table: pa.Table, split: str) -> Counts:

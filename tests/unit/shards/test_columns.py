@@ -66,22 +66,21 @@ def test_lengths_of_another_text_are_refused(lengths):
         words_of(table)
 
 
-@given(DOCUMENTS, st.booleans())
+@given(DOCUMENTS)
 @settings(deadline=None)  # the kernel is compiled once
-def test_tokens_and_mask_are_those_of_each_word_by_itself(encoder, documents, indices):
-    flags = [[word.strip() != "" for word in words] for words in documents]
-    words = pa.array(documents, pa.list_(pa.string()))
-    if indices:
-        words = pa.ListArray.from_arrays(words.offsets, words.values.dictionary_encode())
-    ids, mask = encode_words(words, pa.array(flags, pa.list_(pa.bool_())), encoder)
+def test_tokens_mask_and_content_words_are_those_of_each_word_by_itself(encoder, documents):
+    words = pa.array([["前"], *documents, ["後"]], pa.list_(pa.string()))
+    words = pa.ListArray.from_arrays(words.offsets, words.values.dictionary_encode()).slice(1, len(documents))
+    carries = np.array([word.strip() != "" for word in words.values.dictionary.to_pylist()])
+    content_words, ids, mask = encode_words(words, carries, encoder)
     each = [[encoder.encode_joined([word])[0] for word in words] for words in documents]
     assert ids.type == pa.list_(pa.uint16())
     assert ids.to_pylist() == [[i for ids in tokens for i in ids] for tokens in each]
-    expected = [
-        [flag for flag, ids in zip(marks, tokens, strict=True) for _ in ids]
-        for marks, tokens in zip(flags, each, strict=True)
+    assert mask.to_pylist() == [
+        [word.strip() != "" for word, ids in zip(words, tokens, strict=True) for _ in ids]
+        for words, tokens in zip(documents, each, strict=True)
     ]
-    assert mask.to_pylist() == expected
+    assert content_words.to_pylist() == [[word for word in words if word.strip()] for words in documents]
 
 
 def test_the_file_has_the_schema_and_tells_datasets_its_features():
