@@ -210,10 +210,10 @@ class Stage:
             rows = content.num_rows if isinstance(content, pa.Table) else part.rows.get(path, 0)
             if isinstance(content, pa.Table) and rows == 0:
                 continue
-            if isinstance(content, pa.Table):
-                content = parquet_bytes(content, passing=path.startswith(f"{self.work}/"))
-            self.store.write(path, content)
-            entries.append(FileEntry(path, sha256(content), len(content), rows))
+            passing = path.startswith(f"{self.work}/")
+            data = parquet_bytes(content, passing=passing) if isinstance(content, pa.Table) else content
+            self.store.write(path, data)
+            entries.append(FileEntry(path, sha256(data), len(data), rows))
         record = json.loads(json_bytes({"files": entries, "counts": part.counts}))
         self.store.write(f"{self.work}/parts/{key}.json", json_bytes(record))
         self._parts[key] = record

@@ -54,15 +54,17 @@ def words_of(rows: pa.Table) -> pa.ListArray:
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def _eight(data: Any, place: Any) -> Any:
-    """Return the eight bytes from `place` on, wherever it lies between two numbers of `data`."""
+def _bytes(data: Any, place: Any, n: Any) -> Any:
+    """Return eight of the `n` bytes from `place` on, or all of fewer; `data` holds eight in a number."""
     shift = np.uint64(8 * (place & 7))
-    behind = (data[(place >> 3) + 1] << np.uint64(1)) << (np.uint64(63) - shift)
-    return (data[place >> 3] >> shift) | behind
+    eight = (data[place >> 3] >> shift) | ((data[(place >> 3) + 1] << np.uint64(1)) << (np.uint64(63) - shift))
+    if n >= 8:
+        return eight
+    return eight & ((np.uint64(1) << np.uint64(8 * n)) - np.uint64(1))
 
 
 @numba.njit(nogil=True, cache=True)
-def _number(offsets: Any, data: Any, places: Any, lengths: Any, indices: Any, firsts: Any, table: Any) -> int:
+def _number(offsets: Any, data: Any, places: Any, lengths: Any, indices: Any, firsts: Any, table: Any) -> Any:
     """Number the different words of all documents in `indices`, and return how many there are.
 
     `firsts` becomes where each of them begins first, times 256, plus its length. -1: more than fill half of `table`;
@@ -75,39 +77,35 @@ def _number(offsets: Any, data: Any, places: Any, lengths: Any, indices: Any, fi
         for w in range(places[d], places[d + 1]):
             n = np.int64(lengths[w])
             if place + n > offsets[d + 1]:
-                return len(lengths) + 1
+                return np.int64(len(lengths) + 1)
             # Steps that can be undone: what is at most eight bytes long is told by its hash and length alone.
-            mask = ~np.uint64(0) >> np.uint64(max(64 - 8 * n, 0)) if n else np.uint64(0)
-            hashed = ((_eight(data, place) & mask) ^ np.uint64(n)) * np.uint64(0x9E3779B97F4A7C15)
+            hashed = (_bytes(data, place, n) ^ np.uint64(n)) * np.uint64(0x9E3779B97F4A7C15)
             hashed ^= hashed >> np.uint64(32)
             for i in range(8, n, 8):
-                mask = ~np.uint64(0) >> np.uint64(max(64 - 8 * (n - i), 0))
-                hashed = (hashed ^ (_eight(data, place + i) & mask)) * np.uint64(0x9E3779B97F4A7C15)
+                hashed = (hashed ^ _bytes(data, place + i, n - i)) * np.uint64(0x9E3779B97F4A7C15)
                 hashed ^= hashed >> np.uint64(32)
             slot = hashed & last
-            while True:
-                if not table[slot, 1]:
-                    if 2 * different >= len(table):
-                        return -1
-                    firsts[different] = (place << 8) | n
-                    different += 1
-                    table[slot, 0], table[slot, 1] = hashed, (different << 8) | n
-                    break
+            while table[slot, 1]:
                 if table[slot, 0] == hashed and np.int64(table[slot, 1] & np.uint64(0xFF)) == n:
                     if n <= 8:
                         break
                     first = firsts[np.int64(table[slot, 1] >> np.uint64(8)) - 1] >> 8
-                    unlike = _eight(data, first) ^ _eight(data, place)
-                    for i in range(8, n, 8):
-                        mask = ~np.uint64(0) >> np.uint64(max(64 - 8 * (n - i), 0))
-                        unlike |= (_eight(data, first + i) ^ _eight(data, place + i)) & mask
+                    unlike = np.uint64(0)
+                    for i in range(0, n, 8):
+                        unlike |= _bytes(data, first + i, n - i) ^ _bytes(data, place + i, n - i)
                     if not unlike:
                         break
                 slot = (slot + np.uint64(1)) & last
+            if not table[slot, 1]:
+                if 2 * different >= len(table):
+                    return np.int64(-1)
+                firsts[different] = (place << 8) | n
+                different += 1
+                table[slot, 0], table[slot, 1] = hashed, (different << 8) | n
             indices[w] = np.int64(table[slot, 1] >> np.uint64(8)) - 1
             place += n
         if place != offsets[d + 1]:
-            return len(lengths) + 1
+            return np.int64(len(lengths) + 1)
     return different
 
 

@@ -301,60 +301,54 @@ def _cut(
         first = used
         i, stop = offsets[d], offsets[d + 1]
         while i < stop:
-            if data[i] == 0x20 and i + 1 < stop and data[i + 1] < 0x80 and kinds[data[i + 1]] != SPACE:
-                begin, kind = i, kinds[data[i + 1]]  # most words of English; below is the rule that this is a case of
-                i += 2
-            else:
-                c, step = _step(data, i)
-                if FIRST <= c <= LAST:
-                    n = 0
-                    while i < stop and FIRST <= c <= LAST:
-                        if n == room:
-                            room *= 2
-                            longer = np.empty(room, np.int64)
-                            longer[:n] = codes
-                            codes, route = longer, np.empty(room + 1)
-                            ends, back = np.empty(room, np.int64), np.empty((room, 4), np.uint8)
-                        codes[n] = np.int64(c) - FIRST
-                        n += 1
-                        i += 3
-                        if i < stop:
-                            c, step = _step(data, i)
-                    used = _cut_run(
-                        codes, n, keys, weights, unknown, emit, start, trans,
-                        hmm, route, ends, back, data, i - 3 * n, lengths, used,
-                    )  # fmt: skip
+            c, step = _step(data, i)
+            if FIRST <= c <= LAST:
+                n = 0
+                while i < stop and FIRST <= c <= LAST:
+                    if n == room:
+                        room *= 2
+                        longer = np.empty(room, np.int64)
+                        longer[:n] = codes
+                        codes, route = longer, np.empty(room + 1)
+                        ends, back = np.empty(room, np.int64), np.empty((room, 4), np.uint8)
+                    codes[n] = np.int64(c) - FIRST
+                    n += 1
+                    i += 3
+                    if i < stop:
+                        c, step = _step(data, i)
+                used = _cut_run(
+                    codes, n, keys, weights, unknown, emit, start, trans,
+                    hmm, route, ends, back, data, i - 3 * n, lengths, used,
+                )  # fmt: skip
+                continue
+            kind = kinds[c]
+            begin = i
+            i += step
+            if kind == HAN:  # an ideograph that jieba does not know
+                lengths[used] = step
+                used += 1
+                continue
+            if kind == SPACE:
+                last = begin  # where the run's last white space begins
+                after = HAN
+                while i < stop:
+                    c, step = _step(data, i)
+                    after = kinds[c]
+                    if after != SPACE:
+                        break
+                    last = i
+                    i += step
+                if i >= stop or after == HAN:
+                    used = _append(data, begin, i, lengths, used)
                     continue
-                kind = kinds[c]
-                begin = i
-                i += step
-                if kind == HAN:  # an ideograph that jieba does not know
-                    lengths[used] = step
+                if last > begin:
+                    used = _append(data, begin, last, lengths, used)
+                if data[last] != 0x20:
+                    lengths[used] = i - last
                     used += 1
                     continue
-                if kind == SPACE:
-                    last = begin  # where the run's last white space begins
-                    after = HAN
-                    while i < stop:
-                        c, step = _step(data, i)
-                        after = kinds[c]
-                        if after != SPACE:
-                            break
-                        last = i
-                        i += step
-                    if i >= stop or after == HAN:
-                        used = _append(data, begin, i, lengths, used)
-                        continue
-                    if last > begin:
-                        used = _append(data, begin, last, lengths, used)
-                    if data[last] != 0x20:
-                        lengths[used] = i - last
-                        used += 1
-                        continue
-                    begin, kind = last, after  # a plain space belongs to the word that follows
-                    i += step
-            while i < stop and data[i] < 0x80 and kinds[data[i]] == kind:
-                i += 1
+                begin, kind = last, after  # a plain space belongs to the word that follows
+                i += step
             while i < stop:
                 c, step = _step(data, i)
                 if kinds[c] == kind:

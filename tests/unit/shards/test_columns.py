@@ -35,7 +35,7 @@ def rows(documents: list[list[str]]) -> pa.Table:
     )
 
 
-# Words that differ in one byte of any eight, in length only, and where only the length tells that a zero byte ends them.
+# Words that differ in one byte of any eight, or in their length: a zero byte at the end is one of them.
 ALIKE = [
     "a" * n + last for n in (0, 1, 6, 7, 8, 14, 15, 16, 31, 62, 63) for last in ("a", "b", "\0")
 ] + ["\0a", "b" + "a" * 16, "aaaaaaaab" + "a" * 7]  # fmt: skip
@@ -61,7 +61,8 @@ def test_more_different_words_than_the_table_first_holds():
 
 @pytest.mark.parametrize("lengths", [([3, 6], [3]), ([6, 3], [3]), ([3], [3]), ([6], [])])
 def test_lengths_of_another_text_are_refused(lengths):
-    table = rows([["今天"], ["天气"]]).set_column(1, "lengths", pa.array([bytes(each) for each in lengths], pa.binary()))
+    wrong = pa.array([bytes(each) for each in lengths], pa.binary())
+    table = rows([["今天"], ["天气"]]).set_column(1, "lengths", wrong)
     with pytest.raises(InputError, match="differ in length"):
         words_of(table)
 
