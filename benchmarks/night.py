@@ -31,7 +31,8 @@ Times = dict[str, dict[str, float]]
 def build(cfg: Config, night: str) -> Times:
     """Make and publish a night, as the flow `prepare-corpus` does; return what each stage took."""
     from slimpajama.clean.stage import clean
-    from slimpajama.dedup.stage import deduplicate
+    from slimpajama.decontaminate.stage import decontaminate
+    from slimpajama.dedup.stage import compare, deduplicate
     from slimpajama.ingest.stage import ingest
     from slimpajama.night import publish, require_documents
     from slimpajama.shards.stage import make_shards, make_tokenizer
@@ -49,10 +50,15 @@ def build(cfg: Config, night: str) -> Times:
         raw = ingest(store, cfg, night)
     with timed("clean"):
         cleaned = clean(store, cfg, night, raw)
+    with timed("compare"):
+        compared = compare(store, cfg, night, cleaned)
+    with timed("decontaminate"):
+        contaminated = decontaminate(store, cfg, night, cleaned, compared)
     with timed("dedup"):
-        documents = deduplicate(store, cfg, night, cleaned)
+        documents = deduplicate(store, cfg, night, cleaned, compared, contaminated)
+    made = [raw, cleaned, compared, contaminated, documents]
     if not require_documents(store, night, documents):
-        publish(store, night, [raw, cleaned, documents], cfg)
+        publish(store, night, made, cfg)
         return times
     with timed("segment"):
         words = segment(store, cfg, night, documents)
@@ -61,7 +67,7 @@ def build(cfg: Config, night: str) -> Times:
     with timed("shards"):
         shards = make_shards(store, cfg, night, documents, words, tokenizer)
     with timed("publish"):
-        publish(store, night, [raw, cleaned, documents, words, tokenizer, shards], cfg)
+        publish(store, night, [*made, words, tokenizer, shards], cfg)
     return times
 
 

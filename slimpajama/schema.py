@@ -99,7 +99,7 @@ MINHASH = pa.schema(
 WORDS = pa.schema(
     [
         ("id", pa.string()),
-        ("lengths", pa.list_(pa.uint32())),  # bytes of each word, in order: together they are the document's text
+        ("lengths", pa.binary()),  # a byte a word, in order: how many bytes of the document's text are the word
     ]
 )
 

@@ -46,7 +46,7 @@ def clean(store: Store, cfg: Config, night: str, raw: Manifest) -> Manifest:
         ConfigError: If `clean.thresholds` names no rule.
     """
     about = {
-        "version": 2,
+        "version": 3,
         "settings": cfg.clean,
         "rules": {rule.name: {"other": other, "han": han} for rule, other, han in bounds(cfg.clean)},
         "opencc": importlib.metadata.version("opencc"),  # tells the scripts apart, and converts

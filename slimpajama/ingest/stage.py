@@ -78,7 +78,7 @@ def ingest(store: Store, cfg: Config, night: str, todo: Plan | None = None, take
     """
     todo = todo or plan(cfg, known_inputs(store))
     about = {
-        "version": 2,
+        "version": 3,
         "settings": cfg.ingest,
         "inputs": [file.entry() for file in todo.files],
         "problems": [[source, path, bad.rule] for source, path, bad in todo.problems],

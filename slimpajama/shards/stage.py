@@ -86,7 +86,9 @@ def _sample(store: Store, cfg: Config, parts: list[tuple[str, _Inputs]]) -> list
         table = _documents_with_words(store, inputs, ["id", "text"])
         drawn = unit_hashes(table["id"].to_pylist(), "tokenizer", cfg.shards.seed) < share
         chosen = table.filter(pa.array(drawn & (assign(_clusters(store, inputs), cfg.shards) == 0)))
-        counted.append(pa.Table.from_struct_array(pc.value_counts(words_of(chosen))))
+        words = words_of(chosen).values
+        times = np.bincount(words.indices.to_numpy(), minlength=len(words.dictionary))
+        counted.append(pa.table({"values": words.dictionary, "counts": times}))
     totals = pa.concat_tables(counted).group_by("values").aggregate([("counts", "sum")]).sort_by("values")
     counts = totals["counts_sum"].to_numpy()
     steps = np.floor(np.cumsum(counts) * min(1.0, SAMPLE_WORDS / max(int(counts.sum()), 1)) + 1e-9)
@@ -133,7 +135,7 @@ def make_shards(
     """
     data = store.read(tokenizer.files[0].path)
     about = {
-        "version": 2,
+        "version": 3,
         "settings": cfg.shards,
         "sources": cfg.ingest.sources,
         "documents": documents.digest,
@@ -264,32 +266,22 @@ def _collect(store: Store, routed: list[str], bucket: int) -> pa.Table:
 
 def _encode(rows: pa.Table, encoder: Tokenizer, cfg: Config, split: str) -> tuple[pa.Table, Counts]:
     """Return the SHARDS columns of documents, its words as indices into the different ones, and what was counted."""
-    flat = words_of(rows).dictionary_encode()
-    offsets = rows["lengths"].chunk(0).offsets
-    words = pa.ListArray.from_arrays(offsets, flat)
-    kinds = content_flags(flat.dictionary, cfg.text)
-    content = pa.ListArray.from_arrays(offsets, pa.array(kinds[flat.indices.to_numpy()]))
-    input_ids, mask = encode_words(words, content, encoder)
+    words = words_of(rows)
+    carries = content_flags(words.values.dictionary, cfg.text)
+    content_words, input_ids, mask = encode_words(words, carries, encoder)
     table = pa.table(
         {
             "id": rows["id"],
             "lang": rows["lang"],
             "source": rows["source"],
             "words": words,
-            "content_words": _filter_lists(words, content),
+            "content_words": content_words,
             "input_ids": input_ids,
             "content_mask": mask,
             "n_bytes": rows["n_bytes"],
         }
     )
     return table, _counts(table, split)
-
-
-def _filter_lists(lists: pa.ListArray, keep: pa.ListArray) -> pa.ListArray:
-    """Return the lists with only those of their values that `keep` flags."""
-    offsets = np.asarray(lists.offsets, dtype=np.int64)
-    before = np.concatenate([[0], np.cumsum(np.asarray(keep.values, dtype=bool))])
-    return pa.ListArray.from_arrays(pa.array(before[offsets], pa.int32()), lists.values.filter(keep.values))
 
 
 def _counts(table: pa.Table, split: str) -> Counts:

@@ -111,7 +111,7 @@ def _preferred_count(word: str, base: Lattice, known: dict[str, int], total: int
 
 def cut_block(
     offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8], kinds: npt.NDArray[np.uint8], model: Lattice, hmm: bool
-) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Cut documents that lie end to end into words.
 
     Args:
@@ -122,10 +122,10 @@ def cut_block(
         hmm: Whether the Markov model is asked.
 
     Returns:
-        uint32 [words], each word's length in bytes, of all documents; int64 [N], each document's number of words.
+        uint8 [words], each word's length in bytes, of all documents; int64 [N], each document's number of words.
     """
     size = int(offsets[-1] - offsets[0])
-    lengths, counts = np.empty(size, np.uint32), np.zeros(len(offsets) - 1, np.int64)
+    lengths, counts = np.empty(size, np.uint8), np.zeros(len(offsets) - 1, np.int64)
     offsets, data = offsets.view(), data.view()
     offsets.flags.writeable = data.flags.writeable = False  # or numba compiles once more for arrays that are
     used = _cut(offsets, data, kinds, *model, hmm, lengths, counts)

@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from slimpajama.buffers import text_buffers
 from slimpajama.config import TextConfig
@@ -64,18 +63,18 @@ class Segmenter:
         ends = np.cumsum(lengths).tolist()
         return [data[a:b].decode("utf-8", "surrogatepass") for a, b in zip([0, *ends], ends, strict=False)]
 
-    def lengths(self, texts: pa.LargeStringArray) -> pa.ListArray:
-        """Return each document's words as a list of their lengths in bytes (uint32); no text may be null."""
+    def lengths(self, texts: pa.LargeStringArray) -> pa.BinaryArray:
+        """Return each document's words as their lengths in bytes, one byte a word; no text may be null."""
         if self._rust:
-            words = pa.array([self.cut(text) for text in texts.to_pylist()], pa.list_(pa.string()))
-            flat = pc.cast(pc.binary_length(words.values), pa.uint32())
-            return pa.ListArray.from_arrays(words.offsets, flat)
+            cuts = ([len(word.encode()) for word in self.cut(text)] for text in texts.to_pylist())
+            return pa.array([bytes(cut) for cut in cuts], pa.binary())
         lengths, counts = self._cut_bytes(*text_buffers(texts))
-        return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32()), lengths)
+        ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        return pa.BinaryArray.from_buffers(pa.binary(), len(texts), [None, pa.py_buffer(ends), pa.py_buffer(lengths)])
 
     def _cut_bytes(
         self, offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8]
-    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]:
+    ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
         return cut_block(offsets, data, _kinds(), load_lattice(self._user_words), self._hmm)
 
 

@@ -43,7 +43,7 @@ def segment(store: Store, cfg: Config, night: str, documents: Manifest) -> Manif
     """
     user_words = _user_words(cfg)
     engine = engine_versions(cfg.text, user_words)
-    about = {"version": 2, "settings": cfg.text, "engine": engine, "documents": documents.digest}
+    about = {"version": 3, "settings": cfg.text, "engine": engine, "documents": documents.digest}
     stage = Stage(store, "segment", work=work_folder(night, "segment"), about=about)
     if stage.finished:
         return stage.result
@@ -83,7 +83,7 @@ def _words(table: pa.Table, segmenter: Segmenter) -> tuple[pa.Table, Counts]:
             "lang": table["lang"],
             "documents": np.ones(len(table), np.int64),
             "bytes": table["n_bytes"],
-            "words": pc.list_value_length(lengths),
+            "words": pc.binary_length(lengths),
         }
     )
     counts: Counts = {"documents": {}, "bytes": {}, "words": {}}

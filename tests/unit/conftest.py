@@ -69,8 +69,9 @@ def write_night(store: Store, night: str, seed: int, tokenizer_json: bytes) -> N
     for place, (split, n) in enumerate((("train", 60), ("validation", 12), ("test", 40))):
         rows = documents(10 * seed + place, n)
         words = pa.array([row[2] for row in rows], pa.list_(pa.string()))
-        content = pa.array([[len(word.strip()) > 1 for word in row[2]] for row in rows], pa.list_(pa.bool_()))
-        ids, mask = encode_words(words, content, encoder)
+        indices = pa.ListArray.from_arrays(words.offsets, words.values.dictionary_encode())
+        carries = np.array([len(word.strip()) > 1 for word in indices.values.dictionary.to_pylist()])
+        _, ids, mask = encode_words(indices, carries, encoder)
         columns = {
             "id": [row[0] for row in rows],
             "lang": [row[1] for row in rows],

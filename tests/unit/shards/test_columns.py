@@ -30,41 +30,58 @@ def rows(documents: list[list[str]]) -> pa.Table:
     return pa.table(
         {
             "text": pa.array(["".join(words) for words in documents], pa.large_string()),
-            "lengths": pa.array(lengths, pa.list_(pa.uint32())),
+            "lengths": pa.array([bytes(each) for each in lengths], pa.binary()),
         }
     )
 
 
-@given(DOCUMENTS)
-def test_words_are_views_into_their_texts(documents):
+# Words that differ in one byte of any eight, or in their length: a zero byte at the end is one of them.
+ALIKE = [
+    "a" * n + last for n in (0, 1, 6, 7, 8, 14, 15, 16, 31, 62, 63) for last in ("a", "b", "\0")
+] + ["\0a", "b" + "a" * 16, "aaaaaaaab" + "a" * 7]  # fmt: skip
+
+
+@given(st.lists(st.lists(st.sampled_from([*WORDS, *ALIKE]) | st.text(max_size=16), max_size=8), max_size=6))
+@settings(deadline=None)  # the kernel is compiled once
+def test_words_are_numbered_by_their_first_places_and_cut_out_of_their_texts(documents):
     padded = rows([["前"], *documents, ["後"]]).slice(1, len(documents))
     words = words_of(padded)
     words.validate(full=True)
-    assert words.to_pylist() == [word for words in documents for word in words]
+    assert words.to_pylist() == documents
+    flat = [word for words in documents for word in words]
+    assert words.values.dictionary.to_pylist() == list(dict.fromkeys(flat))
 
 
-def test_lengths_of_another_text_are_refused():
-    table = rows([["今天"], ["天气"]]).set_column(1, "lengths", pa.array([[3, 6], [3]], pa.list_(pa.uint32())))
+def test_more_different_words_than_the_table_first_holds():
+    documents = [[f"{n:06x}" for n in range(first, first + 100_000)] for first in (0, 50_000, 100_000)]
+    words = words_of(rows(documents))
+    assert words.to_pylist() == documents
+    assert len(words.values.dictionary) == 200_000
+
+
+@pytest.mark.parametrize("lengths", [([3, 6], [3]), ([6, 3], [3]), ([3], [3]), ([6], [])])
+def test_lengths_of_another_text_are_refused(lengths):
+    wrong = pa.array([bytes(each) for each in lengths], pa.binary())
+    table = rows([["今天"], ["天气"]]).set_column(1, "lengths", wrong)
     with pytest.raises(InputError, match="differ in length"):
         words_of(table)
 
 
-@given(DOCUMENTS, st.booleans())
+@given(DOCUMENTS)
 @settings(deadline=None)  # the kernel is compiled once
-def test_tokens_and_mask_are_those_of_each_word_by_itself(encoder, documents, indices):
-    flags = [[word.strip() != "" for word in words] for words in documents]
-    words = pa.array(documents, pa.list_(pa.string()))
-    if indices:
-        words = pa.ListArray.from_arrays(words.offsets, words.values.dictionary_encode())
-    ids, mask = encode_words(words, pa.array(flags, pa.list_(pa.bool_())), encoder)
+def test_tokens_mask_and_content_words_are_those_of_each_word_by_itself(encoder, documents):
+    words = pa.array([["前"], *documents, ["後"]], pa.list_(pa.string()))
+    words = pa.ListArray.from_arrays(words.offsets, words.values.dictionary_encode()).slice(1, len(documents))
+    carries = np.array([word.strip() != "" for word in words.values.dictionary.to_pylist()])
+    content_words, ids, mask = encode_words(words, carries, encoder)
     each = [[encoder.encode_joined([word])[0] for word in words] for words in documents]
     assert ids.type == pa.list_(pa.uint16())
     assert ids.to_pylist() == [[i for ids in tokens for i in ids] for tokens in each]
-    expected = [
-        [flag for flag, ids in zip(marks, tokens, strict=True) for _ in ids]
-        for marks, tokens in zip(flags, each, strict=True)
+    assert mask.to_pylist() == [
+        [word.strip() != "" for word, ids in zip(words, tokens, strict=True) for _ in ids]
+        for words, tokens in zip(documents, each, strict=True)
     ]
-    assert mask.to_pylist() == expected
+    assert content_words.to_pylist() == [[word for word in words if word.strip()] for words in documents]
 
 
 def test_the_file_has_the_schema_and_tells_datasets_its_features():
