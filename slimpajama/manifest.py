@@ -13,7 +13,6 @@ A kill at any moment costs the units in flight and changes no byte of the outcom
 
 from __future__ import annotations
 
-import ctypes
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ import pyarrow as pa
 
 from slimpajama.config import canonical, fingerprint
 from slimpajama.errors import StorageError
+from slimpajama.memory import give_back, settle
 from slimpajama.progress import say
 from slimpajama.storage import Store, parquet_bytes, read_json, sha256
 
@@ -137,6 +137,7 @@ class Stage:
     """
 
     def __init__(self, store: Store, name: str, *, work: str, about: dict[str, Any], manifest: str = "") -> None:
+        settle()
         self.store, self.name, self.work = store, name, work
         self.manifest_path = manifest or f"{work}/manifest.json"
         self.about = json.loads(json_bytes(about))
@@ -204,7 +205,7 @@ class Stage:
                 pool.shutdown(cancel_futures=True)  # the first error ends the stage; committed units stay
                 raise
             finally:
-                _return_memory()
+                give_back()
 
     def commit(self, key: str, part: Part) -> None:
         """Write a unit's files, then its marker."""
@@ -242,16 +243,9 @@ class Stage:
         self.store.write(self.manifest_path, json_bytes(manifest))
         self._manifest = manifest
         self._drop_work()
-        _return_memory()
+        give_back()
         return manifest
 
     def _drop_work(self) -> None:
         if not self.manifest_path.startswith(f"{self.work}/"):
             self.store.delete_tree(self.work)  # the manifest has taken over
-
-
-def _return_memory() -> None:
-    """Give what is free back to the system: allocators keep it, and stages' peaks would add up in one process."""
-    pa.default_memory_pool().release_unused()
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's
-        trim(0)

@@ -31,6 +31,7 @@ from slimpajama.dedup.history import open_past
 from slimpajama.dedup.kernel import sketch
 from slimpajama.dedup.meeting import Documents, Past
 from slimpajama.errors import InputError, printable
+from slimpajama.memory import give_back, settle
 from slimpajama.progress import track
 from slimpajama.readers.files import TABLES, format_of, pieces
 from slimpajama.readers.records import Batch, Piece, Want
@@ -125,6 +126,7 @@ def dedup_files(
     Raises:
         InputError: A file is missing or of no known kind, `out` holds something else, or `against` nothing.
     """
+    settle()
     threads = workers or os.cpu_count() or 1
     for folder in ("kept", "removed"):
         _check_replaceable(out / folder)
@@ -137,6 +139,7 @@ def dedup_files(
         for folder in ("spool", "kept", "removed"):
             (work / folder).mkdir(parents=True)
         found = _first_pass(inputs, work / "spool", cfg, threads)
+        give_back()
         outcome = _decide(found, past, cfg, threads)
         _write(found, outcome, work, threads)
         for folder in ("kept", "removed"):

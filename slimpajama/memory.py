@@ -1,0 +1,34 @@
+"""How this process holds memory: what is free goes back to the system, so that the stages' peaks do not add up.
+
+Arrow's own pool keeps what it once had, and glibc grows an arena a thread and a threshold with each large array that
+is freed. On 105 MB of text `prepare` peaked at 960 MB with their defaults and at 684 MB with these, in the same time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+
+import pyarrow as pa
+
+__all__ = ["give_back", "settle"]
+
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h of glibc
+LARGE = 8 << 20  # bytes from which an array is a mapping of its own, gone when it is freed
+ARENAS = 2
+
+
+@cache
+def settle() -> None:
+    """Let Arrow use the system's allocator, and that one few arenas and mappings for what is large."""
+    pa.set_memory_pool(pa.system_memory_pool())
+    if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+        mallopt(_M_MMAP_THRESHOLD, LARGE)
+        mallopt(_M_ARENA_MAX, ARENAS)
+
+
+def give_back() -> None:
+    """Return what is free to the system."""
+    pa.default_memory_pool().release_unused()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
