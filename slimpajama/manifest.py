@@ -147,7 +147,7 @@ class Stage:
         self._parts: dict[str, dict[str, Any]] = {}
         if self._manifest:
             self._drop_work()
-            say(f"{name:<10} finished before, skipped")
+            say(name, "finished before, skipped")
         else:
             self._begin()
 

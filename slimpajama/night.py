@@ -170,7 +170,7 @@ def finish_publication(store: Store, night: str, cfg: Config) -> Manifest | None
         )  # fmt: skip
     _append_to_index(store, night)
     store.delete_tree(f"nights/{night}/work")
-    say(f"{'prepare':<10} night {night} is published, skipped")
+    say("prepare", f"night {night} is published, skipped")
     return manifest
 
 

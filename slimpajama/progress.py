@@ -18,6 +18,9 @@ from typing import Any
 __all__ = ["Bar", "Timing", "also_to", "console", "lines", "report_to", "say", "timings", "track"]
 
 
+WIDTH = 13  # of the longest stage's name
+
+
 @dataclass(slots=True)
 class Timing:
     """How long one tracked stage took."""
@@ -68,7 +71,7 @@ class _Lines(_Sink):
     def end(self, bar: Bar, timing: Timing) -> None:
         rate = bar.done / timing.seconds if timing.seconds > 0 else 0.0
         self.write(
-            f"{bar.name:<10} {_amount(bar.done, bar.unit):>16} in {timing.seconds:6.1f} s"
+            f"{bar.name:<{WIDTH}} {_amount(bar.done, bar.unit):>16} in {timing.seconds:6.1f} s"
             f"  {_amount(rate, bar.unit)}/s{'  ' + bar.note if bar.note else ''}"
         )
 
@@ -85,7 +88,7 @@ class _Terminal(_Sink):
 
         self.console = Console(stderr=True)
         self.progress = Progress(
-            TextColumn("{task.description:<10}"),
+            TextColumn(f"{{task.description:<{WIDTH}}}"),
             BarColumn(bar_width=24),
             TextColumn("{task.fields[amount]:>16}"),
             TextColumn("{task.fields[rate]:>14}"),
@@ -148,9 +151,9 @@ def track(name: str, total: float = 0, unit: str = "documents") -> Iterator[Bar]
         sink.end(bar, timing)
 
 
-def say(text: str) -> None:
-    """Tell the person who runs this one thing, such as that a stage is skipped."""
-    _sink.say(text)
+def say(stage: str, text: str) -> None:
+    """Tell the person who runs this one thing of a stage, such as that it is skipped."""
+    _sink.say(f"{stage:<{WIDTH}} {text}")
 
 
 @contextlib.contextmanager

@@ -76,7 +76,7 @@ def decontaminate(store: Store, cfg: Config, night: str, cleaned: Manifest, comp
     looked_for = cut(records["text"].combine_chunks(), settings.ngram_words, settings.short_words)
     too_short = int((looked_for.weights < 2 * settings.short_words).sum())
     if too_short:
-        say(f"{stage.name} {too_short:,} of {len(records):,} evaluation records are too short to be looked for")
+        say(stage.name, f"{too_short:,} of {len(records):,} evaluation records are too short to be looked for")
     paths = cleaned.paths(f"{work_folder(night, 'clean')}/")
     names, held_out = records["name"].to_pylist(), []
     for ids, texts in _held_out(store, cfg, night, paths, earlier):

@@ -52,7 +52,7 @@ class History:
         for night, manifest in nights.items():
             comparable = self._comparable(manifest.about["stages"]["dedup"])
             if not comparable:
-                say(f"{'dedup':<10} night {night} was sketched with other settings: its texts are sketched again")
+                say("compare", f"night {night} was sketched with other settings: its texts are sketched again")
             for minhash in manifest.paths(f"nights/{night}/minhash/"):
                 keys = minhash.replace("/minhash/", "/bands/") if comparable else ""
                 texts = minhash.replace("/minhash/", "/texts/").replace(".parquet", ".arrow")

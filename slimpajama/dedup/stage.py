@@ -199,7 +199,7 @@ def _decide(
             return read_texts(file, taken)
 
     table = ", ".join(f"{jaccard:g}: {caught:.3f}" for jaccard, caught in caught_table(cfg.bands, cfg.rows))
-    say(f"{'compare':<10} chance that a pair of that similarity is compared: {table}")
+    say("compare", f"chance that a pair of that similarity is compared: {table}")
     outcome = decide(documents, keys, history, load, cfg, threads)
     stops = [*documents.starts[1:].tolist(), len(outcome.kept)]
     for name, start, stop in zip(names, documents.starts.tolist(), stops, strict=True):

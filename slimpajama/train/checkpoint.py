@@ -65,7 +65,7 @@ class Checkpoints:
             try:
                 return self._load(step)
             except (StorageError, KeyError, TypeError) as error:
-                say(f"train      checkpoint of step {step} is damaged, falling back to the one before ({error})")
+                say("train", f"checkpoint of step {step} is damaged, falling back to the one before ({error})")
                 self._remove(step)
         return None
 

@@ -104,7 +104,7 @@ def gather(store: Store, nights: Sequence[str], tonight: str) -> TrainingData:
         if own and own.sha256 == tokenizer.sha256:
             same[night] = manifest
         elif own:
-            say(f"train      night {night} has another tokenizer and is not replayed")
+            say("train", f"night {night} has another tokenizer and is not replayed")
     return TrainingData(store, same, tonight, read_verified(store, tokenizer))
 
 

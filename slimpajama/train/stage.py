@@ -91,12 +91,12 @@ def train(store: Store, cfg: Config, nights: Sequence[str], tonight: str, champi
 def _warm_start(store: Store, cfg: Config, champion: str, tokenizer_json: bytes) -> Loaded | None:
     """Return the champion if its weights fit tonight's model and tokenizer."""
     if model_manifest(store, champion).about["tokenizer"] != sha256(tokenizer_json):
-        say(f"train      {champion} has another tokenizer: a fresh start")
+        say("train", f"{champion} has another tokenizer: a fresh start")
         return None
     loaded = load_model(store, champion)
     fresh = build(cfg.model, loaded.tokenizer.vocab_size, cfg.train.seed)
     if fresh.describe() != loaded.model.describe():
-        say(f"train      {champion} has another architecture: a fresh start")
+        say("train", f"{champion} has another architecture: a fresh start")
         return None
     return loaded
 

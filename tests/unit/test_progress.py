@@ -48,8 +48,8 @@ def test_a_flow_inside_a_flow_reports_once():
     outer, outer_sink = collected()
     inner, inner_sink = collected()
     with also_to(outer_sink), also_to(inner_sink):
-        say("once")
-    assert outer == ["once"]
+        say("train", "once")
+    assert outer == ["train         once"]
     assert inner == []
 
 
