@@ -41,7 +41,7 @@ def ours(config: Path, preset: str, alternations: int) -> list[tuple[Times, Meas
     found = []
     for _ in range(alternations):
         shutil.rmtree(config.parent / "workspace", ignore_errors=True)
-        say(f"building the corpus (preset {preset}) ...")
+        say("bench", f"building the corpus (preset {preset}) ...")
         found.append(run_night(config, "first", *settings(clean__preset=preset)))
     return found
 
@@ -75,7 +75,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         config = write_config(folder, *(str(corpus / f"{language}.jsonl") for language in LANGUAGES))
-        say("compiling what is not compiled yet ...")
+        say("bench", "compiling what is not compiled yet ...")
         run_night(config, "warm", *settings(clean__preset=PRESETS[0]))
         runs = {preset: ours(config, preset, args.alternations) for preset in PRESETS}
         vocabulary = folder / "workspace" / "nights" / "first" / "tokenizer" / "tokenizer.json"
@@ -90,7 +90,7 @@ def main() -> None:
             seconds = {}
             for name in ("tiny", "sample"):
                 file = folder / "peer" / f"{name}.jsonl"
-                say(f"datatrove on {name} ({language}) ...")
+                say("bench", f"datatrove on {name} ({language}) ...")
                 turns = [
                     run_peer("datatrove-corpus", python, file, folder / "out", language)
                     for _ in range(args.alternations)
@@ -98,7 +98,7 @@ def main() -> None:
                 seconds[name] = median(turns).cpu_s
             theirs[language] = size / (seconds["sample"] - seconds["tiny"])
         shutil.rmtree(folder / "workspace")
-        say("slimpajama prepare ...")
+        say("bench", "slimpajama prepare ...")
         command = [sys.executable, "-m", "slimpajama", "prepare", "--config", config, "--json"]
         whole = median(
             [

@@ -139,7 +139,7 @@ def fetch(folder: Path) -> dict[str, str]:
                 "the benchmark corpus comes from Debian's packages", where=tool, found="no such program",
                 hint="Run this on Debian or in a container of it, or copy a cache folder made there (--cache).",
             )  # fmt: skip
-    say(f"downloading {len(PACKAGES)} packages with apt ...")
+    say("bench", f"downloading {len(PACKAGES)} packages with apt ...")
     update = subprocess.run(["apt-get", "update", "-qq"], capture_output=True, text=True, check=False)
     done = subprocess.run(
         ["apt-get", "download", "-qq", *PACKAGES], cwd=folder, capture_output=True, text=True, check=False
@@ -248,14 +248,14 @@ def prepare(cache: Path = CACHE) -> Path:
         versions = fetch(Path(folder))
         sizes: dict[str, int] = {}
         for package in PACKAGES:
-            say(f"reading {package} ...")
+            say("bench", f"reading {package} ...")
             for path, text in documents(Path(folder) / package):
                 records[language_of(text)].append((package + path, text))
                 kind = f"{package} {path.removesuffix('.gz').rpartition('.')[2]} {language_of(text)}"
                 sizes[kind] = sizes.get(kind, 0) + len(text.encode())
 
     for language, originals in records.items():
-        say(f"editing documents ({language}) ...")
+        say("bench", f"editing documents ({language}) ...")
         write_lines(cache / f"{language}.jsonl", originals)
         both, truth = variants(originals, language)
         write_lines(cache / "with_variants" / f"{language}.jsonl", both)

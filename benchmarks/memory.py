@@ -115,7 +115,7 @@ def run(gigabytes: float, corpus: Path, workers: int) -> list[dict[str, object]]
                 "not enough disk", where=str(folder), expected=f"{needed:.0f} GB free", found=f"{free:.0f} GB",
                 hint="Set TMPDIR to a larger disk, or ask for less (--gb).",
             )  # fmt: skip
-        say(f"growing {gigabytes} GB ...")
+        say("bench", f"growing {gigabytes} GB ...")
         files = grow([corpus / f"{language}.jsonl" for language in LANGUAGES], folder, gigabytes * 1e9)
         ours = [sys.executable, "-m", "slimpajama"]
         commands = {
@@ -124,7 +124,7 @@ def run(gigabytes: float, corpus: Path, workers: int) -> list[dict[str, object]]
         }
         rows: list[dict[str, object]] = []
         for name, command in commands.items():
-            say(f"{name} on {gigabytes} GB ...")
+            say("bench", f"{name} on {gigabytes} GB ...")
             watch = Watch()
             watch.start()
             done = measure([*command, "--json"], threads=workers)

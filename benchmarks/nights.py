@@ -59,7 +59,7 @@ def small_night(history: Records, new: Records, folder: Path, alternations: int)
             shutil.rmtree(config.parent / "workspace", ignore_errors=True)
             if kind == "second":
                 shutil.copytree(folder / "history", config.parent / "workspace")
-            say(f"a night over {kind} ...")
+            say("bench", f"a night over {kind} ...")
             took[kind].append(run_night(config, "2")[0])
     return {
         kind: {
@@ -96,7 +96,7 @@ def same_bytes(records: Records, folder: Path) -> dict[str, str]:
         config = write_config(here, "raw/*.jsonl")
         for night, part in (("1", records[::2]), ("2", records[1::2])):
             write_lines(here / "raw" / f"{night}.jsonl", part)
-            say(f"night {night} with {workers} workers and hash seed {seed} ...")
+            say("bench", f"night {night} with {workers} workers and hash seed {seed} ...")
             run_night(config, night, workers=workers, seed=seed, cold=True)
         files = files_of(here / "workspace", ("1", "2"))
         first = first or files
@@ -120,7 +120,7 @@ def three_nights(records: Records, folder: Path) -> dict[str, object]:
     for number, night in enumerate(names):
         for kind in ("grown", "once"):
             write_lines(folder / kind / "raw" / f"{night}.jsonl", records[number::3])
-        say(f"night {night} of three ...")
+        say("bench", f"night {night} of three ...")
         run_night(grown, night, cold=True)
     run_night(once, "1", cold=True)
     by_nights, at_once = kept(folder / "grown" / "workspace", names), kept(folder / "once" / "workspace", ("1",))
