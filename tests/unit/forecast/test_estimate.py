@@ -13,7 +13,8 @@ import pytest
 
 from slimpajama.clean.stage import clean
 from slimpajama.config import Config, SourceConfig
-from slimpajama.dedup.stage import deduplicate
+from slimpajama.decontaminate.stage import decontaminate
+from slimpajama.dedup.stage import compare, deduplicate
 from slimpajama.forecast import Forecast, forecast, sample
 from slimpajama.forecast.estimate import distinct
 from slimpajama.ingest.stage import ingest
@@ -31,11 +32,13 @@ def real_night(cfg: Config, night: str) -> Manifest:
     store = open_store(cfg.workspace)
     raw = ingest(store, cfg, night)
     cleaned = clean(store, cfg, night, raw)
-    documents = deduplicate(store, cfg, night, cleaned)
+    compared = compare(store, cfg, night, cleaned)
+    contaminated = decontaminate(store, cfg, night, cleaned, compared)
+    documents = deduplicate(store, cfg, night, cleaned, compared, contaminated)
     words = segment(store, cfg, night, documents)
     tokenizer = make_tokenizer(store, cfg, night, documents, words)
     shards = make_shards(store, cfg, night, documents, words, tokenizer)
-    return publish(store, night, [raw, cleaned, documents, words, tokenizer, shards], cfg)
+    return publish(store, night, [raw, cleaned, compared, contaminated, documents, words, tokenizer, shards], cfg)
 
 
 def contents(folder: Path) -> dict[str, str]:
