@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-__all__ = ["CLEANED", "DOCUMENTS", "MINHASH", "QUALITY", "RAW", "REMOVED", "SHARDS", "WORDS", "dense_list", "removed_table"]
+__all__ = [
+    "CLEANED", "DOCUMENTS", "MINHASH", "QUALITY", "RAW", "REMOVED", "SHARDS", "WORDS", "dense_list", "removed_table"
+]  # fmt: skip
 
 RAW = pa.schema(
     [
