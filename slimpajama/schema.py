@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-__all__ = ["CLEANED", "DOCUMENTS", "MINHASH", "QUALITY", "RAW", "REMOVED", "SHARDS", "WORDS", "removed_table"]
+__all__ = [
+    "CLEANED", "DOCUMENTS", "MINHASH", "QUALITY", "RAW", "REMOVED", "SHARDS", "WORDS", "dense_list", "removed_table"
+]  # fmt: skip
 
 RAW = pa.schema(
     [
@@ -103,17 +105,24 @@ WORDS = pa.schema(
     ]
 )
 
+
+def dense_list(kind: pa.DataType) -> pa.ListType:
+    """Return the type of lists that hold no null, which Parquet need not note of each item."""
+    return pa.list_(pa.field("element", kind, nullable=False))
+
+
 SHARDS = pa.schema(
-    [
-        ("id", pa.string()),
-        ("lang", pa.string()),
-        ("source", pa.string()),
-        ("words", pa.list_(pa.string())),
-        ("content_words", pa.list_(pa.string())),
-        ("input_ids", pa.list_(pa.uint16())),
-        ("content_mask", pa.list_(pa.bool_())),  # per token of input_ids: part of a content word
-        ("n_bytes", pa.int64()),
-    ]
+    pa.field(name, kind, nullable=False)
+    for name, kind in {
+        "id": pa.string(),
+        "lang": pa.string(),
+        "source": pa.string(),
+        "words": dense_list(pa.string()),
+        "content_words": dense_list(pa.string()),
+        "input_ids": dense_list(pa.uint16()),
+        "content_mask": pa.string(),  # a character a token of input_ids: 1 where it is part of a content word, else 0
+        "n_bytes": pa.int64(),
+    }.items()
 )
 
 

@@ -27,7 +27,7 @@ COLUMNS = {
     "words": "words of the text; joined they are exactly the text",
     "content_words": "the words that are no stop words, punctuation or white space",
     "input_ids": "token ids by the night's tokenizer/tokenizer.json",
-    "content_mask": "whether each token belongs to a content word",
+    "content_mask": "a character a token: 1 where it belongs to a content word, else 0",
     "n_bytes": "UTF-8 bytes of the text",
 }
 
@@ -202,10 +202,9 @@ def _field(split: str, name: str) -> dict[str, Any]:
     kind = SHARDS.field(name).type
     repeated = pa.types.is_list(kind)
     inner = kind.value_type if repeated else kind
-    types = {"string": "sc:Text", "bool": "sc:Boolean"}
     field = {
         "@type": "cr:Field", "@id": f"{split}/{name}", "name": name, "description": COLUMNS[name],
-        "dataType": types.get(str(inner), "sc:Integer"),
+        "dataType": "sc:Text" if inner == pa.string() else "sc:Integer",
         "source": {"fileSet": {"@id": f"{split}-files"}, "extract": {"column": name}},
     }  # fmt: skip
     return field | ({"repeated": True} if repeated else {})

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from slimpajama.buffers import text_buffers
 from slimpajama.errors import InputError
-from slimpajama.schema import SHARDS
+from slimpajama.schema import SHARDS, dense_list
 from slimpajama.tokenizer import Tokenizer
 
 __all__ = ["encode_words", "features", "shard_bytes", "words_of"]
@@ -111,7 +111,7 @@ def _number(offsets: Any, data: Any, places: Any, lengths: Any, indices: Any, fi
 
 def encode_words(
     words: pa.ListArray, carries: npt.NDArray[np.bool_], encoder: Tokenizer
-) -> tuple[pa.ListArray, pa.ListArray, pa.ListArray]:
+) -> tuple[pa.ListArray, pa.ListArray, pa.StringArray]:
     """Encode documents given as words, and say of each token whether it belongs to a content word.
 
     No piece crosses a word, so each different word is encoded once and its tokens are copied to all its places.
@@ -121,20 +121,22 @@ def encode_words(
         carries: Of each different word, whether it carries content.
 
     Returns:
-        `content_words` (list of indices as `words` has them), `input_ids` (list of uint16) and `content_mask` (list
-        of bool), one entry a document.
+        `content_words` (list of indices as `words` has them), `input_ids` (list of uint16) and `content_mask` (a
+        "1" or "0" a token), one entry a document.
     """
     flat, places = words.values, words.offsets.to_numpy()
     tokens, begins = encoder.encode_each(flat.dictionary)
     word, starts = flat.indices.to_numpy(), begins.astype(np.int32)
     total = int(np.diff(starts)[word[places[0] : places[-1]]].sum())
-    content, input_ids, mask = np.empty(len(word) + 1, np.int32), np.empty(total, np.uint16), np.empty(total, np.bool_)
+    content, input_ids, mask = np.empty(len(word) + 1, np.int32), np.empty(total, np.uint16), np.empty(total, np.uint8)
     ends, content_ends = np.zeros(len(places), np.int32), np.zeros(len(places), np.int32)
     _spread(places, word, carries, tokens, starts, content, content_ends, input_ids, mask, ends)
     kept = pa.DictionaryArray.from_arrays(pa.array(content[: content_ends[-1]]), flat.dictionary)
-    columns = ((content_ends, kept), (ends, pa.array(input_ids)), (ends, pa.array(mask)))
-    lists = (pa.ListArray.from_arrays(pa.array(offsets), values) for offsets, values in columns)
-    return next(lists), next(lists), next(lists)
+    return (
+        pa.ListArray.from_arrays(pa.array(content_ends), kept),
+        pa.ListArray.from_arrays(pa.array(ends), pa.array(input_ids)),
+        pa.StringArray.from_buffers(len(words), pa.py_buffer(ends), pa.py_buffer(mask)),
+    )
 
 
 @numba.njit(nogil=True, cache=True)
@@ -151,7 +153,7 @@ def _spread(
             kept += carries[word]
             for i in range(starts[word], starts[word + 1]):
                 input_ids[used] = tokens[i]
-                mask[used] = carries[word]
+                mask[used] = 48 + carries[word]  # ASCII's 0 or 1
                 used += 1
         ends[d + 1], content_ends[d + 1] = used, kept
 
@@ -173,6 +175,8 @@ def shard_bytes(table: pa.Table) -> bytes:
     Args:
         table: The columns of SHARDS; lists of words may be indices into a dictionary, which the file then takes over.
     """
+    lists = {name: dense_list(table.schema.field(name).type.value_type) for name in ("words", "content_words")}
+    table = table.cast(pa.schema([field.with_type(lists.get(field.name, field.type)) for field in SHARDS]))
     sink = io.BytesIO()
     words = ["words.list.element", "content_words.list.element"]
     with pq.ParquetWriter(

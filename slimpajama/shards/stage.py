@@ -135,7 +135,7 @@ def make_shards(
     """
     data = store.read(tokenizer.files[0].path)
     about = {
-        "version": 3,
+        "version": 4,
         "settings": cfg.shards,
         "sources": cfg.ingest.sources,
         "documents": documents.digest,

@@ -19,9 +19,11 @@ from io import BytesIO
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from slimpajama.buffers import text_buffers
 from slimpajama.errors import InputError
 
 __all__ = ["Mix", "ShardTokens", "Stream", "pack_documents", "parse_shard"]
@@ -42,17 +44,15 @@ class ShardTokens(NamedTuple):
 
 def parse_shard(data: bytes) -> ShardTokens:
     """Return the tokens of a Parquet file with the columns `input_ids` and `content_mask` (schema SHARDS)."""
-    table = pq.read_table(BytesIO(data), columns=["input_ids", "content_mask"]).combine_chunks()
-    ids, mask = (table.column(name) for name in ("input_ids", "content_mask"))
-    if table.num_rows == 0:
-        return ShardTokens(np.empty(0, np.uint16), np.empty(0, np.bool_), np.empty(0, np.int64))
-    ids_list, mask_list = ids.chunk(0), mask.chunk(0)
-    lengths = np.asarray(ids_list.value_lengths().to_numpy(zero_copy_only=False), np.int64)
-    if not np.array_equal(lengths, mask_list.value_lengths().to_numpy(zero_copy_only=False)):
+    table = pq.read_table(BytesIO(data), columns=["input_ids", "content_mask"])
+    ids, mask = (table[name].combine_chunks() for name in ("input_ids", "content_mask"))
+    lengths = np.asarray(ids.value_lengths().to_numpy(zero_copy_only=False), np.int64)
+    ends, flags = text_buffers(mask.cast(pa.large_string()))
+    if not np.array_equal(lengths, np.diff(ends)):
         raise InputError("a shard's content_mask is not as long as its input_ids")
     return ShardTokens(
-        ids_list.flatten().to_numpy(zero_copy_only=False).astype(np.uint16, copy=False),
-        mask_list.flatten().to_numpy(zero_copy_only=False).astype(np.bool_, copy=False),
+        ids.flatten().to_numpy(zero_copy_only=False).astype(np.uint16, copy=False),
+        flags[ends[0] : ends[-1]] == ord("1"),
         lengths,
     )
 

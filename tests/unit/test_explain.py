@@ -51,7 +51,7 @@ def shard(ids: list[str]) -> pa.Table:
             "content_words": [],
             "input_ids": [1] * (7 + place),
         }
-        | {"content_mask": [True] * (7 + place), "n_bytes": 1}
+        | {"content_mask": "1" * (7 + place), "n_bytes": 1}
         for place, doc_id in enumerate(ids)
     ]
     return pa.Table.from_pylist(rows, SHARDS)

@@ -101,7 +101,7 @@ def write_night(store: LocalStore, night: str, kept: list[Any], lost: list[Any],
             {**row, "words": [row["text"]], "content_words": [" Moon", "moon", "明月", "<b>evil</b>", "12"]}
             for row in kept
         ]
-        rows = [row | {"input_ids": [1, 2, 3], "content_mask": [True, True, True]} for row in words]
+        rows = [row | {"input_ids": [1, 2, 3], "content_mask": "111"} for row in words]
         entries.append(
             write(store, f"{folder}/shards/train/train-00000-of-00001.parquet", pa.Table.from_pylist(rows, SHARDS))
         )

@@ -94,7 +94,7 @@ def test_the_mask_flags_exactly_the_tokens_of_content_words(made):
     store, cfg, stages = made
     tokenizer = Tokenizer.load(store.read("nights/n/tokenizer/tokenizer.json"), cfg.text)
     for row in rows_of(store, stages[-1]):
-        kept = [token for token, content in zip(row["input_ids"], row["content_mask"], strict=True) if content]
+        kept = [token for token, content in zip(row["input_ids"], row["content_mask"], strict=True) if content == "1"]
         assert tokenizer.decode(kept) == "".join(row["content_words"])
         assert "".join(row["content_words"]) != "".join(row["words"])
 
