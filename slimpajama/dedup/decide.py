@@ -133,9 +133,9 @@ def _compare(
     pairs = PairSet(folder, memory // PAIR_BYTES)
     alike, similarity, compared = [hits.same], [np.ones(len(hits.same))], 0
 
-    def verify() -> Iterator[tuple[Packed, npt.NDArray[np.float64]]]:
+    def verify(least: float) -> Iterator[tuple[Packed, npt.NDArray[np.float64]]]:
         nonlocal compared
-        for found, values in similarities(pairs, texts, cfg, workers, memory, folder):
+        for found, values in similarities(pairs, texts, cfg, least, workers, memory, folder):
             compared += len(found)
             yield found, values
         pairs.clear()
@@ -153,7 +153,7 @@ def _compare(
             alike += [distinct(np.concatenate(list(pairs.blocks())))]
             similarity += [np.full(len(alike[-1]), np.nan)]
             break
-        for found, values in verify():
+        for found, values in verify(cfg.threshold):
             enough = values >= cfg.threshold
             alike.append(found[enough])
             similarity.append(values[enough])
@@ -165,7 +165,7 @@ def _compare(
     missing = np.flatnonzero((verdict.partner >= 0) & np.isnan(verdict.jaccard))
     if cfg.verify and len(missing):  # a component's keeper and those that only a chain joins to it
         pairs.add(pack(np.column_stack([verdict.partner[missing], missing])))
-        for found, values in verify():
+        for found, values in verify(0.0):
             verdict.jaccard[(found & HALF).astype(np.int64)] = values
     return verdict, compared
 
