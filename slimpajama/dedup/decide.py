@@ -143,9 +143,10 @@ def _compare(
     pairs.add(hits.pairs[~np.isin(hits.pairs, hits.same)])
     bands = set(range(1, cfg.bands + 1))
     left: npt.NDArray[np.uint8] | None = None
-    for _ in range(LOOKS):
+    apart: npt.NDArray[np.uint32] | None = None
+    for look in range(LOOKS):
         crowded = set()
-        for band, (found, large) in _groups(keys, node, n - m, sorted(bands), left, cfg, workers):
+        for band, (found, large) in _groups(keys, node, n - m, sorted(bands), left, apart, cfg, workers):
             pairs.add(found + np.uint64(m << 32 | m))
             crowded |= {band} if large else set()
         bands = crowded  # the others hold nothing for another look
@@ -159,7 +160,9 @@ def _compare(
             similarity.append(values[enough])
         if not bands:
             break
-        survives = judge(np.concatenate(alike), np.concatenate(similarity), n, hits.kept).partner[m:] < 0
+        verdict = judge(np.concatenate(alike), np.concatenate(similarity), n, hits.kept)
+        survives = verdict.partner[m:] < 0
+        apart = None if look else verdict.component[m:]  # who is near whom stays, so once is enough
         left = survives + (survives & (left == LEFT_OUT) if left is not None else survives).astype(np.uint8)
     verdict = judge(np.concatenate(alike), np.concatenate(similarity), n, hits.kept, cfg.clusters)
     missing = np.flatnonzero((verdict.partner >= 0) & np.isnan(verdict.jaccard))
@@ -176,18 +179,19 @@ def _groups(
     n: int,
     bands: list[int],
     left: npt.NDArray[np.uint8] | None,
+    apart: npt.NDArray[np.uint32] | None,
     cfg: DedupConfig,
     workers: int,
 ) -> Iterator[tuple[int, tuple[Packed, bool]]]:
     """Yield each band's pairs, reading as many bands at a time as memory holds: 16 bytes a document and band."""
-    if n == 0 or (left is not None and not (left == NEW).any()):
+    if n == 0 or (left is not None and apart is None and not (left == NEW).any()):
         return
     at_once = int(np.clip(cfg.memory_mb * 1_000_000 // 16 // (16 * n), 1, cfg.bands))
     for first in range(0, len(bands), at_once):
         some = bands[first : first + at_once]
         columns = _columns(keys, some, node, n)
         with ThreadPoolExecutor(max(1, min(workers, len(some)))) as pool:
-            yield from zip(some, pool.map(lambda column: group_pairs(column, left), columns), strict=True)
+            yield from zip(some, pool.map(lambda column: group_pairs(column, left, apart), columns), strict=True)
 
 
 def _columns(keys: LoadKeys, groups: Sequence[int], node: npt.NDArray[np.uint32], n: int) -> npt.NDArray[np.uint64]:
