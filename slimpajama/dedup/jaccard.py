@@ -137,7 +137,7 @@ def _lay_out(values: Any, table: Any, first: Any) -> int:
 def _look_up(
     ours: Any, theirs: Any, table: Any, distinct: int, first: Any, seen: Any, met: int, added: Any, least: float
 ) -> tuple[int, int]:
-    """Return how many distinct shingles of the second document the first one has, and has not; none shared if too few are.
+    """Return how many distinct shingles of the second document the first one has, and has not; 0 if too few.
 
     Near-duplicates share long runs, so the shingle after the last one that was found is tried first: that reads
     memory in order, where the table costs a cache miss. Shingles that only the second document has go into the
@@ -174,7 +174,7 @@ def _look_up(
 
 
 @numba.njit(nogil=True, cache=True)
-def _compare(hashes: Any, starts: Any, counts: Any, pairs: Any, space: Any, scratch: Any, least: float, out: Any) -> None:
+def _compare(hashes: Any, starts: Any, counts: Any, pairs: Any, space: Any, scratch: Any, least: Any, out: Any) -> None:
     first, seen, added = scratch[0], scratch[1], scratch[2]
     table, laid, distinct = space, -1, 0
     for p in range(len(pairs)):
