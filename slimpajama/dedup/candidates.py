@@ -8,6 +8,8 @@ one each is paired with the group's first. Callers number documents by who survi
 length; so a group's first is its likely survivor, and a million near-copies make about a million pairs and no 10^12.
 Then those that survive this look for each other: all pairs of up to `CROWD` of them, of more the first and `NEIGHBOURS`
 predecessors, which are nearest in length. Whoever survives only because its partner did not takes part in a next look.
+Removed ones may link what stands apart so far, one survivor's copies with another's: with the second look, documents
+of a large group that no chain of pairs joins yet are paired in the same way, removed or not.
 
 Source: Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3.4.
 """
@@ -45,54 +47,75 @@ def caught_table(bands: int, rows: int) -> list[tuple[float, float]]:
     return [(jaccard, probability_caught(jaccard, bands, rows)) for jaccard in steps]
 
 
-def group_pairs(keys: npt.NDArray[np.uint64], left: npt.NDArray[np.uint8] | None = None) -> tuple[Packed, bool]:
+def group_pairs(
+    keys: npt.NDArray[np.uint64], left: npt.NDArray[np.uint8] | None = None, apart: npt.NDArray[np.uint32] | None = None
+) -> tuple[Packed, bool]:
     """Return packed pairs of documents that share a key, of one band, and whether there are large groups.
 
     Args:
         keys: uint64 [N], documents in order of survival.
         left: None for the first look: all pairs of small groups, the first with each other in large ones.
             uint8 [N] for a later one: in large groups, pairs of a `NEW` document with one that is not `LEFT_OUT`.
+        apart: uint32 [N], each document's connected component: in a later look, pairs that join two of them, too.
     """
     # A key's upper half and the document's number in one word: one plain sort groups and orders, three times as
     # fast as sorting places by key, and half the memory. Lower halves are compared pair by pair.
     numbered = (keys & np.uint64(0xFFFFFFFF00000000)) | np.arange(len(keys), dtype=np.uint64)
     numbered.sort()
     among = np.zeros(0, np.uint8) if left is None else left
-    pairs, large = _pairs_of_groups(numbered, keys, among, GROUP, CROWD, NEIGHBOURS)
+    parts = np.zeros(0, np.uint32) if apart is None else apart
+    pairs, large = _pairs_of_groups(numbered, keys, among, parts)
     return pairs, bool(large)
 
 
 @numba.njit(nogil=True, cache=True)
-def _pairs_of_groups(numbered: Any, keys: Any, left: Any, group: int, crowd: int, neighbours: int) -> Any:
+def _pairs_of_groups(numbered: Any, keys: Any, left: Any, apart: Any) -> Any:
     """Return pairs and whether there are large groups; `numbered` is changed."""
     out, total, end, large = np.empty(1024, np.uint64), 0, 0, False
+    whole, unjoined = np.zeros(0, np.uint8), np.zeros(0, np.uint32)
     while end < len(numbered):
         start, key = end, numbered[end] >> np.uint64(32)
         while end < len(numbered) and numbered[end] >> np.uint64(32) == key:
+            numbered[end] &= np.uint64(0xFFFFFFFF)
             end += 1
-        size, full, before = end - start, group, 0
-        large |= size > group
-        if len(left):
-            if size <= group:
-                continue
-            size, full, before = 0, crowd, neighbours
-            for i in range(start, end):
-                if left[np.int64(numbered[i] & np.uint64(0xFFFFFFFF))] != LEFT_OUT:
-                    numbered[start + size] = numbered[i]
+        members = numbered[start:end]
+        large |= len(members) > GROUP
+        if len(left) == 0:
+            reach = len(members) if len(members) <= GROUP else 0
+            out, total = _pairs_of_group(members, reach, keys, whole, unjoined, out, total)
+        elif len(members) > GROUP:
+            if len(apart):
+                reach = len(members) if len(members) <= CROWD else NEIGHBOURS
+                out, total = _pairs_of_group(members, reach, keys, whole, apart, out, total)
+            size = 0
+            for member in members:
+                if left[member] != LEFT_OUT:
+                    members[size] = member
                     size += 1
-        for i in range(start + 1, start + size):
-            b = np.int64(numbered[i] & np.uint64(0xFFFFFFFF))
-            near = start + 1 if size <= full else max(start + 1, i - before)
-            for j in range(near - 1, i):  # the first member, then the near ones
-                a = np.int64(numbered[start if j == near - 1 else j] & np.uint64(0xFFFFFFFF))
-                if keys[a] == keys[b] and (len(left) == 0 or left[a] == NEW or left[b] == NEW):
-                    if total == len(out):
-                        grown = np.empty(2 * total, np.uint64)
-                        grown[:total] = out
-                        out = grown
-                    out[total] = np.uint64(a) << np.uint64(32) | np.uint64(b)
-                    total += 1
+            reach = size if size <= CROWD else NEIGHBOURS
+            out, total = _pairs_of_group(members[:size], reach, keys, left, unjoined, out, total)
     return out[:total], large
+
+
+@numba.njit(nogil=True, cache=True)
+def _pairs_of_group(members: Any, reach: int, keys: Any, left: Any, apart: Any, out: Any, total: int) -> Any:
+    """Append pairs of each member with the first one and with up to `reach` before it."""
+    for i in range(1, len(members)):
+        b = members[i]
+        near = max(1, i - reach)
+        for j in range(near - 1, i):
+            a = members[0 if j == near - 1 else j]
+            if keys[a] != keys[b] or (len(left) and left[a] != NEW and left[b] != NEW):
+                continue
+            if len(apart) and (j == near - 1 or apart[a] == apart[b]):
+                continue
+            if total == len(out):
+                grown = np.empty(2 * total, np.uint64)
+                grown[:total] = out
+                out = grown
+            out[total] = a << np.uint64(32) | b
+            total += 1
+    return out, total
 
 
 class HistoryJoin:

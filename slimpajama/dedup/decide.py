@@ -133,9 +133,9 @@ def _compare(
     pairs = PairSet(folder, memory // PAIR_BYTES)
     alike, similarity, compared = [hits.same], [np.ones(len(hits.same))], 0
 
-    def verify() -> Iterator[tuple[Packed, npt.NDArray[np.float64]]]:
+    def verify(least: float) -> Iterator[tuple[Packed, npt.NDArray[np.float64]]]:
         nonlocal compared
-        for found, values in similarities(pairs, texts, cfg, workers, memory, folder):
+        for found, values in similarities(pairs, texts, cfg, least, workers, memory, folder):
             compared += len(found)
             yield found, values
         pairs.clear()
@@ -143,9 +143,10 @@ def _compare(
     pairs.add(hits.pairs[~np.isin(hits.pairs, hits.same)])
     bands = set(range(1, cfg.bands + 1))
     left: npt.NDArray[np.uint8] | None = None
-    for _ in range(LOOKS):
+    apart: npt.NDArray[np.uint32] | None = None
+    for look in range(LOOKS):
         crowded = set()
-        for band, (found, large) in _groups(keys, node, n - m, sorted(bands), left, cfg, workers):
+        for band, (found, large) in _groups(keys, node, n - m, sorted(bands), left, apart, cfg, workers):
             pairs.add(found + np.uint64(m << 32 | m))
             crowded |= {band} if large else set()
         bands = crowded  # the others hold nothing for another look
@@ -153,19 +154,21 @@ def _compare(
             alike += [distinct(np.concatenate(list(pairs.blocks())))]
             similarity += [np.full(len(alike[-1]), np.nan)]
             break
-        for found, values in verify():
+        for found, values in verify(cfg.threshold):
             enough = values >= cfg.threshold
             alike.append(found[enough])
             similarity.append(values[enough])
         if not bands:
             break
-        survives = judge(np.concatenate(alike), np.concatenate(similarity), n, hits.kept).partner[m:] < 0
+        verdict = judge(np.concatenate(alike), np.concatenate(similarity), n, hits.kept)
+        survives = verdict.partner[m:] < 0
+        apart = None if look else verdict.component[m:]  # who is near whom stays, so once is enough
         left = survives + (survives & (left == LEFT_OUT) if left is not None else survives).astype(np.uint8)
     verdict = judge(np.concatenate(alike), np.concatenate(similarity), n, hits.kept, cfg.clusters)
     missing = np.flatnonzero((verdict.partner >= 0) & np.isnan(verdict.jaccard))
     if cfg.verify and len(missing):  # a component's keeper and those that only a chain joins to it
         pairs.add(pack(np.column_stack([verdict.partner[missing], missing])))
-        for found, values in verify():
+        for found, values in verify(0.0):
             verdict.jaccard[(found & HALF).astype(np.int64)] = values
     return verdict, compared
 
@@ -176,18 +179,19 @@ def _groups(
     n: int,
     bands: list[int],
     left: npt.NDArray[np.uint8] | None,
+    apart: npt.NDArray[np.uint32] | None,
     cfg: DedupConfig,
     workers: int,
 ) -> Iterator[tuple[int, tuple[Packed, bool]]]:
     """Yield each band's pairs, reading as many bands at a time as memory holds: 16 bytes a document and band."""
-    if n == 0 or (left is not None and not (left == NEW).any()):
+    if n == 0 or (left is not None and apart is None and not (left == NEW).any()):
         return
     at_once = int(np.clip(cfg.memory_mb * 1_000_000 // 16 // (16 * n), 1, cfg.bands))
     for first in range(0, len(bands), at_once):
         some = bands[first : first + at_once]
         columns = _columns(keys, some, node, n)
         with ThreadPoolExecutor(max(1, min(workers, len(some)))) as pool:
-            yield from zip(some, pool.map(lambda column: group_pairs(column, left), columns), strict=True)
+            yield from zip(some, pool.map(lambda column: group_pairs(column, left, apart), columns), strict=True)
 
 
 def _columns(keys: LoadKeys, groups: Sequence[int], node: npt.NDArray[np.uint32], n: int) -> npt.NDArray[np.uint64]:

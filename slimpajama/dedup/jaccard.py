@@ -2,7 +2,8 @@
 
 A shingle is its 64-bit hash: two different shingles of a pair of 16 MB documents meet by chance with
 probability 2^-16, and would move the similarity by less than 10^-7. The first document of a run of pairs is laid
-out as a hash table; the others are looked up in it, so a document costs one pass a pair and nothing is sorted.
+out as a hash table; the others are looked up in it, so a document costs one pass a pair and nothing is sorted. The
+pass ends where the similarity that is asked for is out of reach: most candidates are unlike.
 
 Memory: 12 bytes a character for the documents at hand and 33 to 55 for the largest pair's table, per worker.
 """
@@ -25,7 +26,9 @@ WINDOW = 4096  # shingles hashed at a time, so that a long document stays in the
 FREE = 0
 
 
-def jaccard(texts: pa.LargeStringArray, pairs: npt.NDArray[np.int64], ngram: int) -> npt.NDArray[np.float64]:
+def jaccard(
+    texts: pa.LargeStringArray, pairs: npt.NDArray[np.int64], ngram: int, least: float = 0.0
+) -> npt.NDArray[np.float64]:
     """Return |A n B| / |A u B| of the sets of `ngram`-character shingles of each pair of texts.
 
     Texts are normalised first; one shorter than `ngram` characters is one shingle: itself.
@@ -34,6 +37,7 @@ def jaccard(texts: pa.LargeStringArray, pairs: npt.NDArray[np.int64], ngram: int
         texts: Documents that the pairs point into.
         pairs: int64 [P, 2]; fastest when sorted.
         ngram: Shingle width in characters.
+        least: Similarity from which on it must be told; a pair below may be given as 0.
 
     Returns:
         float64 [P].
@@ -45,7 +49,7 @@ def jaccard(texts: pa.LargeStringArray, pairs: npt.NDArray[np.int64], ngram: int
     _hash_documents(block.chars, block.char_offsets, counts, np.empty((2, WINDOW + ngram), np.uint64), hashes)
     most = int(counts[pairs].sum(axis=1).max(initial=0))
     table, out = np.zeros((_slots(most), 2), np.uint64), np.empty(len(pairs), np.float64)
-    _compare(hashes, block.char_offsets[:-1], counts, pairs, table, np.zeros((3, most), np.int32), out)
+    _compare(hashes, block.char_offsets[:-1], counts, pairs, table, np.zeros((3, most), np.int32), least, out)
     return out
 
 
@@ -130,15 +134,18 @@ def _lay_out(values: Any, table: Any, first: Any) -> int:
 
 
 @numba.njit(nogil=True, cache=True)
-def _look_up(ours: Any, theirs: Any, table: Any, first: Any, seen: Any, met: int, added: Any) -> tuple[int, int]:
-    """Return how many distinct shingles of the second document the first one has, and has not.
+def _look_up(
+    ours: Any, theirs: Any, table: Any, distinct: int, first: Any, seen: Any, met: int, added: Any, least: float
+) -> tuple[int, int]:
+    """Return how many distinct shingles of the second document the first one has, and has not; 0 if too few.
 
     Near-duplicates share long runs, so the shingle after the last one that was found is tried first: that reads
     memory in order, where the table costs a cache miss. Shingles that only the second document has go into the
     table too, so that their repeats are known, and come out again, last one first, as linear probing demands.
     """
     n, following, shared, new = len(ours), np.int64(0), 0, 0
-    for value in theirs:
+    for i in range(len(theirs)):
+        value = theirs[i]
         if following < n and ours[following] == value:
             place = np.int64(first[following])
             following += 1
@@ -149,6 +156,10 @@ def _look_up(ours: Any, theirs: Any, table: Any, first: Any, seen: Any, met: int
                 table[slot, 1] = n + new
                 added[new] = slot
                 new += 1
+                reachable = min(distinct, shared + len(theirs) - 1 - i)
+                if reachable + 1e-6 < least * (distinct + new):  # the rest is rounding's: never too early
+                    shared = 0
+                    break
                 continue
             place = np.int64(table[slot, 1])
             if place >= n:
@@ -163,7 +174,7 @@ def _look_up(ours: Any, theirs: Any, table: Any, first: Any, seen: Any, met: int
 
 
 @numba.njit(nogil=True, cache=True)
-def _compare(hashes: Any, starts: Any, counts: Any, pairs: Any, space: Any, scratch: Any, out: Any) -> None:
+def _compare(hashes: Any, starts: Any, counts: Any, pairs: Any, space: Any, scratch: Any, least: Any, out: Any) -> None:
     first, seen, added = scratch[0], scratch[1], scratch[2]
     table, laid, distinct = space, -1, 0
     for p in range(len(pairs)):
@@ -173,6 +184,6 @@ def _compare(hashes: Any, starts: Any, counts: Any, pairs: Any, space: Any, scra
         if a != laid or size > len(table):
             table, laid = space[:size], a
             distinct = _lay_out(ours, table, first)
-        shared, new = _look_up(ours, theirs, table, first, seen, p + 1, added)
+        shared, new = _look_up(ours, theirs, table, distinct, first, seen, p + 1, added, least)
         union = distinct + new
         out[p] = shared / union if union else 1.0  # two empty documents are the same document

@@ -45,7 +45,7 @@ class Texts(NamedTuple):
 
 
 def similarities(
-    pairs: PairSet, texts: Texts, cfg: DedupConfig, workers: int, memory: int, folder: Path
+    pairs: PairSet, texts: Texts, cfg: DedupConfig, least: float, workers: int, memory: int, folder: Path
 ) -> Iterator[tuple[Packed, npt.NDArray[np.float64]]]:
     """Yield distinct pairs and their exact Jaccard similarities, a bucket at a time; 0 where a text is gone.
 
@@ -53,6 +53,7 @@ def similarities(
         pairs: Documents to compare.
         texts: Where their texts are; loaded from this thread only.
         cfg: Says what a shingle is.
+        least: Similarity from which on it must be told; a pair below may be given as 0.
         workers: Threads that compare.
         memory: Bytes to stay within.
         folder: For what does not fit; emptied again.
@@ -77,7 +78,7 @@ def similarities(
             table = store.take(number)
             nodes, text = table["node"].to_numpy(), table["text"].combine_chunks()
             places = np.searchsorted(nodes, unpack(packed).astype(np.uint32))
-            yield packed, _compare(places, text, texts.n_chars[nodes], cfg, workers, pool)
+            yield packed, _compare(places, text, texts.n_chars[nodes], cfg, least, workers, pool)
             bar.advance(len(packed))
     shelves.rmdir()
 
@@ -87,6 +88,7 @@ def _compare(
     texts: pa.LargeStringArray,
     n_chars: npt.NDArray[np.uint32],
     cfg: DedupConfig,
+    least: float,
     workers: int,
     pool: ThreadPoolExecutor,
 ) -> npt.NDArray[np.float64]:
@@ -96,7 +98,7 @@ def _compare(
     def compare(part: slice, local: npt.NDArray[np.int64], some: pa.LargeStringArray) -> None:
         gone = some.is_null().to_numpy(zero_copy_only=False)
         there = pc.fill_null(some, "") if some.null_count else some
-        found = jaccard(without_punctuation(there) if cfg.drop_punctuation else there, local, cfg.ngram_chars)
+        found = jaccard(without_punctuation(there) if cfg.drop_punctuation else there, local, cfg.ngram_chars, least)
         out[part] = np.where(gone[local].any(axis=1), 0.0, found)
 
     running: list[Future[None]] = []

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from slimpajama.config import DedupConfig
 from slimpajama.dedup.candidates import (
     CROWD,
     GROUP,
@@ -35,10 +36,9 @@ def keys_of(values, bands=None):
     return np.array(values, np.uint64).reshape(len(values), bands or len(values[0])) * TOP
 
 
-def pairs_of(values, left=None):
-    return {
-        tuple(pair) for pair in unpack(group_pairs(keys_of([[value] for value in values], 1)[:, 0], left)[0]).tolist()
-    }
+def pairs_of(values, left=None, apart=None):
+    keys = keys_of([[value] for value in values], 1)[:, 0]
+    return {tuple(pair) for pair in unpack(group_pairs(keys, left, apart)[0]).tolist()}
 
 
 def all_pairs(numbers):
@@ -71,6 +71,19 @@ def test_a_later_look_pairs_the_survivors_of_a_large_group_with_each_other(value
         assert pairs_of(values, state) == expected
 
 
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 1), min_size=1, max_size=160), st.data())
+def test_a_look_at_what_stands_apart_pairs_members_of_different_components(values, data):
+    component = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(values), max_size=len(values))), np.uint32)
+    nobody, expected = np.zeros(len(values), np.uint8), set()
+    for value in set(values):
+        group = [d for d, other in enumerate(values) if other == value]
+        reach = len(group) if len(group) <= CROWD else NEIGHBOURS
+        for i, d in enumerate(group if len(group) > GROUP else ()):
+            expected |= {(e, d) for e in group[max(1, i - reach) : i] if component[d] != component[e]}
+    assert pairs_of(values, nobody, component) == expected
+
+
 def test_keys_that_share_only_their_upper_half_do_not_meet():
     keys = np.array([1, 2, 1, 3, 2], np.uint64) | np.uint64(5 << 32)
     assert unpack(group_pairs(keys)[0]).tolist() == [[0, 2], [1, 4]]
@@ -84,6 +97,9 @@ def test_a_giant_group_makes_a_star_and_at_most_a_few_pairs_each():
     n = 5000
     assert pairs_of([1] * n) == {(0, d) for d in range(1, n)}
     assert len(pairs_of([1] * n, np.full(n, NEW, np.uint8))) <= (NEIGHBOURS + 1) * n
+    nobody = np.zeros(n, np.uint8)
+    assert pairs_of([1] * n, nobody, np.zeros(n, np.uint32)) == set()
+    assert len(pairs_of([1] * n, nobody, np.arange(n, dtype=np.uint32))) <= NEIGHBOURS * n
 
 
 @settings(deadline=None)
@@ -129,7 +145,7 @@ def test_of_many_earlier_documents_those_that_share_most_are_compared():
 
 
 def test_the_chance_of_being_compared_is_that_of_random_signatures():
-    rng, jaccard, bands, rows, n = np.random.default_rng(0), 0.7, 32, 8, 4000
+    rng, jaccard, bands, rows, n = np.random.default_rng(0), 0.7, 36, 7, 4000
     equal = rng.random((n, bands, rows)) < jaccard
     caught = equal.all(axis=2).any(axis=1).mean()
     expected = probability_caught(jaccard, bands, rows)
@@ -137,8 +153,8 @@ def test_the_chance_of_being_compared_is_that_of_random_signatures():
 
 
 def test_the_table_rises_and_the_default_bands_catch_what_they_must():
-    table = caught_table(32, 8)
+    table = caught_table(DedupConfig().bands, DedupConfig().rows)
     assert [p for _, p in table] == sorted(p for _, p in table)
-    assert dict(table)[0.8] == pytest.approx(1 - (1 - 0.8**8) ** 32)
-    assert dict(table)[0.8] > 0.99
+    assert dict(table)[0.8] == pytest.approx(1 - (1 - 0.8**7) ** 36)
+    assert dict(table)[0.8] > 0.9997
     assert SHARED < 256  # the counters of a key are bytes

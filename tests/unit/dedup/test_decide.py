@@ -161,6 +161,20 @@ def test_components_keep_one_of_a_chain_and_say_how_like_it_is():
     assert outcome.jaccard[2] < CFG.threshold < outcome.jaccard[1]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_crowded_family_is_one_cluster_also_where_only_removed_documents_link_it(seed):
+    rng = np.random.default_rng(seed)
+    frame, a, b = ("".join(rng.choice([chr(c) for c in range(0x4E00, 0x9000)], n)) for n in (1000, 130, 130))
+    texts = [frame + a + a[::-1], frame + b + b[::-1]]  # unlike each other: the two that survive
+    texts += [frame + side[: 100 - k] + str(k) for side in (a, b) for k in range(15)]
+    batch = Batch(texts, [name(i) for i in range(len(texts))])
+    batch.keys = rng.integers(0, 2**64, batch.keys.shape, np.uint64)
+    batch.keys[1] = 7  # all meet in this band, and in no other
+    outcome = run(batch)
+    assert outcome.kept.sum() == 2
+    assert len(set(outcome.cluster().to_pylist())) == 1
+
+
 def test_components_that_reach_an_earlier_night_keep_its_document_only():
     first, second, third = chain()
     a, b = Batch([first], ["z"]), Batch([second, third], ["a", "b"])
@@ -242,7 +256,7 @@ def test_copies_cost_no_comparisons(n):
 
 
 def test_memory_grows_by_what_stands_for_a_document_and_no_more():
-    """The keys of a document alone are 264 bytes; numpy's allocations are traced, Arrow's are counted besides."""
+    """The keys of a document alone are 296 bytes; numpy's allocations are traced, Arrow's are counted besides."""
 
     def peak(n, memory_mb):
         def keys(groups):

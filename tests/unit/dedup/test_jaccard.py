@@ -30,6 +30,25 @@ def test_similarity_equals_that_of_python_sets(texts, ngram, data):
     check(texts, data.draw(st.lists(st.tuples(number, number), max_size=12)), ngram)
 
 
+@settings(deadline=None)
+@given(st.lists(st.text("ab 中文", max_size=40), min_size=1, max_size=5), st.floats(0, 1), st.data())
+def test_what_is_asked_for_stays_exact_and_the_rest_stays_below(texts, least, data):
+    number = st.integers(0, len(texts) - 1)
+    pairs = data.draw(st.lists(st.tuples(number, number), max_size=12))
+    array, numbers = pa.array(texts, pa.large_string()), np.array(pairs, np.int64).reshape(-1, 2)
+    whole = jaccard(array, numbers, 2)
+    for bound in (least, *whole):  # exactly reached, too
+        found = jaccard(array, numbers, 2, bound)
+        assert found[whole >= bound].tolist() == whole[whole >= bound].tolist()
+        assert (found[whole < bound] < bound).all()
+
+
+def test_unlike_documents_are_given_up_early():
+    array = pa.array(["".join(map(chr, range(k, k + 600))) for k in (0x4E00, 0x4F00)], pa.large_string())
+    pair = np.array([[0, 1]])
+    assert jaccard(array, pair, 13)[0] > jaccard(array, pair, 13, 0.8)[0] == 0
+
+
 def test_long_documents_that_drift_apart():
     rng = np.random.default_rng(0)
     assert WINDOW < 20_000  # so that shingles across windows are seen
