@@ -40,8 +40,10 @@ def flow_session() -> Iterator[None]:
     """Run flows in this process: our progress on stderr, Prefect's own log lines in its UI only."""
     for name, value in PREFECT.items():
         os.environ.setdefault(name, value)
+    from slimpajama.memory import settle
     from slimpajama.progress import console
 
+    settle()  # before Prefect starts threads that take arenas of their own
     with console():
         yield
 
