@@ -96,7 +96,11 @@ def run_ours(files: Sequence[Path], out: Path, *options: str, threads: int = 1) 
 def run_peer(name: str, python: str, file: Path, out: Path, language: str) -> Measured:
     """Run another tool by its function in `peers.py`."""
     shutil.rmtree(out, ignore_errors=True)
-    return measure([python, Path(__file__).with_name("peers.py"), name, file, out, language], {"PYTHONPATH": ""})
+    command = [python, Path(__file__).with_name("peers.py"), name, file, out, language]
+    try:
+        return measure(command, {"PYTHONPATH": ""})
+    except RuntimeError:  # Daft now and then ends by a segmentation fault
+        return measure(command, {"PYTHONPATH": ""})
 
 
 def kept_ids(name: str, out: Path) -> set[str]:
