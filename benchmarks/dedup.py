@@ -178,17 +178,18 @@ def compare(language: str, corpus: Path, folder: Path, args: argparse.Namespace)
     rows = []
     for name in names:
         middle = median(runs[name])
-        running = max(middle.cpu_s - startup[name], 1e-3)
+        running = middle.cpu_s - startup[name]
+        clear = running > 0.1 * startup[name]  # else the sample is too small to tell it from starting
         rows.append(
             {
                 "": name,
                 "MB per CPU-s": f"{size / middle.cpu_s:.2f}",
-                "without start-up": f"{size / running:.2f}",
+                "without start-up": f"{size / running:.2f}" if clear else "–",
                 "CPU-s": f"{middle.cpu_s:.1f}",
                 "start-up": f"{startup[name]:.1f}",
                 "peak MB": f"{middle.peak_mb:.0f}",
                 **quality(records, truth, kept_ids(name, folder / "out" / name)),
-                "rate": size / running,
+                "rate": size / running if clear else 0.0,
             }
         )
     args.rates[language] = {str(row[""]): row.pop("rate") for row in rows}
@@ -223,7 +224,7 @@ def whole(corpus: Path, folder: Path, args: argparse.Namespace) -> str:
                 "": f"{language}, {name}", "its MB per CPU-s": f"{theirs:.2f}", "ours": f"{rate:.1f}",
                 "ratio": f"{rate / theirs:.0f}", "mark": f"{MARKS[name]}" if name in MARKS else "none",
             }
-            for name, theirs in args.rates[language].items() if name != "slimpajama"
+            for name, theirs in args.rates[language].items() if theirs and name != "slimpajama"
         ]  # fmt: skip
         shutil.rmtree(grown)
     return "\n".join(
