@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -21,7 +22,7 @@ from slimpajama.config import DedupConfig
 from slimpajama.dedup.clusters import components
 from slimpajama.dedup.jaccard import jaccard
 from slimpajama.dedup.normalise import without_punctuation
-from slimpajama.dedup.spill import Packed, PairSet, TextBuckets, distinct, unpack
+from slimpajama.dedup.spill import Packed, PairSet, TextBuckets, distinct, pack, unpack
 from slimpajama.progress import track
 
 __all__ = ["LoadTexts", "Texts", "similarities"]
@@ -95,14 +96,18 @@ def _compare(
     """Return the similarities of one bucket's pairs, chunk by chunk."""
     out = np.zeros(len(pairs))
 
-    def compare(part: slice, local: npt.NDArray[np.int64], some: pa.LargeStringArray) -> None:
+    def compare(part: npt.NDArray[np.int64], local: npt.NDArray[np.int64], some: pa.LargeStringArray) -> None:
         gone = some.is_null().to_numpy(zero_copy_only=False)
         there = pc.fill_null(some, "") if some.null_count else some
         found = jaccard(without_punctuation(there) if cfg.drop_punctuation else there, local, cfg.ngram_chars, least)
         out[part] = np.where(gone[local].any(axis=1), 0.0, found)
 
+    family = components([pack(pairs)], len(n_chars))
+    order = np.argsort(family[pairs[:, 0]], kind="stable")  # so that few documents are in two chunks
     running: list[Future[None]] = []
-    for part in _chunks(pairs, n_chars):
+    start = 0
+    for end in _chunks(pairs[order], n_chars, CHUNK_CHARS).tolist() if len(pairs) else []:
+        part, start = order[start:end], end
         rows, local = np.unique(pairs[part], return_inverse=True)
         running.append(pool.submit(compare, part, local.reshape(-1, 2), texts.take(pa.array(rows))))
         if len(running) > workers:  # texts in flight are bounded too
@@ -174,12 +179,20 @@ def _fetch(needed: list[npt.NDArray[np.uint32]], texts: Texts, store: TextBucket
     return store
 
 
-def _chunks(pairs: npt.NDArray[np.int64], sizes: npt.NDArray[np.uint32]) -> Iterator[slice]:
-    """Cut sorted pairs into runs of about `CHUNK_CHARS`, counting repeats; a pair is never split."""
-    repeated = np.diff(pairs[:, 0], prepend=-1) == 0
-    ends = np.cumsum(sizes[pairs[:, 1]] + np.where(repeated, 0, sizes[pairs[:, 0]]), dtype=np.int64)
-    start, before = 0, 0
-    while start < len(pairs):
-        stop = max(start + 1, int(np.searchsorted(ends, before + CHUNK_CHARS, side="right")))
-        yield slice(start, stop)
-        start, before = stop, int(ends[stop - 1])
+@numba.njit(nogil=True, cache=True)
+def _chunks(pairs: Any, sizes: Any, most: int) -> Any:
+    """Return where runs of pairs end whose documents have about `most` characters together; a pair is never split."""
+    ends, total, number, chunk = np.empty(len(pairs), np.int64), 0, 0, np.full(len(sizes), -1, np.int64)
+    for p in range(len(pairs)):
+        for attempt in range(2):
+            more = 1  # a pair weighs as much as a character
+            for d in pairs[p]:
+                more += sizes[d] if chunk[d] != number else 0
+            if attempt or total == 0 or total + more <= most:
+                break
+            ends[number] = p
+            number, total = number + 1, 0
+        total += more
+        chunk[pairs[p, 0]] = chunk[pairs[p, 1]] = number
+    ends[number] = len(pairs)
+    return ends[: number + 1]

@@ -1,11 +1,13 @@
 """Exact similarity against Python's own sets."""
 
+import math
+
 import numpy as np
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slimpajama.dedup.jaccard import WINDOW, jaccard
+from slimpajama.dedup.jaccard import WINDOW, _likely, jaccard
 from slimpajama.dedup.normalise import normalise
 
 
@@ -60,3 +62,43 @@ def test_long_documents_that_drift_apart():
 def test_a_change_in_the_middle_of_a_text_costs_one_shingle_width():
     a, b = "北京" + "".join(map(chr, range(0x5000, 0x5100))), "".join(map(chr, range(0x5000, 0x5100)))
     assert jaccard(pa.array([a, b], pa.large_string()), np.array([[0, 1]]), 13)[0] == (256 - 12) / (258 - 12)
+
+
+def with_changes(base, changes, rng):
+    """Replace that many characters, far apart, so that each costs `ngram` shingles."""
+    text = list(base)
+    for place in range(20, 20 + 40 * changes, 40):
+        text[place] = chr(0x6000 + int(rng.integers(0x1000)))
+    return "".join(text)
+
+
+def test_no_pair_that_reaches_the_threshold_is_given_up_after_its_sample():
+    """1,200 pairs of each length, most of them just above 0.8 or just below."""
+    rng = np.random.default_rng(3)
+    for length, changes in ((300, range(6)), (1000, range(4, 14)), (9000, range(60, 100))):
+        base = "".join(map(chr, rng.integers(0x4E00, 0x5E00, length)))
+        texts = [base] + [with_changes(base, int(n), rng) for n in rng.choice(list(changes), 1200)]
+        array = pa.array(texts, pa.large_string())
+        pairs = np.column_stack([np.zeros(1200, np.int64), np.arange(1, 1201)])
+        whole, found = jaccard(array, pairs, 13), jaccard(array, pairs, 13, 0.8)
+        assert (whole >= 0.8).any()
+        assert (whole < 0.8).any()
+        assert found.tolist() == np.where(whole >= 0.8, whole, found).tolist()
+        assert (found[whole < 0.8] < 0.8).all()
+
+
+@given(st.integers(1, 100_000), st.floats(0.01, 1), st.data())
+def test_a_sample_counts_as_unlike_only_where_chance_explains_it_once_in_500_million(union, least, data):
+    """Chernoff's bound against the binomial distribution itself, summed in logarithms."""
+    shared = data.draw(st.integers(0, union))
+    if not _likely(np.array([shared]), np.array([union]), least)[0]:
+        k = np.arange(shared + 1)
+        choose = math.lgamma(union + 1) - np.array([math.lgamma(i + 1) + math.lgamma(union - i + 1) for i in k[-500:]])
+        terms = choose + k[-500:] * math.log(least) + (union - k[-500:]) * math.log1p(-least) if least < 1 else [-99]
+        assert np.exp(terms).sum() <= 2.1e-9
+
+
+def test_what_the_sample_cannot_tell_is_compared():
+    union, shared = np.array([0, 1, 40, 1000, 1000, 1000]), np.array([0, 0, 28, 800, 740, 700])
+    assert _likely(shared, union, 0.8).tolist() == [True, True, True, True, True, False]
+    assert _likely(shared, union, 1.0).tolist() == [True, False, False, False, False, False]
