@@ -18,7 +18,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from benchmarks.corpus_data import CACHE, LANGUAGES, prepare, read_lines, write_lines
-from benchmarks.machine import table
+from benchmarks.machine import settings, table
 from benchmarks.memory import interspersed
 from benchmarks.night import Times, run_night, total, write_config
 from benchmarks.truth import hashed, jaccard
@@ -107,8 +107,8 @@ def same_bytes(records: Records, folder: Path) -> dict[str, str]:
     return seen
 
 
-def three_nights(records: Records, folder: Path) -> dict[str, object]:
-    """Compare three nights over growing sources with one build of everything.
+def three_nights(records: Records, folder: Path, name: str, options: Sequence[str] = ()) -> dict[str, object]:
+    """Compare three nights over growing sources with one build of everything, both with these options.
 
     Nights keep what came first, one build what its survivor rule says (priority, length, id); so the kept sets are
     compared by what they stand for: each document that only one of the two keeps must have a similar one in the other.
@@ -121,17 +121,17 @@ def three_nights(records: Records, folder: Path) -> dict[str, object]:
         for kind in ("grown", "once"):
             write_lines(folder / kind / "raw" / f"{night}.jsonl", records[number::3])
         say("bench", f"night {night} of three ...")
-        run_night(grown, night, cold=True)
-    run_night(once, "1", cold=True)
+        run_night(grown, night, *options, cold=True)
+    run_night(once, "1", *options, cold=True)
     by_nights, at_once = kept(folder / "grown" / "workspace", names), kept(folder / "once" / "workspace", ("1",))
     alone = {}
-    for name, mine, others in (("nights", by_nights, at_once), ("once", at_once, by_nights)):
+    for kind, mine, others in (("nights", by_nights, at_once), ("once", at_once, by_nights)):
         only = sorted(set(mine) - set(others))
         counterpart = {i: hashed(others[i]) for i in sorted(set(others) - set(mine))}
         sets = [hashed(mine[i]) for i in only]
-        alone[name] = sum(all(jaccard(a, b) < 0.8 for b in counterpart.values()) for a in sets)
+        alone[kind] = sum(all(jaccard(a, b) < 0.8 for b in counterpart.values()) for a in sets)
     return {
-        "documents": f"{len(records):,}", "kept by three nights": f"{len(by_nights):,}",
+        "": name, "documents": f"{len(records):,}", "kept by three nights": f"{len(by_nights):,}",
         "kept at once": f"{len(at_once):,}",
         "kept by both": f"{len(set(by_nights) & set(at_once)):,}",
         "only by nights, unlike any only at once": alone["nights"],
@@ -176,7 +176,17 @@ def report(records: Mapping[str, Records], folder: Path, alternations: int) -> s
             table(rows),
             "\n## Three nights and one build\n",
             "A fifth of the corpus with edited copies, in three growing portions against everything at once.\n",
-            table([three_nights(mixed, folder / "three")]),
+            table(
+                [
+                    three_nights(mixed, folder / "three", "as configured"),
+                    three_nights(
+                        mixed,
+                        folder / "three-apart",
+                        "without comparing with held-out text",
+                        settings(decontaminate__held_out_share=0),
+                    ),
+                ]
+            ),
             "\n## The same bytes\n",
             "Two nights over the same fifth, SHA-256 of every published file.\n",
             table([equal]),

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from slimpajama.config import TextConfig, TokenizerConfig
@@ -86,7 +86,6 @@ def test_something_that_is_no_tokenizer_is_refused():
 
 
 @given(st.lists(st.text(max_size=16) | st.text("散步parkweht 天", min_size=8, max_size=21), max_size=9))
-@settings(deadline=None)  # the kernel is compiled once
 def test_each_word_gets_the_ids_that_the_library_gives_it(tokenizer, words):
     ids, begins = tokenizer.encode_each(pa.array(["", *words, ""], pa.string()).slice(1, len(words)))
     assert len(begins) == len(words) + 1

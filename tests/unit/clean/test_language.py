@@ -2,7 +2,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from slimpajama.buffers import text_buffers
@@ -71,7 +71,6 @@ def test_a_long_text_is_looked_at_from_beginning_to_end():
 
 
 @given(st.text(max_size=200))
-@settings(deadline=None)  # the first call builds the table
 def test_no_text_breaks_the_identifier(text: str):
     found = language(text)
     assert found.code

@@ -2,7 +2,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from slimpajama.clean.quality import measure_text
@@ -44,7 +44,6 @@ def reference(units: list[tuple[int, int]], widths: list[int]) -> list[float]:
     st.lists(st.lists(st.integers(0, 3) | st.integers(0, 200), max_size=120), max_size=3),
     st.sampled_from([list(WORDS), [2 * n for n in WORDS]]),
 )
-@settings(deadline=None)  # the first call compiles
 def test_the_kernel_finds_every_repeated_ngram_that_the_definition_does(documents: list[list[int]], widths: list[int]):
     texts = [[(unit_hash(str(unit)), unit % 7 + 1) for unit in document] for document in documents]
     ends = np.cumsum([0, *map(len, texts)])
@@ -56,7 +55,6 @@ def test_the_kernel_finds_every_repeated_ngram_that_the_definition_does(document
 
 
 @given(st.lists(st.integers(1, 5), max_size=40))
-@settings(deadline=None)
 def test_lines_seen_before_are_counted_by_number_and_characters(lines: list[int]):
     hashes, lengths = np.array([unit_hash(str(n)) for n in lines], np.uint64), np.array(lines, np.int32)
     again = [line for place, line in enumerate(lines) if line in lines[:place]]

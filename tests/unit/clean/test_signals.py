@@ -4,7 +4,7 @@ import unicodedata
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from slimpajama.buffers import text_buffers
@@ -78,7 +78,6 @@ def reference(text: str) -> dict[str, int]:
 
 
 @given(TEXT)
-@settings(deadline=None)  # the first call compiles
 def test_the_kernel_counts_what_the_definition_says(raw: str):
     text = normalise(raw)
     (found,) = counted(text)
@@ -87,7 +86,6 @@ def test_the_kernel_counts_what_the_definition_says(raw: str):
 
 
 @given(st.lists(TEXT, max_size=5))
-@settings(deadline=None)
 def test_a_document_is_counted_alike_alone_and_among_others(raw: list[str]):
     texts = [normalise(text) for text in raw]
     assert counted(*texts) == [counted(text)[0] for text in texts]

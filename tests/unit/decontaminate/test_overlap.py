@@ -126,7 +126,7 @@ JOINTS = st.sampled_from([" ", "", "，", "\n", "\u200b", "-", "️"])
 TEXTS = st.lists(st.tuples(WORDS_ST, JOINTS), max_size=60).map(lambda parts: "".join(map("".join, parts)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(document=TEXTS, record=TEXTS, words=st.integers(2, 8), short=st.integers(1, 8))
 @example(document="中 a 国 b", record="a 國", words=2, short=1)
 def test_what_is_found_is_what_a_slow_reading_of_the_rules_finds(document, record, words, short):

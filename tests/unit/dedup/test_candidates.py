@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from slimpajama.config import DedupConfig
@@ -45,7 +45,6 @@ def all_pairs(numbers):
     return set(itertools.combinations(numbers, 2))
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 12), max_size=60))
 def test_a_small_group_is_paired_in_full_and_a_large_one_with_its_first(values):
     expected = set()
@@ -55,7 +54,6 @@ def test_a_small_group_is_paired_in_full_and_a_large_one_with_its_first(values):
     assert pairs_of(values) == expected
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 1), max_size=160), st.data())
 def test_a_later_look_pairs_the_survivors_of_a_large_group_with_each_other(values, data):
     states = st.sampled_from([LEFT_OUT, KNOWN, NEW])
@@ -71,7 +69,6 @@ def test_a_later_look_pairs_the_survivors_of_a_large_group_with_each_other(value
         assert pairs_of(values, state) == expected
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 1), min_size=1, max_size=160), st.data())
 def test_a_look_at_what_stands_apart_pairs_members_of_different_components(values, data):
     component = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(values), max_size=len(values))), np.uint32)
@@ -102,7 +99,6 @@ def test_a_giant_group_makes_a_star_and_at_most_a_few_pairs_each():
     assert len(pairs_of([1] * n, nobody, np.arange(n, dtype=np.uint32))) <= NEIGHBOURS * n
 
 
-@settings(deadline=None)
 @given(KEYS, st.data())
 def test_history_meets_tonight_by_shared_keys(tonight, data):
     bands = len(tonight[0])

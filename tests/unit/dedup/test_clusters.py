@@ -1,7 +1,7 @@
 """Who survives: never removed for a keeper that it does not resemble, whatever the order of the pairs."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from slimpajama.dedup.clusters import judge
@@ -23,7 +23,6 @@ def verdict_of(n, before, pairs, similarity):
     return judge(pack(array), np.array(similarity, np.float64), n, np.array(before, np.bool_))
 
 
-@settings(deadline=None)
 @given(graphs())
 def test_a_document_is_removed_exactly_if_an_earlier_survivor_resembles_it(graph):
     n, before, pairs, similarity = graph
@@ -40,7 +39,6 @@ def test_a_document_is_removed_exactly_if_an_earlier_survivor_resembles_it(graph
             assert (verdict.partner[d], verdict.jaccard[d]) == (best, alike[best, d])
 
 
-@settings(deadline=None)
 @given(graphs())
 def test_a_component_is_all_that_pairs_connect_and_bears_its_smallest_number(graph):
     n, _, pairs, _ = graph
@@ -51,7 +49,6 @@ def test_a_component_is_all_that_pairs_connect_and_bears_its_smallest_number(gra
     assert verdict_of(*graph).component.tolist() == component
 
 
-@settings(deadline=None)
 @given(graphs(), st.randoms())
 def test_the_verdict_does_not_depend_on_the_order_of_pairs(graph, random):
     n, before, pairs, similarity = graph

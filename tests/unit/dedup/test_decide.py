@@ -106,7 +106,7 @@ def check(batches, outcomes):
     assert (jaccard(survivors, pairs, CFG.ngram_chars) < 0.9).all()  # from 0.9 on the bands miss one pair in 10^7
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10_000), st.randoms())
 def test_the_answer_does_not_depend_on_order_or_workers(seed, random):
     texts = variants(seed)
@@ -119,7 +119,7 @@ def test_the_answer_does_not_depend_on_order_or_workers(seed, random):
     assert by_id(second, run(second, workers=3)) == by_id(first, outcome)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 10_000), st.data())
 def test_removals_against_earlier_nights_have_a_partner_too(seed, data):
     texts = variants(seed)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from slimpajama.dedup.jaccard import WINDOW, _likely, jaccard
@@ -24,7 +24,6 @@ def check(texts, pairs, ngram):
     assert found.tolist() == [exact(texts[a], texts[b], ngram) for a, b in pairs]
 
 
-@settings(deadline=None)
 @given(st.lists(st.text("ab 中文", max_size=40), min_size=1, max_size=5), st.sampled_from([1, 2, 3, 5, 13]), st.data())
 def test_similarity_equals_that_of_python_sets(texts, ngram, data):
     """Few letters, so shingles repeat within a text and across; any order of pairs, a text with itself."""
@@ -32,7 +31,6 @@ def test_similarity_equals_that_of_python_sets(texts, ngram, data):
     check(texts, data.draw(st.lists(st.tuples(number, number), max_size=12)), ngram)
 
 
-@settings(deadline=None)
 @given(st.lists(st.text("ab 中文", max_size=40), min_size=1, max_size=5), st.floats(0, 1), st.data())
 def test_what_is_asked_for_stays_exact_and_the_rest_stays_below(texts, least, data):
     number = st.integers(0, len(texts) - 1)

@@ -7,7 +7,7 @@ import pkgutil
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numba.core.dispatcher import Dispatcher
 
@@ -53,7 +53,6 @@ def test_signatures_match_the_golden_value():
     assert hashlib.sha256(keys.tobytes()).hexdigest()[:16] == "ea54d340a9d44178"
 
 
-@settings(deadline=None)
 @given(st.integers(1, 8), st.integers(1, 4), st.data())
 def test_band_keys_are_equal_exactly_where_the_rows_are(bands, rows, data):
     values = st.lists(st.integers(0, 1), min_size=bands * rows, max_size=bands * rows)

@@ -41,19 +41,17 @@ def test_punctuation_and_symbols_are_left_out_by_unicode_category():
     ]
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.sampled_from("aAΣςİ\u0307K \t\n\u3000\u00a0\x1f中。，𐐀𐐨😀é"))))
 def test_texts_are_normalised_as_defined(texts):
     assert list(kernel(pa.array(texts, pa.large_string()))) == [normalise(text) for text in texts]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(st.text()))
 def test_any_texts_are_normalised_as_defined(texts):
     assert list(kernel(pa.array(texts, pa.large_string()))) == [normalise(text) for text in texts]
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(), min_size=1), st.data())
 def test_a_slice_of_an_array_gives_its_own_texts(texts, data):
     start = data.draw(st.integers(0, len(texts)))
@@ -78,13 +76,11 @@ def test_known_texts_in_both_languages(text, expected):
     assert list(kernel(pa.array([text], pa.large_string()))) == [expected]
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_normalising_twice_changes_nothing_more(text):
     assert normalise(normalise(text)) == normalise(text)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=64))
 def test_bytes_that_are_no_utf8_stay_within_their_document(data):
     """Parquet files are read without a check of their UTF-8; the neighbours of bad bytes must not be touched."""

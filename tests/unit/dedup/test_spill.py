@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from slimpajama.dedup.spill import PairSet, TextBuckets, distinct, pack, unpack
@@ -11,7 +11,6 @@ from slimpajama.dedup.spill import PairSet, TextBuckets, distinct, pack, unpack
 BLOCKS = st.lists(st.lists(st.integers(0, 30), max_size=20), max_size=6)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)), max_size=20))
 def test_pairs_come_out_of_one_number_as_they_went_in(pairs):
     array = np.array(pairs, np.int64).reshape(-1, 2)
@@ -19,7 +18,6 @@ def test_pairs_come_out_of_one_number_as_they_went_in(pairs):
 
 
 @pytest.mark.parametrize("limit", [1, 7, 1000])
-@settings(deadline=None)
 @given(blocks=BLOCKS)
 def test_pairs_are_the_same_for_any_limit(tmp_path_factory, limit, blocks):
     pairs = PairSet(tmp_path_factory.mktemp("pairs"), limit)

@@ -1,13 +1,12 @@
 """How pairs are cut into what is compared at a time."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from slimpajama.dedup.verify import _chunks
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=40),
     st.lists(st.integers(0, 50), min_size=10, max_size=10),

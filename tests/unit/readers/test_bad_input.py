@@ -242,7 +242,7 @@ def check(name: str, data: bytes) -> list[Batch]:
 
 
 @given(NAMES, st.binary(max_size=300), st.booleans())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_no_bytes_break_a_reader(name: tuple[str, str], data: bytes, packed: bool):
     check("".join(name), PACK[name[1]](data) if packed else data)
 
@@ -260,7 +260,7 @@ SMALL = {
     st.sampled_from([*SMALL]), st.sampled_from([*PACK]),
     st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=6)), min_size=1, max_size=4), st.booleans(),
 )  # fmt: skip
-@settings(deadline=None, max_examples=600)
+@settings(max_examples=600)
 def test_no_damage_breaks_a_reader(name: str, packing: str, damages: list[tuple[float, bytes]], inside: bool):
     """Bytes overwritten anywhere, in the file or in its archive."""
     data = bytearray(SMALL[name] if inside else PACK[packing](SMALL[name]))

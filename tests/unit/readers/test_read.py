@@ -204,7 +204,6 @@ def test_a_column_of_numbers_is_no_text():
 
 
 @given(st.lists(VISIBLE, min_size=1, max_size=8))
-@settings(deadline=None)
 def test_texts_survive_every_format(texts: list[str]):
     sheet = io.StringIO(newline="")
     writer = csv.writer(sheet, quoting=csv.QUOTE_ALL)
@@ -216,7 +215,6 @@ def test_texts_survive_every_format(texts: list[str]):
 
 
 @given(st.lists(st.text(max_size=8), min_size=1, max_size=5), st.sampled_from(["\n", "\r\n"]), st.booleans())
-@settings(deadline=None)
 def test_arrow_reads_csv_as_python_does(texts: list[str], end: str, quoted: bool):
     sheet = io.StringIO(newline="")
     writer = csv.writer(sheet, lineterminator=end, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL)
@@ -234,7 +232,7 @@ LINE = st.sampled_from([
 
 
 @given(st.lists(LINE, max_size=12), st.sampled_from(["\n", "\r\n"]), st.integers(1, 200))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_a_line_is_read_alike_whatever_stands_beside_it(lines: list[str], end: str, batch_bytes: int):
     """So that neither the fast path nor where a batch is cut ever shows."""
     data = "".join(line + end for line in lines).encode()

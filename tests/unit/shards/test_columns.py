@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from slimpajama.config import TextConfig, TokenizerConfig
@@ -42,7 +42,6 @@ ALIKE = [
 
 
 @given(st.lists(st.lists(st.sampled_from([*WORDS, *ALIKE]) | st.text(max_size=16), max_size=8), max_size=6))
-@settings(deadline=None)  # the kernel is compiled once
 def test_words_are_numbered_by_their_first_places_and_cut_out_of_their_texts(documents):
     padded = rows([["前"], *documents, ["後"]]).slice(1, len(documents))
     words = words_of(padded)
@@ -68,7 +67,6 @@ def test_lengths_of_another_text_are_refused(lengths):
 
 
 @given(DOCUMENTS)
-@settings(deadline=None)  # the kernel is compiled once
 def test_tokens_mask_and_content_words_are_those_of_each_word_by_itself(encoder, documents):
     words = pa.array([["前"], *documents, ["後"]], pa.list_(pa.string()))
     words = pa.ListArray.from_arrays(words.offsets, words.values.dictionary_encode()).slice(1, len(documents))

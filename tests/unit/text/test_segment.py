@@ -17,13 +17,11 @@ MIXED = st.text(st.sampled_from("我爱北京天安门龘𠀀々〇，。“”t
 
 @pytest.mark.parametrize("engine", ENGINES)
 @given(text=st.text(max_size=80) | MIXED)
-@settings(deadline=None)  # the first call loads the dictionary
 def test_words_join_back_to_the_text(engine: str, text: str):
     assert "".join(Segmenter(TextConfig(engine=engine)).cut(text)) == text
 
 
 @given(MIXED)
-@settings(deadline=None)  # the first call loads the dictionary
 def test_no_word_is_empty(text: str):
     assert all(Segmenter(TextConfig()).cut(text))
 
@@ -100,7 +98,7 @@ CHINESE = st.lists(
 
 @pytest.mark.parametrize("hmm", [True, False])
 @given(text=st.text(max_size=40) | MIXED | CHINESE | st.text("aé1 -'\u3000カ中😀", min_size=30, max_size=200))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_the_kernel_cuts_as_the_package_jieba_does(package, hmm: bool, text: str):
     expected = by_rule(text, lambda han, guess: list(package.cut(han, HMM=guess)), hmm)
     assert Segmenter(TextConfig(hmm=hmm)).cut(text) == expected
@@ -119,7 +117,6 @@ def test_no_word_is_longer_than_64_bytes(engine: str, run: str):
 
 @pytest.mark.parametrize("engine", ENGINES)
 @given(texts=st.lists(MIXED | CHINESE, max_size=5))
-@settings(deadline=None)
 def test_a_block_of_documents_is_cut_as_each_of_them(engine: str, texts: list[str]):
     segmenter = Segmenter(TextConfig(engine=engine))
     padded = pa.array(["前面", *texts, "后面"], pa.large_string()).slice(1, len(texts))  # a view into a longer array
