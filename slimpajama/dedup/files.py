@@ -141,6 +141,7 @@ def dedup_files(
         found = _first_pass(inputs, work / "spool", cfg, threads)
         give_back()
         outcome = _decide(found, past, cfg, threads)
+        give_back()
         _write(found, outcome, work, threads)
         for folder in ("kept", "removed"):
             shutil.rmtree(out / folder, ignore_errors=True)
