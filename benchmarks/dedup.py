@@ -330,8 +330,9 @@ def main() -> None:
         rows += [real_recall(name, records, folder) for name, records in (real_sets(args.real) if args.real else ())]
     page = [
         "# Near-duplicate removal, measured\n",
-        f"`python -m benchmarks.dedup`: Debian's documentation in Chinese and English with edited copies; each side one"
-        f" process on one thread, {args.alternations} turns, medians of processor time.\n",
+        f"`python -m benchmarks.dedup --mb {args.mb:g} --grown {args.grown:g}`: Debian's documentation in Chinese and"
+        f" English with edited copies; each side one process on one thread, {args.alternations} turns,"
+        " medians of processor time.\n",
         conditions("numba", "pyarrow", "numpy"),
         f"- others: {', '.join(requirement for wanted in PEERS.values() for requirement in wanted[:1])}",
         f"- first run after installation, kernels compiled: {first.cpu_s:.1f} CPU-s\n",

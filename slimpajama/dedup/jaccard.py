@@ -10,7 +10,8 @@ documents. Of the m that a pair's samples hold together a share a is in both; we
 would have a chance of at most exp(-m D(a || t)), D the Kullback-Leibler divergence of two coins (Hoeffding 1963, whose
 bound covers samples without replacement). Only a pair with less than `UNLIKELY` of it is called unlike unseen.
 
-Memory: 12 bytes a character for the documents at hand and 33 to 55 for the largest pair's table, per worker.
+Memory: 13 bytes a character for the documents at hand (20 where one shingle repeats and is in the sample) and 33 to 55
+for the largest pair's table, per worker.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from slimpajama.progress import track
 
 __all__ = ["LoadTexts", "Texts", "similarities"]
 
-CHUNK_CHARS = 2_000_000  # compared in one call; with 12 bytes of hashes a character it stays near the cache
+CHUNK_CHARS = 2_000_000  # compared in one call; with 13 bytes and more a character it stays near the cache
 AT_ONCE = 1000  # texts put into buckets at a time
 SHARE = 100  # a bucket's characters are this part of the memory in bytes: 3 bytes each, twice while they are sorted
 
@@ -105,9 +106,8 @@ def _compare(
     family = components([pack(pairs)], len(n_chars))
     order = np.argsort(family[pairs[:, 0]], kind="stable")  # so that few documents are in two chunks
     running: list[Future[None]] = []
-    start = 0
-    for end in _chunks(pairs[order], n_chars, CHUNK_CHARS).tolist() if len(pairs) else []:
-        part, start = order[start:end], end
+    for start, end in pairwise([0, *_chunks(pairs[order], n_chars, CHUNK_CHARS).tolist()]):
+        part = order[start:end]
         rows, local = np.unique(pairs[part], return_inverse=True)
         running.append(pool.submit(compare, part, local.reshape(-1, 2), texts.take(pa.array(rows))))
         if len(running) > workers:  # texts in flight are bounded too
@@ -181,18 +181,18 @@ def _fetch(needed: list[npt.NDArray[np.uint32]], texts: Texts, store: TextBucket
 
 @numba.njit(nogil=True, cache=True)
 def _chunks(pairs: Any, sizes: Any, most: int) -> Any:
-    """Return where runs of pairs end whose documents have about `most` characters together; a pair is never split."""
+    """Return where runs of pairs end whose documents have about `most` characters together; a pair is never split.
+
+    There is at least one pair. Each weighs as much as a character.
+    """
     ends, total, number, chunk = np.empty(len(pairs), np.int64), 0, 0, np.full(len(sizes), -1, np.int64)
     for p in range(len(pairs)):
-        for attempt in range(2):
-            more = 1  # a pair weighs as much as a character
-            for d in pairs[p]:
-                more += sizes[d] if chunk[d] != number else 0
-            if attempt or total == 0 or total + more <= most:
-                break
+        a, b = pairs[p, 0], pairs[p, 1]
+        more = 1 + (sizes[a] if chunk[a] != number else 0) + (sizes[b] if chunk[b] != number else 0)
+        if total > 0 and total + more > most:
             ends[number] = p
-            number, total = number + 1, 0
+            number, total, more = number + 1, 0, 1 + sizes[a] + sizes[b]
         total += more
-        chunk[pairs[p, 0]] = chunk[pairs[p, 1]] = number
+        chunk[a] = chunk[b] = number
     ends[number] = len(pairs)
     return ends[: number + 1]
