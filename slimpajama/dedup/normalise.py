@@ -23,9 +23,13 @@ import pyarrow.compute as pc
 
 __all__ = ["Normalised", "normalise", "normalise_block", "without_punctuation"]
 
-SPACE = 0x20
+SPACE = np.uint8(0x20)
 DOTTED_I = 0x130  # `İ`, lowers to `i` and the combining dot above
-COMBINING_DOT = 0x307
+COMBINING_DOT = np.uint32(0x307)
+RUN = 4096  # characters of ASCII that are looked at at once: they stay in the nearest cache
+# Positions are unsigned all through: numba asks of every signed index whether it counts from the end.
+_ZERO, _ONE, _TWO, _THREE, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 2, 3, 4, 8))
+_NOT_ASCII = np.uint64(0x8080808080808080)
 
 
 class Normalised(NamedTuple):
@@ -60,6 +64,9 @@ def _fold_table() -> npt.NDArray[np.uint32]:
 
 
 _FOLD = _fold_table()
+_SHORT = np.uint32(0x800)  # code points from here on take three bytes
+# Of each 256 code points below 0x10000: whether one of them changes, or takes less than three bytes.
+_FOLDS = (_FOLD[:0x10000] != np.arange(0x10000)).reshape(-1, 256).any(axis=1) | (np.arange(256) < _SHORT // 256)
 
 
 def normalise_block(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8]) -> Normalised:
@@ -73,87 +80,151 @@ def normalise_block(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8])
     utf8 = np.empty(2 * size, np.uint8)  # only stray bytes double; `İ` and two others grow from 2 bytes to 3
     chars = np.empty(size, np.uint32)
     byte_offsets, char_offsets = np.zeros(n + 1, np.int64), np.zeros(n + 1, np.int64)
-    _normalise(offsets, data, _FOLD, utf8, byte_offsets, chars, char_offsets)
+    _normalise(offsets, data, _FOLD, _FOLDS, utf8, byte_offsets, chars, char_offsets)
     return Normalised(utf8[: byte_offsets[-1]], byte_offsets, chars[: char_offsets[-1]], char_offsets)
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def _decode(data: Any, i: int, end: int) -> Any:
+def _decode(data: Any, i: Any, end: Any) -> Any:
     """Return the code point at a byte >= 0x80 and its length in bytes."""
     b = np.uint32(data[i])
-    length = 2 if b < 0xE0 else 3 if b < 0xF0 else 4
+    length = _TWO if b < 0xE0 else _THREE if b < 0xF0 else _FOUR
     if b < 0xC0 or b > 0xF7 or i + length > end:
-        return b, 1
-    c = b & np.uint32(0xFF >> (length + 1))
-    for k in range(1, length):
+        return b, _ONE
+    c = b & np.uint32(0xFF >> (length + _ONE))
+    for k in range(_ONE, length):
         c = (c << np.uint32(6)) | np.uint32(data[i + k] & 0x3F)
     return np.uint32(c), length
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
-def _encode(out: Any, j: int, c: Any) -> int:
+def _encode(out: Any, j: Any, c: Any) -> Any:
     """Write a code point as UTF-8 at `out[j]` and return the position behind it."""
     if c < 0x80:
         out[j] = c
-        return j + 1
+        return j + _ONE
     if c < 0x800:
         out[j] = 0xC0 | (c >> 6)
-        out[j + 1] = 0x80 | (c & 0x3F)
-        return j + 2
+        out[j + _ONE] = 0x80 | (c & 0x3F)
+        return j + _TWO
     if c < 0x10000:
         out[j] = 0xE0 | (c >> 12)
-        out[j + 1] = 0x80 | ((c >> 6) & 0x3F)
-        out[j + 2] = 0x80 | (c & 0x3F)
-        return j + 3
+        out[j + _ONE] = 0x80 | ((c >> 6) & 0x3F)
+        out[j + _TWO] = 0x80 | (c & 0x3F)
+        return j + _THREE
     out[j] = 0xF0 | (c >> 18)
-    out[j + 1] = 0x80 | ((c >> 12) & 0x3F)
-    out[j + 2] = 0x80 | ((c >> 6) & 0x3F)
-    out[j + 3] = 0x80 | (c & 0x3F)
-    return j + 4
+    out[j + _ONE] = 0x80 | ((c >> 12) & 0x3F)
+    out[j + _TWO] = 0x80 | ((c >> 6) & 0x3F)
+    out[j + _THREE] = 0x80 | (c & 0x3F)
+    return j + _FOUR
 
 
 @numba.njit(nogil=True, cache=True)
-def _normalise(offsets: Any, data: Any, fold: Any, utf8: Any, byte_offsets: Any, chars: Any, char_offsets: Any) -> None:
-    j, k = 0, 0  # next free place in utf8 and chars
+def _ascii_end(data: Any, i: Any, end: Any) -> Any:
+    """Return where the ASCII that begins at `i` ends, eight bytes at a time."""
+    while i + _EIGHT <= end:
+        word = _ZERO
+        for k in range(8):
+            word |= np.uint64(data[i + np.uint64(k)]) << np.uint64(8 * k)
+        if word & _NOT_ASCII:
+            break
+        i += _EIGHT
+    while i < end and data[i] < 0x80:
+        i += _ONE
+    return i
+
+
+@numba.njit(nogil=True, cache=True)
+def _lower_ascii(text: Any, out: Any) -> None:
+    for i in range(len(text)):
+        c = text[i]
+        lowered = np.uint8(c + np.uint8(32)) if np.uint8(c - np.uint8(65)) < np.uint8(26) else c  # A to Z
+        space = (np.uint8(c - np.uint8(9)) < np.uint8(5)) | (np.uint8(c - np.uint8(28)) < np.uint8(5))
+        out[i] = SPACE if space else lowered
+
+
+@numba.njit(nogil=True, cache=True)
+def _squeeze(text: Any, last: Any, out: Any) -> Any:
+    """Leave out each space behind another; return the length, and the last character."""
+    n = _ZERO
+    for i in range(len(text)):
+        c = text[i]
+        out[n] = c
+        n += np.uint64((c != SPACE) | (last != SPACE))
+        last = c
+    return n, last
+
+
+@numba.njit(nogil=True, cache=True)
+def _widen(text: Any, out: Any) -> None:
+    for i in range(len(text)):
+        out[i] = text[i]
+
+
+@numba.njit(nogil=True, cache=True)
+def _normalise(
+    offsets: Any, data: Any, fold: Any, folds: Any, utf8: Any, byte_offsets: Any, chars: Any, char_offsets: Any
+) -> None:
+    """Normalise documents; what most of a text is has a path of its own.
+
+    Long runs of ASCII take three passes, two of which the compiler makes vector code of: 0.95 ns a byte instead of
+    1.9 in the loop for short ones. Characters of three bytes that stay as they are, as ideographs do, are copied.
+    """
+    j, k = _ZERO, _ZERO  # next free place in utf8 and chars
+    lowered = np.empty(RUN, np.uint8)
     for d in range(len(offsets) - 1):
-        i, end, first = offsets[d], offsets[d + 1], k
-        after_space = True  # so that leading white space is not written
+        i, end, first = np.uint64(offsets[d]), np.uint64(offsets[d + 1]), k
+        last = SPACE  # so that leading white space is not written; otherwise any other character is as good
         while i < end:
             b = data[i]
             if b < 0x80:
-                c = fold[b]
-                is_space = c == SPACE
-                utf8[j] = c
-                chars[k] = c
-                step = 0 if is_space and after_space else 1
-                j += step
-                k += step
-                after_space = is_space
-                i += 1
+                stop = _ascii_end(data, i, min(end, i + np.uint64(RUN)))
+                if stop - i >= np.uint64(16):
+                    _lower_ascii(data[i:stop], lowered)
+                    n, last = _squeeze(lowered[: stop - i], last, utf8[j:])
+                    _widen(utf8[j : j + n], chars[k:])
+                    i, j, k = stop, j + n, k + n
+                    continue
+                while i < stop:
+                    c8 = np.uint8(fold[data[i]])
+                    utf8[j] = c8
+                    chars[k] = c8
+                    n = np.uint64((c8 != SPACE) | (last != SPACE))
+                    i, j, k, last = i + _ONE, j + n, k + n, c8
                 continue
+            if b >= 0xE0 and b < 0xF0 and i + _THREE <= end:
+                second, third = data[i + _ONE] & np.uint8(0x3F), data[i + _TWO] & np.uint8(0x3F)
+                c = (np.uint32(b & 0xF) << np.uint32(12)) | (np.uint32(second) << np.uint32(6)) | np.uint32(third)
+                if not folds[c >> np.uint32(8)]:
+                    utf8[j] = b
+                    utf8[j + _ONE] = 0x80 | second
+                    utf8[j + _TWO] = 0x80 | third
+                    chars[k] = c
+                    i, j, k, last = i + _THREE, j + _THREE, k + _ONE, b
+                    continue
             c, length = _decode(data, i, end)
             i += length
             dotted = c == DOTTED_I
             if c < len(fold):
                 c = fold[c]
             if c == SPACE:
-                if not after_space:
+                if last != SPACE:
                     utf8[j] = SPACE
                     chars[k] = SPACE
-                    j += 1
-                    k += 1
-                after_space = True
+                    j += _ONE
+                    k += _ONE
+                last = SPACE
                 continue
             j = _encode(utf8, j, c)
             chars[k] = c
-            k += 1
+            k += _ONE
             if dotted:
-                j = _encode(utf8, j, np.uint32(COMBINING_DOT))
+                j = _encode(utf8, j, COMBINING_DOT)
                 chars[k] = COMBINING_DOT
-                k += 1
-            after_space = False
-        if after_space and k > first:
-            j -= 1
-            k -= 1
+                k += _ONE
+            last = b
+        if last == SPACE and k > first:
+            j -= _ONE
+            k -= _ONE
         byte_offsets[d + 1] = j
         char_offsets[d + 1] = k
