@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["Normalised", "normalise", "normalise_block", "without_punctuation"]
+__all__ = ["RUN", "Normalised", "normalise", "normalise_block", "without_punctuation"]
 
 SPACE = np.uint8(0x20)
 DOTTED_I = 0x130  # `İ`, lowers to `i` and the combining dot above

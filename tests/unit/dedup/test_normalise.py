@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slimpajama.buffers import text_buffers
-from slimpajama.dedup.normalise import normalise, normalise_block, without_punctuation
+from slimpajama.dedup.normalise import RUN, normalise, normalise_block, without_punctuation
 
 EVERY_CHARACTER = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
 
@@ -74,6 +74,13 @@ def test_a_slice_of_an_array_gives_its_own_texts(texts, data):
 def test_known_texts_in_both_languages(text, expected):
     assert normalise(text) == expected
     assert list(kernel(pa.array([text], pa.large_string()))) == [expected]
+
+
+@pytest.mark.parametrize("length", [*range(6, 19), *range(RUN - 2, RUN + 3), 2 * RUN])
+@pytest.mark.parametrize("behind", ["Z", " \n Z", "中", " 中 ", "\u3000 İ", " "])
+def test_white_space_where_a_run_of_ascii_ends_is_squeezed(length, behind):
+    texts = [start + "Ab \t" * (length // 4) + "C" * (length % 4) + behind for start in ("", "中", " ")]
+    assert list(kernel(pa.array(texts, pa.large_string()))) == [normalise(text) for text in texts]
 
 
 @given(st.text())
