@@ -1,10 +1,11 @@
-"""Commands that ask a model: `score`, `reconstruct`, `generate`; and `models`, the registry."""
+"""Commands that ask a model: `score`, `reconstruct`, `generate`, `lm-eval`; and `models`, the registry."""
 
 from __future__ import annotations
 
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -31,6 +32,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     for command in (score, reconstruct, generate):
         app.command()(command)
+    app.command("lm-eval")(lm_eval)
     app.add_typer(models_app, name="models")
 
 
@@ -108,6 +110,35 @@ def generate(
             sys.stdout.write(piece)
             sys.stdout.flush()
         sys.stdout.write("\n")
+
+
+def lm_eval(
+    tasks: Annotated[str, typer.Option(help="Tasks, groups or tags, with commas between.", metavar="NAME,NAME...")],
+    include_path: Annotated[
+        Path | None,
+        typer.Option(help="Folder of task definitions; only it is read, and paths in them begin there.", metavar="DIR"),
+    ] = None,
+    num_fewshot: Annotated[int | None, typer.Option(min=0, help="Solved examples before each question.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N questions of each task.")] = None,
+    model: Model = None, workspace: Workspace = None, config: ConfigFile = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Run tasks of EleutherAI's lm-evaluation-harness on a model; needs pip install 'slimpajama[eval]'.
+
+    Example: slimpajama lm-eval --tasks zh_words,en_words --include-path tasks --workspace demo/workspace
+    """
+    from slimpajama.extras import needs
+    from slimpajama.overview import table
+    from slimpajama.progress import console
+    from slimpajama.registry import load_model
+
+    with needs("eval", "lm_eval"):
+        from slimpajama.harness import run_tasks
+
+    loaded = load_model(store_of(workspace, config), model)
+    with console():
+        found = run_tasks(loaded, [name for name in tasks.split(",") if name], include_path, num_fewshot, limit)
+    rows = [{"task": task} | {name: f"{n:.4f}" for name, n in row.items()} for task, row in found["tasks"].items()]
+    emit(found, as_json, table(rows))
 
 
 @models_app.callback()
