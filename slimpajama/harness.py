@@ -24,7 +24,7 @@ from slimpajama.evaluate.continuation import score_continuations
 from slimpajama.evaluate.score import score_documents
 from slimpajama.generate.text import stream_text
 from slimpajama.progress import track
-from slimpajama.registry import Loaded, load_model
+from slimpajama.registry import Loaded, is_exported, load_exported, load_model
 from slimpajama.storage import open_store
 
 __all__ = ["HarnessModel", "run_tasks"]
@@ -42,7 +42,8 @@ class HarnessModel(LM):  # type: ignore[misc] # the harness carries no types
         """Load `model` (default: the champion) of `workspace`, or take `loaded`; the harness's other options
         (batch size, device) play no part: batches are sized by tokens, the device is chosen as everywhere."""
         super().__init__()
-        self.loaded = loaded or load_model(open_store(workspace), model or None)
+        exported = load_exported(Path(model)) if is_exported(model) else None
+        self.loaded = loaded or exported or load_model(open_store(workspace), model or None)
 
     @property
     def tokenizer_name(self) -> str:
