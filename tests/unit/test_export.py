@@ -148,7 +148,7 @@ def test_without_a_champion_and_a_name_there_is_nothing_to_export(trained: Any, 
 def document(number: int, night: str, lang: str) -> dict[str, Any]:
     text = {"zh": f"第{number}篇，今天天气很好。", "en": f"Text {number}, the weather is fine."}[lang]
     sizes = {"n_chars": len(text), "n_bytes": len(text.encode()), "sha256": sha256(text.encode())}
-    base = {"id": f"{night}-{number:03d}", "text": text, "lang": lang, "source": "my|book", "uri": f"book#{number}"}
+    base = {"id": f"{night}-{number:03d}", "text": text, "lang": lang, "source": "book", "uri": f"book#{number}"}
     return base | sizes | {"night": night, "quality": None}
 
 
@@ -156,7 +156,7 @@ def document(number: int, night: str, lang: str) -> dict[str, Any]:
 def corpus(tmp_path: Path) -> LocalStore:
     """Two nights of two files of documents; of each night, document 3 is held out for test, 4 for validation."""
     store = LocalStore(str(tmp_path / "workspace"))
-    cfg = Config(ingest=IngestConfig(sources=(SourceConfig(name="my|book", uri="b/*", licence="CC-BY-4.0"),)))
+    cfg = Config(ingest=IngestConfig(sources=(SourceConfig(name="book", uri="b/*", licence="CC|BY-4.0"),)))
     for night in ("n1", "n2"):
         rows = [document(i, night, ("zh", "en")[i % 2]) for i in range(8)]
         tables = {
@@ -226,10 +226,10 @@ def test_the_card_names_splits_languages_and_licences_and_does_nothing_else(corp
     export_dataset(corpus, tmp_path / "out")
     about = head(tmp_path / "out" / "README.md")
     assert about["language"] == ["en", "zh"]
-    assert about["licences"] == ["CC-BY-4.0"]
+    assert about["licences"] == ["CC|BY-4.0"]
     paths = {entry["split"]: entry["path"] for entry in about["configs"][0]["data_files"]}
     assert paths == {split: f"data/{split}-*.parquet" for split in ("train", "validation", "test")}
-    assert "| my&#124;book |" in (tmp_path / "out" / "README.md").read_text()
+    assert "| CC&#124;BY-4.0 |" in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("what", ["model", "dataset"])
