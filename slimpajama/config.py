@@ -334,6 +334,13 @@ class TrainConfig:
     seed: int = 0
     """Seed of weights, row order and noise."""
 
+    tensorboard: str = ""
+    """Folder for TensorBoard logs, a folder a model in it; a relative path starts at the configuration file's folder.
+    Needs the extra `tensorboard`. Changes no weight."""
+
+    mlflow: str = ""
+    """MLflow's tracking URI, for example `http://localhost:5000`. Needs the extra `mlflow`. Changes no weight."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class EvaluateConfig:
@@ -521,4 +528,8 @@ def resolve_paths(config: Config, base: Path) -> Config:
     if "://" not in workspace:
         workspace = str((base / workspace).resolve())
     root = str((base / config.run.source_root).resolve())
-    return replace(config, workspace=workspace, run=replace(config.run, source_root=root))
+    logs = str((base / config.train.tensorboard).resolve()) if config.train.tensorboard else ""
+    return replace(
+        config, workspace=workspace, run=replace(config.run, source_root=root),
+        train=replace(config.train, tensorboard=logs),
+    )  # fmt: skip

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from slimpajama.config import ModelConfig, TextConfig
 from slimpajama.errors import LockedError, ModelError, StorageError
 from slimpajama.manifest import FileEntry, Manifest, json_bytes, load_manifest, read_verified
 from slimpajama.model import LanguageModel, build
-from slimpajama.storage import Store
+from slimpajama.storage import Store, sha256
 from slimpajama.tokenizer import Tokenizer
 
 __all__ = [
@@ -31,12 +32,15 @@ __all__ = [
     "champion_before",
     "device",
     "history",
+    "is_exported",
     "list_models",
+    "load_exported",
     "load_model",
     "model_manifest",
     "model_of_night",
     "promote",
     "promote_once",
+    "require_champion",
     "rollback",
 ]
 
@@ -138,6 +142,21 @@ def rollback(store: Store, reason: str = "rolled back by hand") -> str:
     return stack[-2]["model"]
 
 
+def require_champion(store: Store) -> str:
+    """Return the id of the current champion.
+
+    Raises:
+        ModelError: If there is none yet.
+    """
+    found = champion(store)
+    if found is None:
+        raise ModelError(
+            "no champion yet", where=store.uri,
+            hint="Train one with `slimpajama run`, or name a model: `slimpajama models` lists them.",
+        )  # fmt: skip
+    return found
+
+
 def load_model(store: Store, model_id: str | None = None) -> Loaded:
     """Return a published model; the champion where no id is given.
 
@@ -145,27 +164,62 @@ def load_model(store: Store, model_id: str | None = None) -> Loaded:
         ModelError: If there is no such model, or no champion yet.
         StorageError: If a file is not what the manifest says.
     """
-    wanted = model_id or champion(store)
-    if wanted is None:
-        raise ModelError(
-            "no champion yet", where=store.uri,
-            hint="Train one with `slimpajama run`, or name a model: `slimpajama models` lists them.",
-        )  # fmt: skip
+    wanted = model_id or require_champion(store)
     manifest = model_manifest(store, wanted)
     entries = {entry.path.rsplit("/", 1)[1]: entry for entry in manifest.files}
-    config = json.loads(read_verified(store, _entry(entries, wanted, "config.json")))
+    config, tokenizer, weights = (
+        read_verified(store, _entry(entries, wanted, name))
+        for name in ("config.json", "tokenizer.json", "model.safetensors")
+    )
+    return _assemble(wanted, json.loads(config), tokenizer, weights)
+
+
+def is_exported(folder: str | None) -> bool:
+    """Return whether this names a folder that `slimpajama export` wrote."""
+    return bool(folder) and Path(folder or "", "tokenizer_config.json").is_file()
+
+
+def load_exported(folder: Path) -> Loaded:
+    """Return the model of a folder that `slimpajama export` wrote; needs no workspace.
+
+    Raises:
+        ModelError: If a file is missing, is none of ours, or is not what was exported.
+    """
+    try:
+        files = {name: (folder / name).read_bytes() for name in ("config.json", "tokenizer.json", "model.safetensors")}
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror}", where=str(error.filename)) from None
+    try:
+        config = dict(json.loads(files["config.json"]))
+        model_id, hashes = str(config.pop("id")), dict(config.pop("sha256"))
+    except (ValueError, LookupError, TypeError):
+        raise ModelError(
+            "not the config.json of an exported model", where=str(folder),
+            hint="`slimpajama export --format hf DIR` writes such a folder.",
+        ) from None  # fmt: skip
+    for name in ("tokenizer.json", "model.safetensors"):
+        if (found := sha256(files[name])) != hashes.get(name):
+            raise ModelError(
+                "the file is not what was exported", where=str(folder / name),
+                expected=f"sha256 {str(hashes.get(name))[:16]}…", found=f"sha256 {found[:16]}…",
+                hint="Export or copy it again.",
+            )  # fmt: skip
+    return _assemble(model_id, config, files["tokenizer.json"], files["model.safetensors"])
+
+
+def _assemble(model_id: str, config: dict[str, Any], tokenizer_json: bytes, weights: bytes) -> Loaded:
     text = TypeAdapter(TextConfig).validate_python(config["text"])
-    tokenizer = Tokenizer.load(read_verified(store, _entry(entries, wanted, "tokenizer.json")), text)
+    tokenizer = Tokenizer.load(tokenizer_json, text)
     model = build(TypeAdapter(ModelConfig).validate_python(config["model"]), tokenizer.vocab_size, seed=0)
     try:
-        model.load_state_dict(load(read_verified(store, _entry(entries, wanted, "model.safetensors"))))
+        model.load_state_dict(load(weights))
     except RuntimeError as error:
         raise ModelError(
-            "the weights do not fit the architecture", where=f"models/{wanted}",
+            "the weights do not fit the architecture", where=f"models/{model_id}",
             found=str(error).splitlines()[-1].strip(),
             hint="It was made by another version of slimpajama: use that one, or train again.",
         ) from error  # fmt: skip
-    return Loaded(wanted, model.to(device()).eval(), tokenizer, config)
+    return Loaded(model_id, model.to(device()).eval(), tokenizer, config)
 
 
 def _is_name(model_id: str) -> bool:

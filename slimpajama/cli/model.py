@@ -1,10 +1,11 @@
-"""Commands that ask a model: `score`, `reconstruct`, `generate`; and `models`, the registry."""
+"""Commands that ask a model: `score`, `reconstruct`, `generate`, `lm-eval`; `export`; and `models`, the registry."""
 
 from __future__ import annotations
 
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +18,7 @@ from slimpajama.cli.options import (
     TextFiles,
     Workspace,
     emit,
+    loaded_model,
     read_text,
     settings,
     store_of,
@@ -31,6 +33,8 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     for command in (score, reconstruct, generate):
         app.command()(command)
+    app.command("lm-eval")(lm_eval)
+    app.command()(export)
     app.add_typer(models_app, name="models")
 
 
@@ -45,9 +49,8 @@ def score(
     Example: slimpajama score --text article.txt --workspace demo/workspace --json
     """
     from slimpajama.evaluate.score import score_text
-    from slimpajama.registry import load_model
 
-    loaded = load_model(store_of(workspace, config), model)
+    loaded = loaded_model(model, workspace, config)
     value = score_text(loaded.model, loaded.tokenizer, read_text(text))
     emit(
         value, as_json, f"{value['bits_per_byte']:.4f} bits per byte ({value['bytes']} bytes, {value['tokens']} tokens)"
@@ -63,9 +66,8 @@ def reconstruct(
     Example: slimpajama reconstruct --text article.txt --workspace demo/workspace
     """
     from slimpajama.evaluate.score import reconstruct_text
-    from slimpajama.registry import load_model
 
-    loaded = load_model(store_of(workspace, config), model)
+    loaded = loaded_model(model, workspace, config)
     value = reconstruct_text(loaded.model, loaded.tokenizer, read_text(text))
     emit(
         value, as_json,
@@ -89,14 +91,13 @@ def generate(
     Example: slimpajama generate --prompt 今天 --max-tokens 60 --seed 1 --workspace demo/workspace
     """
     from slimpajama.generate.text import stream_text
-    from slimpajama.registry import load_model
 
     given = {
         "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed,
     }  # fmt: skip
     overrides = [f"generate.{key}={value}" for key, value in given.items() if value is not None]
     cfg = settings(workspace, config, [*(set_ or []), *overrides]).generate
-    loaded = load_model(store_of(workspace, config), model)
+    loaded = loaded_model(model, workspace, config)
     for number in range(n):
         pieces = stream_text(loaded.model, loaded.tokenizer, prompt, replace(cfg, seed=cfg.seed + number))
         if as_json:
@@ -108,6 +109,65 @@ def generate(
             sys.stdout.write(piece)
             sys.stdout.flush()
         sys.stdout.write("\n")
+
+
+def lm_eval(
+    tasks: Annotated[str, typer.Option(help="Tasks, groups or tags, with commas between.", metavar="NAME,NAME...")],
+    include_path: Annotated[
+        Path | None,
+        typer.Option(help="Folder of task definitions; only it is read, and paths in them begin there.", metavar="DIR"),
+    ] = None,
+    num_fewshot: Annotated[int | None, typer.Option(min=0, help="Solved examples before each question.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N questions of each task.")] = None,
+    model: Model = None, workspace: Workspace = None, config: ConfigFile = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Run tasks of EleutherAI's lm-evaluation-harness on a model; needs pip install 'slimpajama[eval]'.
+
+    Example: slimpajama lm-eval --tasks zh_words,en_words --include-path tasks --workspace demo/workspace
+    """
+    from slimpajama.extras import needs
+    from slimpajama.overview import table
+    from slimpajama.progress import console
+
+    with needs("eval", "lm_eval"):
+        from slimpajama.harness import run_tasks
+
+    loaded = loaded_model(model, workspace, config)
+    with console():
+        found = run_tasks(loaded, [name for name in tasks.split(",") if name], include_path, num_fewshot, limit)
+    rows = [{"task": task} | {name: f"{n:.4f}" for name, n in row.items()} for task, row in found["tasks"].items()]
+    emit(found, as_json, table(rows))
+
+
+def export(
+    directory: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="New or empty folder of a model.")] = None,
+    format_: Annotated[str, typer.Option("--format", help="Layout of the model: hf.", metavar="hf")] = "hf",
+    dataset: Annotated[
+        Path | None, typer.Option(help="New or empty folder for the corpus as a Parquet dataset.", metavar="DIR")
+    ] = None,
+    night: Annotated[list[str] | None, typer.Option(help="Night of the dataset, repeatable; default: all.")] = None,
+    model: Model = None, workspace: Workspace = None, config: ConfigFile = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Write a model (safetensors, config, tokenizer, card) or, with --dataset, the corpus, for use elsewhere.
+
+    Example: slimpajama export --format hf exported --workspace demo/workspace
+    """
+    from slimpajama.export import export_dataset, export_model
+    from slimpajama.progress import console
+
+    if (directory is None) == (dataset is None):
+        raise typer.BadParameter("name one of DIR (for a model) and --dataset DIR")
+    if format_ != "hf":
+        raise typer.BadParameter(f"--format: expected hf, found {format_}")
+    store = store_of(workspace, config)
+    if dataset:
+        with console():
+            found = export_dataset(store, dataset, night or [])
+        amounts = ", ".join(f"{split} {n:,}" for split, n in found["documents"].items())
+        return emit(found, as_json, f"{found['folder']}: documents of {len(found['nights'])} night(s): {amounts}")
+    assert directory
+    found = export_model(store, directory, model)
+    return emit(found, as_json, f"{found['folder']}: {found['model']}")
 
 
 @models_app.callback()

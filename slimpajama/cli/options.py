@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from slimpajama.config import Config
+    from slimpajama.registry import Loaded
     from slimpajama.storage import Store
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "TextFiles",
     "Workspace",
     "emit",
+    "loaded_model",
     "read_text",
     "settings",
 ]
@@ -40,7 +42,10 @@ Overrides = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout as the last line.")]
 Night = Annotated[str, typer.Option(help="Name of the night; default: an unfinished one, else today in UTC.")]
-Model = Annotated[str | None, typer.Option(help="Model to use; default: the champion.", metavar="ID")]
+Model = Annotated[
+    str | None,
+    typer.Option(help="Model to use, or a folder that `export` wrote; default: the champion.", metavar="ID_OR_DIR"),
+]
 TextFiles = Annotated[list[Path] | None, typer.Option("--text", help="UTF-8 text file; - reads stdin.", metavar="FILE")]
 
 
@@ -62,6 +67,15 @@ def store_of(workspace: str | None, config: str | None, overrides: list[str] | N
     if "://" not in uri and not Path(uri).is_dir():
         raise StorageError("no such workspace", where=uri, hint="Name it with --workspace or --config.")
     return open_store(uri)
+
+
+def loaded_model(model: str | None, workspace: str | None, config: str | None) -> Loaded:
+    """Return the model that `--model` names: of the workspace, or an exported folder, which needs none."""
+    from slimpajama.registry import is_exported, load_exported, load_model
+
+    if model and is_exported(model):
+        return load_exported(Path(model))
+    return load_model(store_of(workspace, config), model)
 
 
 def read_text(paths: list[Path] | None) -> str:

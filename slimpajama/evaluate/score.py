@@ -97,7 +97,7 @@ def plan_rows(lengths_D: NDArray[np.int64], row_tokens: int) -> NDArray[np.int64
     return np.stack([document_W, start_W, np.minimum(start_W + row_tokens, lengths_D[document_W] + 1), start_W], axis=1)
 
 
-class _Sequences:
+class Sequences:
     """Documents, each after `document_id`, as one flat array from which windows are cut."""
 
     def __init__(self, ids: Sequence[Ids], document_id: int) -> None:
@@ -137,7 +137,7 @@ def score_ids(
         document_id: Token that stands before each document.
         precision: `fp32`, or `bf16` for autocast: faster, good to about three digits.
     """
-    sequences = _Sequences(ids, document_id)
+    sequences = Sequences(ids, document_id)
     device = next(model.parameters()).device
     nll_D = np.zeros(len(ids))
     with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
@@ -171,7 +171,7 @@ def reconstruct_ids(model: LanguageModel[Any], ids: Sequence[Ids], document_id: 
     Raises:
         ModelError: If the architecture has no bottleneck.
     """
-    sequences = _Sequences(ids, document_id)
+    sequences = Sequences(ids, document_id)
     device = next(model.parameters()).device
     correct_D, latents_D = np.zeros(len(ids), np.int64), np.zeros(len(ids), np.int64)
     with torch.inference_mode():

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from slimpajama.errors import ModelError
 from slimpajama.model.base import LanguageModel
-from slimpajama.model.layers import Linear, cross_entropy, head_loss
+from slimpajama.model.layers import Linear, head_loss
 from slimpajama.model.presets import Sizes
 
 __all__ = ["Article"]
@@ -43,9 +43,8 @@ class Article(LanguageModel[None]):
         loss = head_loss(self.hidden(tokens_BT), self.head, tokens_BT)
         return {"total": loss, "continue": loss.detach()}
 
-    @torch.no_grad()
-    def nll(self, tokens_BT: Tensor) -> Tensor:
-        return cross_entropy(self.hidden(tokens_BT), self.head[: self.vocab_size], tokens_BT)
+    def states(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
+        return self.hidden(tokens_BT), self.head[: self.vocab_size]
 
     def restore(self, tokens_BT: Tensor) -> Tensor:
         raise ModelError(

@@ -7,8 +7,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
+import torch
 from torch import Tensor, nn
 
+from slimpajama.model.layers import cross_entropy, likeliest
 from slimpajama.model.presets import Sizes
 
 __all__ = ["LanguageModel", "window"]
@@ -36,8 +38,19 @@ class LanguageModel(nn.Module, ABC, Generic[State]):
         """
 
     @abstractmethod
+    def states(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the states (B, T, D) that score each token given those before it in its row, and the head (V, D)."""
+
+    @torch.no_grad()
     def nll(self, tokens_BT: Tensor) -> Tensor:
         """Return the negative log-likelihood of each token given those before it in its row: float32 (B, T), nats."""
+        return cross_entropy(*self.states(tokens_BT), tokens_BT)
+
+    @torch.no_grad()
+    def nll_and_likeliest(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `nll` does, and the likeliest token at each place, int64 (B, T)."""
+        x_BTD, head_VD = self.states(tokens_BT)
+        return cross_entropy(x_BTD, head_VD, tokens_BT), likeliest(x_BTD, head_VD)
 
     @abstractmethod
     def restore(self, tokens_BT: Tensor) -> Tensor:

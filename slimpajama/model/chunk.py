@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from slimpajama.model.base import LanguageModel, window
-from slimpajama.model.layers import Cache, Linear, Stack, cross_entropy, head_loss, norm, working
+from slimpajama.model.layers import Cache, Linear, Stack, head_loss, norm, working
 from slimpajama.model.presets import Sizes
 
 __all__ = ["ChunkModel"]
@@ -156,13 +156,11 @@ class ChunkModel(LanguageModel[ChunkState]):
         """Return `x_BT` padded with zeros to a whole number of chunks."""
         return F.pad(x_BT, (0, -x_BT.size(1) % self.chunk_tokens))
 
-    @torch.no_grad()
-    def nll(self, tokens_BT: Tensor) -> Tensor:
+    def states(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
         padded = self.whole_chunks(tokens_BT)
         e_BTD = self.embed(padded)
         y_BTD = self.decode(e_BTD, self.predict(self.encode(self.code(padded))))
-        T = tokens_BT.size(1)
-        return cross_entropy(y_BTD[:, :T], self.embedding, tokens_BT)
+        return y_BTD[:, : tokens_BT.size(1)], self.embedding
 
     @torch.no_grad()
     def restore(self, tokens_BT: Tensor) -> Tensor:

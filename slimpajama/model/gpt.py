@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from slimpajama.errors import ModelError
 from slimpajama.model.base import LanguageModel, window
-from slimpajama.model.layers import Cache, Stack, cross_entropy, head_loss, norm, working
+from slimpajama.model.layers import Cache, Stack, head_loss, norm, working
 from slimpajama.model.presets import Sizes
 
 __all__ = ["GPT"]
@@ -48,9 +48,8 @@ class GPT(LanguageModel[GPTState]):
         loss = head_loss(self.hidden(tokens_BT), self.embedding, tokens_BT)
         return {"total": loss, "continue": loss.detach()}
 
-    @torch.no_grad()
-    def nll(self, tokens_BT: Tensor) -> Tensor:
-        return cross_entropy(self.hidden(tokens_BT), self.embedding, tokens_BT)
+    def states(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
+        return self.hidden(tokens_BT), self.embedding
 
     def restore(self, tokens_BT: Tensor) -> Tensor:
         raise ModelError(

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Block", "Cache", "Linear", "Stack", "cross_entropy", "head_loss", "norm", "rope_tables", "working"]
+__all__ = [
+    "Block", "Cache", "Linear", "Stack", "cross_entropy", "head_loss", "likeliest", "norm", "rope_tables", "working"
+]  # fmt: skip
 
 Cache = list[tuple[Tensor, Tensor] | None]
 """Keys and values of each block, (B, H, T, D / H); None before the first token."""
@@ -197,3 +199,10 @@ def cross_entropy(x_BTD: Tensor, weight_VD: Tensor, target_BT: Tensor) -> Tensor
         for x, target in zip(x_ND.split(LOSS_ROWS), target_N.split(LOSS_ROWS), strict=True)
     ]
     return torch.cat(parts).view(target_BT.shape) if parts else x_ND.new_zeros(target_BT.shape)
+
+
+def likeliest(x_BTD: Tensor, weight_VD: Tensor) -> Tensor:
+    """Return the token of the largest logit at every place, int64 (B, T)."""
+    x_ND = x_BTD.flatten(0, -2)
+    parts = [F.linear(x, weight_VD).argmax(dim=1) for x in x_ND.split(LOSS_ROWS)]
+    return torch.cat(parts).view(x_BTD.shape[:-1])

@@ -26,6 +26,7 @@ from slimpajama.train.checkpoint import Checkpoint, Checkpoints
 from slimpajama.train.parallel import Team, batch_gradients
 from slimpajama.train.rows import Mix
 from slimpajama.train.schedule import lr_scale, progress_share
+from slimpajama.train.tracking import Log
 
 __all__ = ["History", "train_model"]
 
@@ -73,6 +74,7 @@ def train_model(
     checkpoints: Checkpoints | None = None,
     validate: Callable[[], dict[str, float]] | None = None,
     bar: Bar | None = None,
+    log: Log | None = None,
 ) -> History:
     """Train `model` in place until the budget is used, going on from the newest checkpoint.
 
@@ -86,6 +88,7 @@ def train_model(
         checkpoints: Where to save and resume; None for neither.
         validate: Returns bits per byte by language; must not change the model's state.
         bar: Progress in tokens.
+        log: Told each point of the curve and each validation; must not change the model's state.
 
     Raises:
         ModelError: If a loss or gradient is not finite; step and rows are named, the last checkpoint stays good.
@@ -110,10 +113,12 @@ def train_model(
         over = _is_over(history, steps, cfg)
         if over or history.step % every == 0:
             history.close_point(batch_tokens)
+            _tell(log, "loss", history.curve[-1])
         if validate and (over or history.step % validate_every == 0):
             model.eval()
             history.validation.append({"step": history.step, "tokens": history.step * batch_tokens} | validate())
             model.train()
+            _tell(log, "bits_per_byte", history.validation[-1])
         if bar:
             bar.advance(batch_tokens, f"loss {losses['continue']:.3f}")
         if checkpoints and (over or time.monotonic() - saved >= cfg.checkpoint_seconds):
@@ -121,6 +126,12 @@ def train_model(
             saved = time.monotonic()
     model.eval()
     return history
+
+
+def _tell(log: Log | None, kind: str, point: dict[str, float]) -> None:
+    if log:
+        figures = {f"{kind}/{name}": value for name, value in point.items() if name not in ("step", "tokens")}
+        log(int(point["step"]), figures)
 
 
 def _is_over(history: History, steps: int, cfg: TrainConfig) -> bool:

@@ -31,12 +31,13 @@ from slimpajama.train.checkpoint import Checkpoints
 from slimpajama.train.data import TrainingData, gather
 from slimpajama.train.loop import History, train_model
 from slimpajama.train.parallel import Team
+from slimpajama.train.tracking import tracking
 from slimpajama.train.validate import Validation, validation_rows
 
 __all__ = ["TrainReport", "train"]
 
 VERSION = 2  # raise it when the same inputs give other weights
-NOT_IN_WEIGHTS = ("checkpoint_seconds", "keep_checkpoints")
+NOT_IN_WEIGHTS = ("checkpoint_seconds", "keep_checkpoints", "tensorboard", "mlflow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def train(store: Store, cfg: Config, nights: Sequence[str], tonight: str, champi
     skipped = stage.finished
     if not skipped:
         if not stage.has("model"):
-            model, training = _train(cfg, data, base, checkpoints)
+            model, training = _train(cfg, data, base, checkpoints, name)
             stage.commit("model", _publish(cfg, data, name, model, training))
         stage.finish()
     checkpoints.clear()  # only after the manifest: a kill before it must find them
@@ -120,7 +121,7 @@ def _about(store: Store, cfg: Config, data: TrainingData, base: str) -> dict[str
 
 
 def _train(
-    cfg: Config, data: TrainingData, base: Loaded | None, checkpoints: Checkpoints
+    cfg: Config, data: TrainingData, base: Loaded | None, checkpoints: Checkpoints, name: str
 ) -> tuple[LanguageModel[Any], dict[str, Any]]:
     """Return the trained model and what is recorded of the training, as plain JSON."""
     tokenizer = Tokenizer.load(data.tokenizer_json, cfg.text)
@@ -128,10 +129,15 @@ def _train(
     rows = data.rows(cfg.train, model.row_tokens, tokenizer.document_id)
     held_out = validation_rows(data.held_out(), tokenizer.document_id, model.row_tokens)
     validation = Validation(model, held_out, tokenizer.token_bytes, cfg.train.precision)
-    with Team(cfg.run.threads()) as team, track("train", total=cfg.train.tokens, unit="tokens") as bar:
+    settings = asdict(cfg.model) | asdict(cfg.train) | {"started_from": base.id if base else "", "night": data.tonight}
+    with (
+        Team(cfg.run.threads()) as team,
+        tracking(cfg.train, name, settings) as log,
+        track("train", total=cfg.train.tokens, unit="tokens") as bar,
+    ):
         history: History = train_model(
             model, make_optimiser(model, cfg.train.lr), rows, cfg.train, team,
-            cold=base is None, checkpoints=checkpoints, validate=validation, bar=bar,
+            cold=base is None, checkpoints=checkpoints, validate=validation, bar=bar, log=log,
         )  # fmt: skip
     return model, {
         "started_from": base.id if base else "",
