@@ -33,8 +33,8 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize("name", ["run", "prepare", "train", "evaluate", "generate", "dedup", "score", "reconstruct",
-                                  "explain", "nights", "models", "verify", "demo-corpus"])  # fmt: skip
+@pytest.mark.parametrize("name", ["run", "prepare", "train", "evaluate", "generate", "serve", "dedup", "score",
+                                  "reconstruct", "explain", "nights", "models", "verify", "demo-corpus"])  # fmt: skip
 def test_every_command_has_help_with_an_example(name):
     done = subprocess.run(
         [sys.executable, "-m", "slimpajama", name, "--help"], capture_output=True, text=True, check=True
