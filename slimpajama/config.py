@@ -369,7 +369,7 @@ class GenerateConfig:
     max_tokens: PositiveInt = 96
     """New tokens a text."""
 
-    temperature: Annotated[float, Field(ge=0.0)] = 0.8
+    temperature: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.8
     """0 takes the likeliest token each time."""
 
     top_k: Annotated[int, Field(ge=0)] = 0
@@ -378,7 +378,16 @@ class GenerateConfig:
     top_p: Share = 0.95
     """Sample from the smallest set of tokens that holds this probability."""
 
-    seed: int = 0
+    min_p: Share = 0.0
+    """Sample only from tokens at least this many times as likely as the likeliest; 0 for all."""
+
+    repetition_penalty: Annotated[float, Field(ge=1.0, le=10.0)] = 1.0
+    """Makes tokens that stand in the context already less likely; 1 for none, 1.2 is usual."""
+
+    stop: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...], Field(max_length=16)] = ()
+    """Texts that end a text; they are not part of it."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     """The same seed gives the same text."""
 
 

@@ -7,7 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["ConfigError", "InputError", "LockedError", "ModelError", "SlimpajamaError", "StorageError"]
+__all__ = [
+    "ConfigError",
+    "InputError",
+    "LockedError",
+    "ModelError",
+    "SlimpajamaError",
+    "StorageError",
+    "printable",
+    "printable_lines",
+]
+
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 
 
 def printable(value: object, limit: int = 300) -> str:
@@ -15,6 +26,11 @@ def printable(value: object, limit: int = 300) -> str:
     text = str(value)
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def printable_lines(text: str) -> str:
+    """Return `text` with its control characters spelt out, which a terminal would obey; line breaks and tabs stay."""
+    return text.translate(CONTROLS)
 
 
 class SlimpajamaError(Exception):

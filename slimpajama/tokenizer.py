@@ -24,9 +24,10 @@ from slimpajama.config import TextConfig, TokenizerConfig
 from slimpajama.errors import ModelError
 from slimpajama.text.segment import WORD_BYTES, Segmenter
 
-__all__ = ["DOCUMENT", "SEPARATOR", "Tokenizer", "train_tokenizer"]
+__all__ = ["DOCUMENT", "MAX_PIECE_BYTES", "SEPARATOR", "Tokenizer", "train_tokenizer"]
 
 SEPARATOR = "\x1f"
+MAX_PIECE_BYTES = 32
 DOCUMENT = "<|document|>"  # stands before every document: what a text that has no past is conditioned on
 
 
@@ -57,7 +58,7 @@ def train_tokenizer(joined: Iterable[str], cfg: TokenizerConfig) -> bytes:
         show_progress=False,
         special_tokens=[DOCUMENT],
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),  # a set: sorted, or ids differ from run to run
-        max_token_length=32,  # a rule of dashes is not worth a piece
+        max_token_length=MAX_PIECE_BYTES,  # a rule of dashes is not worth a piece
     )
     # Cutting a word and writing it in the alphabet of bytes costs more than learning: once each, not at every place.
     counts = Counter(word for text in joined for word in text.split(SEPARATOR))
@@ -144,11 +145,14 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of any text; every byte of it is in them."""
-        ids: list[int] = []
-        for number, piece in enumerate(text.split(SEPARATOR)):
-            ids += [self.pieces.index(SEPARATOR.encode())] if number else []
-            ids += self.encode_joined([SEPARATOR.join(self._segmenter.cut(piece))])[0]
-        return ids
+        first, *others = (
+            self.encode_joined([SEPARATOR.join(self._segmenter.cut(piece))])[0] if piece else []
+            for piece in text.split(SEPARATOR)
+        )
+        if others:  # rare: cleaning takes the separator out of documents
+            separator = self.pieces.index(SEPARATOR.encode())
+            return [*first, *(index for ids in others for index in (separator, *ids))]
+        return first
 
     def encode_each(self, words: pa.StringArray) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int64]]:
         """Return the ids of words, each encoded by itself; about thirty times as fast as the library.

@@ -1,4 +1,4 @@
-"""Commands that ask a model: `score`, `reconstruct`, `generate`, `lm-eval`; `export`; and `models`, the registry."""
+"""Commands that ask a model: `score`, `reconstruct`, `generate`, `serve`, `lm-eval`; `export`; `models`, the registry."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ models_app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (score, reconstruct, generate):
+    for command in (score, reconstruct, generate, serve):
         app.command()(command)
     app.command("lm-eval")(lm_eval)
     app.command()(export)
@@ -76,11 +76,19 @@ def reconstruct(
 
 
 def generate(
-    prompt: Annotated[str, typer.Option(help="Beginning of the text.")] = "",
+    prompt: Annotated[str, typer.Option(help="Beginning of the text; of a long one the model reads the end.")] = "",
+    prompt_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="UTF-8 file with it, less one last line break; - reads stdin.")
+    ] = None,
     max_tokens: Annotated[int | None, typer.Option(help="New tokens.")] = None,
     temperature: Annotated[float | None, typer.Option(help="0 takes the likeliest token each time.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Sample from the K likeliest tokens; 0 for all.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Sample from the tokens that hold this probability.")] = None,
+    min_p: Annotated[float | None, typer.Option(help="Leave out what is less likely than this times the best.")] = None,
+    repetition_penalty: Annotated[float | None, typer.Option(help="Above 1: say less what was said before.")] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="End before this text; may be given several times.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same text.")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Texts to generate.")] = 1,
     model: Model = None, workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None,
@@ -90,23 +98,34 @@ def generate(
 
     Example: slimpajama generate --prompt 今天 --max-tokens 60 --seed 1 --workspace demo/workspace
     """
+    import torch
+
+    from slimpajama.errors import printable_lines
     from slimpajama.generate.text import stream_text
 
     given = {
-        "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "seed": seed,
+        "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
+        "repetition_penalty": repetition_penalty, "seed": seed,
+        "stop": json.dumps(stop, ensure_ascii=False).replace("\x7f", r"\u007f") if stop else None,  # JSON as TOML
     }  # fmt: skip
     overrides = [f"generate.{key}={value}" for key, value in given.items() if value is not None]
     cfg = settings(workspace, config, [*(set_ or []), *overrides]).generate
+    if prompt_file is not None:
+        if prompt:
+            raise typer.BadParameter("give --prompt or --prompt-file, not both")
+        prompt = read_text([prompt_file]).removesuffix("\n").removesuffix("\r")
+    shown = printable_lines if sys.stdout.isatty() else str
     loaded = loaded_model(model, workspace, config)
+    torch.set_num_threads(1)  # a step is too small to share: two threads took ten times the processor's time
     for number in range(n):
         pieces = stream_text(loaded.model, loaded.tokenizer, prompt, replace(cfg, seed=cfg.seed + number))
         if as_json:
             value = {"model": loaded.id, "prompt": prompt, "seed": cfg.seed + number, "text": "".join(pieces)}
             print(json.dumps(value, ensure_ascii=False), flush=True)
             continue
-        sys.stdout.write(prompt)
+        sys.stdout.write(shown(prompt))
         for piece in pieces:  # as it is made: a reader sees the first words at once
-            sys.stdout.write(piece)
+            sys.stdout.write(shown(piece))
             sys.stdout.flush()
         sys.stdout.write("\n")
 
@@ -168,6 +187,37 @@ def export(
     assert directory
     found = export_model(store, directory, model)
     return emit(found, as_json, f"{found['folder']}: {found['model']}")
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; one that others reach needs a token.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Token that clients must bring; else SLIMPAJAMA_TOKEN, if set.")
+    ] = None,
+    without_token: Annotated[
+        bool, typer.Option("--without-token", help="Let everyone in who reaches the host, if nothing names a token.")
+    ] = False,
+    max_queue: Annotated[int, typer.Option(min=1, max=1000, help="Requests that may wait; more get a 429.")] = 16,
+    model: Model = None, workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None,
+) -> None:  # fmt: skip
+    """Serve completions over HTTP as OpenAI's API does, and a page to try it; follows the champion.
+
+    Example: slimpajama serve --port 8000 --workspace demo/workspace
+    """
+    from slimpajama.errors import ConfigError
+    from slimpajama.serve.server import is_loopback, listen, read_token, run
+    from slimpajama.serve.worker import Worker
+
+    token = read_token(token_file)
+    if token is None and not without_token and not is_loopback(host):
+        raise ConfigError(
+            "others could reach the server, and nothing asks who they are", where=f"--host {host}",
+            hint="Give --token-file or SLIMPAJAMA_TOKEN, or say --without-token.",
+        )  # fmt: skip
+    store, cfg = store_of(workspace, config), settings(workspace, config, set_).generate
+    with listen(host, port) as listening:
+        run(Worker(store, model, max_queue), cfg, listening, host, token)
 
 
 @models_app.callback()

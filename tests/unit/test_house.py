@@ -33,8 +33,8 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize("name", ["run", "prepare", "train", "evaluate", "generate", "dedup", "score", "reconstruct",
-                                  "explain", "nights", "models", "verify", "demo-corpus", "lm-eval",
+@pytest.mark.parametrize("name", ["run", "prepare", "train", "evaluate", "generate", "serve", "dedup", "score",
+                                  "reconstruct", "explain", "nights", "models", "verify", "demo-corpus", "lm-eval",
                                   "export"])  # fmt: skip
 def test_every_command_has_help_with_an_example(name):
     done = subprocess.run(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
 
 from slimpajama.config import GenerateConfig, ModelConfig
-from slimpajama.generate.sampling import generate_tokens, sample
+from slimpajama.generate.sampling import generate_tokens, penalise, sample
 from slimpajama.model import build
 
 PROBABILITIES = [0.5, 0.3, 0.15, 0.05]
@@ -46,6 +47,40 @@ def test_top_k_keeps_the_k_likeliest() -> None:
 @pytest.mark.parametrize(("top_p", "kept"), [(0.0, {0}), (0.4, {0}), (0.6, {0, 1}), (0.9, {0, 1, 2})])
 def test_top_p_keeps_the_smallest_set_that_holds_the_probability(top_p: float, kept: set[int]) -> None:
     assert set(drawn(GenerateConfig(temperature=1.0, top_p=top_p))) == kept
+
+
+@pytest.mark.parametrize(("min_p", "kept"), [(0.0, {0, 1, 2, 3}), (0.2, {0, 1, 2}), (0.59, {0, 1}), (1.0, {0})])
+def test_min_p_keeps_what_is_likely_enough_beside_the_likeliest(min_p: float, kept: set[int]) -> None:
+    assert set(drawn(GenerateConfig(temperature=1.0, top_p=1.0, min_p=min_p))) == kept
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e-30, 1e300])
+def test_no_temperature_is_too_low_or_too_high(temperature: float) -> None:
+    counts = drawn(GenerateConfig(temperature=temperature, top_p=1.0), n=200)
+    assert len(counts) == (1 if temperature < 1 else 4)
+
+
+def test_a_penalty_makes_seen_tokens_less_likely_and_leaves_the_others() -> None:
+    logits_V = torch.tensor([2.0, -2.0, 0.0, 3.0, -torch.inf])
+    assert penalise(logits_V, [0, 1, 2, 4], 2.0).tolist() == [1.0, -4.0, 0.0, 3.0, -torch.inf]
+    assert logits_V.tolist()[0] == 2.0
+
+
+def test_a_penalty_breaks_a_loop_but_never_puts_off_the_end_of_the_text() -> None:
+    class Loop:
+        """Says 1 for ever, 2 a little less likely; the stop token is 0 and stands before every prompt."""
+
+        row_tokens = 8
+
+        def start(self, _: torch.Tensor) -> tuple[None, torch.Tensor]:
+            return None, torch.tensor([0.1, 2.0, 1.9])
+
+        def step(self, _: None, __: int) -> torch.Tensor:
+            return torch.tensor([1.2, 2.0, 1.9])
+
+    free = GenerateConfig(temperature=0.0, max_tokens=4)
+    assert list(generate_tokens(Loop(), [0], free, 0)) == [1, 1, 1, 1]
+    assert list(generate_tokens(Loop(), [0], replace(free, repetition_penalty=2.0), 0)) == [1, 2]
 
 
 def test_the_same_seed_gives_the_same_tokens_and_another_seed_others() -> None:

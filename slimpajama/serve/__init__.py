@@ -1,0 +1,1 @@
+"""Completions over HTTP: one thread that computes, a bounded queue before it, and a page to try it."""
