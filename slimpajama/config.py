@@ -289,6 +289,12 @@ class ModelConfig:
     row_tokens: Annotated[int, Field(ge=0)] = 0
     """Tokens in one training row: the context."""
 
+    latent_width: Annotated[int, Field(ge=0)] = 0
+    """Numbers of a latent, a multiple of chunk_tokens; 0 for as many as the residual stream has channels."""
+
+    latent_levels: Annotated[int, Field(ge=0, le=256, multiple_of=2)] = 0
+    """Values that each number of a narrow latent can take: 16 makes it half a byte. 0 does not quantise."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class TrainConfig:
@@ -306,6 +312,12 @@ class TrainConfig:
 
     lr: PositiveFloat = 1.0
     """Factor on the preset's learning rates."""
+
+    restore_weight: Annotated[float, Field(ge=0.0)] = 0.5
+    """Weight of restoring chunks from their own latent, beside 1 for continuing text; 0 leaves it out."""
+
+    denoise_weight: Annotated[float, Field(ge=0.0)] = 0.1
+    """Weight of restoring full text from its content words; 0 leaves it out."""
 
     warmup_share: Share = 0.02
     """Share of the steps in which the learning rate rises; only on a first night, a warm start needs none."""

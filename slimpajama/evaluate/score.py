@@ -192,7 +192,7 @@ def reconstruct_text(model: LanguageModel[Any], tokenizer: Tokenizer, text: str)
     ids = tokenizer.encode(text)
     result = reconstruct_ids(model, [ids], tokenizer.document_id)
     tokens, latents = int(result.tokens[0]), int(result.latents[0])
-    latent_bytes = latents * cast(int, model.describe()["latent"]["bytes_bf16"])
+    latent_bytes = latents * cast(int, model.describe()["latent"]["bytes"])
     return {
         "token_accuracy": int(result.correct[0]) / tokens if tokens else 1.0,
         "compression_ratio": tokens / latents if latents else 0.0,

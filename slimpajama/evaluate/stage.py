@@ -213,7 +213,7 @@ def _figures(rows: list[dict[str, Any]], latent: dict[str, Any] | None) -> dict[
     if latent and latents:
         figures["token_accuracy"] = sum(row["restored"] for row in rows) / total["n_tokens"]
         figures["compression_ratio"] = total["n_tokens"] / latents
-        figures["text_bytes_per_latent_byte"] = total["n_bytes"] / (latents * latent["bytes_bf16"])
+        figures["text_bytes_per_latent_byte"] = total["n_bytes"] / (latents * latent["bytes"])
     return figures
 
 

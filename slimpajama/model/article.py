@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from slimpajama.errors import ModelError
-from slimpajama.model.base import LanguageModel
+from slimpajama.model.base import OBJECTIVES, LanguageModel
 from slimpajama.model.layers import Linear, head_loss
 from slimpajama.model.presets import Sizes
 
@@ -39,7 +40,9 @@ class Article(LanguageModel[None]):
         first_B1D = self.first.expand(tokens_BT.size(0), 1, -1)
         return F.relu(self.dense(torch.cat((first_B1D, e_BTD), dim=1)))
 
-    def forward(self, tokens_BT: Tensor, content_BT: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, tokens_BT: Tensor, content_BT: Tensor, weights: Mapping[str, float] = OBJECTIVES
+    ) -> dict[str, Tensor]:
         loss = head_loss(self.hidden(tokens_BT), self.head, tokens_BT)
         return {"total": loss, "continue": loss.detach()}
 

@@ -13,6 +13,8 @@ only (all else is one learned gap embedding) and wants the full text.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,16 +22,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from slimpajama.model.base import LanguageModel, window
+from slimpajama.model.base import OBJECTIVES, LanguageModel, window
+from slimpajama.model.latent import Latent
 from slimpajama.model.layers import Cache, Linear, Stack, head_loss, norm, working
 from slimpajama.model.presets import Sizes
 
 __all__ = ["ChunkModel"]
 
-RESTORE_EVERY, RESTORE_WEIGHT = 8, 0.5  # of the chunks; a weight of 2 restored no more
+RESTORE_EVERY = 8  # of the chunks
 SHARPNESS = 32.0  # cosine to logit: neighbours of a random code then differ by about ten nats
 FIRST, Z0, GAP, FLAG = range(4)  # learned vectors: before the first token, first latent, left-out token, denoise
-DENOISE_EVERY, DENOISE_WEIGHT = 16, 0.1  # of the tokens; an eighth at 0.125 cost `continue` 0.01 bits per byte
+DENOISE_EVERY = 16  # of the tokens
 
 
 @dataclass(slots=True)
@@ -62,6 +65,10 @@ class ChunkModel(LanguageModel[ChunkState]):
         )
         self.unpack = Linear(D, D, generator, stack=K)
         self.decoder = Stack(sizes.token_blocks, D, sizes.heads, sizes.row_tokens, generator)
+        self.latent: Latent | None = None
+        if sizes.latent_width:
+            self.latent = Latent(sizes.latent_width, sizes.latent_levels, D, K, vocab_size, generator)
+            return  # it restores by itself
         self.reader = Linear(D, D, generator, stack=K, zero=True)
         self.reader_up = Linear(D, 2 * D, generator)
         self.reader_down = Linear(2 * D, D, generator, zero=True)
@@ -93,16 +100,27 @@ class ChunkModel(LanguageModel[ChunkState]):
 
     def codes(self) -> Tensor:
         """Return the code of every token (V, D); no gradient, so restoring does not move the embeddings."""
+        if self.latent:
+            return self.latent.table()
         table = self.embedding.detach()
         return norm(table - table.mean(dim=0))
 
-    def encode(self, e_BTD: Tensor) -> Tensor:
-        """Return one latent z (B, n, D) of each K token embeddings."""
-        B, T, D = e_BTD.shape
+    def encode(self, u_BTD: Tensor, tokens_BT: Tensor) -> Tensor:
+        """Return the latents (B, n, D or `latent_width`) of each K tokens, given what the encoder reads of them.
+
+        `tokens_BT` holds V where a token was left out.
+        """
+        B, T, D = u_BTD.shape
         x = F.linear(
-            e_BTD.reshape(B, T // self.chunk_tokens, self.chunk_tokens * D), self.pack.weight.transpose(0, 1).flatten(1)
+            u_BTD.reshape(B, T // self.chunk_tokens, self.chunk_tokens * D), self.pack.weight.transpose(0, 1).flatten(1)
         )
-        return norm(x + self.pack_down(F.relu(self.pack_up(norm(x))).square()))
+        z_BnD = norm(x + self.pack_down(F.relu(self.pack_up(norm(x))).square()))
+        latents: Tensor = self.latent(z_BnD, tokens_BT) if self.latent else z_BnD
+        return latents
+
+    def wide(self, latents: Tensor) -> Tensor:
+        """Return what backbone and decoder read of the latents (B, n, D)."""
+        return norm(self.latent.widen(latents)) if self.latent else latents
 
     def begin(self, which: int, x_BTD: Tensor) -> Tensor:
         """Return `x_BTD` with a learned vector before it, (B, T + 1, D)."""
@@ -122,35 +140,50 @@ class ChunkModel(LanguageModel[ChunkState]):
         y: Tensor = self.decoder(norm(x))
         return y
 
-    def read_back(self, z_BnD: Tensor) -> Tensor:
-        """Return states (B, T, D) that restore each chunk's tokens from its latent alone."""
+    def read_back(self, latents: Tensor) -> Tensor:
+        """Return states (B, T, D) that restore each chunk's tokens from its latent alone, by comparing with `codes`."""
+        if self.latent:
+            return self.latent.read_back(latents)
+        z_BnD = latents
         x: Tensor = self.reader(z_BnD).view(z_BnD.size(0), -1, z_BnD.size(-1))
         x = norm(x + self.reader_down(F.relu(self.reader_up(norm(x))).square()))
         return x * self.sharpness.to(x.dtype)
 
-    def forward(self, tokens_BT: Tensor, content_BT: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, tokens_BT: Tensor, content_BT: Tensor, weights: Mapping[str, float] = OBJECTIVES
+    ) -> dict[str, Tensor]:
         tokens_BT, content_BT = self.whole_chunks(tokens_BT), self.whole_chunks(content_BT)
-        e_BTD = self.embed(tokens_BT)
-        u_BTD = self.code(tokens_BT)
-        z_BnD = self.encode(u_BTD)
-        y_BTD = self.decode(e_BTD, self.predict(z_BnD))
-        losses = {"continue": head_loss(y_BTD, self.embedding, tokens_BT)}
+        e_BTD, u_BTD = self.embed(tokens_BT), self.code(tokens_BT)
+        losses = {"continue": self.continue_loss(tokens_BT, e_BTD, u_BTD)}
+        if weights["restore"]:
+            losses["restore"] = self.restore_loss(tokens_BT, u_BTD)
+        if weights["denoise"]:
+            losses["denoise"] = self.denoise_loss(tokens_BT, content_BT, e_BTD, u_BTD)
+        total = sum((weights[name] * loss for name, loss in losses.items()), torch.zeros_like(losses["continue"]))
+        return {"total": total} | {name: loss.detach() for name, loss in losses.items()}
 
-        B, T = tokens_BT.shape
+    def continue_loss(self, tokens_BT: Tensor, e_BTD: Tensor, u_BTD: Tensor) -> Tensor:
+        """Return the loss of every token given the latents of the chunks before and the tokens before it."""
+        y_BTD = self.decode(e_BTD, self.predict(self.wide(self.encode(u_BTD, tokens_BT))))
+        return head_loss(y_BTD, self.embedding, tokens_BT)
+
+    def restore_loss(self, tokens_BT: Tensor, u_BTD: Tensor) -> Tensor:
+        """Return the loss of some chunks' tokens given their own latent."""
         K = self.chunk_tokens
         u_BrD, tokens_Br = (
-            x.unflatten(1, (T // K, K))[:, ::RESTORE_EVERY].flatten(1, 2) for x in (u_BTD.detach(), tokens_BT)
+            x.unflatten(1, (-1, K))[:, ::RESTORE_EVERY].flatten(1, 2) for x in (u_BTD.detach(), tokens_BT)
         )
-        losses["restore"] = head_loss(self.read_back(self.encode(u_BrD)), self.codes(), tokens_Br)
+        return head_loss(self.read_back(self.encode(u_BrD, tokens_Br)), self.codes(), tokens_Br)
 
+    def denoise_loss(self, tokens_BT: Tensor, content_BT: Tensor, e_BTD: Tensor, u_BTD: Tensor) -> Tensor:
+        """Return the loss of some rows' beginnings given the latents of their content words alone."""
+        B, T = tokens_BT.shape
         rows = -(-B // DENOISE_EVERY)
-        piece = slice(-rows, None), slice(-(-B * T // (DENOISE_EVERY * rows * K)) * K)
+        piece = slice(-rows, None), slice(-(-B * T // (DENOISE_EVERY * rows * self.chunk_tokens)) * self.chunk_tokens)
         u_bdD = torch.where(content_BT[piece][..., None], u_BTD[piece], norm(self.special[GAP]).to(e_BTD.dtype))
-        y_bdD = self.decode(e_BTD[piece], self.encode(u_bdD), denoise=True)
-        losses["denoise"] = head_loss(y_bdD, self.embedding, tokens_BT[piece])
-
-        total = losses["continue"] + RESTORE_WEIGHT * losses["restore"] + DENOISE_WEIGHT * losses["denoise"]
-        return {"total": total} | {name: loss.detach() for name, loss in losses.items()}
+        known_bd = tokens_BT[piece].masked_fill(~content_BT[piece], self.vocab_size)
+        y_bdD = self.decode(e_BTD[piece], self.wide(self.encode(u_bdD, known_bd)), denoise=True)
+        return head_loss(y_bdD, self.embedding, tokens_BT[piece])
 
     def whole_chunks(self, x_BT: Tensor) -> Tensor:
         """Return `x_BT` padded with zeros to a whole number of chunks."""
@@ -159,12 +192,13 @@ class ChunkModel(LanguageModel[ChunkState]):
     def states(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
         padded = self.whole_chunks(tokens_BT)
         e_BTD = self.embed(padded)
-        y_BTD = self.decode(e_BTD, self.predict(self.encode(self.code(padded))))
+        y_BTD = self.decode(e_BTD, self.predict(self.wide(self.encode(self.code(padded), padded))))
         return y_BTD[:, : tokens_BT.size(1)], self.embedding
 
     @torch.no_grad()
     def restore(self, tokens_BT: Tensor) -> Tensor:
-        x_BTD = self.read_back(self.encode(self.code(self.whole_chunks(tokens_BT))))
+        padded = self.whole_chunks(tokens_BT)
+        x_BTD = self.read_back(self.encode(self.code(padded), padded))
         e_VD = self.codes()
         rows = [F.linear(x_TD, e_VD).argmax(dim=-1) for x_TD in x_BTD[:, : tokens_BT.size(1)]]
         return torch.stack(rows)
@@ -198,7 +232,8 @@ class ChunkModel(LanguageModel[ChunkState]):
         K, n, read = self.chunk_tokens, len(state.tokens), state.read
         known, wanted = state.conditions_nD.size(0), n // K + 1
         if known < wanted:
-            z_1nD = self.encode(self.code(self.ids(state.tokens[max(known - 1, 0) * K : (wanted - 1) * K])))
+            fresh_1T = self.ids(state.tokens[max(known - 1, 0) * K : (wanted - 1) * K])
+            z_1nD = self.wide(self.encode(self.code(fresh_1T), fresh_1T))
             z_1nD = z_1nD if known else self.begin(Z0, z_1nD)
             c_1nD = self.backbone(z_1nD, state.backbone, start=known)
             state.conditions_nD = torch.cat((state.conditions_nD, c_1nD[0]))
@@ -215,6 +250,8 @@ class ChunkModel(LanguageModel[ChunkState]):
         return torch.tensor([tokens], dtype=torch.long, device=self.embedding.device)
 
     def describe(self) -> dict[str, Any]:
+        numbers, levels = self.sizes.latent_width or self.sizes.width, self.sizes.latent_levels
+        size = numbers * math.log2(levels) / 8 if levels else 2 * numbers  # unquantised numbers are kept as bfloat16
         return super().describe() | {
-            "latent": {"tokens": self.chunk_tokens, "numbers": self.sizes.width, "bytes_bf16": 2 * self.sizes.width}
+            "latent": {"tokens": self.chunk_tokens, "numbers": numbers, "levels": levels, "bytes": size}
         }

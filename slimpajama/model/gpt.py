@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from slimpajama.errors import ModelError
-from slimpajama.model.base import LanguageModel, window
+from slimpajama.model.base import OBJECTIVES, LanguageModel, window
 from slimpajama.model.layers import Cache, Stack, head_loss, norm, working
 from slimpajama.model.presets import Sizes
 
@@ -44,7 +45,9 @@ class GPT(LanguageModel[GPTState]):
         x_BTD: Tensor = self.decoder(norm(working(torch.cat((first_B1D, e_BTD), dim=1))))
         return x_BTD
 
-    def forward(self, tokens_BT: Tensor, content_BT: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, tokens_BT: Tensor, content_BT: Tensor, weights: Mapping[str, float] = OBJECTIVES
+    ) -> dict[str, Tensor]:
         loss = head_loss(self.hidden(tokens_BT), self.embedding, tokens_BT)
         return {"total": loss, "continue": loss.detach()}
 

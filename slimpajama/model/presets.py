@@ -35,6 +35,12 @@ class Sizes:
     backbone_blocks: int = 0
     """Transformer blocks over latents."""
 
+    latent_width: int = 0
+    """Numbers a latent; 0 for `width`."""
+
+    latent_levels: int = 0
+    """Values that each of those numbers can take; 0 leaves them as they are."""
+
     head_dim: int = 64
     """Channels of an attention head where `width` is not the preset's."""
 
@@ -67,6 +73,8 @@ def resolve(cfg: ModelConfig) -> Sizes:
         heads=preset.heads if width == preset.width else max(1, width // preset.head_dim),
         row_tokens=cfg.row_tokens or preset.row_tokens,
         chunk_tokens=(cfg.chunk_tokens or preset.chunk_tokens) if preset.kind == "chunk" else 1,
+        latent_width=cfg.latent_width if preset.kind == "chunk" else 0,
+        latent_levels=cfg.latent_levels if preset.kind == "chunk" else 0,
     )
     if sizes.kind != "article" and sizes.width % (2 * sizes.heads):
         raise ConfigError(
@@ -82,4 +90,16 @@ def resolve(cfg: ModelConfig) -> Sizes:
             expected=f"a multiple of chunk_tokens ({sizes.chunk_tokens}), four chunks or more",
             found=str(sizes.row_tokens),
         )
+    if sizes.latent_width % sizes.chunk_tokens:
+        raise ConfigError(
+            "does not divide among the tokens of a chunk",
+            where="model.latent_width",
+            expected=f"a multiple of chunk_tokens ({sizes.chunk_tokens})",
+            found=str(sizes.latent_width),
+        )
+    if sizes.latent_levels and not sizes.latent_width:
+        raise ConfigError(
+            "only a narrow latent is quantised", where="model.latent_levels", found=str(sizes.latent_levels),
+            hint="Set model.latent_width too, for instance to 6 numbers a token of a chunk.",
+        )  # fmt: skip
     return sizes

@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -139,7 +140,7 @@ def _is_over(history: History, steps: int, cfg: TrainConfig) -> bool:
 
 
 def _losses(
-    forward: Callable[[Tensor, Tensor], dict[str, Tensor]],
+    forward: Callable[..., dict[str, Tensor]],
     model: LanguageModel[Any],
     rows: Mix,
     cfg: TrainConfig,
@@ -150,7 +151,8 @@ def _losses(
     parameters = list(model.parameters())
     place = rows.describe()
     tokens_BT, content_BT = (torch.from_numpy(array).to(parameters[0].device) for array in rows.batch())
-    values = batch_gradients(forward, parameters, tokens_BT, content_BT, cfg.precision, team)
+    weights = {"continue": 1.0, "restore": cfg.restore_weight, "denoise": cfg.denoise_weight}
+    values = batch_gradients(partial(forward, weights=weights), parameters, tokens_BT, content_BT, cfg.precision, team)
     norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
     if not (math.isfinite(values["total"]) and math.isfinite(float(norm))):
         raise ModelError(

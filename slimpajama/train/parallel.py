@@ -75,7 +75,10 @@ def batch_gradients(
     def gradients(part: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"):
             losses = forward(*part)
-        return torch.autograd.grad(losses["total"], parameters), losses
+        grads = torch.autograd.grad(
+            losses["total"], parameters, materialize_grads=True
+        )  # some serve one objective only
+        return grads, losses
 
     means: dict[str, float] = {}
     sums = [torch.zeros_like(parameter) for parameter in parameters]

@@ -44,7 +44,7 @@ class Counting:
         return torch.where(tokens_BT % 3 == 0, tokens_BT + 1, tokens_BT)
 
     def describe(self) -> dict[str, Any]:
-        return {"latent": {"bytes_bf16": 10}}
+        return {"latent": {"bytes": 10}}
 
 
 class Uniform(Counting):

@@ -25,7 +25,7 @@ def row(lang: str, source: str, n_bytes: int, nll: float) -> dict[str, Any]:
 
 def test_the_overall_figure_weighs_languages_and_not_bytes():
     rows = [row("en", "a", 800, 800 * math.log(2)), row("zh", "a", 16, 3 * 16 * math.log(2))]
-    figures = summarise(pa.Table.from_pylist(rows, SCORES), {"bytes_bf16": 2})
+    figures = summarise(pa.Table.from_pylist(rows, SCORES), {"bytes": 2})
     assert figures["overall"]["bits_per_byte"] == pytest.approx(2.0)
     assert figures["languages"]["zh"]["bits_per_byte"] == pytest.approx(3.0)
     assert list(figures["sources"]) == ["en/a", "zh/a"]

@@ -19,6 +19,8 @@ CONFIGS = {
     "chunk-2": ModelConfig(preset="tiny", chunk_tokens=2),
     "chunk-8": ModelConfig(preset="tiny", chunk_tokens=8),
     "chunk-16": ModelConfig(preset="tiny", chunk_tokens=16),
+    "chunk-narrow": ModelConfig(preset="tiny", latent_width=20),
+    "chunk-quantised": ModelConfig(preset="tiny", latent_width=20, latent_levels=16),
     "gpt": ModelConfig(preset="gpt", width=64, row_tokens=64),
     "article": ModelConfig(preset="article", row_tokens=64),
 }
@@ -140,6 +142,17 @@ def test_total_is_differentiable_and_every_loss_is_reported(name: str) -> None:
     assert all(p.grad is not None for p in model.parameters())
 
 
+@pytest.mark.parametrize("name", CHUNKED)
+def test_total_weighs_the_losses_and_leaves_out_those_of_weight_zero(name: str) -> None:
+    model, tokens_BT = trained(name), rows(4, trained(name).row_tokens)
+    every = model(tokens_BT, tokens_BT % 3 > 0, {"continue": 2.0, "restore": 3.0, "denoise": 0.5})
+    total = 2 * every["continue"] + 3 * every["restore"] + 0.5 * every["denoise"]
+    assert float(every["total"].detach()) == pytest.approx(float(total.detach()), rel=1e-6)
+    one = model(tokens_BT, tokens_BT % 3 > 0, {"continue": 1.0, "restore": 0.0, "denoise": 0.0})
+    assert set(one) == {"total", "continue"}
+    assert torch.equal(one["total"], one["continue"])
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_training_loss_is_the_mean_of_what_nll_measures(name: str) -> None:
     model = trained(name)
@@ -160,7 +173,7 @@ def test_restore_reads_each_chunk_from_its_own_latent_only(name: str) -> None:
     assert bool(same_BT[:, 2 * K :].all())
 
 
-@pytest.mark.parametrize("name", ["chunk-2", "chunk"])
+@pytest.mark.parametrize("name", ["chunk-2", "chunk", "chunk-quantised"])
 def test_restore_learns_a_small_text_exactly(name: str) -> None:
     model = build(CONFIGS[name], VOCABULARY, seed=0)
     optimiser = make_optimiser(model, 1.0)
@@ -194,6 +207,8 @@ def test_article_never_proposes_a_class_beyond_the_vocabulary() -> None:
         (ModelConfig(preset="small", width=191), "model.width"),
         (ModelConfig(preset="small", chunk_tokens=7), "model.row_tokens"),
         (ModelConfig(preset="small", chunk_tokens=16, row_tokens=32), "model.row_tokens"),
+        (ModelConfig(preset="small", latent_width=22), "model.latent_width"),
+        (ModelConfig(preset="small", latent_levels=16), "model.latent_levels"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused_by_name(cfg: ModelConfig, field: str) -> None:
