@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import TypeAdapter
 from safetensors.torch import load
 
 from slimpajama.config import ModelConfig, TextConfig
+from slimpajama.device import device
 from slimpajama.errors import LockedError, ModelError, StorageError
 from slimpajama.manifest import FileEntry, Manifest, json_bytes, load_manifest, read_verified
 from slimpajama.model import LanguageModel, build
@@ -30,7 +30,6 @@ __all__ = [
     "Loaded",
     "champion",
     "champion_before",
-    "device",
     "history",
     "is_exported",
     "list_models",
@@ -57,11 +56,6 @@ class Loaded:
     tokenizer: Tokenizer
     config: dict[str, Any]
     """The model's `config.json`."""
-
-
-def device() -> torch.device:
-    """Return the GPU where there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def list_models(store: Store) -> list[str]:

@@ -99,12 +99,28 @@ def train(
 
     Example: slimpajama train --config demo/demo.toml --set train.tokens=1000000
     """
+    from slimpajama.train.member import is_member
+
     cfg = settings(workspace, config, set_)
+    if is_member():
+        return take_part(cfg, night)
     with flow_session():
         from flows.training import train_model
 
         model = train_model(cfg, night=night)
-    emit({"model": model}, as_json, f"{cfg.workspace}/models/{model}")
+    return emit({"model": model}, as_json, f"{cfg.workspace}/models/{model}")
+
+
+def take_part(cfg: Config, night: str) -> None:
+    """Train among the processes that torchrun started on several machines; `train` without torchrun publishes."""
+    from slimpajama.night import choose_published, published_nights
+    from slimpajama.registry import champion_before
+    from slimpajama.storage import open_store
+    from slimpajama.train.stage import train_member
+
+    store = open_store(cfg.workspace)
+    night = choose_published(store, night)
+    train_member(store, cfg, published_nights(store), night, champion_before(store, night))
 
 
 def evaluate(

@@ -1,4 +1,4 @@
-"""Commands that ask a model: `score`, `reconstruct`, `generate`, `serve`, `lm-eval`; `export`; `models`, the registry."""
+"""Commands that ask a model: `score`, `reconstruct`, `generate`, `serve`, `lm-eval`; `export`; `models`."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 import torch
 
 from slimpajama.config import Config, EvaluateConfig
+from slimpajama.device import with_precision
 from slimpajama.errors import InputError
 from slimpajama.evaluate.documents import Document, held_out_documents
 from slimpajama.evaluate.gate import Paired, decide
@@ -96,6 +97,7 @@ def evaluate(
         ModelError: If a model is not published.
         InputError: If there is no night.
     """
+    cfg = with_precision(cfg)
     if not nights:
         raise InputError("no published night to evaluate on", where=store.uri, hint="Run `slimpajama prepare` first.")
     manifests = {night: load_night(store, night) for night in nights}

@@ -25,21 +25,21 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 
 
-def orthogonal(m: Tensor) -> Tensor:
-    """Return about the nearest semi-orthogonal matrix of each matrix in (stack, out, in), in bfloat16.
+def orthogonal(m: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return about the nearest semi-orthogonal matrix of each matrix in (stack, out, in), computed in `dtype`.
 
     Singular values end between 0.7 and 1.2, which is all that Muon needs.
     """
     if m.device.type == "cpu":  # here a loop over 2-D products is faster than one batched product
-        return torch.stack([newton_schulz(one) for one in m])
-    return newton_schulz(m)
+        return torch.stack([newton_schulz(one, dtype) for one in m])
+    return newton_schulz(m, dtype)
 
 
-def newton_schulz(m: Tensor) -> Tensor:
+def newton_schulz(m: Tensor, dtype: torch.dtype) -> Tensor:
     """Push the singular values of the matrices (..., out, in) towards 1."""
     a, b, c = NEWTON_SCHULZ
     x: Tensor = m.mT if m.size(-2) > m.size(-1) else m
-    x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()
+    x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).to(dtype)
     for _ in range(NEWTON_SCHULZ_STEPS):
         s = x @ x.mT
         x = a * x + (b * s + c * s @ s) @ x
@@ -49,8 +49,9 @@ def newton_schulz(m: Tensor) -> Tensor:
 class Optimiser:
     """Both optimisers behind one step."""
 
-    def __init__(self, model: nn.Module, lr: float) -> None:
+    def __init__(self, model: nn.Module, lr: float, precision: str) -> None:
         self.lr = lr
+        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         # A 2-D parameter is a table or head, a 3-D one a stack of matrices: see layers.Linear.
         self.matrices = {name: p for name, p in self.parameters.items() if p.ndim == 3}
@@ -74,7 +75,7 @@ class Optimiser:
             if p.grad is None:
                 return
             momentum.lerp_(p.grad, 1 - MOMENTUM)
-            step = orthogonal(p.grad.lerp(momentum, MOMENTUM))
+            step = orthogonal(p.grad.lerp(momentum, MOMENTUM), self.dtype)
             scale = max(1.0, p.size(-2) / p.size(-1)) ** 0.5
             p.add_(step.to(p.dtype), alpha=-MUON_LR * self.lr * lr_scale * scale)
 
@@ -99,6 +100,12 @@ class Optimiser:
                 self.adamw.state[p] = {k: t if k == "step" else t.to(p.device) for k, t in state.items()}
 
 
-def make_optimiser(model: nn.Module, lr: float) -> Optimiser:
-    """Return the optimiser of `model`; `lr` is a factor on the built-in learning rates."""
-    return Optimiser(model, lr)
+def make_optimiser(model: nn.Module, lr: float, precision: str = "fp32") -> Optimiser:
+    """Return the optimiser of `model`.
+
+    Args:
+        model: Whose parameters are updated.
+        lr: Factor on the built-in learning rates.
+        precision: `bf16` or `fp32`, of the orthogonalisation: bfloat16 is enough where it is fast.
+    """
+    return Optimiser(model, lr, precision)

@@ -84,7 +84,7 @@ def train_model(
         optimiser: Belongs to `model`.
         rows: Where the batches come from.
         cfg: Budget, schedule, precision, seed.
-        team: Threads that compute; how many changes no weight.
+        team: Threads that compute, how many changes no weight; the first process of its group saves and validates.
         cold: Whether the weights are fresh; only then the learning rate is warmed up.
         checkpoints: Where to save and resume; None for neither.
         validate: Returns bits per byte by language; must not change the model's state.
@@ -99,6 +99,10 @@ def train_model(
     every, validate_every = math.ceil(steps / CURVE_POINTS), math.ceil(steps / VALIDATIONS)
     history = _resume(model, optimiser, rows, checkpoints) if checkpoints else History()
     forward = torch.compile(model) if cfg.compile else model
+    if history.step != team.group.of_first(history.step):
+        raise ModelError("processes found different checkpoints", where=checkpoints.folder if checkpoints else "")
+    if team.group.rank:
+        checkpoints = validate = bar = log = None
     model.train()
     saved = time.monotonic()
     if bar:
@@ -110,7 +114,7 @@ def train_model(
         losses = _losses(forward, model, rows, cfg, history.step, team)
         optimiser.step(scale, team.map)
         history.add(losses)
-        history.seconds += time.perf_counter() - began
+        history.seconds = team.group.of_first(history.seconds + time.perf_counter() - began)
         over = _is_over(history, steps, cfg)
         if over or history.step % every == 0:
             history.close_point(batch_tokens)

@@ -17,6 +17,8 @@ from typing import Self, TypeVar
 import torch
 from torch import Tensor
 
+from slimpajama.train.group import ALONE, Group
+
 __all__ = ["Team", "batch_gradients"]
 
 PART_TOKENS = 2048  # smaller parts pay for casting all weights and adding up all gradients more often
@@ -26,10 +28,15 @@ Result = TypeVar("Result")
 
 
 class Team:
-    """Threads that each compute on one core; outside of `with`, torch's own threads are as before."""
+    """Threads that each compute on one core; outside of `with`, torch's own threads are as before.
 
-    def __init__(self, threads: int) -> None:
-        self.threads = threads
+    Args:
+        threads: Of this process.
+        group: The other processes of the training.
+    """
+
+    def __init__(self, threads: int, group: Group = ALONE) -> None:
+        self.threads, self.group = threads, group
 
     def __enter__(self) -> Self:
         self._before = torch.get_num_threads()
@@ -69,8 +76,9 @@ def batch_gradients(
         team: Computes the parts.
     """
     device = tokens_BT.device.type
-    rows = max(1, PART_TOKENS // tokens_BT.size(1)) if device == "cpu" else tokens_BT.size(0)  # a GPU takes it whole
-    parts = list(zip(tokens_BT.split(rows), content_BT.split(rows), strict=True))
+    whole = -(-tokens_BT.size(0) // team.group.size)  # what a GPU takes at once
+    rows = max(1, PART_TOKENS // tokens_BT.size(1)) if device == "cpu" else whole
+    parts = team.group.share(list(zip(tokens_BT.split(rows), content_BT.split(rows), strict=True)))
 
     def gradients(part: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"):
@@ -80,7 +88,7 @@ def batch_gradients(
         )  # some serve one objective only
         return grads, losses
 
-    means: dict[str, float] = {}
+    means: dict[str, Tensor] = {}
     sums = [torch.zeros_like(parameter) for parameter in parameters]
     for start in range(0, len(parts), team.threads):
         wave = parts[start : start + team.threads]
@@ -88,7 +96,8 @@ def batch_gradients(
             share = tokens.size(0) / tokens_BT.size(0)
             torch._foreach_add_(sums, grads, alpha=share)
             for name, loss in losses.items():
-                means[name] = means.get(name, 0.0) + share * float(loss.detach())
+                means[name] = means.get(name, torch.zeros_like(loss)) + share * loss.detach()
+    team.group.add([*sums, *means.values()])
     for parameter, total in zip(parameters, sums, strict=True):
         parameter.grad = total
-    return means
+    return {name: float(mean) for name, mean in means.items()}

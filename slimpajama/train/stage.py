@@ -20,21 +20,24 @@ import torch
 from safetensors.torch import save
 
 from slimpajama.config import Config, fingerprint
+from slimpajama.device import device, with_precision
 from slimpajama.manifest import Manifest, Part, Stage, json_bytes
 from slimpajama.model import LanguageModel, build, make_optimiser
 from slimpajama.progress import say, track
-from slimpajama.registry import Loaded, device, load_model, model_manifest
+from slimpajama.registry import Loaded, load_model, model_manifest
 from slimpajama.storage import Store, sha256
 from slimpajama.tokenizer import Tokenizer
 from slimpajama.train.card import model_card
 from slimpajama.train.checkpoint import Checkpoints
 from slimpajama.train.data import TrainingData, gather
+from slimpajama.train.group import ALONE, Group, joined
 from slimpajama.train.loop import History, train_model
+from slimpajama.train.member import launch
 from slimpajama.train.parallel import Team
 from slimpajama.train.tracking import tracking
 from slimpajama.train.validate import Validation, validation_rows
 
-__all__ = ["TrainReport", "train"]
+__all__ = ["TrainReport", "train", "train_member"]
 
 VERSION = 2  # raise it when the same inputs give other weights
 NOT_IN_WEIGHTS = ("checkpoint_seconds", "keep_checkpoints", "tensorboard", "mlflow")
@@ -72,21 +75,54 @@ def train(store: Store, cfg: Config, nights: Sequence[str], tonight: str, champi
         InputError: If a night is not published or there is nothing to train on.
         ModelError: If the training diverged.
     """
+    cfg = with_precision(cfg)
+    plan = _plan(store, cfg, nights, tonight, champion)
+    folder = f"models/{plan.name}"
+    stage = Stage(store, "train", work=f"{folder}/work", about=plan.about, manifest=f"{folder}/manifest.json")
+    skipped = stage.finished
+    if not skipped:
+        if not stage.has("model"):
+            if cfg.train.processes > 1:
+                launch(store, cfg, nights, tonight, champion)
+            model, training = _train(cfg, plan, ALONE)  # goes on from the last checkpoint, be it the last step's
+            stage.commit("model", _publish(cfg, plan, model, training))
+        stage.finish()
+    plan.checkpoints.clear()  # only after the manifest: a kill before it must find them
+    return _report(store, plan.name, stage.result, skipped)
+
+
+def train_member(
+    store: Store, cfg: Config, nights: Sequence[str], tonight: str, champion: str | None = None
+) -> str:  # fmt: skip
+    """Take part in a training that torchrun started, up to its last checkpoint; return the model's id.
+
+    Args and errors are those of `train`, which publishes afterwards.
+    """
+    cfg = with_precision(cfg)
+    plan = _plan(store, cfg, nights, tonight, champion)
+    with joined() as group:
+        _train(cfg, plan, group)
+    return plan.name
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a training starts from, the same for all of its processes."""
+
+    name: str
+    data: TrainingData
+    base: Loaded | None
+    about: dict[str, Any]
+    checkpoints: Checkpoints
+
+
+def _plan(store: Store, cfg: Config, nights: Sequence[str], tonight: str, champion: str | None) -> _Plan:
     data = gather(store, nights, tonight)
     base = _warm_start(store, cfg, champion, data.tokenizer_json) if cfg.train.warm_start and champion else None
     about = _about(store, cfg, data, base.id if base else "")
     name = f"{tonight}-{cfg.model.preset}-{fingerprint('train', about)[:8]}"
-    folder = f"models/{name}"
-    stage = Stage(store, "train", work=f"{folder}/work", about=about, manifest=f"{folder}/manifest.json")
-    checkpoints = Checkpoints(store, f"{folder}/checkpoints", cfg.train.keep_checkpoints)
-    skipped = stage.finished
-    if not skipped:
-        if not stage.has("model"):
-            model, training = _train(cfg, data, base, checkpoints, name)
-            stage.commit("model", _publish(cfg, data, name, model, training))
-        stage.finish()
-    checkpoints.clear()  # only after the manifest: a kill before it must find them
-    return _report(store, name, stage.result, skipped)
+    checkpoints = Checkpoints(store, f"models/{name}/checkpoints", cfg.train.keep_checkpoints)
+    return _Plan(name, data, base, about, checkpoints)
 
 
 def _warm_start(store: Store, cfg: Config, champion: str, tokenizer_json: bytes) -> Loaded | None:
@@ -120,10 +156,9 @@ def _about(store: Store, cfg: Config, data: TrainingData, base: str) -> dict[str
     }
 
 
-def _train(
-    cfg: Config, data: TrainingData, base: Loaded | None, checkpoints: Checkpoints, name: str
-) -> tuple[LanguageModel[Any], dict[str, Any]]:
+def _train(cfg: Config, plan: _Plan, group: Group) -> tuple[LanguageModel[Any], dict[str, Any]]:
     """Return the trained model and what is recorded of the training, as plain JSON."""
+    data, base = plan.data, plan.base
     tokenizer = Tokenizer.load(data.tokenizer_json, cfg.text)
     model = base.model if base else build(cfg.model, tokenizer.vocab_size, cfg.train.seed).to(device())
     rows = data.rows(cfg.train, model.row_tokens, tokenizer.document_id)
@@ -131,13 +166,13 @@ def _train(
     validation = Validation(model, held_out, tokenizer.token_bytes, cfg.train.precision)
     settings = asdict(cfg.model) | asdict(cfg.train) | {"started_from": base.id if base else "", "night": data.tonight}
     with (
-        Team(cfg.run.threads()) as team,
-        tracking(cfg.train, name, settings) as log,
+        Team(max(1, cfg.run.threads() // group.neighbours), group) as team,
+        tracking(cfg.train, plan.name, settings) as log,
         track("train", total=cfg.train.tokens, unit="tokens") as bar,
     ):
         history: History = train_model(
-            model, make_optimiser(model, cfg.train.lr), rows, cfg.train, team,
-            cold=base is None, checkpoints=checkpoints, validate=validation, bar=bar, log=log,
+            model, make_optimiser(model, cfg.train.lr, cfg.train.precision), rows, cfg.train, team,
+            cold=base is None, checkpoints=plan.checkpoints, validate=validation, bar=bar, log=log,
         )  # fmt: skip
     return model, {
         "started_from": base.id if base else "",
@@ -148,10 +183,9 @@ def _train(
     }
 
 
-def _publish(
-    cfg: Config, data: TrainingData, name: str, model: LanguageModel[Any], training: dict[str, Any]
-) -> Part:  # fmt: skip
+def _publish(cfg: Config, plan: _Plan, model: LanguageModel[Any], training: dict[str, Any]) -> Part:
     """Return the finished model's files and counts."""
+    data, folder = plan.data, f"models/{plan.name}"
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     config = {
         "format": 1,
@@ -160,13 +194,12 @@ def _publish(
         "tokenizer": sha256(data.tokenizer_json),
         "description": model.describe(),
     }
-    folder = f"models/{name}"
     files: dict[str, pa.Table | bytes] = {
         f"{folder}/model.safetensors": save(weights, metadata={"format": "pt"}),
         f"{folder}/config.json": json_bytes(config),
         f"{folder}/tokenizer.json": data.tokenizer_json,
         f"{folder}/training.json": json_bytes(training),
-        f"{folder}/README.md": model_card(name, model.describe(), training, data.sources()).encode(),
+        f"{folder}/README.md": model_card(plan.name, model.describe(), training, data.sources()).encode(),
     }
     counts = {
         "steps": training["steps"],
