@@ -25,7 +25,7 @@ def has_fast_bf16() -> bool:
     float32.
     """
     if device().type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in FAST_BF16)
 
