@@ -6,7 +6,9 @@ piece ever crosses a word. Cleaning takes U+001F out of documents; in other text
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -27,6 +29,7 @@ from slimpajama.text.segment import WORD_BYTES, Segmenter
 __all__ = ["DOCUMENT", "SEPARATOR", "Tokenizer", "train_tokenizer"]
 
 SEPARATOR = "\x1f"
+_NO_TEXT = re.compile(f"([{SEPARATOR}\udc80-\udcff]+)")  # how Python writes a byte that is not UTF-8
 DOCUMENT = "<|document|>"  # stands before every document: what a text that has no past is conditioned on
 
 
@@ -144,11 +147,16 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of any text; every byte of it is in them."""
-        ids: list[int] = []
-        for number, piece in enumerate(text.split(SEPARATOR)):
-            ids += [self.pieces.index(SEPARATOR.encode())] if number else []
-            ids += self.encode_joined([SEPARATOR.join(self._segmenter.cut(piece))])[0]
-        return ids
+        return self.encode_bytes(text.encode())
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """Return the ids of any bytes; what is not UTF-8, and U+001F, is encoded byte by byte."""
+        byte_ids = self._kernel_tables[0].tolist()
+        parts = _NO_TEXT.split(data.decode("utf-8", "surrogateescape"))  # text, other bytes, text, ..., text
+        ids = self.encode_joined([SEPARATOR.join(self._segmenter.cut(part)) for part in parts[::2]])
+        for i, part in enumerate(parts[1::2]):
+            ids[i] += [byte_ids[byte] for byte in part.encode("utf-8", "surrogateescape")]
+        return list(itertools.chain.from_iterable(ids))
 
     def encode_each(self, words: pa.StringArray) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int64]]:
         """Return the ids of words, each encoded by itself; about thirty times as fast as the library.

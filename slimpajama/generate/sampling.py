@@ -51,13 +51,13 @@ def generate_tokens(
     `first_V` (bool) says which tokens may be the first one; None for all.
     """
     generator = torch.Generator().manual_seed(cfg.seed)
-    state, logits_V = model.start(torch.tensor([list(prompt_tokens)], dtype=torch.long))
+    state, logits_1V = model.start(torch.tensor([list(prompt_tokens)], dtype=torch.long))
     if first_V is not None:
-        logits_V = logits_V.masked_fill(~first_V.to(logits_V.device), -torch.inf)
+        logits_1V = logits_1V.masked_fill(~first_V.to(logits_1V.device), -torch.inf)
     for i in range(cfg.max_tokens):
-        token = sample(logits_V, cfg, generator)
+        token = sample(logits_1V[0], cfg, generator)
         if token == stop_token:
             return
         yield token
         if i + 1 < cfg.max_tokens:
-            logits_V = model.step(state, token)
+            logits_1V = model.step(state, torch.tensor([token]))
