@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["ConfigError", "InputError", "LockedError", "ModelError", "SlimpajamaError", "StorageError"]
+__all__ = ["CompressedFileError", "ConfigError", "InputError", "LockedError", "ModelError", "SlimpajamaError", "StorageError"]
 
 
 def printable(value: object, limit: int = 300) -> str:
@@ -72,3 +72,7 @@ class LockedError(SlimpajamaError):
 
 class ModelError(SlimpajamaError):
     """A model is missing, or cannot do what was asked of it."""
+
+
+class CompressedFileError(SlimpajamaError):
+    """A compressed file is damaged, or another model or machine made it."""

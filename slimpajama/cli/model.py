@@ -1,11 +1,12 @@
-"""Commands that ask a model: `score`, `reconstruct`, `generate`; and `models`, the registry."""
+"""Commands that ask a model: `score`, `generate`, `compress` and so on; and `models`, the registry."""
 
 from __future__ import annotations
 
 import json
 import sys
 from dataclasses import replace
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +23,9 @@ from slimpajama.cli.options import (
     store_of,
 )
 
+if TYPE_CHECKING:
+    from slimpajama.storage import Store
+
 __all__ = ["register"]
 
 models_app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
@@ -29,7 +33,7 @@ models_app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (score, reconstruct, generate):
+    for command in (score, reconstruct, generate, compress, decompress):
         app.command()(command)
     app.add_typer(models_app, name="models")
 
@@ -108,6 +112,45 @@ def generate(
             sys.stdout.write(piece)
             sys.stdout.flush()
         sys.stdout.write("\n")
+
+
+def compress(
+    file: Annotated[Path, typer.Argument(help="Any file; text in the model's languages gains.", metavar="FILE")],
+    out: Annotated[Path, typer.Option(help="Compressed file.", metavar="F")],
+    model: Model = None, workspace: Workspace = None, config: ConfigFile = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Compress a file by the model's likelihood; restoring it takes the same model, and the same kind of machine.
+
+    Example: slimpajama compress article.txt --out article.slp --workspace demo/workspace
+    """
+    _recode(file, out, model, store_of(workspace, config), as_json, back=False)
+
+
+def decompress(
+    file: Annotated[Path, typer.Argument(help="Compressed file.", metavar="F")],
+    out: Annotated[Path, typer.Option(help="Where the content goes.", metavar="FILE")],
+    model: Model = None, workspace: Workspace = None, config: ConfigFile = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Restore a file exactly; nothing is written unless its checksum is right.
+
+    Example: slimpajama decompress article.slp --out article.txt --workspace demo/workspace
+    """
+    _recode(file, out, model, store_of(workspace, config), as_json, back=True)
+
+
+def _recode(file: Path, out: Path, model: str | None, store: Store, as_json: bool, *, back: bool) -> None:
+    from slimpajama.compress import file as files
+    from slimpajama.progress import console
+    from slimpajama.registry import load_model, model_manifest
+
+    data = files.read_file(file)
+    loaded = load_model(store, model)
+    mark = files.fingerprint(model_manifest(store, loaded.id))
+    with console():
+        made = files.decompress(data, loaded, mark, str(file)) if back else files.compress(data, loaded, mark)
+    files.write_file(out, made)
+    value = {"model": loaded.id, "bytes": len(data), "out": str(out), "out_bytes": len(made)}
+    emit(value, as_json, f"{out}: {len(data)} bytes to {len(made)}")
 
 
 @models_app.callback()

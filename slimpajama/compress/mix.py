@@ -86,8 +86,12 @@ def _learn(meaning: Any, i: Any, at: Any, bit: Any) -> None:
 
 
 @numba.njit(nogil=True, cache=True)
-def _find_match(mixer: Any, ranks: Any, b: Any, first: Any, now: Any) -> None:
-    """Go on with the match of stream `b`, or look for one; remember this place."""
+def _find_match(mixer: Any, ranks: Any, b: Any, length: Any, now: Any) -> None:
+    """Go on with the match of stream `b`, or look for one; remember this place.
+
+    It is compared within its own stream only: the end of the one before is not decoded yet.
+    """
+    first = b * length
     at = mixer.match_B[b]
     if at >= 0 and at + 1 < len(ranks) and ranks[at] == ranks[now - 1]:
         mixer.match_B[b], mixer.length_B[b] = at + 1, min(mixer.length_B[b] + 1, LONGEST_MATCH)
@@ -102,7 +106,7 @@ def _find_match(mixer: Any, ranks: Any, b: Any, first: Any, now: Any) -> None:
     at = mixer.heads[slot]
     if mixer.match_B[b] < 0 and at >= 0:
         same = 0
-        while same < min(LONGEST_MATCH, at, now - first) and ranks[at - 1 - same] == ranks[now - 1 - same]:
+        while same < min(LONGEST_MATCH, at % length, now - first) and ranks[at - 1 - same] == ranks[now - 1 - same]:
             same += 1
         if same >= LEAST_MATCH:
             mixer.match_B[b], mixer.length_B[b] = at, same
@@ -146,7 +150,7 @@ def code_step(
             for back in range(1, ORDERS[i] + 1):
                 keys[i] = _hash(keys[i], ranks[now - back] if now - back >= first else V)
         if t:
-            _find_match(mixer, ranks, b, first, now)
+            _find_match(mixer, ranks, b, length, now)
         expected = ranks[mixer.match_B[b]] if mixer.match_B[b] >= 0 else -1
         node = 1
         for level in range(depth):

@@ -66,6 +66,7 @@ def _run(
     if code is not None:
         start_decoding(coder, data)
     with _one_thread(), torch.inference_mode(), track("compress" if code is None else "decompress", N, "tokens") as bar:
+        model = model.cpu().float()
         state, logits_SV = model.start(torch.full((len(starts_S), 1), tokenizer.document_id))
         for t in range(length):
             code_step(mixer, coder, data, logits_SV.softmax(dim=1).numpy(), ranks_N, length, t, code is not None)
