@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["CompressedFileError", "ConfigError", "InputError", "LockedError", "ModelError", "SlimpajamaError", "StorageError"]
+__all__ = [
+    "CompressedFileError",
+    "ConfigError",
+    "InputError",
+    "LockedError",
+    "ModelError",
+    "SlimpajamaError",
+    "StorageError",
+]
 
 
 def printable(value: object, limit: int = 300) -> str:

@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import os
 import struct
-import tempfile
+import uuid
 import zlib
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def decompress(whole: bytes, loaded: Loaded, print_: bytes, where: str = "") -> 
     """Return what was compressed.
 
     Raises:
-        CompressedFileError: Not such a file, damaged or cut, of another model, or made on a machine whose floats differ.
+        CompressedFileError: Not such a file, damaged or cut, of another model, or of a machine whose floats differ.
     """
     if whole[:4] != MAGIC:
         raise CompressedFileError("not a file that `slimpajama compress` made", where=where)
@@ -119,19 +119,14 @@ def write_file(path: Path, data: bytes) -> None:
     Raises:
         InputError: It cannot be written.
     """
-    temporary = None
+    temporary = path.with_name(f".{uuid.uuid4().hex}")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = file.name
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # a temporary file is its owner's alone
         os.replace(temporary, path)
     except OSError as error:
-        if temporary:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise InputError(f"cannot be written: {error.strerror}", where=str(path)) from None

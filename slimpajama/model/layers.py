@@ -97,9 +97,7 @@ class Block(nn.Module):
         x_BTD = x_BTD + self.attend(norm(x_BTD), cos, sin, past, start)
         return x_BTD + self.down(F.relu(self.up(norm(x_BTD))).square())
 
-    def attend(
-        self, x_BTD: Tensor, cos: Tensor, sin: Tensor, past: tuple[Tensor, Tensor] | None, start: int
-    ) -> Tensor:
+    def attend(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, past: tuple[Tensor, Tensor] | None, start: int) -> Tensor:
         """Causal attention of the new positions over all so far."""
         B, T, D = x_BTD.shape
         q, k, v = self.qkv(x_BTD).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
