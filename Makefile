@@ -43,6 +43,7 @@ bench: $(BIN)/.installed ## measure: the demo, deduplication and preparation aga
 	@$(BIN)/python -m benchmarks.dedup
 	@$(BIN)/python -m benchmarks.corpus
 	@$(BIN)/python -m benchmarks.memory --gb 1 10
+	@$(BIN)/python -m benchmarks.compress
 
 up: $(BIN)/.installed ## start Prefect server, work pool, worker and deployments on this machine
 	@BIN=$(BIN) PORT=$(PORT) CONFIG=$(CONFIG) sh infra/local/up.sh

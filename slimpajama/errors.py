@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
+    "CompressedFileError",
     "ConfigError",
     "InputError",
     "LockedError",
@@ -88,3 +89,7 @@ class LockedError(SlimpajamaError):
 
 class ModelError(SlimpajamaError):
     """A model is missing, or cannot do what was asked of it."""
+
+
+class CompressedFileError(SlimpajamaError):
+    """A compressed file is damaged, or another model or machine made it."""

@@ -6,7 +6,9 @@ piece ever crosses a word. Cleaning takes U+001F out of documents; in other text
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
@@ -28,6 +30,7 @@ __all__ = ["DOCUMENT", "MAX_PIECE_BYTES", "SEPARATOR", "Tokenizer", "train_token
 
 SEPARATOR = "\x1f"
 MAX_PIECE_BYTES = 32
+_NO_TEXT = re.compile(f"([{SEPARATOR}\udc80-\udcff]+)")  # how Python writes a byte that is not UTF-8
 DOCUMENT = "<|document|>"  # stands before every document: what a text that has no past is conditioned on
 
 
@@ -145,14 +148,15 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of any text; every byte of it is in them."""
-        first, *others = (
-            self.encode_joined([SEPARATOR.join(self._segmenter.cut(piece))])[0] if piece else []
-            for piece in text.split(SEPARATOR)
-        )
-        if others:  # rare: cleaning takes the separator out of documents
-            separator = self.pieces.index(SEPARATOR.encode())
-            return [*first, *(index for ids in others for index in (separator, *ids))]
-        return first
+        return self.encode_bytes(text.encode("utf-8", "surrogatepass"))
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """Return the ids of any bytes; what is not UTF-8, and U+001F, is encoded byte by byte."""
+        parts = _NO_TEXT.split(data.decode("utf-8", "surrogateescape"))  # text, other bytes, text, ..., text
+        ids = self.encode_joined([SEPARATOR.join(self._segmenter.cut(part)) for part in parts[::2]])
+        for i, part in enumerate(parts[1::2]):
+            ids[i] += self._kernel_tables[0][np.frombuffer(part.encode("utf-8", "surrogateescape"), np.uint8)].tolist()
+        return list(itertools.chain.from_iterable(ids))
 
     def encode_each(self, words: pa.StringArray) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int64]]:
         """Return the ids of words, each encoded by itself; about thirty times as fast as the library.

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from slimpajama.cli import corpus, lifecycle, model
+from slimpajama.cli import corpus, exchange, lifecycle, model
 from slimpajama.errors import SlimpajamaError
 
 __all__ = ["app", "main"]
@@ -31,6 +31,7 @@ app = typer.Typer(
 lifecycle.register(app)
 corpus.register(app)
 model.register(app)
+exchange.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Commands that ask a model: `score`, `reconstruct`, `generate`, `serve`, `lm-eval`; `export`; `models`."""
+"""Commands that ask a model: `score`, `reconstruct`, `generate`, `serve`; and `models`, the registry."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,9 @@ from slimpajama.cli.options import (
     store_of,
 )
 
+if TYPE_CHECKING:
+    pass
+
 __all__ = ["register"]
 
 models_app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
@@ -33,8 +36,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     for command in (score, reconstruct, generate, serve):
         app.command()(command)
-    app.command("lm-eval")(lm_eval)
-    app.command()(export)
     app.add_typer(models_app, name="models")
 
 
@@ -128,65 +129,6 @@ def generate(
             sys.stdout.write(shown(piece))
             sys.stdout.flush()
         sys.stdout.write("\n")
-
-
-def lm_eval(
-    tasks: Annotated[str, typer.Option(help="Tasks, groups or tags, with commas between.", metavar="NAME,NAME...")],
-    include_path: Annotated[
-        Path | None,
-        typer.Option(help="Folder of task definitions; only it is read, and paths in them begin there.", metavar="DIR"),
-    ] = None,
-    num_fewshot: Annotated[int | None, typer.Option(min=0, help="Solved examples before each question.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N questions of each task.")] = None,
-    model: Model = None, workspace: Workspace = None, config: ConfigFile = None, as_json: AsJson = False,
-) -> None:  # fmt: skip
-    """Run tasks of EleutherAI's lm-evaluation-harness on a model; needs pip install 'slimpajama[eval]'.
-
-    Example: slimpajama lm-eval --tasks zh_words,en_words --include-path tasks --workspace demo/workspace
-    """
-    from slimpajama.extras import needs
-    from slimpajama.overview import table
-    from slimpajama.progress import console
-
-    with needs("eval", "lm_eval"):
-        from slimpajama.harness import run_tasks
-
-    loaded = loaded_model(model, workspace, config)
-    with console():
-        found = run_tasks(loaded, [name for name in tasks.split(",") if name], include_path, num_fewshot, limit)
-    rows = [{"task": task} | {name: f"{n:.4f}" for name, n in row.items()} for task, row in found["tasks"].items()]
-    emit(found, as_json, table(rows))
-
-
-def export(
-    directory: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="New or empty folder of a model.")] = None,
-    format_: Annotated[str, typer.Option("--format", help="Layout of the model: hf.", metavar="hf")] = "hf",
-    dataset: Annotated[
-        Path | None, typer.Option(help="New or empty folder for the corpus as a Parquet dataset.", metavar="DIR")
-    ] = None,
-    night: Annotated[list[str] | None, typer.Option(help="Night of the dataset, repeatable; default: all.")] = None,
-    model: Model = None, workspace: Workspace = None, config: ConfigFile = None, as_json: AsJson = False,
-) -> None:  # fmt: skip
-    """Write a model (safetensors, config, tokenizer, card) or, with --dataset, the corpus, for use elsewhere.
-
-    Example: slimpajama export --format hf exported --workspace demo/workspace
-    """
-    from slimpajama.export import export_dataset, export_model
-    from slimpajama.progress import console
-
-    if (directory is None) == (dataset is None):
-        raise typer.BadParameter("name one of DIR (for a model) and --dataset DIR")
-    if format_ != "hf":
-        raise typer.BadParameter(f"--format: expected hf, found {format_}")
-    store = store_of(workspace, config)
-    if dataset:
-        with console():
-            found = export_dataset(store, dataset, night or [])
-        amounts = ", ".join(f"{split} {n:,}" for split, n in found["documents"].items())
-        return emit(found, as_json, f"{found['folder']}: documents of {len(found['nights'])} night(s): {amounts}")
-    assert directory
-    found = export_model(store, directory, model)
-    return emit(found, as_json, f"{found['folder']}: {found['model']}")
 
 
 def serve(

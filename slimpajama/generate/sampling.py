@@ -73,17 +73,17 @@ def generate_tokens(
     """
     generator = torch.Generator().manual_seed(cfg.seed)
     tokens = list(prompt_tokens)
-    state, logits_V = model.start(torch.tensor([tokens], dtype=torch.long))
+    state, logits_1V = model.start(torch.tensor([tokens], dtype=torch.long))
     if first_V is not None:
-        logits_V = logits_V.masked_fill(~first_V.to(logits_V.device), -torch.inf)
+        logits_1V = logits_1V.masked_fill(~first_V.to(logits_1V.device), -torch.inf)
     for i in range(cfg.max_tokens):
         if cfg.repetition_penalty != 1:
             seen = set(tokens[-model.row_tokens :]) - {stop_token}
-            logits_V = penalise(logits_V, sorted(seen), cfg.repetition_penalty)
-        token = sample(logits_V, cfg, generator)
+            logits_1V = penalise(logits_1V[0], sorted(seen), cfg.repetition_penalty)[None]
+        token = sample(logits_1V[0], cfg, generator)
         if token == stop_token:
             return
         yield token
         tokens.append(token)
         if i + 1 < cfg.max_tokens:
-            logits_V = model.step(state, token)
+            logits_1V = model.step(state, torch.tensor([token]))

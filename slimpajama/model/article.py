@@ -57,18 +57,18 @@ class Article(LanguageModel[None]):
         )
 
     @torch.no_grad()
-    def start(self, tokens_1T: Tensor) -> tuple[None, Tensor]:
-        if tokens_1T.size(1):
-            return None, self.step(None, int(tokens_1T[0, -1]))
-        return None, self.logits(self.first)
+    def start(self, tokens_BT: Tensor) -> tuple[None, Tensor]:
+        if tokens_BT.size(1):
+            return None, self.step(None, tokens_BT[:, -1])
+        return None, self.logits(self.first.expand(tokens_BT.size(0), -1))
 
     @torch.no_grad()
-    def step(self, state: None, token: int) -> Tensor:
-        return self.logits(self.embedding[token])
+    def step(self, state: None, tokens_B: Tensor) -> Tensor:
+        return self.logits(F.embedding(tokens_B, self.embedding))
 
-    def logits(self, x_D: Tensor) -> Tensor:
-        """Return the logits (V,): classes beyond the vocabulary never occur and are left out."""
-        return F.linear(F.relu(self.dense(x_D)), self.head[: self.vocab_size]).float()
+    def logits(self, x_BD: Tensor) -> Tensor:
+        """Return the logits (B, V): classes beyond the vocabulary never occur and are left out."""
+        return F.linear(F.relu(self.dense(x_BD)), self.head[: self.vocab_size]).float()
 
     def describe(self) -> dict[str, Any]:
         return super().describe() | {"classes": self.classes, "hidden": HIDDEN}

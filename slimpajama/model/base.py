@@ -70,15 +70,16 @@ class LanguageModel(nn.Module, ABC, Generic[State]):
         """
 
     @abstractmethod
-    def start(self, tokens_1T: Tensor) -> tuple[State, Tensor]:
-        """Read a prompt (1, T), T from 0 on; return a state for `step` and the logits (V,) of the next token.
+    def start(self, tokens_BT: Tensor) -> tuple[State, Tensor]:
+        """Read prompts of one length, T from 0 on; return a state for `step` and the logits (B, V) of the next tokens.
 
-        Of a prompt of `row_tokens` or more, the last part is kept: see `window`.
+        Of a prompt of `row_tokens` or more, the last part is kept: see `window`. Rows do not see each other, but the
+        last bits of their logits may depend on how many there are.
         """
 
     @abstractmethod
-    def step(self, state: State, token: int) -> Tensor:
-        """Append one token; `state` is changed in place. Return the logits (V,) of the token after it."""
+    def step(self, state: State, tokens_B: Tensor) -> Tensor:
+        """Append one token to each row; `state` is changed in place. Return the logits (B, V) of the tokens after."""
 
     def describe(self) -> dict[str, Any]:
         """Return parameters, sizes and compression as plain JSON values."""
@@ -95,13 +96,13 @@ class LanguageModel(nn.Module, ABC, Generic[State]):
         }
 
 
-def window(tokens: list[int], row_tokens: int, chunk_tokens: int) -> list[int]:
-    """Return the part of `tokens` that generation goes on from: fewer than `row_tokens`.
+def window(tokens_BT: Tensor, row_tokens: int, chunk_tokens: int) -> Tensor:
+    """Return the part of each row that generation goes on from: fewer than `row_tokens`.
 
     A full row is cut to its last three quarters, so that reading them again pays off over the
     following quarter of a row.
     """
-    if len(tokens) < row_tokens:
-        return tokens
+    if tokens_BT.size(1) < row_tokens:
+        return tokens_BT
     drop = max(chunk_tokens, row_tokens // 4 // chunk_tokens * chunk_tokens)
-    return tokens[-(row_tokens - drop) :]
+    return tokens_BT[:, -(row_tokens - drop) :]

@@ -39,8 +39,8 @@ DENOISE_EVERY = 16  # of the tokens
 class ChunkState:
     """Tokens of the window, conditions of its chunks, and both levels' keys and values."""
 
-    tokens: list[int]
-    conditions_nD: Tensor
+    tokens_BT: Tensor
+    conditions_BnD: Tensor
     backbone: Cache
     decoder: Cache
     read: int = 0
@@ -204,50 +204,47 @@ class ChunkModel(LanguageModel[ChunkState]):
         return torch.stack(rows)
 
     @torch.no_grad()
-    def start(self, tokens_1T: Tensor) -> tuple[ChunkState, Tensor]:
+    def start(self, tokens_BT: Tensor) -> tuple[ChunkState, Tensor]:
+        tokens_BT = window(tokens_BT.to(self.embedding.device), self.row_tokens, self.chunk_tokens)
         state = ChunkState(
-            tokens=window([int(token) for token in tokens_1T.flatten()], self.row_tokens, self.chunk_tokens),
-            conditions_nD=self.embedding.new_empty(0, self.sizes.width),
+            tokens_BT=tokens_BT,
+            conditions_BnD=self.embedding.new_empty(tokens_BT.size(0), 0, self.sizes.width),
             backbone=[None] * len(self.backbone.blocks),
             decoder=[None] * len(self.decoder.blocks),
         )
         return state, self.advance(state)
 
     @torch.no_grad()
-    def step(self, state: ChunkState, token: int) -> Tensor:
-        state.tokens.append(token)
-        if len(state.tokens) < self.row_tokens:
+    def step(self, state: ChunkState, tokens_B: Tensor) -> Tensor:
+        state.tokens_BT = torch.cat((state.tokens_BT, tokens_B[:, None].to(state.tokens_BT.device)), dim=1)
+        if state.tokens_BT.size(1) < self.row_tokens:
             return self.advance(state)
-        fresh, logits_V = self.start(torch.tensor([state.tokens]))
+        fresh, logits_BV = self.start(state.tokens_BT)
         for name in ChunkState.__slots__:
             setattr(state, name, getattr(fresh, name))
-        return logits_V
+        return logits_BV
 
     def advance(self, state: ChunkState) -> Tensor:
-        """Read the tokens that both levels have not read yet; return the logits (V,) of the token after them.
+        """Read the tokens that both levels have not read yet; return the logits (B, V) of the tokens after them.
 
         Place p of the decoder reads token p - 1, so n tokens make n + 1 places; place i of the backbone reads
         chunk i - 1. Place 0 of either reads a learned vector.
         """
-        K, n, read = self.chunk_tokens, len(state.tokens), state.read
-        known, wanted = state.conditions_nD.size(0), n // K + 1
+        K, n, read = self.chunk_tokens, state.tokens_BT.size(1), state.read
+        known, wanted = state.conditions_BnD.size(1), n // K + 1
         if known < wanted:
-            fresh_1T = self.ids(state.tokens[max(known - 1, 0) * K : (wanted - 1) * K])
-            z_1nD = self.wide(self.encode(self.code(fresh_1T), fresh_1T))
-            z_1nD = z_1nD if known else self.begin(Z0, z_1nD)
-            c_1nD = self.backbone(z_1nD, state.backbone, start=known)
-            state.conditions_nD = torch.cat((state.conditions_nD, c_1nD[0]))
-        e_1TD = self.embed(self.ids(state.tokens[max(read - 1, 0) :]))
-        e_1TD = e_1TD if read else self.begin(FIRST, e_1TD)
-        unpacked_TD = self.unpack(state.conditions_nD[read // K :]).view(-1, self.sizes.width)
-        x_1TD = e_1TD + unpacked_TD[read % K :][: n + 1 - read]
-        y_1TD = self.decoder(norm(x_1TD), state.decoder, start=read)
+            fresh_BT = state.tokens_BT[:, max(known - 1, 0) * K : (wanted - 1) * K]
+            z_BnD = self.wide(self.encode(self.code(fresh_BT), fresh_BT))
+            z_BnD = z_BnD if known else self.begin(Z0, z_BnD)
+            c_BnD = self.backbone(z_BnD, state.backbone, start=known)
+            state.conditions_BnD = torch.cat((state.conditions_BnD, c_BnD), dim=1)
+        e_BTD = self.embed(state.tokens_BT[:, max(read - 1, 0) :])
+        e_BTD = e_BTD if read else self.begin(FIRST, e_BTD)
+        unpacked_BTD = self.unpack(state.conditions_BnD[:, read // K :]).view(len(e_BTD), -1, self.sizes.width)
+        x_BTD = e_BTD + unpacked_BTD[:, read % K :][:, : n + 1 - read]
+        y_BTD = self.decoder(norm(x_BTD), state.decoder, start=read)
         state.read = n + 1
-        return F.linear(y_1TD[0, -1], self.embedding).float()
-
-    def ids(self, tokens: list[int]) -> Tensor:
-        """Return token ids as a row (1, T) where the weights are."""
-        return torch.tensor([tokens], dtype=torch.long, device=self.embedding.device)
+        return F.linear(y_BTD[:, -1], self.embedding).float()
 
     def describe(self) -> dict[str, Any]:
         numbers, levels = self.sizes.latent_width or self.sizes.width, self.sizes.latent_levels

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +23,8 @@ __all__ = ["GPT"]
 class GPTState:
     """Tokens of the window, and keys and values of the positions that were read."""
 
-    tokens: list[int] = field(default_factory=list)
-    cache: Cache = field(default_factory=list)
+    tokens_BT: Tensor
+    cache: Cache
 
 
 class GPT(LanguageModel[GPTState]):
@@ -62,23 +62,24 @@ class GPT(LanguageModel[GPTState]):
         )
 
     @torch.no_grad()
-    def start(self, tokens_1T: Tensor) -> tuple[GPTState, Tensor]:
-        tokens = window([int(token) for token in tokens_1T.flatten()], self.row_tokens, 1)
-        state = GPTState(tokens=tokens, cache=[None] * len(self.decoder.blocks))
-        previous = torch.tensor([tokens], dtype=torch.long, device=self.embedding.device)
-        e_1TD = torch.cat((self.first[None, None], F.embedding(previous, self.embedding)), dim=1)
-        return state, self.logits(self.decoder(norm(working(e_1TD)), state.cache))
+    def start(self, tokens_BT: Tensor) -> tuple[GPTState, Tensor]:
+        tokens_BT = window(tokens_BT.to(self.embedding.device), self.row_tokens, 1)
+        state = GPTState(tokens_BT, [None] * len(self.decoder.blocks))
+        first_B1D = self.first.expand(tokens_BT.size(0), 1, -1)
+        e_BTD = torch.cat((first_B1D, F.embedding(tokens_BT, self.embedding)), dim=1)
+        return state, self.logits(self.decoder(norm(working(e_BTD)), state.cache))
 
     @torch.no_grad()
-    def step(self, state: GPTState, token: int) -> Tensor:
-        state.tokens.append(token)
-        if len(state.tokens) >= self.row_tokens:
-            fresh, logits_V = self.start(torch.tensor([state.tokens]))
-            state.tokens, state.cache = fresh.tokens, fresh.cache
-            return logits_V
-        e_11D = self.embedding[token][None, None]
-        return self.logits(self.decoder(norm(working(e_11D)), state.cache, start=len(state.tokens)))
+    def step(self, state: GPTState, tokens_B: Tensor) -> Tensor:
+        tokens_B1 = tokens_B[:, None].to(state.tokens_BT.device)
+        state.tokens_BT = torch.cat((state.tokens_BT, tokens_B1), dim=1)
+        if state.tokens_BT.size(1) >= self.row_tokens:
+            fresh, logits_BV = self.start(state.tokens_BT)
+            state.tokens_BT, state.cache = fresh.tokens_BT, fresh.cache
+            return logits_BV
+        e_B1D = F.embedding(tokens_B1, self.embedding)
+        return self.logits(self.decoder(norm(working(e_B1D)), state.cache, start=state.tokens_BT.size(1)))
 
-    def logits(self, x_1TD: Tensor) -> Tensor:
-        """Return the logits (V,) of the last position, float32."""
-        return F.linear(x_1TD[0, -1], self.embedding).float()
+    def logits(self, x_BTD: Tensor) -> Tensor:
+        """Return the logits (B, V) of the last position, float32."""
+        return F.linear(x_BTD[:, -1], self.embedding).float()

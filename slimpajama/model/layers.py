@@ -20,7 +20,7 @@ __all__ = [
 ]  # fmt: skip
 
 Cache = list[tuple[Tensor, Tensor] | None]
-"""Keys and values of each block, (B, H, T, D / H); None before the first token."""
+"""Room for keys and values of each block, (B, H, longest row, D / H); None before the first token."""
 
 LOSS_ROWS = 512  # tokens whose logits stand at once: 512 x 8192 floats are 16 MB, which a level-3 cache holds
 LEAST = torch.finfo(torch.float32).tiny  # a probability that underflows counts as this one: 87 nats
@@ -86,30 +86,31 @@ class Block(nn.Module):
         self.down = Linear(4 * width, width, generator, zero=True)
 
     def forward(
-        self, x_BTD: Tensor, cos: Tensor, sin: Tensor, past: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Return the block's output and the keys and values of all positions so far.
+        self, x_BTD: Tensor, cos: Tensor, sin: Tensor, past: tuple[Tensor, Tensor] | None = None, start: int = 0
+    ) -> Tensor:
+        """Return the block's output.
 
         Args:
-            x_BTD: New positions; they follow those in `past`.
+            x_BTD: New positions.
             cos, sin: Rotary tables of the new positions.
-            past: Keys and values of earlier positions.
+            past: Keys and values, of which `start` positions are there; those of the new ones are written behind them.
+            start: First of the new positions.
         """
-        attended, kv = self.attend(norm(x_BTD), cos, sin, past)
-        x_BTD = x_BTD + attended
-        return x_BTD + self.down(F.relu(self.up(norm(x_BTD))).square()), kv
+        x_BTD = x_BTD + self.attend(norm(x_BTD), cos, sin, past, start)
+        return x_BTD + self.down(F.relu(self.up(norm(x_BTD))).square())
 
-    def attend(
-        self, x_BTD: Tensor, cos: Tensor, sin: Tensor, past: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def attend(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, past: tuple[Tensor, Tensor] | None, start: int) -> Tensor:
         """Causal attention of the new positions over all so far."""
         B, T, D = x_BTD.shape
         q, k, v = self.qkv(x_BTD).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
         q, k = rotate(norm(q), cos.to(q.dtype), sin.to(q.dtype)), rotate(norm(k), cos.to(k.dtype), sin.to(k.dtype))
         if past is not None:
-            k, v = torch.cat((past[0], k), dim=2), torch.cat((past[1], v), dim=2)
+            for kept, new in zip(past, (k, v), strict=True):
+                kept[:, :, start : start + T] = new
+            k, v = past[0][:, :, : start + T], past[1][:, :, : start + T]
         y_BHTD = causal_attention(q, k, v)
-        return self.out(y_BHTD.transpose(1, 2).reshape(B, T, D)), (k, v)
+        out_BTD: Tensor = self.out(y_BHTD.transpose(1, 2).reshape(B, T, D))
+        return out_BTD
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -128,6 +129,7 @@ class Stack(nn.Module):
 
     def __init__(self, blocks: int, width: int, heads: int, length: int, generator: torch.Generator) -> None:
         super().__init__()
+        self.heads = heads
         self.blocks = nn.ModuleList(Block(width, heads, generator) for _ in range(blocks))
         cos, sin = rope_tables(length, width // heads)
         self.register_buffer("cos", cos, persistent=False)
@@ -140,14 +142,17 @@ class Stack(nn.Module):
 
         Args:
             x_BTD: Positions `start` to `start + T`.
-            cache: One entry a block, holding the positions before `start`.
+            cache: One entry a block, holding the positions before `start`. Room for the longest row is made at once:
+                growing it by every position would copy all of it each time.
             start: First position.
         """
         cos, sin = self.cos[start : start + x_BTD.size(1)], self.sin[start : start + x_BTD.size(1)]
         for i, block in enumerate(self.blocks):
-            x_BTD, kv = block(x_BTD, cos, sin, None if cache is None else cache[i])
-            if cache is not None:
-                cache[i] = kv
+            past = cache[i] if cache is not None else None
+            if cache is not None and past is None:
+                room = x_BTD.size(0), self.heads, self.cos.size(0), 2 * self.cos.size(1)
+                past = cache[i] = x_BTD.new_empty(room), x_BTD.new_empty(room)
+            x_BTD = block(x_BTD, cos, sin, past, start)
         return norm(x_BTD)
 
 

@@ -24,15 +24,15 @@ class Scripted:
         self.tokens, self.prompt = list(tokens), []
 
     def _logits(self) -> Tensor:
-        logits_V = torch.zeros(257)
-        logits_V[self.tokens.pop(0)] = 100.0
-        return logits_V
+        logits_1V = torch.zeros(1, 257)
+        logits_1V[0, self.tokens.pop(0)] = 100.0
+        return logits_1V
 
     def start(self, tokens_1T: Tensor) -> tuple[None, Tensor]:
         self.prompt = tokens_1T[0].tolist()
         return None, self._logits()
 
-    def step(self, _: None, __: int) -> Tensor:
+    def step(self, _: None, __: Tensor) -> Tensor:
         return self._logits()
 
 

@@ -107,29 +107,28 @@ def test_a_row_of_any_length_scores_like_the_beginning_of_a_longer_one(name: str
 @pytest.mark.parametrize("prompt", [0, 1, 6, 32])
 def test_cached_steps_give_the_probabilities_that_nll_gives(name: str, prompt: int) -> None:
     model = trained(name)
-    tokens_1T = rows(1, model.row_tokens - 1, seed=9)
-    state, logits_V = model.start(tokens_1T[:, :prompt])
+    tokens_BT = rows(3, model.row_tokens - 1, seed=9)
+    state, logits_BV = model.start(tokens_BT[:, :prompt])
     stepped = []
-    for token in tokens_1T[0, prompt:].tolist():
-        stepped.append(-logits_V.log_softmax(dim=0)[token])
-        logits_V = model.step(state, token)
-    expected_T = model.nll(tokens_1T)[0, prompt:]
-    torch.testing.assert_close(torch.stack(stepped), expected_T, rtol=0, atol=tolerance(expected_T))
+    for tokens_B in tokens_BT[:, prompt:].unbind(dim=1):
+        stepped.append(-logits_BV.log_softmax(dim=1).gather(1, tokens_B[:, None]))
+        logits_BV = model.step(state, tokens_B)
+    expected_BT = model.nll(tokens_BT)[:, prompt:]
+    torch.testing.assert_close(torch.cat(stepped, dim=1), expected_BT, rtol=0, atol=tolerance(expected_BT))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_generation_goes_on_past_the_row_as_from_a_fresh_start(name: str) -> None:
     model = trained(name)
-    tokens = rows(1, 2 * model.row_tokens + 3, seed=9)
-    state, _ = model.start(tokens[:, :1])
-    for token in tokens[0, 1:-1].tolist():
-        model.step(state, token)
-    logits_V = model.step(state, int(tokens[0, -1]))
-    read = tokens if state is None else torch.tensor([state.tokens])
-    assert read.size(1) < model.row_tokens or state is None
-    assert torch.equal(read, tokens[:, -read.size(1) :])
-    _, fresh_V = model.start(read)
-    torch.testing.assert_close(logits_V, fresh_V, rtol=0, atol=tolerance(fresh_V))
+    tokens_BT = rows(2, 2 * model.row_tokens + 3, seed=9)
+    state, logits_BV = model.start(tokens_BT[:, :1])
+    for tokens_B in tokens_BT[:, 1:].unbind(dim=1):
+        logits_BV = model.step(state, tokens_B)
+    read_BT = tokens_BT if state is None else state.tokens_BT
+    assert read_BT.size(1) < model.row_tokens or state is None
+    assert torch.equal(read_BT, tokens_BT[:, -read_BT.size(1) :])
+    _, fresh_BV = model.start(read_BT)
+    torch.testing.assert_close(logits_BV, fresh_BV, rtol=0, atol=tolerance(fresh_BV))
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -196,9 +195,9 @@ def test_a_model_without_a_bottleneck_says_which_one_can_restore(name: str) -> N
 
 def test_article_never_proposes_a_class_beyond_the_vocabulary() -> None:
     model = build(CONFIGS["article"], VOCABULARY, seed=0)
-    _, logits_V = model.start(rows(1, 3))
+    _, logits_1V = model.start(rows(1, 3))
     assert model.describe()["classes"] == 10_000
-    assert logits_V.shape == (VOCABULARY,)
+    assert logits_1V.shape == (1, VOCABULARY)
 
 
 @pytest.mark.parametrize(

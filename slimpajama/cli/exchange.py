@@ -1,0 +1,120 @@
+"""Commands by which a model meets the world outside: `export`, `compress`, `decompress`, `lm-eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from slimpajama.cli.options import AsJson, ConfigFile, Model, Workspace, emit, loaded_model, store_of
+
+if TYPE_CHECKING:
+    from slimpajama.storage import Store
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (export, compress, decompress):
+        app.command()(command)
+    app.command("lm-eval")(lm_eval)
+
+
+def export(
+    directory: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="New or empty folder of a model.")] = None,
+    format_: Annotated[str, typer.Option("--format", help="Layout of the model: hf.", metavar="hf")] = "hf",
+    dataset: Annotated[
+        Path | None, typer.Option(help="New or empty folder for the corpus as a Parquet dataset.", metavar="DIR")
+    ] = None,
+    night: Annotated[list[str] | None, typer.Option(help="Night of the dataset, repeatable; default: all.")] = None,
+    model: Model = None, workspace: Workspace = None, config: ConfigFile = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Write a model (safetensors, config, tokenizer, card) or, with --dataset, the corpus, for use elsewhere.
+
+    Example: slimpajama export --format hf exported --workspace demo/workspace
+    """
+    from slimpajama.export import export_dataset, export_model
+    from slimpajama.progress import console
+
+    if (directory is None) == (dataset is None):
+        raise typer.BadParameter("name one of DIR (for a model) and --dataset DIR")
+    if format_ != "hf":
+        raise typer.BadParameter(f"--format: expected hf, found {format_}")
+    store = store_of(workspace, config)
+    if dataset:
+        with console():
+            found = export_dataset(store, dataset, night or [])
+        amounts = ", ".join(f"{split} {n:,}" for split, n in found["documents"].items())
+        return emit(found, as_json, f"{found['folder']}: documents of {len(found['nights'])} night(s): {amounts}")
+    assert directory
+    found = export_model(store, directory, model)
+    return emit(found, as_json, f"{found['folder']}: {found['model']}")
+
+
+def compress(
+    file: Annotated[Path, typer.Argument(help="Any file; text in the model's languages gains.", metavar="FILE")],
+    out: Annotated[Path, typer.Option(help="Compressed file.", metavar="F")],
+    model: Model = None, workspace: Workspace = None, config: ConfigFile = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Compress a file by the model's likelihood; restoring it takes the same model, and the same kind of machine.
+
+    Example: slimpajama compress article.txt --out article.slp --workspace demo/workspace
+    """
+    _recode(file, out, model, store_of(workspace, config), as_json, back=False)
+
+
+def decompress(
+    file: Annotated[Path, typer.Argument(help="Compressed file.", metavar="F")],
+    out: Annotated[Path, typer.Option(help="Where the content goes.", metavar="FILE")],
+    model: Model = None, workspace: Workspace = None, config: ConfigFile = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Restore a file exactly; nothing is written unless its checksum is right.
+
+    Example: slimpajama decompress article.slp --out article.txt --workspace demo/workspace
+    """
+    _recode(file, out, model, store_of(workspace, config), as_json, back=True)
+
+
+def _recode(file: Path, out: Path, model: str | None, store: Store, as_json: bool, *, back: bool) -> None:
+    from slimpajama.compress import file as files
+    from slimpajama.progress import console
+    from slimpajama.registry import load_model, model_manifest
+
+    data = files.read_file(file)
+    loaded = load_model(store, model)
+    mark = files.fingerprint(model_manifest(store, loaded.id))
+    with console():
+        made = files.decompress(data, loaded, mark, str(file)) if back else files.compress(data, loaded, mark)
+    files.write_file(out, made)
+    value = {"model": loaded.id, "bytes": len(data), "out": str(out), "out_bytes": len(made)}
+    emit(value, as_json, f"{out}: {len(data)} bytes to {len(made)}")
+
+
+def lm_eval(
+    tasks: Annotated[str, typer.Option(help="Tasks, groups or tags, with commas between.", metavar="NAME,NAME...")],
+    include_path: Annotated[
+        Path | None,
+        typer.Option(help="Folder of task definitions; only it is read, and paths in them begin there.", metavar="DIR"),
+    ] = None,
+    num_fewshot: Annotated[int | None, typer.Option(min=0, help="Solved examples before each question.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N questions of each task.")] = None,
+    model: Model = None, workspace: Workspace = None, config: ConfigFile = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Run tasks of EleutherAI's lm-evaluation-harness on a model; needs pip install 'slimpajama[eval]'.
+
+    Example: slimpajama lm-eval --tasks zh_words,en_words --include-path tasks --workspace demo/workspace
+    """
+    from slimpajama.extras import needs
+    from slimpajama.overview import table
+    from slimpajama.progress import console
+
+    with needs("eval", "lm_eval"):
+        from slimpajama.harness import run_tasks
+
+    loaded = loaded_model(model, workspace, config)
+    with console():
+        found = run_tasks(loaded, [name for name in tasks.split(",") if name], include_path, num_fewshot, limit)
+    rows = [{"task": task} | {name: f"{n:.4f}" for name, n in row.items()} for task, row in found["tasks"].items()]
+    emit(found, as_json, table(rows))

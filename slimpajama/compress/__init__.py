@@ -1,0 +1,1 @@
+"""Files compressed by a model's likelihood: any bytes, restored exactly."""
