@@ -97,7 +97,8 @@ class Block(nn.Module):
             start: First of the new positions.
         """
         x_BTD = x_BTD + self.attend(norm(x_BTD), cos, sin, past, start)
-        return x_BTD + self.down(F.relu(self.up(norm(x_BTD))).square())
+        y_BTD: Tensor = x_BTD + self.down(F.relu(self.up(norm(x_BTD))).square())
+        return y_BTD
 
     def attend(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, past: tuple[Tensor, Tensor] | None, start: int) -> Tensor:
         """Causal attention of the new positions over all so far."""
