@@ -8,7 +8,8 @@ of the same pairs: they keep a family of texts on one side of the train and test
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numba
@@ -18,6 +19,9 @@ import numpy.typing as npt
 from slimpajama.dedup.spill import Packed
 
 __all__ = ["Verdict", "components", "judge"]
+
+HALF = np.uint64(0xFFFFFFFF)
+AT_ONCE = 500_000  # pairs that are sorted together, and those of one document
 
 
 class Verdict(NamedTuple):
@@ -32,8 +36,8 @@ class Verdict(NamedTuple):
 
 
 def judge(
-    pairs: Packed,
-    similarity: npt.NDArray[np.float64],
+    pairs: Sequence[Packed],
+    similarity: Sequence[npt.NDArray[np.float64]],
     n: int,
     kept_before: npt.NDArray[np.bool_],
     clusters: str = "stars",
@@ -41,8 +45,8 @@ def judge(
     """Decide over N documents from their similar pairs.
 
     Args:
-        pairs: Packed pairs, both within the threshold of each other; any order.
-        similarity: float64 [P], exact Jaccard similarity of each pair.
+        pairs: Blocks of packed pairs, both within the threshold of each other; any order.
+        similarity: float64 of each block's size, exact Jaccard similarity of each pair.
         n: Number of documents.
         kept_before: bool [M], whether each of the first M documents, of earlier nights, was kept then. They are
             not judged again, and one that was removed then is nobody's partner.
@@ -53,20 +57,39 @@ def judge(
         The verdict. Of several partners of a star the most similar one, of equals the first; in a component the
         first survivor.
     """
-    first = pairs >> np.uint64(32)
-    order = np.lexsort((first, -similarity, pairs & np.uint64(0xFFFFFFFF)))
-    pairs, similarity = pairs[order], similarity[order]
     partner, jaccard = np.full(n, -1, np.int64), np.full(n, np.nan)
     kept = np.ones(n, np.bool_)
     kept[: len(kept_before)] = kept_before
-    component = components([pairs], n)
+    component = components(pairs, n)
     if clusters == "stars":
-        _stars(pairs, similarity, len(kept_before), kept, partner, jaccard)
+        for some, values in _by_second(pairs, similarity, n):
+            _stars(some, values, len(kept_before), kept, partner, jaccard)
     else:
         _one_each(component, len(kept_before), kept, partner)
-        to_keeper = partner[pairs & np.uint64(0xFFFFFFFF)] == pairs >> np.uint64(32)
-        jaccard[pairs[to_keeper] & np.uint64(0xFFFFFFFF)] = similarity[to_keeper]
+        for some, values in zip(pairs, similarity, strict=True):
+            to_keeper = partner[some & HALF] == some >> np.uint64(32)
+            jaccard[some[to_keeper] & HALF] = values[to_keeper]
     return Verdict(partner, jaccard, component)
+
+
+def _by_second(
+    pairs: Sequence[Packed], similarity: Sequence[npt.NDArray[np.float64]], n: int
+) -> Iterator[tuple[Packed, npt.NDArray[np.float64]]]:
+    """Yield the pairs by second document, then falling similarity, then first document; about AT_ONCE at a time.
+
+    Sorting takes some 80 bytes a pair: all of a large family's at once would be most of the memory.
+    """
+    counts = np.zeros(n, np.uint32)
+    for some in pairs:
+        counts += np.bincount((some & HALF).astype(np.int64), minlength=n).astype(np.uint32)
+    turn = (np.cumsum(counts, dtype=np.int64) - counts) // AT_ONCE
+    ends = np.append(np.flatnonzero(np.diff(turn)) + 1, n).astype(np.uint64)
+    for start, end in pairwise(np.append(np.uint64(0), ends)):
+        chosen = [(some & HALF >= start) & (some & HALF < end) for some in pairs]
+        some = np.concatenate([block[part] for block, part in zip(pairs, chosen, strict=True)])
+        values = np.concatenate([block[part] for block, part in zip(similarity, chosen, strict=True)])
+        order = np.lexsort((some >> np.uint64(32), -values, some & HALF))
+        yield some[order], values[order]
 
 
 def components(blocks: Iterable[Packed], n: int) -> npt.NDArray[np.uint32]:

@@ -30,6 +30,7 @@ from slimpajama.dedup.clusters import Verdict, judge
 from slimpajama.dedup.meeting import ROW, Documents, Hits, LoadKeys, Past, meet_history
 from slimpajama.dedup.spill import Packed, PairSet, distinct, pack
 from slimpajama.dedup.verify import LoadTexts, Texts, similarities
+from slimpajama.memory import give_back
 
 __all__ = ["Outcome", "decide"]
 
@@ -139,6 +140,7 @@ def _compare(
             compared += len(found)
             yield found, values
         pairs.clear()
+        give_back()
 
     pairs.add(hits.pairs[~np.isin(hits.pairs, hits.same)])
     bands = set(range(1, cfg.bands + 1))
@@ -160,11 +162,11 @@ def _compare(
             similarity.append(values[enough])
         if not bands:
             break
-        verdict = judge(np.concatenate(alike), np.concatenate(similarity), n, hits.kept)
+        verdict = judge(alike, similarity, n, hits.kept)
         survives = verdict.partner[m:] < 0
         apart = None if look else verdict.component[m:]  # who is near whom stays, so once is enough
         left = survives + (survives & (left == LEFT_OUT) if left is not None else survives).astype(np.uint8)
-    verdict = judge(np.concatenate(alike), np.concatenate(similarity), n, hits.kept, cfg.clusters)
+    verdict = judge(alike, similarity, n, hits.kept, cfg.clusters)
     missing = np.flatnonzero((verdict.partner >= 0) & np.isnan(verdict.jaccard))
     if cfg.verify and len(missing):  # a component's keeper and those that only a chain joins to it
         pairs.add(pack(np.column_stack([verdict.partner[missing], missing])))

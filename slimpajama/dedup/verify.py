@@ -24,13 +24,16 @@ from slimpajama.dedup.clusters import components
 from slimpajama.dedup.jaccard import jaccard
 from slimpajama.dedup.normalise import without_punctuation
 from slimpajama.dedup.spill import Packed, PairSet, TextBuckets, distinct, pack, unpack
+from slimpajama.memory import give_back
 from slimpajama.progress import track
 
 __all__ = ["LoadTexts", "Texts", "similarities"]
 
 CHUNK_CHARS = 2_000_000  # compared in one call; with 13 bytes and more a character it stays near the cache
 AT_ONCE = 1000  # texts put into buckets at a time
-SHARE = 100  # a bucket's characters are this part of the memory in bytes: 3 bytes each, twice while they are sorted
+SHARE = 125  # a bucket's characters are this part of the memory in bytes: 3 bytes each, twice while they are sorted
+
+GIVE_BACK_EVERY = 16  # buckets; giving back what is used again at once costs page faults
 
 LoadTexts = Callable[[int, npt.NDArray[np.int64]], pa.LargeStringArray]
 """Shelf (a file's worth) and rows, ascending -> their texts; null where a text is gone."""
@@ -81,6 +84,9 @@ def similarities(
             nodes, text = table["node"].to_numpy(), table["text"].combine_chunks()
             places = np.searchsorted(nodes, unpack(packed).astype(np.uint32))
             yield packed, _compare(places, text, texts.n_chars[nodes], cfg, least, workers, pool)
+            del table, text
+            if number % GIVE_BACK_EVERY == 0:  # holes between the buckets' arrays would add up
+                give_back()
             bar.advance(len(packed))
     shelves.rmdir()
 

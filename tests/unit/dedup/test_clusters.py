@@ -1,9 +1,12 @@
 """Who survives: never removed for a keeper that it does not resemble, whatever the order of the pairs."""
 
+from unittest import mock
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slimpajama.dedup import clusters
 from slimpajama.dedup.clusters import judge
 from slimpajama.dedup.spill import pack
 
@@ -20,7 +23,7 @@ def graphs(draw):
 
 def verdict_of(n, before, pairs, similarity):
     array = np.array(pairs, np.int64).reshape(-1, 2)
-    return judge(pack(array), np.array(similarity, np.float64), n, np.array(before, np.bool_))
+    return judge([pack(array)], [np.array(similarity, np.float64)], n, np.array(before, np.bool_))
 
 
 @given(graphs())
@@ -47,6 +50,16 @@ def test_a_component_is_all_that_pairs_connect_and_bears_its_smallest_number(gra
         for a, b in pairs:
             component[a] = component[b] = min(component[a], component[b])
     assert verdict_of(*graph).component.tolist() == component
+
+
+@given(graphs(), st.integers(0, 10), st.integers(1, 4))
+def test_the_verdict_does_not_depend_on_blocks_nor_on_how_many_pairs_are_sorted_together(graph, cut, at_once):
+    n, before, pairs, similarity = graph
+    packed, values = pack(np.array(pairs, np.int64).reshape(-1, 2)), np.array(similarity, np.float64)
+    with mock.patch.object(clusters, "AT_ONCE", at_once):
+        parts = judge([packed[cut:], packed[:cut]], [values[cut:], values[:cut]], n, np.array(before, np.bool_))
+    for a, b in zip(verdict_of(*graph), parts, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 @given(graphs(), st.randoms())
