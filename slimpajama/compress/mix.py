@@ -34,7 +34,10 @@ ORDERS = np.array([0, 1, 2, 3, 4, 6])
 MODEL, MATCH, INPUTS = len(ORDERS), len(ORDERS) + 1, len(ORDERS) + 2
 SHARES = float(1 << 30)  # the model's probabilities as integers; each piece has one share more
 LEAST_MATCH, LONGEST_MATCH = 5, 24  # tokens
-RATE, CALIBRATION = 0.015, 0.02
+BY_KNOWN = LONGEST_MATCH + 1  # where the sets of weights begin that are chosen so
+BY_LEVEL = BY_KNOWN + len(ORDERS) + 1
+RATE, CALIBRATION = 0.004, 0.008
+SUREST = 8.0  # log-odds of the model beyond it say no more, and would make steps of learning too long
 SURE = 1 / 4096  # no table is surer than this: it would take long to learn otherwise
 MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -49,7 +52,7 @@ class Mixer(NamedTuple):
     meaning: NDArray[np.float64]
     """[inputs, 256]: how often a one came where these counts stood; for the match, how often it held by its length."""
     weights: NDArray[np.float64]
-    """[sets, inputs]: chosen by the match's length and by how many contexts are known."""
+    """[sets, inputs]; one set each by the match's length, by how many contexts are known and by the fork's level."""
     heads: NDArray[np.int64]
     """Place after the last occurrence of each hash of LEAST_MATCH tokens; -1 for none."""
     match_B: NDArray[np.int64]
@@ -64,9 +67,9 @@ def new_mixer(pieces: tuple[bytes, ...], tokens: int, streams: int) -> Mixer:
     ones, zeros = np.divmod(np.arange(256), 16)
     meaning = np.tile((ones + 0.4) / (ones + zeros + 0.8), (INPUTS, 1))
     meaning[MATCH] = 1 - 0.5 / (np.arange(256) + 2)
-    weights = np.zeros((LONGEST_MATCH + 1 + len(ORDERS) + 1, INPUTS))
-    weights[:, MODEL], weights[:, :MODEL] = 0.35, 0.08
-    weights[: LONGEST_MATCH + 1, MATCH] = 0.25
+    weights = np.zeros((BY_LEVEL + len(pieces).bit_length(), INPUTS))
+    weights[:BY_LEVEL, MODEL], weights[:BY_LEVEL, :MODEL] = 0.35, 0.08
+    weights[:BY_KNOWN, MATCH] = 0.25
     return Mixer(
         np.array(sorted(range(len(pieces)), key=lambda index: (pieces[index], index)), np.int64),
         np.zeros((len(ORDERS), 1 << bits), np.uint16), meaning, weights, np.full(1 << (bits - 2), -1, np.int64),
@@ -174,7 +177,7 @@ def code_step(
                 p = mixer.meaning[i, counts[i]]
                 x[i] = math.log(p / (1 - p)) if counts[i] else 0.0
                 known += counts[i] > 0
-            x[MODEL] = math.log(ones / zeros)
+            x[MODEL] = min(max(math.log(ones / zeros), -SUREST), SUREST)
             bit_expected = -1
             x[MATCH] = 0.0
             held = 0
@@ -183,10 +186,11 @@ def code_step(
                 held = mixer.length_B[b]
                 p = mixer.meaning[MATCH, held]
                 x[MATCH] = math.log(p / (1 - p)) * (1 if bit_expected else -1)
-            first_w, second_w = mixer.weights[held], mixer.weights[LONGEST_MATCH + 1 + known]
+            by_match, by_known = mixer.weights[held], mixer.weights[BY_KNOWN + known]
+            by_level = mixer.weights[BY_LEVEL + level]
             total = 0.0
             for i in range(INPUTS):
-                total += (first_w[i] + second_w[i]) * x[i]
+                total += (by_match[i] + by_known[i] + by_level[i]) * x[i]
             p = 1 / (1 + math.exp(-min(max(total, -20.0), 20.0)))
             coded = min(max(np.int64(p * ONE), 1), ONE - 1)
             if decode:
@@ -196,8 +200,9 @@ def code_step(
                 encode_bit(coder, data, bit, coded)
             error = (bit - p) * RATE
             for i in range(INPUTS):
-                first_w[i] += error * x[i]
-                second_w[i] += error * x[i]
+                by_match[i] += error * x[i]
+                by_known[i] += error * x[i]
+                by_level[i] += error * x[i]
             for i in range(len(ORDERS)):
                 _learn(mixer.meaning, i, counts[i], bit)
                 n1, n0 = counts[i] >> 4, counts[i] & 15
