@@ -73,10 +73,10 @@ def test_a_penalty_breaks_a_loop_but_never_puts_off_the_end_of_the_text() -> Non
         row_tokens = 8
 
         def start(self, _: torch.Tensor) -> tuple[None, torch.Tensor]:
-            return None, torch.tensor([0.1, 2.0, 1.9])
+            return None, torch.tensor([[0.1, 2.0, 1.9]])
 
-        def step(self, _: None, __: int) -> torch.Tensor:
-            return torch.tensor([1.2, 2.0, 1.9])
+        def step(self, _: None, __: torch.Tensor) -> torch.Tensor:
+            return torch.tensor([[1.2, 2.0, 1.9]])
 
     free = GenerateConfig(temperature=0.0, max_tokens=4)
     assert list(generate_tokens(Loop(), [0], free, 0)) == [1, 1, 1, 1]
