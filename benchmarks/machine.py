@@ -93,24 +93,31 @@ def _first(path: str, key: str) -> str:
     return "unknown"
 
 
-def conditions(*packages: str) -> str:
-    """Return a Markdown list of what the measurement was made on."""
-    linux = Path("/proc/cpuinfo").exists()
-    cpu = _first("/proc/cpuinfo", "model name") if linux else platform.processor()
-    memory = int(_first("/proc/meminfo", "MemTotal").split()[0]) * 1024 / 1e9 if linux else 0
-    commit = subprocess.run(
+def commit() -> str:
+    """Return the commit that is measured, and whether the code differs from it."""
+    head = subprocess.run(
         ["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     dirty = subprocess.run(
         ["git", "status", "--porcelain", "--", "slimpajama", "tasks", "flows", "benchmarks"],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
+    return head.stdout.strip() + (" with uncommitted changes" if dirty.stdout.strip() else "")
+
+
+def conditions(*packages: str) -> str:
+    """Return a Markdown list of what the measurement was made on."""
+    linux = Path("/proc/cpuinfo").exists()
+    cpu = _first("/proc/cpuinfo", "model name") if linux else platform.processor()
+    memory = int(_first("/proc/meminfo", "MemTotal").split()[0]) * 1024 / 1e9 if linux else 0
+    flags = _first("/proc/cpuinfo", "flags").split() if linux else []
+    vectors = next((f", {flag}" for flag in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if flag in flags), "")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     return "\n".join(
         [
-            f"- hardware: {cpu}, {os.cpu_count()} cores, {memory:.0f} GB; a shared machine: ratios count",
+            f"- hardware: {cpu}{vectors}, {os.cpu_count()} cores, {memory:.0f} GB; a shared machine: ratios count",
             f"- software: Python {platform.python_version()}, {versions}",
-            f"- commit: {commit.stdout.strip()}{' with uncommitted changes' if dirty.stdout.strip() else ''}",
+            f"- commit: {commit()}",
         ]
     )
 

@@ -1,9 +1,10 @@
 """Peak memory of `dedup` and `prepare` on inputs of given sizes; writes docs/benchmarks/memory.md.
 
-    python -m benchmarks.memory [--cache FOLDER] [--gb 1 10] [--workers 1]
+    python -m benchmarks.memory [--cache FOLDER] [--gb 1 10] [--commands dedup prepare] [--workers 1]
 
 The input is the benchmark corpus over and over, each time edited anew, so that no two documents are the same. It is
-written to the folder for temporary files (`TMPDIR`), which must hold about four times the largest size.
+written to the folder for temporary files (`TMPDIR`), which must hold about four times the largest size. Rows are kept
+in the cache: 10 GB take hours, and one command may be measured again without the other.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.corpus_data import CACHE, LANGUAGES, prepare, read_lines
-from benchmarks.machine import DOCS, conditions, measure, settings, table
+from benchmarks.machine import DOCS, commit, conditions, measure, settings, table
 from slimpajama.errors import InputError
 from slimpajama.progress import say
 
 __all__ = ["grow", "main"]
 
+COMMANDS = ("dedup", "prepare")
+KEY = ("command", "input, GB", "workers")  # of a row
 NGRAM = 13
 PART_BYTES = 100_000_000
 SPACE = 4.0  # bytes of disk a byte of text: the input, what is kept, and the work folder of `prepare`
@@ -105,7 +108,7 @@ def config(folder: Path, pattern: str, workers: int) -> Path:
     return path
 
 
-def run(gigabytes: float, corpus: Path, workers: int) -> list[dict[str, object]]:
+def run(gigabytes: float, corpus: Path, wanted: Sequence[str], workers: int) -> list[dict[str, object]]:
     """Return a row a command for one size."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -123,11 +126,11 @@ def run(gigabytes: float, corpus: Path, workers: int) -> list[dict[str, object]]
             "prepare": [*ours, "prepare", "--config", config(folder, "part-*.jsonl", workers)],
         }
         rows: list[dict[str, object]] = []
-        for name, command in commands.items():
+        for name in wanted:
             say("bench", f"{name} on {gigabytes} GB ...")
             watch = Watch()
             watch.start()
-            done = measure([*command, "--json"], threads=workers)
+            done = measure([*commands[name], "--json"], threads=workers)
             watch.stop()
             shutil.rmtree(folder / "out", ignore_errors=True)
             rows.append(
@@ -135,7 +138,7 @@ def run(gigabytes: float, corpus: Path, workers: int) -> list[dict[str, object]]
                     "input, GB": f"{gigabytes:g}", "command": name, "peak MB": f"{done.peak_mb:.0f}", "mark": "1000",
                     "its own": f"{watch.peak_mb['RssAnon']:.0f}", "mapped files": f"{watch.peak_mb['RssFile']:.0f}",
                     "CPU-s": f"{done.cpu_s:.0f}", "wall s": f"{done.wall_s:.0f}",
-                    "MB per CPU-s": f"{1000 * gigabytes / done.cpu_s:.1f}",
+                    "MB per CPU-s": f"{1000 * gigabytes / done.cpu_s:.1f}", "workers": workers, "commit": commit(),
                 }
             )  # fmt: skip
             print(rows[-1], file=sys.stderr)
@@ -147,14 +150,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=CACHE.parent)
     parser.add_argument("--gb", type=float, nargs="+", default=[1.0], help="sizes of the input, in GB of text")
+    parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=COMMANDS)
     parser.add_argument("--workers", type=int, default=1)
     args = parser.parse_args()
     corpus = prepare(args.cache / "corpus")
-    rows = [row for gigabytes in args.gb for row in run(gigabytes, corpus, args.workers)]
+    kept = args.cache / "memory.json"
+    rows = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
+    for gigabytes in args.gb:
+        fresh = run(gigabytes, corpus, args.commands, args.workers)
+        again = [tuple(row[name] for name in KEY) for row in fresh]
+        rows = [row for row in rows if tuple(row[name] for name in KEY) not in again] + fresh
+        rows.sort(key=lambda row: (row["command"], float(row["input, GB"]), row["workers"]))
+        kept.write_text(json.dumps(rows), encoding="utf-8")
     page = [
         "# Memory, measured\n",
-        f"`python -m benchmarks.memory --gb {' '.join(f'{size:g}' for size in args.gb)}`: the benchmark corpus repeated"
-        f" with edits, {args.workers} worker{'s' if args.workers > 1 else ''}.\n",
+        "`python -m benchmarks.memory`: the benchmark corpus repeated with edits.\n",
         conditions("polars", "pyarrow", "numba", "numpy"),
         "- peak: the kernel's count of resident memory of the largest process (`ru_maxrss`); `its own` and `mapped"
         " files` are sampled, and each has its peak where it has it\n",
