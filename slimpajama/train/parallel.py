@@ -17,6 +17,7 @@ from typing import Self, TypeVar
 import torch
 from torch import Tensor
 
+from slimpajama.errors import ConfigError
 from slimpajama.train.group import ALONE, Group
 
 __all__ = ["Team", "batch_gradients"]
@@ -76,8 +77,14 @@ def batch_gradients(
         team: Computes the parts.
     """
     device = tokens_BT.device.type
-    whole = -(-tokens_BT.size(0) // team.group.size)  # what a GPU takes at once
-    rows = max(1, PART_TOKENS // tokens_BT.size(1)) if device == "cpu" else whole
+    rows = tokens_BT.size(0) // team.group.size  # a part for each process at least; a GPU takes all of its rows at once
+    if not rows:
+        raise ConfigError(
+            "fewer rows a batch than processes", where="train.batch_tokens",
+            expected=f"at least {team.group.size} rows of {tokens_BT.size(1)} tokens", found=f"{tokens_BT.size(0)} rows",
+        )  # fmt: skip
+    if device == "cpu":
+        rows = max(1, min(rows, PART_TOKENS // tokens_BT.size(1)))
     parts = team.group.share(list(zip(tokens_BT.split(rows), content_BT.split(rows), strict=True)))
 
     def gradients(part: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:

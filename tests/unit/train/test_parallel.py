@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from slimpajama.config import ModelConfig
+from slimpajama.errors import ConfigError
 from slimpajama.model import build
 from slimpajama.train import parallel
+from slimpajama.train.group import Group
 from slimpajama.train.parallel import Team, batch_gradients
 
 
@@ -34,3 +36,10 @@ def test_torch_has_its_threads_back_after_an_error():
     with pytest.raises(ZeroDivisionError):
         fail()
     assert torch.get_num_threads() == before
+
+
+def test_a_batch_of_fewer_rows_than_processes_is_refused_by_name():
+    model = build(ModelConfig(preset="gpt", width=64, row_tokens=32), 300, seed=0)
+    tokens_BT = torch.zeros((2, 32), dtype=torch.long)
+    with Team(1, Group(0, 3)) as team, pytest.raises(ConfigError, match=r"train.batch_tokens.*at least 3 rows"):
+        batch_gradients(model, list(model.parameters()), tokens_BT, tokens_BT > 3, "fp32", team)
