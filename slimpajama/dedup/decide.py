@@ -35,7 +35,7 @@ from slimpajama.memory import give_back
 __all__ = ["Outcome", "decide"]
 
 LOOKS = 4  # at the groups of each band; what a look finds decides who takes part in the next one
-PAIR_BYTES = 128  # a pair that waits in memory is 8 bytes, a few times while it is sorted in; a share of the memory
+PAIR_BYTES = 320  # a pair that waits in memory is 8 bytes, four times while it is sorted in; a share of the memory
 HALF = np.uint64(0xFFFFFFFF)
 TONIGHT = 1 << 62  # set in a place: the shelf is one of tonight's
 

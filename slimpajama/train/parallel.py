@@ -81,7 +81,7 @@ def batch_gradients(
     if not rows:
         raise ConfigError(
             "fewer rows a batch than processes", where="train.batch_tokens",
-            expected=f"at least {team.group.size} rows of {tokens_BT.size(1)} tokens", found=f"{tokens_BT.size(0)} rows",
+            expected=f"at least {team.group.size} rows of {tokens_BT.size(1)} tokens", found=str(tokens_BT.size(0)),
         )  # fmt: skip
     if device == "cpu":
         rows = max(1, min(rows, PART_TOKENS // tokens_BT.size(1)))
