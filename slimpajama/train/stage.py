@@ -11,7 +11,7 @@ the version of torch, so the same training is never done twice and another one n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -164,10 +164,11 @@ def _train(cfg: Config, plan: _Plan, group: Group) -> tuple[LanguageModel[Any], 
     rows = data.rows(cfg.train, model.row_tokens, tokenizer.document_id)
     held_out = validation_rows(data.held_out(), tokenizer.document_id, model.row_tokens)
     validation = Validation(model, held_out, tokenizer.token_bytes, cfg.train.precision)
+    tracked = replace(cfg.train, tensorboard="", mlflow="") if group.rank else cfg.train
     settings = asdict(cfg.model) | asdict(cfg.train) | {"started_from": base.id if base else "", "night": data.tonight}
     with (
         Team(max(1, cfg.run.threads() // group.neighbours), group) as team,
-        tracking(cfg.train, plan.name, settings) as log,
+        tracking(tracked, plan.name, settings) as log,
         track("train", total=cfg.train.tokens, unit="tokens") as bar,
     ):
         history: History = train_model(
