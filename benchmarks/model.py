@@ -1,0 +1,208 @@
+"""Measure the models on one text: bits per byte and tokens restored at equal processor time, latents in bytes, speed.
+
+    python -m benchmarks.model [--cache FOLDER] [--workspace W] [--minutes 10] [--only NAME...]
+
+Every part trains one model in a process of its own, on one thread, for as many minutes of processor time, and scores
+it on held-out documents. Parts that the cache holds for this commit are not run again: all of them together take
+hours, and may be run in several goes. `--only` names parts: `--list` prints their names. Writes
+docs/benchmarks/model.md. The workspace is any prepared one; by default the benchmark corpus, prepared in the cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+from benchmarks.corpus_data import CACHE
+from benchmarks.corpus_data import prepare as prepare_corpus
+from benchmarks.machine import DOCS, commit, conditions, measure, table
+from benchmarks.night import run_night, write_config
+from slimpajama.config import Config, ModelConfig, TrainConfig
+from slimpajama.progress import say
+
+__all__ = ["main"]
+
+LANGUAGES = ("zh", "en")
+SEEDS = (0, 1, 2)
+HELD_OUT_BYTES = 300_000  # a language
+PROMPT, NEW_TOKENS = 32, 200  # of the measurement of generation
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One model to train and score."""
+
+    model: dict[str, Any]
+    seed: int = 0
+    longer: float = 1.0
+    """Factor on the minutes."""
+
+
+PARTS = {
+    **{f"{preset}-{seed}": Part({"preset": preset}, seed) for seed in SEEDS for preset in ("small", "gpt")},
+    **{f"K{k}": Part({"preset": "small", "chunk_tokens": k}, longer=1.5) for k in (4, 8, 16)},
+    "quantised-24x16": Part({"preset": "small", "latent_width": 24, "latent_levels": 16}, longer=1.5),
+    "quantised-16x16": Part({"preset": "small", "latent_width": 16, "latent_levels": 16}, longer=1.5),
+}
+
+
+def run_part(workspace: str, part: Part, minutes: float) -> dict[str, Any]:
+    """Train and score one model in this process."""
+    import torch
+
+    from slimpajama.device import with_precision
+    from slimpajama.evaluate.score import reconstruct_ids, score_ids
+    from slimpajama.model import build, make_optimiser
+    from slimpajama.night import published_nights
+    from slimpajama.storage import open_store
+    from slimpajama.tokenizer import Tokenizer
+    from slimpajama.train import loop
+    from slimpajama.train.data import gather
+    from slimpajama.train.parallel import Team
+
+    torch.set_num_threads(1)
+    # the loop's clock is the processor's: what else runs on the machine must not shorten a training
+    cast(Any, loop).time = SimpleNamespace(perf_counter=time.process_time, monotonic=time.monotonic)
+    store = open_store(workspace)
+    nights = published_nights(store)
+    data = gather(store, nights, nights[-1])
+    tokenizer = Tokenizer.load(data.tokenizer_json)
+    endless = with_precision(Config(train=TrainConfig(tokens=10**12))).train
+    cfg = replace(endless, seed=part.seed, max_seconds=60 * minutes * part.longer)
+    model = build(ModelConfig(**part.model), tokenizer.vocab_size, part.seed)
+    rows = data.rows(cfg, model.row_tokens, tokenizer.document_id)
+    with Team(1) as team:
+        history = loop.train_model(
+            model, make_optimiser(model, cfg.lr, cfg.precision), rows, cfg, team, cold=True
+        )  # fmt: skip
+    tokens = history.step * rows.batch_rows * rows.row_tokens
+    latent = model.describe().get("latent")
+    result: dict[str, Any] = {
+        "parameters": model.describe()["parameters"], "tokens": tokens, "precision": cfg.precision,
+        "tokens_per_s": tokens / history.seconds, "latent": latent, "languages": {},
+    }  # fmt: skip
+    for lang, documents in data.held_out().items():
+        if lang not in LANGUAGES:
+            continue
+        chosen, size = [], 0
+        for ids in documents:
+            if size < HELD_OUT_BYTES:
+                chosen.append(ids)
+                size += int(tokenizer.token_bytes[ids].sum())
+        nll = float(score_ids(model, chosen, tokenizer.document_id).sum())
+        figures = {"bits_per_byte": nll / size / math.log(2), "bytes": size}
+        if latent:
+            back = reconstruct_ids(model, chosen, tokenizer.document_id)
+            figures["restored"] = float(back.correct.sum() / back.tokens.sum())
+            figures["latent_bytes_per_byte"] = float(back.latents.sum()) * latent["bytes"] / size
+        result["languages"][lang] = figures
+    prompt = torch.full((1, PROMPT), tokenizer.document_id)
+    begun = time.process_time()
+    with torch.inference_mode():
+        state, logits_1V = model.start(prompt)
+        for _ in range(NEW_TOKENS):
+            logits_1V = model.step(state, logits_1V.argmax(dim=1).cpu())
+    result["generated_per_s"] = NEW_TOKENS / (time.process_time() - begun)
+    return result
+
+
+def workspace_of(cache: Path) -> str:
+    """Return the workspace that holds the benchmark corpus; prepared where it is missing."""
+    folder = cache / "model"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "workspace" / "nights" / "index.json").exists():
+        say("bench", "preparing the corpus ...")
+        corpus = prepare_corpus(cache / "corpus")
+        run_night(write_config(folder, *(str(corpus / f"{lang}.jsonl") for lang in LANGUAGES)), "2026-01-01")
+    return str(folder / "workspace")
+
+
+def main() -> None:
+    """Run what is missing and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, default=CACHE.parent)
+    parser.add_argument("--workspace", default="")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--list", action="store_true", help="print the parts' names")
+    parser.add_argument("--here", help=argparse.SUPPRESS)  # one part, in this process
+    args = parser.parse_args()
+    if args.list:
+        print("\n".join(PARTS))
+        return
+    workspace = args.workspace or workspace_of(args.cache)
+    if args.here:
+        print(json.dumps(run_part(workspace, PARTS[args.here], args.minutes)))
+        return
+    results = args.cache / "model" / "results"
+    results.mkdir(parents=True, exist_ok=True)
+    for name in args.only:
+        file = results / f"{name}-{args.minutes:g}.json"
+        kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        if kept.get("commit") != commit():
+            say("bench", f"{name}: {args.minutes * PARTS[name].longer:g} minutes ...")
+            again = [sys.executable, "-m", "benchmarks.model", "--here", name, "--workspace", workspace]
+            done = measure([*again, "--minutes", args.minutes])
+            found = json.loads(done.output.splitlines()[-1])
+            file.write_text(json.dumps(found | {"commit": commit(), "peak_mb": done.peak_mb}), encoding="utf-8")
+    page = write_page({name: results / f"{name}-{args.minutes:g}.json" for name in PARTS}, args.minutes)
+    (DOCS / "model.md").write_text(page, encoding="utf-8")
+    print(page)
+
+
+def write_page(files: dict[str, Path], minutes: float) -> str:
+    """Return the page over all parts that were run."""
+    found = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
+    lines = [
+        "# Models, measured\n",
+        f"`python -m benchmarks.model --minutes {minutes:g}`: one thread, equal processor time, the same text.\n",
+        conditions("torch", "numba"),
+        "- each row names the commit it was measured at; bits per byte and tokens restored are of held-out documents\n",
+        "## Bits per byte against a decoder-only model of the same size\n",
+        f"{minutes:g} minutes each; medians over seeds. The mark: not above `gpt` in either language.\n",
+        table([_bits(preset, [found[n] for n in found if n.startswith(f"{preset}-")]) for preset in ("small", "gpt")])
+        if any(name.startswith(("small-", "gpt-")) for name in found)
+        else "",
+        "\n## Tokens restored, and the size of latents\n",
+        f"{1.5 * minutes:g} minutes each. Marks: 99.9, 99 and 95 % for K = 4, 8 and 16; 99 % with fewer bytes than the"
+        " text has.\n",
+        table([_restored(name, row) for name, row in found.items() if name.startswith(("K", "quantised"))] or [{}]),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _bits(preset: str, rows: list[dict[str, Any]]) -> dict[str, object]:
+    def median(value: Any) -> float:
+        return statistics.median(map(value, rows)) if rows else float("nan")
+
+    return {
+        "model": preset, "seeds": len(rows), "parameters": f"{rows[0]['parameters']:,}" if rows else "",
+        **{lang: f"{median(lambda row, lang=lang: row['languages'][lang]['bits_per_byte']):.3f}" for lang in LANGUAGES},
+        "tokens a processor second": f"{median(lambda row: row['tokens_per_s']):,.0f}",
+        "generated tokens a second": f"{median(lambda row: row['generated_per_s']):,.0f}",
+        "precision": rows[0]["precision"] if rows else "", "commit": rows[0]["commit"] if rows else "",
+    }  # fmt: skip
+
+
+def _restored(name: str, row: dict[str, Any]) -> dict[str, object]:
+    languages, latent = row["languages"], row["latent"]
+    return {
+        "model": name, "tokens a latent": latent["tokens"], "bytes a latent": f"{latent['bytes']:g}",
+        **{f"restored {lang}": f"{languages[lang]['restored']:.3%}" for lang in LANGUAGES},
+        **{f"latents / text {lang}": f"{languages[lang]['latent_bytes_per_byte']:.2f}" for lang in LANGUAGES},
+        **{f"bits per byte {lang}": f"{languages[lang]['bits_per_byte']:.3f}" for lang in LANGUAGES},
+        "commit": row["commit"],
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
