@@ -47,7 +47,7 @@ def token_by_token(model: LanguageModel[Any], tokenizer: Tokenizer, context: str
     total, greedy = 0.0, True
     for place in range(first + 1, len(sequence)):
         begin = 0 if place < ROW else (1 + (place - ROW) // (ROW // 2)) * (ROW // 2)
-        _, logits_V = model.start(torch.tensor([sequence[begin:place]]))
+        _, (logits_V,) = model.start(torch.tensor([sequence[begin:place]]))
         total += float(logits_V.double().log_softmax(dim=0)[sequence[place]])
         greedy &= int(logits_V.argmax()) == sequence[place]
     return total, greedy
@@ -64,7 +64,7 @@ def test_what_greedy_decoding_gives_is_greedy_and_nothing_else(model: LanguageMo
     context = tokenizer.encode("今天天气")
     ids = list(context)
     for _ in range(5):
-        _, logits_V = model.start(torch.tensor([[tokenizer.document_id, *ids]]))
+        _, (logits_V,) = model.start(torch.tensor([[tokenizer.document_id, *ids]]))
         ids.append(int(logits_V.argmax()))
     other = [*ids[:-1], (ids[-1] + 1) % tokenizer.vocab_size]
     _, greedy_D = score_ends(model, [ids, other], [len(context)] * 2, tokenizer.document_id)
