@@ -8,8 +8,8 @@ simplified script (character by character, on both sides) and characters that ca
 A *window* is `short_words` in a row. Of an evaluation record so many are taken that every stretch of `ngram_words`
 holds a whole one; a document's windows are looked up by hash, and a hit is extended unit by unit on both sides. So a
 removal rests on all units of the stretch being equal (64-bit hashes each), not on one hash. Of held-out documents the
-windows are sampled by their own hash, one in four, which makes them the same ones wherever a text is quoted; those
-met are counted.
+windows are sampled by their own hash, one in four, and fewer where there is much held-out text (`sampling`), which
+makes them the same ones wherever a text is quoted; those met are counted.
 
 No kernel calls a kernel of another module: numba's cache notices changes of a kernel's own file only.
 """
@@ -29,12 +29,12 @@ import pyarrow as pa
 
 from slimpajama.buffers import text_buffers
 
-__all__ = ["VERSION", "Index", "Match", "Windows", "code_table", "cut", "find", "make_index", "sample"]
+__all__ = ["VERSION", "Index", "Match", "Windows", "code_table", "cut", "find", "make_index", "sample", "sampling"]
 
-VERSION = 1  # of units, hashes and windows
+VERSION = 2  # of units, hashes and windows
 LEAST_WINDOWS = 3  # of a held-out document, that must be met: one or two are a phrase
 COMMON = 2  # held-out documents may share a window; what more of them have is boilerplate and says nothing of any
-_SAMPLED = np.uint64(3)  # windows whose hash has none of these bits
+FULL_BYTES = 50_000_000  # of held-out text, up to which one window in four is taken: about 3 million, 70 bytes each
 _SINGLE = np.uint32(1 << 31)  # flag of a code point that is a unit by itself
 _BORDER, _UNSEEN = np.uint32(0), np.uint32(1)
 _SEED, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, over code points
@@ -118,6 +118,17 @@ class Index(NamedTuple):
     """[items]: windows of each item."""
     half_words: int
     """In a window, at least."""
+    rate: int
+    """One in so many windows of a held-out document is looked for."""
+
+
+def sampling(held_out_bytes: int) -> int:
+    """Return 4, or the power of two that leaves no more windows than FULL_BYTES have at 4: one in so many is taken.
+
+    The index then stays in bounded memory. A document needs LEAST_WINDOWS of them: at one in 64, as for 0.8 GB of
+    held-out text, those of under 200 words or so are no longer looked for.
+    """
+    return 4 << max(0, -(-held_out_bytes // FULL_BYTES) - 1).bit_length()
 
 
 def cut(texts: pa.LargeStringArray, ngram_words: int, short_words: int) -> Windows:
@@ -126,12 +137,12 @@ def cut(texts: pa.LargeStringArray, ngram_words: int, short_words: int) -> Windo
     The first begins with the first unit, each other one at most `2 * (ngram_words - short_words)` half words after
     the one before, which is what makes every stretch of `ngram_words` hold a whole one.
     """
-    return _windows(texts, short_words, 2 * (ngram_words - short_words))
+    return _windows(texts, short_words, 2 * (ngram_words - short_words), 1)
 
 
-def sample(texts: pa.LargeStringArray, short_words: int) -> Windows:
-    """Return a sample of the windows of held-out documents, each hash once a document, without units."""
-    found = _windows(texts, short_words, -1)
+def sample(texts: pa.LargeStringArray, short_words: int, rate: int = 4) -> Windows:
+    """Return one in `rate` windows of held-out documents, each hash once a document, without units."""
+    found = _windows(texts, short_words, -1, rate)
     owner = np.repeat(np.arange(len(texts)), np.diff(found.ends))
     order = np.lexsort((found.hashes, owner))
     hashes = found.hashes[order]
@@ -140,20 +151,21 @@ def sample(texts: pa.LargeStringArray, short_words: int) -> Windows:
     return found._replace(ends=ends, hashes=hashes[first], places=found.places[order][first])
 
 
-def _windows(texts: pa.LargeStringArray, short_words: int, step: int) -> Windows:
+def _windows(texts: pa.LargeStringArray, short_words: int, step: int, rate: int) -> Windows:
     offsets, data = text_buffers(texts)
     n, most = len(texts), int(offsets[-1] - offsets[0]) // 2 + len(texts)
     ends, unit_ends = np.zeros(n + 1, np.int64), np.zeros(n + 1, np.int64)
     hashes, places, weights = np.empty(most, np.uint64), np.empty(most, np.int32), np.zeros(n, np.int32)
     units = np.empty(most if step >= 0 else 0, np.uint64)
-    _cut(offsets, data, code_table(), 2 * short_words, step, ends, hashes, places, unit_ends, units, weights)
+    mask = np.uint64(rate - 1)
+    _cut(offsets, data, code_table(), 2 * short_words, step, mask, ends, hashes, places, unit_ends, units, weights)
     return Windows(
         ends, hashes[: ends[-1]].copy(), places[: ends[-1]].copy(), unit_ends, units[: unit_ends[-1]].copy(), weights
     )
 
 
 def make_index(
-    records: Windows, held_out: Iterable[Windows], ngram_words: int, short_words: int, share: float
+    records: Windows, held_out: Iterable[Windows], ngram_words: int, short_words: int, share: float, rate: int = 4
 ) -> Index:
     """Return what `find` looks for.
 
@@ -163,6 +175,7 @@ def make_index(
         ngram_words: Words in a row that make an overlap with a record; a shorter record must be there as a whole.
         short_words: Words in a window.
         share: Of a held-out document's windows, that make an overlap with it.
+        rate: What `sample` was given.
     """
     parts = [records, *held_out]
     windows = np.concatenate([np.diff(part.ends) for part in parts]).astype(np.int32)
@@ -185,7 +198,7 @@ def make_index(
     np.bitwise_or.at(marks, words, two)
     starts = np.searchsorted(words, np.arange(len(marks), dtype=np.uint64)).astype(np.int32)
     units = (records.unit_ends, records.units)
-    return Index(hashes, items, places, marks, starts, *units, need, windows, 2 * short_words)
+    return Index(hashes, items, places, marks, starts, *units, need, windows, 2 * short_words, rate)
 
 
 def find(texts: pa.LargeStringArray, held_out: npt.NDArray[np.bool_], index: Index) -> Match:
@@ -201,7 +214,7 @@ def find(texts: pa.LargeStringArray, held_out: npt.NDArray[np.bool_], index: Ind
     match = Match(np.full(n, -1, np.int32), np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int32))
     _find(
         offsets, data, code_table(), held_out, index.hashes, index.items, index.places, index.filter, index.starts,
-        index.unit_ends, index.units, index.need, index.half_words, *match,
+        index.unit_ends, index.units, index.need, index.half_words, np.uint64(index.rate - 1), *match,
     )  # fmt: skip
     return match
 
@@ -283,7 +296,7 @@ def _longest(offsets: Any) -> int:
 
 @numba.njit(nogil=True, cache=True)
 def _cut(
-    offsets: Any, data: Any, codes: Any, half_words: int, step: int,
+    offsets: Any, data: Any, codes: Any, half_words: int, step: int, mask: Any,
     ends: Any, hashes: Any, places: Any, unit_ends: Any, all_units: Any, weights: Any,
 ) -> None:  # fmt: skip
     most = _longest(offsets)
@@ -303,7 +316,7 @@ def _cut(
                 value = value * _BASE + units[j]
                 j += 1
             hashes[w], places[w] = _mixed(value), i
-            w += step >= 0 or not hashes[w] & _SAMPLED
+            w += not hashes[w] & mask
             i, at = i + 1, before[i]
             while i + 1 < n and before[i + 1] - at <= step:
                 i += 1
@@ -326,7 +339,7 @@ def _lookup(value: Any, hashes: Any, marks: Any, starts: Any, shift: Any) -> int
 @numba.njit(nogil=True, cache=True)
 def _find(
     offsets: Any, data: Any, codes: Any, held_out: Any, hashes: Any, items: Any, places: Any, marks: Any,
-    starts_of: Any, unit_ends: Any, record_units: Any, need: Any, half_words: int,
+    starts_of: Any, unit_ends: Any, record_units: Any, need: Any, half_words: int, mask: Any,
     item: Any, begin: Any, end: Any, amount: Any,
 ) -> None:  # fmt: skip
     most = _longest(offsets)
@@ -356,7 +369,7 @@ def _find(
                 break
             value = _mixed(rolling)
             rolling -= units[i] * powers[j - i - 1]
-            if value & _SAMPLED and not records:
+            if value & mask and not records:
                 continue
             first = _lookup(value, hashes, marks, starts_of, shift)
             if first < 0:

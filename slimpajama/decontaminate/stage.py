@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from slimpajama.config import Config
 from slimpajama.decontaminate.evaluations import list_evaluations, read_evaluations
-from slimpajama.decontaminate.overlap import VERSION, Index, Match, cut, find, make_index, sample
+from slimpajama.decontaminate.overlap import VERSION, Index, Match, cut, find, make_index, sample, sampling
 from slimpajama.errors import printable
 from slimpajama.manifest import Manifest, Part, Stage, add_counts
 from slimpajama.night import load_night, published_nights, work_folder
@@ -78,11 +78,12 @@ def decontaminate(store: Store, cfg: Config, night: str, cleaned: Manifest, comp
     if too_short:
         say(stage.name, f"{too_short:,} of {len(records):,} evaluation records are too short to be looked for")
     paths = cleaned.paths(f"{work_folder(night, 'clean')}/")
-    names, held_out = records["name"].to_pylist(), []
+    names, held_out, rate = records["name"].to_pylist(), [], sampling(_held_out_bytes(store, cfg, cleaned, earlier))
     for ids, texts in _held_out(store, cfg, night, paths, earlier):
         names += ids
-        held_out.append(sample(texts, settings.short_words))
-    index = make_index(looked_for, held_out, settings.ngram_words, settings.short_words, settings.held_out_share)
+        held_out.append(sample(texts, settings.short_words, rate))
+    share = settings.held_out_share
+    index = make_index(looked_for, held_out, settings.ngram_words, settings.short_words, share, rate)
 
     def make(path: str) -> Part:
         rows = _survivors(store, night, path, COLUMNS)
@@ -112,6 +113,14 @@ def _survivors(store: Store, night: str, path: str, columns: list[str]) -> pa.Ta
 def _is_held_out(clusters: pa.ChunkedArray, cfg: Config) -> npt.NDArray[np.bool_]:
     held_out: npt.NDArray[np.bool_] = assign(clusters.to_pylist(), cfg.shards) > 0
     return held_out
+
+
+def _held_out_bytes(store: Store, cfg: Config, cleaned: Manifest, earlier: list[str]) -> int:
+    """Return about how much text is held out, as the manifests tell; tonight's duplicates count."""
+    share = cfg.shards.test_share + cfg.shards.validation_share
+    nights = [load_night(store, name).counts.get("shards", {}).get("bytes", {}) for name in earlier]
+    before = sum(sum(night.get(split, {}).values()) for night in nights for split in ("validation", "test"))
+    return int(share * sum(cleaned.counts.get("bytes", {}).values())) + before
 
 
 def _held_out(

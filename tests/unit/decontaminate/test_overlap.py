@@ -9,7 +9,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from slimpajama.decontaminate.overlap import COMMON, LEAST_WINDOWS, code_table, cut, find, make_index, sample
+from slimpajama.decontaminate.overlap import (
+    COMMON,
+    FULL_BYTES,
+    LEAST_WINDOWS,
+    code_table,
+    cut,
+    find,
+    make_index,
+    sample,
+    sampling,
+)
 
 WORDS, SHORT = 13, 8
 EN = "It was the year in which nobody had expected that a small museum would open a second house beside the river"
@@ -147,8 +157,8 @@ def test_every_code_point_counts_as_the_reference_says():
             assert not units or (table[point] >> 31) == (units[0][1] == 1), hex(point)
 
 
-def held_out_matches(documents, held_out, share=0.5, flags=None):
-    index = make_index(cut(array([]), WORDS, SHORT), [sample(array(held_out), SHORT)], WORDS, SHORT, share)
+def held_out_matches(documents, held_out, share=0.5, flags=None, rate=4):
+    index = make_index(cut(array([]), WORDS, SHORT), [sample(array(held_out), SHORT, rate)], WORDS, SHORT, share, rate)
     flags = np.zeros(len(documents), bool) if flags is None else np.array(flags)
     return index, find(array(documents), flags, index)
 
@@ -170,6 +180,22 @@ def test_a_document_that_holds_most_of_a_held_out_one_is_found_and_one_that_quot
     stretch = most.encode()[match.begin[0] : match.end[0]].decode()
     assert stretch in most[len(other) :]
     assert len(stretch) > len(text) // 2
+
+
+@pytest.mark.parametrize("chinese", [True, False])
+def test_of_much_held_out_text_fewer_windows_are_looked_for_and_a_long_document_is_found_all_the_same(chinese):
+    text, other = numbered(1, 4000, chinese), numbered(2, 4000, chinese)
+    most, little = other + " " + text[: len(text) * 3 // 4], other + " " + text[: len(text) // 4]
+    index, match = held_out_matches([most, little, other], [text], rate=32)
+    assert match.item.tolist() == [0, -1, -1]
+    assert index.windows[0] < 2 * 4000 / 32
+    assert not (index.hashes & np.uint64(31)).any()
+
+
+def test_no_more_windows_are_taken_however_much_text_is_held_out():
+    assert [sampling(n) for n in (0, 1, FULL_BYTES, FULL_BYTES + 1, 4 * FULL_BYTES)] == [4, 4, 4, 8, 16]
+    for n_bytes in (1, FULL_BYTES * 7, FULL_BYTES * 1000 + 1):
+        assert n_bytes / sampling(n_bytes) <= FULL_BYTES / 4
 
 
 def test_held_out_documents_are_not_compared_with_each_other():
