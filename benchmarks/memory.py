@@ -167,7 +167,7 @@ def main() -> None:
         "`python -m benchmarks.memory`: the benchmark corpus repeated with edits.\n",
         conditions("polars", "pyarrow", "numba", "numpy"),
         "- peak: the kernel's count of resident memory of the largest process (`ru_maxrss`); `its own` and `mapped"
-        " files` are sampled, and each has its peak where it has it\n",
+        " files` are sampled, and each has its peak where it has it; each row names the commit it was measured at\n",
         table(rows),
         "",
     ]
