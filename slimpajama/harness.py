@@ -22,7 +22,7 @@ from slimpajama.config import GenerateConfig
 from slimpajama.errors import InputError
 from slimpajama.evaluate.continuation import score_continuations
 from slimpajama.evaluate.score import score_documents
-from slimpajama.generate.text import stream_text
+from slimpajama.generate.text import stop_place, stream_text
 from slimpajama.progress import track
 from slimpajama.registry import Loaded, is_exported, load_exported, load_model
 from slimpajama.storage import open_store
@@ -92,8 +92,8 @@ class HarnessModel(LM):  # type: ignore[misc] # the harness carries no types
         text = ""
         for piece in stream_text(self.loaded.model, self.loaded.tokenizer, context, cfg):
             text += piece
-            if found := [at for stop in stops if (at := text.find(stop)) >= 0]:
-                return text[: min(found)]
+            if (place := stop_place(text, stops)) is not None:
+                return text[:place]
         return text
 
 
