@@ -58,14 +58,15 @@ def decontaminate(store: Store, cfg: Config, night: str, cleaned: Manifest, comp
     settings = cfg.decontaminate
     files = list_evaluations(cfg)
     about: dict[str, Any] = {"version": VERSION, "settings": settings, "evaluations": [file.entry() for file in files]}
-    earlier = [name for name in published_nights(store) if name != night] if settings.held_out_share else []
+    wanted = [name for name in published_nights(store) if name != night] if settings.held_out_share else []
+    earlier = {name: load_night(store, name) for name in wanted}
     if files or settings.held_out_share:
         about |= {
             "split": {name: getattr(cfg.shards, name) for name in ("seed", "test_share", "validation_share")},
             "opencc": importlib.metadata.version("opencc"),  # these two decide what is the same character
             "unicode": unicodedata.unidata_version,
             "compared": compared.digest,
-            "earlier": {name: load_night(store, name).digest for name in earlier},
+            "earlier": {name: manifest.digest for name, manifest in earlier.items()},
         }
     stage = Stage(store, "decontaminate", work=work_folder(night, "decontaminate"), about=about)
     if stage.finished:
@@ -78,7 +79,7 @@ def decontaminate(store: Store, cfg: Config, night: str, cleaned: Manifest, comp
     if too_short:
         say(stage.name, f"{too_short:,} of {len(records):,} evaluation records are too short to be looked for")
     paths = cleaned.paths(f"{work_folder(night, 'clean')}/")
-    names, held_out, rate = records["name"].to_pylist(), [], sampling(_held_out_bytes(store, cfg, cleaned, earlier))
+    names, held_out, rate = records["name"].to_pylist(), [], sampling(_held_out_bytes(cfg, cleaned, earlier))
     for ids, texts in _held_out(store, cfg, night, paths, earlier):
         names += ids
         held_out.append(sample(texts, settings.short_words, rate))
@@ -115,16 +116,16 @@ def _is_held_out(clusters: pa.ChunkedArray, cfg: Config) -> npt.NDArray[np.bool_
     return held_out
 
 
-def _held_out_bytes(store: Store, cfg: Config, cleaned: Manifest, earlier: list[str]) -> int:
+def _held_out_bytes(cfg: Config, cleaned: Manifest, earlier: dict[str, Manifest]) -> int:
     """Return about how much text is held out, as the manifests tell; tonight's duplicates count."""
     share = cfg.shards.test_share + cfg.shards.validation_share
-    nights = [load_night(store, name).counts.get("shards", {}).get("bytes", {}) for name in earlier]
+    nights = [manifest.counts.get("shards", {}).get("bytes", {}) for manifest in earlier.values()]
     before = sum(sum(night.get(split, {}).values()) for night in nights for split in ("validation", "test"))
     return int(share * sum(cleaned.counts.get("bytes", {}).values())) + before
 
 
 def _held_out(
-    store: Store, cfg: Config, night: str, paths: list[str], earlier: list[str]
+    store: Store, cfg: Config, night: str, paths: list[str], earlier: dict[str, Manifest]
 ) -> Iterator[tuple[Names, pa.LargeStringArray]]:
     """Yield names and texts of tonight's held-out documents, then of earlier nights'."""
 
@@ -136,8 +137,7 @@ def _held_out(
     if cfg.decontaminate.held_out_share:
         with ThreadPoolExecutor(cfg.run.threads(), thread_name_prefix="decontaminate") as pool:
             yield from pool.map(tonight, paths)
-    for name in earlier:
-        manifest = load_night(store, name)
+    for name, manifest in earlier.items():
         for split in ("validation", "test"):
             for path in manifest.paths(f"nights/{name}/shards/{split}/"):
                 rows = read_table(store, path, ["id", "words"])

@@ -16,11 +16,10 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from slimpajama.dedup.spill import Packed
+from slimpajama.dedup.spill import HALF, Packed
 
 __all__ = ["Verdict", "components", "judge"]
 
-HALF = np.uint64(0xFFFFFFFF)
 AT_ONCE = 500_000  # pairs that are sorted together, and those of one document
 
 

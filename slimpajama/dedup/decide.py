@@ -28,7 +28,7 @@ from slimpajama.config import DedupConfig
 from slimpajama.dedup.candidates import LEFT_OUT, NEW, group_pairs
 from slimpajama.dedup.clusters import Verdict, judge
 from slimpajama.dedup.meeting import ROW, Documents, Hits, LoadKeys, Past, meet_history
-from slimpajama.dedup.spill import Packed, PairSet, distinct, pack
+from slimpajama.dedup.spill import HALF, Packed, PairSet, distinct, pack
 from slimpajama.dedup.verify import LoadTexts, Texts, similarities
 from slimpajama.memory import give_back
 
@@ -36,7 +36,6 @@ __all__ = ["Outcome", "decide"]
 
 LOOKS = 4  # at the groups of each band; what a look finds decides who takes part in the next one
 PAIR_BYTES = 320  # a pair that waits in memory is 8 bytes, four times while it is sorted in; a share of the memory
-HALF = np.uint64(0xFFFFFFFF)
 TONIGHT = 1 << 62  # set in a place: the shelf is one of tonight's
 
 

@@ -10,10 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["PairSet", "TextBuckets", "distinct", "pack", "unpack"]
+__all__ = ["HALF", "PairSet", "TextBuckets", "distinct", "pack", "unpack"]
 
 Packed = npt.NDArray[np.uint64]
 """Pairs of documents, smaller number * 2^32 + larger."""
+HALF = np.uint64(0xFFFFFFFF)  # the larger one's bits
 
 
 def pack(pairs: npt.NDArray[np.int64]) -> Packed:
@@ -24,7 +25,7 @@ def pack(pairs: npt.NDArray[np.int64]) -> Packed:
 
 def unpack(packed: Packed) -> npt.NDArray[np.int64]:
     """Return packed pairs as int64 [P, 2]."""
-    return np.stack([packed >> np.uint64(32), packed & np.uint64(0xFFFFFFFF)], axis=1).astype(np.int64)
+    return np.stack([packed >> np.uint64(32), packed & HALF], axis=1).astype(np.int64)
 
 
 def distinct(packed: Packed) -> Packed:

@@ -23,7 +23,7 @@ from slimpajama.config import DedupConfig
 from slimpajama.dedup.clusters import components
 from slimpajama.dedup.jaccard import jaccard
 from slimpajama.dedup.normalise import without_punctuation
-from slimpajama.dedup.spill import Packed, PairSet, TextBuckets, distinct, pack, unpack
+from slimpajama.dedup.spill import HALF, Packed, PairSet, TextBuckets, distinct, pack, unpack
 from slimpajama.memory import give_back
 from slimpajama.progress import track
 
@@ -32,7 +32,6 @@ __all__ = ["LoadTexts", "Texts", "similarities"]
 CHUNK_CHARS = 2_000_000  # compared in one call; with 13 bytes and more a character it stays near the cache
 AT_ONCE = 1000  # texts put into buckets at a time
 SHARE = 125  # a bucket's characters are this part of the memory in bytes: 3 bytes each, twice while they are sorted
-
 GIVE_BACK_EVERY = 16  # buckets; giving back what is used again at once costs page faults
 
 LoadTexts = Callable[[int, npt.NDArray[np.int64]], pa.LargeStringArray]
@@ -127,7 +126,7 @@ def _coarse(pairs: PairSet, n_chars: npt.NDArray[np.uint32], most: int, folder: 
     """Yield the pairs by the bucket of their second document, each bucket sorted and distinct."""
     n, count, touched = len(n_chars), np.zeros(len(n_chars), np.int64), np.zeros(len(n_chars), np.bool_)
     for packed in pairs.blocks():
-        second = (packed & np.uint64(0xFFFFFFFF)).astype(np.int64)
+        second = (packed & HALF).astype(np.int64)
         count += np.bincount(second, minlength=n)
         touched[second] = touched[(packed >> np.uint64(32)).astype(np.int64)] = True
     count += np.where(touched, n_chars, 0)  # a pair weighs as much as a character
@@ -142,7 +141,7 @@ def _coarse(pairs: PairSet, n_chars: npt.NDArray[np.uint32], most: int, folder: 
     bucket[order] = np.cumsum(count[order]) // most
     del order, count
     for packed in pairs.blocks():
-        at = bucket[(packed & np.uint64(0xFFFFFFFF)).astype(np.int64)]
+        at = bucket[(packed & HALF).astype(np.int64)]
         order = np.argsort(at, kind="stable")
         at, ordered = at[order], packed[order]
         starts = np.flatnonzero(np.diff(at, prepend=np.uint32(0xFFFFFFFF)))
