@@ -71,7 +71,7 @@ def jaccard(
 def _likely(shared: Counts, union: Counts, least: float) -> npt.NDArray[np.bool_]:
     """Say from two samples' intersection and union whether the documents may be as similar as `least`."""
     share = shared / np.maximum(union, 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
         both = np.where(shared > 0, share * np.log(share / least), 0.0)
         divergence = both + (1 - share) * np.log((1 - share) / (1 - least))
         return (share >= least) | ~(union * divergence > UNLIKELY)
