@@ -1,6 +1,6 @@
 """Samples of a night: the same prompts and seeds for the champion before and the night's own model.
 
-reports/NIGHT/samples.json             texts with how much each repeats and copies
+reports/NIGHT/samples.json             texts with how much each repeats and copies, and how much held-out text does
 reports/NIGHT/samples.manifest.json    written last
 """
 
@@ -26,7 +26,8 @@ from slimpajama.storage import Store, read_table
 
 __all__ = ["GenerateReport", "write_samples"]
 
-VERSION = 2
+VERSION = 3
+PIECES = 500  # held-out texts a language that samples are compared with
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,9 @@ def write_samples(
             for role, model in models.items():
                 samples += _samples(store, cfg, role, model)
                 bar.advance(len(cfg.generate.prompts))
-        stage.commit("samples", Part({path: json_bytes({"night": night, "samples": samples})}))
+            natural = _natural_repetition(store, model_manifest(store, challenger), cfg.generate.max_tokens)
+        content = {"night": night, "samples": samples, "natural": natural}
+        stage.commit("samples", Part({path: json_bytes(content)}))
         stage.finish()
     return GenerateReport(f"{store.uri}/{path}", json.loads(read_verified(store, stage.result.files[0]))["samples"])
 
@@ -97,11 +100,29 @@ def _samples(store: Store, cfg: Config, role: str, model_id: str) -> list[dict[s
     ]
 
 
+def _natural_repetition(store: Store, model: Manifest, tokens: int) -> dict[str, float]:
+    """Return by language the mean share that repeats itself of held-out texts cut to `tokens`, the samples' length.
+
+    Shorter ones, which repeat less, do not count.
+    """
+    shares: dict[str, list[float]] = {}
+    for path in _shards(store, model, "validation"):
+        table = read_table(store, path, ["lang", "input_ids"])
+        for lang, ids in zip(table["lang"].to_pylist(), table["input_ids"], strict=True):
+            own = shares.setdefault(lang, [])
+            if len(ids) >= tokens and len(own) < PIECES:
+                own.append(repeated_share(ids.values[:tokens].to_numpy()))
+    return {lang: sum(own) / len(own) for lang, own in sorted(shares.items()) if own}
+
+
 def _training_tokens(store: Store, model: Manifest) -> Iterator[NDArray[np.integer[Any]]]:
     """Yield the tokens of every shard that the model was trained on."""
+    for path in _shards(store, model, "train"):
+        yield from (chunk.flatten().to_numpy() for chunk in read_table(store, path, ["input_ids"])["input_ids"].chunks)
+
+
+def _shards(store: Store, model: Manifest, split: str) -> Iterator[str]:
+    """Yield the paths of a split in the nights that the model was trained on: they have its tokenizer."""
     nights: Sequence[str] = sorted(model.about["nights"])
     for night in nights:
-        for path in load_night(store, night).paths(f"nights/{night}/shards/train/"):
-            yield from (
-                chunk.flatten().to_numpy() for chunk in read_table(store, path, ["input_ids"])["input_ids"].chunks
-            )
+        yield from load_night(store, night).paths(f"nights/{night}/shards/{split}/")

@@ -32,7 +32,8 @@ def collect(store: Store, night: str, model_id: str | None = None) -> dict[str, 
 
     Returns:
         Plain JSON: `night`, `verdict`, `funnel`, `history` (earlier nights and this one), `drift`, `rules`,
-        `duplicates`, `training`, `evaluation`, `samples`, `corpus`, `sources`, `settings`, `versions`, `files`.
+        `duplicates`, `training`, `evaluation`, `samples`, `natural_repetition`, `corpus`, `sources`, `settings`,
+        `versions`, `files`.
 
     Raises:
         InputError: If the night is not published.
@@ -57,6 +58,7 @@ def collect(store: Store, night: str, model_id: str | None = None) -> dict[str, 
         "training": outcome.training(store, inputs),
         "evaluation": outcome.evaluation(store, inputs),
         "samples": outcome.samples(store, inputs),
+        "natural_repetition": outcome.natural_repetition(store, inputs),
         "corpus": {
             "lengths": length_counts(kept),
             "clusters": cluster_sizes(store, manifest.paths(f"nights/{night}/minhash/")),

@@ -14,7 +14,18 @@ from markupsafe import Markup
 
 from slimpajama.report import plots
 from slimpajama.report.text import visible
-from slimpajama.report.wording import LABELS, LEVELS, bits, number, percent, sentence_share, short, signed, size
+from slimpajama.report.wording import (
+    LABELS,
+    LEVELS,
+    bits,
+    natural_repetition,
+    number,
+    percent,
+    sentence_share,
+    short,
+    signed,
+    size,
+)
 
 __all__ = ["render_html"]
 
@@ -74,6 +85,7 @@ def _view(report: Report) -> Report:
         "restoration": _restoration(report),
         "by_source": _by_source(report),
         "samples": _by_prompt(report["samples"]),
+        "natural_repetition": natural_repetition(report),
         "words": report["corpus"]["words"],
         "settings": [
             {"name": name, "rows": [{"key": key, "value": _plain(value)} for key, value in sorted(section.items())]}
@@ -190,13 +202,14 @@ def _forest(interval: Report, scale: float) -> Report:
 
 
 def _restoration(report: Report) -> list[Report]:
-    """Return the share of tokens restored by language; nothing for a model without a bottleneck."""
+    """Return what was restored by language; nothing for a model without a bottleneck."""
     figures = report["evaluation"] or {"challenger": {"languages": {}}, "champion": None}
     before = (figures["champion"] or {"languages": {}})["languages"]
     return [
-        {"name": lang, "challenger": part["token_accuracy"], "champion": before.get(lang, {}).get("token_accuracy")}
+        {"name": f"{lang}, {what}", "challenger": part.get(name), "champion": before.get(lang, {}).get(name)}
         for lang, part in figures["challenger"]["languages"].items()
         if "token_accuracy" in part
+        for name, what in (("token_accuracy", "tokens"), ("document_accuracy", "whole documents"))
     ]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from slimpajama.report.plots import loss_curve
 from slimpajama.report.text import excerpt, visible
-from slimpajama.report.wording import LABELS, bits, number, sentence_share, signed, size
+from slimpajama.report.wording import LABELS, bits, natural_repetition, number, sentence_share, signed, size
 
 __all__ = ["FLOW", "escape", "pieces"]
 
@@ -89,7 +89,8 @@ def _interval(part: Report) -> list[str]:
 def _restored(report: Report) -> str:
     figures = report["evaluation"] or {"challenger": {"languages": {}}}
     parts = [
-        f"{escape(name)} {sentence_share(part['token_accuracy'], 2)}"
+        f"{escape(name)} {sentence_share(part['token_accuracy'], 2)} (every token of"
+        f" {sentence_share(part.get('document_accuracy'))} of the documents)"
         for name, part in figures["challenger"]["languages"].items()
         if "token_accuracy" in part
     ]
@@ -170,4 +171,5 @@ def _samples(report: Report) -> str:
         f"*{escape(sample['prompt'])}* {escape(sample['text'])}"
         for sample in report["samples"]
     ]
-    return "## Generated text\n\n" + "\n\n".join(blocks) + "\n" if blocks else ""
+    natural = f"\n{natural_repetition(report)}\n" if report["natural_repetition"] else ""
+    return "## Generated text\n" + natural + "\n" + "\n\n".join(blocks) + "\n" if blocks else ""

@@ -7,7 +7,7 @@ from typing import Any
 from slimpajama.report.inputs import Inputs, read_listed
 from slimpajama.storage import Store
 
-__all__ = ["evaluation", "samples", "training", "verdict"]
+__all__ = ["evaluation", "natural_repetition", "samples", "training", "verdict"]
 
 Part = dict[str, Any]
 
@@ -71,3 +71,8 @@ def evaluation(store: Store, inputs: Inputs) -> Part | None:
 def samples(store: Store, inputs: Inputs) -> list[Part]:
     """Return the generated texts: `role`, `model`, `prompt`, `text`, `repeated_share`, `copied_share`."""
     return list(read_listed(store, inputs.samples, "samples.json")["samples"]) if inputs.samples else []
+
+
+def natural_repetition(store: Store, inputs: Inputs) -> Part:
+    """Return by language how much held-out text of the samples' length repeats itself."""
+    return dict(read_listed(store, inputs.samples, "samples.json").get("natural", {})) if inputs.samples else {}

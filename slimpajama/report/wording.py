@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["LABELS", "LEVELS", "bits", "number", "percent", "sentence_share", "short", "signed", "size"]
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = [
+    "LABELS", "LEVELS", "bits", "natural_repetition", "number", "percent", "sentence_share", "short", "signed", "size",
+]  # fmt: skip
 
 NONE = "–"
 LEVELS = {"found": "found", "readable": "readable", "clean": "clean", "unique": "unique", "kept": "kept"}
@@ -47,6 +52,12 @@ def signed(value: float | None) -> str:
 def sentence_share(value: float | None, places: int = 1) -> str:
     """Return a share as `12.3 %`."""
     return NONE if value is None else f"{100 * value:.{places}f} %"
+
+
+def natural_repetition(report: Mapping[str, Any]) -> str:
+    """Return a sentence that says how much held-out text repeats itself; empty where that is not known."""
+    shares = [f"{lang} {sentence_share(share)}" for lang, share in report["natural_repetition"].items()]
+    return f"Held-out text of the same length repeats itself by {', '.join(shares)}." if shares else ""
 
 
 def percent(value: float) -> str:

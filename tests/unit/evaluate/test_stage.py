@@ -30,8 +30,16 @@ def test_the_overall_figure_weighs_languages_and_not_bytes():
     assert figures["languages"]["zh"]["bits_per_byte"] == pytest.approx(3.0)
     assert list(figures["sources"]) == ["en/a", "zh/a"]
     assert figures["overall"]["token_accuracy"] == 0.5
+    assert figures["overall"]["document_accuracy"] == 0
     assert figures["overall"]["compression_ratio"] == 4.0
     assert figures["overall"]["text_bytes_per_latent_byte"] == 8.0
+
+
+def test_a_document_is_restored_where_every_token_of_it_is():
+    rows = [row("zh", "a", 80, 1.0) | {"restored": restored} for restored in (20, 19, 20)]
+    figures = summarise(pa.Table.from_pylist(rows, SCORES), {"bytes": 2})
+    assert figures["languages"]["zh"]["document_accuracy"] == pytest.approx(2 / 3)
+    assert figures["languages"]["zh"]["token_accuracy"] == pytest.approx(59 / 60)
 
 
 def test_the_first_model_is_measured_and_promoted(trained: Any):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,9 @@ import pytest
 from slimpajama.errors import ModelError
 from slimpajama.generate import stage as generate_stage
 from slimpajama.generate.stage import write_samples
+from slimpajama.night import load_night
 from slimpajama.registry import promote
+from slimpajama.storage import read_json, read_table
 
 
 def test_every_prompt_is_continued_and_the_texts_are_published(trained: Any):
@@ -24,10 +27,23 @@ def test_every_prompt_is_continued_and_the_texts_are_published(trained: Any):
     ]  # fmt: skip
 
 
+def test_the_samples_stand_beside_held_out_text_of_their_length(trained: Any):
+    space, model = trained
+    cfg = replace(space.cfg, generate=replace(space.cfg.generate, max_tokens=24))
+    report = write_samples(space.store, cfg, space.nights[0], model)
+    expected: dict[str, list[float]] = {}
+    for path in load_night(space.store, space.nights[0]).paths(f"nights/{space.nights[0]}/shards/validation/"):
+        for row in read_table(space.store, path, ["lang", "input_ids"]).to_pylist():
+            if len(row["input_ids"]) >= 24:
+                runs = [tuple(row["input_ids"][start : start + 4]) for start in range(21)]
+                expected.setdefault(row["lang"], []).append(1 - len(set(runs)) / len(runs))
+    assert set(expected) == {"en", "zh"}
+    natural = read_json(space.store, report.uri.removeprefix(f"{space.store.uri}/"))["natural"]
+    assert natural == pytest.approx({lang: sum(shares) / len(shares) for lang, shares in expected.items()})
+
+
 def test_both_models_get_the_same_prompts_and_a_second_run_is_skipped(trained: Any, monkeypatch: pytest.MonkeyPatch):
     space, model = trained
-    from dataclasses import replace
-
     from slimpajama.train.stage import train
 
     short = replace(space.cfg, train=replace(space.cfg.train, tokens=512))

@@ -49,6 +49,12 @@ def test_hostile_text_makes_no_element_but_our_own_image(reports: Reports) -> No
     assert "javascript:" not in "".join(made.values())
 
 
+def test_what_was_restored_and_how_much_natural_text_repeats_is_said(reports: Reports) -> None:
+    made = pieces(reports["2026-01-02"])
+    assert "zh 99.70 % (every token of 25.0 % of the documents)" in made["verdict"]
+    assert "Held-out text of the same length repeats itself by en 3.1 %, zh 1.2 %." in made["samples"]
+
+
 def test_only_unusual_measures_are_listed(reports: Reports) -> None:
     usual = {"measure": "bytes a token", "tonight": 3.0, "median": 3.0, "low": 2.9, "high": 3.1, "unusual": False}
     report = reports["2026-01-02"] | {"drift": [usual | {"measure": "kept of <b>", "unusual": True}, usual]}
