@@ -239,7 +239,7 @@ def _decide(store: Store, cfg: EvaluateConfig, folder: str, own: Manifest, other
 
 
 def _paired(store: Store, own: Manifest, other: Manifest) -> Paired:
-    challenger, champion = (read_table(store, _path(manifest, "scores.parquet")) for manifest in (own, other))
+    challenger, champion = (_scores(store, manifest) for manifest in (own, other))
     if challenger["id"].to_pylist() != champion["id"].to_pylist():
         raise RuntimeError("champion and challenger were scored on different documents")
     return Paired(
@@ -252,8 +252,10 @@ def _folder(model_id: str, nights: Sequence[str]) -> str:
     return f"models/{model_id}/evaluations/{nights[-1]}"
 
 
-def _path(manifest: Manifest, name: str) -> str:
-    return next(entry.path for entry in manifest.files if entry.path.endswith(f"/{name}"))
+def _scores(store: Store, manifest: Manifest) -> pa.Table:
+    """Return the published scores; where no text is held out, no file of them is."""
+    paths = [entry.path for entry in manifest.files if entry.path.endswith("/scores.parquet")]
+    return read_table(store, paths[0]) if paths else SCORES.empty_table()
 
 
 def _read(store: Store, manifest: Manifest, name: str) -> dict[str, Any]:

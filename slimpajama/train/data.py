@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from slimpajama.config import TrainConfig
@@ -15,10 +17,14 @@ from slimpajama.errors import InputError
 from slimpajama.manifest import FileEntry, Manifest, read_verified
 from slimpajama.night import load_night
 from slimpajama.progress import say
+from slimpajama.schema import SHARDS
 from slimpajama.storage import Store, read_table
+from slimpajama.tokenizer import Tokenizer
 from slimpajama.train.rows import EARLIER, TONIGHT, Mix, ShardTokens, Stream, parse_shard
 
 __all__ = ["TrainingData", "gather"]
+
+REBUILD = "Another program or version wrote it: prepare the night again, in a fresh workspace."
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,7 @@ class TrainingData:
     """Nights that share tonight's tokenizer, tonight last."""
     tonight: str
     tokenizer_json: bytes
+    vocab_size: int
 
     def shards(self, split: str, nights: Sequence[str]) -> list[FileEntry]:
         """Return the shards of a split, in the order of `nights`."""
@@ -55,7 +62,7 @@ class TrainingData:
         """Return the validation documents by language, those of the newest night first."""
         documents: dict[str, list[NDArray[np.uint16]]] = {}
         for entry in self.shards("validation", list(reversed(self.nights))):
-            table = read_table(self.store, entry.path, ["lang", "input_ids"])
+            table = self._read(entry, ["lang", "input_ids"])
             for lang, ids in zip(table["lang"].to_pylist(), table["input_ids"], strict=True):
                 documents.setdefault(lang, []).append(ids.values.to_numpy())
         return documents
@@ -81,9 +88,34 @@ class TrainingData:
             return None
 
         def read(path: str) -> ShardTokens:
-            return parse_shard(read_verified(self.store, entries[path]))
+            return parse_shard(self._read(entries[path], ["input_ids", "content_mask"]))
 
         return Stream(list(entries), read, document_id, seed, number)
+
+    def _read(self, entry: FileEntry, columns: list[str]) -> pa.Table:
+        """Return columns of a shard, `input_ids` among them, after looking whether a model can be given them."""
+        expected = pa.schema([SHARDS.field(name) for name in columns])
+        where = f"{self.store.uri}/{entry.path}"
+        try:
+            file = pq.ParquetFile(pa.BufferReader(read_verified(self.store, entry)))
+            found = file.schema_arrow
+            wrong = [name for name in columns if name not in found.names or found.field(name) != expected.field(name)]
+            if wrong:
+                kinds = (f"{n} {found.field(n).type if n in found.names else 'missing'}" for n in wrong)
+                raise InputError(
+                    "a shard of another schema", where=where, found=", ".join(kinds),
+                    expected=", ".join(f"{name} {expected.field(name).type}" for name in wrong), hint=REBUILD,
+                )  # fmt: skip
+            table = file.read(columns)
+        except pa.ArrowException as error:
+            raise InputError(f"a shard that cannot be read: {error}", where=where, hint=REBUILD) from error
+        largest = pc.max(table["input_ids"].combine_chunks().values).as_py()
+        if largest is not None and largest >= self.vocab_size:
+            raise InputError(
+                "a shard holds ids that the tokenizer does not know", where=where,
+                expected=f"ids below {self.vocab_size}", found=str(largest), hint=REBUILD,
+            )  # fmt: skip
+        return table
 
 
 def gather(store: Store, nights: Sequence[str], tonight: str) -> TrainingData:
@@ -105,7 +137,8 @@ def gather(store: Store, nights: Sequence[str], tonight: str) -> TrainingData:
             same[night] = manifest
         elif own:
             say("train", f"night {night} has another tokenizer and is not replayed")
-    return TrainingData(store, same, tonight, read_verified(store, tokenizer))
+    content = read_verified(store, tokenizer)
+    return TrainingData(store, same, tonight, content, Tokenizer.load(content).vocab_size)
 
 
 def _tokenizer(manifest: Manifest, night: str) -> FileEntry | None:

@@ -15,12 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from slimpajama.buffers import text_buffers
@@ -42,9 +40,8 @@ class ShardTokens(NamedTuple):
     """Tokens of each document, shape (D,)."""
 
 
-def parse_shard(data: bytes) -> ShardTokens:
-    """Return the tokens of a Parquet file with the columns `input_ids` and `content_mask` (schema SHARDS)."""
-    table = pq.read_table(BytesIO(data), columns=["input_ids", "content_mask"])
+def parse_shard(table: pa.Table) -> ShardTokens:
+    """Return the tokens of a table with the columns `input_ids` and `content_mask` (schema SHARDS)."""
     ids, mask = (table[name].combine_chunks() for name in ("input_ids", "content_mask"))
     lengths = np.asarray(ids.value_lengths().to_numpy(zero_copy_only=False), np.int64)
     ends, flags = text_buffers(mask.cast(pa.large_string()))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -11,8 +12,9 @@ import pytest
 from slimpajama.errors import InputError, ModelError
 from slimpajama.evaluate import stage as evaluate_stage
 from slimpajama.evaluate.stage import SCORES, evaluate, summarise
-from slimpajama.manifest import load_manifest
-from slimpajama.storage import read_json, read_table
+from slimpajama.manifest import Manifest, load_manifest
+from slimpajama.night import load_night, publish
+from slimpajama.storage import LocalStore, read_json, read_table
 from slimpajama.train.stage import train
 
 
@@ -106,3 +108,20 @@ def test_a_missing_model_or_night_is_an_error_for_the_user(workspace: Any):
         evaluate(workspace.store, workspace.cfg, "nope", workspace.nights)
     with pytest.raises(InputError, match="no published night"):
         evaluate(workspace.store, workspace.cfg, "nope", [])
+
+
+def test_without_held_out_text_the_champion_stays_and_the_reason_is_said(workspace: Any, tmp_path: Path):
+    night, store = workspace.nights[0], LocalStore(str(tmp_path / "none held out"))
+    held_out = ("/shards/validation/", "/shards/test/")
+    files = load_night(workspace.store, night).files
+    kept = tuple(entry for entry in files if not any(part in entry.path for part in held_out))
+    for entry in kept:
+        store.write(entry.path, workspace.store.read(entry.path))
+    publish(store, night, [Manifest("shards", "0", kept, {}, {"seed": 0})], workspace.cfg)
+    first = train(store, workspace.cfg, [night], night)
+    assert first.bits_per_byte == {}
+    assert evaluate(store, workspace.cfg, first.model, [night]).promote
+    short = replace(workspace.cfg, train=replace(workspace.cfg.train, tokens=512))
+    report = evaluate(store, workspace.cfg, train(store, short, [night], night).model, [night], first.model)
+    assert not report.promote
+    assert report.reason == "There is no held-out text to compare on."
