@@ -423,6 +423,20 @@ class RunConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class RetentionConfig:
+    """What `clean-up` removes. Champions, what they were started from, and the nights' corpora always stay."""
+
+    nights: Annotated[int, Field(ge=0)] = 14
+    """Newest nights whose rejected models are kept; 0 keeps all."""
+
+    max_gb: Annotated[float, Field(ge=0)] = 0.0
+    """Size of the workspace above which rejected models of these nights go too, the oldest first; 0 for no limit."""
+
+    run_days: Annotated[int, Field(ge=0)] = 30
+    """Days for which finished runs stay in Prefect, with their logs and artifacts; 0 keeps all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Config:
     """The whole configuration file."""
 
@@ -441,6 +455,7 @@ class Config:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    retention: RetentionConfig = field(default_factory=RetentionConfig)
 
     def __post_init__(self) -> None:
         for source in (*self.ingest.sources, *self.decontaminate.evaluations):

@@ -41,6 +41,7 @@ __all__ = [
     "promote_once",
     "require_champion",
     "rollback",
+    "rollback_targets",
 ]
 
 CHAMPION = "models/champion.json"
@@ -97,6 +98,11 @@ def champion_before(store: Store, night: str) -> str | None:
     """
     stack = [entry for entry in _play(history(store)) if entry["night"] != night]
     return stack[-1]["model"] if stack else None
+
+
+def rollback_targets(store: Store) -> list[str]:
+    """Return the current champion and all that rollbacks can reach, the newest first."""
+    return [entry["model"] for entry in reversed(_play(history(store)))]
 
 
 def promote(store: Store, model_id: str, reason: str) -> bool:

@@ -53,6 +53,7 @@ class Store(Protocol):
     def open(self, path: str) -> BinaryIO: ...
     def exists(self, path: str) -> bool: ...
     def list(self, prefix: str = "") -> Paths: ...
+    def size(self, prefix: str = "") -> int: ...
     def write(self, path: str, data: bytes) -> None: ...
     def create(self, path: str, data: bytes) -> bool: ...
     def read_versioned(self, path: str) -> tuple[bytes | None, str]: ...
@@ -149,6 +150,9 @@ class LocalStore:
             base = "" if relative == "." else relative + "/"
             found += [base + name for name in names]
         return sorted(path for path in found if not path.startswith((TMP + "/", LOCK)))
+
+    def size(self, prefix: str = "") -> int:
+        return sum(self._path(path).stat().st_size for path in self.list(prefix))
 
     def _temporary(self, data: bytes) -> Path:
         temporary = self.root / TMP / uuid.uuid4().hex
@@ -308,6 +312,10 @@ class S3Store:
         keys = (key for key, info in found.items() if info["type"] == "file" and key.startswith(self._base + "/"))
         names = (key.removeprefix(self._base + "/") for key in keys)
         return sorted(name for name in names if not name.startswith((LOCK, ".probe/")))
+
+    def size(self, prefix: str = "") -> int:
+        with self._errors(prefix, "listed"):
+            return sum(info["size"] for info in self._fs.find(self._key(prefix), detail=True).values())
 
     def write(self, path: str, data: bytes) -> None:
         with self._errors(path, "written"):

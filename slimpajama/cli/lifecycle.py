@@ -1,4 +1,4 @@
-"""Commands that start flows: `run`, `prepare`, `train`, `evaluate`.
+"""Commands that start flows: `run`, `prepare`, `train`, `evaluate`, `clean-up`.
 
 The only module of the package that knows the flows: the command line stands above them.
 """
@@ -31,7 +31,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Sample what would be re
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (run, prepare, train, evaluate):
+    for command in (run, prepare, train, evaluate, clean_up):
         app.command()(command)
 
 
@@ -138,6 +138,24 @@ def evaluate(
         report = evaluate_model(cfg, night=night, model=model)
     bits = ", ".join(f"{k} {v['bits_per_byte']:.4f}" for k, v in report.figures["languages"].items())
     emit(asdict(report), as_json, f"{report.model}: {bits} bits per byte; {report.reason}")
+
+
+def clean_up(
+    workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None, as_json: AsJson = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and stop.")] = False,
+) -> None:  # fmt: skip
+    """Remove rejected models, leftovers of finished runs, and old runs in Prefect; champions and corpus stay.
+
+    Example: slimpajama clean-up --config demo/demo.toml --dry-run
+    """
+    cfg = settings(workspace, config, set_)
+    with flow_session():
+        from flows.retention import clean_up as flow
+
+        report = flow(cfg, dry_run=dry_run)
+    runs = f"{report['runs']} runs of Prefect {'would go' if dry_run else 'removed'}"
+    text = f"{report.pop('text')}\n{runs}"
+    emit(report, as_json, text)
 
 
 def show_plan(cfg: Config, as_json: bool, *, trains: bool = False) -> None:

@@ -51,7 +51,8 @@ def test_up_says_where_everything_is(up):
 def test_every_deployment_is_there_and_the_night_is_scheduled(up):
     _, api = up
     found = {d["name"]: d for d in post(api, "/deployments/filter", {})}
-    assert set(found) == {"nightly", "prepare-corpus", "train-model", "evaluate-model", "generate-text"}
+    names = {"nightly", "prepare-corpus", "train-model", "evaluate-model", "generate-text", "clean-up"}
+    assert set(found) == names
     assert [s["schedule"]["cron"] for s in found["nightly"]["schedules"]] == ["0 2 * * *"]
 
 
