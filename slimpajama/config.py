@@ -437,6 +437,18 @@ class RetentionConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class RecoveryConfig:
+    """What happens to a scheduled run whose process died."""
+
+    attempts: Annotated[int, Field(ge=0)] = 3
+    """Times it is started again, to go on where it stopped; after that someone is told."""
+
+    alert: str = ""
+    """Notification block in Prefect that is told of runs that failed or keep dying, for example
+    `slack-webhook/nights`; empty tells nobody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Config:
     """The whole configuration file."""
 
@@ -456,6 +468,7 @@ class Config:
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     run: RunConfig = field(default_factory=RunConfig)
     retention: RetentionConfig = field(default_factory=RetentionConfig)
+    recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
 
     def __post_init__(self) -> None:
         for source in (*self.ingest.sources, *self.decontaminate.evaluations):

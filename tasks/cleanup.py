@@ -28,7 +28,7 @@ from slimpajama.retention import CleanUpReport, clean_up
 from slimpajama.storage import open_store
 from tasks.observe import RETRY
 
-FLOWS = ["nightly", "prepare-corpus", "train-model", "evaluate-model", "generate-text", "clean-up"]
+FLOWS = ["nightly", "prepare-corpus", "train-model", "evaluate-model", "generate-text", "clean-up", "recover"]
 PAGE = 200  # the most that the server returns at once
 
 

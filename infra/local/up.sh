@@ -40,12 +40,15 @@ done
 
 "$BIN/prefect" work-pool inspect local >/dev/null 2>&1 || "$BIN/prefect" work-pool create local --type process >/dev/null
 "$BIN/prefect" --no-prompt deploy --all >"$RUN/deploy.log" 2>&1 || { tail -n 20 "$RUN/deploy.log" >&2; sh infra/local/down.sh; exit 1; }
+"$BIN/prefect" automation inspect slimpajama-silent-run >/dev/null 2>&1 ||
+  "$BIN/prefect" automation create --from-file infra/local/automations.yaml >>"$RUN/deploy.log" 2>&1 ||
+  { tail -n 20 "$RUN/deploy.log" >&2; sh infra/local/down.sh; exit 1; }
 start worker "$BIN/prefect" worker start --pool local --name laptop
 
 cat <<TEXT
 UI           http://127.0.0.1:$PORT
 deployments  nightly (every night at 02:00 UTC), prepare-corpus, train-model, evaluate-model, generate-text,
-             clean-up (Sundays at 12:00 UTC)
+             clean-up (Sundays at 12:00 UTC), recover (when a run has died)
 settings     $SLIMPAJAMA_CONFIG
 start one    PREFECT_API_URL=$API $BIN/prefect deployment run nightly/nightly --watch
 stop all     make down

@@ -1,45 +1,16 @@
 """`make up`, a deployment run, `make down`: what a user does, with the real server and a real worker."""
 
 import json
-import os
-import subprocess
-import sys
-import urllib.request
-from pathlib import Path
 
 import pytest
-from servers import free_ports
-
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
-
-
-def command(*arguments, timeout=300, **environment):
-    done = subprocess.run(
-        [*map(str, arguments)], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True,
-        timeout=timeout, check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+from servers import BIN, command, installation, post
 
 
 @pytest.fixture(scope="module")
 def up(corpus, tmp_path_factory):
-    """The whole installation on a port and in a folder of its own."""
-    (port,) = free_ports(1)
-    run = tmp_path_factory.mktemp("run")
-    settings = {"BIN": str(BIN), "PORT": str(port), "CONFIG": str(corpus / "config.toml"), "RUN": str(run)}
-    said = command("sh", "infra/local/up.sh", **settings)
-    pids = [int((run / f"{name}.pid").read_text()) for name in ("server", "worker")]
-    yield said, f"http://127.0.0.1:{port}/api"
-    command("sh", "infra/local/down.sh", **settings)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
-
-
-def post(api, path, body):
-    request = urllib.request.Request(f"{api}{path}", json.dumps(body).encode(), {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
-        return json.load(answer)
+    """The whole installation: what `make up` said, and where its API is."""
+    with installation(corpus / "config.toml", tmp_path_factory.mktemp("run")) as (said, api, _):
+        yield said, api
 
 
 def test_up_says_where_everything_is(up):
@@ -51,7 +22,7 @@ def test_up_says_where_everything_is(up):
 def test_every_deployment_is_there_and_the_night_is_scheduled(up):
     _, api = up
     found = {d["name"]: d for d in post(api, "/deployments/filter", {})}
-    names = {"nightly", "prepare-corpus", "train-model", "evaluate-model", "generate-text", "clean-up"}
+    names = {"nightly", "prepare-corpus", "train-model", "evaluate-model", "generate-text", "clean-up", "recover"}
     assert set(found) == names
     assert [s["schedule"]["cron"] for s in found["nightly"]["schedules"]] == ["0 2 * * *"]
 

@@ -1,0 +1,30 @@
+"""Recovery: a run that died is started again a few times, then someone is told; so is it of one that failed."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from slimpajama.config import Config, load_config
+from tasks.recovery import close_what_it_left, read_run, start_again, tell
+
+
+@flow(name="recover")
+def recover(flow_run: str, config: Config | None = None, config_file: str = "") -> str:
+    """See to a run that died or failed; events start this.
+
+    Args:
+        flow_run: Id of the run, with or without `prefect.flow-run.` before it.
+        config: The whole configuration; leave it empty to read `config_file`.
+        config_file: TOML file on the worker's machine, read at every run.
+
+    Returns:
+        What was done.
+    """
+    config = config or load_config(config_file or None)
+    run = read_run(flow_run)
+    closed = close_what_it_left(run)
+    if run.parent_task_run_id:
+        return f"{closed} closed; the run around it is what counts"
+    if run.state and run.state.is_crashed() and (again := start_again(config, run)):
+        return f"{closed} closed; {again.name} follows"
+    return f"{closed} closed; {'told' if tell(config, run) else 'nobody to tell'}"

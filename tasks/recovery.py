@@ -1,0 +1,104 @@
+"""Recovery of runs that died: what they left open is closed, the run is started again, or someone is told."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from typing import Any, cast
+from uuid import UUID
+
+from prefect import get_run_logger, task
+from prefect.blocks.abstract import NotificationBlock
+from prefect.blocks.core import Block
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun, State, TaskRun
+from prefect.states import Crashed, Scheduled
+from prefect.utilities.urls import url_for
+
+from slimpajama.config import Config
+from slimpajama.errors import ConfigError, printable
+from slimpajama.storage import LEASE_S
+from tasks.observe import RETRY
+
+ATTEMPT = "attempt-"  # tag of a run that was started in place of one that died
+PAGE = 200
+
+
+@task(name="read-run", cache_policy=NO_CACHE, **RETRY)
+def read_run(flow_run: str) -> FlowRun:
+    """Return a run by its id, or by the resource id that events name it by."""
+    with get_client(sync_client=True) as client:
+        return client.read_flow_run(UUID(flow_run.removeprefix("prefect.flow-run.")))
+
+
+@task(name="close-what-it-left", cache_policy=NO_CACHE, **RETRY)
+def close_what_it_left(run: FlowRun) -> int:
+    """Set the task runs and the flows inside that the dead process left running to Crashed; return how many."""
+    closed = 0
+    died: State[Any] = Crashed(message="Its process died.")
+    with get_client(sync_client=True) as client:
+        for task_run in _open_task_runs(client, run.id):
+            child = task_run.state and task_run.state.state_details.child_flow_run_id
+            if child:
+                inside = client.read_flow_run(child)
+                closed += close_what_it_left.fn(inside)
+                if inside.state and not inside.state.is_final():
+                    client.set_flow_run_state(child, died, force=True)
+            client.set_task_run_state(task_run.id, died, force=True)
+            closed += 1
+    return closed
+
+
+@task(name="start-again", cache_policy=NO_CACHE, **RETRY)
+def start_again(config: Config, run: FlowRun) -> FlowRun | None:
+    """Schedule the dead run's deployment once more; None where it was tried `recovery.attempts` times.
+
+    The night itself goes on where it stopped: its manifests know what is done. A run is replaced once, however often
+    its death is reported.
+    """
+    attempt = 1 + max((int(tag.removeprefix(ATTEMPT)) for tag in run.tags if _counts(tag)), default=0)
+    if attempt > config.recovery.attempts or run.deployment_id is None:
+        return None
+    tags = [tag for tag in run.tags if not _counts(tag)]
+    lease = LEASE_S if config.workspace.startswith("s3://") else 0.0  # what the dead run held runs out by then
+    with get_client(sync_client=True) as client:
+        again = client.create_flow_run_from_deployment(
+            run.deployment_id, parameters=run.parameters, tags=[*tags, f"{ATTEMPT}{attempt}"],
+            state=Scheduled(scheduled_time=dt.datetime.now(dt.UTC) + dt.timedelta(seconds=lease)),
+            idempotency_key=f"instead-of-{run.id}",
+        )  # fmt: skip
+    get_run_logger().info("recover: %s died, attempt %d follows", run.name, attempt)
+    return again
+
+
+@task(name="tell", cache_policy=NO_CACHE, **RETRY)
+def tell(config: Config, run: FlowRun) -> bool:
+    """Tell the notification block of the configuration about a run; return whether there is one."""
+    state = f"{run.state.name}: {run.state.message}" if run.state else ""
+    subject = printable(f"slimpajama: {run.name} did not come through")
+    body = f"{printable(state)}\n{config.workspace}\n{url_for(run) or ''}"
+    get_run_logger().error("%s\n%s", subject, body)
+    if not config.recovery.alert:
+        return False
+    block = Block.load(config.recovery.alert)
+    if not isinstance(block, NotificationBlock):
+        raise ConfigError(
+            "not a notification block", where="recovery.alert", found=config.recovery.alert,
+            hint="`prefect block type ls` lists what can notify.",
+        )  # fmt: skip
+    cast(Any, block).notify(body, subject=subject)  # waits here, for this is no coroutine
+    return True
+
+
+def _open_task_runs(client: SyncPrefectClient, run: UUID) -> Iterator[TaskRun]:
+    of_run = FlowRunFilter(id=FlowRunFilterId(any_=[run]))
+    found: list[TaskRun] = []
+    while page := client.read_task_runs(flow_run_filter=of_run, limit=PAGE, offset=len(found)):
+        found += page
+    yield from (task_run for task_run in found if not (task_run.state and task_run.state.is_final()))
+
+
+def _counts(tag: str) -> bool:
+    return tag.startswith(ATTEMPT) and tag.removeprefix(ATTEMPT).isdecimal()

@@ -1,0 +1,141 @@
+"""Runs that die are gone on with by themselves, to the same bytes; runs that keep dying are told of."""
+
+import contextlib
+import http.server
+import os
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from prefect import flow
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Crashed
+from servers import BIN, ROOT, command, installation, post, until
+from small_corpus import CONFIG, published
+
+OPEN = ["SCHEDULED", "PENDING", "RUNNING"]
+
+
+@pytest.fixture(scope="module")
+def heard():
+    """What a notification block sends, and the address it sends to."""
+    bodies = []
+
+    class Listener(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            bodies.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield bodies, f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def up(corpus, heard, tmp_path_factory):
+    """The whole installation with a block that alerts go to: the API's address and the settings it was started with."""
+    config = corpus / "recovery.toml"
+    config.write_text(f'{CONFIG}\n[recovery]\nattempts = 2\nalert = "custom-webhook/nights"\n', encoding="utf-8")
+    with installation(config, tmp_path_factory.mktemp("run")) as (_, api, settings):
+        with temporary_settings({PREFECT_API_URL: api}):
+            CustomWebhookNotificationBlock(
+                name="nights", url=heard[1], json_data={"text": "{{subject}} {{body}}"}
+            ).save("nights")  # fmt: skip
+        yield api, settings
+
+
+def processes_below(pid):
+    """Return the ids of all processes that descend from one."""
+    children = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            children.setdefault(int(fields[1]), []).append(int(stat.parent.name))
+    found, waiting = [], [pid]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += below
+    return found
+
+
+def start_night(corpus, api, name):
+    """Start a night in a workspace of its own and wait until it is well under way."""
+    config = corpus / f"{name}.toml"
+    text = (corpus / "recovery.toml").read_text(encoding="utf-8")
+    config.write_text(text.replace('workspace = "workspace"', f'workspace = "{name}"'), encoding="utf-8")
+    parameters = ("--param", f"config_file={config}", "--param", "night=n1")
+    command(BIN / "prefect", "deployment", "run", "nightly/nightly", *parameters, PREFECT_API_URL=api)
+    workspace = corpus / name
+    until(lambda: next(workspace.glob("nights/n1/work/clean/parts/*.json")), 180, "a cleaned file")
+    return workspace
+
+
+def nights_of(api, workspace):
+    runs = post(api, "/flow_runs/filter", {"sort": "EXPECTED_START_TIME_ASC"})
+    return [run for run in runs if run["name"] == f"nightly-{workspace.name}-n1"]
+
+
+def expect_recovery(api, workspace, undisturbed, seconds):
+    def finished():
+        first, second = nights_of(api, workspace)
+        assert second["state_type"] == "COMPLETED", second["state"]
+        return first, second
+
+    first, second = until(finished, seconds, "the second attempt")
+    assert first["state_type"] == "CRASHED"
+    assert "attempt-1" in second["tags"]
+    assert {*first["tags"]} <= {*second["tags"]}
+    assert published(workspace) == undisturbed
+    left = post(api, "/task_runs/filter", {"task_runs": {"state": {"type": {"any_": OPEN}}}})
+    dead = [run for run in left if run["flow_run_id"] == first["id"]]
+    assert dead == []
+    inside = post(api, "/flow_runs/filter", {"flow_runs": {"parent_flow_run_id": {"any_": [first["id"]]}}})
+    assert inside
+    assert not [run["name"] for run in inside if run["state_type"] in OPEN]
+
+
+def test_a_night_whose_process_dies_is_gone_on_with(up, corpus, undisturbed):
+    api, settings = up
+    workspace = start_night(corpus, api, "dies")
+    for pid in processes_below(int(Path(settings["RUN"], "worker.pid").read_text())):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    expect_recovery(api, workspace, undisturbed, 300)
+
+
+def test_a_night_that_dies_with_its_worker_is_gone_on_with_when_there_is_one_again(up, corpus, undisturbed):
+    api, settings = up
+    workspace = start_night(corpus, api, "silent")
+    pid_file = Path(settings["RUN"], "worker.pid")
+    worker = int(pid_file.read_text())
+    for pid in [worker, *processes_below(worker)]:
+        os.kill(pid, signal.SIGKILL)
+    with Path(settings["RUN"], "worker-again.log").open("wb") as log:
+        again = subprocess.Popen(
+            [BIN / "prefect", "worker", "start", "--pool", "local"], cwd=ROOT, stdout=log, stderr=log,
+            env=os.environ | {"PREFECT_API_URL": api, "SLIMPAJAMA_HOME": str(ROOT)}, start_new_session=True,
+        )  # fmt: skip
+    pid_file.write_text(str(again.pid))  # `make down` stops this one
+    expect_recovery(api, workspace, undisturbed, 420)
+
+
+def test_a_run_that_keeps_dying_is_told_of_and_not_started_again(up, heard):
+    api, _ = up
+    bodies, _ = heard
+    with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
+        run = client.create_flow_run(
+            flow(lambda: None, name="nightly"), name="一夜", tags=["slimpajama", "attempt-2"]
+        )  # fmt: skip
+        client.set_flow_run_state(run.id, Crashed(message="内存不足"), force=True)
+    (body,) = until(lambda: [body for body in bodies if str(run.id) in body] or 1 / 0, 120, "the alert")
+    assert "\\u4e00\\u591c" in body or "一夜" in body
