@@ -38,12 +38,13 @@ format: $(BIN)/.installed ## let ruff format the code
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-bench: $(BIN)/.installed ## measure: the demo, deduplication and preparation against peers, memory; writes docs/benchmarks
+bench: $(BIN)/.installed ## measure: the demo, deduplication and preparation against peers, memory, training; writes docs/benchmarks
 	@$(BIN)/python -m benchmarks.lifecycle
 	@$(BIN)/python -m benchmarks.dedup
 	@$(BIN)/python -m benchmarks.corpus
 	@$(BIN)/python -m benchmarks.memory --gb 1 10
 	@$(BIN)/python -m benchmarks.compress
+	@$(BIN)/python -m benchmarks.training
 
 up: $(BIN)/.installed ## start Prefect server, work pool, worker and deployments on this machine
 	@BIN=$(BIN) PORT=$(PORT) CONFIG=$(CONFIG) sh infra/local/up.sh

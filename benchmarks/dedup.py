@@ -72,14 +72,20 @@ class Side(NamedTuple):
     kept: set[str]
 
 
-def peer_python(cache: Path, name: str) -> str:
-    """Return the Python of a peer's own environment, made where it is missing; the peer's error if it cannot be."""
+def peer_python(cache: Path, name: str, wanted: Sequence[str] = ()) -> str:
+    """Return the Python of a peer's own environment, made where it is missing; the peer's error if it cannot be.
+
+    Args:
+        cache: Holds the environments.
+        name: Of the environment.
+        wanted: What is installed there; that of PEERS by default.
+    """
     folder = cache / "peers" / name
     python = str(folder / "bin" / "python")
     if not (folder / "complete").exists():
         say("bench", f"installing {name} into {folder} ...")
         venv.create(folder, with_pip=True, clear=True)
-        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PEERS[name]]
+        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *(wanted or PEERS[name])]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(done.stderr.strip().splitlines()[-1])

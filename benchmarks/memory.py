@@ -72,16 +72,22 @@ class Watch(threading.Thread):
         super().__init__(daemon=True)
         self.peak_mb = {"RssAnon": 0.0, "RssFile": 0.0}
         """The largest process's own pages, and pages of files that it maps: those the system may drop at any time."""
+        self.own_mb: list[float] = []
+        """The largest process's own pages at each look."""
         self._end = threading.Event()
 
     def run(self) -> None:
         while not self._end.wait(0.05):
+            self.own_mb.append(0.0)
             for process in _descendants(Path("/proc/self")):
                 with contextlib.suppress(OSError):
                     for line in (process / "status").read_text().splitlines():
                         kind, _, value = line.partition(":")
                         if kind in self.peak_mb:
-                            self.peak_mb[kind] = max(self.peak_mb[kind], int(value.split()[0]) * 1024 / 1e6)
+                            mb = int(value.split()[0]) * 1024 / 1e6
+                            self.peak_mb[kind] = max(self.peak_mb[kind], mb)
+                            if kind == "RssAnon":
+                                self.own_mb[-1] = max(self.own_mb[-1], mb)
 
     def stop(self) -> None:
         """End the thread."""
