@@ -8,6 +8,7 @@ from slimpajama.config import Config
 from slimpajama.manifest import Manifest
 from slimpajama.night import choose_preparation
 from tasks.corpus import (
+    begin_at_task,
     clean_task,
     compare_task,
     decontaminate_task,
@@ -25,18 +26,23 @@ from tasks.observe import named, tonight
 
 
 @flow(name="prepare-corpus", flow_run_name=named(choose_preparation))
-def prepare_corpus(config: Config | None = None, config_file: str = "", night: str = "") -> Manifest | None:
+def prepare_corpus(
+    config: Config | None = None, config_file: str = "", night: str = "", start: str = ""
+) -> Manifest | None:
     """Turn new and changed raw files into a published night.
 
     Args:
         config: The whole configuration; leave it empty to read `config_file`.
         config_file: TOML file on the worker's machine, read at every run.
         night: Name of the night; empty continues an unfinished one or takes today's date.
+        start: Stage to begin at again, for instance dedup; empty goes on where the night stopped.
 
     Returns:
         The night's manifest, or None where there was nothing new to read.
     """
     with tonight(config, config_file, night, choose_preparation) as (config, night):
+        if start:
+            begin_at_task(config, night, start)
         if found := find_published_task(config, night):
             return found
         raw = ingest_task(config, night)

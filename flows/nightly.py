@@ -24,16 +24,17 @@ from tasks.report import nothing_new_task, report_task
 
 
 @flow(name="nightly", flow_run_name=named(choose_night))
-def nightly(config: Config | None = None, config_file: str = "", night: str = "") -> NightSummary:
+def nightly(config: Config | None = None, config_file: str = "", night: str = "", start: str = "") -> NightSummary:
     """Run one night of the whole lifecycle, or finish the one that was begun.
 
     Args:
         config: The whole configuration; leave it empty to read `config_file`.
         config_file: TOML file on the worker's machine, read at every run.
         night: Name of the night; empty continues an unfinished one or takes today's date.
+        start: Stage of the preparation to begin at again, for instance dedup; empty goes on where the night stopped.
     """
     with tonight(config, config_file, night, choose_night) as (config, night):
-        corpus = prepare_corpus(config, night=night)
+        corpus = prepare_corpus(config, night=night, start=start)
         if corpus is None:
             return nothing_new_task(config, night)
         evaluation = samples = None

@@ -23,6 +23,8 @@ from slimpajama.storage import Store
 
 __all__ = [
     "INDEX",
+    "STAGES",
+    "begin_at",
     "choose_night",
     "choose_preparation",
     "choose_published",
@@ -39,6 +41,9 @@ __all__ = [
 INDEX = "nights/index.json"
 # What a night's files depend on.
 CORPUS_SETTINGS = ("ingest", "clean", "dedup", "decontaminate", "text", "tokenizer", "shards")
+STAGES = ("ingest", "clean", "compare", "decontaminate", "dedup", "segment", "tokenizer", "shards")
+"""Of a preparation, in order."""
+
 _ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 
 
@@ -112,6 +117,27 @@ def choose_published(store: Store, wanted: str = "") -> str:
             hint="`slimpajama nights` lists what there is." if published else "Run `slimpajama prepare` first.",
         )  # fmt: skip
     return wanted or published[-1]
+
+
+def begin_at(store: Store, night: str, stage: str) -> None:
+    """Forget what an unpublished night has made from a stage on, so that it is made again.
+
+    A changed setting needs no such word: what depends on it is made again by itself.
+
+    Raises:
+        ConfigError: If there is no such stage.
+        InputError: If the night is published.
+    """
+    if stage not in STAGES:
+        raise ConfigError("no such stage", where="--from", expected=", ".join(STAGES), found=stage)
+    if load_manifest(store, f"nights/{night}/manifest.json"):
+        raise InputError(
+            "the night is published and never changes", where=f"night {night}", found=f"--from {stage}",
+            hint="A night that is not published yet can be begun at a stage; name a new one with --night.",
+        )  # fmt: skip
+    for name in STAGES[STAGES.index(stage) :]:
+        store.delete(f"{work_folder(night, name)}/manifest.json")  # first: without it the rest does not count
+        store.delete_tree(work_folder(night, name))
 
 
 def require_documents(store: Store, night: str, documents: Manifest) -> bool:

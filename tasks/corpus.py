@@ -11,13 +11,19 @@ from slimpajama.decontaminate.stage import decontaminate
 from slimpajama.dedup.stage import compare, deduplicate
 from slimpajama.ingest.stage import ingest
 from slimpajama.manifest import Manifest
-from slimpajama.night import discard, finish_publication, publish, require_documents
+from slimpajama.night import begin_at, discard, finish_publication, publish, require_documents
 from slimpajama.shards.stage import make_shards, make_tokenizer
 from slimpajama.storage import open_store
 from slimpajama.text.stage import segment
 from tasks.observe import RETRY, report
 
 # Prefect's cache is off everywhere: the library's manifests are the one way to resume.
+
+
+@task(name="begin-at", task_run_name="begin-at-{stage}", cache_policy=NO_CACHE)
+def begin_at_task(config: Config, night: str, stage: str) -> None:
+    """Forget what was made from a stage on."""
+    begin_at(open_store(config.workspace), night, stage)
 
 
 @task(name="ingest", task_run_name="ingest-{night}", cache_policy=NO_CACHE, **RETRY)

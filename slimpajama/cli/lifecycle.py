@@ -26,6 +26,7 @@ PREFECT = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # its log is for the UI; users get one line
 }
+Start = Annotated[str, typer.Option("--from", help="Begin an unpublished night again at this stage.", metavar="STAGE")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Sample what would be read, say what to expect, and stop.")]
 
 
@@ -50,7 +51,7 @@ def flow_session() -> Iterator[None]:
 
 def run(
     workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None, as_json: AsJson = False,
-    night: Night = "", dry_run: DryRun = False,
+    night: Night = "", start: Start = "", dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Run the whole lifecycle for one night: prepare, train, evaluate, generate, report.
 
@@ -64,7 +65,7 @@ def run(
     with flow_session():
         from flows.nightly import nightly
 
-        summary = nightly(cfg, night=night)
+        summary = nightly(cfg, night=night, start=start)
     from slimpajama.progress import timings
 
     return emit(summary.as_dict() | {"timings": [asdict(timing) for timing in timings]}, as_json, summary.text())
@@ -72,7 +73,7 @@ def run(
 
 def prepare(
     workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None, as_json: AsJson = False,
-    night: Night = "", dry_run: DryRun = False,
+    night: Night = "", start: Start = "", dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Prepare the corpus only: raw files to published shards.
 
@@ -84,7 +85,7 @@ def prepare(
     with flow_session():
         from flows.corpus import prepare_corpus
 
-        manifest = prepare_corpus(cfg, night=night)
+        manifest = prepare_corpus(cfg, night=night, start=start)
     if manifest is None:
         return emit({"night": None, "counts": {}}, as_json, "no new or changed file: nothing to do")
     value = {"night": manifest.about["night"], "files": len(manifest.files), "counts": manifest.counts}

@@ -31,7 +31,7 @@ def test_the_ui_shows_parameters_as_forms_with_descriptions(up):
     _, api = up
     (nightly,) = post(api, "/deployments/filter", {"deployments": {"name": {"any_": ["nightly"]}}})
     schema = nightly["parameter_openapi_schema"]
-    assert set(schema["properties"]) == {"config", "config_file", "night"}
+    assert set(schema["properties"]) == {"config", "config_file", "night", "start"}
     assert schema["definitions"]["DedupConfig"]["properties"]["threshold"]["description"].startswith("Exact Jaccard")
 
 

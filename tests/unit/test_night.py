@@ -8,6 +8,8 @@ from slimpajama.config import load_config
 from slimpajama.errors import ConfigError, InputError
 from slimpajama.manifest import Part, Stage
 from slimpajama.night import (
+    STAGES,
+    begin_at,
     choose_night,
     choose_preparation,
     choose_published,
@@ -141,3 +143,32 @@ def test_a_night_that_is_not_published_is_named(store):
     with pytest.raises(InputError, match="no such night: found 2020-01-01"):
         choose_published(store, "2020-01-01")
     assert choose_published(store) == "n"
+
+
+def test_a_night_is_begun_again_at_a_stage_and_what_was_before_stays(store):
+    for name in STAGES:
+        stage = Stage(store, name, work=work_folder("n", name), about={})
+        stage.commit("0", Part({f"{stage.work}/a": b"x"}, {}))
+        stage.finish()
+    begin_at(store, "n", "dedup")
+    assert {path.split("/")[3] for path in store.list("nights/n/work")} == {
+        "ingest",
+        "clean",
+        "compare",
+        "decontaminate",
+    }
+    begin_at(store, "n", "ingest")
+    assert store.list("nights/n") == []
+
+
+def test_a_published_night_is_not_begun_again(store):
+    finish(store, "n")
+    before = store.list()
+    with pytest.raises(InputError, match="never changes"):
+        begin_at(store, "n", "clean")
+    assert store.list() == before
+
+
+def test_an_unknown_stage_is_named_with_those_that_there_are(store):
+    with pytest.raises(ConfigError, match=r"expected ingest, clean, .*dedupe"):
+        begin_at(store, "n", "dedupe")
