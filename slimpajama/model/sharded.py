@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, distributed, nn
 
+from slimpajama.device import device
 from slimpajama.model.base import LanguageModel
 from slimpajama.model.layers import Block
 
@@ -22,24 +23,25 @@ def shard(model: LanguageModel[Any]) -> None:
 
     Every process of the group has to take part in each forward and backward pass from here on, and in `whole`.
     """
+    from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
     from torch.distributed.tensor import Shard
 
-    size = distributed.get_world_size()
+    mesh = init_device_mesh(device().type, (distributed.get_world_size(),))
 
     def place(parameter: nn.Parameter) -> Shard:
         """Cut stacks across their matrices: most are of one matrix. Only dimension 0 may be cut unevenly."""
-        even = (dim for dim in range(1, parameter.ndim) if parameter.ndim == 3 and parameter.size(dim) % size == 0)
-        return Shard(next(even, 0))
+        across = (1, 2) if parameter.ndim == 3 else ()
+        return Shard(next((dim for dim in across if parameter.size(dim) % mesh.size() == 0), 0))
 
     for owner in model.modules():
         for name, parameter in list(owner.named_parameters(recurse=False)):
-            if not parameter.ndim:  # which FSDP does not take; `whole` undoes it
+            if not parameter.ndim:  # FSDP takes no scalars; `whole` undoes it
                 setattr(owner, name, nn.Parameter(parameter.detach()[None]))
     for module in model.modules():
         if isinstance(module, Block):
-            fully_shard(module, shard_placement_fn=place)
-    fully_shard(model, shard_placement_fn=place)
+            fully_shard(module, mesh=mesh, shard_placement_fn=place)
+    fully_shard(model, mesh=mesh, shard_placement_fn=place)
     register_fsdp_forward_method(model, "states")  # as `forward`: it gathers
 
 

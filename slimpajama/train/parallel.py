@@ -124,7 +124,8 @@ def batch_gradients(
     before = most = team.most_rows or rows
     while isinstance(done := add_up(most), str):
         if most == 1:
-            raise _no_memory(tokens_BT, 1, done, "Choose a smaller model, or share it out: train.sharded.")
+            hint = "Choose a smaller model, or cut it among GPUs: train.processes with train.sharded."
+            raise _no_memory(tokens_BT, 1, done, hint)
         most //= 2
         torch.cuda.empty_cache()  # smaller tensors do not fill the gaps that larger ones left
     if most < before:
@@ -168,9 +169,8 @@ def sharded_gradients(
             for name, loss in losses.items():
                 means[name] = means.get(name, torch.zeros_like(loss)) + weight * loss.detach()
     except torch.OutOfMemoryError as error:
-        raise _no_memory(
-            tokens_BT, rows, str(error), "Use more processes, or a smaller train.batch_tokens."
-        ) from None  # fmt: skip
+        hint = "Use more processes, or a smaller train.batch_tokens."
+        raise _no_memory(tokens_BT, rows, str(error), hint) from None
     team.group.add(list(means.values()))
     return {name: float(mean) for name, mean in means.items()}
 

@@ -144,7 +144,7 @@ def test_memory_without_room_for_one_row_is_said_with_what_to_do():
     assert memory.asked == [4, 2, 1]
     assert str(raised.value) == (
         "training on cpu: out of memory: expected room for 1 row of 32 tokens, found CUDA out of memory. Tried to "
-        "allocate 2.00 GiB. Choose a smaller model, or share it out: train.sharded."
+        "allocate 2.00 GiB. Choose a smaller model, or cut it among GPUs: train.processes with train.sharded."
     )
 
 
