@@ -341,6 +341,10 @@ class TrainConfig:
     processes: PositiveInt = 1
     """Processes that share each batch, started by torchrun on this machine: one a GPU. On a CPU, threads do better."""
 
+    sharded: bool = False
+    """Cut weights, gradients and optimiser state among the processes too (FSDP2): for a model that one GPU does not
+    hold. The rows of a batch must divide among the processes. Without several processes it changes nothing."""
+
     checkpoint_seconds: PositiveFloat = 60.0
     """Time between checkpoints, in seconds: the most that a kill costs."""
 

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slimpajama.model.sharded import share_of, whole
+
 __all__ = ["Optimiser", "make_optimiser"]
 
 # Chosen on short runs (400,000 tokens, steps of 2,048, one seed), bits per byte zh / en: momentum 0.9 -> 0.85 gained
@@ -75,9 +77,9 @@ class Optimiser:
             if p.grad is None:
                 return
             momentum.lerp_(p.grad, 1 - MOMENTUM)
-            step = orthogonal(p.grad.lerp(momentum, MOMENTUM), self.dtype)
+            step = orthogonal(whole(p.grad.lerp(momentum, MOMENTUM)), self.dtype)
             scale = max(1.0, p.size(-2) / p.size(-1)) ** 0.5
-            p.add_(step.to(p.dtype), alpha=-MUON_LR * self.lr * lr_scale * scale)
+            p.add_(share_of(step.to(p.dtype), p), alpha=-MUON_LR * self.lr * lr_scale * scale)
 
         list(each(update, self.matrices))
 
@@ -92,12 +94,12 @@ class Optimiser:
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Take over what `state_tensors` returned."""
         for name, momentum in self.momentum.items():
-            momentum.copy_(tensors[f"muon.{name}.momentum"])
+            momentum.copy_(share_of(tensors[f"muon.{name}.momentum"], momentum))
         for name, p in self.parameters.items():
             prefix = f"adamw.{name}."
             state = {key.removeprefix(prefix): t.clone() for key, t in tensors.items() if key.startswith(prefix)}
             if state:
-                self.adamw.state[p] = {k: t if k == "step" else t.to(p.device) for k, t in state.items()}
+                self.adamw.state[p] = {k: t if k == "step" else share_of(t.to(p.device), p) for k, t in state.items()}
 
 
 def make_optimiser(model: nn.Module, lr: float, precision: str = "fp32") -> Optimiser:

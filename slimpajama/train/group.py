@@ -19,7 +19,7 @@ from torch import Tensor, distributed
 
 __all__ = ["ALONE", "Group", "joined"]
 
-LONGEST_WAIT = dt.timedelta(minutes=30)  # for a process that validates or writes a checkpoint
+LONGEST_WAIT = dt.timedelta(minutes=30)  # for a process that writes a checkpoint
 Item = TypeVar("Item")
 
 
@@ -28,7 +28,7 @@ class Group:
     """The processes of one training, as one of them sees them."""
 
     rank: int = 0
-    """Number of this process; 0 writes checkpoints and validates."""
+    """Number of this process; 0 writes checkpoints."""
     size: int = 1
     neighbours: int = 1
     """Processes on this machine, this one included: they share its cores."""

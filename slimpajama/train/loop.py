@@ -22,9 +22,10 @@ from torch import Tensor
 from slimpajama.config import TrainConfig
 from slimpajama.errors import ModelError
 from slimpajama.model import LanguageModel, Optimiser
+from slimpajama.model.sharded import is_share, share_of, whole
 from slimpajama.progress import Bar
 from slimpajama.train.checkpoint import Checkpoint, Checkpoints
-from slimpajama.train.parallel import Team, batch_gradients
+from slimpajama.train.parallel import Team, batch_gradients, sharded_gradients
 from slimpajama.train.rows import Mix
 from slimpajama.train.schedule import lr_scale, progress_share
 from slimpajama.train.tracking import Log
@@ -84,7 +85,7 @@ def train_model(
         optimiser: Belongs to `model`.
         rows: Where the batches come from.
         cfg: Budget, schedule, precision, seed.
-        team: Threads that compute, how many changes no weight; the first process of its group saves and validates.
+        team: Threads that compute, how many changes no weight; the first process of its group saves and reports.
         cold: Whether the weights are fresh; only then the learning rate is warmed up.
         checkpoints: Where to save and resume; None for neither.
         validate: Returns bits per byte by language; must not change the model's state.
@@ -102,16 +103,16 @@ def train_model(
     if history.step != team.group.of_first(history.step):
         raise ModelError("processes found different checkpoints", where=checkpoints.folder if checkpoints else "")
     if team.group.rank:
-        checkpoints = validate = bar = log = None
+        bar = log = None
     model.train()
-    saved = time.monotonic()
+    saved = history.seconds
     if bar:
         bar.advance(history.step * batch_tokens)
     while not (over := _is_over(history, steps, cfg)):
         began = time.perf_counter()
         share = progress_share(history.step, steps, history.seconds, cfg.max_seconds)
         scale = lr_scale(share, cfg.warmup_share if cold else 0.0, cfg.decay_share)
-        losses = _losses(forward, model, rows, cfg, history.step, team)
+        losses = _losses(forward, optimiser, rows, cfg, history.step, team)
         optimiser.step(scale, team.map)
         history.add(losses)
         history.seconds = team.group.of_first(history.seconds + time.perf_counter() - began)
@@ -126,9 +127,11 @@ def train_model(
             _tell(log, "bits_per_byte", history.validation[-1])
         if bar:
             bar.advance(batch_tokens, f"loss {losses['continue']:.3f}")
-        if checkpoints and (over or time.monotonic() - saved >= cfg.checkpoint_seconds):
-            checkpoints.save(_checkpoint(model, optimiser, rows, history))
-            saved = time.monotonic()
+        if checkpoints and (over or history.seconds - saved >= cfg.checkpoint_seconds):
+            checkpoint = _checkpoint(model, optimiser, rows, history, team)
+            if not team.group.rank:
+                checkpoints.save(checkpoint)
+            saved = history.seconds
     model.eval()
     return history
 
@@ -145,19 +148,20 @@ def _is_over(history: History, steps: int, cfg: TrainConfig) -> bool:
 
 def _losses(
     forward: Callable[..., dict[str, Tensor]],
-    model: LanguageModel[Any],
+    optimiser: Optimiser,
     rows: Mix,
     cfg: TrainConfig,
     step: int,
     team: Team,
 ) -> dict[str, float]:
     """Compute one step's gradients and return its losses in nats a token."""
-    parameters = list(model.parameters())
+    parameters = list(optimiser.parameters.values())
     place = rows.describe()
     tokens_BT, content_BT = (torch.from_numpy(array).to(parameters[0].device) for array in rows.batch())
     weights = {"continue": 1.0, "restore": cfg.restore_weight, "denoise": cfg.denoise_weight}
-    values = batch_gradients(partial(forward, weights=weights), parameters, tokens_BT, content_BT, cfg.precision, team)
-    norm = torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
+    gradients = sharded_gradients if is_share(parameters[0]) else batch_gradients
+    values = gradients(partial(forward, weights=weights), parameters, tokens_BT, content_BT, cfg.precision, team)
+    norm = whole(torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM))
     if not (math.isfinite(values["total"]) and math.isfinite(float(norm))):
         raise ModelError(
             f"training diverged at step {step}", where=f"rows from {place}", expected="a finite loss and gradient",
@@ -167,10 +171,21 @@ def _losses(
     return values
 
 
-def _checkpoint(model: LanguageModel[Any], optimiser: Optimiser, rows: Mix, history: History) -> Checkpoint:
+def _checkpoint(
+    model: LanguageModel[Any], optimiser: Optimiser, rows: Mix, history: History, team: Team
+) -> Checkpoint:  # fmt: skip
+    """Return a checkpoint, which does not depend on how the model is cut; without tensors where it is not to be saved.
+
+    All processes have to take part, each tensor is gathered by itself.
+    """
     weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     moments = {f"optimiser.{name}": tensor for name, tensor in optimiser.state_tensors().items()}
-    return Checkpoint(history.step, weights | moments, {"rows": rows.position(), "history": asdict(history)})
+    tensors = {}
+    for name, tensor in (weights | moments).items():
+        full = whole(tensor)
+        if not team.group.rank:
+            tensors[name] = full.cpu()
+    return Checkpoint(history.step, tensors, {"rows": rows.position(), "history": asdict(history)})
 
 
 def _resume(model: LanguageModel[Any], optimiser: Optimiser, rows: Mix, checkpoints: Checkpoints) -> History:
@@ -181,7 +196,8 @@ def _resume(model: LanguageModel[Any], optimiser: Optimiser, rows: Mix, checkpoi
     def part(prefix: str) -> dict[str, Any]:
         return {name.removeprefix(prefix): t for name, t in found.tensors.items() if name.startswith(prefix)}
 
-    model.load_state_dict(part("model."))
+    own = model.state_dict()
+    model.load_state_dict({name: share_of(tensor, own.get(name)) for name, tensor in part("model.").items()})
     optimiser.load_state_tensors(part("optimiser."))
     rows.seek(found.state["rows"])
     return History(**found.state["history"])

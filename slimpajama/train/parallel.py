@@ -3,6 +3,8 @@
 A batch is cut into parts of PART_TOKENS tokens. Each part is computed on one core and the parts' gradients are added
 in their order, so the number of threads decides about time alone. OpenMP would share out every single operation of a
 small model instead, and its threads would mostly wait for each other.
+
+A GPU takes all rows at once, or as many as its memory holds.
 """
 
 # B = rows a batch, T = tokens a row
@@ -17,15 +19,19 @@ from typing import Self, TypeVar
 import torch
 from torch import Tensor
 
-from slimpajama.errors import ConfigError
+from slimpajama.errors import ConfigError, ModelError
+from slimpajama.progress import say
 from slimpajama.train.group import ALONE, Group
 
-__all__ = ["Team", "batch_gradients"]
+__all__ = ["Team", "batch_gradients", "sharded_gradients"]
 
 PART_TOKENS = 2048  # smaller parts pay for casting all weights and adding up all gradients more often
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Forward = Callable[[Tensor, Tensor], dict[str, Tensor]]
+Part = tuple[Tensor, Tensor]
+"""Token ids of some rows, and where content words are."""
 
 
 class Team:
@@ -38,6 +44,8 @@ class Team:
 
     def __init__(self, threads: int, group: Group = ALONE) -> None:
         self.threads, self.group = threads, group
+        self.most_rows: int | None = None
+        """Rows that fit in memory at once; None before some did not."""
 
     def __enter__(self) -> Self:
         self._before = torch.get_num_threads()
@@ -53,18 +61,18 @@ class Team:
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """Return the results in the order of `items`."""
+        if self.threads == 1:
+            return [function(item) for item in items]
         return list(self._pool.map(function, items))
 
 
 def batch_gradients(
-    forward: Callable[[Tensor, Tensor], dict[str, Tensor]],
-    parameters: Sequence[Tensor],
-    tokens_BT: Tensor,
-    content_BT: Tensor,
-    precision: str,
-    team: Team,
+    forward: Forward, parameters: Sequence[Tensor], tokens_BT: Tensor, content_BT: Tensor, precision: str, team: Team
 ) -> dict[str, float]:
     """Set the parameters' `grad` to that of the mean loss over the batch; return the mean losses in nats a token.
+
+    Where memory does not hold a part, this process halves its parts from then on. Parts decide about rounding, and
+    about which tokens of a batch are denoised, but never about the batch.
 
     Memory: a copy of all gradients for each thread.
 
@@ -75,36 +83,116 @@ def batch_gradients(
         content_BT: True where the token belongs to a content word.
         precision: `bf16` for autocast, or `fp32`.
         team: Computes the parts.
+
+    Raises:
+        ConfigError: If there are fewer rows than processes.
+        ModelError: If memory does not hold a single row.
     """
-    device = tokens_BT.device.type
-    rows = tokens_BT.size(0) // team.group.size  # a part for each process at least; a GPU takes all of its rows at once
-    if not rows:
+    if tokens_BT.size(0) < team.group.size:
         raise ConfigError(
             "fewer rows a batch than processes", where="train.batch_tokens",
             expected=f"at least {team.group.size} rows of {tokens_BT.size(1)} tokens", found=str(tokens_BT.size(0)),
         )  # fmt: skip
-    if device == "cpu":
-        rows = max(1, min(rows, PART_TOKENS // tokens_BT.size(1)))
-    parts = team.group.share(list(zip(tokens_BT.split(rows), content_BT.split(rows), strict=True)))
+    rows = _part_rows(tokens_BT, team.group.size)
+    share = team.group.share(_cut((tokens_BT, content_BT), rows))
+    at_once = team.threads if tokens_BT.device.type == "cpu" else 1  # on a GPU they would share its memory
 
-    def gradients(part: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            losses = forward(*part)
+    def gradients(part: Part) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        losses = _losses(forward, part, precision)
         grads = torch.autograd.grad(
             losses["total"], parameters, materialize_grads=True
         )  # some serve one objective only
         return grads, losses
 
-    means: dict[str, Tensor] = {}
-    sums = [torch.zeros_like(parameter) for parameter in parameters]
-    for start in range(0, len(parts), team.threads):
-        wave = parts[start : start + team.threads]
-        for (tokens, _), (grads, losses) in zip(wave, team.map(gradients, wave), strict=True):
-            share = tokens.size(0) / tokens_BT.size(0)
-            torch._foreach_add_(sums, grads, alpha=share)
-            for name, loss in losses.items():
-                means[name] = means.get(name, torch.zeros_like(loss)) + share * loss.detach()
+    def add_up(most: int) -> tuple[list[Tensor], dict[str, Tensor]] | str:
+        """Return the sums over the share, `most` rows at once; where memory does not hold them, what torch says."""
+        try:
+            means: dict[str, Tensor] = {}
+            sums = [torch.zeros_like(parameter) for parameter in parameters]
+            parts = [piece for part in share for piece in _cut(part, most)]
+            for start in range(0, len(parts), at_once):
+                wave = parts[start : start + at_once]
+                for (tokens, _), (grads, losses) in zip(wave, team.map(gradients, wave), strict=True):
+                    weight = tokens.size(0) / tokens_BT.size(0)
+                    torch._foreach_add_(sums, grads, alpha=weight)
+                    for name, loss in losses.items():
+                        means[name] = means.get(name, torch.zeros_like(loss)) + weight * loss.detach()
+        except torch.OutOfMemoryError as error:
+            return str(error)  # nothing else is kept: the error's traceback holds the tensors that filled the memory
+        return sums, means
+
+    before = most = team.most_rows or rows
+    while isinstance(done := add_up(most), str):
+        if most == 1:
+            hint = "Choose a smaller model, or cut it among GPUs: train.processes with train.sharded."
+            raise _no_memory(tokens_BT, 1, done, hint)
+        most //= 2
+        torch.cuda.empty_cache()  # smaller tensors do not fill the gaps that larger ones left
+    if most < before:
+        team.most_rows = most
+        say("train", f"memory does not hold {before} rows of {tokens_BT.size(1)} tokens: from now on {most} at once")
+    sums, means = done
     team.group.add([*sums, *means.values()])
     for parameter, total in zip(parameters, sums, strict=True):
         parameter.grad = total
     return {name: float(mean) for name, mean in means.items()}
+
+
+def sharded_gradients(
+    forward: Forward, parameters: Sequence[Tensor], tokens_BT: Tensor, content_BT: Tensor, precision: str, team: Team
+) -> dict[str, float]:
+    """Do what `batch_gradients` does for a model of shares (`slimpajama.model.sharded`), one part at a time.
+
+    FSDP gathers weights in each part's forward and backward pass and averages its gradients over the processes, so all
+    compute parts of one size in step. For the same reason none can halve its own.
+
+    Raises:
+        ConfigError: If the rows do not divide among the processes.
+        ModelError: If memory does not hold a part.
+    """
+    size = team.group.size
+    if tokens_BT.size(0) % size:
+        raise ConfigError(
+            "rows of a batch do not divide among the processes that the model is cut among", where="train.batch_tokens",
+            expected=f"a multiple of {size} rows of {tokens_BT.size(1)} tokens", found=f"{tokens_BT.size(0)} rows",
+        )  # fmt: skip
+    rows = _part_rows(tokens_BT, size)
+    mine = tokens_BT.chunk(size)[team.group.rank], content_BT.chunk(size)[team.group.rank]
+    for parameter in parameters:
+        parameter.grad = None
+    means: dict[str, Tensor] = {}
+    try:
+        for part in _cut(mine, rows):
+            losses = _losses(forward, part, precision)
+            weight = part[0].size(0) / tokens_BT.size(0)
+            (losses["total"] * (weight * size)).backward()
+            for name, loss in losses.items():
+                means[name] = means.get(name, torch.zeros_like(loss)) + weight * loss.detach()
+    except torch.OutOfMemoryError as error:
+        hint = "Use more processes, or a smaller train.batch_tokens."
+        raise _no_memory(tokens_BT, rows, str(error), hint) from None
+    team.group.add(list(means.values()))
+    return {name: float(mean) for name, mean in means.items()}
+
+
+def _part_rows(tokens_BT: Tensor, processes: int) -> int:
+    """Return how many rows go through the model at once: there is a part for each process at least."""
+    rows = tokens_BT.size(0) // processes
+    return max(1, min(rows, PART_TOKENS // tokens_BT.size(1))) if tokens_BT.device.type == "cpu" else rows
+
+
+def _cut(part: Part, rows: int) -> list[Part]:
+    return list(zip(part[0].split(rows), part[1].split(rows), strict=True))
+
+
+def _losses(forward: Forward, part: Part, precision: str) -> dict[str, Tensor]:
+    with torch.autocast(part[0].device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        return forward(*part)
+
+
+def _no_memory(tokens_BT: Tensor, rows: int, found: str, hint: str) -> ModelError:
+    return ModelError(
+        "out of memory", where=f"training on {tokens_BT.device}",
+        expected=f"room for {rows} row{'s' if rows > 1 else ''} of {tokens_BT.size(1)} tokens",
+        found=found.rstrip(". "), hint=hint,
+    )  # fmt: skip

@@ -23,6 +23,7 @@ from slimpajama.config import Config, fingerprint
 from slimpajama.device import device, with_precision
 from slimpajama.manifest import Manifest, Part, Stage, json_bytes
 from slimpajama.model import LanguageModel, build, make_optimiser
+from slimpajama.model.sharded import shard
 from slimpajama.progress import say, track
 from slimpajama.registry import Loaded, load_model, model_manifest
 from slimpajama.storage import Store, sha256
@@ -160,14 +161,19 @@ def _train(cfg: Config, plan: _Plan, group: Group) -> tuple[LanguageModel[Any], 
     """Return the trained model and what is recorded of the training, as plain JSON."""
     data, base = plan.data, plan.base
     tokenizer = Tokenizer.load(data.tokenizer_json, cfg.text)
-    model = base.model if base else build(cfg.model, tokenizer.vocab_size, cfg.train.seed).to(device())
+    model = base.model if base else build(cfg.model, tokenizer.vocab_size, cfg.train.seed)
+    sharded = cfg.train.sharded and group.size > 1
+    if sharded:
+        shard(model)
+    else:
+        model.to(device())
     rows = data.rows(cfg.train, model.row_tokens, tokenizer.document_id)
     held_out = validation_rows(data.held_out(), tokenizer.document_id, model.row_tokens)
     validation = Validation(model, held_out, tokenizer.token_bytes, cfg.train.precision)
     tracked = replace(cfg.train, tensorboard="", mlflow="") if group.rank else cfg.train
     settings = asdict(cfg.model) | asdict(cfg.train) | {"started_from": base.id if base else "", "night": data.tonight}
     with (
-        Team(max(1, cfg.run.threads() // group.neighbours), group) as team,
+        Team(1 if sharded else max(1, cfg.run.threads() // group.neighbours), group) as team,
         tracking(tracked, plan.name, settings) as log,
         track("train", total=cfg.train.tokens, unit="tokens") as bar,
     ):

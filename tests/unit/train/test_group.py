@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +14,30 @@ import torch
 
 from slimpajama.errors import ModelError
 from slimpajama.registry import load_model
-from slimpajama.storage import read_json
+from slimpajama.storage import LocalStore, Store, read_json
+from slimpajama.train import member
+from slimpajama.train.checkpoint import Checkpoints
 from slimpajama.train.group import ALONE, Group, joined
-from slimpajama.train.stage import train
+from slimpajama.train.stage import TrainReport, train
+
+ROUNDING = 1e-5
+"""Relative. Gradients of a sharded model are the same sums; the norm that clips them is added up share by share, so
+that weights differ by some epsilons of float32 (1.2e-7) a step. 24 steps came to ten epsilons of the loss."""
+DIES = """
+import os, signal, sys
+from slimpajama.train import member
+from slimpajama.train.checkpoint import Checkpoints
+
+save = Checkpoints.save
+
+def die_at_step_4(self, checkpoint):
+    if checkpoint.step == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    save(self, checkpoint)
+
+Checkpoints.save = die_at_step_4
+member.main(sys.argv[1])
+"""
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
@@ -53,3 +78,48 @@ def test_a_process_that_fails_ends_the_training_with_a_message(
     with pytest.raises(ModelError, match=r"a process of the training failed.*exit code"):
         train(workspace.store, cfg, space.nights[:1], space.nights[0])
     assert "training diverged at step" in capfd.readouterr().err
+
+
+def records(store: Store, report: TrainReport) -> list[dict[str, float]]:
+    training = read_json(store, f"models/{report.model}/training.json")
+    return [*training["curve"], *training["validation"]]
+
+
+def assert_equal_to_rounding(found: list[dict[str, float]], expected: list[dict[str, float]]) -> None:
+    assert len(found) == len(expected) == 8 + 4
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(other, rel=ROUNDING)
+
+
+def test_a_sharded_model_has_the_loss_curve_of_one_process_and_survives_a_kill(
+    workspace: Any, trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """One test for all of it, since starting two processes takes seconds."""
+    space, _ = trained
+    nights = space.nights[:1], space.nights[0]
+    often = replace(space.cfg.train, batch_tokens=4096, tokens=8 * 4096, checkpoint_seconds=1e-9)
+    plain = replace(space.cfg, train=often)
+    sharded = replace(space.cfg, train=replace(often, processes=2, sharded=True))
+    one, two = (train(workspace.store, cfg, *nights) for cfg in (plain, sharded))
+    expected = records(workspace.store, one)
+    assert expected[7]["continue"] < expected[0]["continue"] - 0.1
+    assert_equal_to_rounding(records(workspace.store, two), expected)
+
+    (tmp_path / "dies.py").write_text(DIES)
+    with monkeypatch.context() as patch:
+        patch.setattr(member, "__name__", "dies")
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+        with pytest.raises(ModelError, match="a process of the training failed"):
+            train(space.store, sharded, *nights)
+    assert Checkpoints(space.store, f"models/{two.model}/checkpoints").steps() == [2, 3]
+
+    alone = LocalStore(str(shutil.copytree(space.store.uri, tmp_path / "alone")))
+    shutil.move(f"{alone.uri}/models/{two.model}", f"{alone.uri}/models/{one.model}")
+    train(alone, plain, *nights)
+    assert records(alone, one)[:3] == records(workspace.store, two)[:3], "it did not go on from the sharded checkpoint"
+    assert_equal_to_rounding(records(alone, one), expected)
+
+    assert train(space.store, sharded, *nights).model == two.model
+    for name in ("model.safetensors", "training.json"):
+        path = f"models/{two.model}/{name}"
+        assert space.store.read(path) == workspace.store.read(path), name
