@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from prefect import flow
+from prefect import flow, runtime
 
 from slimpajama.config import Config, load_config
 from tasks.recovery import close_what_it_left, read_run, start_again, tell
 
 
-@flow(name="recover")
+def _name() -> str:
+    dead = str(runtime.flow_run.parameters["flow_run"]).removeprefix("prefect.flow-run.")
+    return f"recover-{dead[:8]}"
+
+
+@flow(name="recover", flow_run_name=_name)
 def recover(flow_run: str, config: Config | None = None, config_file: str = "") -> str:
     """See to a run that died or failed; events start this.
 
