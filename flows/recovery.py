@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from prefect import flow, runtime
 
 from slimpajama.config import Config, load_config
-from tasks.recovery import close_what_it_left, read_run, start_again, tell
+from tasks.recovery import close_what_it_left, is_to_be_started_again, start_again, tell
 
 
 def _name() -> str:
@@ -26,10 +28,8 @@ def recover(flow_run: str, config: Config | None = None, config_file: str = "") 
         What was done.
     """
     config = config or load_config(config_file or None)
-    run = read_run(flow_run)
+    run = UUID(flow_run.removeprefix("prefect.flow-run."))
     closed = close_what_it_left(run)
-    if run.parent_task_run_id:
-        return f"{closed} closed; the run around it is what counts"
-    if run.state and run.state.is_crashed() and (again := start_again(config, run)):
-        return f"{closed} closed; {again.name} follows"
+    if is_to_be_started_again(run) and (again := start_again(config, run)):
+        return f"{closed} closed; {again} follows"
     return f"{closed} closed; {'told' if tell(config, run) else 'nobody to tell'}"

@@ -13,7 +13,7 @@ from prefect.blocks.core import Block
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-from prefect.client.schemas.objects import FlowRun, State, TaskRun
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Crashed, Scheduled
 from prefect.utilities.urls import url_for
 
@@ -26,56 +26,61 @@ ATTEMPT = "attempt-"  # tag of a run that was started in place of one that died
 PAGE = 200
 
 
-@task(name="read-run", cache_policy=NO_CACHE, **RETRY)
-def read_run(flow_run: str) -> FlowRun:
-    """Return a run by its id, or by the resource id that events name it by."""
+# Tasks are given a run's id: Prefect takes the state inside a run for a task to wait for.
+
+
+@task(name="is-to-be-started-again", cache_policy=NO_CACHE, **RETRY)
+def is_to_be_started_again(flow_run: UUID) -> bool:
+    """Say whether a run died, rather than failed, and is no part of another one."""
     with get_client(sync_client=True) as client:
-        return client.read_flow_run(UUID(flow_run.removeprefix("prefect.flow-run.")))
+        run = client.read_flow_run(flow_run)
+    return bool(run.state and run.state.is_crashed() and not run.parent_task_run_id)
 
 
 @task(name="close-what-it-left", cache_policy=NO_CACHE, **RETRY)
-def close_what_it_left(run: FlowRun) -> int:
+def close_what_it_left(flow_run: UUID) -> int:
     """Set the task runs and the flows inside that the dead process left running to Crashed; return how many."""
     closed = 0
     died: State[Any] = Crashed(message="Its process died.")
     with get_client(sync_client=True) as client:
-        for task_run in _open_task_runs(client, run.id):
+        for task_run in _open_task_runs(client, flow_run):
             child = task_run.state and task_run.state.state_details.child_flow_run_id
             if child:
-                inside = client.read_flow_run(child)
-                closed += close_what_it_left.fn(inside)
-                if inside.state and not inside.state.is_final():
-                    client.set_flow_run_state(child, died, force=True)
+                closed += close_what_it_left.fn(child)
+                client.set_flow_run_state(child, died, force=True)
             client.set_task_run_state(task_run.id, died, force=True)
             closed += 1
     return closed
 
 
 @task(name="start-again", cache_policy=NO_CACHE, **RETRY)
-def start_again(config: Config, run: FlowRun) -> FlowRun | None:
-    """Schedule the dead run's deployment once more; None where it was tried `recovery.attempts` times.
+def start_again(config: Config, flow_run: UUID) -> str:
+    """Schedule the dead run's deployment once more and return the new run's name; none after `recovery.attempts`.
 
     The night itself goes on where it stopped: its manifests know what is done. A run is replaced once, however often
     its death is reported.
     """
-    attempt = 1 + max((int(tag.removeprefix(ATTEMPT)) for tag in run.tags if _counts(tag)), default=0)
-    if attempt > config.recovery.attempts or run.deployment_id is None:
-        return None
-    tags = [tag for tag in run.tags if not _counts(tag)]
     lease = LEASE_S if config.workspace.startswith("s3://") else 0.0  # what the dead run held runs out by then
     with get_client(sync_client=True) as client:
+        run = client.read_flow_run(flow_run)
+        attempt = 1 + max((int(tag.removeprefix(ATTEMPT)) for tag in run.tags if _counts(tag)), default=0)
+        if attempt > config.recovery.attempts or run.deployment_id is None:
+            return ""
+        tags = [tag for tag in run.tags if not _counts(tag)]
         again = client.create_flow_run_from_deployment(
             run.deployment_id, parameters=run.parameters, tags=[*tags, f"{ATTEMPT}{attempt}"],
             state=Scheduled(scheduled_time=dt.datetime.now(dt.UTC) + dt.timedelta(seconds=lease)),
             idempotency_key=f"instead-of-{run.id}",
         )  # fmt: skip
     get_run_logger().info("recover: %s died, attempt %d follows", run.name, attempt)
-    return again
+    return again.name
 
 
 @task(name="tell", cache_policy=NO_CACHE, **RETRY)
-def tell(config: Config, run: FlowRun) -> bool:
+def tell(config: Config, flow_run: UUID) -> bool:
     """Tell the notification block of the configuration about a run; return whether there is one."""
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(flow_run)
     state = f"{run.state.name}: {run.state.message}" if run.state else ""
     subject = printable(f"slimpajama: {run.name} did not come through")
     body = f"{printable(state)}\n{config.workspace}\n{url_for(run) or ''}"
