@@ -14,7 +14,7 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
-from servers import BIN, ROOT, command, installation, post, until
+from servers import BIN, ROOT, command, installation, post, stop, until
 from small_corpus import CONFIG, published
 
 OPEN = ["SCHEDULED", "PENDING", "RUNNING"]
@@ -113,22 +113,6 @@ def test_a_night_whose_process_dies_is_gone_on_with(up, corpus, undisturbed):
     expect_recovery(api, workspace, undisturbed, 300)
 
 
-def test_a_night_that_dies_with_its_worker_is_gone_on_with_when_there_is_one_again(up, corpus, undisturbed):
-    api, settings = up
-    workspace = start_night(corpus, api, "silent")
-    pid_file = Path(settings["RUN"], "worker.pid")
-    worker = int(pid_file.read_text())
-    for pid in [worker, *processes_below(worker)]:
-        os.kill(pid, signal.SIGKILL)
-    with Path(settings["RUN"], "worker-again.log").open("wb") as log:
-        again = subprocess.Popen(
-            [BIN / "prefect", "worker", "start", "--pool", "local"], cwd=ROOT, stdout=log, stderr=log,
-            env=os.environ | {"PREFECT_API_URL": api, "SLIMPAJAMA_HOME": str(ROOT)}, start_new_session=True,
-        )  # fmt: skip
-    pid_file.write_text(str(again.pid))  # `make down` stops this one
-    expect_recovery(api, workspace, undisturbed, 420)
-
-
 def test_a_run_that_keeps_dying_is_told_of_and_not_started_again(up, heard):
     api, _ = up
     bodies, _ = heard
@@ -139,3 +123,20 @@ def test_a_run_that_keeps_dying_is_told_of_and_not_started_again(up, heard):
         client.set_flow_run_state(run.id, Crashed(message="内存不足"), force=True)
     (body,) = until(lambda: [body for body in bodies if str(run.id) in body] or 1 / 0, 120, "the alert")
     assert "\\u4e00\\u591c" in body or "一夜" in body
+
+
+def test_a_night_that_dies_with_its_worker_is_gone_on_with_when_there_is_one_again(up, corpus, undisturbed):
+    api, settings = up
+    workspace = start_night(corpus, api, "silent")
+    worker = int(Path(settings["RUN"], "worker.pid").read_text())
+    for pid in [worker, *processes_below(worker)]:
+        os.kill(pid, signal.SIGKILL)
+    with Path(settings["RUN"], "worker-again.log").open("wb") as log:
+        again = subprocess.Popen(
+            [BIN / "prefect", "worker", "start", "--pool", "local"], cwd=ROOT, stdout=log, stderr=log,
+            env=os.environ | {"PREFECT_API_URL": api, "SLIMPAJAMA_HOME": str(ROOT)}, start_new_session=True,
+        )  # fmt: skip
+    try:
+        expect_recovery(api, workspace, undisturbed, 420)
+    finally:
+        stop(again)
