@@ -16,6 +16,7 @@ import math
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +29,7 @@ from benchmarks.night import run_night, write_config
 from slimpajama.config import Config, ModelConfig, TrainConfig
 from slimpajama.progress import say
 
-__all__ = ["main"]
+__all__ = ["main", "parser_of", "training_data", "workspace_of"]
 
 LANGUAGES = ("zh", "en")
 SEEDS = (0, 1, 2)
@@ -54,28 +55,34 @@ PARTS = {
 }
 
 
+def training_data(workspace: str) -> tuple[Any, Any, TrainConfig]:
+    """Return what the newest night's training reads, its tokenizer, and settings without an end."""
+    from slimpajama.device import with_precision
+    from slimpajama.night import published_nights
+    from slimpajama.storage import open_store
+    from slimpajama.tokenizer import Tokenizer
+    from slimpajama.train.data import gather
+
+    store = open_store(workspace)
+    nights = published_nights(store)
+    data = gather(store, nights, nights[-1])
+    cfg = with_precision(Config(train=TrainConfig(tokens=10**12))).train
+    return data, Tokenizer.load(data.tokenizer_json), cfg
+
+
 def run_part(workspace: str, part: Part, minutes: float) -> dict[str, Any]:
     """Train and score one model in this process."""
     import torch
 
-    from slimpajama.device import with_precision
     from slimpajama.evaluate.score import reconstruct_ids, score_ids
     from slimpajama.model import build, make_optimiser
-    from slimpajama.night import published_nights
-    from slimpajama.storage import open_store
-    from slimpajama.tokenizer import Tokenizer
     from slimpajama.train import loop
-    from slimpajama.train.data import gather
     from slimpajama.train.parallel import Team
 
     torch.set_num_threads(1)
     # the loop's clock is the processor's: what else runs on the machine must not shorten a training
     cast(Any, loop).time = SimpleNamespace(perf_counter=time.process_time, monotonic=time.monotonic)
-    store = open_store(workspace)
-    nights = published_nights(store)
-    data = gather(store, nights, nights[-1])
-    tokenizer = Tokenizer.load(data.tokenizer_json)
-    endless = with_precision(Config(train=TrainConfig(tokens=10**12))).train
+    data, tokenizer, endless = training_data(workspace)
     cfg = replace(endless, seed=part.seed, max_seconds=60 * minutes * part.longer)
     model = build(ModelConfig(**part.model), tokenizer.vocab_size, part.seed)
     rows = data.rows(cfg, model.row_tokens, tokenizer.document_id)
@@ -125,15 +132,21 @@ def workspace_of(cache: Path) -> str:
     return str(folder / "workspace")
 
 
-def main() -> None:
-    """Run what is missing and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(description: str | None, parts: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the options of a benchmark whose parts run in processes of their own and are kept."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=CACHE.parent)
     parser.add_argument("--workspace", default="")
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     parser.add_argument("--list", action="store_true", help="print the parts' names")
     parser.add_argument("--here", help=argparse.SUPPRESS)  # one part, in this process
+    return parser
+
+
+def main() -> None:
+    """Run what is missing and write the page."""
+    parser = parser_of(__doc__, list(PARTS))
+    parser.add_argument("--minutes", type=float, default=10.0)
     args = parser.parse_args()
     if args.list:
         print("\n".join(PARTS))

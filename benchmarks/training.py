@@ -25,20 +25,19 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.corpus_data import CACHE
 from benchmarks.dedup import peer_python
 from benchmarks.machine import DOCS, commit, conditions, measure, table
 from benchmarks.memory import Watch
-from benchmarks.model import workspace_of
+from benchmarks.model import parser_of, training_data, workspace_of
 from slimpajama.config import Config, ModelConfig, RunConfig, TrainConfig
-from slimpajama.device import has_fast_bf16, with_precision
+from slimpajama.device import has_fast_bf16
 from slimpajama.progress import say
 
 __all__ = ["main"]
@@ -86,18 +85,9 @@ schedules and integrations, on many GPUs. A loop around one small model does wit
 """
 
 
-def training_data(workspace: str, row_tokens: int) -> tuple[Any, int, TrainConfig]:
+def training_rows(workspace: str, row_tokens: int) -> tuple[Any, int, TrainConfig]:
     """Return the rows that a training reads, the vocabulary's size, and settings without an end."""
-    from slimpajama.night import published_nights
-    from slimpajama.storage import open_store
-    from slimpajama.tokenizer import Tokenizer
-    from slimpajama.train.data import gather
-
-    store = open_store(workspace)
-    nights = published_nights(store)
-    data = gather(store, nights, nights[-1])
-    tokenizer = Tokenizer.load(data.tokenizer_json)
-    cfg = with_precision(Config(train=TrainConfig(tokens=10**12))).train
+    data, tokenizer, cfg = training_data(workspace)
     return data.rows(cfg, row_tokens, tokenizer.document_id), tokenizer.vocab_size, cfg
 
 
@@ -113,14 +103,8 @@ def run_ours(workspace: str, name: str, steps: int) -> dict[str, Any]:
     from slimpajama.train.loop import train_model
     from slimpajama.train.parallel import Team
 
-    class Here(Team):
-        """Computes in the calling thread, where counters and profilers see it."""
-
-        def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-            return [function(item) for item in items]
-
     torch.set_num_threads(1)
-    rows, vocabulary, cfg = training_data(workspace, resolve(OURS[name]).row_tokens)
+    rows, vocabulary, cfg = training_rows(workspace, resolve(OURS[name]).row_tokens)
     model = build(OURS[name], vocabulary, cfg.seed)
     optimiser = make_optimiser(model, cfg.lr, cfg.precision)
     batch_tokens = rows.batch_rows * rows.row_tokens
@@ -140,12 +124,13 @@ def run_ours(workspace: str, name: str, steps: int) -> dict[str, Any]:
             began = time.process_time()
             optimiser.step(0.0, team.map)
             optimiser_s.append(time.process_time() - began)
+    alone = Team(1)  # computes in the calling thread, where counters and profilers see it
     with FlopCounterMode(display=False) as whole:
-        train(Here(1), 1)
+        train(alone, 1)
     with FlopCounterMode(display=False) as update:
         optimiser.step(0.0)
     with profile() as profiled:
-        train(Here(1), 1)
+        train(alone, 1)
     events = [event for event in profiled.key_averages() if event.self_cpu_time_total]
     total = sum(event.self_cpu_time_total for event in events)
     slowest = sorted(events, key=lambda event: -event.self_cpu_time_total)[:12]
@@ -229,15 +214,10 @@ def measure_memory(workspace: str, minutes: float) -> dict[str, Any]:
 
 def main() -> None:
     """Run what is missing and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, default=CACHE.parent)
-    parser.add_argument("--workspace", default="")
+    parser = parser_of(__doc__, PARTS)
     parser.add_argument("--steps", type=int, default=10, help="measured steps a turn")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=60.0, help=f"length of {MEMORY}")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--list", action="store_true", help="print the parts' names")
-    parser.add_argument("--here", help=argparse.SUPPRESS)  # one part, in this process
     parser.add_argument("--tokens", type=int, default=10**12, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.list:
@@ -265,7 +245,7 @@ def main() -> None:
 def take_turns(args: argparse.Namespace, workspace: str, results: Path, folder: Path) -> None:
     """Run the parts that are missing, one after the other and again, and keep each turn when it ends."""
     ids = folder / "rows.npy"
-    rows, vocabulary, _ = training_data(workspace, 256)
+    rows, vocabulary, _ = training_rows(workspace, 256)
     np.save(ids, np.concatenate([rows.batch()[0] for _ in range(WARM_UP + args.steps)]).astype(np.uint16))
     for turn in range(args.turns):
         for name in args.only:

@@ -6,13 +6,17 @@ from uuid import UUID
 
 from prefect import flow, runtime
 
-from slimpajama.config import Config, load_config
+from slimpajama.config import Config
+from tasks.observe import configuration
 from tasks.recovery import close_what_it_left, is_to_be_started_again, start_again, tell
 
 
+def _id(flow_run: str) -> UUID:
+    return UUID(flow_run.removeprefix("prefect.flow-run."))
+
+
 def _name() -> str:
-    dead = str(runtime.flow_run.parameters["flow_run"]).removeprefix("prefect.flow-run.")
-    return f"recover-{dead[:8]}"
+    return f"recover-{str(_id(runtime.flow_run.parameters['flow_run']))[:8]}"
 
 
 @flow(name="recover", flow_run_name=_name)
@@ -27,8 +31,8 @@ def recover(flow_run: str, config: Config | None = None, config_file: str = "") 
     Returns:
         What was done.
     """
-    config = config or load_config(config_file or None)
-    run = UUID(flow_run.removeprefix("prefect.flow-run."))
+    config = configuration(config, config_file)
+    run = _id(flow_run)
     closed = close_what_it_left(run)
     if is_to_be_started_again(run) and (again := start_again(config, run)):
         return f"{closed} closed; {again} follows"

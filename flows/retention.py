@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefect import flow, runtime
+from prefect import flow
 
-from slimpajama.config import Config, load_config
+from slimpajama.config import Config
 from tasks.cleanup import clean_up_runs, clean_up_workspace
+from tasks.observe import configuration, named
 
 
-def _name() -> str:
-    given = runtime.flow_run.parameters
-    config = given.get("config") or load_config(given.get("config_file") or None)
-    return f"clean-up-{config.workspace.rstrip('/').rsplit('/', 1)[-1]}"
-
-
-@flow(name="clean-up", flow_run_name=_name)
+@flow(name="clean-up", flow_run_name=named())
 def clean_up(config: Config | None = None, config_file: str = "", dry_run: bool = False) -> dict[str, Any]:
     """Remove what `[retention]` lets go. No champion, none of what it came from, and no night's corpus is touched.
 
@@ -25,7 +20,7 @@ def clean_up(config: Config | None = None, config_file: str = "", dry_run: bool 
         config_file: TOML file on the worker's machine, read at every run.
         dry_run: Only say what would go.
     """
-    config = config or load_config(config_file or None)
+    config = configuration(config, config_file)
     report = clean_up_workspace(config, dry_run)
     runs = clean_up_runs(config, dry_run)
     return report.as_dict() | {"text": report.text(), "runs": runs}

@@ -27,7 +27,9 @@ from slimpajama.memory import give_back, settle
 from slimpajama.progress import say
 from slimpajama.storage import Store, parquet_bytes, read_json, sha256
 
-__all__ = ["FileEntry", "Manifest", "Part", "Stage", "add_counts", "json_bytes", "load_manifest", "read_verified"]
+__all__ = [
+    "FileEntry", "Manifest", "Part", "Stage", "add_counts", "forget", "json_bytes", "load_manifest", "read_verified",
+]  # fmt: skip
 
 Counts = dict[str, Any]
 T = TypeVar("T")
@@ -93,6 +95,12 @@ def load_manifest(store: Store, path: str) -> Manifest | None:
         return Manifest(**data)
     except (TypeError, KeyError) as error:
         raise StorageError(f"not a manifest: {error}", where=f"{store.uri}/{path}") from error
+
+
+def forget(store: Store, folder: str) -> None:
+    """Remove a folder, its manifest first: without it the rest does not count, should a kill come in between."""
+    store.delete(f"{folder}/manifest.json")
+    store.delete_tree(folder)
 
 
 def read_verified(store: Store, entry: FileEntry) -> bytes:

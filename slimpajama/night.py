@@ -17,7 +17,7 @@ import pyarrow as pa
 from slimpajama import __version__
 from slimpajama.config import Config, fingerprint
 from slimpajama.errors import ConfigError, InputError, LockedError
-from slimpajama.manifest import Manifest, json_bytes, load_manifest
+from slimpajama.manifest import Manifest, forget, json_bytes, load_manifest
 from slimpajama.progress import say
 from slimpajama.storage import Store
 
@@ -136,8 +136,7 @@ def begin_at(store: Store, night: str, stage: str) -> None:
             hint="A night that is not published yet can be begun at a stage; name a new one with --night.",
         )  # fmt: skip
     for name in STAGES[STAGES.index(stage) :]:
-        store.delete(f"{work_folder(night, name)}/manifest.json")  # first: without it the rest does not count
-        store.delete_tree(work_folder(night, name))
+        forget(store, work_folder(night, name))
 
 
 def require_documents(store: Store, night: str, documents: Manifest) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from slimpajama.config import RetentionConfig
+from slimpajama.manifest import forget
 from slimpajama.night import published_nights
 from slimpajama.progress import say
 from slimpajama.registry import list_models, model_manifest, rollback_targets
@@ -68,12 +69,13 @@ def removable(store: Store, cfg: RetentionConfig) -> list[Removable]:
     found = _leftovers(store, nights[-1:])
     left = store.size() - sum(one.bytes for one in found)
     recent = set(nights[-cfg.nights :] if cfg.nights else nights)
-    kept = _lineage(store, nights[-1:])
-    for model in list_models(store):
+    models = {model: model_manifest(store, model).about for model in list_models(store)}
+    kept = _lineage(models, nights[-1:], rollback_targets(store))
+    for model, about in models.items():
         if model in kept:
             continue
         size = store.size(f"models/{model}")
-        if model_manifest(store, model).about["night"] not in recent:
+        if about["night"] not in recent:
             why = f"rejected, and older than the newest {cfg.nights} nights"
         elif 0 < cfg.max_gb * 1e9 < left:
             why = f"rejected, and the workspace is larger than {cfg.max_gb:g} GB"
@@ -92,20 +94,17 @@ def clean_up(store: Store, cfg: RetentionConfig, *, dry_run: bool = False) -> Cl
     """
     with store.lock("clean-up"):
         found = removable(store, cfg)
-        before = store.size()
         if not dry_run:
             for one in found:
                 say("clean-up", f"{one.folder}: {one.why}")
-                store.delete(f"{one.folder}/manifest.json")  # first: without it the rest does not count
-                store.delete_tree(one.folder)
-        left = before - sum(one.bytes for one in found) if dry_run else store.size()
+                forget(store, one.folder)
+        left = store.size() - (sum(one.bytes for one in found) if dry_run else 0)
     return CleanUpReport(found, dry_run, left, int(cfg.max_gb * 1e9))
 
 
-def _lineage(store: Store, newest: Sequence[str]) -> set[str]:
+def _lineage(models: dict[str, dict[str, Any]], newest: Sequence[str], champions: Sequence[str]) -> set[str]:
     """Return the models that stay: of the newest night, champions one can go back to, and what they started from."""
-    models = {model: model_manifest(store, model).about for model in list_models(store)}
-    waiting = [model for model, about in models.items() if about["night"] in newest] + rollback_targets(store)
+    waiting = [model for model, about in models.items() if about["night"] in newest] + [*champions]
     kept: set[str] = set()
     while waiting:
         model = waiting.pop()

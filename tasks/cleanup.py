@@ -26,10 +26,9 @@ from prefect.exceptions import ObjectNotFound
 from slimpajama.config import Config
 from slimpajama.retention import CleanUpReport, clean_up
 from slimpajama.storage import open_store
-from tasks.observe import RETRY
+from tasks.observe import PAGE, RETRY
 
 FLOWS = ["nightly", "prepare-corpus", "train-model", "evaluate-model", "generate-text", "clean-up", "recover"]
-PAGE = 200  # the most that the server returns at once
 
 
 @task(name="clean-up-workspace", cache_policy=NO_CACHE, **RETRY)

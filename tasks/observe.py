@@ -14,9 +14,9 @@ from slimpajama.manifest import Manifest
 from slimpajama.progress import also_to, lines
 from slimpajama.storage import Store, open_store
 
-__all__ = ["RETRY", "named", "report", "tonight"]
+__all__ = ["PAGE", "RETRY", "configuration", "named", "report", "tonight"]
 
-
+PAGE = 200  # the most that Prefect's server returns at once
 Choose = Callable[[Store, str], str]
 """Workspace and the night asked for, or nothing -> the night to work on."""
 
@@ -31,21 +31,31 @@ def tonight(config: Config | None, config_file: str, night: str, choose: Choose)
         night: Name of the night asked for; may be empty.
         choose: Settles which night that is.
     """
-    config = config or load_config(config_file or None)
+    config = configuration(config, config_file)
     store = open_store(config.workspace)
     with store.lock(f"{runtime.flow_run.flow_name} {runtime.flow_run.name}"), also_to(lines(get_run_logger().info)):
         yield config, choose(store, night)
 
 
-def named(choose: Choose) -> Callable[[], str]:
-    """Return what names a flow's runs after flow, workspace and night, for example `nightly-corpus-2026-11-23`."""
+def configuration(config: Config | None, config_file: str) -> Config:
+    """Return the configuration that a flow was given, or read its file."""
+    return config or load_config(config_file or None)
+
+
+def named(choose: Choose | None = None) -> Callable[[], str]:
+    """Return what names a flow's runs after flow, workspace and night, for example `nightly-corpus-2026-11-23`.
+
+    Args:
+        choose: Settles which night that is; None for a flow that belongs to none.
+    """
 
     def name() -> str:
         given = runtime.flow_run.parameters
-        config = given.get("config") or load_config(given.get("config_file") or None)
+        config = configuration(given.get("config"), given.get("config_file", ""))
         parts = [runtime.flow_run.flow_name, config.workspace.rstrip("/").rsplit("/", 1)[-1]]
-        with contextlib.suppress(InputError):  # nothing is published yet: the flow itself will say so
-            parts.append(choose(open_store(config.workspace), given.get("night", "")))
+        if choose:
+            with contextlib.suppress(InputError):  # nothing is published yet: the flow itself will say so
+                parts.append(choose(open_store(config.workspace), given.get("night", "")))
         return "-".join(parts)
 
     return name

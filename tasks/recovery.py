@@ -20,11 +20,9 @@ from prefect.utilities.urls import url_for
 from slimpajama.config import Config
 from slimpajama.errors import ConfigError, printable
 from slimpajama.storage import LEASE_S
-from tasks.observe import RETRY
+from tasks.observe import PAGE, RETRY
 
 ATTEMPT = "attempt-"  # tag of a run that was started in place of one that died
-PAGE = 200
-
 
 # Tasks are given a run's id: Prefect takes the state inside a run for a task to wait for.
 

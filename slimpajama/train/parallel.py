@@ -115,8 +115,7 @@ def batch_gradients(
                 for (tokens, _), (grads, losses) in zip(wave, team.map(gradients, wave), strict=True):
                     weight = tokens.size(0) / tokens_BT.size(0)
                     torch._foreach_add_(sums, grads, alpha=weight)
-                    for name, loss in losses.items():
-                        means[name] = means.get(name, torch.zeros_like(loss)) + weight * loss.detach()
+                    _add(means, losses, weight)
         except torch.OutOfMemoryError as error:
             return str(error)  # nothing else is kept: the error's traceback holds the tensors that filled the memory
         return sums, means
@@ -166,8 +165,7 @@ def sharded_gradients(
             losses = _losses(forward, part, precision)
             weight = part[0].size(0) / tokens_BT.size(0)
             (losses["total"] * (weight * size)).backward()
-            for name, loss in losses.items():
-                means[name] = means.get(name, torch.zeros_like(loss)) + weight * loss.detach()
+            _add(means, losses, weight)
     except torch.OutOfMemoryError as error:
         hint = "Use more processes, or a smaller train.batch_tokens."
         raise _no_memory(tokens_BT, rows, str(error), hint) from None
@@ -188,6 +186,11 @@ def _cut(part: Part, rows: int) -> list[Part]:
 def _losses(forward: Forward, part: Part, precision: str) -> dict[str, Tensor]:
     with torch.autocast(part[0].device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
         return forward(*part)
+
+
+def _add(means: dict[str, Tensor], losses: dict[str, Tensor], weight: float) -> None:
+    for name, loss in losses.items():
+        means[name] = means.get(name, torch.zeros_like(loss)) + weight * loss.detach()
 
 
 def _no_memory(tokens_BT: Tensor, rows: int, found: str, hint: str) -> ModelError:
