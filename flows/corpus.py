@@ -23,6 +23,7 @@ from tasks.corpus import (
     tokenizer_task,
 )
 from tasks.observe import named, tonight
+from tasks.share import with_workers
 
 
 @flow(name="prepare-corpus", flow_run_name=named(choose_preparation))
@@ -40,7 +41,7 @@ def prepare_corpus(
     Returns:
         The night's manifest, or None where there was nothing new to read.
     """
-    with tonight(config, config_file, night, choose_preparation) as (config, night):
+    with tonight(config, config_file, night, choose_preparation) as (config, night), with_workers(config, night):
         if start:
             begin_at_task(config, night, start)
         if found := find_published_task(config, night):

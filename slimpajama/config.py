@@ -416,7 +416,14 @@ class RunConfig:
     """Where and how it runs; nothing here changes a published byte."""
 
     workers: Annotated[int, Field(ge=0)] = 0
-    """Threads for stages that are mapped over files; 0 takes every core."""
+    """Threads, or processes of an engine of this machine, for stages that are mapped over files; 0 takes every core."""
+
+    engine: Literal["threads", "dask", "ray"] = "threads"
+    """What maps stages over files: threads of one process, or a cluster's workers beside it (`pip install
+    slimpajama[dask]` or `[ray]`). The workspace must be one that all workers reach."""
+
+    address: str = ""
+    """The cluster's, for example `tcp://scheduler:8786` or `ray://head:10001`; empty starts one on this machine."""
 
     source_root: str = ""
     """Folder that relative source patterns start at; empty means the configuration file's own."""

@@ -25,6 +25,7 @@ from slimpajama.config import canonical, fingerprint
 from slimpajama.errors import StorageError
 from slimpajama.memory import give_back, settle
 from slimpajama.progress import say
+from slimpajama.share import ShareDone, hands, mine
 from slimpajama.storage import Store, parquet_bytes, read_json, sha256
 
 __all__ = [
@@ -173,19 +174,30 @@ class Stage:
 
     def _begin(self) -> None:
         state = f"{self.work}/state.json"
-        if self.store.exists(state) and read_json(self.store, state)["fingerprint"] == self.fingerprint:
-            for path in self.store.list(f"{self.work}/parts/"):
-                key = path.rsplit("/", 1)[1].removesuffix(".json")
-                self._parts[key] = read_json(self.store, path)
-            return
-        self.store.delete_tree(self.work)
-        self.store.write(state, json_bytes({"fingerprint": self.fingerprint}))
+        found = read_json(self.store, state)["fingerprint"] if self.store.exists(state) else ""
+        if found == self.fingerprint:
+            self._read_parts()
+        elif mine() is not None:
+            raise StorageError(
+                f"this worker would not make the same {self.name}", where=f"{self.store.uri}/{state}",
+                expected=f"fingerprint {found or 'of a stage that runs'}", found=self.fingerprint,
+                hint="Give every worker the same code, libraries and files: the requirements.lock of one commit.",
+            )  # fmt: skip
+        else:
+            self.store.delete_tree(self.work)
+            self.store.write(state, json_bytes({"fingerprint": self.fingerprint}))
+
+    def _read_parts(self) -> None:
+        for path in self.store.list(f"{self.work}/parts/"):
+            key = path.rsplit("/", 1)[1].removesuffix(".json")
+            if key not in self._parts:  # of others' units a share needs to know only that they are there
+                self._parts[key] = read_json(self.store, path) if key in (mine() or {key}) else {}
 
     def map(
         self, units: Sequence[tuple[str, T]], make: Callable[[T], Part], workers: int = 1,
         done: Callable[[T], None] | None = None,
     ) -> list[Counts]:  # fmt: skip
-        """Run `make` for each unit that has no marker yet and commit what it returns.
+        """Run `make` for each unit that has no marker yet and commit what it returns; others may help.
 
         Args:
             units: Key (a file name without extension) and argument of each unit, in output order.
@@ -197,23 +209,45 @@ class Stage:
             Counts of each unit, in the order of `units`.
         """
 
+        if (share := mine()) is not None:
+            units, workers = [(key, unit) for key, unit in units if key in share], 1  # a worker's slot is one thread
+        told = set() if share is not None else self._let_help(dict(units), done)
+
         def run(item: tuple[str, T]) -> Counts:
             key, unit = item
             if key not in self._parts:
                 self.commit(key, make(unit))
-            if done:
+            if done and key not in told:
                 done(unit)
             return dict(self._parts[key]["counts"])
 
         with ThreadPoolExecutor(max_workers=max(1, workers), thread_name_prefix=self.name) as pool:
             futures = [pool.submit(run, item) for item in units]
             try:
-                return [future.result() for future in futures]
+                counts = [future.result() for future in futures]
             except BaseException:
                 pool.shutdown(cancel_futures=True)  # the first error ends the stage; committed units stay
                 raise
             finally:
                 give_back()
+        if share is not None and units:
+            raise ShareDone
+        return counts
+
+    def _let_help(self, units: dict[str, T], done: Callable[[T], None] | None) -> set[str]:
+        """Let others make what they can of the units without a marker; return the keys that `done` was called for."""
+        told: set[str] = set()
+        left = [key for key in units if key not in self._parts]
+        others = hands()
+        if others is None or len(left) < 2:
+            return told
+        for keys in others(self.name, left):
+            told.update(keys)
+            if done:
+                for key in keys:
+                    done(units[key])
+        self._read_parts()
+        return told
 
     def commit(self, key: str, part: Part) -> None:
         """Write a unit's files, then its marker."""

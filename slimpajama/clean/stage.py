@@ -59,17 +59,15 @@ def clean(store: Store, cfg: Config, night: str, raw: Manifest) -> Manifest:
         return stage.result
     parts = raw.paths(f"{work_folder(night, 'ingest')}/")
     units = [(path.rsplit("/", 1)[1].removesuffix(".parquet"), path) for path in parts]
+    total = sum(raw.counts.get("bytes", {}).values())
 
-    with track("clean", total=sum(raw.counts.get("bytes", {}).values()), unit="B") as bar:
+    def make(path: str) -> Part:
+        name = path.rsplit("/", 1)[1]
+        kept, removed, counts = _split(read_table(store, path), cfg.clean, night)
+        return Part({f"{stage.work}/{name}": kept, f"nights/{night}/removed/clean-{name}": removed}, counts)
 
-        def make(path: str) -> Part:
-            name = path.rsplit("/", 1)[1]
-            table = read_table(store, path)
-            kept, removed, counts = _split(table, cfg.clean, night)
-            bar.advance(table["text"].nbytes)
-            return Part({f"{stage.work}/{name}": kept, f"nights/{night}/removed/clean-{name}": removed}, counts)
-
-        stage.map(units, make, cfg.run.threads())
+    with track("clean", total=total, unit="B") as bar:
+        stage.map(units, make, cfg.run.threads(), lambda _: bar.advance(total / len(units)))
     return stage.finish()
 
 

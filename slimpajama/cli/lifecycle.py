@@ -66,9 +66,14 @@ def run(
         from flows.nightly import nightly
 
         summary = nightly(cfg, night=night, start=start)
+    return emit(summary.as_dict() | stage_timings(), as_json, summary.text())
+
+
+def stage_timings() -> dict[str, object]:
+    """Return how long the stages of this process took, for `--json`."""
     from slimpajama.progress import timings
 
-    return emit(summary.as_dict() | {"timings": [asdict(timing) for timing in timings]}, as_json, summary.text())
+    return {"timings": [asdict(timing) for timing in timings]}
 
 
 def prepare(
@@ -89,7 +94,11 @@ def prepare(
     if manifest is None:
         return emit({"night": None, "counts": {}}, as_json, "no new or changed file: nothing to do")
     value = {"night": manifest.about["night"], "files": len(manifest.files), "counts": manifest.counts}
-    return emit(value, as_json, f"night {value['night']} is published: {cfg.workspace}/nights/{value['night']}")
+    return emit(
+        value | stage_timings(),
+        as_json,
+        f"night {value['night']} is published: {cfg.workspace}/nights/{value['night']}",
+    )
 
 
 def train(

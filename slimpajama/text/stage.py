@@ -51,14 +51,14 @@ def segment(store: Store, cfg: Config, night: str, documents: Manifest) -> Manif
     entries = [entry for entry in documents.files if entry.path.startswith(f"nights/{night}/documents/")]
     units = [(entry.path.rsplit("/", 1)[1].removesuffix(".parquet"), entry.path) for entry in entries]
 
-    with track("segment", total=sum(documents.counts.get("kept_bytes", {}).values()), unit="B") as bar:
+    total = sum(documents.counts.get("kept_bytes", {}).values())
 
-        def make(path: str) -> Part:
-            words, counts = _words(read_table(store, path, ["id", "text", "lang", "n_bytes"]), segmenter)
-            bar.advance(sum(counts["bytes"].values()))
-            return Part({f"{stage.work}/{path.rsplit('/', 1)[1]}": words}, counts)
+    def make(path: str) -> Part:
+        words, counts = _words(read_table(store, path, ["id", "text", "lang", "n_bytes"]), segmenter)
+        return Part({f"{stage.work}/{path.rsplit('/', 1)[1]}": words}, counts)
 
-        stage.map(units, make, cfg.run.threads())
+    with track("segment", total=total, unit="B") as bar:
+        stage.map(units, make, cfg.run.threads(), lambda _: bar.advance(total / len(units)))
     return stage.finish()
 
 

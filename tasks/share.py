@@ -1,0 +1,77 @@
+"""Units of stages on a cluster's workers: Dask's or Ray's, by one setting."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import as_completed
+
+from slimpajama.config import Config
+from slimpajama.extras import needs
+from slimpajama.share import helped_by
+from slimpajama.stages import run_share
+from slimpajama.storage import open_store
+from tasks.observe import RETRY
+
+__all__ = ["with_workers"]
+
+SHARES = 4  # a worker and stage: small enough to even out, large enough that entering the stage costs little
+
+
+@task(name="share", task_run_name="{stage}-share-{number}", cache_policy=NO_CACHE, **RETRY)
+def share_task(config: Config, night: str, stage: str, keys: list[str], number: int) -> None:
+    """Make some units of a stage on a worker; made twice, they are the same."""
+    run_share(open_store(config.workspace), config, night, stage, keys)
+
+
+@contextlib.contextmanager
+def with_workers(config: Config, night: str) -> Iterator[None]:
+    """Let the cluster's workers make units of the stages in the block, where the configuration names a cluster."""
+    if config.run.engine == "threads":
+        yield
+        return
+    with _runner(config) as runner:
+
+        def others(stage: str, keys: list[str]) -> Iterator[list[str]]:
+            count = min(len(keys), SHARES * _slots(config, runner) or 1)
+            shares = [keys[number::count] for number in range(count)]
+            sent = {
+                runner.submit(share_task, {"config": config, "night": night, "stage": stage, "keys": s, "number": n}): s
+                for n, s in enumerate(shares)
+            }
+            for future in as_completed(list(sent)):
+                future.wait()
+                if future.state.is_completed():
+                    yield sent[future]
+                else:
+                    get_run_logger().warning("%s: a share failed and is made here: %s", stage, future.state.message)
+
+        with helped_by(others):
+            yield
+
+
+def _runner(config: Config) -> Any:
+    """Return the task runner of the cluster; entered without an address, it starts a cluster on this machine."""
+    address, workers = config.run.address, config.run.threads()
+    if config.run.engine == "dask":
+        with needs("dask", "prefect_dask"):
+            from prefect_dask import DaskTaskRunner
+        own = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": "CRITICAL"}
+        return DaskTaskRunner(address=address) if address else DaskTaskRunner(cluster_kwargs=own)
+    with needs("ray", "prefect_ray"):
+        from prefect_ray import RayTaskRunner
+    own = {"num_cpus": workers, "include_dashboard": False}
+    return RayTaskRunner(address=address) if address else RayTaskRunner(init_kwargs=own)
+
+
+def _slots(config: Config, runner: Any) -> int:
+    """Return how many units the cluster makes at a time."""
+    if config.run.engine == "dask":
+        return int(sum(runner.client.ncores().values()))
+    import ray
+
+    return int(dict(ray.cluster_resources()).get("CPU", 1))

