@@ -29,6 +29,7 @@ __all__ = [
     "GenerateConfig",
     "IngestConfig",
     "ModelConfig",
+    "ObserveConfig",
     "RunConfig",
     "ShardsConfig",
     "SourceConfig",
@@ -460,6 +461,26 @@ class RecoveryConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class ObserveConfig:
+    """What a run tells other systems. Nothing here changes a published byte, and none of them can fail a run."""
+
+    openlineage: str = ""
+    """Where OpenLineage events go: a file, one event a line, or the `http(s)://` address of a server; a relative path
+    starts at the configuration file's folder. Needs the extra `openlineage`. Empty for none."""
+
+    metrics: Annotated[str, Field(pattern=r"^$|\.prom$")] = ""
+    """File for Prometheus, `NAME.prom` in the folder of node_exporter's textfile collector; a relative path starts at
+    the configuration file's folder. Empty for none."""
+
+    logs: Literal["text", "json"] = "text"
+    """What commands write to stderr: `text` for people, `json` for one object a line."""
+
+    def __post_init__(self) -> None:
+        for protocol in protocols(self.openlineage) - {"file", "http", "https"}:
+            raise ValueError(f"openlineage: a file or http(s)://, got {protocol}://")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Config:
     """The whole configuration file."""
 
@@ -480,6 +501,7 @@ class Config:
     run: RunConfig = field(default_factory=RunConfig)
     retention: RetentionConfig = field(default_factory=RetentionConfig)
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
+    observe: ObserveConfig = field(default_factory=ObserveConfig)
 
     def __post_init__(self) -> None:
         for source in (*self.ingest.sources, *self.decontaminate.evaluations):
@@ -592,8 +614,14 @@ def resolve_paths(config: Config, base: Path) -> Config:
     if "://" not in workspace:
         workspace = str((base / workspace).resolve())
     root = str((base / config.run.source_root).resolve())
-    logs = str((base / config.train.tensorboard).resolve()) if config.train.tensorboard else ""
+
+    def absolute(path: str) -> str:
+        return str((base / path).resolve()) if path and "://" not in path else path
+
     return replace(
         config, workspace=workspace, run=replace(config.run, source_root=root),
-        train=replace(config.train, tensorboard=logs),
+        train=replace(config.train, tensorboard=absolute(config.train.tensorboard)),
+        observe=replace(
+            config.observe, openlineage=absolute(config.observe.openlineage), metrics=absolute(config.observe.metrics)
+        ),
     )  # fmt: skip

@@ -24,7 +24,7 @@ import pyarrow as pa
 from slimpajama.config import canonical, fingerprint
 from slimpajama.errors import StorageError
 from slimpajama.memory import give_back, settle
-from slimpajama.progress import say
+from slimpajama.progress import current, say
 from slimpajama.share import ShareDone, hands, mine
 from slimpajama.storage import Store, parquet_bytes, read_json, sha256
 
@@ -93,9 +93,11 @@ def load_manifest(store: Store, path: str) -> Manifest | None:
     data = read_json(store, path)
     try:
         data["files"] = tuple(FileEntry(**entry) for entry in data["files"])
-        return Manifest(**data)
+        manifest = Manifest(**data)
     except (TypeError, KeyError) as error:
         raise StorageError(f"not a manifest: {error}", where=f"{store.uri}/{path}") from error
+    current().manifest_read(manifest)
+    return manifest
 
 
 def forget(store: Store, folder: str) -> None:
@@ -159,11 +161,17 @@ class Stage:
             say(name, "finished before, skipped")
         else:
             self._begin()
+            current().stage_begun(self)
 
     @property
     def finished(self) -> bool:
         """Whether everything was written by an earlier run, or by this one."""
         return self._manifest is not None
+
+    @property
+    def resumed(self) -> bool:
+        """Whether units are committed; asked when the stage begins: by an earlier run."""
+        return bool(self._parts)
 
     @property
     def result(self) -> Manifest:
@@ -286,6 +294,7 @@ class Stage:
         self._manifest = manifest
         self._drop_work()
         give_back()
+        current().stage_finished(self)
         return manifest
 
     def _drop_work(self) -> None:

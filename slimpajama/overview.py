@@ -10,14 +10,14 @@ from slimpajama.night import load_night, published_nights
 from slimpajama.progress import track
 from slimpajama.storage import Store, read_json
 
-__all__ = ["list_models_with_scores", "list_nights", "table", "verify"]
+__all__ = ["add_up", "list_models_with_scores", "list_nights", "table", "verify"]
 
 Rows = list[dict[str, Any]]
 
 
-def _sum(value: Any) -> int:
+def add_up(value: Any) -> int:
     """Add up the numbers of a nested count."""
-    return sum(_sum(item) for item in value.values()) if isinstance(value, dict) else int(value)
+    return sum(add_up(item) for item in value.values()) if isinstance(value, dict) else int(value)
 
 
 def list_nights(store: Store) -> Rows:
@@ -30,9 +30,9 @@ def list_nights(store: Store) -> Rows:
         rows.append(
             {
                 "night": night,
-                "read": _sum(counts["ingest"].get("documents", 0)),
-                "kept": _sum(counts["dedup"].get("kept", 0)),
-                "tokens": _sum(counts.get("shards", {}).get("tokens", 0)),
+                "read": add_up(counts["ingest"].get("documents", 0)),
+                "kept": add_up(counts["dedup"].get("kept", 0)),
+                "tokens": add_up(counts.get("shards", {}).get("tokens", 0)),
                 "model": verdict.get("challenger", "") or "",
                 "promoted": {True: "yes", False: "no"}.get(verdict.get("promoted"), ""),  # type: ignore[arg-type]
             }

@@ -1,7 +1,7 @@
-"""Progress of long work: bars with rate and ETA on a terminal, one line a stage elsewhere.
+"""Progress of long work: bars with rate and ETA on a terminal, one line a stage elsewhere, JSON by option.
 
 Stages call `track`; who runs them chooses where that goes by `report_to`. The clock's readings go to the
-screen and to the run's log only, never into published files.
+screen, to the run's log and to what observes it (`slimpajama.observe`) only, never into published files.
 """
 
 from __future__ import annotations
@@ -13,10 +13,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Bar", "Timing", "also_to", "console", "lines", "report_to", "say", "timings", "track"]
+if TYPE_CHECKING:
+    from slimpajama.manifest import Manifest, Stage
 
+__all__ = [
+    "Bar", "Sink", "Timing", "also_to", "complain", "console", "current", "labels", "lines", "log_as", "report_to",
+    "say", "timings", "track",
+]  # fmt: skip
 
 WIDTH = 13  # of the longest stage's name
 
@@ -43,7 +48,15 @@ class Bar:
     done: float = 0.0
     note: str = ""
     on_change: Callable[[Bar], None] | None = None
+    before: float = 0.0
+    """Of `done`, what an earlier run did: it counts for no rate."""
+    _began: float = field(default_factory=time.perf_counter)
     _mutex: threading.Lock = field(default_factory=threading.Lock)
+
+    def resume(self, amount: float) -> None:
+        """Begin at `amount` units, which an earlier run did."""
+        self.before = amount
+        self.advance(amount)
 
     def advance(self, amount: float = 1, note: str = "") -> None:
         """Add `amount` units; `note` is a short live figure such as a loss."""
@@ -53,33 +66,45 @@ class Bar:
             if self.on_change:
                 self.on_change(self)
 
+    @property
+    def rate(self) -> float:
+        """Units a second so far."""
+        return (self.done - self.before) / max(time.perf_counter() - self._began, 1e-9)
 
-class _Sink:
-    """Where progress goes; this one is silent."""
+    def summary(self, seconds: float) -> str:
+        """Return amount, time and rate of finished work for people."""
+        rate = (self.done - self.before) / seconds if seconds > 0 else 0.0
+        note = f"  {self.note}" if self.note else ""
+        return f"{_amount(self.done, self.unit):>16} in {seconds:6.1f} s  {_amount(rate, self.unit)}/s{note}"
 
+
+class Sink:
+    """Where progress goes; this one is silent. It is told of bars, messages, stages and manifests."""
+
+    def open(self) -> None: ...
     def start(self, bar: Bar) -> None: ...
     def end(self, bar: Bar, timing: Timing) -> None: ...
-    def say(self, text: str) -> None: ...
+    def say(self, stage: str, text: str, level: str = "info") -> None: ...
+    def manifest_read(self, manifest: Manifest) -> None: ...
+    def stage_begun(self, stage: Stage) -> None: ...
+    def stage_finished(self, stage: Stage) -> None: ...
+    def close(self, error: BaseException | None) -> None: ...
 
 
-class _Lines(_Sink):
+class _Lines(Sink):
     """One line a finished stage, for logs and pipes."""
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self.write = write
 
     def end(self, bar: Bar, timing: Timing) -> None:
-        rate = bar.done / timing.seconds if timing.seconds > 0 else 0.0
-        self.write(
-            f"{bar.name:<{WIDTH}} {_amount(bar.done, bar.unit):>16} in {timing.seconds:6.1f} s"
-            f"  {_amount(rate, bar.unit)}/s{'  ' + bar.note if bar.note else ''}"
-        )
+        self.say(bar.name, bar.summary(timing.seconds))
 
-    def say(self, text: str) -> None:
-        self.write(text)
+    def say(self, stage: str, text: str, level: str = "info") -> None:
+        self.write(f"{stage:<{WIDTH}} {text}")
 
 
-class _Terminal(_Sink):
+class _Terminal(Sink):
     """Live bars on stderr by rich, one a stage, with rate and time left."""
 
     def __init__(self) -> None:
@@ -99,33 +124,32 @@ class _Terminal(_Sink):
             console=self.console,
         )
         self.progress.start()
-        self.tasks: dict[int, tuple[Any, float]] = {}
+        self.tasks: dict[int, Any] = {}
 
     def start(self, bar: Bar) -> None:
-        task = self.progress.add_task(bar.name, total=bar.total or None, amount="", rate="", note="")
-        self.tasks[id(bar)] = (task, time.perf_counter())
+        self.tasks[id(bar)] = self.progress.add_task(bar.name, total=bar.total or None, amount="", rate="", note="")
         bar.on_change = self.update
 
     def update(self, bar: Bar) -> None:
-        task, began = self.tasks[id(bar)]
-        rate = bar.done / max(time.perf_counter() - began, 1e-9)
         self.progress.update(
-            task,
+            self.tasks[id(bar)],
             completed=bar.done,
             amount=_amount(bar.done, bar.unit),
-            rate=f"{_amount(rate, bar.unit)}/s",
+            rate=f"{_amount(bar.rate, bar.unit)}/s",
             note=bar.note,
         )
 
     def end(self, bar: Bar, timing: Timing) -> None:
         self.update(bar)
-        self.progress.update(self.tasks.pop(id(bar))[0], total=bar.done or 1, completed=bar.done or 1)
+        self.progress.update(self.tasks.pop(id(bar)), total=bar.done or 1, completed=bar.done or 1)
 
-    def say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False)
+    def say(self, stage: str, text: str, level: str = "info") -> None:
+        self.console.print(f"{stage:<{WIDTH}} {text}", markup=False, highlight=False)
 
 
-_sink: _Sink = _Sink()
+_sink: Sink = Sink()
+_json = False
+labels: dict[str, str] = {}  # workspace and night of what runs, for sinks that name them
 timings: list[Timing] = []  # of this process, in the order the stages ended
 
 
@@ -151,13 +175,18 @@ def track(name: str, total: float = 0, unit: str = "documents") -> Iterator[Bar]
         sink.end(bar, timing)
 
 
-def say(stage: str, text: str) -> None:
+def say(stage: str, text: str, level: str = "info") -> None:
     """Tell the person who runs this one thing of a stage, such as that it is skipped."""
-    _sink.say(f"{stage:<{WIDTH}} {text}")
+    _sink.say(stage, text, level)
+
+
+def current() -> Sink:
+    """Return where progress goes now."""
+    return _sink
 
 
 @contextlib.contextmanager
-def report_to(sink: _Sink) -> Iterator[None]:
+def report_to(sink: Sink) -> Iterator[None]:
     """Send progress to `sink` while the block runs."""
     global _sink
     before, _sink = _sink, sink
@@ -167,45 +196,84 @@ def report_to(sink: _Sink) -> Iterator[None]:
         _sink = before
 
 
-class _Tee(_Sink):
-    """Two sinks at once: the terminal and the flow run's log."""
-
-    def __init__(self, first: _Sink, second: _Sink) -> None:
-        self.sinks = first, second
-
-    def start(self, bar: Bar) -> None:
+def _each(method: str) -> Any:
+    def tell(self: _Tee, *arguments: Any) -> None:
         for sink in self.sinks:
-            sink.start(bar)
+            getattr(sink, method)(*arguments)
 
-    def end(self, bar: Bar, timing: Timing) -> None:
-        for sink in self.sinks:
-            sink.end(bar, timing)
+    return tell
 
-    def say(self, text: str) -> None:
-        for sink in self.sinks:
-            sink.say(text)
+
+class _Tee(Sink):
+    """Several sinks at once: the terminal, the flow run's log, what observes the run."""
+
+    def __init__(self, *sinks: Sink) -> None:
+        self.sinks = sinks
+
+    start, end, say = _each("start"), _each("end"), _each("say")
+    manifest_read, stage_begun, stage_finished = (
+        _each("manifest_read"), _each("stage_begun"), _each("stage_finished")
+    )  # fmt: skip
 
 
 @contextlib.contextmanager
-def also_to(sink: _Sink) -> Iterator[None]:
-    """Send progress to `sink` besides where it goes already; inside a block that does, change nothing."""
+def also_to(*sinks: Sink, **named: str) -> Iterator[None]:
+    """Send progress to `sinks` besides where it goes already; inside a block that does, change nothing.
+
+    Args:
+        sinks: Opened now, and closed with the error that ends the block, if one does.
+        named: What `labels` holds meanwhile.
+    """
     if isinstance(_sink, _Tee):
         yield
         return
-    with report_to(_Tee(_sink, sink)):
-        yield
+    ended: BaseException | None = None
+    with report_to(_Tee(_sink, *sinks)):
+        labels.update(named)
+        try:
+            for sink in sinks:
+                sink.open()
+            yield
+        except BaseException as error:
+            ended = error
+            raise
+        finally:
+            for sink in sinks:
+                sink.close(ended)
+            labels.clear()
 
 
-def lines(write: Callable[[str], None]) -> _Sink:
-    """Return a sink that writes one line a stage, for instance into a flow run's log."""
+def lines(write: Callable[[str], None]) -> Sink:
+    """Return a sink that writes one line a stage."""
     return _Lines(write)
+
+
+def log_as(form: str) -> None:
+    """Choose what `console` and `complain` write in this process: `text` or `json`."""
+    global _json
+    _json = form == "json"
+
+
+def complain(text: str) -> None:
+    """Write to stderr why a command ends, in the form of its other messages."""
+    if _json:
+        with console():
+            say("slimpajama", text, "error")
+    else:
+        print(f"slimpajama: {text}", file=sys.stderr)
 
 
 @contextlib.contextmanager
 def console() -> Iterator[None]:
-    """Report to stderr: live bars where it is a terminal, plain lines where it is not."""
-    if not sys.stderr.isatty():
-        with report_to(_Lines(lambda text: print(text, file=sys.stderr, flush=True))):
+    """Report to stderr: JSON where `log_as` asked for it, else live bars on a terminal and plain lines elsewhere."""
+
+    def write(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    if _json or not sys.stderr.isatty():
+        from slimpajama.observe.logs import json_lines
+
+        with report_to(json_lines(write) if _json else _Lines(write)):
             yield
         return
     terminal = _Terminal()

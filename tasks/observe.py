@@ -11,7 +11,9 @@ from prefect import get_run_logger, runtime
 from slimpajama.config import Config, load_config
 from slimpajama.errors import InputError, StorageError
 from slimpajama.manifest import Manifest
-from slimpajama.progress import also_to, lines
+from slimpajama.observe import observers
+from slimpajama.observe.logs import Emit, Records
+from slimpajama.progress import WIDTH, also_to
 from slimpajama.storage import Store, open_store
 
 __all__ = ["PAGE", "RETRY", "configuration", "named", "report", "tonight"]
@@ -32,9 +34,21 @@ def tonight(config: Config | None, config_file: str, night: str, choose: Choose)
         choose: Settles which night that is.
     """
     config = configuration(config, config_file)
-    store = open_store(config.workspace)
-    with store.lock(f"{runtime.flow_run.flow_name} {runtime.flow_run.name}"), also_to(lines(get_run_logger().info)):
-        yield config, choose(store, night)
+    store, flow = open_store(config.workspace), runtime.flow_run.flow_name
+    with store.lock(f"{flow} {runtime.flow_run.name}"):
+        night = choose(store, night)
+        sinks = Records(_run_log()), *observers(config, store, night, flow)
+        with also_to(*sinks, workspace=store.uri, night=night):
+            yield config, night
+
+
+def _run_log() -> Emit:
+    logger = get_run_logger()  # the flow's, taken once: a stage's threads know of no run
+
+    def emit(level: str, text: str, fields: dict[str, Any]) -> None:
+        getattr(logger, level)("%s", f"{fields['stage']:<{WIDTH}} {text}", extra=fields)
+
+    return emit
 
 
 def configuration(config: Config | None, config_file: str) -> Config:

@@ -13,6 +13,7 @@ import typer
 
 from slimpajama.cli import corpus, exchange, lifecycle, model
 from slimpajama.errors import SlimpajamaError
+from slimpajama.progress import complain
 
 __all__ = ["app", "main"]
 
@@ -48,13 +49,13 @@ def run(arguments: list[str]) -> int:
             raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except SlimpajamaError as error:
-        print(f"slimpajama: {error}", file=sys.stderr)
+        complain(str(error))
         return error.exit_code
     except UsageError as error:
         error.show()
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        print("slimpajama: interrupted; run the same command again and it goes on from here", file=sys.stderr)
+        complain("interrupted; run the same command again and it goes on from here")
         return 1
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output went away, as `head` does

@@ -52,10 +52,13 @@ TextFiles = Annotated[list[Path] | None, typer.Option("--text", help="UTF-8 text
 def settings(workspace: str | None, config: str | None, overrides: list[str] | None) -> Config:
     """Return the configuration that a command line asks for."""
     from slimpajama.config import load_config
+    from slimpajama.progress import log_as
 
     if config is None and Path(DEFAULT_FILE).is_file():
         config = DEFAULT_FILE
-    return load_config(config, overrides, workspace)
+    cfg = load_config(config, overrides, workspace)
+    log_as(cfg.observe.logs)
+    return cfg
 
 
 def store_of(workspace: str | None, config: str | None, overrides: list[str] | None = None) -> Store:

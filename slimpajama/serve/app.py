@@ -1,4 +1,4 @@
-"""The web application: `/v1/completions`, `/v1/models`, `/health`, and at `/` a page to try it.
+"""The web application: `/v1/completions`, `/v1/models`, `/health`, `/metrics`, and at `/` a page to try it.
 
 It waits and never computes: whatever takes time runs in the worker's thread.
 """
@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -45,7 +46,7 @@ def make_app(worker: Worker, cfg: GenerateConfig, token: str | None = None, host
     Args:
         worker: Computes; started and stopped with the application.
         cfg: Settings of requests that name none.
-        token: What `Authorization: Bearer` must bring under `/v1`; None lets everyone in.
+        token: What `Authorization: Bearer` must bring under `/v1` and for `/metrics`; None lets everyone in.
         hosts: Names under which it may be called; empty for any. A page on the web can point a name of its own at
             127.0.0.1 and so read what a server without a token answers; it cannot choose the header `Host`.
     """
@@ -90,6 +91,10 @@ def make_app(worker: Worker, cfg: GenerateConfig, token: str | None = None, host
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok"} if worker.alive else {"status": "stopped"}, 200 if worker.alive else 503)
 
+    async def metrics(request: Request) -> Response:
+        admit(request)
+        return Response(_metrics(worker), media_type=CONTENT_TYPE_LATEST)
+
     page = PAGE.read_text(encoding="utf-8")
     headers = {"Content-Security-Policy": _policy(page), "X-Content-Type-Options": "nosniff",
                "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}  # fmt: skip
@@ -107,12 +112,27 @@ def make_app(worker: Worker, cfg: GenerateConfig, token: str | None = None, host
         routes=[
             Route("/", index),
             Route("/health", health),
+            Route("/metrics", metrics),
             Route("/v1/models", models),
             Route("/v1/completions", completions, methods=["POST"]),
         ],
         exception_handlers={ApiError: _refuse, HTTPException: _refuse, ClientDisconnect: _refuse, Exception: _refuse},
         lifespan=lifespan,
     )
+
+
+def _metrics(worker: Worker) -> bytes:
+    """Return how the server does, in Prometheus' text format."""
+    registry = CollectorRegistry()
+    for name, meaning, value in (
+        ("requests_waiting", "Requests in the queue.", worker.waiting),
+        ("requests_waiting_max", "Requests that the queue holds.", worker.max_queue),
+        ("model_loaded_timestamp_seconds", "When the model that answers was loaded.", worker.loaded_at),
+    ):
+        Gauge(f"slimpajama_serve_{name}", meaning, registry=registry).set(value)
+    model = Gauge("slimpajama_serve_model_info", "The model that answers.", ["model"], registry=registry)
+    model.labels(worker.loaded.id).set(1)
+    return generate_latest(registry)
 
 
 class _Answer:

@@ -107,7 +107,7 @@ def train_model(
     model.train()
     saved = history.seconds
     if bar:
-        bar.advance(history.step * batch_tokens)
+        bar.resume(history.step * batch_tokens)
     while not (over := _is_over(history, steps, cfg)):
         began = time.perf_counter()
         share = progress_share(history.step, steps, history.seconds, cfg.max_seconds)

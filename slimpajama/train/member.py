@@ -24,7 +24,7 @@ from pydantic import TypeAdapter
 
 from slimpajama.config import Config, validate
 from slimpajama.errors import ModelError, SlimpajamaError
-from slimpajama.progress import console, say
+from slimpajama.progress import complain, console, log_as, say
 from slimpajama.storage import Store, open_store
 
 __all__ = ["is_member", "launch"]
@@ -69,13 +69,14 @@ def main(path: str) -> None:
 
     job = json.loads(Path(path).read_text(encoding="utf-8"))
     threading.Thread(target=_end_with, args=(int(job["launcher"]),), daemon=True).start()
+    cfg = validate(job["config"])
+    log_as(cfg.observe.logs)
     with console():
         try:
-            train_member(
-                open_store(job["workspace"]), validate(job["config"]), job["nights"], job["tonight"], job["champion"]
-            )
+            train_member(open_store(job["workspace"]), cfg, job["nights"], job["tonight"], job["champion"])
         except SlimpajamaError as error:
-            raise SystemExit(f"slimpajama: {error}") from None
+            complain(str(error))
+            raise SystemExit(error.exit_code) from None
 
 
 def _end_with(launcher: int) -> None:

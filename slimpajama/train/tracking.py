@@ -48,7 +48,7 @@ def tracking(cfg: TrainConfig, name: str, settings: Mapping[str, Any]) -> Iterat
                     one(step, figures)
                 except Exception as error:  # a full disk or a server that is down must not cost the night its model
                     logs.remove(one)
-                    say("train", f"no longer tracked: {printable(error)}")
+                    say("train", f"no longer tracked: {printable(error)}", "warning")
 
         yield log
 

@@ -3,8 +3,11 @@
 import subprocess
 import sys
 import threading
+import time
 
-from slimpajama.progress import also_to, lines, report_to, say, timings, track
+import pytest
+
+from slimpajama.progress import Sink, also_to, labels, lines, report_to, say, timings, track
 
 
 def collected():
@@ -62,3 +65,34 @@ def test_without_a_terminal_only_plain_lines_reach_stderr():
     assert done.stdout == "data\n"
     assert done.stderr.splitlines()[0].startswith("ingest")
     assert "\x1b" not in done.stderr
+
+
+def test_what_an_earlier_run_did_counts_for_no_rate():
+    said, sink = collected()
+    with report_to(sink), track("train", total=2e9, unit="tokens") as bar:
+        bar.resume(1e9)
+        time.sleep(0.01)
+    assert "1,000,000,000 tokens in" in said[0]
+    assert said[0].endswith("  0 tokens/s")
+
+
+def test_observers_are_opened_and_closed_once_with_the_error_that_ended_the_run():
+    heard = []
+
+    class Listener(Sink):
+        def open(self):
+            heard.append("open")
+
+        def close(self, error):
+            heard.append(error)
+
+    def run():
+        with also_to(Listener(), night="n1"), also_to(Listener(), night="n2"):
+            heard.append(dict(labels))
+            raise broken
+
+    broken = ValueError("坏了 broken")
+    with pytest.raises(ValueError, match="broken"):
+        run()
+    assert heard == ["open", {"night": "n1"}, broken]
+    assert labels == {}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
 from slimpajama.config import GenerateConfig
@@ -68,6 +69,18 @@ def events(answer: Any) -> list[dict[str, Any]]:
 
 def joined(chunks: list[dict[str, Any]], index: int = 0) -> str:
     return "".join(c["text"] for chunk in chunks for c in chunk["choices"] if c["index"] == index)
+
+
+def test_metrics_name_the_model_and_the_queue_and_want_the_token_too(worker_of: Callable[..., Worker], loaded: Loaded):
+    with TestClient(make_app(worker_of(max_queue=3), CFG, token=TOKEN)) as client:
+        assert client.get("/metrics").status_code == 401
+        answer = client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
+    samples = [sample for family in text_string_to_metric_families(answer.text) for sample in family.samples]
+    values = {sample.name.removeprefix("slimpajama_serve_"): sample.value for sample in samples}
+    assert values | {"model_loaded_timestamp_seconds": 0.0} == {
+        "requests_waiting": 0.0, "requests_waiting_max": 3.0, "model_loaded_timestamp_seconds": 0.0, "model_info": 1.0,
+    }  # fmt: skip
+    assert samples[-1].labels == {"model": loaded.id}
 
 
 @pytest.mark.parametrize("prompt", ["", "今天", "The model ", "\x00\x1b[2J"])
