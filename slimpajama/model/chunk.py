@@ -1,6 +1,7 @@
 """The chunk autoencoder: K tokens become one latent, and text is restored from latents and continued over them.
 
-- encoder: K token embeddings -> packed linear -> squared-ReLU MLP -> linear -> RMS norm = z, the bottleneck;
+- encoder: K token embeddings -> packed linear -> squared-ReLU MLP -> RMS norm -> latent z, the bottleneck, to which
+  each token adds a learned code of its own (`latent.py`);
 - backbone: causal blocks over z_1..z_n predict the next chunk's condition (of a learned z_0 for the first);
 - decoder: causal blocks over the previous token plus the condition, unpacked for its place in the chunk.
 
@@ -30,7 +31,6 @@ from slimpajama.model.presets import Sizes
 __all__ = ["ChunkModel"]
 
 RESTORE_EVERY = 8  # of the chunks
-SHARPNESS = 32.0  # cosine to logit: neighbours of a random code then differ by about ten nats
 FIRST, Z0, GAP, FLAG = range(4)  # learned vectors: before the first token, first latent, left-out token, denoise
 DENOISE_EVERY = 16  # of the tokens
 
@@ -65,30 +65,7 @@ class ChunkModel(LanguageModel[ChunkState]):
         )
         self.unpack = Linear(D, D, generator, stack=K)
         self.decoder = Stack(sizes.token_blocks, D, sizes.heads, sizes.row_tokens, generator)
-        self.latent: Latent | None = None
-        if sizes.latent_width:
-            self.latent = Latent(sizes.latent_width, sizes.latent_levels, D, K, vocab_size, generator)
-            return  # it restores by itself
-        self.reader = Linear(D, D, generator, stack=K, zero=True)
-        self.reader_up = Linear(D, 2 * D, generator)
-        self.reader_down = Linear(2 * D, D, generator, zero=True)
-        self.sharpness = nn.Parameter(torch.tensor(SHARPNESS / D))
-        self.start_as_projection(generator)
-
-    @torch.no_grad()
-    def start_as_projection(self, generator: torch.Generator) -> None:
-        """Let each token begin with channels of its own in z, an orthonormal projection that the reader undoes.
-
-        Any embedding survives it by nearest neighbour, seen or not, so that `restore` need not be learnt from
-        nothing and hardly pulls at the rest: rare tokens are what it otherwise gets wrong.
-        """
-        size, K = self.sizes.width // self.chunk_tokens, self.chunk_tokens
-        self.pack.weight.zero_()
-        for k in range(K):
-            rows = torch.empty(size, self.sizes.width)
-            nn.init.orthogonal_(rows, generator=generator)
-            self.pack.weight[k, k * size : (k + 1) * size] = rows
-        self.reader.weight.copy_(self.pack.weight.transpose(1, 2))
+        self.latent = Latent(sizes.latent_width, sizes.latent_levels, D, K, vocab_size, generator)
 
     def embed(self, tokens_BT: Tensor) -> Tensor:
         """Return normed token embeddings (B, T, D)."""
@@ -98,15 +75,8 @@ class ChunkModel(LanguageModel[ChunkState]):
         """Return what the encoder reads (B, T, D): embeddings without what all share, which tells none apart."""
         return norm(working(F.embedding(tokens_BT, self.embedding) - self.embedding.detach().mean(dim=0)))
 
-    def codes(self) -> Tensor:
-        """Return the code of every token (V, D); no gradient, so restoring does not move the embeddings."""
-        if self.latent:
-            return self.latent.table()
-        table = self.embedding.detach()
-        return norm(table - table.mean(dim=0))
-
     def encode(self, u_BTD: Tensor, tokens_BT: Tensor) -> Tensor:
-        """Return the latents (B, n, D or `latent_width`) of each K tokens, given what the encoder reads of them.
+        """Return the latents (B, n, `latent_width`) of each K tokens, given what the encoder reads of them.
 
         `tokens_BT` holds V where a token was left out.
         """
@@ -115,12 +85,12 @@ class ChunkModel(LanguageModel[ChunkState]):
             u_BTD.reshape(B, T // self.chunk_tokens, self.chunk_tokens * D), self.pack.weight.transpose(0, 1).flatten(1)
         )
         z_BnD = norm(x + self.pack_down(F.relu(self.pack_up(norm(x))).square()))
-        latents: Tensor = self.latent(z_BnD, tokens_BT) if self.latent else z_BnD
-        return latents
+        latents_Bnd: Tensor = self.latent(z_BnD, tokens_BT)
+        return latents_Bnd
 
-    def wide(self, latents: Tensor) -> Tensor:
+    def wide(self, latents_Bnd: Tensor) -> Tensor:
         """Return what backbone and decoder read of the latents (B, n, D)."""
-        return norm(self.latent.widen(latents)) if self.latent else latents
+        return norm(self.latent.widen(latents_Bnd))
 
     def begin(self, which: int, x_BTD: Tensor) -> Tensor:
         """Return `x_BTD` with a learned vector before it, (B, T + 1, D)."""
@@ -139,15 +109,6 @@ class ChunkModel(LanguageModel[ChunkState]):
             x = x + norm(self.special[FLAG]).to(x.dtype)
         y: Tensor = self.decoder(norm(x))
         return y
-
-    def read_back(self, latents: Tensor) -> Tensor:
-        """Return states (B, T, D) that restore each chunk's tokens from its latent alone, by comparing with `codes`."""
-        if self.latent:
-            return self.latent.read_back(latents)
-        z_BnD = latents
-        x: Tensor = self.reader(z_BnD).view(z_BnD.size(0), -1, z_BnD.size(-1))
-        x = norm(x + self.reader_down(F.relu(self.reader_up(norm(x))).square()))
-        return x * self.sharpness.to(x.dtype)
 
     def forward(
         self, tokens_BT: Tensor, content_BT: Tensor, weights: Mapping[str, float] = OBJECTIVES
@@ -177,7 +138,8 @@ class ChunkModel(LanguageModel[ChunkState]):
         chosen_Br = tokens_BT.unflatten(1, (-1, self.chunk_tokens))[:, ::RESTORE_EVERY].flatten(1, 2)
         any_Br = (chosen_Br.cumsum(dim=1) * 7919).remainder(1_000_003).remainder(self.vocab_size)
         tokens_Br = torch.cat((chosen_Br, any_Br))
-        return head_loss(self.read_back(self.encode(self.code(tokens_Br).detach(), tokens_Br)), self.codes(), tokens_Br)
+        latents_Brd = self.encode(self.code(tokens_Br).detach(), tokens_Br)
+        return head_loss(self.latent.read_back(latents_Brd), self.latent.table(), tokens_Br)
 
     def denoise_loss(self, tokens_BT: Tensor, content_BT: Tensor, e_BTD: Tensor, u_BTD: Tensor) -> Tensor:
         """Return the loss of some rows' beginnings given the latents of their content words alone."""
@@ -202,9 +164,9 @@ class ChunkModel(LanguageModel[ChunkState]):
     @torch.no_grad()
     def restore(self, tokens_BT: Tensor) -> Tensor:
         padded = self.whole_chunks(tokens_BT)
-        x_BTD = self.read_back(self.encode(self.code(padded), padded))
-        e_VD = self.codes()
-        rows = [F.linear(x_TD, e_VD).argmax(dim=-1) for x_TD in x_BTD[:, : tokens_BT.size(1)]]
+        x_BTk = self.latent.read_back(self.encode(self.code(padded), padded))
+        codes_Vk = self.latent.table()
+        rows = [F.linear(x_Tk, codes_Vk).argmax(dim=-1) for x_Tk in x_BTk[:, : tokens_BT.size(1)]]
         return torch.stack(rows)
 
     @torch.no_grad()
@@ -251,7 +213,7 @@ class ChunkModel(LanguageModel[ChunkState]):
         return F.linear(y_BTD[:, -1], self.embedding).float()
 
     def describe(self) -> dict[str, Any]:
-        numbers, levels = self.sizes.latent_width or self.sizes.width, self.sizes.latent_levels
+        numbers, levels = self.sizes.latent_width, self.sizes.latent_levels
         size = numbers * math.log2(levels) / 8 if levels else 2 * numbers  # unquantised numbers are kept as bfloat16
         return super().describe() | {
             "latent": {"tokens": self.chunk_tokens, "numbers": numbers, "levels": levels, "bytes": size}

@@ -36,7 +36,7 @@ class Sizes:
     """Transformer blocks over latents."""
 
     latent_width: int = 0
-    """Numbers a latent; 0 for `width`."""
+    """Numbers a latent (of `chunk` alone)."""
 
     latent_levels: int = 0
     """Values that each of those numbers can take; 0 leaves them as they are."""
@@ -44,6 +44,8 @@ class Sizes:
     head_dim: int = 64
     """Channels of an attention head where `width` is not the preset's."""
 
+
+CODE = 12  # numbers that tell the tokens of a vocabulary apart with room to spare; six of 16 levels do, just
 
 PRESETS: dict[str, Sizes] = {
     "tiny": Sizes(
@@ -66,15 +68,17 @@ def resolve(cfg: ModelConfig) -> Sizes:
         ConfigError: If the sizes do not fit one another.
     """
     preset = PRESETS[cfg.preset]
-    width = cfg.width or preset.width
+    width, is_chunk = cfg.width or preset.width, preset.kind == "chunk"
+    chunk_tokens = (cfg.chunk_tokens or preset.chunk_tokens) if is_chunk else 1
+    enough = max(width // 2, CODE * chunk_tokens)
     sizes = replace(
         preset,
         width=width,
         heads=preset.heads if width == preset.width else max(1, width // preset.head_dim),
         row_tokens=cfg.row_tokens or preset.row_tokens,
-        chunk_tokens=(cfg.chunk_tokens or preset.chunk_tokens) if preset.kind == "chunk" else 1,
-        latent_width=cfg.latent_width if preset.kind == "chunk" else 0,
-        latent_levels=cfg.latent_levels if preset.kind == "chunk" else 0,
+        chunk_tokens=chunk_tokens,
+        latent_width=(cfg.latent_width or enough - enough % chunk_tokens) if is_chunk else 0,
+        latent_levels=cfg.latent_levels if is_chunk else 0,
     )
     if sizes.kind != "article" and sizes.width % (2 * sizes.heads):
         raise ConfigError(
@@ -97,9 +101,4 @@ def resolve(cfg: ModelConfig) -> Sizes:
             expected=f"a multiple of chunk_tokens ({sizes.chunk_tokens})",
             found=str(sizes.latent_width),
         )
-    if sizes.latent_levels and not sizes.latent_width:
-        raise ConfigError(
-            "only a narrow latent is quantised", where="model.latent_levels", found=str(sizes.latent_levels),
-            hint="Set model.latent_width too, for instance to 6 numbers a token of a chunk.",
-        )  # fmt: skip
     return sizes
