@@ -207,7 +207,6 @@ def test_article_never_proposes_a_class_beyond_the_vocabulary() -> None:
         (ModelConfig(preset="small", chunk_tokens=7), "model.row_tokens"),
         (ModelConfig(preset="small", chunk_tokens=16, row_tokens=32), "model.row_tokens"),
         (ModelConfig(preset="small", latent_width=22), "model.latent_width"),
-        (ModelConfig(preset="small", latent_levels=16), "model.latent_levels"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused_by_name(cfg: ModelConfig, field: str) -> None:
