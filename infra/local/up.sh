@@ -26,23 +26,13 @@ start() { name=$1; shift; setsid "$@" >"$RUN/$name.log" 2>&1 </dev/null & echo $
 
 echo "starting the server ..."
 start server "$BIN/prefect" server start --host 127.0.0.1 --port "$PORT"
-tries=0
-until "$BIN/python" -c "import sys, urllib.request as u; sys.exit(u.urlopen('$API/health', timeout=2).status != 200)" 2>/dev/null; do
-  tries=$((tries + 1))
-  if [ $tries -gt 90 ] || ! alive server; then
-    echo "make up: the server does not answer on port $PORT; its last words:" >&2
-    tail -n 5 "$RUN/server.log" >&2
-    sh infra/local/down.sh
-    exit 1
-  fi
-  sleep 1
-done
-
-"$BIN/prefect" work-pool inspect local >/dev/null 2>&1 || "$BIN/prefect" work-pool create local --type process >/dev/null
-"$BIN/prefect" --no-prompt deploy --all >"$RUN/deploy.log" 2>&1 || { tail -n 20 "$RUN/deploy.log" >&2; sh infra/local/down.sh; exit 1; }
-"$BIN/prefect" automation inspect slimpajama-silent-run >/dev/null 2>&1 ||
-  "$BIN/prefect" automation create --from-file infra/local/automations.yaml >>"$RUN/deploy.log" 2>&1 ||
-  { tail -n 20 "$RUN/deploy.log" >&2; sh infra/local/down.sh; exit 1; }
+if ! SERVER_PID=$(cat "$RUN/server.pid") BIN="$BIN" sh infra/deploy.sh >"$RUN/deploy.log" 2>&1; then
+  echo "make up: the server on port $PORT does not take the deployments; last words of both:" >&2
+  tail -n 5 "$RUN/server.log" >&2
+  tail -n 20 "$RUN/deploy.log" >&2
+  sh infra/local/down.sh
+  exit 1
+fi
 start worker "$BIN/prefect" worker start --pool local --name laptop
 
 cat <<TEXT

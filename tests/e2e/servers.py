@@ -115,6 +115,31 @@ def installation(config, run):
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
+@contextlib.contextmanager
+def prefect_api(home, **settings):
+    """Start a Prefect server on a free port, with these settings besides; yield the environment that reaches it."""
+    (port,) = free_ports(1)
+    api = f"http://127.0.0.1:{port}/api"
+    environment = {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": api,
+        "PREFECT_UI_API_URL": api,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    with (home / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+            env=os.environ | environment | settings, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        until(lambda: urllib.request.urlopen(f"{api}/health", timeout=2), 120, "the Prefect server")
+        yield environment
+    finally:
+        stop(server)
+
+
 def post(api, path, body):
     """Send JSON and return the answer's."""
     request = urllib.request.Request(f"{api}{path}", json.dumps(body).encode(), {"Content-Type": "application/json"})
