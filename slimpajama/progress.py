@@ -7,15 +7,17 @@ screen and to the run's log only, never into published files.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import resource
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
-__all__ = ["Bar", "Timing", "also_to", "console", "lines", "report_to", "say", "timings", "track"]
+__all__ = ["Bar", "Timing", "also_to", "console", "lines", "live", "report_to", "say", "timings", "track"]
 
 
 WIDTH = 13  # of the longest stage's name
@@ -41,6 +43,8 @@ class Bar:
     total: float
     unit: str
     done: float = 0.0
+    before: float = 0.0
+    """Of `done`, what an earlier run had done: it counts for the share, not for the rate."""
     note: str = ""
     on_change: Callable[[Bar], None] | None = None
     _mutex: threading.Lock = field(default_factory=threading.Lock)
@@ -52,6 +56,20 @@ class Bar:
             self.note = note or self.note
             if self.on_change:
                 self.on_change(self)
+
+    def rate(self, seconds: float) -> float:
+        """Return units a second after so many seconds."""
+        return (self.done - self.before) / max(seconds, 1e-9)
+
+    def describe(self, seconds: float) -> str:
+        """Return `5,200 tokens of 12,000 tokens, 50 tokens/s, 0:02:16 left, loss 0.770`, or what is known of it."""
+        rate = self.rate(seconds)
+        parts = [_amount(self.done, self.unit) + (f" of {_amount(self.total, self.unit)}" if self.total else "")]
+        if rate > 0:
+            parts.append(f"{_amount(rate, self.unit)}/s")
+            if self.done < self.total:
+                parts.append(f"{timedelta(seconds=round((self.total - self.done) / rate))} left")
+        return ", ".join([*parts, self.note] if self.note else parts)
 
 
 class _Sink:
@@ -69,10 +87,9 @@ class _Lines(_Sink):
         self.write = write
 
     def end(self, bar: Bar, timing: Timing) -> None:
-        rate = bar.done / timing.seconds if timing.seconds > 0 else 0.0
         self.write(
             f"{bar.name:<{WIDTH}} {_amount(bar.done, bar.unit):>16} in {timing.seconds:6.1f} s"
-            f"  {_amount(rate, bar.unit)}/s{'  ' + bar.note if bar.note else ''}"
+            f"  {_amount(bar.rate(timing.seconds), bar.unit)}/s{'  ' + bar.note if bar.note else ''}"
         )
 
     def say(self, text: str) -> None:
@@ -108,9 +125,10 @@ class _Terminal(_Sink):
 
     def update(self, bar: Bar) -> None:
         task, began = self.tasks[id(bar)]
-        rate = bar.done / max(time.perf_counter() - began, 1e-9)
+        rate = bar.rate(time.perf_counter() - began)
         self.progress.update(
             task,
+            total=bar.total or None,
             completed=bar.done,
             amount=_amount(bar.done, bar.unit),
             rate=f"{_amount(rate, bar.unit)}/s",
@@ -125,13 +143,41 @@ class _Terminal(_Sink):
         self.console.print(text, markup=False, highlight=False)
 
 
+class _Live(_Sink):
+    """Shows a running stage every so often, from a thread of its own: whoever is slow to show it delays no stage."""
+
+    def __init__(self, show: Callable[[Bar, float], None], every_s: float) -> None:
+        self.show, self.every_s = show, every_s
+        self.running: dict[int, tuple[threading.Event, threading.Thread]] = {}
+
+    def start(self, bar: Bar) -> None:
+        over = threading.Event()
+        context = contextvars.copy_context()  # so that `show` knows which task it speaks for
+        thread = threading.Thread(target=context.run, args=(self._watch, bar, over), name="progress", daemon=True)
+        self.running[id(bar)] = over, thread
+        thread.start()
+
+    def _watch(self, bar: Bar, over: threading.Event) -> None:
+        began, shown = time.perf_counter(), False
+        while not over.wait(self.every_s):
+            self.show(bar, time.perf_counter() - began)
+            shown = True
+        if shown:  # the last word; a stage that was over at once needs none
+            self.show(bar, time.perf_counter() - began)
+
+    def end(self, bar: Bar, timing: Timing) -> None:
+        over, thread = self.running.pop(id(bar))
+        over.set()
+        thread.join(self.every_s)
+
+
 _sink: _Sink = _Sink()
 timings: list[Timing] = []  # of this process, in the order the stages ended
 
 
 def _amount(value: float, unit: str) -> str:
     if unit == "B":
-        return f"{value / 1e6:,.1f} MB"
+        return f"{value / 1e6:,.1f} MB" if value >= 1e6 else f"{value / 1e3:,.1f} kB"
     return f"{value:,.0f} {unit}" if value >= 10 or value == int(value) else f"{value:.1f} {unit}"
 
 
@@ -168,10 +214,10 @@ def report_to(sink: _Sink) -> Iterator[None]:
 
 
 class _Tee(_Sink):
-    """Two sinks at once: the terminal and the flow run's log."""
+    """Several sinks at once: the terminal, the flow run's log, its artifacts."""
 
-    def __init__(self, first: _Sink, second: _Sink) -> None:
-        self.sinks = first, second
+    def __init__(self, *sinks: _Sink) -> None:
+        self.sinks = sinks
 
     def start(self, bar: Bar) -> None:
         for sink in self.sinks:
@@ -187,18 +233,23 @@ class _Tee(_Sink):
 
 
 @contextlib.contextmanager
-def also_to(sink: _Sink) -> Iterator[None]:
-    """Send progress to `sink` besides where it goes already; inside a block that does, change nothing."""
+def also_to(*sinks: _Sink) -> Iterator[None]:
+    """Send progress to `sinks` besides where it goes already; inside a block that does, change nothing."""
     if isinstance(_sink, _Tee):
         yield
         return
-    with report_to(_Tee(_sink, sink)):
+    with report_to(_Tee(_sink, *sinks)):
         yield
 
 
 def lines(write: Callable[[str], None]) -> _Sink:
     """Return a sink that writes one line a stage, for instance into a flow run's log."""
     return _Lines(write)
+
+
+def live(show: Callable[[Bar, float], None], every_s: float) -> _Sink:
+    """Return a sink that calls `show` with a running stage's bar and its seconds, every `every_s` and at its end."""
+    return _Live(show, every_s)
 
 
 @contextlib.contextmanager

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar, cast
+from uuid import UUID
 
 from prefect import get_run_logger, runtime
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.utilities.annotations import quote
 
 from slimpajama.config import Config, load_config
 from slimpajama.errors import InputError, StorageError
 from slimpajama.manifest import Manifest
-from slimpajama.progress import also_to, lines
+from slimpajama.progress import Bar, also_to, lines, live
 from slimpajama.storage import Store, open_store
 
-__all__ = ["PAGE", "RETRY", "configuration", "named", "report", "tonight"]
+__all__ = ["PAGE", "RETRY", "configuration", "named", "report", "show_progress", "tonight", "unlinked"]
 
 PAGE = 200  # the most that Prefect's server returns at once
+SHOWN_EVERY_S = 5.0
+T = TypeVar("T")
 Choose = Callable[[Store, str], str]
 """Workspace and the night asked for, or nothing -> the night to work on."""
 
@@ -33,8 +38,33 @@ def tonight(config: Config | None, config_file: str, night: str, choose: Choose)
     """
     config = configuration(config, config_file)
     store = open_store(config.workspace)
-    with store.lock(f"{runtime.flow_run.flow_name} {runtime.flow_run.name}"), also_to(lines(get_run_logger().info)):
+    sinks = lines(get_run_logger().info), live(show_progress(), SHOWN_EVERY_S)
+    with store.lock(f"{runtime.flow_run.flow_name} {runtime.flow_run.name}"), also_to(*sinks):
         yield config, choose(store, night)
+
+
+def show_progress() -> Callable[[Bar, float], None]:
+    """Return what shows a running stage as a progress artifact of its task: how far, how fast, how long still."""
+    made: dict[int, tuple[Bar, UUID]] = {}  # holds the bar, so that no other one gets its id
+
+    def show(bar: Bar, seconds: float) -> None:
+        percent = min(100.0, 100 * bar.done / bar.total) if bar.total else 0.0
+        with contextlib.suppress(Exception):  # a server that does not answer costs a line on a page, not the night
+            if found := made.get(id(bar)):
+                update_progress_artifact(found[1], percent, bar.describe(seconds))
+            else:
+                artifact = create_progress_artifact(percent, f"progress-{bar.name}", bar.describe(seconds))
+                made[id(bar)] = bar, cast(UUID, artifact)
+
+    return show
+
+
+def unlinked(value: T) -> T:
+    """Return a subflow's result in a wrapping that Prefect takes off again, so that it draws no line from the subflow.
+
+    The classic UI shows no task run at all of a flow in which one depends on a subflow.
+    """
+    return cast(T, quote(value))
 
 
 def configuration(config: Config | None, config_file: str) -> Config:

@@ -107,7 +107,7 @@ def train_model(
     model.train()
     saved = history.seconds
     if bar:
-        bar.advance(history.step * batch_tokens)
+        bar.done = bar.before = float(history.step * batch_tokens)
     while not (over := _is_over(history, steps, cfg)):
         began = time.perf_counter()
         share = progress_share(history.step, steps, history.seconds, cfg.max_seconds)
@@ -126,6 +126,8 @@ def train_model(
             model.train()
             _tell(log, "bits_per_byte", history.validation[-1])
         if bar:
+            if cfg.max_seconds:  # the time may be over before the tokens are
+                bar.total = min(cfg.tokens, history.step * batch_tokens * cfg.max_seconds / history.seconds)
             bar.advance(batch_tokens, f"loss {losses['continue']:.3f}")
         if checkpoints and (over or history.seconds - saved >= cfg.checkpoint_seconds):
             checkpoint = _checkpoint(model, optimiser, rows, history, team)

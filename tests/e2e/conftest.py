@@ -10,7 +10,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from servers import free_ports, stop, until
+from servers import free_ports, server, stop, until
 from small_corpus import arguments, published, write_corpus
 
 
@@ -76,32 +76,8 @@ def s3_uri(s3, monkeypatch):
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory):
     """Start a Prefect server of the tests' own on a free port; yield the environment that reaches it."""
-    home = tmp_path_factory.mktemp("prefect")
-    (port,) = free_ports(1)
-    api = f"http://127.0.0.1:{port}/api"
-    environment = {
-        "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": api,
-        "PREFECT_UI_API_URL": api,
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "OMP_NUM_THREADS": "1",  # a tiny model gains nothing from a second thread, and loses much on a busy machine
-    }
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with (home / "log").open("wb") as log:
-        server = subprocess.Popen(
-            command,
-            env=os.environ | environment,
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    try:
-        until(lambda: urllib.request.urlopen(f"{api}/health", timeout=2), 120, "the Prefect server")
+    with server(tmp_path_factory.mktemp("prefect")) as environment:
         yield environment
-    finally:
-        stop(server)
 
 
 @pytest.fixture

@@ -54,6 +54,32 @@ def command(*arguments, timeout=300, **environment):
 
 
 @contextlib.contextmanager
+def server(home):
+    """Start a Prefect server on a free port; yield the environment that reaches it."""
+    (port,) = free_ports(1)
+    api = f"http://127.0.0.1:{port}/api"
+    environment = {
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": api,
+        "PREFECT_UI_API_URL": api,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "OMP_NUM_THREADS": "1",  # a tiny model gains nothing from a second thread, and loses much on a busy machine
+    }
+    program = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            program, env=os.environ | environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        until(lambda: urllib.request.urlopen(f"{api}/health", timeout=2), 120, "the Prefect server")
+        yield environment
+    finally:
+        stop(process)
+
+
+@contextlib.contextmanager
 def installation(config, run):
     """Bring server, worker and deployments up on a free port; yield what was said, the API's address and settings."""
     (port,) = free_ports(1)

@@ -3,8 +3,9 @@
 import subprocess
 import sys
 import threading
+import time
 
-from slimpajama.progress import also_to, lines, report_to, say, timings, track
+from slimpajama.progress import Bar, also_to, lines, live, report_to, say, timings, track
 
 
 def collected():
@@ -22,6 +23,35 @@ def test_a_finished_stage_is_one_line_with_amount_and_rate():
     assert "2.0 MB in" in line
     assert "MB/s" in line
     assert line.endswith("loss 1.5")
+
+
+def test_a_running_stage_tells_amount_rate_and_time_left():
+    bar = Bar("train", total=120_000, unit="tokens", done=60_000, note="loss 0.7")
+    assert bar.describe(10) == "60,000 tokens of 120,000 tokens, 6,000 tokens/s, 0:00:10 left, loss 0.7"
+
+
+def test_what_an_earlier_run_did_does_not_make_this_one_look_fast():
+    bar = Bar("train", total=100, unit="tokens", done=90, before=80)
+    assert bar.describe(10) == "90 tokens of 100 tokens, 1 tokens/s, 0:00:10 left"
+
+
+def test_before_the_first_unit_and_without_a_total_nothing_is_foretold():
+    assert Bar("clean", total=2e6, unit="B").describe(10) == "0.0 kB of 2.0 MB"
+    assert Bar("tokenizer", total=0, unit="pieces", done=5).describe(5) == "5 pieces, 1 pieces/s"
+
+
+def test_a_long_stage_is_shown_now_and_then_and_at_its_end_and_a_short_one_never():
+    seen = []
+    with report_to(live(lambda bar, seconds: seen.append((bar.name, bar.done)), every_s=0.05)):
+        with track("short"):
+            pass
+        with track("long", total=3) as bar:
+            for _ in range(3):
+                time.sleep(0.1)
+                bar.advance()
+    assert len(seen) > 2
+    assert {name for name, _ in seen} == {"long"}
+    assert seen[-1] == ("long", 3)
 
 
 def test_a_stage_that_fails_is_still_timed():
