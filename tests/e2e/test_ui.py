@@ -32,7 +32,9 @@ def night(tmp_path_factory, prefect_server):
 def profile():
     """One browser profile for all tests: both UIs are large, and cached after the first page."""
     with browser() as started:
-        yield started.new_context()
+        profile = started.new_context()
+        profile.set_default_timeout(120_000)  # of milliseconds; a busy machine may need them
+        yield profile
 
 
 @pytest.fixture
