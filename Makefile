@@ -46,6 +46,7 @@ bench: $(BIN)/.installed ## measure: the demo, deduplication and preparation aga
 	@$(BIN)/python -m benchmarks.memory --gb 1 10
 	@$(BIN)/python -m benchmarks.compress
 	@$(BIN)/python -m benchmarks.training
+	@if command -v chromium >/dev/null; then $(BIN)/python -m benchmarks.ui; fi
 
 up: $(BIN)/.installed ## start Prefect server, work pool, worker and deployments on this machine
 	@BIN=$(BIN) PORT=$(PORT) CONFIG=$(CONFIG) sh infra/local/up.sh

@@ -19,7 +19,7 @@ from slimpajama.config import Config
 from slimpajama.night import choose_night
 from slimpajama.summary import NightSummary
 from tasks.artifacts import publish_artifacts
-from tasks.observe import named, tonight
+from tasks.observe import named, tonight, unlinked
 from tasks.report import nothing_new_task, report_task
 
 
@@ -42,8 +42,8 @@ def nightly(config: Config | None = None, config_file: str = "", night: str = ""
             model = train_model(config, night=night)
             evaluation = evaluate_model(config, night=night, model=model)
             samples = generate_text(config, night=night, model=model)
-        summary = report_task(config, night, evaluation, samples)
-        publish_artifacts(config, night)
+        summary = report_task(unlinked(config), night, unlinked(evaluation), unlinked(samples))
+        publish_artifacts(unlinked(config), night)
         return summary
 
 

@@ -7,20 +7,22 @@ screen, to the run's log and to what observes it (`slimpajama.observe`) only, ne
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import resource
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slimpajama.manifest import Manifest, Stage
 
 __all__ = [
-    "Bar", "Sink", "Timing", "also_to", "complain", "console", "current", "labels", "lines", "log_as", "report_to",
-    "say", "timings", "track",
+    "Bar", "Sink", "Timing", "also_to", "complain", "console", "current", "labels", "lines", "live", "log_as",
+    "report_to", "say", "timings", "track",
 ]  # fmt: skip
 
 WIDTH = 13  # of the longest stage's name
@@ -49,7 +51,7 @@ class Bar:
     note: str = ""
     on_change: Callable[[Bar], None] | None = None
     before: float = 0.0
-    """Of `done`, what an earlier run did: it counts for no rate."""
+    """Of `done`, what an earlier run did: it counts for the share, not for the rate."""
     _began: float = field(default_factory=time.perf_counter)
     _mutex: threading.Lock = field(default_factory=threading.Lock)
 
@@ -70,6 +72,16 @@ class Bar:
     def rate(self) -> float:
         """Units a second so far."""
         return (self.done - self.before) / max(time.perf_counter() - self._began, 1e-9)
+
+    def describe(self) -> str:
+        """Return `5,200 tokens of 12,000 tokens, 50 tokens/s, 0:02:16 left, loss 0.770`, or what is known of it."""
+        rate = self.rate
+        parts = [_amount(self.done, self.unit) + (f" of {_amount(self.total, self.unit)}" if self.total else "")]
+        if rate > 0:
+            parts.append(f"{_amount(rate, self.unit)}/s")
+            if self.done < self.total:
+                parts.append(f"{timedelta(seconds=round((self.total - self.done) / rate))} left")
+        return ", ".join([*parts, self.note] if self.note else parts)
 
     def summary(self, seconds: float) -> str:
         """Return amount, time and rate of finished work for people."""
@@ -133,6 +145,7 @@ class _Terminal(Sink):
     def update(self, bar: Bar) -> None:
         self.progress.update(
             self.tasks[id(bar)],
+            total=bar.total or None,
             completed=bar.done,
             amount=_amount(bar.done, bar.unit),
             rate=f"{_amount(bar.rate, bar.unit)}/s",
@@ -147,6 +160,34 @@ class _Terminal(Sink):
         self.console.print(f"{stage:<{WIDTH}} {text}", markup=False, highlight=False)
 
 
+class _Live(Sink):
+    """Shows a running stage every so often, from a thread of its own: whoever is slow to show it delays no stage."""
+
+    def __init__(self, show: Callable[[Bar], None], every_s: float) -> None:
+        self.show, self.every_s = show, every_s
+        self.running: dict[int, tuple[threading.Event, threading.Thread]] = {}
+
+    def start(self, bar: Bar) -> None:
+        over = threading.Event()
+        context = contextvars.copy_context()  # so that `show` knows which task it speaks for
+        thread = threading.Thread(target=context.run, args=(self._watch, bar, over), name="progress", daemon=True)
+        self.running[id(bar)] = over, thread
+        thread.start()
+
+    def _watch(self, bar: Bar, over: threading.Event) -> None:
+        shown = False
+        while not over.wait(self.every_s):
+            self.show(bar)
+            shown = True
+        if shown:  # the last word; a stage that was over at once needs none
+            self.show(bar)
+
+    def end(self, bar: Bar, timing: Timing) -> None:
+        over, thread = self.running.pop(id(bar))
+        over.set()
+        thread.join(self.every_s)
+
+
 _sink: Sink = Sink()
 _json = False
 labels: dict[str, str] = {}  # workspace and night of what runs, for sinks that name them
@@ -155,7 +196,7 @@ timings: list[Timing] = []  # of this process, in the order the stages ended
 
 def _amount(value: float, unit: str) -> str:
     if unit == "B":
-        return f"{value / 1e6:,.1f} MB"
+        return f"{value / 1e6:,.1f} MB" if value >= 1e6 else f"{value / 1e3:,.1f} kB"
     return f"{value:,.0f} {unit}" if value >= 10 or value == int(value) else f"{value:.1f} {unit}"
 
 
@@ -246,6 +287,11 @@ def also_to(*sinks: Sink, **named: str) -> Iterator[None]:
 def lines(write: Callable[[str], None]) -> Sink:
     """Return a sink that writes one line a stage."""
     return _Lines(write)
+
+
+def live(show: Callable[[Bar], None], every_s: float) -> Sink:
+    """Return a sink that calls `show` with a running stage's bar, every `every_s` and at its end."""
+    return _Live(show, every_s)
 
 
 def log_as(form: str) -> None:

@@ -22,7 +22,7 @@ def publish_artifacts(config: Config, night: str) -> list[str]:
     store = open_store(config.workspace)
     manifest = load_manifest(store, f"reports/{night}/manifest.json")
     entries = [entry for entry in manifest.files if entry.path.endswith("/report.json")] if manifest else []
-    made = pieces(json.loads(read_verified(store, entries[0]))) if entries else {}
+    made = pieces(json.loads(read_verified(store, entries[0])), store.uri) if entries else {}
     for name, text in made.items():
-        create_markdown_artifact(text, key=f"{KEY}-{name}", description=f"night {night}")
+        create_markdown_artifact(text, key=f"{KEY}-{name}", description=f"night {night} of {store.uri}")
     return [f"{KEY}-{name}" for name in made]

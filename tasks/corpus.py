@@ -74,13 +74,13 @@ def shards_task(config: Config, night: str, documents: Manifest, words: Manifest
     return report(make_shards(open_store(config.workspace), config, night, documents, words, tokenizer))
 
 
-@task(name="find-published", cache_policy=NO_CACHE)
+@task(name="find-published", task_run_name="find-published-{night}", cache_policy=NO_CACHE)
 def find_published_task(config: Config, night: str) -> Manifest | None:
     """Return the night if an earlier run published it."""
     return finish_publication(open_store(config.workspace), night, config)
 
 
-@task(name="require-documents", cache_policy=NO_CACHE)
+@task(name="require-documents", task_run_name="require-documents-{night}", cache_policy=NO_CACHE)
 def require_documents_task(config: Config, night: str, documents: Manifest) -> bool:
     """Say whether the night has documents to go on with; on a workspace's first night it must."""
     return require_documents(open_store(config.workspace), night, documents)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar, cast
+from uuid import UUID
 
 from prefect import get_run_logger, runtime
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.utilities.annotations import quote
 
 from slimpajama.config import Config, load_config
 from slimpajama.errors import InputError, StorageError
 from slimpajama.manifest import Manifest
 from slimpajama.observe import observers
 from slimpajama.observe.logs import Emit, Records
-from slimpajama.progress import WIDTH, also_to
+from slimpajama.progress import WIDTH, Bar, also_to, live
 from slimpajama.storage import Store, open_store
 
-__all__ = ["PAGE", "RETRY", "configuration", "named", "report", "tonight"]
+__all__ = ["PAGE", "RETRY", "configuration", "named", "report", "show_progress", "tonight", "unlinked"]
 
 PAGE = 200  # the most that Prefect's server returns at once
+SHOWN_EVERY_S = 5.0
+T = TypeVar("T")
 Choose = Callable[[Store, str], str]
 """Workspace and the night asked for, or nothing -> the night to work on."""
 
@@ -37,7 +42,8 @@ def tonight(config: Config | None, config_file: str, night: str, choose: Choose)
     store, flow = open_store(config.workspace), runtime.flow_run.flow_name
     with store.lock(f"{flow} {runtime.flow_run.name}"):
         night = choose(store, night)
-        sinks = Records(_run_log()), *observers(config, store, night, flow)
+        shown = live(show_progress(), SHOWN_EVERY_S)
+        sinks = Records(_run_log()), shown, *observers(config, store, night, flow)
         with also_to(*sinks, workspace=store.uri, night=night):
             yield config, night
 
@@ -49,6 +55,30 @@ def _run_log() -> Emit:
         getattr(logger, level)("%s", f"{fields['stage']:<{WIDTH}} {text}", extra=fields)
 
     return emit
+
+
+def show_progress() -> Callable[[Bar], None]:
+    """Return what shows a running stage as a progress artifact of its task: how far, how fast, how long still."""
+    made: dict[int, tuple[Bar, UUID]] = {}  # holds the bar, so that no other one gets its id
+
+    def show(bar: Bar) -> None:
+        percent = min(100.0, 100 * bar.done / bar.total) if bar.total else 0.0
+        with contextlib.suppress(Exception):  # a server that does not answer costs a line on a page, not the night
+            if found := made.get(id(bar)):
+                update_progress_artifact(found[1], percent, bar.describe())
+            else:
+                artifact = create_progress_artifact(percent, f"progress-{bar.name}", bar.describe())
+                made[id(bar)] = bar, cast(UUID, artifact)
+
+    return show
+
+
+def unlinked(value: T) -> T:
+    """Return a subflow's result in a wrapping that Prefect takes off again, so that it draws no line from the subflow.
+
+    The classic UI shows no task run at all of a flow in which one depends on a subflow.
+    """
+    return cast(T, quote(value))
 
 
 def configuration(config: Config | None, config_file: str) -> Config:

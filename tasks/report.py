@@ -25,7 +25,7 @@ def report_task(
     return summarise_night(store.uri, night, champion(store), evaluation, samples)
 
 
-@task(name="nothing-new", cache_policy=NO_CACHE)
+@task(name="nothing-new", task_run_name="nothing-new-{night}", cache_policy=NO_CACHE)
 def nothing_new_task(config: Config, night: str) -> NightSummary:
     """Say that there was nothing to do."""
     return nothing_new(night, champion(open_store(config.workspace)))

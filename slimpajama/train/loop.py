@@ -126,6 +126,8 @@ def train_model(
             model.train()
             _tell(log, "bits_per_byte", history.validation[-1])
         if bar:
+            if cfg.max_seconds:  # the time may be over before the tokens are
+                bar.total = min(cfg.tokens, history.step * batch_tokens * cfg.max_seconds / history.seconds)
             bar.advance(batch_tokens, f"loss {losses['continue']:.3f}")
         if checkpoints and (over or history.seconds - saved >= cfg.checkpoint_seconds):
             checkpoint = _checkpoint(model, optimiser, rows, history, team)

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import urllib.request
 import uuid
 from pathlib import Path
 

@@ -129,3 +129,93 @@ def published(workspace):
 def arguments(corpus, workspace):
     """Return the command line of one whole night."""
     return ["run", "--config", corpus / "config.toml", "--workspace", workspace, "--night", "n1"]
+
+
+# Everything below is text of our own, so that pictures of it may be shown; `english()` is other people's.
+
+WHO = "The librarian|A young teacher|The editor|The weather station|Our engineer|A village doctor|The museum".split("|")
+DID = "sorted|compared|printed again|translated|measured|repaired|wrote down|kept".split("|")
+WHAT = (
+    "a box of old newspapers|three school books|the river levels|a map of the harbour|the machine logs|"
+    "letters from the coast|a list of words|the train timetable"
+).split("|")
+WHERE = "in the reading room|before breakfast|during the storm|with great care|for the third time|by hand".split("|")
+SO = "Nobody had expected it.|The result was better than last year.|Two questions are still open.|It took all day.|" \
+    "The children asked for more.|A copy was sent to the archive.".split("|")  # fmt: skip
+
+
+def sentences(seed):
+    """Return an English text drawn by a seed."""
+    draw = random.Random(seed)
+    lines = [f"{draw.choice(WHO)} {draw.choice(DID)} {draw.choice(WHAT)} {draw.choice(WHERE)}. {draw.choice(SO)}"
+             for _ in range(draw.randint(5, 12))]  # fmt: skip
+    return " ".join(lines)
+
+
+HOSTILE = (
+    "<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "[here](javascript:alert(3))",
+    "![](javascript:alert(4))", "</td></tr></table></details><h1>taken over</h1>",
+    "<iframe srcdoc='<script>parent.alert(5)</script>'></iframe>", "&lt;script&gt;alert(6)&lt;/script&gt;",
+    '```mermaid\nflowchart LR\n a["<img src=x onerror=alert(7)>"]\n```', "| a | b |\n|---|---|\n| *c* | `d` |",
+    "$\\href{javascript:alert(8)}{x}$ {{ 7 * 7 }}", "https://example.invalid/pixel.png", "\u202egnp.egami",
+)  # fmt: skip
+
+STORY = """
+workspace = "{workspace}"
+
+[[ingest.sources]]
+name = "news"
+uri = "raw/zh*.jsonl.gz"
+licence = "made for the pictures"
+
+[[ingest.sources]]
+name = "letters"
+uri = "raw/en*.jsonl.gz"
+priority = 1
+
+[tokenizer]
+vocab_size = 1024
+
+[shards]
+target_mb = {shard_mb}
+validation_share = 0.08
+test_share = 0.08
+
+[model]
+preset = "tiny"
+
+[train]
+tokens = {tokens}
+batch_tokens = 2048
+
+[evaluate]
+max_mb_per_language = 0.03
+bootstrap = 100
+
+[generate]
+max_tokens = 40
+prompts = {prompts}
+"""
+
+
+def write_story(folder, tokens=120_000, prompts=("研究人员", "The librarian"), shard_mb=0.13):
+    """Write the configuration of a corpus that `write_story_night` fills; return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    prompts = json.dumps(prompts, ensure_ascii=False)
+    settings = STORY.format(workspace="workspace", tokens=tokens, prompts=prompts, shard_mb=shard_mb)
+    (folder / "story.toml").write_text(settings, encoding="utf-8")
+    return folder / "story.toml"
+
+
+def write_story_night(folder, number, documents=300, hostile=(), short=6):
+    """Write one night's raw files: new texts, copies of its own and of the night before, and hostile ones."""
+    first = number * documents
+    kinds = ("zh", chinese, "（转载）", "公园里"), ("en", sentences, " (reprinted)", "In the park. ")
+    for lang, make, copied, changed in kinds:
+        texts = [make(first + n) for n in range(documents)]
+        texts += [text + copied for text in texts[:12]] + texts[12:20]
+        texts += [changed + make(max(0, first - documents) + n) for n in range(20, 30)]  # of the night before
+        texts += [make(first + n)[:40] for n in range(short)]
+        texts += [f"{evil} {make(first + n)}{evil}" for n, evil in enumerate(hostile)]  # beside those without
+        texts += hostile  # too short
+        write_lines(folder / "raw" / f"{lang}-{number:02d}.jsonl.gz", [{"text": text} for text in texts])

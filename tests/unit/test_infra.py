@@ -10,6 +10,7 @@ import yaml
 from infra_files import VARIABLE, compose
 from servers import BIN, ROOT
 
+compose_spec = pytest.importorskip("compose_spec", reason="needs the extra `e2e`: make setup EXTRAS=dev,e2e")
 INFRA = ROOT / "infra"
 
 
@@ -20,9 +21,7 @@ def said_by(*command, code=0, **options):
 
 
 def check_compose(data):
-    from compose_spec import PyCompose
-
-    return PyCompose.from_json(json.dumps(data)).validate()
+    return compose_spec.PyCompose.from_json(json.dumps(data)).validate()
 
 
 @pytest.mark.parametrize("name", ["compose.yaml", "gpu.yaml"])

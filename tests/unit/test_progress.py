@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from slimpajama.progress import Sink, also_to, labels, lines, report_to, say, timings, track
+from slimpajama.progress import Bar, Sink, also_to, labels, lines, live, report_to, say, timings, track
 
 
 def collected():
@@ -25,6 +25,40 @@ def test_a_finished_stage_is_one_line_with_amount_and_rate():
     assert "2.0 MB in" in line
     assert "MB/s" in line
     assert line.endswith("loss 1.5")
+
+
+def running_for(seconds, bar):
+    bar._began -= seconds
+    return bar
+
+
+def test_a_running_stage_tells_amount_rate_and_time_left():
+    bar = running_for(10, Bar("train", total=120_000, unit="tokens", done=60_000, note="loss 0.7"))
+    assert bar.describe() == "60,000 tokens of 120,000 tokens, 6,000 tokens/s, 0:00:10 left, loss 0.7"
+
+
+def test_what_an_earlier_run_did_does_not_make_this_one_look_fast():
+    bar = running_for(10, Bar("train", total=100, unit="tokens", done=90, before=60))
+    assert bar.describe() == "90 tokens of 100 tokens, 3.0 tokens/s, 0:00:03 left"
+
+
+def test_before_the_first_unit_and_without_a_total_nothing_is_foretold():
+    assert running_for(10, Bar("clean", total=2e6, unit="B")).describe() == "0.0 kB of 2.0 MB"
+    assert running_for(2, Bar("tokenizer", total=0, unit="pieces", done=5)).describe() == "5 pieces, 2.5 pieces/s"
+
+
+def test_a_long_stage_is_shown_now_and_then_and_at_its_end_and_a_short_one_never():
+    seen = []
+    with report_to(live(lambda bar: seen.append((bar.name, bar.done)), every_s=0.05)):
+        with track("short"):
+            pass
+        with track("long", total=3) as bar:
+            for _ in range(3):
+                time.sleep(0.1)
+                bar.advance()
+    assert len(seen) > 2
+    assert {name for name, _ in seen} == {"long"}
+    assert seen[-1] == ("long", 3)
 
 
 def test_a_stage_that_fails_is_still_timed():

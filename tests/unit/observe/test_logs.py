@@ -62,7 +62,7 @@ def test_a_run_log_gets_the_same_fields_when_the_work_is_done():
         bar.advance(5)
     ((level, text, fields),) = found
     assert level == "info"
-    assert "0.0 MB in" in text
+    assert "0.0 kB in" in text
     assert set(fields) == {"stage", "done", "total", "unit", "rate", "eta_s"}
 
 

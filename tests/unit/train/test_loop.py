@@ -14,6 +14,7 @@ import torch
 from slimpajama.config import ModelConfig, TrainConfig
 from slimpajama.errors import ModelError
 from slimpajama.model import build, make_optimiser
+from slimpajama.progress import Bar
 from slimpajama.storage import LocalStore
 from slimpajama.train import parallel
 from slimpajama.train.checkpoint import Checkpoints
@@ -144,6 +145,18 @@ def test_a_time_limit_ends_the_run_with_its_last_checkpoint(tmp_path: Path):
     assert history.seconds >= 0.2
     assert Checkpoints(store, FOLDER).steps() == [history.step]
     assert history.curve[-1]["step"] == history.validation[-1]["step"] == history.step
+
+
+def test_the_bar_of_a_limited_run_foretells_its_end_by_the_time_and_never_more_tokens_than_were_asked_for():
+    cfg = TrainConfig(tokens=10**9, batch_tokens=128, precision="fp32", max_seconds=0.2)
+    bar, totals = Bar("train", cfg.tokens, "tokens"), []
+    bar.on_change = lambda bar: totals.append(bar.total)
+    model = build(MODEL, VOCAB, seed=1)
+    with Team(1) as team:
+        history = train_model(model, make_optimiser(model, cfg.lr), rows(), cfg, team, cold=True, bar=bar)
+    assert bar.done == history.step * 128
+    assert max(totals) <= cfg.tokens
+    assert bar.done / bar.total == pytest.approx(history.seconds / 0.2)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_rows():
