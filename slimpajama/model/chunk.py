@@ -37,10 +37,10 @@ DENOISE_EVERY = 16  # of the tokens
 
 @dataclass(slots=True)
 class ChunkState:
-    """Tokens of the window, conditions of its chunks, and both levels' keys and values."""
+    """Tokens of the window, conditions of its chunks for each place in them, and both levels' keys and values."""
 
     tokens_BT: Tensor
-    conditions_BnD: Tensor
+    conditions_BTD: Tensor
     backbone: Cache
     decoder: Cache
     read: int = 0
@@ -174,7 +174,7 @@ class ChunkModel(LanguageModel[ChunkState]):
         tokens_BT = window(tokens_BT.to(self.embedding.device), self.row_tokens, self.chunk_tokens)
         state = ChunkState(
             tokens_BT=tokens_BT,
-            conditions_BnD=self.embedding.new_empty(tokens_BT.size(0), 0, self.sizes.width),
+            conditions_BTD=self.embedding.new_empty(tokens_BT.size(0), 0, self.sizes.width),
             backbone=[None] * len(self.backbone.blocks),
             decoder=[None] * len(self.decoder.blocks),
         )
@@ -197,17 +197,17 @@ class ChunkModel(LanguageModel[ChunkState]):
         chunk i - 1. Place 0 of either reads a learned vector.
         """
         K, n, read = self.chunk_tokens, state.tokens_BT.size(1), state.read
-        known, wanted = state.conditions_BnD.size(1), n // K + 1
+        known, wanted = state.conditions_BTD.size(1) // K, n // K + 1
         if known < wanted:
             fresh_BT = state.tokens_BT[:, max(known - 1, 0) * K : (wanted - 1) * K]
             z_BnD = self.wide(self.encode(self.code(fresh_BT), fresh_BT))
             z_BnD = z_BnD if known else self.begin(Z0, z_BnD)
             c_BnD = self.backbone(z_BnD, state.backbone, start=known)
-            state.conditions_BnD = torch.cat((state.conditions_BnD, c_BnD), dim=1)
+            fresh_BTD = self.unpack(c_BnD).view(len(c_BnD), -1, self.sizes.width)
+            state.conditions_BTD = torch.cat((state.conditions_BTD, fresh_BTD), dim=1)
         e_BTD = self.embed(state.tokens_BT[:, max(read - 1, 0) :])
         e_BTD = e_BTD if read else self.begin(FIRST, e_BTD)
-        unpacked_BTD = self.unpack(state.conditions_BnD[:, read // K :]).view(len(e_BTD), -1, self.sizes.width)
-        x_BTD = e_BTD + unpacked_BTD[:, read % K :][:, : n + 1 - read]
+        x_BTD = e_BTD + state.conditions_BTD[:, read : n + 1]
         y_BTD = self.decoder(norm(x_BTD), state.decoder, start=read)
         state.read = n + 1
         return F.linear(y_BTD[:, -1], self.embedding).float()
