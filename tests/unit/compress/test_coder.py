@@ -34,7 +34,12 @@ def test_bits_come_back_whatever_their_probabilities(pairs: list[tuple[int, int]
 @given(bits_and_probabilities)
 def test_the_code_is_as_long_as_the_information(pairs: list[tuple[int, int]]):
     information = sum(-math.log2((p if bit else ONE - p) / ONE) for bit, p in pairs)
-    assert 8 * len(coded(pairs)) <= information + 8 + 0.01 * len(pairs)  # one byte to end with; cuts round down
+    # an interval of 2^-I holds a number of I + 1 bits (Cover and Thomas, 5.9), in whole bytes; cuts round down
+    assert 8 * len(coded(pairs)) < information + 1 + 8 + 0.01 * len(pairs)
+
+
+def test_the_longest_end_that_a_code_can_have():
+    assert len(coded([(0, 256), (1, 1), (1, 1), (1, 1), (1, 267)])) == 8  # of 55.94 bits
 
 
 def test_what_is_certain_costs_next_to_nothing():
