@@ -39,13 +39,16 @@ format: $(BIN)/.installed ## let ruff format the code
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-bench: $(BIN)/.installed ## measure: the demo, deduplication and preparation against peers, memory, training; writes docs/benchmarks
+bench: $(BIN)/.installed ## measure: the demo, deduplication and preparation against peers, memory, models, training, operation, the UI; writes docs/benchmarks
 	@$(BIN)/python -m benchmarks.lifecycle
 	@$(BIN)/python -m benchmarks.dedup
 	@$(BIN)/python -m benchmarks.corpus
 	@$(BIN)/python -m benchmarks.memory --gb 1 10
 	@$(BIN)/python -m benchmarks.compress
+	@$(BIN)/python -m benchmarks.model
 	@$(BIN)/python -m benchmarks.training
+	@$(BIN)/python -m benchmarks.operation
+	@$(BIN)/python -m benchmarks.ui
 	@if command -v chromium >/dev/null; then $(BIN)/python -m benchmarks.ui; fi
 
 up: $(BIN)/.installed ## start Prefect server, work pool, worker and deployments on this machine
