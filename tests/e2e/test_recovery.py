@@ -14,9 +14,10 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
-from servers import BIN, ROOT, command, installation, post, stop, until
+from servers import BIN, ROOT, installation, post, start_night, stop, until
 from small_corpus import CONFIG, published
 
+RECOVERY = f'{CONFIG}\n[recovery]\nattempts = 2\nalert = "custom-webhook/nights"\n'
 OPEN = ["SCHEDULED", "PENDING", "RUNNING"]
 
 
@@ -44,7 +45,7 @@ def heard():
 def up(corpus, heard, tmp_path_factory):
     """The whole installation with a block that alerts go to: the API's address and the settings it was started with."""
     config = corpus / "recovery.toml"
-    config.write_text(f'{CONFIG}\n[recovery]\nattempts = 2\nalert = "custom-webhook/nights"\n', encoding="utf-8")
+    config.write_text(RECOVERY, encoding="utf-8")
     with installation(config, tmp_path_factory.mktemp("run")) as (_, api, settings):
         with temporary_settings({PREFECT_API_URL: api}):
             CustomWebhookNotificationBlock(
@@ -66,18 +67,6 @@ def processes_below(pid):
         found += below
         waiting += below
     return found
-
-
-def start_night(corpus, api, name):
-    """Start a night in a workspace of its own and wait until it is well under way."""
-    config = corpus / f"{name}.toml"
-    text = (corpus / "recovery.toml").read_text(encoding="utf-8")
-    config.write_text(text.replace('workspace = "workspace"', f'workspace = "{name}"'), encoding="utf-8")
-    parameters = ("--param", f"config_file={config}", "--param", "night=n1")
-    command(BIN / "prefect", "deployment", "run", "nightly/nightly", *parameters, PREFECT_API_URL=api)
-    workspace = corpus / name
-    until(lambda: next(workspace.glob("nights/n1/work/clean/parts/*.json")), 180, "a cleaned file")
-    return workspace
 
 
 def nights_of(api, workspace):
@@ -106,7 +95,7 @@ def expect_recovery(api, workspace, undisturbed, seconds):
 
 def test_a_night_whose_process_dies_is_gone_on_with(up, corpus, undisturbed):
     api, settings = up
-    workspace = start_night(corpus, api, "dies")
+    workspace = start_night(corpus, api, "dies", RECOVERY)
     for pid in processes_below(int(Path(settings["RUN"], "worker.pid").read_text())):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -127,7 +116,7 @@ def test_a_run_that_keeps_dying_is_told_of_and_not_started_again(up, heard):
 
 def test_a_night_that_dies_with_its_worker_is_gone_on_with_when_there_is_one_again(up, corpus, undisturbed):
     api, settings = up
-    workspace = start_night(corpus, api, "silent")
+    workspace = start_night(corpus, api, "silent", RECOVERY)
     worker = int(Path(settings["RUN"], "worker.pid").read_text())
     for pid in [worker, *processes_below(worker)]:
         os.kill(pid, signal.SIGKILL)
