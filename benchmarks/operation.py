@@ -9,7 +9,6 @@ and bookkeeping are in every wall time. Turns of the variants alternate. Writes 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import signal
@@ -25,7 +24,7 @@ from benchmarks.corpus_data import CACHE, LANGUAGES
 from benchmarks.corpus_data import prepare as prepare_corpus
 from benchmarks.machine import DOCS, ROOT, conditions, settings, table
 from benchmarks.memory import grow
-from benchmarks.night import write_config
+from benchmarks.night import run_night, write_config
 from slimpajama.progress import say
 from slimpajama.storage import open_store
 
@@ -34,7 +33,6 @@ from servers import s3_server
 
 __all__ = ["main"]
 
-Run = dict[str, float]
 BLOB = 32_000_000  # bytes of a file that is copied
 PART_MB = 8  # of the intermediate files: enough of them for two workers, also in a small corpus
 
@@ -43,21 +41,19 @@ def start(config: Path, workspace: str, *options: str) -> subprocess.Popen[str]:
     """Start the preparation of a night in a process group of its own."""
     command = [sys.executable, "-m", "slimpajama", "prepare", "--config", str(config), "--workspace", workspace]
     return subprocess.Popen(
-        [*command, "--night", "n1", "--json", *settings(ingest__part_mb=PART_MB), *options], cwd=ROOT,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        [*command, "--night", "n1", *settings(ingest__part_mb=PART_MB), *options], cwd=ROOT,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
 
-def prepare(config: Path, workspace: str, *options: str) -> Run:
-    """Prepare a night to its end; return the wall seconds and the stages' own."""
+def prepare(config: Path, workspace: str, *options: str) -> float:
+    """Prepare a night to its end; return the wall seconds."""
     began = time.perf_counter()
     process = start(config, workspace, *options)
-    output, said = process.communicate()
-    seconds = time.perf_counter() - began
+    _, said = process.communicate()
     if process.returncode:
         raise RuntimeError(said[-2000:])
-    timings = json.loads(output.splitlines()[-1])["timings"]
-    return {"seconds": seconds, "stages": sum(timing["seconds"] for timing in timings)}
+    return time.perf_counter() - began
 
 
 def kill_and_finish(config: Path, workspace: str, after: float) -> float:
@@ -68,7 +64,7 @@ def kill_and_finish(config: Path, workspace: str, after: float) -> float:
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     killed = time.perf_counter() - began
-    return killed + prepare(config, workspace)["seconds"]
+    return killed + prepare(config, workspace)
 
 
 def median(runs: Sequence[float]) -> str:
@@ -118,8 +114,11 @@ def main() -> None:
         shutil.rmtree(folder / "raw")
         (folder / "large").mkdir()
         grow(corpus, folder / "large", args.orchestration_mb * 1e6)
-        large = prepare(write_config(folder, str(folder / "large" / "*.jsonl")), str(folder / "large-workspace"))
-    text = page(runs, rates, large, args)
+        config = write_config(folder, str(folder / "large" / "*.jsonl"))
+        by_flow = prepare(config, str(folder / "by-flow"), *settings(run__workers=2))
+        _, alone = run_night(config, "n1", *settings(ingest__part_mb=PART_MB), workers=2, cold=True)
+        share = 1 - alone.wall_s / by_flow
+    text = page(runs, rates, share, args)
     (DOCS / "operation.md").write_text(text, encoding="utf-8")
     print(text)
 
@@ -136,7 +135,7 @@ def alternate(config: Path, folder: Path, turns: int) -> dict[str, list[float]]:
         for name, options in variants.items():
             say("bench", f"turn {turn + 1}: {name} ...")
             workspace = f"s3://tests/{turn}" if name == "S3" else str(folder / f"{name}-{turn}")
-            runs[name].append(prepare(config, workspace, *options)["seconds"])
+            runs[name].append(prepare(config, workspace, *options))
             shutil.rmtree(workspace, ignore_errors=True)
         workspace, half = str(folder / f"killed-{turn}"), statistics.median(runs["two threads"]) / 2
         runs["killed once"].append(kill_and_finish(config, workspace, half))
@@ -144,12 +143,11 @@ def alternate(config: Path, folder: Path, turns: int) -> dict[str, list[float]]:
     return runs
 
 
-def page(runs: dict[str, list[float]], rates: dict[str, float], large: Run, args: argparse.Namespace) -> str:
+def page(runs: dict[str, list[float]], rates: dict[str, float], share: float, args: argparse.Namespace) -> str:
     """Return the whole page as Markdown."""
     base = statistics.median(runs["two threads"])
     ratio = {name: statistics.median(seconds) / base for name, seconds in runs.items()}
     extra = statistics.median(runs["killed once"]) - base
-    share = 1 - large["stages"] / large["seconds"]
     measures = [
         ("two threads against one", f"{ratio['one thread']:.2f}x", ">= 1.7x"),
         ("two workers of Dask against one thread", f"{ratio['one thread'] / ratio['two workers of Dask']:.2f}x", ""),
@@ -165,6 +163,7 @@ def page(runs: dict[str, list[float]], rates: dict[str, float], large: Run, args
             f"`python -m benchmarks.operation`: preparation of {args.mb:,.0f} MB of the benchmark corpus grown by",
             f"edits, by the command line, {args.turns} turns that alternate.\n",
             conditions("prefect", "distributed", "s3fs", "pyarrow", "numba"),
+            "- orchestration: the flow's wall time against that of the same stages without Prefect, both from a new process",
             f"- S3: SeaweedFS on the same machine; files of {BLOB / 1e6:.0f} MB copied 5 times",
             "\n## Marks\n",
             table([{"measure": name, "measured": value, "mark": mark} for name, value, mark in measures]),
