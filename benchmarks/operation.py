@@ -163,7 +163,7 @@ def page(runs: dict[str, list[float]], rates: dict[str, float], share: float, ar
             f"`python -m benchmarks.operation`: preparation of {args.mb:,.0f} MB of the benchmark corpus grown by",
             f"edits, by the command line, {args.turns} turns that alternate.\n",
             conditions("prefect", "distributed", "s3fs", "pyarrow", "numba"),
-            "- orchestration: the flow's wall time against that of the same stages without Prefect, both from a new process",
+            "- orchestration: the flow's wall time against that of its stages without Prefect, both in a new process",
             f"- S3: SeaweedFS on the same machine; files of {BLOB / 1e6:.0f} MB copied 5 times",
             "\n## Marks\n",
             table([{"measure": name, "measured": value, "mark": mark} for name, value, mark in measures]),
