@@ -48,7 +48,6 @@ bench: $(BIN)/.installed ## measure: the demo, deduplication and preparation aga
 	@$(BIN)/python -m benchmarks.model
 	@$(BIN)/python -m benchmarks.training
 	@$(BIN)/python -m benchmarks.operation
-	@$(BIN)/python -m benchmarks.ui
 	@if command -v chromium >/dev/null; then $(BIN)/python -m benchmarks.ui; fi
 
 up: $(BIN)/.installed ## start Prefect server, work pool, worker and deployments on this machine

@@ -68,10 +68,20 @@ class Bar:
             if self.on_change:
                 self.on_change(self)
 
+    def rate_over(self, seconds: float) -> float:
+        """Return units a second in so many seconds; what an earlier run did counts for none."""
+        return (self.done - self.before) / seconds if seconds > 0 else 0.0
+
     @property
     def rate(self) -> float:
         """Units a second so far."""
-        return (self.done - self.before) / max(time.perf_counter() - self._began, 1e-9)
+        return self.rate_over(time.perf_counter() - self._began)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """What the rest takes at the rate so far; None where nothing says how much there is, or how fast it goes."""
+        rate = self.rate
+        return max(self.total - self.done, 0.0) / rate if self.total and rate > 0 else None
 
     def describe(self) -> str:
         """Return `5,200 tokens of 12,000 tokens, 50 tokens/s, 0:02:16 left, loss 0.770`, or what is known of it."""
@@ -79,15 +89,15 @@ class Bar:
         parts = [_amount(self.done, self.unit) + (f" of {_amount(self.total, self.unit)}" if self.total else "")]
         if rate > 0:
             parts.append(f"{_amount(rate, self.unit)}/s")
-            if self.done < self.total:
-                parts.append(f"{timedelta(seconds=round((self.total - self.done) / rate))} left")
+        if left := self.seconds_left:
+            parts.append(f"{timedelta(seconds=round(left))} left")
         return ", ".join([*parts, self.note] if self.note else parts)
 
     def summary(self, seconds: float) -> str:
         """Return amount, time and rate of finished work for people."""
-        rate = (self.done - self.before) / seconds if seconds > 0 else 0.0
+        rate = _amount(self.rate_over(seconds), self.unit)
         note = f"  {self.note}" if self.note else ""
-        return f"{_amount(self.done, self.unit):>16} in {seconds:6.1f} s  {_amount(rate, self.unit)}/s{note}"
+        return f"{_amount(self.done, self.unit):>16} in {seconds:6.1f} s  {rate}/s{note}"
 
 
 class Sink:

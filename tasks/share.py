@@ -37,7 +37,7 @@ def with_workers(config: Config, night: str) -> Iterator[None]:
     with _runner(config) as runner:
 
         def others(stage: str, keys: list[str]) -> Iterator[list[str]]:
-            count = min(len(keys), SHARES * _slots(config, runner) or 1)
+            count = min(len(keys), max(1, SHARES * _slots(config, runner)))
             shares = [keys[number::count] for number in range(count)]
             sent = {
                 runner.submit(share_task, {"config": config, "night": night, "stage": stage, "keys": s, "number": n}): s

@@ -51,8 +51,8 @@ class Records(Sink):
 
 def _figures(bar: Bar) -> dict[str, Any]:
     """Return where work stands; `eta_s` is null where nothing says how much there is."""
-    left = max(bar.total - bar.done, 0.0)
-    eta = round(left / bar.rate, 1) if bar.total and bar.rate > 0 else None
+    left = bar.seconds_left
+    eta = None if left is None else round(left, 1)
     return {"done": bar.done, "total": bar.total, "unit": bar.unit, "rate": round(bar.rate, 3), "eta_s": eta}
 
 

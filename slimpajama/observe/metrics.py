@@ -92,7 +92,7 @@ class Metrics(Observer, Collector):
     @harmless
     def end(self, bar: Bar, timing: Timing) -> None:
         if bar.name == "train":
-            self.speed = (bar.done - bar.before) / timing.seconds
+            self.speed = bar.rate_over(timing.seconds)
 
     @harmless
     def manifest_read(self, manifest: Manifest) -> None:
