@@ -76,7 +76,7 @@ def _distributions() -> Iterator[tuple[str, importlib.metadata.Distribution]]:
     """Yield the installed packages in order of their names, each once, without this one."""
     seen: dict[str, importlib.metadata.Distribution] = {}
     for distribution in importlib.metadata.distributions():
-        name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"] or "").lower()
+        name = re.sub(r"[-_.]+", "-", distribution.metadata.get("Name", "")).lower()
         if name and name != _OWN_NAME:
             seen.setdefault(name, distribution)
     yield from sorted(seen.items())
@@ -86,7 +86,7 @@ def descriptions() -> Iterator[tuple[str, str]]:
     """Yield name and long description of each installed package that has one."""
     for name, distribution in _distributions():
         metadata = distribution.metadata
-        text = str(metadata.get_payload() or metadata["Description"] or "")  # type: ignore[attr-defined]
+        text = str(metadata.get_payload() or metadata.get("Description", ""))  # type: ignore[attr-defined]
         if text.strip() not in ("", "UNKNOWN"):
             yield name, text
 

@@ -34,6 +34,15 @@ def stop(process):
         process.wait(20)
 
 
+def runs(pid):
+    """Tell whether the process lives; one that is dead and not yet waited for does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
 def until(probe, seconds, what):
     end = time.monotonic() + seconds
     while True:
@@ -112,7 +121,7 @@ def installation(config, run):
         pids = [int((run / f"{name}.pid").read_text()) for name in ("server", "worker")]
     finally:
         command("sh", "infra/local/down.sh", **settings)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert not [pid for pid in pids if runs(pid)]
 
 
 def start_night(corpus, api, name, settings):

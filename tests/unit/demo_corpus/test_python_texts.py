@@ -1,3 +1,6 @@
+import email.message
+import importlib.metadata
+import types
 from pathlib import Path
 
 from slimpajama.demo_corpus import python_texts
@@ -47,6 +50,26 @@ def test_packages_are_listed_once_in_order_and_without_this_one():
     assert names == sorted(set(names))
     assert "slimpajama" not in names
     assert "hypothesis" in names
+
+
+def test_a_package_without_description_is_passed_over_whichever_library_reads_it(monkeypatch):
+    class Strict(email.message.Message):
+        """The backport `importlib_metadata` joins in once it is imported, and its messages raise on missing keys."""
+
+        def __getitem__(self, key):
+            if key not in self:
+                raise KeyError(key)
+            return super().__getitem__(key)
+
+    def package(**headers):
+        message = Strict()
+        for name, value in headers.items():
+            message[name] = value
+        return types.SimpleNamespace(metadata=message)
+
+    packages = [package(Name="a", Description="词语 words"), package(Name="b"), package(Description="nameless")]
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: packages)
+    assert list(python_texts.descriptions()) == [("a", "词语 words")]
 
 
 def test_licences_are_real_texts_of_installed_packages():
