@@ -291,8 +291,7 @@ class ModelConfig:
     """Tokens in one training row: the context."""
 
     latent_width: Annotated[int, Field(ge=0)] = 0
-    """Numbers of a latent, a multiple of chunk_tokens; 0 for half the channels of the residual stream, or 12 a token
-    where that is more."""
+    """Numbers of a latent, a multiple of chunk_tokens; 0 for 12 a token."""
 
     latent_levels: Annotated[int, Field(ge=0, le=256, multiple_of=2)] = 0
     """Values that each number of a latent can take: 16 makes it half a byte. 0 does not quantise."""

@@ -76,7 +76,7 @@ def _distributions() -> Iterator[tuple[str, importlib.metadata.Distribution]]:
     """Yield the installed packages in order of their names, each once, without this one."""
     seen: dict[str, importlib.metadata.Distribution] = {}
     for distribution in importlib.metadata.distributions():
-        name = re.sub(r"[-_.]+", "-", distribution.metadata.get("Name", "")).lower()
+        name = re.sub(r"[-_.]+", "-", distribution.metadata.get("Name", "")).lower()  # type: ignore[attr-defined]
         if name and name != _OWN_NAME:
             seen.setdefault(name, distribution)
     yield from sorted(seen.items())

@@ -70,14 +70,13 @@ def resolve(cfg: ModelConfig) -> Sizes:
     preset = PRESETS[cfg.preset]
     width, is_chunk = cfg.width or preset.width, preset.kind == "chunk"
     chunk_tokens = (cfg.chunk_tokens or preset.chunk_tokens) if is_chunk else 1
-    enough = max(width // 2, CODE * chunk_tokens)
     sizes = replace(
         preset,
         width=width,
         heads=preset.heads if width == preset.width else max(1, width // preset.head_dim),
         row_tokens=cfg.row_tokens or preset.row_tokens,
         chunk_tokens=chunk_tokens,
-        latent_width=(cfg.latent_width or enough - enough % chunk_tokens) if is_chunk else 0,
+        latent_width=(cfg.latent_width or CODE * chunk_tokens) if is_chunk else 0,
         latent_levels=cfg.latent_levels if is_chunk else 0,
     )
     if sizes.kind != "article" and sizes.width % (2 * sizes.heads):
