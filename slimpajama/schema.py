@@ -5,7 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 
 __all__ = [
-    "CLEANED", "DOCUMENTS", "MINHASH", "QUALITY", "RAW", "REMOVED", "SHARDS", "WORDS", "dense_list", "removed_table"
+    "CLEANED", "DOCUMENTS", "MINHASH", "PAIRS", "QUALITY", "RAW", "REMOVED", "SHARDS", "WORDS", "dense_list",
+    "removed_table",
 ]  # fmt: skip
 
 RAW = pa.schema(
@@ -102,6 +103,22 @@ WORDS = pa.schema(
     [
         ("id", pa.string()),
         ("lengths", pa.binary()),  # a byte a word, in order: how many bytes of the document's text are the word
+    ]
+)
+
+PAIRS = pa.schema(
+    [
+        ("id", pa.string()),  # 32 hex digits of (source name, place in the source, all texts)
+        ("task", pa.string()),  # summarization, translation or question-answering
+        ("set", pa.string()),  # name of the source in the configuration
+        ("uri", pa.string()),
+        ("both_ways", pa.bool_()),
+        ("source_lang", pa.string()),
+        ("target_lang", pa.string()),
+        ("group", pa.string()),  # what stays in one split
+        ("source", pa.large_string()),
+        ("question", pa.large_string()),  # empty but for question-answering
+        ("targets", pa.list_(pa.large_string())),  # each is right; the first is what is learnt
     ]
 )
 

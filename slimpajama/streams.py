@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import RawIOBase
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import zstandard
 
@@ -103,6 +103,12 @@ class Unpacked(RawIOBase):
     def readable(self) -> bool:
         """It is there to be read."""
         return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer, for what reads through one of `io`'s."""
+        found = self.read(len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
 
     def peek(self, size: int) -> bytes:
         """Return what `read` would, and keep it."""

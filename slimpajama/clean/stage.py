@@ -10,13 +10,11 @@ import unicodedata
 from collections import Counter, defaultdict
 
 import numpy as np
-import opencc
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from slimpajama.clean.mask import mask_block
-from slimpajama.clean.normalise import normalise_block
 from slimpajama.clean.quality import measure
+from slimpajama.clean.rewrite import rewrite
 from slimpajama.clean.rules import bounds, first_verdicts
 from slimpajama.config import CleanConfig, Config
 from slimpajama.manifest import Counts, Manifest, Part, Stage
@@ -25,7 +23,7 @@ from slimpajama.progress import track
 from slimpajama.schema import CLEANED, REMOVED
 from slimpajama.storage import Store, read_table
 
-__all__ = ["clean", "rewrite"]
+__all__ = ["clean"]
 
 
 def clean(store: Store, cfg: Config, night: str, raw: Manifest) -> Manifest:
@@ -69,17 +67,6 @@ def clean(store: Store, cfg: Config, night: str, raw: Manifest) -> Manifest:
     with track("clean", total=total, unit="B") as bar:
         stage.map(units, make, cfg.run.threads(), lambda _: bar.advance(total / len(units)))
     return stage.finish()
-
-
-def rewrite(texts: pa.LargeStringArray, cfg: CleanConfig) -> tuple[pa.LargeStringArray, Counter[str]]:
-    """Return texts in the one form, with what the options ask for, and how many items of personal data were masked."""
-    texts = normalise_block(texts, fold_width=cfg.fold_width)
-    if cfg.simplify:
-        converter = opencc.OpenCC("t2s")
-        texts = pa.array(
-            [text if text.isascii() else converter.convert(text) for text in texts.to_pylist()], texts.type
-        )
-    return mask_block(texts) if cfg.mask_pii else (texts, Counter())
 
 
 def _split(table: pa.Table, cfg: CleanConfig, night: str) -> tuple[pa.Table, pa.Table, Counts]:

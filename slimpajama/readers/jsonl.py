@@ -30,7 +30,7 @@ from slimpajama.readers.records import (
 )  # fmt: skip
 from slimpajama.streams import TooLong, blocks, chunks
 
-__all__ = ["read_jsonl"]
+__all__ = ["field_of", "parse_object", "read_jsonl"]
 
 MAX_DEPTH = 500  # Python's parser gives up somewhere below 1,000, depending on who calls it
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
@@ -116,6 +116,15 @@ def _records(first: int, data: bytes | TooLong, want: Want) -> Iterator[Record |
 
 
 def _record(line: bytes, number: int, place: str, want: Want) -> Record | Bad:
+    data = parse_object(line, place)
+    if isinstance(data, Bad):
+        return data
+    texts = [field_of(data, name) for name in want.text_fields]
+    return checked(number, place, joined(texts), field_of(data, want.id_field) if want.id_field else None, want)
+
+
+def parse_object(line: bytes, place: str) -> dict[str, Any] | Bad:
+    """Return the JSON object of a line, or why it is none."""
     text = decoded(line, place)
     if isinstance(text, Bad):
         return text
@@ -127,17 +136,15 @@ def _record(line: bytes, number: int, place: str, want: Want) -> Record | Bad:
         return Bad(place, "not-json", "nested too deeply", "one JSON object")
     except ValueError as error:
         return Bad(place, "not-json", seen(error), "one JSON object")
-    if not isinstance(data, dict):
-        return Bad(place, "not-json", f"a {type(data).__name__}", "one JSON object")
-    texts = [_field(data, name) for name in want.text_fields]
-    return checked(number, place, joined(texts), _field(data, want.id_field) if want.id_field else None, want)
+    return data if isinstance(data, dict) else Bad(place, "not-json", f"a {type(data).__name__}", "one JSON object")
 
 
 def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= 4300 else float(digits)  # Python refuses to read longer ones
 
 
-def _field(data: Any, name: str) -> Any:
+def field_of(data: Any, name: str) -> Any:
+    """Return the value of a field, where a dot leads into a nested object; None where there is none."""
     for key in name.split("."):
         data = data.get(key) if isinstance(data, dict) else None
     return data

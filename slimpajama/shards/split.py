@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slimpajama.config import ShardsConfig
+from slimpajama.config import PairsConfig, ShardsConfig
 
 __all__ = ["SPLITS", "assign", "unit_hashes"]
 
@@ -21,8 +21,8 @@ def unit_hashes(keys: Sequence[str], purpose: str, seed: int) -> np.ndarray:
     return np.frombuffer(digests, dtype="<u8").astype(np.float64) / 2.0**64
 
 
-def assign(clusters: Sequence[str], cfg: ShardsConfig) -> np.ndarray:
-    """Return each document's index into `SPLITS` by its duplicate cluster.
+def assign(clusters: Sequence[str], cfg: ShardsConfig | PairsConfig) -> np.ndarray:
+    """Return each document's index into `SPLITS` by its duplicate cluster, or each pair's by its group.
 
     Near-duplicates share a cluster, in every night, so none has a twin across the splits.
     """

@@ -4,7 +4,8 @@ from typing import Literal
 import pyarrow as pa
 import pytest
 
-from slimpajama.clean.stage import clean, rewrite
+from slimpajama.clean.rewrite import rewrite
+from slimpajama.clean.stage import clean
 from slimpajama.config import CleanConfig, Config, RunConfig
 from slimpajama.errors import ConfigError
 from slimpajama.manifest import Manifest, Part, Stage
