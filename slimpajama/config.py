@@ -21,6 +21,7 @@ from pydantic.dataclasses import dataclass
 from slimpajama.errors import ConfigError
 
 __all__ = [
+    "ApplyConfig",
     "CleanConfig",
     "Config",
     "DecontaminateConfig",
@@ -38,6 +39,7 @@ __all__ = [
     "TextConfig",
     "TokenizerConfig",
     "TrainConfig",
+    "TuneConfig",
     "fingerprint",
     "load_config",
 ]
@@ -481,6 +483,61 @@ class PairsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class TuneConfig:
+    """How a champion learns pairs."""
+
+    nightly: bool = False
+    """Tune each night's champion when pairs are configured."""
+
+    tokens: PositiveInt = 4_000_000
+    """Budget in tokens of sources, targets and text, padding included."""
+
+    max_seconds: Annotated[float, Field(ge=0.0)] = 0.0
+    """Stop after this much training time, whatever `tokens` says; 0 means no limit."""
+
+    batch_tokens: PositiveInt = 4096
+    """Tokens of sources and targets in a step."""
+
+    source_tokens: PositiveInt = 1024
+    """Most of a source that is read at once."""
+
+    target_tokens: PositiveInt = 192
+    """Most of a target that is written; at most a row."""
+
+    text_share: Share = 0.25
+    """Share of the steps that go on with the corpus, so that the language model is not forgotten."""
+
+    lr: PositiveFloat = 1.0
+    """Factor on the learning rates."""
+
+    max_test_pairs: PositiveInt = 200
+    """Test pairs of each task and language that are written and scored."""
+
+    seed: int = 0
+    """Seed of new weights and of the order of pairs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class ApplyConfig:
+    """How summaries, translations and answers are written."""
+
+    beams: Annotated[int, Field(ge=1, le=64)] = 4
+    """Texts under way at once; 1 takes the likeliest token each time."""
+
+    length_penalty: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
+    """A text's log-likelihood is divided by its length to this power: 0 prefers short texts."""
+
+    no_repeat: Annotated[int, Field(ge=0)] = 3
+    """Tokens in a row that no text has twice; 0 for any."""
+
+    min_tokens: PositiveInt = 1
+    """Fewest tokens of a summary."""
+
+    max_tokens: Annotated[int, Field(ge=0)] = 0
+    """Most tokens of a text; 0 for what the model was tuned to write."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class RunConfig:
     """Where and how it runs; nothing here changes a published byte."""
 
@@ -567,6 +624,8 @@ class Config:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)
+    apply: ApplyConfig = field(default_factory=ApplyConfig)
     run: RunConfig = field(default_factory=RunConfig)
     retention: RetentionConfig = field(default_factory=RetentionConfig)
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)

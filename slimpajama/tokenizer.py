@@ -82,7 +82,7 @@ class Tokenizer:
     """
 
     def __init__(self, data: bytes, segmenter: Segmenter) -> None:
-        self._data, self._segmenter = data, segmenter
+        self._data, self.segmenter = data, segmenter
         try:
             model = json.loads(data)["model"]
             self._vocabulary: dict[str, int] = model["vocab"]
@@ -104,6 +104,11 @@ class Tokenizer:
             raise ModelError(f"not a tokenizer.json: {error}") from error
         inner.encode_special_tokens = True  # text that spells a special token stays text
         return inner
+
+    @property
+    def json(self) -> bytes:
+        """The `tokenizer.json` that it was loaded from."""
+        return self._data
 
     @property
     def vocab_size(self) -> int:
@@ -153,7 +158,7 @@ class Tokenizer:
     def encode_bytes(self, data: bytes) -> list[int]:
         """Return the ids of any bytes; what is not UTF-8, and U+001F, is encoded byte by byte."""
         parts = _NO_TEXT.split(data.decode("utf-8", "surrogateescape"))  # text, other bytes, text, ..., text
-        ids = self.encode_joined([SEPARATOR.join(self._segmenter.cut(part)) for part in parts[::2]])
+        ids = self.encode_joined([SEPARATOR.join(self.segmenter.cut(part)) for part in parts[::2]])
         for i, part in enumerate(parts[1::2]):
             ids[i] += self._kernel_tables[0][np.frombuffer(part.encode("utf-8", "surrogateescape"), np.uint8)].tolist()
         return list(itertools.chain.from_iterable(ids))

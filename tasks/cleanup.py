@@ -28,7 +28,16 @@ from slimpajama.retention import CleanUpReport, clean_up
 from slimpajama.storage import open_store
 from tasks.observe import PAGE, RETRY
 
-FLOWS = ["nightly", "prepare-corpus", "train-model", "evaluate-model", "generate-text", "clean-up", "recover"]
+FLOWS = [
+    "nightly",
+    "prepare-corpus",
+    "train-model",
+    "evaluate-model",
+    "generate-text",
+    "tune-model",
+    "clean-up",
+    "recover",
+]
 
 
 @task(name="clean-up-workspace", cache_policy=NO_CACHE, **RETRY)

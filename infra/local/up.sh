@@ -37,7 +37,7 @@ start worker "$BIN/prefect" worker start --pool local --name laptop
 
 cat <<TEXT
 UI           http://127.0.0.1:$PORT
-deployments  nightly (every night at 02:00 UTC), prepare-corpus, train-model, evaluate-model, generate-text,
+deployments  nightly (every night at 02:00 UTC), prepare-corpus, train-model, evaluate-model, generate-text, tune-model,
              clean-up (Sundays at 12:00 UTC), recover (when a run has died)
 settings     $SLIMPAJAMA_CONFIG
 start one    PREFECT_API_URL=$API $BIN/prefect deployment run nightly/nightly --watch

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from slimpajama.cli import corpus, exchange, lifecycle, model
+from slimpajama.cli import applications, corpus, exchange, lifecycle, model
 from slimpajama.errors import SlimpajamaError
 from slimpajama.progress import complain
 
@@ -33,6 +33,7 @@ lifecycle.register(app)
 corpus.register(app)
 model.register(app)
 exchange.register(app)
+applications.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

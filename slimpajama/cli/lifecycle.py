@@ -1,4 +1,4 @@
-"""Commands that start flows: `run`, `prepare`, `train`, `evaluate`, `clean-up`.
+"""Commands that start flows: `run`, `prepare`, `train`, `evaluate`, `tune`, `clean-up`.
 
 The only module of the package that knows the flows: the command line stands above them.
 """
@@ -32,7 +32,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Sample what would be re
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (run, prepare, train, evaluate, clean_up):
+    for command in (run, prepare, train, evaluate, tune, clean_up):
         app.command()(command)
 
 
@@ -148,6 +148,22 @@ def evaluate(
         report = evaluate_model(cfg, night=night, model=model)
     bits = ", ".join(f"{k} {v['bits_per_byte']:.4f}" for k, v in report.figures["languages"].items())
     emit(asdict(report), as_json, f"{report.model}: {bits} bits per byte; {report.reason}")
+
+
+def tune(
+    workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None, as_json: AsJson = False,
+    night: Night = "", model: Annotated[str, typer.Option(help="Model to tune; default: the champion.")] = "",
+) -> None:  # fmt: skip
+    """Teach the champion your pairs, so that it summarises, translates and answers; measure it on the test pairs.
+
+    Example: slimpajama tune --config slimpajama.toml --set tune.tokens=8000000
+    """
+    cfg = settings(workspace, config, set_)
+    with flow_session():
+        from flows.tuning import tune_model
+
+        report = tune_model(cfg, night=night, model=model)
+    emit(report.as_dict(), as_json, report.text())
 
 
 def clean_up(

@@ -15,7 +15,7 @@ only (all else is one learned gap embedding) and wants the full text.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ from slimpajama.model.layers import Cache, Linear, Stack, head_loss, norm, worki
 from slimpajama.model.presets import Sizes
 
 __all__ = ["ChunkModel"]
+
+Between = Callable[[int, Tensor], Tensor]
 
 RESTORE_EVERY = 8  # of the chunks
 FIRST, Z0, GAP, FLAG = range(4)  # learned vectors: before the first token, first latent, left-out token, denoise
@@ -45,6 +47,13 @@ class ChunkState:
     decoder: Cache
     read: int = 0
     """Places of the decoder that its cache holds."""
+
+    def take(self, rows: Tensor) -> ChunkState:
+        """Return the state of some rows, in their order."""
+        backbone, decoder = (
+            [pair and (pair[0][rows], pair[1][rows]) for pair in cache] for cache in (self.backbone, self.decoder)
+        )
+        return ChunkState(self.tokens_BT[rows], self.conditions_BTD[rows], backbone, decoder, self.read)
 
 
 class ChunkModel(LanguageModel[ChunkState]):
@@ -169,32 +178,38 @@ class ChunkModel(LanguageModel[ChunkState]):
         rows = [F.linear(x_Tk, codes_Vk).argmax(dim=-1) for x_Tk in x_BTk[:, : tokens_BT.size(1)]]
         return torch.stack(rows)
 
-    @torch.no_grad()
-    def start(self, tokens_BT: Tensor) -> tuple[ChunkState, Tensor]:
-        tokens_BT = window(tokens_BT.to(self.embedding.device), self.row_tokens, self.chunk_tokens)
-        state = ChunkState(
+    def unread(self, tokens_BT: Tensor) -> ChunkState:
+        """Return the state before `tokens_BT` are read."""
+        return ChunkState(
             tokens_BT=tokens_BT,
             conditions_BTD=self.embedding.new_empty(tokens_BT.size(0), 0, self.sizes.width),
             backbone=[None] * len(self.backbone.blocks),
             decoder=[None] * len(self.decoder.blocks),
         )
-        return state, self.advance(state)
+
+    @torch.no_grad()
+    def start(self, tokens_BT: Tensor) -> tuple[ChunkState, Tensor]:
+        state = self.unread(window(tokens_BT.to(self.embedding.device), self.row_tokens, self.chunk_tokens))
+        return state, F.linear(self.advance(state), self.embedding).float()
 
     @torch.no_grad()
     def step(self, state: ChunkState, tokens_B: Tensor) -> Tensor:
         state.tokens_BT = torch.cat((state.tokens_BT, tokens_B[:, None].to(state.tokens_BT.device)), dim=1)
         if state.tokens_BT.size(1) < self.row_tokens:
-            return self.advance(state)
+            return F.linear(self.advance(state), self.embedding).float()
         fresh, logits_BV = self.start(state.tokens_BT)
         for name in ChunkState.__slots__:
             setattr(state, name, getattr(fresh, name))
         return logits_BV
 
-    def advance(self, state: ChunkState) -> Tensor:
-        """Read the tokens that both levels have not read yet; return the logits (B, V) of the tokens after them.
+    def advance(
+        self, state: ChunkState, first_BD: Tensor | None = None, between: Between | None = None
+    ) -> Tensor:  # fmt: skip
+        """Read the tokens that both levels have not read yet; return the states (B, D) that score those after them.
 
         Place p of the decoder reads token p - 1, so n tokens make n + 1 places; place i of the backbone reads
-        chunk i - 1. Place 0 of either reads a learned vector.
+        chunk i - 1. Place 0 of either reads a learned vector, the decoder's `first_BD` where it is given; `between`
+        is `Stack.forward`'s.
         """
         K, n, read = self.chunk_tokens, state.tokens_BT.size(1), state.read
         known, wanted = state.conditions_BTD.size(1) // K, n // K + 1
@@ -206,11 +221,12 @@ class ChunkModel(LanguageModel[ChunkState]):
             fresh_BTD = self.unpack(c_BnD).view(len(c_BnD), -1, self.sizes.width)
             state.conditions_BTD = torch.cat((state.conditions_BTD, fresh_BTD), dim=1)
         e_BTD = self.embed(state.tokens_BT[:, max(read - 1, 0) :])
-        e_BTD = e_BTD if read else self.begin(FIRST, e_BTD)
+        if not read:
+            e_BTD = self.begin(FIRST, e_BTD) if first_BD is None else torch.cat((first_BD[:, None], e_BTD), dim=1)
         x_BTD = e_BTD + state.conditions_BTD[:, read : n + 1]
-        y_BTD = self.decoder(norm(x_BTD), state.decoder, start=read)
+        y_BTD: Tensor = self.decoder(norm(x_BTD), state.decoder, start=read, between=between)
         state.read = n + 1
-        return F.linear(y_BTD[:, -1], self.embedding).float()
+        return y_BTD[:, -1]
 
     def describe(self) -> dict[str, Any]:
         numbers, levels = self.sizes.latent_width, self.sizes.latent_levels

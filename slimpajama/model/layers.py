@@ -9,6 +9,7 @@ starts as the identity. Weights are drawn from one explicit generator, in the or
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -138,7 +139,10 @@ class Stack(nn.Module):
         self.cos: Tensor
         self.sin: Tensor
 
-    def forward(self, x_BTD: Tensor, cache: Cache | None = None, start: int = 0) -> Tensor:
+    def forward(
+        self, x_BTD: Tensor, cache: Cache | None = None, start: int = 0,
+        between: Callable[[int, Tensor], Tensor] | None = None,
+    ) -> Tensor:  # fmt: skip
         """Return the normed output of the last block; `cache` is brought up to date in place.
 
         Args:
@@ -146,6 +150,7 @@ class Stack(nn.Module):
             cache: One entry a block, holding the positions before `start`. Room for the longest row is made at once:
                 growing it by every position would copy all of it each time.
             start: First position.
+            between: What becomes of the output of block i, before the next block reads it.
         """
         cos, sin = self.cos[start : start + x_BTD.size(1)], self.sin[start : start + x_BTD.size(1)]
         for i, block in enumerate(self.blocks):
@@ -154,6 +159,7 @@ class Stack(nn.Module):
                 room = x_BTD.size(0), self.heads, self.cos.size(0), 2 * self.cos.size(1)
                 past = cache[i] = x_BTD.new_empty(room), x_BTD.new_empty(room)
             x_BTD = block(x_BTD, cos, sin, past, start)
+            x_BTD = between(i, x_BTD) if between else x_BTD
         return norm(x_BTD)
 
 

@@ -22,7 +22,7 @@ import importlib.metadata
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -49,7 +49,7 @@ from slimpajama.schema import PAIRS, REMOVED, removed_table
 from slimpajama.shards.split import SPLITS, assign
 from slimpajama.storage import Store
 
-__all__ = ["make_pairs", "protected"]
+__all__ = ["make_pairs", "render"]
 
 VERSION = 1  # raise it when the same files give other pairs
 PART_ROWS = 20_000
@@ -232,8 +232,8 @@ def _without_tests(pairs: pl.DataFrame, cfg: Config) -> tuple[pl.DataFrame, Rows
     """Leave out what is trained on and stands in a test, of these pairs or of the evaluation files."""
     tests = pairs.filter(pl.col("split") == "test")
     records = read_evaluations(list_evaluations(cfg), cfg)
-    looked_for = [records["text"].combine_chunks(), *(_arrow(column) for column in protected(tests))]
-    names = records["name"].to_pylist() + [f"test {id_}" for column in protected(tests, "id") for id_ in column]
+    looked_for = [records["text"].combine_chunks(), *(_arrow(column) for column in _protected(tests))]
+    names = records["name"].to_pylist() + [f"test {id_}" for column in _protected(tests, "id") for id_ in column]
     settings = cfg.decontaminate
     windows = cut(pa.concat_arrays(looked_for), settings.ngram_words, settings.short_words)
     index = make_index(windows, [], settings.ngram_words, settings.short_words, settings.held_out_share)
@@ -256,7 +256,7 @@ def _without_tests(pairs: pl.DataFrame, cfg: Config) -> tuple[pl.DataFrame, Rows
     return pl.concat([tests, learnt.filter(~hit)]).sort("number"), _removed(said)
 
 
-def protected(tests: pl.DataFrame, column: str = "") -> Iterator[pl.Series]:
+def _protected(tests: pl.DataFrame, column: str = "") -> Iterator[pl.Series]:
     """Yield the texts of test pairs that nothing may be trained on, or another column of as many rows."""
     questions = tests.filter(pl.col("task") == "question-answering")
     others = tests.filter(pl.col("task") != "question-answering").explode("targets")
@@ -300,3 +300,15 @@ def _part(folder: str, pairs: pl.DataFrame, removed: Rows) -> Part:
     return Part(
         files, {"pairs": counts, "removed": add_counts({row["source"]: {row["rule"]: 1}} for row in removed)}
     )  # fmt: skip
+
+
+def render(folder: str, counts: Mapping[str, Any]) -> str:
+    """Return what stayed and what was left out, for people."""
+    lines = [folder]
+    for split in SPLITS:
+        for task, sources in counts["pairs"].get(split, {}).items():
+            lines.append(f"  {split:10} {task:18} {sum(sources.values()):9,}")
+    for source, rules in counts["removed"].items():
+        shown = ", ".join(f"{rule} {n:,}" for rule, n in rules.items())
+        lines.append(f"  left out   {source:18} {sum(rules.values()):9,}: {shown}")
+    return "\n".join(lines)

@@ -17,16 +17,16 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from slimpajama.config import TrainConfig
 from slimpajama.errors import ModelError
-from slimpajama.model import LanguageModel, Optimiser
+from slimpajama.model import Optimiser
 from slimpajama.model.sharded import is_share, share_of, whole
 from slimpajama.progress import Bar
 from slimpajama.train.checkpoint import Checkpoint, Checkpoints
 from slimpajama.train.parallel import Team, batch_gradients, sharded_gradients
-from slimpajama.train.rows import Mix
+from slimpajama.train.rows import Rows
 from slimpajama.train.schedule import lr_scale, progress_share
 from slimpajama.train.tracking import Log
 
@@ -49,26 +49,27 @@ class History:
     """Bits per byte by language: `step`, `tokens`, then each language."""
     sums: dict[str, float] = field(default_factory=dict)
     """Losses added up since the last point of the curve."""
-    count: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    """Steps that had them."""
 
     def add(self, losses: dict[str, float]) -> None:
         """Count one step."""
         self.step += 1
-        self.count += 1
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
 
     def close_point(self, batch_tokens: int) -> None:
         """Turn the sums into a point of the curve."""
-        means = {name: total / self.count for name, total in self.sums.items()}
+        means = {name: total / self.counts[name] for name, total in self.sums.items()}
         self.curve.append({"step": self.step, "tokens": self.step * batch_tokens} | means)
-        self.sums, self.count = {}, 0
+        self.sums, self.counts = {}, {}
 
 
 def train_model(
-    model: LanguageModel[Any],
+    model: nn.Module,
     optimiser: Optimiser,
-    rows: Mix,
+    rows: Rows,
     cfg: TrainConfig,
     team: Team,
     *,
@@ -128,7 +129,7 @@ def train_model(
         if bar:
             if cfg.max_seconds:  # the time may be over before the tokens are
                 bar.total = min(cfg.tokens, history.step * batch_tokens * cfg.max_seconds / history.seconds)
-            bar.advance(batch_tokens, f"loss {losses['continue']:.3f}")
+            bar.advance(batch_tokens, f"loss {losses.get('continue', losses['total']):.3f}")
         if checkpoints and (over or history.seconds - saved >= cfg.checkpoint_seconds):
             checkpoint = _checkpoint(model, optimiser, rows, history, team)
             if not team.group.rank:
@@ -151,7 +152,7 @@ def _is_over(history: History, steps: int, cfg: TrainConfig) -> bool:
 def _losses(
     forward: Callable[..., dict[str, Tensor]],
     optimiser: Optimiser,
-    rows: Mix,
+    rows: Rows,
     cfg: TrainConfig,
     step: int,
     team: Team,
@@ -159,10 +160,10 @@ def _losses(
     """Compute one step's gradients and return its losses in nats a token."""
     parameters = list(optimiser.parameters.values())
     place = rows.describe()
-    tokens_BT, content_BT = (torch.from_numpy(array).to(parameters[0].device) for array in rows.batch())
+    batch = tuple(torch.from_numpy(array).to(parameters[0].device) for array in rows.batch())
     weights = {"continue": 1.0, "restore": cfg.restore_weight, "denoise": cfg.denoise_weight}
     gradients = sharded_gradients if is_share(parameters[0]) else batch_gradients
-    values = gradients(partial(forward, weights=weights), parameters, tokens_BT, content_BT, cfg.precision, team)
+    values = gradients(partial(forward, weights=weights), parameters, batch, cfg.precision, team)
     norm = whole(torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM))
     if not (math.isfinite(values["total"]) and math.isfinite(float(norm))):
         raise ModelError(
@@ -174,7 +175,7 @@ def _losses(
 
 
 def _checkpoint(
-    model: LanguageModel[Any], optimiser: Optimiser, rows: Mix, history: History, team: Team
+    model: nn.Module, optimiser: Optimiser, rows: Rows, history: History, team: Team
 ) -> Checkpoint:  # fmt: skip
     """Return a checkpoint, which does not depend on how the model is cut; without tensors where it is not to be saved.
 
@@ -190,7 +191,7 @@ def _checkpoint(
     return Checkpoint(history.step, tensors, {"rows": rows.position(), "history": asdict(history)})
 
 
-def _resume(model: LanguageModel[Any], optimiser: Optimiser, rows: Mix, checkpoints: Checkpoints) -> History:
+def _resume(model: nn.Module, optimiser: Optimiser, rows: Rows, checkpoints: Checkpoints) -> History:
     found = checkpoints.newest()
     if found is None:
         return History()

@@ -29,9 +29,9 @@ PART_TOKENS = 2048  # smaller parts pay for casting all weights and adding up al
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Forward = Callable[[Tensor, Tensor], dict[str, Tensor]]
-Part = tuple[Tensor, Tensor]
-"""Token ids of some rows, and where content words are."""
+Forward = Callable[..., dict[str, Tensor]]
+Part = tuple[Tensor, ...]
+"""What the model takes of some rows: first their token ids (B, T), then for example where content words are."""
 
 
 class Team:
@@ -67,7 +67,7 @@ class Team:
 
 
 def batch_gradients(
-    forward: Forward, parameters: Sequence[Tensor], tokens_BT: Tensor, content_BT: Tensor, precision: str, team: Team
+    forward: Forward, parameters: Sequence[Tensor], batch: Part, precision: str, team: Team
 ) -> dict[str, float]:
     """Set the parameters' `grad` to that of the mean loss over the batch; return the mean losses in nats a token.
 
@@ -79,8 +79,7 @@ def batch_gradients(
     Args:
         forward: Returns scalar losses of some rows; `total` is the one that is minimised.
         parameters: All parameters of the model.
-        tokens_BT: Token ids.
-        content_BT: True where the token belongs to a content word.
+        batch: Token ids and what else the model takes, all of as many rows.
         precision: `bf16` for autocast, or `fp32`.
         team: Computes the parts.
 
@@ -88,13 +87,14 @@ def batch_gradients(
         ConfigError: If there are fewer rows than processes.
         ModelError: If memory does not hold a single row.
     """
+    tokens_BT = batch[0]
     if tokens_BT.size(0) < team.group.size:
         raise ConfigError(
             "fewer rows a batch than processes", where="train.batch_tokens",
             expected=f"at least {team.group.size} rows of {tokens_BT.size(1)} tokens", found=str(tokens_BT.size(0)),
         )  # fmt: skip
     rows = _part_rows(tokens_BT, team.group.size)
-    share = team.group.share(_cut((tokens_BT, content_BT), rows))
+    share = team.group.share(_cut(batch, rows))
     at_once = team.threads if tokens_BT.device.type == "cpu" else 1  # on a GPU they would share its memory
 
     def gradients(part: Part) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
@@ -112,7 +112,7 @@ def batch_gradients(
             parts = [piece for part in share for piece in _cut(part, most)]
             for start in range(0, len(parts), at_once):
                 wave = parts[start : start + at_once]
-                for (tokens, _), (grads, losses) in zip(wave, team.map(gradients, wave), strict=True):
+                for (tokens, *_), (grads, losses) in zip(wave, team.map(gradients, wave), strict=True):
                     weight = tokens.size(0) / tokens_BT.size(0)
                     torch._foreach_add_(sums, grads, alpha=weight)
                     _add(means, losses, weight)
@@ -138,7 +138,7 @@ def batch_gradients(
 
 
 def sharded_gradients(
-    forward: Forward, parameters: Sequence[Tensor], tokens_BT: Tensor, content_BT: Tensor, precision: str, team: Team
+    forward: Forward, parameters: Sequence[Tensor], batch: Part, precision: str, team: Team
 ) -> dict[str, float]:
     """Do what `batch_gradients` does for a model of shares (`slimpajama.model.sharded`), one part at a time.
 
@@ -149,14 +149,14 @@ def sharded_gradients(
         ConfigError: If the rows do not divide among the processes.
         ModelError: If memory does not hold a part.
     """
-    size = team.group.size
+    tokens_BT, size = batch[0], team.group.size
     if tokens_BT.size(0) % size:
         raise ConfigError(
             "rows of a batch do not divide among the processes that the model is cut among", where="train.batch_tokens",
             expected=f"a multiple of {size} rows of {tokens_BT.size(1)} tokens", found=f"{tokens_BT.size(0)} rows",
         )  # fmt: skip
     rows = _part_rows(tokens_BT, size)
-    mine = tokens_BT.chunk(size)[team.group.rank], content_BT.chunk(size)[team.group.rank]
+    mine = tuple(tensor.chunk(size)[team.group.rank] for tensor in batch)
     for parameter in parameters:
         parameter.grad = None
     means: dict[str, Tensor] = {}
@@ -180,7 +180,7 @@ def _part_rows(tokens_BT: Tensor, processes: int) -> int:
 
 
 def _cut(part: Part, rows: int) -> list[Part]:
-    return list(zip(part[0].split(rows), part[1].split(rows), strict=True))
+    return list(zip(*(tensor.split(rows) for tensor in part), strict=True))
 
 
 def _losses(forward: Forward, part: Part, precision: str) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from slimpajama.buffers import text_buffers
 from slimpajama.errors import InputError
 
-__all__ = ["Mix", "ShardTokens", "Stream", "pack_documents", "parse_shard"]
+__all__ = ["Mix", "Rows", "ShardTokens", "Stream", "pack_documents", "parse_shard"]
 
 TONIGHT, EARLIER = 0, 1  # keeps the orders of the two streams apart
 
@@ -145,6 +145,25 @@ class Stream:
         self.shard, self.offset, self._packed = self.shard + 1, 0, None
         if self.shard == len(self.shards):
             self.epoch, self.shard = self.epoch + 1, 0
+
+
+class Rows(Protocol):
+    """Where a training's batches come from."""
+
+    batch_rows: int
+    row_tokens: int
+
+    def batch(self) -> tuple[NDArray[Any], ...]:
+        """Return what the model takes of the next rows, their token ids first."""
+
+    def position(self) -> dict[str, Any]:
+        """Return where the next batch starts, as plain JSON."""
+
+    def seek(self, position: dict[str, Any]) -> None:
+        """Go to a `position`, so that `batch` returns what it would have returned then."""
+
+    def describe(self) -> str:
+        """Return where the next batch lies, for messages."""
 
 
 class Mix:

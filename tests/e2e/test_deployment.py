@@ -22,7 +22,16 @@ def test_up_says_where_everything_is(up):
 def test_every_deployment_is_there_and_the_night_is_scheduled(up):
     _, api = up
     found = {d["name"]: d for d in post(api, "/deployments/filter", {})}
-    names = {"nightly", "prepare-corpus", "train-model", "evaluate-model", "generate-text", "clean-up", "recover"}
+    names = {
+        "nightly",
+        "prepare-corpus",
+        "train-model",
+        "evaluate-model",
+        "generate-text",
+        "tune-model",
+        "clean-up",
+        "recover",
+    }
     assert set(found) == names
     assert [s["schedule"]["cron"] for s in found["nightly"]["schedules"]] == ["0 2 * * *"]
 

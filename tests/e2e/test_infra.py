@@ -44,7 +44,16 @@ def test_with_credentials_it_takes_them_twice_and_an_announcement_starts_a_night
     with temporary_settings(values), get_client(sync_client=True) as api:
         names = [deployment.name for deployment in api.read_deployments()]
         assert sorted(names) == sorted(
-            ["nightly", "prepare-corpus", "train-model", "evaluate-model", "generate-text", "clean-up", "recover"]
+            [
+                "nightly",
+                "prepare-corpus",
+                "train-model",
+                "evaluate-model",
+                "generate-text",
+                "tune-model",
+                "clean-up",
+                "recover",
+            ]
         )
         command(
             BIN / "prefect", "event", "emit", "slimpajama.raw-files.announced", "--resource-id", "slimpajama.sources",

@@ -1,0 +1,114 @@
+"""Commands about pairs and what is made of them: `pairs`, `summarize`, `translate`, `answer`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from slimpajama.cli.options import (
+    AsJson,
+    ConfigFile,
+    Overrides,
+    TextFiles,
+    Workspace,
+    emit,
+    read_text,
+    settings,
+    store_of,
+)
+
+if TYPE_CHECKING:
+    from slimpajama.config import ApplyConfig
+    from slimpajama.tune.apply import Tuned
+
+__all__ = ["register"]
+
+TunedModel = Annotated[str, typer.Option("--model", help="Tuned model; default: the one that serves the task.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (pairs, summarize, translate, answer):
+        app.command()(command)
+
+
+def pairs(
+    workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None, as_json: AsJson = False
+) -> None:  # fmt: skip
+    """Read, check and split the task data of `pairs.sources`, and tell what stays and what is left out.
+
+    `tune` does it, too; this shows it before anything is trained.
+
+    Example: slimpajama pairs --config slimpajama.toml
+    """
+    from slimpajama.pairs.stage import make_pairs, render
+    from slimpajama.progress import console
+    from slimpajama.storage import open_store
+
+    cfg = settings(workspace, config, set_)
+    with console():
+        name, manifest = make_pairs(open_store(cfg.workspace), cfg)
+    emit({"set": name} | manifest.counts, as_json, render(f"{cfg.workspace}/pairs/{name}", manifest.counts))
+
+
+def summarize(
+    text: TextFiles = None, model: TunedModel = "", workspace: Workspace = None, config: ConfigFile = None,
+    set_: Overrides = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Summarise a text, Chinese or English, of any length.
+
+    Example: slimpajama summarize --text article.txt --workspace demo/workspace
+    """
+    tuned, cfg = _tuned("summarization", model, workspace, config, set_)
+    summary = tuned.summarize(read_text(text), cfg)
+    emit({"summary": summary}, as_json, summary)
+
+
+def translate(
+    to: Annotated[str, typer.Option(help="Language to translate to: zh or en.", metavar="LANG")],
+    text: TextFiles = None, model: TunedModel = "", workspace: Workspace = None, config: ConfigFile = None,
+    set_: Overrides = None, as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Translate a text sentence by sentence; lines stay lines.
+
+    Example: slimpajama translate --to zh --text manual.txt --workspace demo/workspace
+    """
+    tuned, cfg = _tuned("translation", model, workspace, config, set_)
+    pieces = []
+    for piece in tuned.translate(read_text(text), to, cfg):
+        pieces.append(piece)
+        if not as_json:
+            print(piece, end="", flush=True)
+    if as_json:
+        emit({"translation": "".join(pieces), "to": to}, as_json, "")
+    elif not pieces[-1].endswith("\n"):
+        print()
+
+
+def answer(
+    question: Annotated[str, typer.Option(help="What is asked.", metavar="Q")],
+    context_file: Annotated[
+        list[Path] | None, typer.Option(help="UTF-8 text that holds the answer; - reads stdin.", metavar="F")
+    ] = None,
+    model: TunedModel = "", workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """Answer a question about a text, with the sentence that the answer rests on.
+
+    Example: slimpajama answer --question "Who wrote it?" --context-file article.txt --workspace demo/workspace
+    """
+    tuned, cfg = _tuned("question-answering", model, workspace, config, set_)
+    found = tuned.answer(question, read_text(context_file), cfg)
+    value = {"answer": found.text, "passage": found.passage, "score": found.score}
+    emit(value, as_json, f"{found.text}\n  from: {found.passage}")
+
+
+def _tuned(
+    task: str, model: str, workspace: str | None, config: str | None, overrides: list[str] | None
+) -> tuple[Tuned, ApplyConfig]:
+    from slimpajama.tune.stage import load_tuned, serving
+
+    store = store_of(workspace, config, overrides)
+    return load_tuned(store, model or serving(store, task)), settings(workspace, config, overrides).apply

@@ -1,0 +1,1 @@
+"""Tuning: a champion learns pairs, and summarises, translates and answers from then on."""

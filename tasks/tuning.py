@@ -1,0 +1,24 @@
+"""The applications' part of a night: tune, measure, gate."""
+
+from __future__ import annotations
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from slimpajama.config import Config
+from slimpajama.night import published_nights
+from slimpajama.registry import require_champion
+from slimpajama.storage import open_store
+from slimpajama.tune.stage import TuneReport, tune
+from tasks.observe import RETRY
+
+
+@task(name="tune", task_run_name="tune-{night}", cache_policy=NO_CACHE, **RETRY)
+def tune_task(config: Config, night: str, model: str = "") -> TuneReport:
+    """Tune a model, by default the champion, on the nights up to this one."""
+    store = open_store(config.workspace)
+    nights = published_nights(store)
+    report = tune(store, config, nights[: nights.index(night) + 1], model or require_champion(store))
+    for line in report.text().splitlines():
+        get_run_logger().info("tune: %s", line.strip())
+    return report

@@ -1,0 +1,161 @@
+"""The tuned model: what it may see, that caches and padding change nothing, and that it can copy."""
+
+import pytest
+import torch
+
+from slimpajama.config import ModelConfig
+from slimpajama.generate.beam import beam_search
+from slimpajama.model import build, make_optimiser
+from slimpajama.model.pair import PairModel
+
+V, END = 300, 0
+
+
+def model(seed=0, **settings):
+    base = build(ModelConfig(preset="tiny", row_tokens=32, **settings), V, seed)
+    pair = PairModel(base, ("copy", "other"), torch.Generator().manual_seed(seed + 1))
+    generator = torch.Generator().manual_seed(seed + 2)
+    with torch.no_grad():  # output projections start at zero, and a test over zeros would see nothing
+        for parameter in pair.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return pair.eval()
+
+
+def ids(*shape, seed=0):
+    return torch.randint(1, V, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def kinds(n):
+    return torch.arange(n) % 2
+
+
+@pytest.mark.parametrize("length", [32, 96])
+def test_no_score_looks_ahead(length):
+    """Replacing tokens from t on must not change the scores up to t; and the source must change all of them."""
+    pair, target = model(), ids(2, 16)
+    memory = pair.remember(ids(2, length, seed=1))
+    before = pair.nll(memory, target, kinds(2))
+    for t in range(1, 16):
+        changed = target.clone()
+        changed[:, t:] = ids(2, 16 - t, seed=t + 5)
+        assert torch.equal(pair.nll(memory, changed, kinds(2))[:, :t], before[:, :t])
+    other = pair.nll(pair.remember(ids(2, length, seed=2)), target, kinds(2))
+    assert (other != before).all()
+
+
+def test_the_task_and_every_window_of_the_source_are_read():
+    pair, source, target = model(), ids(1, 96), ids(1, 8)
+    before = pair.nll(pair.remember(source), target, torch.tensor([0]))
+    assert (pair.nll(pair.remember(source), target, torch.tensor([1])) != before).all()
+    for place in (0, 40, 95):
+        changed = source.clone()
+        changed[0, place] = source[0, place] % (V - 1) + 1
+        assert (pair.nll(pair.remember(changed), target, torch.tensor([0])) != before).any()
+
+
+@pytest.mark.parametrize("settings", [{}, {"latent_width": 24, "latent_levels": 16}])
+def test_writing_token_by_token_gives_the_likelihoods_of_the_whole(settings):
+    pair, target = model(**settings), ids(3, 12)
+    memory = pair.remember(ids(3, 64, seed=1))
+    expected = pair.nll(memory, target, kinds(3))
+    state, scores_BV = pair.start(memory, kinds(3))
+    for t in range(12):
+        found = -scores_BV.gather(1, target[:, t : t + 1])[:, 0]
+        torch.testing.assert_close(found, expected[:, t], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(scores_BV.exp().sum(dim=1), torch.ones(3), rtol=1e-4, atol=1e-4)
+        scores_BV = pair.step(state, target[:, t])
+
+
+def test_states_follow_their_rows():
+    pair, target = model(), ids(2, 6)
+    state, _ = pair.start(pair.remember(ids(2, 32, seed=1)), kinds(2))
+    for t in range(5):
+        pair.step(state, target[:, t])
+    swapped = state.take(torch.tensor([1, 0, 1]))
+    expected = pair.step(state, target[:, 5])
+    found = pair.step(swapped, target[[1, 0, 1], 5])
+    torch.testing.assert_close(found, expected[[1, 0, 1]], rtol=1e-4, atol=1e-4)
+
+
+def test_what_is_behind_a_sources_end_is_not_read():
+    pair, source, target = model(), ids(1, 40), ids(1, 8)
+    padded = torch.nn.functional.pad(source, (0, 24), value=V)
+    longer = torch.nn.functional.pad(source, (0, 56), value=V)
+    torch.testing.assert_close(
+        pair.nll(pair.remember(padded), target, kinds(1)), pair.nll(pair.remember(longer), target, kinds(1))
+    )
+
+
+def test_a_target_behind_its_end_costs_nothing():
+    pair, source = model(), ids(2, 32)
+    short, long = torch.full((2, 8), V), torch.full((2, 12), V)
+    short[:, :6] = long[:, :6] = ids(2, 6, seed=3)
+    with torch.no_grad():
+        losses = [pair(source, target, kinds(2))["total"] for target in (short, long)]
+    torch.testing.assert_close(*losses)
+
+
+def test_rows_of_text_train_the_language_model_as_before():
+    pair, tokens = model(), ids(2, 32)
+    content = tokens % 2 == 0
+    with torch.no_grad():
+        assert pair(tokens, content)["total"] == pair.base(tokens, content)["total"]
+
+
+def test_it_learns_to_copy_what_it_has_never_seen():
+    """Sources of random tokens: only looking at them can tell the target."""
+    pair = PairModel(
+        build(ModelConfig(preset="tiny", row_tokens=32), V, 0), ("copy",), torch.Generator().manual_seed(1)
+    )
+    optimiser = make_optimiser(pair, 0.5)
+    for step in range(400):
+        source = ids(16, 32, seed=step)
+        start = torch.randint(0, 24, (16, 1), generator=torch.Generator().manual_seed(step))
+        target = source.gather(1, start + torch.arange(8))
+        loss = pair(source, target, torch.zeros(16, dtype=torch.long))["total"]
+        grads = torch.autograd.grad(loss, list(optimiser.parameters.values()), materialize_grads=True)
+        for parameter, grad in zip(optimiser.parameters.values(), grads, strict=True):
+            parameter.grad = grad
+        optimiser.step(min(1.0, (400 - step) / 100))
+    pair.eval()
+    source = ids(32, 32, seed=10_000)
+    nll = pair.nll(pair.remember(source), source[:, 5:13], torch.zeros(32, dtype=torch.long))
+    assert nll[:, 1:].mean() < 1.0  # chance is 5.7; the first token may be any of the source's
+
+
+@torch.no_grad()
+def every_target(pair, memory, most):
+    """Return score and tokens of every target of at most `most` tokens before its end, by the whole likelihood."""
+    found = []
+    frontier = [((), 0.0)]
+    for length in range(1, most + 2):
+        longer = []
+        for tokens, total in frontier:
+            state, scores = pair.start(memory, torch.tensor([0]))
+            for token in tokens:
+                scores = pair.step(state, torch.tensor([token]))
+            found.append(((total + float(scores[0, END])) / length, tokens))
+            longer += [((*tokens, t), total + float(scores[0, t])) for t in range(V) if t != END]
+        frontier = longer
+    return found
+
+
+def test_enough_beams_find_the_best_target_there_is():
+    pair = model()
+    memory = pair.remember(ids(1, 16))
+    best = max(every_target(pair, memory, 1))
+    found = beam_search(pair, memory, 0, END, beams=V, least=0, most=1, no_repeat=0)
+    assert found[0].tokens == list(best[1])
+    assert found[0].score == pytest.approx(best[0], rel=1e-4)
+
+
+def test_length_and_repetition_are_under_control():
+    pair = model()
+    memory = pair.remember(ids(1, 16))
+    for least, most in ((1, 20), (9, 20), (20, 20)):
+        found = beam_search(pair, memory, 0, END, beams=3, least=least, most=most, no_repeat=2)
+        for one in found:
+            assert END not in one.tokens
+            assert least <= len(one.tokens) <= most
+            pairs = list(zip(one.tokens, one.tokens[1:], strict=False))
+            assert len(pairs) == len(set(pairs))

@@ -1,0 +1,111 @@
+"""Batches of a tuning: nothing is left out, nothing depends on luck, and a position restores exactly."""
+
+import numpy as np
+import pytest
+
+from slimpajama.errors import InputError
+from slimpajama.tune.examples import Examples, windows
+from slimpajama.tune.rows import PairRows
+
+V, ROW, K = 100, 16, 4
+
+
+class Text:
+    """Rows of text that tell their own number."""
+
+    row_tokens = ROW
+
+    def __init__(self):
+        self.number = 0
+
+    def batch(self):
+        self.number += 1
+        return np.full((2, ROW), self.number), np.ones((2, ROW), bool)
+
+    def position(self):
+        return {"row": self.number}
+
+    def seek(self, position):
+        self.number = position["row"]
+
+    def describe(self):
+        return f"row {self.number}"
+
+
+def examples(n=50, seed=0):
+    rng = np.random.default_rng(seed)
+    sides = [[rng.integers(1, V, rng.integers(1, most)).astype(np.uint16) for _ in range(n)] for most in (40, 12)]
+    return Examples(*sides, [("answer", "summarize")[i % 2] for i in range(n)], [str(i) for i in range(n)])
+
+
+def rows(data=None, share=0.0, **settings):
+    options = {"batch_tokens": 96, "vocab_size": V, "chunk_tokens": K, "seed": 0} | settings
+    return PairRows(examples() if data is None else data, ("answer", "summarize"), Text(), text_share=share, **options)
+
+
+def pairs_of(batch):
+    source, target, kind = batch
+    return [
+        (s[s < V].tolist(), t[t < V].tolist(), int(k)) for s, t, k in zip(source, target, kind, strict=True)
+    ]  # fmt: skip
+
+
+def test_an_epoch_holds_every_pair_once_with_its_task():
+    data, batches = examples(), rows()
+    seen = []
+    while batches.epoch == 0:
+        seen += pairs_of(batches.batch())
+    expected = [
+        (s.tolist(), t.tolist(), i % 2) for i, (s, t) in enumerate(zip(data.sources, data.targets, strict=True))
+    ]
+    assert sorted(seen) == sorted(expected)
+    assert seen != expected
+
+
+def test_batches_are_bounded_and_cut_at_rows_and_chunks():
+    batches = rows()
+    for _ in range(40):
+        source, target, _ = batches.batch()
+        assert target.shape[1] % K == 0
+        assert source.shape[1] % (ROW if source.shape[1] > ROW else K) == 0
+        lengths = (source < V).sum(axis=1).max() + (target < V).sum(axis=1).max()
+        assert len(source) == 1 or len(source) * lengths <= 96
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.6])
+def test_the_share_of_text_is_kept_at_any_moment(share):
+    batches, text = rows(share=share), 0
+    for n in range(1, 60):
+        text += len(batches.batch()) == 2
+        assert abs(text - n * share) < 1
+
+
+def test_a_position_restores_the_batches_over_the_end_of_an_epoch():
+    first, second = rows(share=0.25), rows(share=0.25)
+    positions, batches = [], []
+    for _ in range(45):
+        positions.append(first.position())
+        batches.append(first.batch())
+    assert first.epoch >= 1
+    for start in (0, 7, 30):
+        second.seek(positions[start])
+        for expected in batches[start:]:
+            for one, other in zip(expected, second.batch(), strict=True):
+                assert np.array_equal(one, other)
+
+
+def test_another_seed_is_another_order_and_nothing_is_no_pair():
+    assert pairs_of(rows(seed=1).batch()) != pairs_of(rows().batch())
+    with pytest.raises(InputError, match="no pair to tune on"):
+        rows(Examples([], [], [], []))
+
+
+def test_every_window_of_a_passage_begins_with_the_question():
+    source, question = np.arange(1, 31, dtype=np.uint16), np.array([90, 91], np.uint16)
+    read = windows(source, question, 0, ROW, 64)
+    for at in range(0, len(read), ROW):
+        assert read[at : at + 3].tolist() == [90, 91, 0]
+    assert np.concatenate([read[at + 3 : at + ROW] for at in range(0, len(read), ROW)]).tolist() == source.tolist()
+    long = windows(source, np.arange(50, 70, dtype=np.uint16), 0, ROW, 64)
+    assert long[:5].tolist() == [50, 51, 52, 0, 1]  # a quarter of the row, no more
+    assert windows(source, question[:0], 0, ROW, 20).tolist() == source[:20].tolist()

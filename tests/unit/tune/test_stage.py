@@ -1,0 +1,167 @@
+"""Tuning on a workspace: what is published, exact resume, gates by task, and the applications on top."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from slimpajama.config import ApplyConfig, PairsConfig, PairSourceConfig, RunConfig, TuneConfig
+from slimpajama.errors import InputError, ModelError
+from slimpajama.manifest import load_manifest
+from slimpajama.registry import promote
+from slimpajama.storage import LocalStore
+from slimpajama.tune import stage as tune_stage
+from slimpajama.tune.stage import load_tuned, serving, tune
+
+from ..conftest import CONFIG, NIGHTS, WORDS
+
+
+def sentence(rng, lang):
+    return "".join(rng.choice(WORDS[lang], 8)).strip()
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    """Write pairs of all three tasks in both languages."""
+    folder, rng = tmp_path_factory.mktemp("pairs"), np.random.default_rng(0)
+    rows = {"translation": [], "summarization": [], "question-answering": []}
+    for n in range(60):
+        english, chinese = sentence(rng, "en"), sentence(rng, "zh")
+        own = english if n % 2 else chinese
+        more = " ".join(sentence(rng, ("zh", "en")[n % 2]) for _ in range(4))
+        rows["translation"].append({"source": f"{english} {n}", "target": f"{chinese}{n}", "group": str(n // 3)})
+        rows["summarization"].append({"source": f"{own} {n} {more}", "target": f"{own} {n}"})
+        rows["question-answering"].append({"source": f"{more} {n}", "question": f"{own} {n}?", "target": [str(n)]})
+    for task, lines in rows.items():
+        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+        (folder / f"{task}.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+def config(cfg, raw, **settings):
+    sources = tuple(
+        PairSourceConfig(name=path.stem[:5], uri=path.name, task=path.stem) for path in sorted(raw.glob("*"))
+    )
+    options = {"tokens": 4096, "batch_tokens": 256, "target_tokens": 16, "source_tokens": 64, "max_test_pairs": 4}
+    return replace(
+        cfg, pairs=PairsConfig(sources=sources, test_share=0.2), tune=TuneConfig(**options | settings),
+        apply=ApplyConfig(beams=2), dedup=replace(cfg.dedup, threshold=0.99),
+        run=RunConfig(source_root=str(raw), workers=1),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tuned(one_model, raw, tmp_path_factory):
+    """Return a store with a tuned model, its settings and report."""
+    source, model = one_model
+    root = tmp_path_factory.mktemp("tuned") / "workspace"
+    shutil.copytree(source, root)
+    store, cfg = LocalStore(str(root)), config(CONFIG, raw)
+    promote(store, model, "test")
+    return store, cfg, model, tune(store, cfg, NIGHTS[:1], model)
+
+
+def files(store, folder):
+    return {path: store.read(path) for path in store.list(folder)}
+
+
+def test_a_tuning_publishes_what_its_manifest_lists_and_serves_every_task(tuned):
+    store, _, model, report = tuned
+    manifest = load_manifest(store, f"tuned/{report.model}/manifest.json")
+    names = ["config.json", "model.safetensors", "outputs.parquet", "scores.json", "tokenizer.json", "training.json"]
+    assert [entry.path for entry in manifest.files] == [f"tuned/{report.model}/{name}" for name in names]
+    assert store.list(f"tuned/{report.model}") == sorted(
+        [*manifest.paths("tuned"), f"tuned/{report.model}/manifest.json"]
+    )
+    assert report.model.startswith(model)
+    assert {task: serving(store, task) for task in report.decisions} == dict.fromkeys(
+        ("question-answering", "summarization", "translation"), report.model
+    )
+    assert set(report.scores["tasks"]["translation"]) == {"zh", "en"}
+    assert set(report.scores["bits_per_byte"]) == {"zh", "en"}
+    assert all(word in report.text() for word in ("rougeL", "chrf", "f1", "bits per byte"))
+
+
+def test_the_champion_is_as_it_was_and_the_same_tuning_is_done_once(tuned, trained):
+    store, cfg, model, report = tuned
+    space, _ = trained
+    assert files(store, f"models/{model}") == files(space.store, f"models/{model}")
+    before = files(store, "tuned")
+    again = tune(store, cfg, NIGHTS[:1], model)
+    assert again.skipped
+    assert again.scores == report.scores
+    assert files(store, "tuned") == before
+
+
+@pytest.mark.parametrize("moment", ["in the middle", "before the scores", "before the manifest"])
+def test_a_tuning_that_stops_ends_with_the_same_bytes(tuned, trained, tmp_path, monkeypatch, moment):
+    store, cfg, model, report = tuned
+    space, _ = trained
+    shutil.copytree(space.store.root, tmp_path / "workspace")
+    other = LocalStore(str(tmp_path / "workspace"))
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    tune_stage.make_pairs(other, cfg)  # a stage of its own, which is to stop here no more
+    with monkeypatch.context() as patch:
+        if moment == "in the middle":
+            real, steps = tune_stage.PairRows.batch, []
+
+            def batch(rows):
+                steps.append(1)
+                return real(rows) if len(steps) < 9 else stop()
+
+            patch.setattr(tune_stage.PairRows, "batch", batch)
+        else:
+            patch.setattr(*((tune_stage, "_measured") if "scores" in moment else (tune_stage.Stage, "finish")), stop)
+        often = replace(cfg, train=replace(cfg.train, checkpoint_seconds=1e-9))
+        with pytest.raises(KeyboardInterrupt):
+            tune(other, often, NIGHTS[:1], model)
+    assert tune(other, cfg, NIGHTS[:1], model).model == report.model
+    assert files(other, f"tuned/{report.model}") == files(store, f"tuned/{report.model}")
+
+
+def test_a_new_model_serves_a_task_only_if_it_is_better(tuned):
+    store, cfg, model, report = tuned
+    untaught = replace(cfg, tune=replace(cfg.tune, tokens=256, seed=5))
+    other = tune(store, untaught, NIGHTS[:1], model)
+    for task, decision in other.decisions.items():
+        assert decision["promote"] == decision["reason"].startswith("better")
+        assert serving(store, task) == (other.model if decision["promote"] else report.model)
+
+
+def test_applications_work_on_any_text_and_refuse_what_is_none(tuned):
+    store, cfg, _, report = tuned
+    model = load_tuned(store, report.model)
+    for text in ("今天北京天气很好。", "The weather is fine today. " * 40, "a" * 3000):
+        assert isinstance(model.summarize(text, cfg.apply), str)
+    text = "今天很好。我们学习。\n\n---\n  北京的天气。\n"
+    pieces = list(model.translate(text, "en", cfg.apply))
+    assert len(pieces) == 5
+    assert pieces[2:4] == ["\n", "---\n"]
+    assert pieces[4].startswith("  ")
+    found = model.answer("哪里？", "今天北京天气很好。我们学习语言模型。" * 30, cfg.apply)
+    assert found.passage in ("今天北京天气很好。", "我们学习语言模型。") or "今天" in found.passage
+    assert found.score < 0
+    for call in (
+        lambda: model.summarize(" \n", cfg.apply), lambda: list(model.translate("。", "en", cfg.apply)),
+        lambda: model.answer("?", "text", cfg.apply), lambda: model.answer("who", "", cfg.apply),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match="is empty"):
+            call()
+    with pytest.raises(InputError, match="not tuned for this"):
+        list(model.translate("今天", "fr", cfg.apply))
+    with pytest.raises(InputError, match="not valid Unicode"):
+        model.summarize("half \ud800", cfg.apply)
+
+
+def test_what_is_missing_is_said_clearly(tuned, workspace):
+    store = tuned[0]
+    for name in ("nothing", "", "../models"):
+        with pytest.raises(ModelError, match="no such tuned model"):
+            load_tuned(store, name)
+    with pytest.raises(ModelError, match="no model is tuned for translation yet"):
+        serving(workspace.store, "translation")
