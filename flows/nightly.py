@@ -1,4 +1,4 @@
-"""The night: prepare -> train -> evaluate -> generate -> report, one after the other.
+"""The night: prepare -> train -> evaluate -> generate -> tune where it is wanted -> report, one after the other.
 
     python -m flows.nightly --config slimpajama.toml
     slimpajama run --config slimpajama.toml
@@ -15,6 +15,7 @@ from flows.corpus import prepare_corpus
 from flows.evaluation import evaluate_model
 from flows.generation import generate_text
 from flows.training import train_model
+from flows.tuning import tune_model
 from slimpajama.config import Config
 from slimpajama.night import choose_night
 from slimpajama.summary import NightSummary
@@ -42,6 +43,8 @@ def nightly(config: Config | None = None, config_file: str = "", night: str = ""
             model = train_model(config, night=night)
             evaluation = evaluate_model(config, night=night, model=model)
             samples = generate_text(config, night=night, model=model)
+            if config.tune.nightly:
+                tune_model(config, night=night)
         summary = report_task(unlinked(config), night, unlinked(evaluation), unlinked(samples))
         publish_artifacts(unlinked(config), night)
         return summary

@@ -487,7 +487,7 @@ class TuneConfig:
     """How a champion learns pairs."""
 
     nightly: bool = False
-    """Tune each night's champion when pairs are configured."""
+    """Tune the champion at the end of each night; `pairs.sources` says on what."""
 
     tokens: PositiveInt = 4_000_000
     """Budget in tokens of sources, targets and text, padding included."""
@@ -636,6 +636,8 @@ class Config:
         for source in (*sources, *self.pairs.sources):
             for protocol in sorted(protocols(source.uri) - {*self.ingest.protocols}):
                 raise ValueError(f"source {source.name} needs {protocol!r}, which ingest.protocols does not allow")
+        if self.tune.nightly and not self.pairs.sources:
+            raise ValueError("tune.nightly needs pairs.sources, and there are none")
 
 
 SECTIONS: dict[str, Any] = {f.name: type(getattr(Config(), f.name)) for f in fields(Config) if f.name != "workspace"}

@@ -2,6 +2,8 @@
 
     models/MODEL/manifest.json    written last: only then the model exists
     models/champion.json          {"model", "night", "history"}, replaced by compare-and-swap
+    tuned/MODEL/manifest.json     of a champion that was taught pairs
+    tuned/current.json            {"tasks", "history"}: the tuned model that serves each task
 
 `history` is a log that only grows: every promotion and every rollback with its reason. The champion is what is left
 on top after playing it through, so a rollback can be followed by another one.
@@ -27,6 +29,7 @@ from slimpajama.tokenizer import Tokenizer
 
 __all__ = [
     "CHAMPION",
+    "TUNED",
     "Loaded",
     "champion",
     "champion_before",
@@ -42,9 +45,13 @@ __all__ = [
     "require_champion",
     "rollback",
     "rollback_targets",
+    "serving",
+    "tuned_models",
+    "tuned_tasks",
 ]
 
 CHAMPION = "models/champion.json"
+TUNED = "tuned/current.json"
 History = list[dict[str, str]]
 
 
@@ -103,6 +110,34 @@ def champion_before(store: Store, night: str) -> str | None:
 def rollback_targets(store: Store) -> list[str]:
     """Return the current champion and all that rollbacks can reach, the newest first."""
     return [entry["model"] for entry in reversed(_play(history(store)))]
+
+
+def tuned_models(store: Store) -> dict[str, Manifest]:
+    """Return the manifests of the tuned models by their ids."""
+    paths = [path for path in store.list("tuned") if path.endswith("/manifest.json") and path.count("/") == 2]
+    return {path.split("/")[1]: manifest for path in paths if (manifest := load_manifest(store, path))}
+
+
+def tuned_tasks(store: Store) -> tuple[dict[str, str], History, str]:
+    """Return which tuned model serves each task, how that came about, and the pointer's version."""
+    data, version = store.read_versioned(TUNED)
+    found = json.loads(data) if data else {"tasks": {}, "history": []}
+    return found["tasks"], found["history"], version
+
+
+def serving(store: Store, task: str) -> str:
+    """Return the tuned model that serves a task.
+
+    Raises:
+        ModelError: If there is none yet.
+    """
+    found = tuned_tasks(store)[0].get(task)
+    if not found:
+        raise ModelError(
+            f"no model is tuned for {task} yet", where=store.uri,
+            hint=f'Add a source with task = "{task}" to pairs.sources and run `slimpajama tune`.',
+        )  # fmt: skip
+    return found
 
 
 def promote(store: Store, model_id: str, reason: str) -> bool:

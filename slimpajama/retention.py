@@ -1,8 +1,9 @@
 """What a workspace may do without, and its removal: rejected models, and what finished runs left behind.
 
 Kept are, whatever the settings say: the champion and every model that a rollback can reach, what those were started
-from, and all nights: later nights are compared with them, and models are trained on them. Reports are small, and the
-account of what happened: they stay. So a workspace grows with its corpus and its champions alone.
+from, tuned models that serve a task, and all nights: later nights are compared with them, and models are trained on
+them. Reports are small, and the account of what happened: they stay. So a workspace grows with its corpus and its
+champions alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from slimpajama.config import RetentionConfig
 from slimpajama.manifest import forget
 from slimpajama.night import published_nights
 from slimpajama.progress import say
-from slimpajama.registry import list_models, model_manifest, rollback_targets
+from slimpajama.registry import list_models, model_manifest, rollback_targets, tuned_models, tuned_tasks
 from slimpajama.storage import Store
 
 __all__ = ["CleanUpReport", "Removable", "clean_up", "removable"]
@@ -83,6 +84,11 @@ def removable(store: Store, cfg: RetentionConfig) -> list[Removable]:
             continue
         found.append(Removable(f"models/{model}", why, size))
         left -= size
+    serving = set(tuned_tasks(store)[0].values())
+    for model, manifest in tuned_models(store).items():
+        if model not in serving and not recent & set(manifest.about["nights"]):
+            why = f"tuned, serves no task, and older than the newest {cfg.nights} nights"
+            found.append(Removable(f"tuned/{model}", why, store.size(f"tuned/{model}")))
     return found
 
 
@@ -120,14 +126,15 @@ def _leftovers(store: Store, newest: Sequence[str]) -> list[Removable]:
     A training that did not finish is one of them unless it is the newest night's; so is what is left of a model whose
     removal was broken off. Work folders go where the manifest beside them is written.
     """
-    paths = store.list("models") + store.list("reports") + store.list("nights")
+    paths = [path for folder in ("models", "tuned", "reports", "nights") for path in store.list(folder)]
     done = {path.removesuffix("/manifest.json") for path in paths if path.endswith("/manifest.json")}
     folders: dict[str, str] = {}
     for path in paths:
         parts = path.split("/")
-        unfinished = parts[0] == "models" and len(parts) > 2 and f"models/{parts[1]}" not in done
+        own = "/".join(parts[:2])
+        unfinished = parts[0] in ("models", "tuned") and len(parts) > 2 and own not in done
         if unfinished and not any(parts[1].startswith(f"{night}-") for night in newest):
-            folders[f"models/{parts[1]}"] = "a training that did not finish"
+            folders[own] = "a training that did not finish"
         for place, part in enumerate(parts[:-1]):
             if part in ("work", "checkpoints") and "/".join(parts[:place]) in done:
                 folders["/".join(parts[: place + 1])] = "left by a run that has finished"

@@ -108,7 +108,8 @@ def answer(
 def _tuned(
     task: str, model: str, workspace: str | None, config: str | None, overrides: list[str] | None
 ) -> tuple[Tuned, ApplyConfig]:
-    from slimpajama.tune.stage import load_tuned, serving
+    from slimpajama.registry import serving
+    from slimpajama.tune.stage import load_tuned
 
     store = store_of(workspace, config, overrides)
     return load_tuned(store, model or serving(store, task)), settings(workspace, config, overrides).apply

@@ -28,14 +28,14 @@ from slimpajama.device import device, with_precision
 from slimpajama.errors import LockedError, ModelError
 from slimpajama.evaluate.documents import held_out_documents
 from slimpajama.evaluate.score import bits_per_byte, score_ids
-from slimpajama.manifest import FileEntry, Manifest, Part, Stage, json_bytes, load_manifest, read_verified
+from slimpajama.manifest import FileEntry, Manifest, Part, Stage, json_bytes, read_verified
 from slimpajama.model import build, make_optimiser
 from slimpajama.model.chunk import ChunkModel
 from slimpajama.model.pair import PairModel
 from slimpajama.night import load_night
 from slimpajama.pairs.stage import make_pairs
 from slimpajama.progress import track
-from slimpajama.registry import Loaded, load_model, model_manifest
+from slimpajama.registry import TUNED, Loaded, load_model, model_manifest, tuned_models, tuned_tasks
 from slimpajama.schema import PAIRS
 from slimpajama.shards.split import unit_hashes
 from slimpajama.storage import Store, read_table
@@ -49,10 +49,9 @@ from slimpajama.tune.examples import Examples, encode_pairs
 from slimpajama.tune.metrics import MAIN, interval, measure, score
 from slimpajama.tune.rows import PairRows
 
-__all__ = ["TuneReport", "load_tuned", "serving", "tune"]
+__all__ = ["TuneReport", "load_tuned", "tune"]
 
 VERSION = 1  # raise it when the same inputs give other weights
-CURRENT = "tuned/current.json"
 OUTPUTS = pa.schema(
     [
         ("id", pa.string()),
@@ -221,28 +220,12 @@ def load_tuned(store: Store, model_id: str) -> Tuned:
         ModelError: If there is none of this name, or its weights do not fit.
         StorageError: If a file is not what the manifest says.
     """
-    known = bool(model_id) and "/" not in model_id and not model_id.startswith(".")
-    manifest = load_manifest(store, f"tuned/{model_id}/manifest.json") if known else None
+    manifest = tuned_models(store).get(model_id)
     if manifest is None:
         raise ModelError(
             "no such tuned model", where=f"{store.uri}/tuned", found=model_id, hint="`slimpajama tune` makes one."
         )
     return _loaded(store, manifest.files)
-
-
-def serving(store: Store, task: str) -> str:
-    """Return the tuned model that serves a task.
-
-    Raises:
-        ModelError: If there is none yet.
-    """
-    found = current(store)[0].get(task)
-    if not found:
-        raise ModelError(
-            f"no model is tuned for {task} yet", where=store.uri,
-            hint=f'Add a source with task = "{task}" to pairs.sources and run `slimpajama tune`.',
-        )  # fmt: skip
-    return str(found)
 
 
 def _loaded(store: Store, files: Iterable[FileEntry]) -> Tuned:
@@ -300,16 +283,9 @@ def _measured(tuned: Tuned, tests: pl.DataFrame, cfg: Config) -> tuple[pa.Table,
     return pa.Table.from_pylist(outputs, schema=OUTPUTS), measures
 
 
-def current(store: Store) -> tuple[dict[str, str], list[dict[str, str]], str]:
-    """Return task -> model, the history of it, and the pointer's version."""
-    data, version = store.read_versioned(CURRENT)
-    found = json.loads(data) if data else {"tasks": {}, "history": []}
-    return found["tasks"], found["history"], version
-
-
 def _decide(store: Store, cfg: Config, name: str) -> dict[str, Any]:
     """Let a model serve the tasks that it is better at; a model that was asked once is not asked again."""
-    tasks, history, version = current(store)
+    tasks, history, version = tuned_tasks(store)
     own = _outputs(store, name)
     decisions: dict[str, Any] = {}
     for task in sorted(own["task"].unique()):
@@ -322,8 +298,8 @@ def _decide(store: Store, cfg: Config, name: str) -> dict[str, Any]:
         history.append({"task": task, "model": name, "reason": decisions[task]["reason"]})
     pointer = json_bytes({"tasks": tasks, "history": history})
     is_new = any(decision["reason"] != "decided before" for decision in decisions.values())
-    if is_new and not store.swap(CURRENT, pointer, version):
-        raise LockedError("another run replaced it first", where=f"{store.uri}/{CURRENT}", hint="Run again.")
+    if is_new and not store.swap(TUNED, pointer, version):
+        raise LockedError("another run replaced it first", where=f"{store.uri}/{TUNED}", hint="Run again.")
     return decisions
 
 

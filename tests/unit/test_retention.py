@@ -132,3 +132,15 @@ def test_an_empty_workspace_has_nothing_to_remove(tmp_path: Path):
     store = LocalStore(str(tmp_path / "empty"))
     assert removable(store, RetentionConfig()) == []
     assert clean_up(store, RetentionConfig()).bytes_left == 0
+
+
+def test_tuned_models_stay_while_they_serve_a_task_or_are_young(store: LocalStore):
+    for name, nights in (("old-serving", NIGHTS[:1]), ("old", NIGHTS[:1]), ("young", NIGHTS)):
+        about = {"nights": dict.fromkeys(nights, "digest")}
+        store.write(f"tuned/{name}/model.safetensors", bytes(WEIGHTS))
+        store.write(f"tuned/{name}/manifest.json", json_bytes(Manifest("tune", name, (), {}, about)))
+    store.write("tuned/2026-01-01-broken/checkpoints/step-0000001/state.safetensors", b"")
+    store.write("tuned/current.json", json_bytes({"tasks": {"translation": "old-serving"}, "history": []}))
+    gone = [one.folder for one in clean_up(store, RetentionConfig(nights=3)).removed]
+    assert gone == ["tuned/2026-01-01-broken", "models/2026-01-02-tiny-1", "tuned/old"]
+    assert store.exists("tuned/current.json")

@@ -10,10 +10,10 @@ import pytest
 from slimpajama.config import ApplyConfig, PairsConfig, PairSourceConfig, RunConfig, TuneConfig
 from slimpajama.errors import InputError, ModelError
 from slimpajama.manifest import load_manifest
-from slimpajama.registry import promote
+from slimpajama.registry import promote, serving
 from slimpajama.storage import LocalStore
 from slimpajama.tune import stage as tune_stage
-from slimpajama.tune.stage import load_tuned, serving, tune
+from slimpajama.tune.stage import load_tuned, tune
 
 from ..conftest import CONFIG, NIGHTS, WORDS
 
