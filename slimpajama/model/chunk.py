@@ -147,7 +147,7 @@ class ChunkModel(LanguageModel[ChunkState]):
         chosen_Br = tokens_BT.unflatten(1, (-1, self.chunk_tokens))[:, ::RESTORE_EVERY].flatten(1, 2)
         any_Br = (chosen_Br.cumsum(dim=1) * 7919).remainder(1_000_003).remainder(self.vocab_size)
         tokens_Br = torch.cat((chosen_Br, any_Br))
-        latents_Brd = self.encode(self.code(tokens_Br).detach(), tokens_Br)
+        latents_Brd = self.latent.quantise(self.encode(self.code(tokens_Br).detach(), tokens_Br))
         return head_loss(self.latent.read_back(latents_Brd), self.latent.table(), tokens_Br)
 
     def denoise_loss(self, tokens_BT: Tensor, content_BT: Tensor, e_BTD: Tensor, u_BTD: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from slimpajama.model.layers import Linear, norm, working
 __all__ = ["Latent"]
 
 SHARPNESS = 12.0  # cosine to logit at the start; it is learned
+RESTORED_LEVELS = 16  # that restoring is learned from where the latents themselves are not quantised
 
 
 class Latent(nn.Module):
@@ -49,21 +50,26 @@ class Latent(nn.Module):
         self.reader_up = Linear(width, 4 * width, generator)
         self.reader_down = Linear(4 * width, width, generator, zero=True)
         self.sharpness = nn.Parameter(torch.tensor(SHARPNESS / self.codes.size(1)))
-        middles_L = (torch.arange(levels, dtype=torch.float64) + 0.5) / max(levels, 1)
+        values = levels or RESTORED_LEVELS
+        middles_L = (torch.arange(values, dtype=torch.float64) + 0.5) / values
         self.register_buffer("values_L", (math.sqrt(2) * torch.erfinv(2 * middles_L - 1)).float(), persistent=False)
         self.values_L: Tensor
 
     def forward(self, z_BnD: Tensor, tokens_BT: Tensor) -> Tensor:
         """Return the latents (B, n, d); `tokens_BT` holds V where a token was left out."""
         codes_Bnd = norm(working(F.embedding(tokens_BT, self.codes))).view(*z_BnD.shape[:2], self.narrow.weight.size(1))
-        return self.quantise(codes_Bnd + self.narrow(z_BnD))
+        latents_Bnd = codes_Bnd + self.narrow(z_BnD)
+        return self.quantise(latents_Bnd) if self.levels else latents_Bnd
 
     def quantise(self, x: Tensor) -> Tensor:
-        """Return `x` rounded to the nearest level by rank in a normal distribution; the gradient is that of `x`."""
-        if not self.levels:
-            return x
+        """Return `x` rounded to the nearest level by rank in a normal distribution; the gradient is that of `x`.
+
+        Latents that are not quantised are restored better by a reader that learned from rounded ones: it has to leave
+        a margin between codes, which what the encoder adds to them then does not cross.
+        """
+        levels = len(self.values_L)
         share = 0.5 * (1 + torch.erf(x.detach().float() / math.sqrt(2)))
-        number = (share * self.levels).long().clamp_(0, self.levels - 1)
+        number = (share * levels).long().clamp_(0, levels - 1)
         return self.values_L[number].to(x.dtype) + (x - x.detach())
 
     def read_back(self, latents_Bnd: Tensor) -> Tensor:
