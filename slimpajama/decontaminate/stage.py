@@ -1,5 +1,7 @@
 """The stage between the decision on duplicates and the documents: names what a test knows and training must not.
 
+Tests are the records of evaluation files, the test pairs of `[pairs]`, and the held-out documents.
+
 It reads the survivors of deduplication and writes only what it refuses, `removed/decontaminate-PART`; the stage behind
 it leaves those out. Held out is what `shards` will hold out tonight, by the same keyed hash of the duplicate cluster,
 and what earlier nights' shards did. With nothing to look for it reads nothing.
@@ -26,6 +28,7 @@ from slimpajama.decontaminate.overlap import VERSION, Index, Match, cut, find, m
 from slimpajama.errors import printable
 from slimpajama.manifest import Manifest, Part, Stage, add_counts
 from slimpajama.night import load_night, published_nights, work_folder
+from slimpajama.pairs.stage import protected_tests
 from slimpajama.progress import say, track
 from slimpajama.schema import removed_table
 from slimpajama.shards.split import assign
@@ -43,7 +46,7 @@ def decontaminate(store: Store, cfg: Config, night: str, cleaned: Manifest, comp
 
     Args:
         store: The workspace.
-        cfg: `decontaminate`, `shards` (the split), `ingest` (bounds of a record) and `run` are used.
+        cfg: `decontaminate`, `pairs`, `shards` (the split), `ingest` (bounds of a record) and `run` are used.
         night: The night the documents belong to.
         cleaned: Manifest of the cleaning.
         compared: Manifest of the decision on duplicates.
@@ -57,10 +60,12 @@ def decontaminate(store: Store, cfg: Config, night: str, cleaned: Manifest, comp
     """
     settings = cfg.decontaminate
     files = list_evaluations(cfg)
+    pairs, tests = protected_tests(store, cfg)
     about: dict[str, Any] = {"version": VERSION, "settings": settings, "evaluations": [file.entry() for file in files]}
     wanted = [name for name in published_nights(store) if name != night] if settings.held_out_share else []
     earlier = {name: load_night(store, name) for name in wanted}
-    if files or settings.held_out_share:
+    about |= {"pairs": pairs} if pairs else {}
+    if files or pairs or settings.held_out_share:
         about |= {
             "split": {name: getattr(cfg.shards, name) for name in ("seed", "test_share", "validation_share")},
             "opencc": importlib.metadata.version("opencc"),  # these two decide what is the same character
@@ -71,13 +76,13 @@ def decontaminate(store: Store, cfg: Config, night: str, cleaned: Manifest, comp
     stage = Stage(store, "decontaminate", work=work_folder(night, "decontaminate"), about=about)
     if stage.finished:
         return stage.result
-    if not files and not settings.held_out_share:
+    if not (files or pairs or settings.held_out_share):
         return stage.finish()
-    records = read_evaluations(files, cfg)
+    records = pa.concat_tables([read_evaluations(files, cfg), tests])
     looked_for = cut(records["text"].combine_chunks(), settings.ngram_words, settings.short_words)
     too_short = int((looked_for.weights < 2 * settings.short_words).sum())
     if too_short:
-        say(stage.name, f"{too_short:,} of {len(records):,} evaluation records are too short to be looked for")
+        say(stage.name, f"{too_short:,} of {len(records):,} records of tests are too short to be looked for")
     paths = cleaned.paths(f"{work_folder(night, 'clean')}/")
     names, held_out, rate = records["name"].to_pylist(), [], sampling(_held_out_bytes(cfg, cleaned, earlier))
     for ids, texts in _held_out(store, cfg, night, paths, earlier):

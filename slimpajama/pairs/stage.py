@@ -32,7 +32,7 @@ import pyarrow as pa
 
 from slimpajama.clean.rewrite import rewrite
 from slimpajama.config import Config, PairSourceConfig, SourceConfig, fingerprint
-from slimpajama.decontaminate.evaluations import list_evaluations, read_evaluations
+from slimpajama.decontaminate.evaluations import RECORDS, list_evaluations, read_evaluations
 from slimpajama.decontaminate.overlap import VERSION as OVERLAP_VERSION
 from slimpajama.decontaminate.overlap import cut, find, make_index
 from slimpajama.dedup.kernel import VERSION as SKETCH_VERSION
@@ -47,9 +47,9 @@ from slimpajama.progress import track
 from slimpajama.readers.records import Bad
 from slimpajama.schema import PAIRS, REMOVED, removed_table
 from slimpajama.shards.split import SPLITS, assign
-from slimpajama.storage import Store
+from slimpajama.storage import Store, read_table
 
-__all__ = ["make_pairs", "render"]
+__all__ = ["make_pairs", "protected_tests", "render"]
 
 VERSION = 1  # raise it when the same files give other pairs
 PART_ROWS = 20_000
@@ -101,6 +101,18 @@ def make_pairs(store: Store, cfg: Config) -> tuple[str, Manifest]:
         )  # fmt: skip
     stage.commit("set", _part(f"pairs/{name}", pairs, removed))
     return name, stage.finish()
+
+
+def protected_tests(store: Store, cfg: Config) -> tuple[str, pa.Table]:
+    """Return what no text may be trained on that holds it: digest of the pairs, and the tests' texts as RECORDS."""
+    if not cfg.pairs.sources:
+        return "", RECORDS.empty_table()
+    name, manifest = make_pairs(store, cfg)
+    tables = [read_table(store, path) for path in manifest.paths(f"pairs/{name}/test/")]
+    tests = cast(pl.DataFrame, pl.from_arrow(pa.concat_tables([PAIRS.empty_table(), *tables])))
+    texts = [text for column in _protected(tests) for text in column]
+    names = [f"test pair {id_}" for column in _protected(tests, "id") for id_ in column]
+    return manifest.digest, pa.table([names, texts], schema=RECORDS)
 
 
 def _files(cfg: Config) -> Iterator[InputFile | tuple[PairSourceConfig, str, Bad]]:

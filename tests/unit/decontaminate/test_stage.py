@@ -182,3 +182,21 @@ def test_wrong_settings_are_refused(tmp_path):
         load_config(None, ["decontaminate.short_words=14"])
     with pytest.raises(ConfigError, match=r"source exam needs 'http', which ingest.protocols does not allow"):
         config(tmp_path, files="http://example.org/exam.jsonl")
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_what_holds_a_side_of_a_test_pair_is_not_trained_on(tmp_path, side):
+    english = " ".join(f"word{k} of it" for k in range(12))
+    rows = [{"source": english, "target": text(77, 30)}]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    source = 'pairs.sources=[{name="mine", uri="pairs.jsonl", task="translation"}]'
+    cfg = config(
+        tmp_path, source, "pairs.test_share=1", "pairs.max_length_ratio=99", "decontaminate.held_out_share=0", files=""
+    )
+    store = open_store(str(tmp_path / "workspace"))
+    clean = cleaned(store, "n1", [f"{text(1)} {rows[0][side]} {text(2)}", text(3)])
+    refused = decontaminate(store, cfg, "n1", clean, compare(store, cfg, "n1", clean))
+    (row,) = [row for path in refused.paths("nights/") for row in read_table(store, path).to_pylist()]
+    assert row["id"] == ids("n1", 2)[0]
+    assert row["rule"] == "evaluation-overlap"
+    assert " of test pair " in row["value"]
