@@ -536,6 +536,9 @@ class ApplyConfig:
     max_tokens: Annotated[int, Field(ge=0)] = 0
     """Most tokens of a text; 0 for what the model was tuned to write."""
 
+    passages: PositiveInt = 8
+    """Passages of a context that are read for an answer: those that have most of the question's words."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class RunConfig:

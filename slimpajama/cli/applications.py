@@ -22,6 +22,7 @@ from slimpajama.cli.options import (
 if TYPE_CHECKING:
     from slimpajama.config import ApplyConfig
     from slimpajama.tune.apply import Tuned
+    from slimpajama.tune.retrieve import Source
 
 __all__ = ["register"]
 
@@ -92,17 +93,36 @@ def answer(
     context_file: Annotated[
         list[Path] | None, typer.Option(help="UTF-8 text that holds the answer; - reads stdin.", metavar="F")
     ] = None,
+    context_workspace: Annotated[
+        str, typer.Option(help="Look for the answer in the documents of a workspace.", metavar="DIR_OR_URI")
+    ] = "",
     model: TunedModel = "", workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
-    """Answer a question about a text, with the sentence that the answer rests on.
+    """Answer a question about a text, or about the corpus, with the sentence that the answer rests on.
 
     Example: slimpajama answer --question "Who wrote it?" --context-file article.txt --workspace demo/workspace
+
+    Example: slimpajama answer --question "谁写的？" --context-workspace demo/workspace --workspace demo/workspace
     """
+    if context_file and context_workspace:
+        raise typer.BadParameter("name one of --context-file and --context-workspace")
     tuned, cfg = _tuned("question-answering", model, workspace, config, set_)
-    found = tuned.answer(question, read_text(context_file), cfg)
-    value = {"answer": found.text, "passage": found.passage, "score": found.score}
-    emit(value, as_json, f"{found.text}\n  from: {found.passage}")
+    if context_workspace:
+        found, where = tuned.answer_from(_documents(context_workspace, config, set_, question), question, cfg)
+    else:
+        found, where = tuned.answer(question, read_text(context_file), cfg), ""
+    value = {"answer": found.text, "passage": found.passage, "score": found.score, "document": where}
+    emit(value, as_json, f"{found.text}\n  from: {found.passage}" + (f"\n  in: {where}" if where else ""))
+
+
+def _documents(workspace: str, config: str | None, overrides: list[str] | None, question: str) -> list[Source]:
+    from slimpajama.progress import console
+    from slimpajama.tune.retrieve import CorpusIndex
+
+    store = store_of(workspace, config, overrides)
+    with console():
+        return CorpusIndex(store, settings(workspace, config, overrides).text).search(question)
 
 
 def _tuned(

@@ -22,6 +22,7 @@ from slimpajama.model.pair import PairModel
 from slimpajama.tokenizer import Tokenizer
 from slimpajama.tune.examples import ANSWER, SUMMARIZE, Ids, encode_texts, padded, windows
 from slimpajama.tune.metrics import units
+from slimpajama.tune.retrieve import Source
 
 __all__ = ["Answer", "Tuned", "sentences"]
 
@@ -136,17 +137,30 @@ class Tuned:
         """Return the likeliest answer to a question about a text of any length."""
         asked, source = self.encode([_needed(question, "question"), _needed(context, "context")])
         step = self.source_tokens // 2  # passages overlap by half: no answer is cut in all of them
-        starts = range(0, max(1, len(source) - step), step)
+        passages = [source[at : at + 2 * step] for at in range(0, max(1, len(source) - step), step)]
+        wanted = set(units(question))
+        shared = [len(wanted & set(units(self.tokenizer.decode(passage)))) for passage in passages]
         best: tuple[Found, Ids] | None = None
-        for at in starts:
-            passage = source[at : at + self.source_tokens]
-            read = windows(passage, asked, self.tokenizer.document_id, self.model.row_tokens, self.source_tokens)
+        for number in np.argsort(-np.array(shared), kind="stable")[: cfg.passages].tolist():
+            sizes = self.model.row_tokens, self.source_tokens
+            read = windows(passages[number], asked, self.tokenizer.document_id, *sizes)
             found = self.write(read, ANSWER, cfg, most=cfg.max_tokens)
             if best is None or found.score > best[0].score:
-                best = found, passage
+                best = found, passages[number]
         assert best is not None
         text = self.tokenizer.decode(best[0].tokens).strip()
         return Answer(text, _support(text, self.tokenizer.decode(best[1])), best[0].score)
+
+    def answer_from(self, sources: Sequence[Source], question: str, cfg: ApplyConfig) -> tuple[Answer, str]:
+        """Return the likeliest answer in several documents, and the id of the one that it is from.
+
+        Raises:
+            InputError: There is none.
+        """
+        if not sources:
+            raise InputError("no document has a word of the question", found=question[:80])
+        found = [(self.answer(question, source.text, cfg), source.id) for source in sources]
+        return max(found, key=lambda item: item[0].score)
 
 
 def _needed(text: str, what: str) -> str:
