@@ -157,9 +157,9 @@ def serve(
             "others could reach the server, and nothing asks who they are", where=f"--host {host}",
             hint="Give --token-file or SLIMPAJAMA_TOKEN, or say --without-token.",
         )  # fmt: skip
-    store, cfg = store_of(workspace, config), settings(workspace, config, set_).generate
+    store, cfg = store_of(workspace, config), settings(workspace, config, set_)
     with listen(host, port) as listening:
-        run(Worker(store, model, max_queue), cfg, listening, host, token)
+        run(Worker(store, model, max_queue), cfg.generate, listening, host, token, cfg.apply)
 
 
 @models_app.callback()

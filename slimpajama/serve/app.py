@@ -1,4 +1,5 @@
-"""The web application: `/v1/completions`, `/v1/models`, `/health`, `/metrics`, and at `/` a page to try it.
+"""The web application: `/v1/completions`, `/v1/models`, `/health`, `/metrics`, and at `/` a page to try it; and
+`/v1/summarize`, `/v1/translate`, `/v1/answer` by the tuned models that serve these tasks.
 
 It waits and never computes: whatever takes time runs in the worker's thread.
 """
@@ -27,9 +28,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from slimpajama.config import GenerateConfig
+from slimpajama.config import ApplyConfig, GenerateConfig
 from slimpajama.errors import SlimpajamaError
-from slimpajama.serve.wire import ApiError, CompletionRequest, parse, texts_of
+from slimpajama.serve.wire import APPLICATIONS, ApiError, CompletionRequest, parse, texts_of
 from slimpajama.serve.worker import Event, Job, Worker
 
 __all__ = ["ALIAS", "MAX_BODY", "make_app"]
@@ -40,7 +41,10 @@ BODY_S = 30.0
 PAGE = Path(__file__).with_name("page.html")
 
 
-def make_app(worker: Worker, cfg: GenerateConfig, token: str | None = None, hosts: frozenset[str] = frozenset()) -> Any:
+def make_app(
+    worker: Worker, cfg: GenerateConfig, token: str | None = None, hosts: frozenset[str] = frozenset(),
+    apply: ApplyConfig | None = None,
+) -> Any:  # fmt: skip
     """Return the application.
 
     Args:
@@ -49,6 +53,7 @@ def make_app(worker: Worker, cfg: GenerateConfig, token: str | None = None, host
         token: What `Authorization: Bearer` must bring under `/v1` and for `/metrics`; None lets everyone in.
         hosts: Names under which it may be called; empty for any. A page on the web can point a name of its own at
             127.0.0.1 and so read what a server without a token answers; it cannot choose the header `Host`.
+        apply: How summaries, translations and answers are written; None for the defaults.
     """
 
     def admit(request: Request) -> None:
@@ -62,21 +67,38 @@ def make_app(worker: Worker, cfg: GenerateConfig, token: str | None = None, host
                 401, "missing or wrong token", "invalid_api_key", headers={"WWW-Authenticate": "Bearer"}
             )  # fmt: skip
 
-    async def completions(request: Request) -> Response:
-        admit(request)
-        asked = parse(await _body(request))
-        names = {None, worker.loaded.id, *([ALIAS] if worker.follows else [])}
-        if asked.model not in names:
-            raise ApiError(404, "no such model here; GET /v1/models lists what is", "model_not_found", "model")
-        texts = texts_of(asked, cfg, secrets.randbits(32))
+    def submit(
+        texts: Any = (), task: str = "", call: Any = None
+    ) -> tuple[Job, asyncio.Queue[Event | Exception | None]]:
+        """Put a job into the queue; return it and where its events arrive."""
         loop, inbox = asyncio.get_running_loop(), asyncio.Queue[Event | Exception | None]()
         job = Job(worker.loaded, texts, lambda event: loop.call_soon_threadsafe(inbox.put_nowait, event))
+        job.task, job.call = task, call
         try:
             worker.submit(job)
         except queue.Full:
             raise ApiError(
                 429, "too many requests are waiting", "queue_full", headers={"Retry-After": str(worker.retry_after_s)}
             ) from None
+        return job, inbox
+
+    async def application(request: Request) -> Response:
+        admit(request)
+        asked = parse(await _body(request), APPLICATIONS[request.url.path.rsplit("/", 1)[1]])
+        job, inbox = submit(task=asked.task, call=lambda tuned, gone: asked.run(tuned, apply or ApplyConfig(), gone))
+        found: dict[str, Any] = {}
+        async for event in _events(request, job, inbox):
+            found |= event.result or {}
+        return JSONResponse(found)
+
+    async def completions(request: Request) -> Response:
+        admit(request)
+        asked = parse(await _body(request), CompletionRequest)
+        names = {None, worker.loaded.id, *([ALIAS] if worker.follows else [])}
+        if asked.model not in names:
+            raise ApiError(404, "no such model here; GET /v1/models lists what is", "model_not_found", "model")
+        texts = texts_of(asked, cfg, secrets.randbits(32))
+        job, inbox = submit(texts)
         answer = _Answer(asked, job)
         if asked.stream:
             return StreamingResponse(answer.stream(_events(request, job, inbox)), media_type="text/event-stream")
@@ -115,6 +137,7 @@ def make_app(worker: Worker, cfg: GenerateConfig, token: str | None = None, host
             Route("/metrics", metrics),
             Route("/v1/models", models),
             Route("/v1/completions", completions, methods=["POST"]),
+            *(Route(f"/v1/{name}", application, methods=["POST"], name=name) for name in APPLICATIONS),
         ],
         exception_handlers={ApiError: _refuse, HTTPException: _refuse, ClientDisconnect: _refuse, Exception: _refuse},
         lifespan=lifespan,

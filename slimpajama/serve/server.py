@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvicorn
 
-from slimpajama.config import GenerateConfig
+from slimpajama.config import ApplyConfig, GenerateConfig
 from slimpajama.errors import ConfigError
 from slimpajama.serve.app import make_app
 from slimpajama.serve.worker import Worker
@@ -60,7 +60,9 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(f"cannot listen: {error.strerror}", where=f"{host}:{port}") from None
 
 
-def run(worker: Worker, cfg: GenerateConfig, listening: socket.socket, host: str, token: str | None) -> None:
+def run(
+    worker: Worker, cfg: GenerateConfig, listening: socket.socket, host: str, token: str | None, apply: ApplyConfig
+) -> None:  # fmt: skip
     """Answer until SIGTERM or SIGINT; then finish what runs, for at most `GRACE_S`.
 
     Without a token, and reachable from this machine only, it answers to this machine's names only: see `make_app`.
@@ -69,7 +71,7 @@ def run(worker: Worker, cfg: GenerateConfig, listening: socket.socket, host: str
         frozenset({"localhost", "127.0.0.1", "::1", host.lower()}) if not token and is_loopback(host) else frozenset()
     )
     address = f"[{host}]" if ":" in host else host
-    app = make_app(worker, cfg, token, hosts)
+    app = make_app(worker, cfg, token, hosts, apply)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, proxy_headers=False, lifespan="on", ws="none",
         timeout_graceful_shutdown=GRACE_S, limit_concurrency=worker.max_queue + CONNECTIONS,

@@ -1,4 +1,4 @@
-"""What goes over the wire: OpenAI's completions request, and its errors.
+"""What goes over the wire: OpenAI's completions request, its errors, and the applications' requests.
 
 A field that the model cannot honour is refused, unless it has the value that changes nothing.
 
@@ -8,16 +8,20 @@ and others name them.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from slimpajama.config import GenerateConfig
+from slimpajama.config import ApplyConfig, GenerateConfig
+from slimpajama.tune.apply import Tuned
 
-__all__ = ["MAX_TOKENS", "ApiError", "CompletionRequest", "parse", "texts_of"]
+__all__ = ["APPLICATIONS", "MAX_TOKENS", "ApiError", "ApplicationRequest", "CompletionRequest", "parse", "texts_of"]
 
 MAX_TOKENS = 8192  # of all texts of a request: about as long as anyone waits for a small model
+Text = Annotated[str, Field(max_length=200_000)]  # characters: some minutes of a small model's time
 Zero = Annotated[float, Field(ge=0, le=0)]
 SETTINGS = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
 
@@ -73,14 +77,61 @@ class CompletionRequest(BaseModel):
         return [self.prompt] if isinstance(self.prompt, str) else self.prompt
 
 
-def parse(body: bytes) -> CompletionRequest:
+class SummarizeRequest(BaseModel):
+    """Body of `POST /v1/summarize`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    task: ClassVar[str] = "summarization"
+    text: Text
+
+    def run(self, tuned: Tuned, cfg: ApplyConfig, gone: Callable[[], bool]) -> dict[str, Any]:
+        """Return the answer."""
+        return {"summary": tuned.summarize(self.text, cfg)}
+
+
+class TranslateRequest(BaseModel):
+    """Body of `POST /v1/translate`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    task: ClassVar[str] = "translation"
+    text: Text
+    to: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+
+    def run(self, tuned: Tuned, cfg: ApplyConfig, gone: Callable[[], bool]) -> dict[str, Any]:
+        """Return the answer; it ends early when nobody waits for it."""
+        pieces = itertools.takewhile(lambda _: not gone(), tuned.translate(self.text, self.to, cfg))
+        return {"translation": "".join(pieces), "to": self.to}
+
+
+class AnswerRequest(BaseModel):
+    """Body of `POST /v1/answer`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    task: ClassVar[str] = "question-answering"
+    question: Annotated[str, Field(max_length=2000)]
+    context: Text
+
+    def run(self, tuned: Tuned, cfg: ApplyConfig, gone: Callable[[], bool]) -> dict[str, Any]:
+        """Return the answer."""
+        found = tuned.answer(self.question, self.context, cfg)
+        return {"answer": found.text, "passage": found.passage, "score": found.score}
+
+
+ApplicationRequest = SummarizeRequest | TranslateRequest | AnswerRequest
+APPLICATIONS: dict[str, type[ApplicationRequest]] = {
+    "summarize": SummarizeRequest, "translate": TranslateRequest, "answer": AnswerRequest,
+}  # fmt: skip
+Request = TypeVar("Request", bound=BaseModel)
+
+
+def parse(body: bytes, kind: type[Request]) -> Request:
     """Return the request of a body.
 
     Raises:
         ApiError: It is no JSON, or not such a request.
     """
     try:
-        return CompletionRequest.model_validate_json(body)
+        return kind.model_validate_json(body)
     except ValidationError as error:
         raise _refused(error) from None
 

@@ -15,14 +15,17 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from slimpajama.config import GenerateConfig
 from slimpajama.errors import SlimpajamaError
 from slimpajama.generate.text import Tally, stream_text
-from slimpajama.registry import Loaded, champion, load_model
+from slimpajama.registry import Loaded, champion, load_model, serving, tuned_tasks
 from slimpajama.storage import Store
+from slimpajama.tune.apply import Tuned
+from slimpajama.tune.stage import load_tuned
 
 __all__ = ["Event", "Job", "Worker"]
 
@@ -38,11 +41,13 @@ class Event:
     """Of the text in its job."""
     text: str = ""
     tally: Tally | None = None
+    result: dict[str, Any] | None = None
+    """What an application came to."""
 
 
 @dataclass(slots=True)
 class Job:
-    """Texts to write, one after the other."""
+    """Texts to write one after the other, or a call of an application."""
 
     loaded: Loaded
     texts: list[tuple[str, GenerateConfig]]
@@ -51,6 +56,10 @@ class Job:
     """Called by the computing thread; the last call brings None, or the error that ended the job."""
     cancelled: threading.Event = field(default_factory=threading.Event)
     """Set when nobody waits for it any more: it ends at the next piece."""
+    task: str = ""
+    """What the tuned model of `call` has to serve."""
+    call: Callable[[Tuned, Callable[[], bool]], dict[str, Any]] | None = None
+    """Given the tuned model, and what tells that nobody waits any more."""
 
 
 class Worker:
@@ -75,6 +84,7 @@ class Worker:
         self._polled, self._trouble = time.monotonic(), ""
         self._jobs: queue.Queue[Job | None] = queue.Queue(max_queue)
         self._last_s = 1.0
+        self._tuned: dict[str, Tuned] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="completions", daemon=True)
 
@@ -134,6 +144,9 @@ class Worker:
             job.send(end)
 
     def _compute(self, job: Job) -> None:
+        if job.call:
+            job.send(Event(0, result=job.call(self._tuned_for(job.task), job.cancelled.is_set)))
+            return
         for index, (prompt, cfg) in enumerate(job.texts):
             if job.cancelled.is_set():
                 return
@@ -143,6 +156,15 @@ class Worker:
                     return
                 job.send(Event(index, text))
             job.send(Event(index, tally=tally))
+
+    def _tuned_for(self, task: str) -> Tuned:
+        """Return the model that serves a task now; one that serves none any more is let go."""
+        wanted = serving(self._store, task)
+        if wanted not in self._tuned:
+            current = set(tuned_tasks(self._store)[0].values())
+            self._tuned = {name: tuned for name, tuned in self._tuned.items() if name in current}
+            self._tuned[wanted] = load_tuned(self._store, wanted)
+        return self._tuned[wanted]
 
     def _follow(self) -> None:
         """Load the champion where it has changed; one that cannot be loaded leaves the model as it is."""

@@ -165,3 +165,48 @@ def test_what_is_missing_is_said_clearly(tuned, workspace):
             load_tuned(store, name)
     with pytest.raises(ModelError, match="no model is tuned for translation yet"):
         serving(workspace.store, "translation")
+
+
+@pytest.fixture
+def command(tuned, tmp_path, capsys):
+    """Run a command on the tuned workspace; return exit code, what it printed and what it said."""
+    from slimpajama.cli import run
+
+    (tmp_path / "text.txt").write_text("今天北京天气很好。\n\n我们学习。\n", encoding="utf-8")
+
+    def call(*arguments):
+        code = run([*arguments, "--workspace", str(tuned[0].root)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_the_command_line_summarises_translates_and_answers(command, tmp_path):
+    text = str(tmp_path / "text.txt")
+    code, out, _ = command("summarize", "--text", text, "--json")
+    assert code == 0
+    assert set(json.loads(out)) == {"summary"}
+    code, out, _ = command("translate", "--to", "en", "--text", text)
+    assert code == 0
+    assert out.count("\n") == 3
+    assert out == json.loads(command("translate", "--to", "en", "--text", text, "--json")[1])["translation"]
+    code, out, _ = command("answer", "--question", "哪里？", "--context-file", text)
+    assert code == 0
+    assert "\n  from: " in out
+    code, out, _ = command("answer", "--question", "data model?", "--context-workspace", str(tmp_path / "none"))
+    assert code == 1
+
+
+def test_wrong_requests_are_one_clear_line(command, tmp_path):
+    text = str(tmp_path / "text.txt")
+    for arguments, word in (
+        (("translate", "--to", "fr", "--text", text), "not tuned for this"),
+        (("summarize", "--text", text, "--model", "nothing"), "no such tuned model"),
+        (("summarize", "--text", str(tmp_path / "missing")), "cannot be read"),
+        (("pairs",), "no source of pairs"),
+    ):
+        code, out, said = command(*arguments)
+        assert (code, out) == (1, "")
+        assert word in said
+    assert command("answer", "--question", "q", "--context-file", text, "--context-workspace", "w")[0] == 2
