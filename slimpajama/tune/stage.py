@@ -51,7 +51,8 @@ from slimpajama.tune.rows import PairRows
 
 __all__ = ["TuneReport", "load_tuned", "tune"]
 
-VERSION = 1  # raise it when the same inputs give other weights
+VERSION = 2  # raise it when the same inputs give other weights or figures
+SAMPLES = 2  # texts of each task and language that the report shows
 OUTPUTS = pa.schema(
     [
         ("id", pa.string()),
@@ -74,7 +75,8 @@ class TuneReport:
     """Name of the set of pairs."""
     skipped: bool
     scores: dict[str, Any]
-    """`tasks`: measures by task and target language; `bits_per_byte`: by language, `before` and `after`."""
+    """`tasks`: measures by task and target language; `bits_per_byte`: by language, `before` and `after`; `samples`:
+    some texts, each with `source`, `question`, `reference` and `output`."""
     decisions: dict[str, Any]
     """By task: `promote`, `reason`, and what was compared."""
 
@@ -147,9 +149,9 @@ def tune(store: Store, cfg: Config, nights: Sequence[str], champion: str) -> Tun
         before = _bits(store, cfg, base.model, base.tokenizer, nights)
         after = _bits(store, cfg, tuned.model.base, base.tokenizer, nights)
         tests = _rows(store, pairs, f"pairs/{set_name}/test/")
-        outputs, tasks = _measured(tuned, tests, cfg)
+        outputs, tasks, samples = _measured(tuned, tests, cfg)
         bits = {lang: {"before": before[lang], "after": after[lang]} for lang in before}
-        scores = {"tasks": tasks, "bits_per_byte": bits}
+        scores = {"tasks": tasks, "bits_per_byte": bits, "samples": samples}
         stage.commit(
             "scores", Part({f"{folder}/scores.json": json_bytes(scores), f"{folder}/outputs.parquet": outputs})
         )
@@ -257,8 +259,10 @@ def _bits(
     return {lang: bits_per_byte(sum(n for n, _ in some), sum(b for _, b in some)) for lang, some in nats.items()}
 
 
-def _measured(tuned: Tuned, tests: pl.DataFrame, cfg: Config) -> tuple[pa.Table, dict[str, Any]]:
-    """Return what the model makes of test pairs, with scores, and the measures by task and target language."""
+def _measured(
+    tuned: Tuned, tests: pl.DataFrame, cfg: Config
+) -> tuple[pa.Table, dict[str, Any], list[dict[str, str]]]:  # fmt: skip
+    """Return what the model makes of test pairs, with scores; the measures by task and target language; samples."""
     first = tests.with_columns(reversed=pl.lit(False))
     back = first.filter("both_ways").with_columns(
         source=pl.col("targets").list.first(), targets=pl.concat_list("source"), source_lang=pl.col("target_lang"),
@@ -268,19 +272,23 @@ def _measured(tuned: Tuned, tests: pl.DataFrame, cfg: Config) -> tuple[pa.Table,
     rows = rows.with_columns(order=pl.Series(unit_hashes(rows["id"].to_list(), "test-pairs", 0)))
     kinds = rows.sort("task", "target_lang", "order").group_by("task", "target_lang", maintain_order=True)
     chosen = kinds.head(cfg.tune.max_test_pairs)
-    outputs, found = [], dict[str, dict[str, list[dict[str, float]]]]()
+    outputs, samples, found = [], list[dict[str, str]](), dict[str, dict[str, list[dict[str, float]]]]()
     with track("measure", total=len(chosen), unit="pairs") as bar:
         for row in chosen.iter_rows(named=True):
             output = tuned.apply(row["task"], row["source"], row["question"], row["target_lang"], cfg.apply)
             scores = score(row["task"], row["target_lang"], row["source"], output, row["targets"])
-            found.setdefault(row["task"], {}).setdefault(row["target_lang"], []).append(scores)
+            those = found.setdefault(row["task"], {}).setdefault(row["target_lang"], [])
+            those.append(scores)
+            if len(those) <= SAMPLES:
+                kept = {name: row[name] for name in ("task", "target_lang", "source", "question")}
+                samples.append(kept | {"reference": row["targets"][0], "output": output})
             columns = {name: row[name] for name in ("id", "task", "target_lang", "reversed")}
             outputs.append(columns | {"output": output, "score": scores[MAIN[row["task"]]]})
             bar.advance()
     measures = {
         task: {lang: measure(some, task) for lang, some in languages.items()} for task, languages in found.items()
     }
-    return pa.Table.from_pylist(outputs, schema=OUTPUTS), measures
+    return pa.Table.from_pylist(outputs, schema=OUTPUTS), measures, samples
 
 
 def _decide(store: Store, cfg: Config, name: str) -> dict[str, Any]:
