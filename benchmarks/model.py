@@ -203,7 +203,8 @@ def write_page(files: dict[str, Path], minutes: float) -> str:
         "# Models, measured\n",
         f"`python -m benchmarks.model --minutes {minutes:g}`: one thread, equal processor time, the same text.\n",
         conditions("torch", "numba"),
-        "- each row names the commit it was measured at; bits per byte and tokens restored are of held-out documents\n",
+        "- each row names the commit it was measured at, and ran beside other work of its own time, which its tokens a"
+        " second\n  show; bits per byte and tokens restored are of held-out documents\n",
         "## Bits per byte against a decoder-only model of the same size\n",
         f"{minutes:g} minutes each; medians over seeds. The mark: not above `gpt` in either language.\n",
         table([_bits(preset, [found[n] for n in found if n.startswith(f"{preset}-")]) for preset in ("small", "gpt")])
