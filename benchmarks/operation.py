@@ -176,7 +176,7 @@ def page(
         ("S3 workspace against local disk", f"{ratio['S3']:.2f}x the time", "<= 1.5x"),
         ("extra time of a night killed once", f"{extra:.1f} s", "<= 60 s + shards in flight"),
         (f"what Prefect adds to the preparation of {size}", f"{large[1]:.0f} s of {large[0]:.0f}", ""),
-        (f"its share of a night of {size} that trains for {training} s", f"{large[1] / (large[0] + training):.1%}", "<= 5 %"),
+        (f"its share, where training takes {training} s", f"{large[1] / (large[0] + training):.1%}", "<= 5 %"),
         ("store against plain client, writing", f"{rates['store write'] / rates['plain write']:.0%}", ">= 60 %"),
         ("store against plain client, reading", f"{rates['store read'] / rates['plain read']:.0%}", ">= 60 %"),
     ]  # fmt: skip
