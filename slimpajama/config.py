@@ -510,7 +510,7 @@ class TuneConfig:
     lr: PositiveFloat = 1.0
     """Factor on the learning rates."""
 
-    max_test_pairs: PositiveInt = 200
+    max_test_pairs: PositiveInt = 100
     """Test pairs of each task and language that are written and scored."""
 
     seed: int = 0
