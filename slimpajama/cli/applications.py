@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,7 @@ from slimpajama.cli.options import (
     settings,
     store_of,
 )
+from slimpajama.errors import printable_lines
 
 if TYPE_CHECKING:
     from slimpajama.config import ApplyConfig
@@ -64,7 +66,7 @@ def summarize(
     """
     tuned, cfg = _tuned("summarization", model, workspace, config, set_)
     summary = tuned.summarize(read_text(text), cfg)
-    emit({"summary": summary}, as_json, summary)
+    emit({"summary": summary}, as_json, _shown(summary))
 
 
 def translate(
@@ -81,7 +83,7 @@ def translate(
     for piece in tuned.translate(read_text(text), to, cfg):
         pieces.append(piece)
         if not as_json:
-            print(piece, end="", flush=True)
+            print(_shown(piece), end="", flush=True)
     if as_json:
         emit({"translation": "".join(pieces), "to": to}, as_json, "")
     elif not pieces[-1].endswith("\n"):
@@ -113,7 +115,12 @@ def answer(
     else:
         found, where = tuned.answer(question, read_text(context_file), cfg), ""
     value = {"answer": found.text, "passage": found.passage, "score": found.score, "document": where}
-    emit(value, as_json, f"{found.text}\n  from: {found.passage}" + (f"\n  in: {where}" if where else ""))
+    emit(value, as_json, _shown(f"{found.text}\n  from: {found.passage}" + (f"\n  in: {where}" if where else "")))
+
+
+def _shown(text: str) -> str:
+    """Return what a model or a corpus says as a terminal may see it: control characters spelt out."""
+    return printable_lines(text) if sys.stdout.isatty() else text
 
 
 def _documents(workspace: str, config: str | None, overrides: list[str] | None, question: str) -> list[Source]:

@@ -210,3 +210,15 @@ def test_wrong_requests_are_one_clear_line(command, tmp_path):
         assert (code, out) == (1, "")
         assert word in said
     assert command("answer", "--question", "q", "--context-file", text, "--context-workspace", "w")[0] == 2
+
+
+def test_a_terminal_never_gets_control_characters_out_of_a_model(monkeypatch):
+    import sys
+
+    from slimpajama.cli import applications
+
+    text = "好\x1b[2J\nok"
+    assert applications._shown(text) == text  # a pipe gets the bytes as they are
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert "\x1b" not in applications._shown(text)
+    assert applications._shown(text).startswith("好")
