@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 
 from slimpajama.config import Config
 
-__all__ = ["device", "has_fast_bf16", "with_precision"]
+__all__ = ["device", "has_fast_bf16", "one_thread", "with_precision"]
 
 FAST_BF16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")  # x86 and ARM: instructions that multiply bfloat16
 
@@ -16,6 +18,17 @@ FAST_BF16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")  # x86 and ARM: inst
 def device() -> torch.device:
     """Return the GPU where there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch add in one order; and small steps, which several threads would mostly spend waiting, be fast."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def has_fast_bf16() -> bool:

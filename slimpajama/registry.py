@@ -46,6 +46,7 @@ __all__ = [
     "rollback",
     "rollback_targets",
     "serving",
+    "tuned_manifest",
     "tuned_models",
     "tuned_tasks",
 ]
@@ -112,10 +113,16 @@ def rollback_targets(store: Store) -> list[str]:
     return [entry["model"] for entry in reversed(_play(history(store)))]
 
 
+def tuned_manifest(store: Store, model_id: str) -> Manifest | None:
+    """Return the manifest of a tuned model, or None where there is none of this name."""
+    return load_manifest(store, f"tuned/{model_id}/manifest.json") if _is_name(model_id) else None
+
+
 def tuned_models(store: Store) -> dict[str, Manifest]:
     """Return the manifests of the tuned models by their ids."""
-    paths = [path for path in store.list("tuned") if path.endswith("/manifest.json") and path.count("/") == 2]
-    return {path.split("/")[1]: manifest for path in paths if (manifest := load_manifest(store, path))}
+    paths = (path.split("/") for path in store.list("tuned"))
+    names = sorted(parts[1] for parts in paths if len(parts) == 3 and parts[2] == "manifest.json")
+    return {name: manifest for name in names if (manifest := tuned_manifest(store, name))}
 
 
 def tuned_tasks(store: Store) -> tuple[dict[str, str], History, str]:

@@ -10,8 +10,6 @@ a matmul that adds in another order differs in its last bit. `file.py` notes bot
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 
 from slimpajama.compress.coder import PLACE, finish, new_coder, start_decoding
 from slimpajama.compress.mix import code_step, new_mixer
+from slimpajama.device import one_thread
 from slimpajama.model import LanguageModel
 from slimpajama.progress import track
 from slimpajama.tokenizer import Tokenizer
@@ -40,17 +39,6 @@ def decode(model: LanguageModel[Any], tokenizer: Tokenizer, code: bytes, tokens:
     return _run(model, tokenizer, np.zeros(tokens, np.int64), np.frombuffer(bytearray(code), np.uint8))[0]
 
 
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch add in one order, whatever the machine is told to do otherwise."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def _run(
     model: LanguageModel[Any], tokenizer: Tokenizer, ids_N: NDArray[np.int64], code: NDArray[np.uint8] | None
 ) -> tuple[NDArray[np.int64], bytes]:
@@ -65,7 +53,7 @@ def _run(
     data = np.zeros(len(starts_S) * ROOM, np.uint8) if code is None else code
     if code is not None:
         start_decoding(coder, data)
-    with _one_thread(), torch.inference_mode(), track("compress" if code is None else "decompress", N, "tokens") as bar:
+    with one_thread(), torch.inference_mode(), track("compress" if code is None else "decompress", N, "tokens") as bar:
         model = model.cpu().float()
         state, logits_SV = model.start(torch.full((len(starts_S), 1), tokenizer.document_id))
         for t in range(length):

@@ -28,7 +28,7 @@ from slimpajama.schema import RAW, removed_table
 from slimpajama.storage import Store
 from slimpajama.streams import BLOCK
 
-__all__ = ["Take", "document_id", "ingest", "known_inputs", "wanted"]
+__all__ = ["Take", "document_id", "ingest", "known_inputs", "unread", "wanted"]
 
 Row = dict[str, Any]
 Take = Callable[[InputFile, Want], Iterator[Batch]]
@@ -104,7 +104,7 @@ def ingest(store: Store, cfg: Config, night: str, todo: Plan | None = None, take
 
 
 def _plan_part(todo: Plan, night: str) -> Part:
-    rows = [_removed(source, path, "", bad) | {"night": night} for source, path, bad in todo.problems]
+    rows = [unread(source, path, "", bad) | {"night": night} for source, path, bad in todo.problems]
     removed = add_counts({row["source"]: {row["rule"]: 1}} for row in rows)
     return Part(
         {f"nights/{night}/removed/ingest-plan.parquet": removed_table(rows)},
@@ -124,7 +124,7 @@ def _parts(files: tuple[InputFile, ...], cfg: Config, take: Take) -> Iterator[tu
         place = file.path.removeprefix(fixed_folder(source.uri))
         for batch in take(file, wanted(source, cfg.ingest)):
             good += [_raw(file, place, batch.table)] if batch.table.num_rows else []
-            bad += [_removed(source.name, file.path, place, item) for item in batch.bad]
+            bad += [unread(source.name, file.path, place, item) for item in batch.bad]
             size += batch.cost
             if size >= part_bytes:
                 yield good, bad
@@ -174,7 +174,8 @@ def _raw(file: InputFile, place: str, records: pa.Table) -> pa.Table:
     return pa.table([ids, pa.repeat(file.source, len(ids)), uris, hashes, text], schema=RAW)
 
 
-def _removed(source: str, path: str, place: str, bad: Bad) -> Row:
+def unread(source: str, path: str, place: str, bad: Bad) -> Row:
+    """Return the row of `removed` of what could not be read, at a place in a source."""
     return {
         "id": document_id(source, f"{place}#{bad.place}", f"{bad.rule}: {bad.value}"),
         "source": source,

@@ -26,9 +26,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slimpajama.config import PairSourceConfig
+from slimpajama.readers.files import format_of
 from slimpajama.readers.jsonl import field_of, parse_object
 from slimpajama.readers.records import Bad, seen, too_large
-from slimpajama.streams import PACKINGS, BrokenStreamError, TooLong, Unpacked, blocks, bounded, chunks
+from slimpajama.readers.tables import HOSTILE
+from slimpajama.streams import BrokenStreamError, TooLong, Unpacked, blocks, bounded, chunks
 
 __all__ = ["FORMATS", "Pair", "pair_format", "read_pairs"]
 
@@ -41,7 +43,6 @@ LINE = 1 << 24  # bytes of a line
 _MARKUP = ("bpt", "ept", "ph", "it", "ut")  # TMX's elements whose content is another format's code, not text
 _MO = (b"\xde\x12\x04\x95", b"\x95\x04\x12\xde")  # how a compiled catalogue begins, by the order of its bytes
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
-_HOSTILE = (pa.ArrowException, OSError, LookupError, ValueError, ArithmeticError, MemoryError)
 
 Row = dict[str, Any]
 
@@ -62,10 +63,7 @@ class Pair:
 
 def pair_format(name: str, wanted: str = "auto") -> str:
     """Return the format that is wanted or, for `auto`, that a file's name tells; empty where it does not."""
-    plain = name.lower()
-    for packing in PACKINGS:
-        plain = plain.removesuffix(packing)
-    return wanted if wanted != "auto" else FORMATS.get(plain[plain.rfind(".") :] if "." in plain else "", "")
+    return format_of(name, wanted, FORMATS)
 
 
 def read_pairs(open_file: Callable[[], BinaryIO], name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
@@ -87,7 +85,7 @@ def read_pairs(open_file: Callable[[], BinaryIO], name: str, source: PairSourceC
                 yield item
     except BrokenStreamError as error:
         yield Bad("", error.rule, seen(error.value), "a file that is whole")
-    except _HOSTILE as error:
+    except HOSTILE as error:
         yield Bad("", "unreadable", seen(error), f"a file of format {kind}")
     else:
         if not found:

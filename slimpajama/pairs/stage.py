@@ -39,7 +39,7 @@ from slimpajama.dedup.kernel import VERSION as SKETCH_VERSION
 from slimpajama.dedup.texts import decide_texts
 from slimpajama.errors import InputError, printable
 from slimpajama.ingest.discover import InputFile, current_version, fixed_folder, list_source, open_input
-from slimpajama.ingest.stage import document_id
+from slimpajama.ingest.stage import document_id, unread
 from slimpajama.manifest import Manifest, Part, Stage, add_counts
 from slimpajama.pairs.records import Pair, read_pairs
 from slimpajama.pairs.rules import language, refuse
@@ -49,7 +49,7 @@ from slimpajama.schema import PAIRS, REMOVED, removed_table
 from slimpajama.shards.split import SPLITS, assign
 from slimpajama.storage import Store, read_table
 
-__all__ = ["make_pairs", "protected_tests", "render"]
+__all__ = ["make_pairs", "protected_tests", "read_split", "render"]
 
 VERSION = 1  # raise it when the same files give other pairs
 PART_ROWS = 20_000
@@ -103,13 +103,18 @@ def make_pairs(store: Store, cfg: Config) -> tuple[str, Manifest]:
     return name, stage.finish()
 
 
+def read_split(store: Store, manifest: Manifest, name: str, split: str) -> pl.DataFrame:
+    """Return the pairs of a split of a set."""
+    tables = [read_table(store, path) for path in manifest.paths(f"pairs/{name}/{split}/")]
+    return cast(pl.DataFrame, pl.from_arrow(pa.concat_tables([PAIRS.empty_table(), *tables])))
+
+
 def protected_tests(store: Store, cfg: Config) -> tuple[str, pa.Table]:
     """Return what no text may be trained on that holds it: digest of the pairs, and the tests' texts as RECORDS."""
     if not cfg.pairs.sources:
         return "", RECORDS.empty_table()
     name, manifest = make_pairs(store, cfg)
-    tables = [read_table(store, path) for path in manifest.paths(f"pairs/{name}/test/")]
-    tests = cast(pl.DataFrame, pl.from_arrow(pa.concat_tables([PAIRS.empty_table(), *tables])))
+    tests = read_split(store, manifest, name, "test")
     texts = [text for column in _protected(tests) for text in column]
     names = [f"test pair {id_}" for column in _protected(tests, "id") for id_ in column]
     return manifest.digest, pa.table([names, texts], schema=RECORDS)
@@ -282,11 +287,7 @@ def _arrow(column: pl.Series) -> pa.LargeStringArray:
 
 
 def _bad(name: str, path: str, bad: Bad) -> dict[str, Any]:
-    return {
-        "id": document_id(name, f"{path}#{bad.place}", f"{bad.rule}: {bad.value}"), "source": name, "stage": "pairs",
-        "uri": f"{path}#{bad.place.rsplit(' ', 1)[-1]}" if bad.place else path, "rule": bad.rule,
-        "value": f"{bad.place}: {bad.value}" if bad.place else bad.value, "threshold": bad.threshold,
-    }  # fmt: skip
+    return unread(name, path, path, bad) | {"stage": "pairs"}
 
 
 def _removed(said: pl.DataFrame) -> Rows:

@@ -9,7 +9,7 @@ A text or HTML file is one document; a JSON line, a CSV, Parquet or Arrow row an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import BinaryIO
 
@@ -36,15 +36,21 @@ _SUFFIXES = {
 TABLES = {"jsonl", "csv", "parquet", "arrow"}  # formats whose records have fields
 
 
-def format_of(name: str, wanted: str = "auto") -> str:
-    """Return the format that is wanted or, for `auto`, that a file's name tells; empty where it does not."""
+def format_of(name: str, wanted: str = "auto", suffixes: Mapping[str, str] = _SUFFIXES) -> str:
+    """Return the format that is wanted or, for `auto`, that a file's name tells; empty where it does not.
+
+    Args:
+        name: Of the file; endings of packings are looked through.
+        wanted: A format, or `auto`.
+        suffixes: Format by the name's ending.
+    """
     if wanted != "auto":
         return wanted
     plain = name.lower()
     for packing in PACKINGS:
         plain = plain.removesuffix(packing)
     dot = plain.rfind(".")
-    return _SUFFIXES.get(plain[dot:], "") if dot >= 0 else ""
+    return suffixes.get(plain[dot:], "") if dot >= 0 else ""
 
 
 def pieces(open_file: Callable[[], BinaryIO], name: str, want: Want) -> Iterator[Piece]:

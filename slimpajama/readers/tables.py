@@ -36,12 +36,12 @@ from slimpajama.readers.records import (
 )  # fmt: skip
 from slimpajama.streams import PACKINGS, BrokenStreamError, TooLong, Unpacked, blocks, chunks
 
-__all__ = ["read_arrow", "read_csv", "read_parquet"]
+__all__ = ["HOSTILE", "read_arrow", "read_csv", "read_parquet"]
 
 COPY_LIMIT = 1 << 32  # bytes of a compressed Parquet file once unpacked to disk, where it must lie to be read
 _BOM = "\ufeff"
 _ESCAPED = re.compile("[\udc80-\udcff]{1,4}")  # what `surrogateescape` makes of bytes that are no UTF-8
-_HOSTILE = (pa.ArrowException, OSError, LookupError, ValueError, ArithmeticError, MemoryError)  # what a bad file raises
+HOSTILE = (pa.ArrowException, OSError, LookupError, ValueError, ArithmeticError, MemoryError)  # what a bad file raises
 _Lines = tuple[int, bytes | TooLong]
 
 
@@ -218,7 +218,7 @@ def read_parquet(file: BinaryIO, open_file: Callable[[], BinaryIO], name: str, w
     try:
         meta = pq.ParquetFile(file).metadata
         schema = meta.schema.to_arrow_schema()
-    except _HOSTILE as error:
+    except HOSTILE as error:
         raise BrokenStreamError("unreadable", f"no Parquet: {error}") from None
     missing = _missing(partial(_has, schema), schema.names, want)
     if missing:
@@ -253,7 +253,7 @@ def _row_group(
             for rows in table.iter_batches(want.batch_rows, row_groups=[group], columns=names, use_threads=False):
                 yield from _batches(rows, first, want)
                 first += rows.num_rows
-    except _HOSTILE as error:
+    except HOSTILE as error:
         yield from failed(Bad(f"row {first}", "unreadable", seen(error), "Parquet")).read()
 
 
@@ -276,7 +276,7 @@ def read_arrow(file: BinaryIO, name: str, want: Want) -> Iterator[Piece]:
                 for batch in _batches(rows.slice(start, want.batch_rows), number + start, want):
                     yield Piece(partial(iter, [batch]), file.tell())
             number += rows.num_rows
-    except _HOSTILE as error:
+    except HOSTILE as error:
         if plain.error is None:
             yield failed(Bad(f"row {number}", "unreadable", seen(error), "Arrow"))
     if plain.error:

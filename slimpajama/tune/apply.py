@@ -16,6 +16,7 @@ import pyarrow as pa
 import torch
 
 from slimpajama.config import ApplyConfig
+from slimpajama.device import one_thread
 from slimpajama.errors import InputError
 from slimpajama.generate.beam import Found, beam_search
 from slimpajama.model.pair import PairModel
@@ -74,16 +75,12 @@ class Tuned:
         model, row = self.model, self.model.row_tokens
         device = next(model.parameters()).device
         source_1S = padded([source], row if len(source) > row else model.chunk_tokens, model.vocab_size)
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # a step is too small to share: several threads would mostly wait for each other
-        try:
+        with one_thread():
             return beam_search(
                 model, model.remember(torch.from_numpy(source_1S).to(device)), model.kinds.index(kind),
                 self.tokenizer.document_id, beams=cfg.beams, least=least, most=min(most or self.target_tokens, row - 1),
                 length_penalty=cfg.length_penalty, no_repeat=cfg.no_repeat,
             )[0]  # fmt: skip
-        finally:
-            torch.set_num_threads(threads)
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """Return the tokens of texts.

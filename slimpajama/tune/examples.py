@@ -20,7 +20,17 @@ from numpy.typing import NDArray
 from slimpajama.shards.columns import encode_words, words_of
 from slimpajama.tokenizer import Tokenizer
 
-__all__ = ["ANSWER", "SUMMARIZE", "Examples", "encode_pairs", "encode_texts", "kind_of", "padded", "windows"]
+__all__ = [
+    "ANSWER",
+    "SUMMARIZE",
+    "Examples",
+    "directions",
+    "encode_pairs",
+    "encode_texts",
+    "kind_of",
+    "padded",
+    "windows",
+]
 
 SUMMARIZE, ANSWER = "summarize", "answer"
 QUESTION_SHARE = 0.25  # of a row, at most, that a question takes in each window
@@ -60,11 +70,7 @@ def encode_pairs(
         source_tokens: Most of a source that is read.
         target_tokens: Most of a target that is written, its end included; a longer one is cut and has no end.
     """
-    first = pairs.with_columns(target=pl.col("targets").list.first())
-    back = first.filter("both_ways").with_columns(
-        source=pl.col("target"), target=pl.col("source"), target_lang=pl.col("source_lang")
-    )
-    rows = pl.concat([first, back]) if len(back) else first
+    rows = directions(pairs).with_columns(target=pl.col("targets").list.first())
     sources, questions, targets = (
         encode_texts(rows[name].to_arrow().cast(pa.large_string()), tokenizer)
         for name in ("source", "question", "target")
@@ -79,6 +85,16 @@ def encode_pairs(
         kinds=[kind_of(*row) for row in rows.select("task", "target_lang").iter_rows()],
         ids=rows["id"].to_list(),
     )
+
+
+def directions(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Return pairs and behind them those that are learnt both ways once more, turned round; `reversed` tells which."""
+    first = pairs.with_columns(reversed=pl.lit(False))
+    back = first.filter("both_ways").with_columns(
+        source=pl.col("targets").list.first(), targets=pl.concat_list("source"), source_lang=pl.col("target_lang"),
+        target_lang=pl.col("source_lang"), reversed=pl.lit(True),
+    )  # fmt: skip
+    return pl.concat([first, back])
 
 
 def windows(source: Ids, question: Ids, document_id: int, row_tokens: int, source_tokens: int) -> Ids:

@@ -28,15 +28,14 @@ from slimpajama.device import device, with_precision
 from slimpajama.errors import LockedError, ModelError
 from slimpajama.evaluate.documents import held_out_documents
 from slimpajama.evaluate.score import bits_per_byte, score_ids
-from slimpajama.manifest import FileEntry, Manifest, Part, Stage, json_bytes, read_verified
+from slimpajama.manifest import FileEntry, Part, Stage, json_bytes, read_verified
 from slimpajama.model import build, make_optimiser
 from slimpajama.model.chunk import ChunkModel
 from slimpajama.model.pair import PairModel
 from slimpajama.night import load_night
-from slimpajama.pairs.stage import make_pairs
+from slimpajama.pairs.stage import make_pairs, read_split
 from slimpajama.progress import track
-from slimpajama.registry import TUNED, Loaded, load_model, model_manifest, tuned_models, tuned_tasks
-from slimpajama.schema import PAIRS
+from slimpajama.registry import TUNED, Loaded, load_model, model_manifest, tuned_manifest, tuned_tasks
 from slimpajama.shards.split import unit_hashes
 from slimpajama.storage import Store, read_table
 from slimpajama.tokenizer import SEPARATOR, Tokenizer
@@ -45,7 +44,7 @@ from slimpajama.train.data import TrainingData, gather
 from slimpajama.train.loop import train_model
 from slimpajama.train.parallel import Team
 from slimpajama.tune.apply import Tuned
-from slimpajama.tune.examples import Examples, encode_pairs
+from slimpajama.tune.examples import Examples, directions, encode_pairs
 from slimpajama.tune.metrics import MAIN, interval, measure, score
 from slimpajama.tune.rows import PairRows
 
@@ -141,14 +140,13 @@ def tune(store: Store, cfg: Config, nights: Sequence[str], champion: str) -> Tun
     checkpoints = Checkpoints(store, f"{folder}/checkpoints", cfg.train.keep_checkpoints)
     if not skipped:
         if not stage.has("model"):
-            rows = _rows(store, pairs, f"pairs/{set_name}/train/")
+            rows = read_split(store, pairs, set_name, "train")
             sizes = base.model.row_tokens, cfg.tune.source_tokens, min(cfg.tune.target_tokens, base.model.row_tokens)
             model, training = _train(cfg, base, encode_pairs(rows, base.tokenizer, *sizes), data, checkpoints)
             stage.commit("model", _published(folder, base, model, training, cfg))
         tuned = _loaded(store, stage.part_files("model"))
-        before = _bits(store, cfg, base.model, base.tokenizer, nights)
-        after = _bits(store, cfg, tuned.model.base, base.tokenizer, nights)
-        tests = _rows(store, pairs, f"pairs/{set_name}/test/")
+        before, after = _bits(store, cfg, (base.model, tuned.model.base), base.tokenizer, nights)
+        tests = read_split(store, pairs, set_name, "test")
         outputs, tasks, samples = _measured(tuned, tests, cfg)
         bits = {lang: {"before": before[lang], "after": after[lang]} for lang in before}
         scores = {"tasks": tasks, "bits_per_byte": bits, "samples": samples}
@@ -160,12 +158,6 @@ def tune(store: Store, cfg: Config, nights: Sequence[str], champion: str) -> Tun
     scores = json.loads(store.read(f"{folder}/scores.json"))
     decisions = _decide(store, cfg, name)
     return TuneReport(name, champion, set_name, skipped, scores, decisions)
-
-
-def _rows(store: Store, pairs: Manifest, prefix: str) -> pl.DataFrame:
-    """Return the pairs of a split."""
-    tables = [read_table(store, path) for path in pairs.paths(prefix)]
-    return cast(pl.DataFrame, pl.from_arrow(pa.concat_tables([PAIRS.empty_table(), *tables])))
 
 
 def _train(
@@ -222,7 +214,7 @@ def load_tuned(store: Store, model_id: str) -> Tuned:
         ModelError: If there is none of this name, or its weights do not fit.
         StorageError: If a file is not what the manifest says.
     """
-    manifest = tuned_models(store).get(model_id)
+    manifest = tuned_manifest(store, model_id)
     if manifest is None:
         raise ModelError(
             "no such tuned model", where=f"{store.uri}/tuned", found=model_id, hint="`slimpajama tune` makes one."
@@ -247,28 +239,27 @@ def _loaded(store: Store, files: Iterable[FileEntry]) -> Tuned:
 
 
 def _bits(
-    store: Store, cfg: Config, model: ChunkModel, tokenizer: Tokenizer, nights: Sequence[str]
-) -> dict[str, float]:
-    """Return bits per byte of the held-out documents by language."""
+    store: Store, cfg: Config, models: Sequence[ChunkModel], tokenizer: Tokenizer, nights: Sequence[str]
+) -> list[dict[str, float]]:
+    """Return each model's bits per byte of the held-out documents by language."""
     documents = held_out_documents(store, {night: load_night(store, night) for night in nights}, cfg.evaluate)
     ids = tokenizer.encode_joined([SEPARATOR.join(document.words) for document in documents])
-    nll = score_ids(model, ids, tokenizer.document_id, cfg.train.precision)
-    nats: dict[str, list[tuple[float, int]]] = {}
-    for document, value in zip(documents, nll.tolist(), strict=True):
-        nats.setdefault(document.lang, []).append((value, document.n_bytes))
-    return {lang: bits_per_byte(sum(n for n, _ in some), sum(b for _, b in some)) for lang, some in nats.items()}
+    found = []
+    for model in models:
+        nats: dict[str, list[tuple[float, int]]] = {}
+        nll = score_ids(model, ids, tokenizer.document_id, cfg.train.precision)
+        for document, value in zip(documents, nll.tolist(), strict=True):
+            nats.setdefault(document.lang, []).append((value, document.n_bytes))
+        sums = {lang: [sum(column) for column in zip(*some, strict=True)] for lang, some in nats.items()}
+        found.append({lang: bits_per_byte(*both) for lang, both in sums.items()})
+    return found
 
 
 def _measured(
     tuned: Tuned, tests: pl.DataFrame, cfg: Config
 ) -> tuple[pa.Table, dict[str, Any], list[dict[str, str]]]:  # fmt: skip
     """Return what the model makes of test pairs, with scores; the measures by task and target language; samples."""
-    first = tests.with_columns(reversed=pl.lit(False))
-    back = first.filter("both_ways").with_columns(
-        source=pl.col("targets").list.first(), targets=pl.concat_list("source"), source_lang=pl.col("target_lang"),
-        target_lang=pl.col("source_lang"), reversed=pl.lit(True),
-    )  # fmt: skip
-    rows = pl.concat([first, back])
+    rows = directions(tests)
     rows = rows.with_columns(order=pl.Series(unit_hashes(rows["id"].to_list(), "test-pairs", 0)))
     kinds = rows.sort("task", "target_lang", "order").group_by("task", "target_lang", maintain_order=True)
     chosen = kinds.head(cfg.tune.max_test_pairs)
