@@ -490,7 +490,7 @@ class TuneConfig:
     """Tune the champion at the end of each night; `pairs.sources` says on what."""
 
     tokens: PositiveInt = 4_000_000
-    """Budget in tokens of sources, targets and text, padding included."""
+    """Budget in tokens of sources and targets, padding included."""
 
     max_seconds: Annotated[float, Field(ge=0.0)] = 0.0
     """Stop after this much training time, whatever `tokens` says; 0 means no limit."""
@@ -498,20 +498,17 @@ class TuneConfig:
     batch_tokens: PositiveInt = 4096
     """Tokens of sources and targets in a step."""
 
-    source_tokens: PositiveInt = 1024
+    source_tokens: PositiveInt = 512
     """Most of a source that is read at once."""
 
     target_tokens: PositiveInt = 192
     """Most of a target that is written; at most a row."""
 
-    text_share: Share = 0.25
-    """Share of the steps that go on with the corpus, so that the language model is not forgotten."""
-
     lr: PositiveFloat = 1.0
     """Factor on the learning rates."""
 
     max_test_pairs: PositiveInt = 100
-    """Test pairs of each task and language that are written and scored."""
+    """Test pairs of each task and language that are written and scored; as many validation pairs choose the way."""
 
     seed: int = 0
     """Seed of new weights and of the order of pairs."""

@@ -203,13 +203,14 @@ class ChunkModel(LanguageModel[ChunkState]):
         return logits_BV
 
     def advance(
-        self, state: ChunkState, first_BD: Tensor | None = None, between: Between | None = None
+        self, state: ChunkState, first_BD: Tensor | None = None, decoder: Stack | None = None,
+        between: Between | None = None,
     ) -> Tensor:  # fmt: skip
         """Read the tokens that both levels have not read yet; return the states (B, D) that score those after them.
 
         Place p of the decoder reads token p - 1, so n tokens make n + 1 places; place i of the backbone reads
-        chunk i - 1. Place 0 of either reads a learned vector, the decoder's `first_BD` where it is given; `between`
-        is `Stack.forward`'s.
+        chunk i - 1. Place 0 of either reads a learned vector, the decoder's `first_BD` where it is given. Another
+        decoder of the same shape may take the place of the model's own; `between` is `Stack.forward`'s.
         """
         K, n, read = self.chunk_tokens, state.tokens_BT.size(1), state.read
         known, wanted = state.conditions_BTD.size(1) // K, n // K + 1
@@ -224,7 +225,7 @@ class ChunkModel(LanguageModel[ChunkState]):
         if not read:
             e_BTD = self.begin(FIRST, e_BTD) if first_BD is None else torch.cat((first_BD[:, None], e_BTD), dim=1)
         x_BTD = e_BTD + state.conditions_BTD[:, read : n + 1]
-        y_BTD: Tensor = self.decoder(norm(x_BTD), state.decoder, start=read, between=between)
+        y_BTD: Tensor = (decoder or self.decoder)(norm(x_BTD), state.decoder, start=read, between=between)
         state.read = n + 1
         return y_BTD[:, -1]
 

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 __all__ = [
-    "Block", "Cache", "Linear", "Stack", "cross_entropy", "head_loss", "likeliest", "norm", "rope_tables", "working"
+    "Block", "Cache", "Linear", "Stack", "attention", "cross_entropy", "head_loss", "likeliest", "norm", "rope_tables",
+    "working",
 ]  # fmt: skip
 
 Cache = list[tuple[Tensor, Tensor] | None]
@@ -76,7 +77,7 @@ def rotate(x_BHTD: Tensor, cos_TD: Tensor, sin_TD: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Pre-norm causal self-attention and squared-ReLU MLP."""
+    """Pre-norm self-attention, causal unless it is told what is there, and squared-ReLU MLP."""
 
     def __init__(self, width: int, heads: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -87,8 +88,9 @@ class Block(nn.Module):
         self.down = Linear(4 * width, width, generator, zero=True)
 
     def forward(
-        self, x_BTD: Tensor, cos: Tensor, sin: Tensor, past: tuple[Tensor, Tensor] | None = None, start: int = 0
-    ) -> Tensor:
+        self, x_BTD: Tensor, cos: Tensor, sin: Tensor, past: tuple[Tensor, Tensor] | None = None, start: int = 0,
+        there_BT: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Return the block's output.
 
         Args:
@@ -96,13 +98,17 @@ class Block(nn.Module):
             cos, sin: Rotary tables of the new positions.
             past: Keys and values, of which `start` positions are there; those of the new ones are written behind them.
             start: First of the new positions.
+            there_BT: Positions that all see, before and behind them; without it each sees those up to itself.
         """
-        x_BTD = x_BTD + self.attend(norm(x_BTD), cos, sin, past, start)
+        x_BTD = x_BTD + self.attend(norm(x_BTD), cos, sin, past, start, there_BT)
         y_BTD: Tensor = x_BTD + self.down(F.relu(self.up(norm(x_BTD))).square())
         return y_BTD
 
-    def attend(self, x_BTD: Tensor, cos: Tensor, sin: Tensor, past: tuple[Tensor, Tensor] | None, start: int) -> Tensor:
-        """Causal attention of the new positions over all so far."""
+    def attend(
+        self, x_BTD: Tensor, cos: Tensor, sin: Tensor, past: tuple[Tensor, Tensor] | None, start: int,
+        there_BT: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        """Attention of the new positions over all so far, or over all that are there."""
         B, T, D = x_BTD.shape
         q, k, v = self.qkv(x_BTD).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
         q, k = rotate(norm(q), cos.to(q.dtype), sin.to(q.dtype)), rotate(norm(k), cos.to(k.dtype), sin.to(k.dtype))
@@ -110,7 +116,7 @@ class Block(nn.Module):
             for kept, new in zip(past, (k, v), strict=True):
                 kept[:, :, start : start + T] = new
             k, v = past[0][:, :, : start + T], past[1][:, :, : start + T]
-        y_BHTD = causal_attention(q, k, v)
+        y_BHTD = causal_attention(q, k, v) if there_BT is None else attention(q, k, v, there_BT)
         out_BTD: Tensor = self.out(y_BHTD.transpose(1, 2).reshape(B, T, D))
         return out_BTD
 
@@ -120,7 +126,17 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     T, S = q.size(2), k.size(2)
     if S > SHORT_ROW and T == S:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    mask = torch.full((T, S), -torch.inf, dtype=q.dtype, device=q.device).triu(S - T + 1)
+    return _plain(q, k, v, torch.full((T, S), -torch.inf, dtype=q.dtype, device=q.device).triu(S - T + 1))
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, there_BS: Tensor) -> Tensor:
+    """Attend from all positions of `q` (B, H, T, D) to those of `k` and `v` (B, H, S, D) that are there."""
+    if k.size(2) > SHORT_ROW:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=there_BS[:, None, None])
+    return _plain(q, k, v, torch.zeros_like(there_BS, dtype=q.dtype).masked_fill(~there_BS, -torch.inf)[:, None, None])
+
+
+def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     with torch.autocast(q.device.type, enabled=False):  # softmax sums in float32 anyway; autocast would copy for it
         y_BHTD: Tensor = ((q * q.size(-1) ** -0.5) @ k.transpose(2, 3) + mask).softmax(dim=-1) @ v
     return y_BHTD

@@ -3,38 +3,38 @@
 A summary of a text longer than the model reads at once is one of the summaries of its parts. A translation goes
 sentence by sentence, and keeps lines and blank lines as they stand. An answer is looked for in every passage of its
 context; the likeliest is given, with the sentence that it rests on.
+
+Each kind of target has a *way* by the language of its source, whichever did best on validation pairs: WRITTEN by the
+model, QUOTED from the source, or for translations the DRAFT as it is.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 
 from slimpajama.config import ApplyConfig
 from slimpajama.device import one_thread
 from slimpajama.errors import InputError
 from slimpajama.generate.beam import Found, beam_search
-from slimpajama.model.pair import PairModel
+from slimpajama.model.pair import Memory, PairModel
+from slimpajama.pairs.rules import language
 from slimpajama.tokenizer import Tokenizer
-from slimpajama.tune.examples import ANSWER, SUMMARIZE, Ids, encode_texts, padded, windows
+from slimpajama.tune.drafts import Dictionary
+from slimpajama.tune.examples import ANSWER, SUMMARIZE, Ids, drafted, encode_texts, kind_of, padded, windows
 from slimpajama.tune.metrics import units
+from slimpajama.tune.quotes import Quote, best_quote, sentence_runs, sentence_spans, sentences, short_spans
 from slimpajama.tune.retrieve import Source
 
-__all__ = ["Answer", "Tuned", "sentences"]
+__all__ = ["DRAFT", "QUOTED", "WRITTEN", "Answer", "Tuned", "language_of", "ways_of"]
 
-# Behind a mark that ends a sentence in either language, with the quotes and brackets that close behind it.
-_SENTENCE_END = re.compile(r"(?<=[。！？；!?])[”’」』）)\"']*\s*|(?<=[.])[”’)\"']*\s+")
-
-
-def sentences(line: str) -> list[str]:
-    """Return a line's sentences, which join back to it exactly."""
-    ends = [match.end() for match in _SENTENCE_END.finditer(line)]
-    return [part for part in (line[a:b] for a, b in zip([0, *ends], [*ends, len(line)], strict=True)) if part]
+WRITTEN, QUOTED, DRAFT = "written", "quoted", "draft"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,17 @@ class Answer:
     passage: str
     """The sentence that holds it, or the most of its words."""
     score: float
-    """Log-likelihood a token: near 0 is sure."""
+    """How likely, for comparing answers to one question: log-likelihood a token, or the logits of a quote's ends."""
+
+
+def language_of(text: str) -> str:
+    """Return `zh` or `en`."""
+    return str(pl.DataFrame({"text": [text]}).select(language("text")).item())
+
+
+def ways_of(kind: str) -> tuple[str, ...]:
+    """Return the ways that there are for a kind; the first where nothing was measured."""
+    return (WRITTEN, QUOTED) if kind in (SUMMARIZE, ANSWER) else (WRITTEN, DRAFT)
 
 
 class Tuned:
@@ -54,15 +64,24 @@ class Tuned:
     Args:
         model: What was tuned.
         tokenizer: Its champion's.
+        dictionary: Of the pairs that it was tuned on.
+        ways: By kind and language of the source, `summarize/zh` for one.
         source_tokens, target_tokens: What it was tuned to read and write at most.
     """
 
-    def __init__(self, model: PairModel, tokenizer: Tokenizer, source_tokens: int, target_tokens: int) -> None:
-        self.model, self.tokenizer = model, tokenizer
+    def __init__(
+        self, model: PairModel, tokenizer: Tokenizer, dictionary: Dictionary, ways: Mapping[str, str],
+        source_tokens: int, target_tokens: int,
+    ) -> None:  # fmt: skip
+        self.model, self.tokenizer, self.dictionary, self.ways = model, tokenizer, dictionary, dict(ways)
         self.source_tokens, self.target_tokens = source_tokens, target_tokens
 
-    def write(self, source: Ids, kind: str, cfg: ApplyConfig, least: int = 1, most: int = 0) -> Found:
-        """Return the best target of a source's tokens.
+    def way(self, kind: str, source: str) -> str:
+        """Return the way that serves a kind for sources in the language of this one."""
+        return self.ways.get(f"{kind}/{language_of(source)}", ways_of(kind)[0])
+
+    def read(self, source: Ids, kind: str) -> Memory:
+        """Return the memory of a source's tokens.
 
         Raises:
             InputError: The model was not tuned for it.
@@ -72,15 +91,24 @@ class Tuned:
                 "the model was not tuned for this", found=kind, expected=", ".join(self.model.kinds),
                 hint="Add such pairs to pairs.sources and run `slimpajama tune`.",
             )  # fmt: skip
-        model, row = self.model, self.model.row_tokens
-        device = next(model.parameters()).device
-        source_1S = padded([source], row if len(source) > row else model.chunk_tokens, model.vocab_size)
+        row, number = self.model.row_tokens, self.model.kinds.index(kind)
+        source_1S = padded([source], row if len(source) > row else self.model.chunk_tokens, self.model.vocab_size)
+        device = next(self.model.parameters()).device
+        with one_thread():
+            return self.model.remember(torch.from_numpy(source_1S).to(device), torch.tensor([number], device=device))
+
+    def write(self, source: Ids, kind: str, cfg: ApplyConfig, least: int = 1, most: int = 0) -> Found:
+        """Return the best target of a source's tokens."""
+        memory, most = self.read(source, kind), min(most or self.target_tokens, self.model.row_tokens - 1)
         with one_thread():
             return beam_search(
-                model, model.remember(torch.from_numpy(source_1S).to(device)), model.kinds.index(kind),
-                self.tokenizer.document_id, beams=cfg.beams, least=least, most=min(most or self.target_tokens, row - 1),
-                length_penalty=cfg.length_penalty, no_repeat=cfg.no_repeat,
+                self.model, memory, self.model.kinds.index(kind), self.tokenizer.document_id, beams=cfg.beams,
+                least=least, most=most, length_penalty=cfg.length_penalty, no_repeat=cfg.no_repeat,
             )[0]  # fmt: skip
+
+    def quote(self, source: Ids, kind: str, spans: NDArray[np.int64]) -> Quote | None:
+        """Return the best of some spans (first and last token) of a source."""
+        return best_quote(self.read(source, kind).quote_B2S[0].cpu().numpy(), spans)
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """Return the tokens of texts.
@@ -113,6 +141,10 @@ class Tuned:
         return self._summary(source, cfg)
 
     def _summary(self, source: Ids, cfg: ApplyConfig) -> str:
+        if self.way(SUMMARIZE, self.tokenizer.decode(source)) == QUOTED:
+            spans = sentence_runs(sentence_spans(source, self.tokenizer))
+            if quote := self.quote(source, SUMMARIZE, spans):
+                return self.tokenizer.decode(source[quote.first : quote.last + 1]).strip()
         return self.tokenizer.decode(self.write(source, SUMMARIZE, cfg, cfg.min_tokens, cfg.max_tokens).tokens).strip()
 
     def translate(self, text: str, to: str, cfg: ApplyConfig) -> Iterator[str]:
@@ -129,9 +161,16 @@ class Tuned:
 
     @torch.inference_mode()
     def _translation(self, text: str, to: str, cfg: ApplyConfig) -> str:
-        (source,) = self.encode([text])
-        parts = [source[at : at + self.target_tokens] for at in range(0, len(source), self.target_tokens)]
-        found = [self.write(part, f"translate-{to}", cfg, most=cfg.max_tokens) for part in parts]
+        kind = kind_of("translation", to)
+        draft = str(self.dictionary.drafts(pa.array([text], pa.large_string()), to, self.tokenizer.segmenter)[0])
+        if self.way(kind, text) == DRAFT:
+            return draft
+        source, drafted_ = self.encode([text, draft])
+        parts = -(-max(len(source), len(drafted_)) // self.target_tokens)  # only where a sentence is very long
+        found = [
+            self.write(drafted(*both, self.tokenizer.document_id, self.source_tokens), kind, cfg, most=cfg.max_tokens)
+            for both in zip(np.array_split(source, parts), np.array_split(drafted_, parts), strict=True)
+        ]
         return "".join(self.tokenizer.decode(one.tokens) for one in found).strip()
 
     @torch.inference_mode()
@@ -142,16 +181,25 @@ class Tuned:
         passages = [source[at : at + 2 * step] for at in range(0, max(1, len(source) - step), step)]
         wanted = set(units(question))
         shared = [len(wanted & set(units(self.tokenizer.decode(passage)))) for passage in passages]
-        best: tuple[Found, Ids] | None = None
+        best: tuple[float, str, Ids] | None = None
         for number in np.argsort(-np.array(shared), kind="stable")[: cfg.passages].tolist():
-            sizes = self.model.row_tokens, self.source_tokens
-            read = windows(passages[number], asked, self.tokenizer.document_id, *sizes)
-            found = self.write(read, ANSWER, cfg, most=cfg.max_tokens)
-            if best is None or found.score > best[0].score:
-                best = found, passages[number]
+            score, text = self._answer(passages[number], asked, context, cfg)
+            if best is None or score > best[0]:
+                best = score, text, passages[number]
         assert best is not None
-        text = self.tokenizer.decode(best[0].tokens).strip()
-        return Answer(text, _support(text, self.tokenizer.decode(best[1])), best[0].score)
+        return Answer(best[1], _support(best[1], self.tokenizer.decode(best[2])), best[0])
+
+    def _answer(self, passage: Ids, asked: Ids, context: str, cfg: ApplyConfig) -> tuple[float, str]:
+        """Return how likely the best answer in a passage is, and the answer."""
+        row = self.model.row_tokens
+        read = windows(passage, asked, self.tokenizer.document_id, row, self.source_tokens)
+        if self.way(ANSWER, context) == QUOTED:
+            quote = self.quote(read, ANSWER, short_spans(len(read), row))
+            if quote is None:
+                return -np.inf, ""
+            return quote.score, self.tokenizer.decode(read[quote.first : quote.last + 1]).strip()
+        found = self.write(read, ANSWER, cfg, most=cfg.max_tokens)
+        return found.score, self.tokenizer.decode(found.tokens).strip()
 
     def answer_from(self, sources: Sequence[Source], question: str, cfg: ApplyConfig) -> tuple[Answer, str]:
         """Return the likeliest answer in several documents, and the id of the one that it is from.

@@ -2,10 +2,11 @@
 
 A *kind* is what is asked for: `summarize`, `translate-zh` (to Chinese), `answer`. A question stands before its
 passage, with the document token behind it; every window of a long passage begins with the question, so that each is
-read for it.
+read for it. Where a target stands in its source, or sentences there come near it, their place is learnt, too. Behind
+what is translated stands its draft, with the document token between them.
 """
 
-# N = examples, S = tokens of a source, T = tokens of a target, W = windows of a source, K = tokens a chunk
+# N = examples, S = tokens of a source, T = tokens of a target, K = tokens a chunk
 
 from __future__ import annotations
 
@@ -17,22 +18,29 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from slimpajama.model.pair import NO_QUOTE
 from slimpajama.shards.columns import encode_words, words_of
 from slimpajama.tokenizer import Tokenizer
+from slimpajama.tune.drafts import Dictionary
+from slimpajama.tune.quotes import quote_of
 
 __all__ = [
     "ANSWER",
     "SUMMARIZE",
     "Examples",
     "directions",
+    "drafted",
     "encode_pairs",
     "encode_texts",
     "kind_of",
     "padded",
+    "place_of",
+    "rarity",
     "windows",
 ]
 
 SUMMARIZE, ANSWER = "summarize", "answer"
+QUOTED = (SUMMARIZE, ANSWER)
 QUESTION_SHARE = 0.25  # of a row, at most, that a question takes in each window
 
 Ids = NDArray[np.uint16]
@@ -52,6 +60,8 @@ class Examples:
     targets: list[Ids]
     """The end token stands behind each."""
     kinds: list[str]
+    quotes: NDArray[np.int64]
+    """First and last place (N, 2) in the source of what can be quoted as the target, or NO_QUOTE twice."""
     ids: list[str]
 
     def __len__(self) -> int:
@@ -59,30 +69,45 @@ class Examples:
 
 
 def encode_pairs(
-    pairs: pl.DataFrame, tokenizer: Tokenizer, row_tokens: int, source_tokens: int, target_tokens: int
+    pairs: pl.DataFrame, tokenizer: Tokenizer, dictionary: Dictionary, row_tokens: int, source_tokens: int,
+    target_tokens: int,
 ) -> Examples:  # fmt: skip
     """Return the examples of pairs; a translation that is learnt both ways makes two.
 
     Args:
         pairs: Columns of PAIRS.
         tokenizer: The champion's.
+        dictionary: Makes the drafts of translations.
         row_tokens: Tokens a window.
         source_tokens: Most of a source that is read.
         target_tokens: Most of a target that is written, its end included; a longer one is cut and has no end.
     """
     rows = directions(pairs).with_columns(target=pl.col("targets").list.first())
-    sources, questions, targets = (
-        encode_texts(rows[name].to_arrow().cast(pa.large_string()), tokenizer)
-        for name in ("source", "question", "target")
-    )
+    texts = {name: rows[name].to_arrow().cast(pa.large_string()) for name in ("source", "question", "target")}
+    sources, questions, targets = (encode_texts(some, tokenizer) for some in texts.values())
     end = np.array([tokenizer.document_id], np.uint16)
+    read = [
+        windows(source, question, tokenizer.document_id, row_tokens, source_tokens)
+        for source, question in zip(sources, questions, strict=True)
+    ]
+    kinds = [kind_of(*row) for row in rows.select("task", "target_lang").iter_rows()]
+    for lang in dictionary.tables:
+        those = [number for number, kind in enumerate(kinds) if kind == kind_of("translation", lang)]
+        drafts = dictionary.drafts(texts["source"].take(those), lang, tokenizer.segmenter)
+        for number, draft in zip(those, encode_texts(drafts, tokenizer), strict=True):
+            read[number] = drafted(read[number], draft, tokenizer.document_id, source_tokens)
+    quotes = np.full((len(rows), 2), NO_QUOTE, np.int64)
+    for number, kind in enumerate(kinds):
+        if kind in QUOTED:
+            found = quote_of(sources[number][:source_tokens], targets[number], tokenizer, exact=kind == ANSWER)
+            places = place_of(found, len(questions[number]), row_tokens) if found else ()
+            if places and places[1] < len(read[number]):
+                quotes[number] = places
     return Examples(
-        sources=[
-            windows(source, question, tokenizer.document_id, row_tokens, source_tokens)
-            for source, question in zip(sources, questions, strict=True)
-        ],
+        sources=read,
         targets=[np.concatenate([target, end])[:target_tokens] for target in targets],
-        kinds=[kind_of(*row) for row in rows.select("task", "target_lang").iter_rows()],
+        kinds=kinds,
+        quotes=quotes,
         ids=rows["id"].to_list(),
     )
 
@@ -99,12 +124,41 @@ def directions(pairs: pl.DataFrame) -> pl.DataFrame:
 
 def windows(source: Ids, question: Ids, document_id: int, row_tokens: int, source_tokens: int) -> Ids:
     """Return the tokens (S,) that are read of a source: at most `source_tokens`, the question in every row of them."""
-    if not len(question):
+    head = _head(len(question), row_tokens)
+    if not head:
         return source[:source_tokens]
-    asked = np.append(question[: int(QUESTION_SHARE * row_tokens) - 1], np.uint16(document_id)).astype(np.uint16)
-    step = row_tokens - len(asked)
+    asked = np.append(question[: head - 1], np.uint16(document_id)).astype(np.uint16)
+    step = row_tokens - head
     parts = [np.concatenate([asked, source[at : at + step]]) for at in range(0, max(1, len(source)), step)]
     return np.concatenate(parts)[:source_tokens]
+
+
+def drafted(source: Ids, draft: Ids, document_id: int, source_tokens: int) -> Ids:
+    """Return a source with its draft behind it, at most `source_tokens`."""
+    return np.concatenate([source, np.array([document_id], np.uint16), draft])[:source_tokens]
+
+
+def rarity(texts: Sequence[Ids], vocab_size: int) -> NDArray[np.float32]:
+    """Return how rare each token is (V,): log(N / n) of N tokens of which n are this one, 1 for what was seen once."""
+    counts = np.bincount(np.concatenate([*texts, np.zeros(0, np.uint16)]), minlength=vocab_size)
+    whole = max(2, int(counts.sum()))
+    found: NDArray[np.float32] = (np.log(whole / np.maximum(counts, 1)) / np.log(whole)).astype(np.float32)
+    return found
+
+
+def _head(question_tokens: int, row_tokens: int) -> int:
+    """Return how many tokens of each window the question takes, with its end."""
+    return min(question_tokens, int(QUESTION_SHARE * row_tokens) - 1) + 1 if question_tokens else 0
+
+
+def place_of(span: tuple[int, int], question_tokens: int, row_tokens: int) -> tuple[int, int] | tuple[()]:
+    """Return where the first and the last token of a span of the source stand in its windows, if in one row of them."""
+    head = _head(question_tokens, row_tokens)
+    step = row_tokens - head
+    (row, first), (last_row, last) = (divmod(place, step) for place in span)
+    if head and row != last_row:
+        return ()
+    return row * row_tokens + head + first, last_row * row_tokens + head + last
 
 
 def encode_texts(texts: pa.LargeStringArray, tokenizer: Tokenizer) -> list[Ids]:

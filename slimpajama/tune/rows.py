@@ -1,22 +1,24 @@
-"""Batches of a tuning: pairs of like length together, and now and then rows of text, so that nothing is forgotten.
+"""Batches of a tuning: pairs of like length together.
 
-Batch number b is one of text where `floor((b + 1) * share)` exceeds `floor(b * share)`. An epoch's pairs are shuffled
-by seed and epoch, gathered in pools, sorted by length inside each, cut into batches of about as many tokens, and these
-shuffled again: little padding, and no order that a model could learn. A position is two numbers and that of the text.
+An epoch's pairs are shuffled by seed and epoch, gathered in pools, sorted by length inside each, cut into batches of
+about as many tokens, and these shuffled again: little padding, and no order that a model could learn. A position is two
+numbers.
+
+Tasks with few pairs come up more often: the pairs of one with a q-th of the largest task's tokens stand `sqrt(q)`
+times in an epoch, rounded (sampling at temperature 2, as in Arivazhagan et al. 2019, "Massively multilingual neural
+machine translation in the wild").
 """
 
 # B = pairs a batch, S = tokens of a source, T = tokens of a target, K = tokens a chunk
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slimpajama.errors import InputError
-from slimpajama.train.rows import Mix
 from slimpajama.tune.examples import Examples, padded
 
 __all__ = ["PairRows"]
@@ -25,13 +27,12 @@ POOL = 4096  # pairs that are sorted by length together
 
 
 class PairRows:
-    """`slimpajama.train.rows.Rows` over pairs and text.
+    """`slimpajama.train.rows.Rows` over pairs.
 
     Args:
         examples: What is learnt.
         kinds: The model's, in the order of their numbers.
-        text: Rows of the corpus.
-        text_share: Share of the batches that are text.
+        row_tokens: Tokens of a window.
         batch_tokens: Tokens of sources and targets in a batch, padding included.
         vocab_size: V, which fills what is behind a text's end.
         chunk_tokens: K.
@@ -39,24 +40,24 @@ class PairRows:
     """
 
     def __init__(
-        self, examples: Examples, kinds: tuple[str, ...], text: Mix, *, text_share: float, batch_tokens: int,
-        vocab_size: int, chunk_tokens: int, seed: int,
+        self, examples: Examples, kinds: tuple[str, ...], *, row_tokens: int, batch_tokens: int, vocab_size: int,
+        chunk_tokens: int, seed: int,
     ) -> None:  # fmt: skip
         if not len(examples):
             raise InputError("no pair to tune on", where="pairs.sources")
-        self.examples, self.text, self.share, self.seed = examples, text, text_share, seed
+        self.examples, self.seed = examples, seed
         self.vocab_size, self.chunk_tokens = vocab_size, chunk_tokens
-        self.batch_rows, self.row_tokens = max(1, batch_tokens // text.row_tokens), text.row_tokens
+        self.batch_rows, self.row_tokens = max(1, batch_tokens // row_tokens), row_tokens
         self._kinds = np.array([kinds.index(kind) for kind in examples.kinds], np.int64)
         self._lengths = np.array([[len(s), len(t)] for s, t in zip(examples.sources, examples.targets, strict=True)])
-        self.number, self.epoch, self.place = 0, 0, 0
+        tasks = np.unique([kind.partition("-")[0] for kind in kinds], return_inverse=True)[1][self._kinds]
+        tokens = np.bincount(tasks, self._lengths.sum(axis=1))
+        self._times = np.rint(np.sqrt(tokens.max() / np.maximum(tokens, 1))).astype(np.int64)[tasks]
+        self.epoch, self.place = 0, 0
         self._batches: list[NDArray[np.int64]] = []
 
     def batch(self) -> tuple[NDArray[Any], ...]:
-        """Return source_BS, target_BT and kind_B of the next pairs, or tokens_BT and content_BT of text."""
-        self.number += 1
-        if math.floor(self.number * self.share) > math.floor((self.number - 1) * self.share):
-            return self.text.batch()
+        """Return source_BS, target_BT, kind_B and quote_B2 of the next pairs."""
         chosen_B = self._epoch()[self.place]
         self.place += 1
         if self.place == len(self._batches):
@@ -64,12 +65,13 @@ class PairRows:
         sources, targets = ([side[i] for i in chosen_B] for side in (self.examples.sources, self.examples.targets))
         rows = self.row_tokens if max(map(len, sources)) > self.row_tokens else self.chunk_tokens
         source_BS = padded(sources, rows, self.vocab_size)
-        return source_BS, padded(targets, self.chunk_tokens, self.vocab_size), self._kinds[chosen_B]
+        target_BT = padded(targets, self.chunk_tokens, self.vocab_size)
+        return source_BS, target_BT, self._kinds[chosen_B], self.examples.quotes[chosen_B]
 
     def _epoch(self) -> list[NDArray[np.int64]]:
         if not self._batches:
             rng = np.random.default_rng([self.seed, self.epoch])
-            order = rng.permutation(len(self.examples))
+            order = rng.permutation(np.repeat(np.arange(len(self.examples)), self._times))
             batches = []
             for start in range(0, len(order), POOL):
                 pool = order[start : start + POOL]
@@ -90,14 +92,13 @@ class PairRows:
 
     def position(self) -> dict[str, Any]:
         """Return where the next batch starts, as plain JSON."""
-        return {"pairs": [self.number, self.epoch, self.place], "text": self.text.position()}
+        return {"pairs": [self.epoch, self.place]}
 
     def seek(self, position: dict[str, Any]) -> None:
         """Go to a `position`, so that `batch` returns what it would have returned then."""
-        self.number, self.epoch, self.place = (int(n) for n in position["pairs"])
+        self.epoch, self.place = (int(n) for n in position["pairs"])
         self._batches = []
-        self.text.seek(position["text"])
 
     def describe(self) -> str:
         """Return where the next batch lies, for messages."""
-        return f"batch {self.place} of epoch {self.epoch} of pairs, or {self.text.describe()}"
+        return f"batch {self.place} of epoch {self.epoch} of the pairs"

@@ -1,7 +1,9 @@
 """Tuning as a stage: a champion and the pairs in, `tuned/MODEL/` out.
 
     tuned/MODEL/checkpoints/    while it trains, removed afterwards
-    tuned/MODEL/model.safetensors, config.json, tokenizer.json, training.json, scores.json, outputs.parquet
+    tuned/MODEL/model.safetensors, config.json, tokenizer.json, dictionary.parquet, training.json
+    tuned/MODEL/ways.json       by kind and language of the source
+    tuned/MODEL/scores.json, outputs.parquet
     tuned/MODEL/manifest.json   written last
     tuned/current.json          task -> the model that serves it, replaced by compare-and-swap
 
@@ -33,24 +35,26 @@ from slimpajama.model import build, make_optimiser
 from slimpajama.model.chunk import ChunkModel
 from slimpajama.model.pair import PairModel
 from slimpajama.night import load_night
+from slimpajama.pairs.rules import language
 from slimpajama.pairs.stage import make_pairs, read_split
 from slimpajama.progress import track
 from slimpajama.registry import TUNED, Loaded, load_model, model_manifest, tuned_manifest, tuned_tasks
 from slimpajama.shards.split import unit_hashes
-from slimpajama.storage import Store, read_table
+from slimpajama.storage import Store, parquet_bytes, read_table
 from slimpajama.tokenizer import SEPARATOR, Tokenizer
 from slimpajama.train.checkpoint import Checkpoints
-from slimpajama.train.data import TrainingData, gather
+from slimpajama.train.data import gather
 from slimpajama.train.loop import train_model
 from slimpajama.train.parallel import Team
-from slimpajama.tune.apply import Tuned
-from slimpajama.tune.examples import Examples, directions, encode_pairs
+from slimpajama.tune.apply import Tuned, ways_of
+from slimpajama.tune.drafts import Dictionary
+from slimpajama.tune.examples import directions, encode_pairs, kind_of, rarity
 from slimpajama.tune.metrics import MAIN, interval, measure, score
 from slimpajama.tune.rows import PairRows
 
-__all__ = ["TuneReport", "load_tuned", "tune"]
+__all__ = ["TuneReport", "choose_tests", "choose_ways", "held_out_bits", "learn", "load_tuned", "tune"]
 
-VERSION = 2  # raise it when the same inputs give other weights or figures
+VERSION = 3  # raise it when the same inputs give other weights or figures
 SAMPLES = 2  # texts of each task and language that the report shows
 OUTPUTS = pa.schema(
     [
@@ -141,11 +145,14 @@ def tune(store: Store, cfg: Config, nights: Sequence[str], champion: str) -> Tun
     if not skipped:
         if not stage.has("model"):
             rows = read_split(store, pairs, set_name, "train")
-            sizes = base.model.row_tokens, cfg.tune.source_tokens, min(cfg.tune.target_tokens, base.model.row_tokens)
-            model, training = _train(cfg, base, encode_pairs(rows, base.tokenizer, *sizes), data, checkpoints)
-            stage.commit("model", _published(folder, base, model, training, cfg))
-        tuned = _loaded(store, stage.part_files("model"))
-        before, after = _bits(store, cfg, (base.model, tuned.model.base), base.tokenizer, nights)
+            tuned, training = learn(cfg, base, rows, checkpoints)
+            stage.commit("model", _published(folder, base, tuned, training))
+        if not stage.has("ways"):
+            tuned = _loaded(store, stage.part_files("model"))
+            ways = choose_ways(tuned, read_split(store, pairs, set_name, "validation"), cfg)
+            stage.commit("ways", Part({f"{folder}/ways.json": json_bytes(ways)}))
+        tuned = _loaded(store, [*stage.part_files("model"), *stage.part_files("ways")])
+        before, after = held_out_bits(store, cfg, (base.model, tuned.model.base), base.tokenizer, nights)
         tests = read_split(store, pairs, set_name, "test")
         outputs, tasks, samples = _measured(tuned, tests, cfg)
         bits = {lang: {"before": before[lang], "after": after[lang]} for lang in before}
@@ -160,47 +167,55 @@ def tune(store: Store, cfg: Config, nights: Sequence[str], champion: str) -> Tun
     return TuneReport(name, champion, set_name, skipped, scores, decisions)
 
 
-def _train(
-    cfg: Config, base: Loaded, examples: Examples, data: TrainingData, checkpoints: Checkpoints
-) -> tuple[PairModel, dict[str, Any]]:  # fmt: skip
-    """Return the tuned model and what is recorded of the tuning; `base` itself stays as it was."""
-    model = _fresh(base.config, base.tokenizer, tuple(sorted(set(examples.kinds))), cfg.tune.seed)
-    model.base.load_state_dict(base.model.state_dict())
+def learn(
+    cfg: Config, base: Loaded, pairs: pl.DataFrame, checkpoints: Checkpoints | None = None
+) -> tuple[Tuned, dict[str, Any]]:  # fmt: skip
+    """Return what a champion has learnt of pairs and a record of it; `base` itself stays as it was."""
+    assert isinstance(base.model, ChunkModel)
+    row_tokens, tokenizer = base.model.row_tokens, base.tokenizer
+    sizes = cfg.tune.source_tokens, min(cfg.tune.target_tokens, row_tokens)
+    translations = directions(pairs.filter(pl.col("task") == "translation"))
+    dictionary = Dictionary.learn(
+        translations.select("source", "target_lang", target=pl.col("targets").list.first()), tokenizer.segmenter
+    )
+    examples = encode_pairs(pairs, tokenizer, dictionary, row_tokens, *sizes)
+    model = _fresh(base.config, tokenizer, tuple(sorted(set(examples.kinds))), cfg.tune.seed)
+    model.adopt(base.model)
+    model.rarity_V[:-1] = torch.from_numpy(rarity(examples.sources, tokenizer.vocab_size))
     model.to(device())
     settings = replace(
         cfg.train, tokens=cfg.tune.tokens, max_seconds=cfg.tune.max_seconds, batch_tokens=cfg.tune.batch_tokens,
         lr=cfg.tune.lr, seed=cfg.tune.seed, tensorboard="", mlflow="",
     )  # fmt: skip
     rows = PairRows(
-        examples, model.kinds, data.rows(settings, model.row_tokens, base.tokenizer.document_id),
-        text_share=cfg.tune.text_share, batch_tokens=cfg.tune.batch_tokens, vocab_size=model.vocab_size,
+        examples, model.kinds, row_tokens=row_tokens, batch_tokens=cfg.tune.batch_tokens, vocab_size=model.vocab_size,
         chunk_tokens=model.chunk_tokens, seed=cfg.tune.seed,
     )  # fmt: skip
+    optimiser = make_optimiser(model, settings.lr, settings.precision)
     with Team(cfg.run.threads()) as team, track("tune", total=settings.tokens, unit="tokens") as bar:
-        history = train_model(
-            model, make_optimiser(model, settings.lr, settings.precision), rows, settings, team, cold=True,
-            checkpoints=checkpoints, bar=bar,
-        )  # fmt: skip
+        history = train_model(model, optimiser, rows, settings, team, cold=True, checkpoints=checkpoints, bar=bar)
     tokens = history.step * rows.batch_rows * rows.row_tokens
-    return model, {"steps": history.step, "tokens": tokens, "curve": history.curve, "pairs": len(examples)}
+    record = {"steps": history.step, "tokens": tokens, "curve": history.curve, "pairs": len(examples)}
+    return Tuned(model.eval(), tokenizer, dictionary, {}, *sizes), record
 
 
 def _fresh(config: dict[str, Any], tokenizer: Tokenizer, kinds: tuple[str, ...], seed: int) -> PairModel:
     base = build(TypeAdapter(ModelConfig).validate_python(config["model"]), tokenizer.vocab_size, seed)
     assert isinstance(base, ChunkModel)
-    return PairModel(base, kinds, torch.Generator().manual_seed(seed))
+    return PairModel(base, kinds, tokenizer.document_id, torch.Generator().manual_seed(seed))
 
 
-def _published(folder: str, base: Loaded, model: PairModel, training: dict[str, Any], cfg: Config) -> Part:
+def _published(folder: str, base: Loaded, tuned: Tuned, training: dict[str, Any]) -> Part:
     """Return the tuned model's files."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    sizes = {"source_tokens": cfg.tune.source_tokens, "target_tokens": cfg.tune.target_tokens}
-    config = base.config | {"base": base.id, "kinds": list(model.kinds)} | sizes
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tuned.model.state_dict().items()}
+    sizes = {"source_tokens": tuned.source_tokens, "target_tokens": tuned.target_tokens}
+    config = base.config | {"base": base.id, "kinds": list(tuned.model.kinds)} | sizes
     return Part(
         {
             f"{folder}/model.safetensors": save(weights, metadata={"format": "pt"}),
             f"{folder}/config.json": json_bytes(config),
             f"{folder}/tokenizer.json": base.tokenizer.json,
+            f"{folder}/dictionary.parquet": parquet_bytes(tuned.dictionary.table()),
             f"{folder}/training.json": json_bytes(training),
         },
         {"steps": training["steps"], "tokens": training["tokens"]},
@@ -235,10 +250,13 @@ def _loaded(store: Store, files: Iterable[FileEntry]) -> Tuned:
             "the weights do not fit the architecture", where=entries["model.safetensors"].path,
             found=str(error).splitlines()[-1].strip(), hint="Another version of slimpajama made it: tune again.",
         ) from error  # fmt: skip
-    return Tuned(model.to(device()).eval(), tokenizer, config["source_tokens"], config["target_tokens"])
+    dictionary = Dictionary.load(read_verified(store, entries["dictionary.parquet"]))
+    ways = json.loads(read_verified(store, entries["ways.json"])) if "ways.json" in entries else {}
+    sizes = config["source_tokens"], config["target_tokens"]
+    return Tuned(model.to(device()).eval(), tokenizer, dictionary, ways, *sizes)
 
 
-def _bits(
+def held_out_bits(
     store: Store, cfg: Config, models: Sequence[ChunkModel], tokenizer: Tokenizer, nights: Sequence[str]
 ) -> list[dict[str, float]]:
     """Return each model's bits per byte of the held-out documents by language."""
@@ -255,14 +273,38 @@ def _bits(
     return found
 
 
+def choose_tests(tests: pl.DataFrame, most: int) -> pl.DataFrame:
+    """Return at most so many test pairs of each task and target language, both directions of them, by a hash."""
+    rows = directions(tests)
+    rows = rows.with_columns(order=pl.Series(unit_hashes(rows["id"].to_list(), "test-pairs", 0)))
+    kinds = rows.sort("task", "target_lang", "order").group_by("task", "target_lang", maintain_order=True)
+    return kinds.head(most)
+
+
+def choose_ways(tuned: Tuned, validation: pl.DataFrame, cfg: Config) -> dict[str, str]:
+    """Return the way that does best on validation pairs, by kind and language of the source."""
+    chosen = choose_tests(validation, cfg.tune.max_test_pairs)
+    chosen = chosen.with_columns(lang=language("source"))
+    tried, found = dict[str, dict[str, list[float]]](), dict[str, str]()
+    with track("choose", total=len(chosen), unit="pairs") as bar:
+        for row in chosen.iter_rows(named=True):
+            key = f"{kind_of(row['task'], row['target_lang'])}/{row['lang']}"
+            for way in ways_of(key.partition("/")[0]):
+                tuned.ways = {key: way}
+                output = tuned.apply(row["task"], row["source"], row["question"], row["target_lang"], cfg.apply)
+                scores = score(row["task"], row["target_lang"], row["source"], output, row["targets"])
+                tried.setdefault(key, {}).setdefault(way, []).append(scores[MAIN[row["task"]]])
+            bar.advance()
+    for key, ways in tried.items():
+        found[key] = max(ways, key=lambda way: sum(ways[way]))  # the first of equal ones
+    return found
+
+
 def _measured(
     tuned: Tuned, tests: pl.DataFrame, cfg: Config
 ) -> tuple[pa.Table, dict[str, Any], list[dict[str, str]]]:  # fmt: skip
     """Return what the model makes of test pairs, with scores; the measures by task and target language; samples."""
-    rows = directions(tests)
-    rows = rows.with_columns(order=pl.Series(unit_hashes(rows["id"].to_list(), "test-pairs", 0)))
-    kinds = rows.sort("task", "target_lang", "order").group_by("task", "target_lang", maintain_order=True)
-    chosen = kinds.head(cfg.tune.max_test_pairs)
+    chosen = choose_tests(tests, cfg.tune.max_test_pairs)
     outputs, samples, found = [], list[dict[str, str]](), dict[str, dict[str, list[dict[str, float]]]]()
     with track("measure", total=len(chosen), unit="pairs") as bar:
         for row in chosen.iter_rows(named=True):

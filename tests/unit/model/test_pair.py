@@ -6,14 +6,14 @@ import torch
 from slimpajama.config import ModelConfig
 from slimpajama.generate.beam import beam_search
 from slimpajama.model import build, make_optimiser
-from slimpajama.model.pair import PairModel
+from slimpajama.model.pair import NO_QUOTE, PairModel
 
 V, END = 300, 0
 
 
 def model(seed=0, **settings):
     base = build(ModelConfig(preset="tiny", row_tokens=32, **settings), V, seed)
-    pair = PairModel(base, ("copy", "other"), torch.Generator().manual_seed(seed + 1))
+    pair = PairModel(base, ("copy", "other"), END, torch.Generator().manual_seed(seed + 1))
     generator = torch.Generator().manual_seed(seed + 2)
     with torch.no_grad():  # output projections start at zero, and a test over zeros would see nothing
         for parameter in pair.parameters():
@@ -33,30 +33,30 @@ def kinds(n):
 def test_no_score_looks_ahead(length):
     """Replacing tokens from t on must not change the scores up to t; and the source must change all of them."""
     pair, target = model(), ids(2, 16)
-    memory = pair.remember(ids(2, length, seed=1))
+    memory = pair.remember(ids(2, length, seed=1), kinds(2))
     before = pair.nll(memory, target, kinds(2))
     for t in range(1, 16):
         changed = target.clone()
         changed[:, t:] = ids(2, 16 - t, seed=t + 5)
         assert torch.equal(pair.nll(memory, changed, kinds(2))[:, :t], before[:, :t])
-    other = pair.nll(pair.remember(ids(2, length, seed=2)), target, kinds(2))
+    other = pair.nll(pair.remember(ids(2, length, seed=2), kinds(2)), target, kinds(2))
     assert (other != before).all()
 
 
 def test_the_task_and_every_window_of_the_source_are_read():
     pair, source, target = model(), ids(1, 96), ids(1, 8)
-    before = pair.nll(pair.remember(source), target, torch.tensor([0]))
-    assert (pair.nll(pair.remember(source), target, torch.tensor([1])) != before).all()
+    before = pair.nll(pair.remember(source, torch.tensor([0])), target, torch.tensor([0]))
+    assert (pair.nll(pair.remember(source, torch.tensor([1])), target, torch.tensor([1])) != before).all()
     for place in (0, 40, 95):
         changed = source.clone()
         changed[0, place] = source[0, place] % (V - 1) + 1
-        assert (pair.nll(pair.remember(changed), target, torch.tensor([0])) != before).any()
+        assert (pair.nll(pair.remember(changed, torch.tensor([0])), target, torch.tensor([0])) != before).any()
 
 
 @pytest.mark.parametrize("settings", [{}, {"latent_width": 24, "latent_levels": 16}])
 def test_writing_token_by_token_gives_the_likelihoods_of_the_whole(settings):
     pair, target = model(**settings), ids(3, 12)
-    memory = pair.remember(ids(3, 64, seed=1))
+    memory = pair.remember(ids(3, 64, seed=1), kinds(3))
     expected = pair.nll(memory, target, kinds(3))
     state, scores_BV = pair.start(memory, kinds(3))
     for t in range(12):
@@ -68,7 +68,7 @@ def test_writing_token_by_token_gives_the_likelihoods_of_the_whole(settings):
 
 def test_states_follow_their_rows():
     pair, target = model(), ids(2, 6)
-    state, _ = pair.start(pair.remember(ids(2, 32, seed=1)), kinds(2))
+    state, _ = pair.start(pair.remember(ids(2, 32, seed=1), kinds(2)), kinds(2))
     for t in range(5):
         pair.step(state, target[:, t])
     swapped = state.take(torch.tensor([1, 0, 1]))
@@ -82,7 +82,8 @@ def test_what_is_behind_a_sources_end_is_not_read():
     padded = torch.nn.functional.pad(source, (0, 24), value=V)
     longer = torch.nn.functional.pad(source, (0, 56), value=V)
     torch.testing.assert_close(
-        pair.nll(pair.remember(padded), target, kinds(1)), pair.nll(pair.remember(longer), target, kinds(1))
+        pair.nll(pair.remember(padded, kinds(1)), target, kinds(1)),
+        pair.nll(pair.remember(longer, kinds(1)), target, kinds(1)),
     )
 
 
@@ -91,7 +92,7 @@ def test_a_target_behind_its_end_costs_nothing():
     short, long = torch.full((2, 8), V), torch.full((2, 12), V)
     short[:, :6] = long[:, :6] = ids(2, 6, seed=3)
     with torch.no_grad():
-        losses = [pair(source, target, kinds(2))["total"] for target in (short, long)]
+        losses = [pair(source, target, kinds(2), torch.full((2, 2), NO_QUOTE))["total"] for target in (short, long)]
     torch.testing.assert_close(*losses)
 
 
@@ -105,21 +106,22 @@ def test_rows_of_text_train_the_language_model_as_before():
 def test_it_learns_to_copy_what_it_has_never_seen():
     """Sources of random tokens: only looking at them can tell the target."""
     pair = PairModel(
-        build(ModelConfig(preset="tiny", row_tokens=32), V, 0), ("copy",), torch.Generator().manual_seed(1)
+        build(ModelConfig(preset="tiny", row_tokens=32), V, 0), ("copy",), END, torch.Generator().manual_seed(1)
     )
     optimiser = make_optimiser(pair, 0.5)
     for step in range(400):
         source = ids(16, 32, seed=step)
         start = torch.randint(0, 24, (16, 1), generator=torch.Generator().manual_seed(step))
         target = source.gather(1, start + torch.arange(8))
-        loss = pair(source, target, torch.zeros(16, dtype=torch.long))["total"]
+        loss = pair(source, target, torch.zeros(16, dtype=torch.long), torch.full((16, 2), NO_QUOTE))["total"]
         grads = torch.autograd.grad(loss, list(optimiser.parameters.values()), materialize_grads=True)
         for parameter, grad in zip(optimiser.parameters.values(), grads, strict=True):
             parameter.grad = grad
         optimiser.step(min(1.0, (400 - step) / 100))
     pair.eval()
     source = ids(32, 32, seed=10_000)
-    nll = pair.nll(pair.remember(source), source[:, 5:13], torch.zeros(32, dtype=torch.long))
+    kind = torch.zeros(32, dtype=torch.long)
+    nll = pair.nll(pair.remember(source, kind), source[:, 5:13], kind)
     assert nll[:, 1:].mean() < 1.0  # chance is 5.7; the first token may be any of the source's
 
 
@@ -142,7 +144,7 @@ def every_target(pair, memory, most):
 
 def test_enough_beams_find_the_best_target_there_is():
     pair = model()
-    memory = pair.remember(ids(1, 16))
+    memory = pair.remember(ids(1, 16), kinds(1))
     best = max(every_target(pair, memory, 1))
     found = beam_search(pair, memory, 0, END, beams=V, least=0, most=1, no_repeat=0)
     assert found[0].tokens == list(best[1])
@@ -151,7 +153,7 @@ def test_enough_beams_find_the_best_target_there_is():
 
 def test_length_and_repetition_are_under_control():
     pair = model()
-    memory = pair.remember(ids(1, 16))
+    memory = pair.remember(ids(1, 16), kinds(1))
     for least, most in ((1, 20), (9, 20), (20, 20)):
         found = beam_search(pair, memory, 0, END, beams=3, least=least, most=most, no_repeat=2)
         for one in found:
@@ -159,3 +161,61 @@ def test_length_and_repetition_are_under_control():
             assert least <= len(one.tokens) <= most
             pairs = list(zip(one.tokens, one.tokens[1:], strict=False))
             assert len(pairs) == len(set(pairs))
+
+
+def with_question(n, question=6, passage=26, seed=0):
+    """Rows of a question, its end, and a passage."""
+    source = ids(n, question + passage, seed=seed)
+    source[:, question] = END
+    return source
+
+
+def test_a_quote_lies_in_the_passage_alone():
+    pair = model()
+    source = with_question(2)
+    source[:, 28:] = V
+    quote = pair.remember(source, kinds(2)).quote_B2S
+    assert torch.isfinite(quote[:, :, 7:28]).all()
+    assert torch.isinf(quote[:, :, :7]).all()
+    assert torch.isinf(quote[:, :, 28:]).all()
+
+
+def test_signs_show_where_the_questions_words_stand():
+    pair = model()
+    source = with_question(1)
+    source[0, :6], source[0, 7:] = torch.arange(1, 7), torch.arange(100, 125)
+    source[0, 20] = source[0, 2]
+    pair.rarity_V[source[0, 2]] = 0.5
+    signs, _ = pair.signs(source)
+    assert signs[0, :, 0].nonzero().flatten().tolist() == [20]
+    assert signs[0, 20, 1] == 0.5
+    assert signs[0, :, 2].nonzero().flatten().tolist() == list(range(16, 25))
+    none, _ = pair.signs(ids(1, 32))
+    assert not none.any()
+
+
+def test_it_learns_to_quote_what_stands_behind_the_questions_word():
+    pair = PairModel(
+        build(ModelConfig(preset="tiny", row_tokens=32), V, 0), ("copy",), END, torch.Generator().manual_seed(1)
+    )
+    optimiser = make_optimiser(pair, 0.5)
+    kind = torch.zeros(16, dtype=torch.long)
+
+    def batch(seed):
+        source = with_question(16, question=2, passage=30, seed=seed)
+        place = torch.randint(3, 28, (16, 1), generator=torch.Generator().manual_seed(seed))
+        source.scatter_(1, place, source[:, :1])
+        return source, place
+
+    for step in range(200):
+        source, place = batch(step)
+        quote = torch.cat((place + 1, place + 2), dim=1)
+        loss = pair(source, source[:, 5:9], kind, quote)["total"]
+        grads = torch.autograd.grad(loss, list(optimiser.parameters.values()), materialize_grads=True)
+        for parameter, grad in zip(optimiser.parameters.values(), grads, strict=True):
+            parameter.grad = grad
+        optimiser.step(min(1.0, (200 - step) / 50))
+    pair.eval()
+    source, place = batch(10_000)
+    found = pair.remember(source, kind).quote_B2S.argmax(dim=2)
+    assert (found == torch.cat((place + 1, place + 2), dim=1)).float().mean() > 0.9  # chance is 0.03

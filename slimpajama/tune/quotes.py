@@ -1,0 +1,123 @@
+"""Quotes: the span of a source that serves as the target, found for training and chosen in use.
+
+An answer mostly stands in its passage; a summary or a long answer mostly resembles one to three sentences. Of what may
+be quoted, the span is taken whose expected overlap with the right one is greatest, where the model's probabilities
+say which may be right (minimum Bayes risk, Kumar and Byrne 2004): a likely place cut a little short beats a gamble.
+"""
+
+# S = tokens of a source, n = sentences, C = candidate spans
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimpajama.tokenizer import Tokenizer
+
+__all__ = [
+    "Quote", "best_quote", "quote_of", "sentence_runs", "sentence_spans", "sentences", "short_spans"
+]  # fmt: skip
+
+MOST_SENTENCES = 3
+LEAST_ALIKE = 0.15  # F1 in tokens, below which sentences say something else
+MOST_TOKENS = 64  # of an answer
+CANDIDATES = 100  # spans that are weighed against each other
+
+Ids = NDArray[np.uint16]
+
+# Behind a mark that ends a sentence in either language, with the quotes and brackets that close behind it.
+_SENTENCE_END = re.compile(r"(?<=[。！？；!?])[”’」』）)\"']*\s*|(?<=[.])[”’)\"']*\s+")
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A span of what was read."""
+
+    first: int
+    last: int
+    score: float
+    """Log-odds of its ends: sums of logits, comparable between passages for one question."""
+
+
+def sentences(line: str) -> list[str]:
+    """Return a line's sentences, which join back to it exactly."""
+    ends = [match.end() for match in _SENTENCE_END.finditer(line)]
+    return [part for part in (line[a:b] for a, b in zip([0, *ends], [*ends, len(line)], strict=True)) if part]
+
+
+def sentence_spans(source: Ids, tokenizer: Tokenizer) -> NDArray[np.int64]:
+    """Return first and last token (n, 2) of each sentence of a source that has a letter or digit."""
+    ends = np.cumsum(tokenizer.token_bytes[source])
+    spans, at = [], 0
+    for line in tokenizer.decode_bytes(source).decode("utf-8", "surrogateescape").splitlines(keepends=True):
+        for sentence in sentences(line):
+            size = len(sentence.encode("utf-8", "surrogateescape"))
+            if any(char.isalnum() for char in sentence):
+                spans.append((at, at + size - 1))
+            at += size
+    return np.searchsorted(ends, np.array(spans, np.int64).reshape(-1, 2), side="right")
+
+
+def quote_of(source: Ids, target: Ids, tokenizer: Tokenizer, *, exact: bool) -> tuple[int, int] | None:
+    """Return first and last token of what can be quoted as the target, or None.
+
+    Args:
+        source, target: Tokens.
+        tokenizer: Of both.
+        exact: Whether the target itself is looked for first.
+    """
+    if exact:
+        ends, wanted = np.cumsum(tokenizer.token_bytes[source]), tokenizer.decode_bytes(target).strip()
+        at = tokenizer.decode_bytes(source).find(wanted) if wanted else -1
+        if at >= 0:
+            first, last = np.searchsorted(ends, [at, at + len(wanted) - 1], side="right").tolist()
+            return first, last
+    runs = sentence_runs(sentence_spans(source, tokenizer))
+    if not len(runs) or not len(target):
+        return None
+    tokens, counts = np.unique(target, return_counts=True)
+    have = np.concatenate([np.zeros((1, len(tokens)), np.int64), np.cumsum(source[:, None] == tokens, axis=0)])
+    common = np.minimum(have[runs[:, 1] + 1] - have[runs[:, 0]], counts).sum(axis=1)
+    alike = 2 * common / (runs[:, 1] + 1 - runs[:, 0] + len(target))
+    best = int(alike.argmax())
+    return (int(runs[best, 0]), int(runs[best, 1])) if alike[best] >= LEAST_ALIKE else None
+
+
+def sentence_runs(spans: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return first and last token of every one to three sentences in a row."""
+    runs = [
+        np.stack([spans[: len(spans) - more, 0], spans[more:, 1]], axis=1)
+        for more in range(min(MOST_SENTENCES, len(spans)))
+    ]
+    return np.concatenate(runs) if runs else np.zeros((0, 2), np.int64)
+
+
+def short_spans(places: int, row_tokens: int) -> NDArray[np.int64]:
+    """Return first and last place of every span of at most MOST_TOKENS that lies in one row of a source's windows."""
+    first = np.repeat(np.arange(places), MOST_TOKENS)
+    last = first + np.tile(np.arange(MOST_TOKENS), places)
+    whole = (last < places) & (first // row_tokens == last // row_tokens)
+    return np.stack([first[whole], last[whole]], axis=1)
+
+
+def best_quote(logits_2S: NDArray[np.float32], spans: NDArray[np.int64]) -> Quote | None:
+    """Return the best of some spans (C, 2), or None if none can be quoted.
+
+    Args:
+        logits_2S: Of each place as the first and as the last.
+        spans: First and last places.
+    """
+    scores = logits_2S[0, spans[:, 0]] + logits_2S[1, spans[:, 1]]
+    order = np.argsort(-scores, kind="stable")[:CANDIDATES]
+    order = order[np.isfinite(scores[order])]
+    if not len(order):
+        return None
+    (first, last), likely = spans[order].T, np.exp(scores[order] - scores[order[0]])
+    common = np.minimum(last[:, None], last) - np.maximum(first[:, None], first) + 1
+    size = last - first + 1
+    overlap = 2 * np.maximum(common, 0) / (size[:, None] + size)
+    best = int((overlap @ (likely / likely.sum())).argmax())
+    return Quote(int(first[best]), int(last[best]), float(scores[order[best]]))
