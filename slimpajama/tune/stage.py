@@ -48,7 +48,7 @@ from slimpajama.tune.examples import Examples, directions, encode_pairs
 from slimpajama.tune.metrics import MAIN, interval, measure, score
 from slimpajama.tune.rows import PairRows
 
-__all__ = ["TuneReport", "load_tuned", "tune"]
+__all__ = ["TuneReport", "choose_tests", "held_out_bits", "learn", "load_tuned", "tune"]
 
 VERSION = 2  # raise it when the same inputs give other weights or figures
 SAMPLES = 2  # texts of each task and language that the report shows
@@ -142,10 +142,10 @@ def tune(store: Store, cfg: Config, nights: Sequence[str], champion: str) -> Tun
         if not stage.has("model"):
             rows = read_split(store, pairs, set_name, "train")
             sizes = base.model.row_tokens, cfg.tune.source_tokens, min(cfg.tune.target_tokens, base.model.row_tokens)
-            model, training = _train(cfg, base, encode_pairs(rows, base.tokenizer, *sizes), data, checkpoints)
+            model, training = learn(cfg, base, encode_pairs(rows, base.tokenizer, *sizes), data, checkpoints)
             stage.commit("model", _published(folder, base, model, training, cfg))
         tuned = _loaded(store, stage.part_files("model"))
-        before, after = _bits(store, cfg, (base.model, tuned.model.base), base.tokenizer, nights)
+        before, after = held_out_bits(store, cfg, (base.model, tuned.model.base), base.tokenizer, nights)
         tests = read_split(store, pairs, set_name, "test")
         outputs, tasks, samples = _measured(tuned, tests, cfg)
         bits = {lang: {"before": before[lang], "after": after[lang]} for lang in before}
@@ -160,8 +160,8 @@ def tune(store: Store, cfg: Config, nights: Sequence[str], champion: str) -> Tun
     return TuneReport(name, champion, set_name, skipped, scores, decisions)
 
 
-def _train(
-    cfg: Config, base: Loaded, examples: Examples, data: TrainingData, checkpoints: Checkpoints
+def learn(
+    cfg: Config, base: Loaded, examples: Examples, data: TrainingData, checkpoints: Checkpoints | None = None
 ) -> tuple[PairModel, dict[str, Any]]:  # fmt: skip
     """Return the tuned model and what is recorded of the tuning; `base` itself stays as it was."""
     model = _fresh(base.config, base.tokenizer, tuple(sorted(set(examples.kinds))), cfg.tune.seed)
@@ -238,7 +238,7 @@ def _loaded(store: Store, files: Iterable[FileEntry]) -> Tuned:
     return Tuned(model.to(device()).eval(), tokenizer, config["source_tokens"], config["target_tokens"])
 
 
-def _bits(
+def held_out_bits(
     store: Store, cfg: Config, models: Sequence[ChunkModel], tokenizer: Tokenizer, nights: Sequence[str]
 ) -> list[dict[str, float]]:
     """Return each model's bits per byte of the held-out documents by language."""
@@ -255,14 +255,19 @@ def _bits(
     return found
 
 
+def choose_tests(tests: pl.DataFrame, most: int) -> pl.DataFrame:
+    """Return at most so many test pairs of each task and target language, both directions of them, by a hash."""
+    rows = directions(tests)
+    rows = rows.with_columns(order=pl.Series(unit_hashes(rows["id"].to_list(), "test-pairs", 0)))
+    kinds = rows.sort("task", "target_lang", "order").group_by("task", "target_lang", maintain_order=True)
+    return kinds.head(most)
+
+
 def _measured(
     tuned: Tuned, tests: pl.DataFrame, cfg: Config
 ) -> tuple[pa.Table, dict[str, Any], list[dict[str, str]]]:  # fmt: skip
     """Return what the model makes of test pairs, with scores; the measures by task and target language; samples."""
-    rows = directions(tests)
-    rows = rows.with_columns(order=pl.Series(unit_hashes(rows["id"].to_list(), "test-pairs", 0)))
-    kinds = rows.sort("task", "target_lang", "order").group_by("task", "target_lang", maintain_order=True)
-    chosen = kinds.head(cfg.tune.max_test_pairs)
+    chosen = choose_tests(tests, cfg.tune.max_test_pairs)
     outputs, samples, found = [], list[dict[str, str]](), dict[str, dict[str, list[dict[str, float]]]]()
     with track("measure", total=len(chosen), unit="pairs") as bar:
         for row in chosen.iter_rows(named=True):
