@@ -29,7 +29,7 @@ from benchmarks.night import run_night, write_config
 from slimpajama.config import Config, ModelConfig, TrainConfig
 from slimpajama.progress import say
 
-__all__ = ["main", "parser_of", "training_data", "workspace_of"]
+__all__ = ["main", "parser_of", "train_anew", "training_data", "workspace_of"]
 
 LANGUAGES = ("zh", "en")
 SEEDS = (0, 1, 2)
@@ -78,26 +78,36 @@ def training_data(workspace: str) -> tuple[Any, Any, TrainConfig]:
     return data, Tokenizer.load(data.tokenizer_json), cfg
 
 
-def run_part(workspace: str, part: Part, minutes: float) -> dict[str, Any]:
-    """Train and score one model in this process."""
+def train_anew(data: Any, tokenizer: Any, cfg: TrainConfig, model_cfg: ModelConfig) -> tuple[Any, Any, Any]:
+    """Train a new model on one thread; return it, the rows it read and the history.
+
+    From here on the clock of this process' training loop is the processor's: what else runs on the machine must not
+    shorten a training.
+    """
     import torch
 
-    from slimpajama.evaluate.score import reconstruct_ids, score_ids
     from slimpajama.model import build, make_optimiser
     from slimpajama.train import loop
     from slimpajama.train.parallel import Team
 
     torch.set_num_threads(1)
-    # the loop's clock is the processor's: what else runs on the machine must not shorten a training
     cast(Any, loop).time = SimpleNamespace(perf_counter=time.process_time, monotonic=time.monotonic)
-    data, tokenizer, endless = training_data(workspace)
-    cfg = replace(endless, seed=part.seed, max_seconds=60 * minutes * part.longer)
-    model = build(ModelConfig(**part.model), tokenizer.vocab_size, part.seed)
+    model = build(model_cfg, tokenizer.vocab_size, cfg.seed)
     rows = data.rows(cfg, model.row_tokens, tokenizer.document_id)
     with Team(1) as team:
         history = loop.train_model(
             model, make_optimiser(model, cfg.lr, cfg.precision), rows, cfg, team, cold=True
         )  # fmt: skip
+    return model, rows, history
+
+
+def run_part(workspace: str, part: Part, minutes: float) -> dict[str, Any]:
+    """Train and score one model in this process."""
+    from slimpajama.evaluate.score import reconstruct_ids, score_ids
+
+    data, tokenizer, endless = training_data(workspace)
+    cfg = replace(endless, seed=part.seed, max_seconds=60 * minutes * part.longer)
+    model, rows, history = train_anew(data, tokenizer, cfg, ModelConfig(**part.model))
     tokens = history.step * rows.batch_rows * rows.row_tokens
     latent = model.describe().get("latent")
     result: dict[str, Any] = {

@@ -1,0 +1,456 @@
+"""Measure the applications: summaries, translations and answers against BART and against what is not trained at all.
+
+    python -m benchmarks.applications --pairs CONFIG.toml [--cache FOLDER] [--workspace W] [--base-minutes 10]
+        [--minutes 20] [--tests 200] [--only NAME...] [--list]
+
+Parts, each in a process of its own on one thread; those that the cache holds for this commit are not run again:
+
+- `ours`: the preset `small` is trained on the workspace's text for `--base-minutes` of processor time, then tuned on
+  the pairs for `--minutes`; what it writes for test pairs, and its bits per byte before and after;
+- `bart`: Hugging Face's BART of as many parameters, in an environment of its own (1 GB, installed where it is
+  missing), trained on the same pairs for the minutes of both;
+- `baselines`: lead, TextRank, copying, a dictionary and BM25, some minutes.
+
+Writing for all test pairs comes on top of the minutes. `--pairs` is a configuration whose `pairs.sources` are used;
+the workspace is any prepared one, by default the benchmark corpus. Writes docs/benchmarks/applications.md, and examples
+to docs/benchmarks/applications-examples.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from benchmarks.baselines import DESCRIPTIONS, write_baselines
+from benchmarks.dedup import peer_python
+from benchmarks.machine import DOCS, commit, conditions, measure, table
+from benchmarks.model import parser_of, train_anew, training_data, workspace_of
+from benchmarks.training import PEERS
+from slimpajama.config import ApplyConfig, Config, EvaluateConfig, ModelConfig, TrainConfig, TuneConfig, load_config
+from slimpajama.pairs.stage import make_pairs, read_split
+from slimpajama.progress import say
+from slimpajama.report.markdown import escape
+from slimpajama.report.text import excerpt
+from slimpajama.storage import open_store
+from slimpajama.tune.metrics import MAIN, interval, score
+from slimpajama.tune.metrics import measure as mean_of
+from slimpajama.tune.stage import choose_tests
+
+__all__ = ["main"]
+
+OURS, BART, UNTRAINED = "ours", "bart", "baselines"
+PARTS = (OURS, BART, UNTRAINED)
+ENDLESS = 10**12
+WAYS = 60  # validation pairs of each task and language that choose how ours writes
+SHOWN, EXAMPLES = 200, 3  # characters of a source, and examples a task and language
+FASTEST = 8000  # tokens a processor second that BART is given batches for; it goes round again if it is faster
+BART_LR = 1e-3
+LR_NOTE = ""
+BART_BATCH = 16  # texts that it writes at once
+VALIDATION = 100  # pairs a task, for its loss
+BART_BF16 = True
+WHAT = {
+    OURS: "the preset `small`, trained on the text, then tuned",
+    BART: "BartForConditionalGeneration, trained on the pairs",
+    **DESCRIPTIONS,
+}
+
+Kind = tuple[str, str]
+"""Task and target language."""
+Scores = dict[str, list[dict[str, float]]]
+"""Measures of each output, by side."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What is measured, and on which pairs."""
+
+    cfg: Config
+    workspace: str
+    """Of the text."""
+    cache: Path
+    base_minutes: float
+    minutes: float
+
+    def pairs(self) -> tuple[str, dict[str, Any], dict[str, pl.DataFrame]]:
+        """Return the name of the set of pairs, its counts, and its splits; made where they are missing."""
+        store = open_store(str(self.cache / "applications" / "workspace"))
+        name, manifest = make_pairs(store, self.cfg)
+        splits = ("train", "validation", "test")
+        return name, manifest.counts, {split: read_split(store, manifest, name, split) for split in splits}
+
+
+def task_of(args: argparse.Namespace, workspace: str) -> Task:
+    """Return what the options ask for: the sources of pairs from the configuration, else the defaults."""
+    given = load_config(args.pairs)
+    tune = TuneConfig(tokens=ENDLESS, max_seconds=60 * args.minutes, max_test_pairs=args.tests)
+    cfg = replace(
+        given, tune=tune, apply=ApplyConfig(), evaluate=EvaluateConfig(), model=ModelConfig(preset="small"),
+        train=TrainConfig(), run=replace(given.run, workers=1),
+    )  # fmt: skip
+    return Task(
+        cfg=cfg, workspace=workspace, cache=args.cache, base_minutes=args.base_minutes, minutes=args.minutes
+    )  # fmt: skip
+
+
+def run_ours(task: Task) -> dict[str, Any]:
+    """Train, tune and write in this process."""
+    from slimpajama.night import published_nights
+    from slimpajama.registry import Loaded
+    from slimpajama.tune.stage import choose_ways, held_out_bits, learn
+
+    _, _, splits = task.pairs()
+    data, tokenizer, endless = training_data(task.workspace)
+    cfg = replace(task.cfg, train=replace(endless, max_seconds=60 * task.base_minutes))
+    base, rows, history = train_anew(data, tokenizer, cfg.train, cfg.model)
+    loaded = Loaded("base", base, tokenizer, {"model": asdict(cfg.model)})
+    tuned, training = learn(cfg, loaded, splits["train"])
+    store = open_store(task.workspace)
+    before, after = held_out_bits(store, cfg, (base, tuned.model.base), tokenizer, published_nights(store))
+    tuned.ways = choose_ways(tuned, splits["validation"], replace(cfg, tune=replace(cfg.tune, max_test_pairs=WAYS)))
+    began = time.process_time()
+    outputs = [
+        tuned.apply(row["task"], row["source"], row["question"], row["target_lang"], cfg.apply)
+        for row in choose_tests(splits["test"], cfg.tune.max_test_pairs).iter_rows(named=True)
+    ]
+    text: dict[str, list[int]] = {}
+    for source in data.sources():
+        sums = text.setdefault(source["lang"], [0, 0])
+        sums[0], sums[1] = sums[0] + source["documents"], sums[1] + source["n_bytes"]
+    return {
+        "outputs": {OURS: outputs}, "write_s": time.process_time() - began,
+        "parameters": sum(parameter.numel() for parameter in tuned.model.parameters()),
+        "ways": tuned.ways, "base_tokens": history.step * rows.batch_rows * rows.row_tokens, "tokens": training["tokens"],
+        "bits": {lang: [before[lang], after[lang]] for lang in before}, "text": text, "precision": cfg.train.precision,
+    }  # fmt: skip
+
+
+def run_bart(task: Task) -> dict[str, Any]:
+    """Train BART and let it write, in a process of its environment."""
+    _, _, splits = task.pairs()
+    _, tokenizer, cfg = training_data(task.workspace)
+    tests = choose_tests(splits["test"], task.cfg.tune.max_test_pairs)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        order = prepare_bart(task, splits, tests, folder)
+        python = peer_python(task.cache, "transformers", PEERS)
+        offline = {"PYTHONPATH": "", "HF_HUB_OFFLINE": "1"}
+        done = measure([python, Path(__file__).with_name("bart.py"), folder], offline)
+    found: dict[str, Any] = json.loads(done.output.splitlines()[-1])
+    written = [tokenizer.decode(ids).strip() for ids in found.pop("outputs")]
+    outputs = [written[place] for place in np.argsort(order)]
+    return found | {"outputs": {BART: outputs}, "precision": cfg.precision if BART_BF16 else "fp32"}
+
+
+def prepare_bart(task: Task, splits: Mapping[str, pl.DataFrame], tests: pl.DataFrame, folder: Path) -> list[int]:
+    """Write what `bart.py` reads; return the numbers of the tests in the order in which they are written there.
+
+    Batches are those that tuning makes of the same pairs, without those of text, and with the question before the
+    whole source: BART reads it at once, and needs no windows.
+    """
+    import torch
+
+    from slimpajama.model import build
+    from slimpajama.model.pair import PairModel
+    from slimpajama.tune.drafts import Dictionary
+    from slimpajama.tune.examples import Examples, encode_pairs, padded
+    from slimpajama.tune.rows import PairRows
+
+    tune = task.cfg.tune
+    _, tokenizer, cfg = training_data(task.workspace)
+    base: Any = build(task.cfg.model, tokenizer.vocab_size, 0)
+    encode = partial(
+        encode_pairs, tokenizer=tokenizer, dictionary=Dictionary({}), row_tokens=tune.source_tokens,
+        source_tokens=tune.source_tokens, target_tokens=min(tune.target_tokens, base.row_tokens),
+    )  # fmt: skip
+    known = splits["validation"].group_by("task", maintain_order=True).head(VALIDATION)
+    learnt, guiding = encode(splits["train"]), encode(known)
+    asked = encode(tests.with_columns(both_ways=pl.lit(False)))  # both directions stand there already
+    kinds = tuple(sorted(set(learnt.kinds)))
+    seconds = 60 * (task.base_minutes + task.minutes)
+
+    def training() -> Iterator[Sequence[NDArray[Any]]]:
+        rows, tokens = PairRows(
+            learnt, kinds, row_tokens=base.row_tokens, batch_tokens=tune.batch_tokens,
+            vocab_size=tokenizer.vocab_size, chunk_tokens=1, seed=tune.seed,
+        ), 0  # fmt: skip
+        while tokens < FASTEST * seconds:
+            batch = rows.batch()
+            tokens += batch[0].size + batch[1].size
+            yield batch[:3]
+
+    def alike(some: Examples) -> Iterator[list[int]]:
+        for kind in kinds:
+            places = [place for place in range(len(some)) if some.kinds[place] == kind]
+            places.sort(key=lambda place: len(some.sources[place]))
+            yield from (places[at : at + BART_BATCH] for at in range(0, len(places), BART_BATCH))
+
+    def batches(some: Examples) -> Iterator[Sequence[NDArray[Any]]]:
+        for places in alike(some):
+            sides = ([side[place] for place in places] for side in (some.sources, some.targets))
+            numbers = np.array([kinds.index(some.kinds[place]) for place in places])
+            yield *(padded(side, 1, tokenizer.vocab_size) for side in sides), numbers
+
+    arrays = {
+        f"{split}{number}-{part}": ids.astype(np.uint16)
+        for split, found in (("train", training()), ("validation", batches(guiding)), ("test", batches(asked)))
+        for number, batch in enumerate(found)
+        for part, ids in zip(("source", "target", "kind"), batch, strict=True)
+    }
+    np.savez(folder / "ids.npz", **cast(Any, arrays))
+    ours = PairModel(base, kinds, tokenizer.document_id, torch.Generator())
+    said = {
+        "vocabulary": tokenizer.vocab_size, "kinds": len(kinds), "end": tokenizer.document_id,
+        "source_tokens": tune.source_tokens, "target_tokens": tune.target_tokens, "seconds": seconds, "seed": tune.seed,
+        "parameters": sum(parameter.numel() for parameter in ours.parameters()), "lr": BART_LR,
+        "bf16": BART_BF16 and cfg.precision == "bf16",
+    }  # fmt: skip
+    (folder / "settings.json").write_text(json.dumps(said), encoding="utf-8")
+    return [place for places in alike(asked) for place in places]
+
+
+def run_baselines(task: Task) -> dict[str, Any]:
+    """Write by what is not trained; count the documents of the text that a test pair's words stand in."""
+    _, _, splits = task.pairs()
+    outputs, taken = write_baselines(
+        splits["train"], splits["validation"], choose_tests(splits["test"], task.cfg.tune.max_test_pairs)
+    )
+    return {"outputs": outputs, "sentences": taken, "overlap": overlap(task)}
+
+
+def overlap(task: Task) -> list[int]:
+    """Return in how many of the documents that `ours` is trained on words in a row of a test pair stand, and of how
+    many."""
+    from slimpajama.decontaminate.overlap import cut, find, make_index
+    from slimpajama.pairs.stage import protected_tests
+    from slimpajama.storage import read_table
+
+    settings = task.cfg.decontaminate
+    _, records = protected_tests(open_store(str(task.cache / "applications" / "workspace")), task.cfg)
+    windows = cut(records["text"].combine_chunks(), settings.ngram_words, settings.short_words)
+    index = make_index(windows, [], settings.ngram_words, settings.short_words, settings.held_out_share)
+    data, _, _ = training_data(task.workspace)
+    met = documents = 0
+    for entry in data.shards("train", list(data.nights)):
+        words = read_table(data.store, entry.path, ["words"])["words"].combine_chunks()
+        texts = pc.binary_join(words, "").cast(pa.large_string())
+        met += int((find(texts, np.zeros(len(texts), np.bool_), index).item >= 0).sum())
+        documents += len(texts)
+    return [met, documents]
+
+
+RUN: dict[str, Callable[[Task], dict[str, Any]]] = {OURS: run_ours, BART: run_bart, UNTRAINED: run_baselines}
+
+
+def main() -> None:
+    """Run what is missing and write the pages."""
+    parser = parser_of(__doc__, PARTS)
+    parser.add_argument("--pairs", type=Path, help="configuration whose sources of pairs are used")
+    parser.add_argument("--base-minutes", type=float, default=10.0)
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--tests", type=int, default=200, help="test pairs of each task and language")
+    args = parser.parse_args()
+    if args.list:
+        print("\n".join(PARTS))
+        return
+    if not args.pairs:
+        parser.error("--pairs is needed")
+    task = task_of(args, args.workspace or workspace_of(args.cache))
+    if args.here:
+        print(json.dumps(RUN[args.here](task)))
+        return
+    name, counts, splits = task.pairs()
+    results = args.cache / "applications" / "results"
+    results.mkdir(parents=True, exist_ok=True)
+    length = f"{args.base_minutes:g}-{args.minutes:g}"
+    files = {
+        part: results / f"{part}-{name}-{args.tests}{'' if part == UNTRAINED else f'-{length}'}.json" for part in PARTS
+    }
+    for part in args.only:
+        kept = json.loads(files[part].read_text(encoding="utf-8")) if files[part].exists() else {}
+        if kept.get("commit") != commit():
+            say("bench", f"{part} ...")
+            again = [sys.executable, "-m", "benchmarks.applications", "--here", part, "--workspace", task.workspace]
+            again += ["--cache", args.cache, "--pairs", args.pairs, "--tests", args.tests]
+            done = measure([*again, "--base-minutes", args.base_minutes, "--minutes", args.minutes])
+            found = json.loads(done.output.splitlines()[-1])
+            found |= {"commit": commit(), "peak_mb": done.peak_mb, "cpu_s": done.cpu_s}
+            files[part].write_text(json.dumps(found), encoding="utf-8")
+    found = {part: json.loads(file.read_text(encoding="utf-8")) for part, file in files.items() if file.exists()}
+    tests = choose_tests(splits["test"], args.tests)
+    page = write_page(task, counts, tests, found)
+    (DOCS / "applications.md").write_text(page, encoding="utf-8")
+    (DOCS / "applications-examples.md").write_text(write_examples(tests, found), encoding="utf-8")
+    print(page)
+
+
+def outputs_of(found: Mapping[str, dict[str, Any]]) -> dict[str, list[str | None]]:
+    """Return what each side wrote, ours first."""
+    return {side: outputs for part in PARTS if part in found for side, outputs in found[part]["outputs"].items()}
+
+
+def scores_of(tests: pl.DataFrame, found: Mapping[str, dict[str, Any]]) -> dict[Kind, Scores]:
+    """Return every output's measures by task and language, then by side; the pairs are the same on all sides."""
+    scores: dict[Kind, Scores] = {}
+    for side, outputs in outputs_of(found).items():
+        for row, output in zip(tests.iter_rows(named=True), outputs, strict=True):
+            if output is not None:
+                one = score(row["task"], row["target_lang"], row["source"], output, row["targets"])
+                scores.setdefault((row["task"], row["target_lang"]), {}).setdefault(side, []).append(one)
+    return dict(sorted(scores.items(), key=lambda item: (list(MAIN).index(item[0][0]), item[0][1])))
+
+
+def write_page(task: Task, counts: Mapping[str, Any], tests: pl.DataFrame, found: Mapping[str, dict[str, Any]]) -> str:
+    """Return the page over all parts that were run."""
+    scores = scores_of(tests, found)
+    lines = [
+        "# Applications, measured\n",
+        f"`python -m benchmarks.applications --base-minutes {task.base_minutes:g} --minutes {task.minutes:g}`: "
+        "summaries, translations and answers\nof one model against BART of its size and against what is not trained."
+        " One thread, processor time.\n",
+        conditions("torch", "polars", "rouge-score", "sacrebleu", "bm25s", "networkx"),
+        f"- BART in an environment of its own: {', '.join(PEERS)}",
+        *(f"- `{part}` measured at {row['commit']}, {row['cpu_s'] / 60:.0f} minutes" for part, row in found.items()),
+        "\n## Text and pairs\n",
+        *_data(counts, found),
+        "\n## What is compared\n",
+        *_sides(task, found),
+        "\n## Above the others?\n",
+        MARK_NOTE,
+        table([_mark(kind, sides) for kind, sides in scores.items()]) if OURS in found and len(found) > 1 else "",
+        "\n## Measures\n",
+        MEASURES_NOTE,
+        *(part for kind, sides in scores.items() for part in _measures(kind, sides)),
+    ]  # fmt: skip
+    if OURS in found:
+        bits = found[OURS]["bits"].items()
+        lines += [
+            "## The language model after tuning\n",
+            "Bits per byte of held-out text:\n",
+            table(
+                [
+                    {"": lang, "before": f"{a:.3f}", "after": f"{b:.3f}", "change": f"{b / a - 1:+.1%}"}
+                    for lang, (a, b) in bits
+                ]
+            ),
+        ]
+    return "\n".join([*lines, ""])
+
+
+MARK_NOTE = """\
+Ours against the best of the others, by the measure that decides, on the same test pairs: the difference with its 95 %
+interval (paired bootstrap, 1,000 resamples). *Above all*: ours is the highest mean; *clearly*: the interval is above 0.
+"""
+MEASURES_NOTE = """\
+In percent, with the 95 % bootstrap interval of the measure that decides. *copied*: 4-grams of the output that stand in
+the source; *length*: of the output by the reference's.
+"""
+
+
+def _data(counts: Mapping[str, Any], found: Mapping[str, dict[str, Any]]) -> Iterator[str]:
+    splits = ("train", "validation", "test")
+    yield table(
+        [
+            {"pairs": name} | {split: f"{sum(counts['pairs'][split].get(name, {}).values()):,}" for split in splits}
+            for name in MAIN
+        ]
+    )
+    yield "\nTranslations are learnt and tested in both directions: each pair is two examples.\n"
+    if OURS in found:
+        text = found[OURS]["text"].items()
+        said = ", ".join(f"{lang} {n:,} documents of {size / 1e6:.1f} MB" for lang, (n, size) in sorted(text))
+        yield f"Text that `ours` is trained on before: {said}."
+    if UNTRAINED in found:
+        met, documents = found[UNTRAINED]["overlap"]
+        yield f"Of its {documents:,} documents {met:,} share words in a row with a test pair."
+
+
+def _sides(task: Task, found: Mapping[str, dict[str, Any]]) -> Iterator[str]:
+    sides = outputs_of(found)
+    yield table([{"": f"`{side}`", "is": WHAT[side]} for side in sides]) + "\n"
+    if OURS in found:
+        ours = found[OURS]
+        yield (
+            f"- `ours`: {ours['parameters']:,} parameters, {ours['precision']}. {task.base_minutes:g} minutes of text"
+            f" ({ours['base_tokens']:,} tokens), then\n  {task.minutes:g} minutes of pairs and text"
+            f" ({ours['tokens']:,} tokens, padding included). It writes as the commands do:\n  a long text in parts, a"
+            f" translation sentence by sentence. {ours['write_s'] / len(ours['outputs'][OURS]):.2f} s a text"
+        )
+    if BART in found:
+        bart = found[BART]
+        yield (
+            f"- `bart`: {bart['parameters']:,} parameters (width {bart['width']}, {bart['layers']} + {bart['layers']}"
+            f" layers, {bart['heads']} heads, feed-forward {bart['hidden']}), {bart['precision']}.\n "
+            f" {task.base_minutes + task.minutes:g} minutes of the same pairs ({bart['tokens']:,} tokens, padding"
+            " included), for it has no language model to\n  start from. Ids, lengths and batches are those of tuning;"
+            " the first token of a source is its kind, a question stands\n  before the passage. AdamW, linear rise and"
+            " fall, no dropout (an epoch needs none). " + LR_NOTE + " It writes by its own\n  beam search: 4 beams, no"
+            f" trigram twice. {bart['write_s'] / len(bart['outputs'][BART]):.2f} s a text"
+        )
+    if UNTRAINED in found:
+        taken = found[UNTRAINED]["sentences"]
+        said = (f"`{name}` {', '.join(f'{lang} {n}' for lang, n in some.items())}" for name, some in taken.items())
+        yield f"- sentences that validation pairs chose: {'; '.join(said)}. Headings and tables count as none"
+
+
+def _measures(kind: Kind, sides: Scores) -> Iterator[str]:
+    task, lang = kind
+    rows = []
+    for side, some in sides.items():
+        means = mean_of(some, task)
+        low, high = means.pop("interval")
+        n, length, copied, main = (means.pop(name) for name in ("n", "length", "copied", MAIN[task]))
+        others = {name: f"{value:.1f}" for name, value in means.items()}
+        rows.append(
+            {"": f"`{side}`", MAIN[task]: f"{main:.1f} ({low:.1f} to {high:.1f})", **others}
+            | {"copied": f"{copied:.0f} %", "length": f"{length:.2f}", "n": n}
+        )
+    yield f"### {task}, {lang}\n\n{table(rows)}\n"
+
+
+def _mark(kind: Kind, sides: Scores) -> dict[str, object]:
+    task, lang = kind
+    values = {side: np.array([one[MAIN[task]] for one in some]) for side, some in sides.items()}
+    ours = values.pop(OURS)
+    best = max(values, key=lambda side: float(values[side].mean()))
+    low, high = interval((ours - values[best]).tolist())
+    above = ours.mean() > values[best].mean()
+    return {
+        "task": task, "to": lang, "measure": MAIN[task], "ours": f"{ours.mean():.1f}",
+        "best of the others": f"`{best}` {values[best].mean():.1f}",
+        "difference": f"{(ours - values[best]).mean():+.1f} ({low:+.1f} to {high:+.1f})",
+        "above all": ("clearly" if low > 0 else "yes") if above else "no",
+    }  # fmt: skip
+
+
+def write_examples(tests: pl.DataFrame, found: Mapping[str, dict[str, Any]]) -> str:
+    """Return the first test pairs of each task and language with what the trained sides made of them."""
+    sides = {side: outputs for side, outputs in outputs_of(found).items() if side in (OURS, BART)}
+    lines = ["# Applications: examples\n", "The first test pairs of each task and language, none chosen.\n"]
+    numbered = tests.with_row_index("place")
+    for (task, lang), rows in numbered.group_by("task", "target_lang", maintain_order=True):
+        lines.append(f"## {task}, {lang}\n")
+        for row in rows.head(EXAMPLES).iter_rows(named=True):
+            texts = {"source": row["source"], "question": row["question"], "reference": row["targets"][0]}
+            texts |= {side: str(outputs[row["place"]]) for side, outputs in sides.items()}
+            lines += [f"- **{name}**: {escape(excerpt(text, SHOWN))}" for name, text in texts.items() if text]
+            lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
