@@ -45,7 +45,9 @@ SHORT = """\
 - **Dask**: two worker processes that start, import everything and load the kernels, which 200 MB do not earn back. It
   is for several machines.
 - **S3**: SeaweedFS computes checksums and writes on the same two cores, and every intermediate file passes through it
-  twice. Our store costs nothing beside the plain client (the last two marks).
+  twice. A file of up to 8 MB is read in one request: a preparation of 60 MB makes 540 requests, and made 1,280 when
+  each reading asked for the size and several ranges. Our store costs nothing beside the plain client (the last two
+  marks).
 """
 
 

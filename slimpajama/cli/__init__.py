@@ -6,6 +6,7 @@ what they need when they run, so that `--help` answers at once.
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import Any
 
@@ -38,7 +39,9 @@ applications.register(app)
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    gc.freeze()  # else the interpreter's last look for garbage goes over every library's objects: 3 s after a night
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:

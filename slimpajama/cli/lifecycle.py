@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,16 +37,22 @@ def register(app: typer.Typer) -> None:
 
 
 @contextlib.contextmanager
-def flow_session() -> Iterator[None]:
-    """Run flows in this process: our progress on stderr, Prefect's own log lines in its UI only."""
+def flow_session() -> Iterator[Callable[[], None]]:
+    """Run flows in this process: our progress on stderr, Prefect's own log lines in its UI only.
+
+    Yields:
+        What is called once the flow is imported: Prefect's temporary server starts meanwhile.
+    """
     for name, value in PREFECT.items():
         os.environ.setdefault(name, value)
     from slimpajama.memory import settle
     from slimpajama.progress import console
 
     settle()  # before Prefect starts threads that take arenas of their own
-    with console():
-        yield
+    from tasks.server import temporary_server
+
+    with console(), temporary_server() as ready:
+        yield ready
 
 
 def run(
@@ -62,9 +68,10 @@ def run(
     cfg = settings(workspace, config, set_)
     if dry_run:
         return show_plan(cfg, as_json, trains=True)
-    with flow_session():
+    with flow_session() as ready:
         from flows.nightly import nightly
 
+        ready()
         summary = nightly(cfg, night=night, start=start)
     return emit(summary.as_dict() | stage_timings(), as_json, summary.text())
 
@@ -87,9 +94,10 @@ def prepare(
     cfg = settings(workspace, config, set_)
     if dry_run:
         return show_plan(cfg, as_json)
-    with flow_session():
+    with flow_session() as ready:
         from flows.corpus import prepare_corpus
 
+        ready()
         manifest = prepare_corpus(cfg, night=night, start=start)
     if manifest is None:
         return emit({"night": None, "counts": {}}, as_json, "no new or changed file: nothing to do")
@@ -114,9 +122,10 @@ def train(
     cfg = settings(workspace, config, set_)
     if is_member():
         return take_part(cfg, night)
-    with flow_session():
+    with flow_session() as ready:
         from flows.training import train_model
 
+        ready()
         model = train_model(cfg, night=night)
     return emit({"model": model}, as_json, f"{cfg.workspace}/models/{model}")
 
@@ -142,9 +151,10 @@ def evaluate(
     Example: slimpajama evaluate --workspace demo/workspace
     """
     cfg = settings(workspace, config, set_)
-    with flow_session():
+    with flow_session() as ready:
         from flows.evaluation import evaluate_model
 
+        ready()
         report = evaluate_model(cfg, night=night, model=model)
     bits = ", ".join(f"{k} {v['bits_per_byte']:.4f}" for k, v in report.figures["languages"].items())
     emit(asdict(report), as_json, f"{report.model}: {bits} bits per byte; {report.reason}")
@@ -159,9 +169,10 @@ def tune(
     Example: slimpajama tune --config slimpajama.toml --set tune.tokens=8000000
     """
     cfg = settings(workspace, config, set_)
-    with flow_session():
+    with flow_session() as ready:
         from flows.tuning import tune_model
 
+        ready()
         report = tune_model(cfg, night=night, model=model)
     emit(report.as_dict(), as_json, report.text())
 
@@ -175,9 +186,10 @@ def clean_up(
     Example: slimpajama clean-up --config demo/demo.toml --dry-run
     """
     cfg = settings(workspace, config, set_)
-    with flow_session():
+    with flow_session() as ready:
         from flows.retention import clean_up as flow
 
+        ready()
         report = flow(cfg, dry_run=dry_run)
     runs = f"{report['runs']} runs of Prefect {'would go' if dry_run else 'removed'}"
     text = f"{report.pop('text')}\n{runs}"

@@ -5,6 +5,7 @@ import threading
 
 import pyarrow as pa
 import pytest
+import s3fs
 from small_corpus import arguments
 
 from slimpajama import storage
@@ -91,13 +92,41 @@ def test_parquet_and_stages_work_as_on_a_disk(store):
 
 def test_a_wrong_key_is_an_error_that_names_the_place(s3_uri, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    with pytest.raises(StorageError, match=f"{s3_uri}/x"):
+    s3fs.S3FileSystem.clear_instance_cache()  # as in a new process: a client reads its keys once
+    with pytest.raises(StorageError, match=f"{s3_uri}/x: .*(denied|Forbidden|signature)"):
         open_store(s3_uri).read("x")
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_a_file_larger_than_is_read_at_once_reads_the_same(store, monkeypatch):
+    data, table = bytes(range(256)) * 40, pa.table({"n": range(3000), "text": ["中文"] * 3000})
+    store.write("t.parquet", parquet_bytes(table, 1000))
+    for size in (len(data) - 1, len(data), len(data) + 1):
+        monkeypatch.setattr(storage, "WHOLE", size)
+        store.write("d", data)
+        with store.open("d") as file:
+            assert file.read() == data
+            assert file.seek(-7, 2) == len(data) - 7
+            assert file.read(3) == data[-7:-4]
+    monkeypatch.setattr(storage, "WHOLE", 64)
+    assert read_table(store, "t.parquet", ["text"]).equals(table.select(["text"]))
+    assert read_table(store, "t.parquet").equals(table)
+
+
+def test_a_folder_goes_whatever_it_holds(store):
+    names = [f"w/{n:04d}" for n in range(3)] + ["w/中 文&<>.json", "w/sub/x+y"]
+    for name in (*names, "w-else"):
+        store.write(name, b"1")
+    store.delete_tree("w")
+    assert store.list() == ["w-else"]
+    store.delete_tree("w")  # nothing there is nothing to do
 
 
 def test_a_missing_object_is_named(store, s3_uri):
     with pytest.raises(StorageError, match=f"{s3_uri}/nights/none"):
         store.read("nights/none")
+    with pytest.raises(StorageError, match=f"{s3_uri}/nights/none"):
+        store.open("nights/none")
 
 
 def test_a_whole_night_on_s3_publishes_the_same_bytes_as_on_a_disk(s3_uri, s3, corpus, undisturbed, slimpajama):
