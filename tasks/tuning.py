@@ -7,7 +7,6 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from slimpajama.config import Config
-from slimpajama.night import published_nights
 from slimpajama.registry import require_champion
 from slimpajama.storage import open_store
 from slimpajama.tune.markdown import render
@@ -17,10 +16,9 @@ from tasks.observe import RETRY
 
 @task(name="tune", task_run_name="tune-{night}", cache_policy=NO_CACHE, **RETRY)
 def tune_task(config: Config, night: str, model: str = "") -> TuneReport:
-    """Tune a model, by default the champion, on the nights up to this one."""
+    """Tune a model, by default the champion."""
     store = open_store(config.workspace)
-    nights = published_nights(store)
-    report = tune(store, config, nights[: nights.index(night) + 1], model or require_champion(store))
+    report = tune(store, config, model or require_champion(store))
     create_markdown_artifact(render(report.as_dict()), key="tuned", description=f"{report.model} of {store.uri}")
     for line in report.text().splitlines():
         get_run_logger().info("tune: %s", line.strip())

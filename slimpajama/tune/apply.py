@@ -131,20 +131,22 @@ class Tuned:
 
     @torch.inference_mode()
     def summarize(self, text: str, cfg: ApplyConfig) -> str:
-        """Return a summary of a text of any length."""
+        """Return a summary of a text of any length; a quoted one is out of its beginning, which is read at once."""
         (source,) = self.encode([_needed(text, "text")])
-        while len(source) > self.source_tokens:
+        if self.way(SUMMARIZE, text) == QUOTED:
+            read = source[: self.source_tokens]
+            if quote := self.quote(read, SUMMARIZE, sentence_runs(sentence_spans(read, self.tokenizer))):
+                return self.tokenizer.decode(read[quote.first : quote.last + 1]).strip()
+        before = len(source) + 1
+        while self.source_tokens < len(source) < before:
             parts = [
                 source[at : at + self.source_tokens] for at in range(0, len(source), self.source_tokens)
             ]  # the last may be short: a summary of little is little
+            before = len(source)
             (source,) = self.encode(["\n".join(self._summary(part, cfg) for part in parts)])
-        return self._summary(source, cfg)
+        return self._summary(source[: self.source_tokens], cfg)
 
     def _summary(self, source: Ids, cfg: ApplyConfig) -> str:
-        if self.way(SUMMARIZE, self.tokenizer.decode(source)) == QUOTED:
-            spans = sentence_runs(sentence_spans(source, self.tokenizer))
-            if quote := self.quote(source, SUMMARIZE, spans):
-                return self.tokenizer.decode(source[quote.first : quote.last + 1]).strip()
         return self.tokenizer.decode(self.write(source, SUMMARIZE, cfg, cfg.min_tokens, cfg.max_tokens).tokens).strip()
 
     def translate(self, text: str, to: str, cfg: ApplyConfig) -> Iterator[str]:
@@ -194,7 +196,7 @@ class Tuned:
         row = self.model.row_tokens
         read = windows(passage, asked, self.tokenizer.document_id, row, self.source_tokens)
         if self.way(ANSWER, context) == QUOTED:
-            quote = self.quote(read, ANSWER, short_spans(len(read), row))
+            quote = self.quote(read, ANSWER, short_spans(read, row, self.tokenizer))
             if quote is None:
                 return -np.inf, ""
             return quote.score, self.tokenizer.decode(read[quote.first : quote.last + 1]).strip()

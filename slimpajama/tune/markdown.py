@@ -14,7 +14,7 @@ SHOWN = 300  # characters of a text
 
 
 def render(report: dict[str, Any]) -> str:
-    """Return the measures, the gates' decisions, what became of the language model, and samples side by side.
+    """Return the measures, the gates' decisions, and samples side by side.
 
     Args:
         report: `TuneReport.as_dict()`.
@@ -30,10 +30,6 @@ def render(report: dict[str, Any]) -> str:
                 f"| {found['n']:,} | {found['copied']:.0f} % | {found['length']:.2f} |"
             )
     lines += ["", *(f"- **{task}**: {escape(one['reason'])}" for task, one in report["decisions"].items()), ""]
-    lines += ["| bits per byte | before | after | change |", "|---|---|---|---|"]
-    for lang, bits in scores["bits_per_byte"].items():
-        change = bits["after"] / bits["before"] - 1
-        lines.append(f"| {escape(lang)} | {bits['before']:.3f} | {bits['after']:.3f} | {change:+.1%} |")
     lines += ["", "<table><tr><th>given</th><th>written</th><th>reference</th></tr>"]
     for sample in scores["samples"]:
         given = f"{sample['question']} … {sample['source']}" if sample["question"] else sample["source"]

@@ -95,11 +95,15 @@ def sentence_runs(spans: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate(runs) if runs else np.zeros((0, 2), np.int64)
 
 
-def short_spans(places: int, row_tokens: int) -> NDArray[np.int64]:
-    """Return first and last place of every span of at most MOST_TOKENS that lies in one row of a source's windows."""
-    first = np.repeat(np.arange(places), MOST_TOKENS)
-    last = first + np.tile(np.arange(MOST_TOKENS), places)
-    whole = (last < places) & (first // row_tokens == last // row_tokens)
+def short_spans(source: Ids, row_tokens: int, tokenizer: Tokenizer) -> NDArray[np.int64]:
+    """Return first and last token of every span of at most MOST_TOKENS in one row of a source, of whole characters."""
+    begins = np.array([piece[:1] < b"\x80" or piece[:1] >= b"\xc0" for piece in tokenizer.pieces])[source]
+    ends = np.append(begins[1:], True)
+    ends[row_tokens - 1 :: row_tokens] = True  # behind a row stands the question, or padding
+    first = np.repeat(np.arange(len(source)), MOST_TOKENS)
+    last = first + np.tile(np.arange(MOST_TOKENS), len(source))
+    first, last = first[last < len(source)], last[last < len(source)]
+    whole = begins[first] & ends[last] & (first // row_tokens == last // row_tokens)
     return np.stack([first[whole], last[whole]], axis=1)
 
 

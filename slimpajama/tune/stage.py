@@ -15,7 +15,7 @@ if nobody served it before.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
@@ -28,22 +28,18 @@ from safetensors.torch import load, save
 from slimpajama.config import Config, ModelConfig, TextConfig, fingerprint
 from slimpajama.device import device, with_precision
 from slimpajama.errors import LockedError, ModelError
-from slimpajama.evaluate.documents import held_out_documents
-from slimpajama.evaluate.score import bits_per_byte, score_ids
 from slimpajama.manifest import FileEntry, Part, Stage, json_bytes, read_verified
 from slimpajama.model import build, make_optimiser
 from slimpajama.model.chunk import ChunkModel
 from slimpajama.model.pair import PairModel
-from slimpajama.night import load_night
 from slimpajama.pairs.rules import language
 from slimpajama.pairs.stage import make_pairs, read_split
 from slimpajama.progress import track
 from slimpajama.registry import TUNED, Loaded, load_model, model_manifest, tuned_manifest, tuned_tasks
 from slimpajama.shards.split import unit_hashes
 from slimpajama.storage import Store, parquet_bytes, read_table
-from slimpajama.tokenizer import SEPARATOR, Tokenizer
+from slimpajama.tokenizer import Tokenizer
 from slimpajama.train.checkpoint import Checkpoints
-from slimpajama.train.data import gather
 from slimpajama.train.loop import train_model
 from slimpajama.train.parallel import Team
 from slimpajama.tune.apply import Tuned, ways_of
@@ -52,7 +48,7 @@ from slimpajama.tune.examples import directions, encode_pairs, kind_of, rarity
 from slimpajama.tune.metrics import MAIN, interval, measure, score
 from slimpajama.tune.rows import PairRows
 
-__all__ = ["TuneReport", "choose_tests", "choose_ways", "held_out_bits", "learn", "load_tuned", "tune"]
+__all__ = ["TuneReport", "choose_tests", "choose_ways", "learn", "load_tuned", "tune"]
 
 VERSION = 3  # raise it when the same inputs give other weights or figures
 SAMPLES = 2  # texts of each task and language that the report shows
@@ -78,8 +74,8 @@ class TuneReport:
     """Name of the set of pairs."""
     skipped: bool
     scores: dict[str, Any]
-    """`tasks`: measures by task and target language; `bits_per_byte`: by language, `before` and `after`; `samples`:
-    some texts, each with `source`, `question`, `reference` and `output`."""
+    """`tasks`: measures by task and target language; `ways`: by kind and language of the source; `samples`: some texts,
+    each with `source`, `question`, `reference` and `output`."""
     decisions: dict[str, Any]
     """By task: `promote`, `reason`, and what was compared."""
 
@@ -97,24 +93,20 @@ class TuneReport:
                 lines.append(
                     f"  {task:20} {lang:3} {shown}, copied {found['copied']:.0f} %, length {found['length']:.2f}"
                 )
-        for lang, bits in self.scores["bits_per_byte"].items():
-            change = bits["after"] / bits["before"] - 1
-            lines.append(f"  {'bits per byte':20} {lang:3} {bits['before']:.3f} -> {bits['after']:.3f} ({change:+.1%})")
         lines += [f"  {task}: {decision['reason']}" for task, decision in self.decisions.items()]
         return "\n".join(lines)
 
 
-def tune(store: Store, cfg: Config, nights: Sequence[str], champion: str) -> TuneReport:
+def tune(store: Store, cfg: Config, champion: str) -> TuneReport:
     """Teach a champion the pairs, measure it on the test pairs, and let it serve the tasks that it is better at.
 
     Args:
         store: The workspace.
-        cfg: `pairs` and what they depend on, `tune`, `apply`, `evaluate` and `train` are used.
-        nights: Published nights, oldest first: their text goes on being learnt.
+        cfg: `pairs` and what they depend on, `tune`, `apply` and `train` are used.
         champion: Model to start from.
 
     Raises:
-        InputError: There is no pair, or no published night.
+        InputError: There is no pair.
         ModelError: The champion is no chunk autoencoder, or the tuning diverged.
     """
     cfg = with_precision(cfg)
@@ -124,7 +116,6 @@ def tune(store: Store, cfg: Config, nights: Sequence[str], champion: str) -> Tun
         raise ModelError(
             "cannot be tuned", where=champion, expected="a chunk autoencoder", found=base.config["model"]["preset"]
         )
-    data = gather(store, nights, nights[-1])
     about = {
         "version": VERSION,
         "base": champion,
@@ -132,8 +123,6 @@ def tune(store: Store, cfg: Config, nights: Sequence[str], champion: str) -> Tun
         "pairs": pairs.digest,
         "tune": replace(cfg.tune, nightly=False),
         "apply": cfg.apply,
-        "evaluate": cfg.evaluate,
-        "nights": {night: manifest.digest for night, manifest in data.nights.items()},
         "precision": cfg.train.precision,
         "torch": torch.__version__,
     }
@@ -152,11 +141,9 @@ def tune(store: Store, cfg: Config, nights: Sequence[str], champion: str) -> Tun
             ways = choose_ways(tuned, read_split(store, pairs, set_name, "validation"), cfg)
             stage.commit("ways", Part({f"{folder}/ways.json": json_bytes(ways)}))
         tuned = _loaded(store, [*stage.part_files("model"), *stage.part_files("ways")])
-        before, after = held_out_bits(store, cfg, (base.model, tuned.model.base), base.tokenizer, nights)
         tests = read_split(store, pairs, set_name, "test")
         outputs, tasks, samples = _measured(tuned, tests, cfg)
-        bits = {lang: {"before": before[lang], "after": after[lang]} for lang in before}
-        scores = {"tasks": tasks, "bits_per_byte": bits, "samples": samples}
+        scores = {"tasks": tasks, "ways": tuned.ways, "samples": samples}
         stage.commit(
             "scores", Part({f"{folder}/scores.json": json_bytes(scores), f"{folder}/outputs.parquet": outputs})
         )
@@ -254,23 +241,6 @@ def _loaded(store: Store, files: Iterable[FileEntry]) -> Tuned:
     ways = json.loads(read_verified(store, entries["ways.json"])) if "ways.json" in entries else {}
     sizes = config["source_tokens"], config["target_tokens"]
     return Tuned(model.to(device()).eval(), tokenizer, dictionary, ways, *sizes)
-
-
-def held_out_bits(
-    store: Store, cfg: Config, models: Sequence[ChunkModel], tokenizer: Tokenizer, nights: Sequence[str]
-) -> list[dict[str, float]]:
-    """Return each model's bits per byte of the held-out documents by language."""
-    documents = held_out_documents(store, {night: load_night(store, night) for night in nights}, cfg.evaluate)
-    ids = tokenizer.encode_joined([SEPARATOR.join(document.words) for document in documents])
-    found = []
-    for model in models:
-        nats: dict[str, list[tuple[float, int]]] = {}
-        nll = score_ids(model, ids, tokenizer.document_id, cfg.train.precision)
-        for document, value in zip(documents, nll.tolist(), strict=True):
-            nats.setdefault(document.lang, []).append((value, document.n_bytes))
-        sums = {lang: [sum(column) for column in zip(*some, strict=True)] for lang, some in nats.items()}
-        found.append({lang: bits_per_byte(*both) for lang, both in sums.items()})
-    return found
 
 
 def choose_tests(tests: pl.DataFrame, most: int) -> pl.DataFrame:

@@ -10,43 +10,21 @@ from slimpajama.tune.rows import PairRows
 V, ROW, K = 100, 16, 4
 
 
-class Text:
-    """Rows of text that tell their own number."""
-
-    row_tokens = ROW
-
-    def __init__(self):
-        self.number = 0
-
-    def batch(self):
-        self.number += 1
-        return np.full((2, ROW), self.number), np.ones((2, ROW), bool)
-
-    def position(self):
-        return {"row": self.number}
-
-    def seek(self, position):
-        self.number = position["row"]
-
-    def describe(self):
-        return f"row {self.number}"
-
-
 def examples(n=50, seed=0):
     rng = np.random.default_rng(seed)
     sides = [[rng.integers(1, V, rng.integers(1, most)).astype(np.uint16) for _ in range(n)] for most in (40, 12)]
-    return Examples(*sides, [("answer", "summarize")[i % 2] for i in range(n)], [str(i) for i in range(n)])
+    kinds, quotes = [("answer", "summarize")[i % 2] for i in range(n)], np.stack([np.arange(n)] * 2, axis=1)
+    return Examples(*sides, kinds, quotes, [str(i) for i in range(n)])
 
 
-def rows(data=None, share=0.0, **settings):
-    options = {"batch_tokens": 96, "vocab_size": V, "chunk_tokens": K, "seed": 0} | settings
-    return PairRows(examples() if data is None else data, ("answer", "summarize"), Text(), text_share=share, **options)
+def rows(data=None, **settings):
+    options = {"row_tokens": ROW, "batch_tokens": 96, "vocab_size": V, "chunk_tokens": K, "seed": 0} | settings
+    return PairRows(examples() if data is None else data, ("answer", "summarize"), **options)
 
 
 def pairs_of(batch):
-    source, target, kind = batch
     return [
-        (s[s < V].tolist(), t[t < V].tolist(), int(k)) for s, t, k in zip(source, target, kind, strict=True)
+        (s[s < V].tolist(), t[t < V].tolist(), int(k), q.tolist()) for s, t, k, q in zip(*batch, strict=True)
     ]  # fmt: skip
 
 
@@ -56,7 +34,7 @@ def test_an_epoch_holds_every_pair_once_with_its_task():
     while batches.epoch == 0:
         seen += pairs_of(batches.batch())
     expected = [
-        (s.tolist(), t.tolist(), i % 2) for i, (s, t) in enumerate(zip(data.sources, data.targets, strict=True))
+        (s.tolist(), t.tolist(), i % 2, [i, i]) for i, (s, t) in enumerate(zip(data.sources, data.targets, strict=True))
     ]
     assert sorted(seen) == sorted(expected)
     assert seen != expected
@@ -65,23 +43,27 @@ def test_an_epoch_holds_every_pair_once_with_its_task():
 def test_batches_are_bounded_and_cut_at_rows_and_chunks():
     batches = rows()
     for _ in range(40):
-        source, target, _ = batches.batch()
+        source, target, *_ = batches.batch()
         assert target.shape[1] % K == 0
         assert source.shape[1] % (ROW if source.shape[1] > ROW else K) == 0
         lengths = (source < V).sum(axis=1).max() + (target < V).sum(axis=1).max()
         assert len(source) == 1 or len(source) * lengths <= 96
 
 
-@pytest.mark.parametrize("share", [0.0, 0.25, 0.6])
-def test_the_share_of_text_is_kept_at_any_moment(share):
-    batches, text = rows(share=share), 0
-    for n in range(1, 60):
-        text += len(batches.batch()) == 2
-        assert abs(text - n * share) < 1
+def test_a_task_with_few_tokens_comes_up_more_often():
+    """Sixteen times the tokens make four times the turns, and the directions of a translation are one task."""
+    sides = [[np.full(n, 1, np.uint16) for n in (8, 64, 64)] for _ in range(2)]
+    kinds = ["answer", "translate-en", "translate-zh"]
+    data = Examples(*sides, kinds, np.full((3, 2), -1), ["a", "b", "c"])
+    batches = PairRows(data, tuple(kinds), row_tokens=ROW, batch_tokens=96, vocab_size=V, chunk_tokens=K, seed=0)
+    seen = []
+    while batches.epoch == 0:
+        seen += [k for _, _, k, _ in pairs_of(batches.batch())]
+    assert sorted(seen) == [0, 0, 0, 0, 1, 2]
 
 
 def test_a_position_restores_the_batches_over_the_end_of_an_epoch():
-    first, second = rows(share=0.25), rows(share=0.25)
+    first, second = rows(), rows()
     positions, batches = [], []
     for _ in range(45):
         positions.append(first.position())
@@ -97,7 +79,7 @@ def test_a_position_restores_the_batches_over_the_end_of_an_epoch():
 def test_another_seed_is_another_order_and_nothing_is_no_pair():
     assert pairs_of(rows(seed=1).batch()) != pairs_of(rows().batch())
     with pytest.raises(InputError, match="no pair to tune on"):
-        rows(Examples([], [], [], []))
+        rows(Examples([], [], [], np.zeros((0, 2), np.int64), []))
 
 
 def test_every_window_of_a_passage_begins_with_the_question():

@@ -6,16 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from slimpajama.config import ApplyConfig, PairsConfig, PairSourceConfig, RunConfig, TuneConfig
 from slimpajama.errors import InputError, ModelError
 from slimpajama.manifest import load_manifest
-from slimpajama.registry import promote, serving
+from slimpajama.registry import load_model, promote, serving
 from slimpajama.storage import LocalStore
 from slimpajama.tune import stage as tune_stage
+from slimpajama.tune.apply import DRAFT, QUOTED, ways_of
 from slimpajama.tune.stage import load_tuned, tune
 
-from ..conftest import CONFIG, NIGHTS, WORDS
+from ..conftest import CONFIG, WORDS
 
 
 def sentence(rng, lang):
@@ -60,7 +62,7 @@ def tuned(one_model, raw, tmp_path_factory):
     shutil.copytree(source, root)
     store, cfg = LocalStore(str(root)), config(CONFIG, raw)
     promote(store, model, "test")
-    return store, cfg, model, tune(store, cfg, NIGHTS[:1], model)
+    return store, cfg, model, tune(store, cfg, model)
 
 
 def files(store, folder):
@@ -70,7 +72,8 @@ def files(store, folder):
 def test_a_tuning_publishes_what_its_manifest_lists_and_serves_every_task(tuned):
     store, _, model, report = tuned
     manifest = load_manifest(store, f"tuned/{report.model}/manifest.json")
-    names = ["config.json", "model.safetensors", "outputs.parquet", "scores.json", "tokenizer.json", "training.json"]
+    names = ["config.json", "dictionary.parquet", "model.safetensors", "outputs.parquet", "scores.json"]
+    names += ["tokenizer.json", "training.json", "ways.json"]
     assert [entry.path for entry in manifest.files] == [f"tuned/{report.model}/{name}" for name in names]
     assert store.list(f"tuned/{report.model}") == sorted(
         [*manifest.paths("tuned"), f"tuned/{report.model}/manifest.json"]
@@ -80,8 +83,37 @@ def test_a_tuning_publishes_what_its_manifest_lists_and_serves_every_task(tuned)
         ("question-answering", "summarization", "translation"), report.model
     )
     assert set(report.scores["tasks"]["translation"]) == {"zh", "en"}
-    assert set(report.scores["bits_per_byte"]) == {"zh", "en"}
-    assert all(word in report.text() for word in ("rougeL", "chrf", "f1", "bits per byte"))
+    assert set(report.scores["ways"]) >= {"translate-zh/en", "translate-en/zh"}
+    assert all(word in report.text() for word in ("rougeL", "chrf", "f1"))
+
+
+def test_the_tuned_model_has_the_champions_weights(tuned):
+    store, _, model, report = tuned
+    expected = load_model(store, model).model.state_dict()
+    found = load_tuned(store, report.model).model.base.state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize("kind", ["summarize", "answer", "translate-zh"])
+def test_every_way_writes_something(tuned, kind):
+    store, cfg, _, report = tuned
+    model = load_tuned(store, report.model)
+    text = (
+        "今天北京天气很好。我们学习语言模型。研究人员推荐了地图。" if kind != "translate-zh" else "The weather is fine."
+    )
+    for way in ways_of(kind):
+        model.ways = {f"{kind}/{lang}": way for lang in ("zh", "en")}
+        if kind == "summarize":
+            found = model.summarize(text, cfg.apply)
+        elif kind == "answer":
+            found = model.answer("今天的天气？", text, cfg.apply).text
+        else:
+            found = "".join(model.translate(text, "zh", cfg.apply))
+        if way == QUOTED:
+            assert found in text  # whole characters, also where a token is less than one
+            assert found
+        if way == DRAFT:
+            assert found
 
 
 def test_the_champion_is_as_it_was_and_the_same_tuning_is_done_once(tuned, trained):
@@ -89,13 +121,13 @@ def test_the_champion_is_as_it_was_and_the_same_tuning_is_done_once(tuned, train
     space, _ = trained
     assert files(store, f"models/{model}") == files(space.store, f"models/{model}")
     before = files(store, "tuned")
-    again = tune(store, cfg, NIGHTS[:1], model)
+    again = tune(store, cfg, model)
     assert again.skipped
     assert again.scores == report.scores
     assert files(store, "tuned") == before
 
 
-@pytest.mark.parametrize("moment", ["in the middle", "before the scores", "before the manifest"])
+@pytest.mark.parametrize("moment", ["in the middle", "before the ways", "before the scores", "before the manifest"])
 def test_a_tuning_that_stops_ends_with_the_same_bytes(tuned, trained, tmp_path, monkeypatch, moment):
     store, cfg, model, report = tuned
     space, _ = trained
@@ -116,18 +148,19 @@ def test_a_tuning_that_stops_ends_with_the_same_bytes(tuned, trained, tmp_path, 
 
             patch.setattr(tune_stage.PairRows, "batch", batch)
         else:
-            patch.setattr(*((tune_stage, "_measured") if "scores" in moment else (tune_stage.Stage, "finish")), stop)
+            steps = {"ways": (tune_stage, "choose_ways"), "scores": (tune_stage, "_measured")}
+            patch.setattr(*steps.get(moment.split()[-1], (tune_stage.Stage, "finish")), stop)
         often = replace(cfg, train=replace(cfg.train, checkpoint_seconds=1e-9))
         with pytest.raises(KeyboardInterrupt):
-            tune(other, often, NIGHTS[:1], model)
-    assert tune(other, cfg, NIGHTS[:1], model).model == report.model
+            tune(other, often, model)
+    assert tune(other, cfg, model).model == report.model
     assert files(other, f"tuned/{report.model}") == files(store, f"tuned/{report.model}")
 
 
 def test_a_new_model_serves_a_task_only_if_it_is_better(tuned):
     store, cfg, model, report = tuned
     untaught = replace(cfg, tune=replace(cfg.tune, tokens=256, seed=5))
-    other = tune(store, untaught, NIGHTS[:1], model)
+    other = tune(store, untaught, model)
     for task, decision in other.decisions.items():
         assert decision["promote"] == decision["reason"].startswith("better")
         assert serving(store, task) == (other.model if decision["promote"] else report.model)
@@ -145,7 +178,6 @@ def test_applications_work_on_any_text_and_refuse_what_is_none(tuned):
     assert pieces[4].startswith("  ")
     found = model.answer("哪里？", "今天北京天气很好。我们学习语言模型。" * 30, cfg.apply)
     assert found.passage in ("今天北京天气很好。", "我们学习语言模型。") or "今天" in found.passage
-    assert found.score < 0
     for call in (
         lambda: model.summarize(" \n", cfg.apply), lambda: list(model.translate("。", "en", cfg.apply)),
         lambda: model.answer("?", "text", cfg.apply), lambda: model.answer("who", "", cfg.apply),

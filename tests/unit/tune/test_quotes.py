@@ -1,0 +1,89 @@
+"""Quotes: where a target stands, what may be quoted, and which of many likely spans is taken."""
+
+import numpy as np
+import pytest
+
+from slimpajama.tune.quotes import best_quote, quote_of, sentence_runs, sentence_spans, sentences, short_spans
+
+
+class Bytes:
+    """A tokenizer whose tokens are bytes."""
+
+    pieces = tuple(bytes([n]) for n in range(256))
+    token_bytes = np.ones(256, np.int64)
+
+    def decode_bytes(self, ids):
+        return bytes(ids.tolist())
+
+
+def ids(text):
+    return np.frombuffer(text.encode(), np.uint8).astype(np.uint16)
+
+
+def text_of(source, span):
+    return bytes(source[span[0] : span[1] + 1].tolist()).decode()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("今天很好。我们学习！“真的？”他问。", ["今天很好。", "我们学习！", "“真的？”", "他问。"]),
+        ("It rains. Version 3.2 is out! Is it?", ["It rains. ", "Version 3.2 is out!", " Is it?"]),
+        ("no end", ["no end"]),
+        ("", []),
+    ],
+)
+def test_sentences_join_back_to_their_line(line, expected):
+    found = sentences(line)
+    assert "".join(found) == line
+    assert [one.strip() for one in found] == [one.strip() for one in expected]
+
+
+@pytest.mark.parametrize(("answer", "source"), [("北京", "他住在北京。"), ("in 1968", "It began in 1968, in May.")])
+def test_an_answer_is_found_where_it_stands(answer, source):
+    span = quote_of(ids(source), ids(answer), Bytes(), exact=True)
+    assert text_of(ids(source), span) == answer
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "best"),
+    [
+        ("编译器很快。", "标题\n\n这是别的。编译器非常快。结束。", "编译器非常快。"),
+        ("the compiler is quick", "Other words here. The compiler is very quick. Bye.", "The compiler is very quick. "),
+    ],
+)
+def test_else_the_sentences_that_come_nearest(target, source, best):
+    span = quote_of(ids(source), ids(target), Bytes(), exact=True)
+    assert text_of(ids(source), span) == best
+
+
+def test_nothing_alike_is_no_quote():
+    assert quote_of(ids("今天。"), ids("xyz"), Bytes(), exact=True) is None
+    assert quote_of(ids(""), ids("x"), Bytes(), exact=False) is None
+
+
+def test_spans_are_of_whole_characters_in_one_row():
+    source = ids("a天b天")
+    spans = {text_of(source, span) for span in short_spans(source, 100, Bytes())}
+    assert spans == {"a", "a天", "a天b", "a天b天", "天", "天b", "天b天", "b", "b天"}
+    assert {tuple(span) for span in short_spans(ids("abcd"), 2, Bytes()).tolist()} == {
+        (0, 0), (0, 1), (1, 1), (2, 2), (2, 3), (3, 3)
+    }  # fmt: skip
+
+
+def test_runs_are_of_one_to_three_sentences():
+    spans = sentence_spans(ids("一。二。\n三。四。"), Bytes())
+    assert len(spans) == 4
+    assert len(sentence_runs(spans)) == 4 + 3 + 2
+    assert len(sentence_runs(spans[:0])) == 0
+
+
+def test_the_quote_of_greatest_expected_overlap_is_taken():
+    """Two long spans that overlap are each less likely than a third, and right together more often."""
+    spans = np.array([[0, 9], [1, 9], [20, 21]])
+    logits = np.full((2, 30), -50.0, np.float32)
+    logits[0, [0, 1, 20]] = np.log([0.3, 0.3, 0.4])
+    logits[1, [9, 21]] = 0.0
+    assert best_quote(logits, spans).first in (0, 1)
+    assert best_quote(logits, spans[2:]).first == 20
+    assert best_quote(np.full((2, 30), -np.inf, np.float32), spans) is None
