@@ -13,6 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from slimpajama.report import plots
+from slimpajama.report.applications import asked, bits_rows, given, task_rows
 from slimpajama.report.text import visible
 from slimpajama.report.wording import (
     LABELS,
@@ -86,6 +87,7 @@ def _view(report: Report) -> Report:
         "by_source": _by_source(report),
         "samples": _by_prompt(report["samples"]),
         "natural_repetition": natural_repetition(report),
+        "tuning": _tuning(report["tuning"]),
         "words": report["corpus"]["words"],
         "settings": [
             {"name": name, "rows": [{"key": key, "value": _plain(value)} for key, value in sorted(section.items())]}
@@ -237,6 +239,22 @@ def _by_prompt(samples: list[Report]) -> list[Report]:
         }
         prompts.setdefault(sample["prompt"], []).append(side)
     return [{"prompt": prompt, "sides": sides} for prompt, sides in prompts.items()]
+
+
+def _tuning(tuning: Report | None) -> Report | None:
+    """Return the applications' figures and samples as rows."""
+    if not tuning:
+        return None
+    samples = [
+        {"asked": asked(sample), "given": {"text": given(sample)}}
+        | {side: {"text": sample[name]} for side, name in (("written", "output"), ("reference", "reference"))}
+        for sample in tuning["scores"]["samples"]
+    ]
+    reasons = [{"task": task, "reason": decision["reason"]} for task, decision in tuning["decisions"].items()]
+    return {
+        "model": tuning["model"], "base": tuning["base"], "tasks": task_rows(tuning), "reasons": reasons,
+        "bits": bits_rows(tuning), "samples": samples,
+    }  # fmt: skip
 
 
 def _plots(report: Report) -> dict[str, str]:
