@@ -9,7 +9,7 @@ from typing import Any
 from slimpajama.errors import printable
 from slimpajama.evaluate.stage import EvaluateReport
 from slimpajama.generate.stage import GenerateReport
-from slimpajama.report.applications import asked, given
+from slimpajama.report.applications import asked, given, in_order
 from slimpajama.report.text import excerpt
 from slimpajama.tune.stage import TuneReport
 
@@ -54,9 +54,9 @@ class NightSummary:
         blocks = [lines]
         for example in self.examples:
             shown = [
-                (name, excerpt(printable(example[name], 2000), SHOWN)) for name in ("given", "written", "reference")
+                (name, printable(excerpt(example[name], SHOWN), 2000)) for name in ("given", "written", "reference")
             ]
-            blocks.append([("asked for", f"{example['asked']}, from a test pair"), *shown])
+            blocks.append([("test pair", example["asked"]), *shown])
         return "\n\n".join("\n".join(f"{name:<10} {text}" for name, text in block if text) for block in blocks)
 
 
@@ -101,7 +101,7 @@ def summarise_night(
 def _one_a_kind(tuning: TuneReport) -> list[dict[str, str]]:
     """Return the first sample of each task and language."""
     chosen: dict[tuple[str, str], dict[str, str]] = {}
-    for sample in tuning.scores["samples"]:
+    for sample in in_order(tuning.scores["samples"]):
         example = {"asked": asked(sample), "given": given(sample)}
         example |= {"written": sample["output"], "reference": sample["reference"]}
         chosen.setdefault((sample["task"], sample["target_lang"]), example)

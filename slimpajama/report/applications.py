@@ -6,12 +6,12 @@ A tuning is what `TuneReport.as_dict()` gives, and `tuning` in the night's repor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slimpajama.report.wording import MEASURES, number
 
-__all__ = ["asked", "bits_rows", "given", "task_rows"]
+__all__ = ["asked", "bits_rows", "given", "in_order", "reason_rows", "task_rows"]
 
 Tuning = Mapping[str, Any]
 
@@ -19,9 +19,8 @@ Tuning = Mapping[str, Any]
 def task_rows(tuning: Tuning) -> list[dict[str, Any]]:
     """Return a row a task and language: `task`, `lang`, `measure`, what decided with its interval, and the rest."""
     rows = []
-    for task, languages in tuning["scores"]["tasks"].items():
-        (decides, name), *others = MEASURES[task].items()
-        for lang, found in languages.items():
+    for task, ((decides, name), *others) in ((task, measures.items()) for task, measures in MEASURES.items()):
+        for lang, found in tuning["scores"]["tasks"].get(task, {}).items():
             low, high = found["interval"]
             rows.append(
                 {
@@ -34,12 +33,23 @@ def task_rows(tuning: Tuning) -> list[dict[str, Any]]:
     return rows
 
 
+def reason_rows(tuning: Tuning) -> list[dict[str, str]]:
+    """Return why the model serves a task from now on, or not: `task`, `reason`."""
+    decisions = tuning["decisions"]
+    return [{"task": task, "reason": decisions[task]["reason"]} for task in MEASURES if task in decisions]
+
+
 def bits_rows(tuning: Tuning) -> list[dict[str, Any]]:
     """Return bits per byte of held-out text by language: `lang`, `before`, `after`, `change`."""
     return [
         {"lang": lang, **both, "change": f"{both['after'] / both['before'] - 1:+.1%}"}
         for lang, both in tuning["scores"]["bits_per_byte"].items()
     ]
+
+
+def in_order(samples: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """Return samples with the tasks in the order that they are always named in."""
+    return sorted(samples, key=lambda sample: list(MEASURES).index(sample["task"]))
 
 
 def asked(sample: Mapping[str, str]) -> str:

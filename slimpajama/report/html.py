@@ -13,7 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from slimpajama.report import plots
-from slimpajama.report.applications import asked, bits_rows, given, task_rows
+from slimpajama.report.applications import asked, bits_rows, in_order, reason_rows, task_rows
 from slimpajama.report.text import visible
 from slimpajama.report.wording import (
     LABELS,
@@ -246,13 +246,12 @@ def _tuning(tuning: Report | None) -> Report | None:
     if not tuning:
         return None
     samples = [
-        {"asked": asked(sample), "given": {"text": given(sample)}}
-        | {side: {"text": sample[name]} for side, name in (("written", "output"), ("reference", "reference"))}
-        for sample in tuning["scores"]["samples"]
+        {"asked": asked(sample)}
+        | {name: {"text": sample[name]} for name in ("source", "question", "output", "reference")}
+        for sample in in_order(tuning["scores"]["samples"])
     ]
-    reasons = [{"task": task, "reason": decision["reason"]} for task, decision in tuning["decisions"].items()]
     return {
-        "model": tuning["model"], "base": tuning["base"], "tasks": task_rows(tuning), "reasons": reasons,
+        "model": tuning["model"], "base": tuning["base"], "tasks": task_rows(tuning), "reasons": reason_rows(tuning),
         "bits": bits_rows(tuning), "samples": samples,
     }  # fmt: skip
 

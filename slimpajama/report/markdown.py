@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from slimpajama.report.applications import asked, bits_rows, given, task_rows
+from slimpajama.report.applications import asked, bits_rows, given, in_order, reason_rows, task_rows
 from slimpajama.report.plots import loss_curve
 from slimpajama.report.text import excerpt, visible
 from slimpajama.report.wording import LABELS, bits, natural_repetition, number, sentence_share, signed, size
@@ -250,11 +250,11 @@ def tuning(tuned: Report) -> str:
     head = ["task", "to", "decides", "also", "", "95 %", "pairs", "copied", "length"]
     text = f"## Applications\n\n{escape(tuned['model'])}\n\n"
     text += f"{_table(head, ([row[name] for name in names] for row in task_rows(tuned)), numbers_from=4)}\n\n"
-    text += "".join(f"- **{escape(task)}**: {escape(one['reason'])}\n" for task, one in tuned["decisions"].items())
+    text += "".join(f"- **{escape(row['task'])}**: {escape(row['reason'])}\n" for row in reason_rows(tuned))
     bit_rows = ([row["lang"], bits(row["before"]), bits(row["after"]), row["change"]] for row in bits_rows(tuned))
     text += f"\n{_table(['bits per byte', 'before', 'after', 'change'], bit_rows)}\n\n"
     rows = [["given", "written", "reference"]]
-    for sample in tuned["scores"]["samples"]:
+    for sample in in_order(tuned["scores"]["samples"]):
         shown = (given(sample), sample["output"], sample["reference"])
         rows += [[f"<b>{escape(asked(sample))}</b>"], [escape(excerpt(text, 300)) for text in shown]]
     return f"{text}{_texts(rows)}\n"

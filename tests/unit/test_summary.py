@@ -45,7 +45,10 @@ def test_a_night_without_training_says_why():
 
 def test_a_tuned_night_shows_one_test_pair_of_each_application_and_language():
     def sample(task, lang, output):
-        texts = {"source": "长" * 500 if lang == "zh" else "Open\x1b[2J it", "question": "谁？" if "qu" in task else ""}
+        texts = {
+            "source": "长" * 500 if lang == "zh" else "Open\x1b[2J\nit",
+            "question": "谁？" if "qu" in task else "",
+        }
         return texts | {"task": task, "target_lang": lang, "reference": "the reference", "output": output}
 
     kinds = [("summarization", "zh"), ("translation", "en"), ("translation", "zh"), ("question-answering", "en")]
