@@ -1,7 +1,7 @@
 """Questions that a text brings with it: a sentence with a name left out, to be found in the sentences around it.
 
-No package that is small enough brings questions that people asked. A gap in place of a name is what the first large
-sets of questions were made of: Hermann et al. 2015 and Hill et al. 2016 (English), Cui et al. 2016 (the People's
+Questions that people asked about a passage were found in no small package. A gap in place of a name is what the first
+large sets of questions were made of: Hermann et al. 2015 and Hill et al. 2016 (English), Cui et al. 2016 (the People's
 Daily, as here). It asks for less than a person does, and is called by its name.
 """
 
@@ -15,9 +15,8 @@ __all__ = ["GAP", "english_names", "frequencies", "passages", "questions"]
 
 GAP = "____"
 QUESTIONS = 2  # of a passage, at most: with more, one text would make most of them
-_SENTENCE = re.compile(
-    r"[^\n]+?(?:[。！？][”’』）]*|(?<!\b[A-Z])[.!?][\"”’)]*(?=\s|$)|(?=\n|$))"
-)  # not behind an initial
+# Ends behind a mark with its quotes, in English before white space and not behind an initial, or with the line.
+_SENTENCE = re.compile(r"[^\n]+?(?:[。！？][”’』）]*|(?<!\b[A-Z])[.!?][\"”’)]*(?=\s|$)|(?=\n|$))")
 _WHOLE = re.compile(r"[^（“].*[。！？.!?][”’』\"]*")  # neither a heading, nor a remark in brackets, nor half a speech
 _SENTENCE_CHARS = {"zh": range(14, 100), "en": range(40, 260)}
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]{2,}(?: [A-Z][a-z]+)*")  # not at a sentence's beginning
