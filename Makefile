@@ -22,7 +22,7 @@ $(BIN)/.installed: pyproject.toml requirements.lock
 
 setup: $(BIN)/.installed ## make .venv and install everything at pinned versions
 
-demo: $(BIN)/.installed ## the whole lifecycle on the demo corpus: raw text to model, report and generated text
+demo: $(BIN)/.installed ## the whole lifecycle on the demo corpus: raw text to model, report, generated text, summaries, translations, answers
 	@$(BIN)/slimpajama demo-corpus demo
 	@$(BIN)/slimpajama run --config demo/demo.toml
 

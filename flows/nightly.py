@@ -38,14 +38,14 @@ def nightly(config: Config | None = None, config_file: str = "", night: str = ""
         corpus = prepare_corpus(config, night=night, start=start)
         if corpus is None:
             return nothing_new_task(config, night)
-        evaluation = samples = None
+        evaluation = samples = tuning = None
         if "shards" in corpus.counts:
             model = train_model(config, night=night)
             evaluation = evaluate_model(config, night=night, model=model)
             samples = generate_text(config, night=night, model=model)
             if config.tune.nightly:
-                tune_model(config, night=night)
-        summary = report_task(unlinked(config), night, unlinked(evaluation), unlinked(samples))
+                tuning = tune_model(config, night=night)
+        summary = report_task(unlinked(config), night, unlinked(evaluation), unlinked(samples), unlinked(tuning))
         publish_artifacts(unlinked(config), night)
         return summary
 

@@ -9,9 +9,13 @@ from typing import Any
 from slimpajama.errors import printable
 from slimpajama.evaluate.stage import EvaluateReport
 from slimpajama.generate.stage import GenerateReport
+from slimpajama.report.applications import asked, given, in_order
+from slimpajama.report.text import excerpt
+from slimpajama.tune.stage import TuneReport
 
 __all__ = ["NightSummary", "nothing_new", "summarise_night"]
 
+SHOWN = 200  # characters of a text that an application was given or wrote
 FEW = 5  # held-out documents; a language with fewer has a figure in the report, not in these lines
 
 
@@ -32,6 +36,10 @@ class NightSummary:
     """Of the night's model on held-out text, by language."""
     samples: dict[str, str] = field(default_factory=dict)
     """One text by language, prompt included."""
+    tuned: str = ""
+    """Where the model lies that the champion was tuned to; empty where it was not."""
+    examples: list[dict[str, str]] = field(default_factory=list)
+    """Of each application and language one test pair: `asked`, `given`, `written`, `reference`."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -40,10 +48,16 @@ class NightSummary:
     def text(self) -> str:
         """Return lines for the terminal."""
         lines = [("night", f"{self.night}: {self.verdict}")]
-        lines += [(name, getattr(self, name)) for name in ("corpus", "model", "champion", "report")]
+        lines += [(name, getattr(self, name)) for name in ("corpus", "model", "champion", "tuned", "report")]
         bits = ", ".join(f"{lang} {value:.3f}" for lang, value in self.bits_per_byte.items())
         lines += [("bits/byte", bits)] + [(f"text {lang}", printable(t, 2000)) for lang, t in self.samples.items()]
-        return "\n".join(f"{name:<10} {value}" for name, value in lines if value)
+        blocks = [lines]
+        for example in self.examples:
+            shown = [
+                (name, printable(excerpt(example[name], SHOWN), 2000)) for name in ("given", "written", "reference")
+            ]
+            blocks.append([("test pair", example["asked"]), *shown])
+        return "\n\n".join("\n".join(f"{name:<10} {text}" for name, text in block if text) for block in blocks)
 
 
 def nothing_new(night: str, champion: str | None) -> NightSummary:
@@ -52,7 +66,12 @@ def nothing_new(night: str, champion: str | None) -> NightSummary:
 
 
 def summarise_night(
-    uri: str, night: str, champion: str | None, evaluation: EvaluateReport | None, samples: GenerateReport | None
+    uri: str,
+    night: str,
+    champion: str | None,
+    evaluation: EvaluateReport | None,
+    samples: GenerateReport | None,
+    tuning: TuneReport | None = None,
 ) -> NightSummary:
     """Return the summary of a published night.
 
@@ -62,6 +81,7 @@ def summarise_night(
         champion: Current champion.
         evaluation: None where no model was trained.
         samples: None where no model was trained.
+        tuning: None where the champion was not tuned.
     """
     corpus, report = f"{uri}/nights/{night}", f"{uri}/reports/{night}/report.html"
     if evaluation is None or samples is None:
@@ -74,7 +94,18 @@ def summarise_night(
             lang: figures["bits_per_byte"] for lang, figures in languages.items() if figures["documents"] >= FEW
         },
         samples=_one_a_language(samples.samples, evaluation.model), corpus=corpus, report=report,
+        tuned=f"{uri}/tuned/{tuning.model}" if tuning else "", examples=_one_a_kind(tuning) if tuning else [],
     )  # fmt: skip
+
+
+def _one_a_kind(tuning: TuneReport) -> list[dict[str, str]]:
+    """Return the first sample of each task and language."""
+    chosen: dict[tuple[str, str], dict[str, str]] = {}
+    for sample in in_order(tuning.scores["samples"]):
+        example = {"asked": asked(sample), "given": given(sample)}
+        example |= {"written": sample["output"], "reference": sample["reference"]}
+        chosen.setdefault((sample["task"], sample["target_lang"]), example)
+    return list(chosen.values())
 
 
 def _one_a_language(samples: list[dict[str, Any]], model: str) -> dict[str, str]:

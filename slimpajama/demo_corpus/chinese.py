@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 
-__all__ = ["articles", "paragraphs", "reviews"]
+__all__ = ["articles", "headline", "names", "paragraphs", "reviews"]
 
 HEADLINE_CHARS = 36  # longer lines, or lines with a clause's punctuation, are text
 _CLAUSE = re.compile(r"[。！？；，：…]")
 _NO_HEADLINE = ("（", "“", "『", "———")
 _END_OF_TEXT = re.compile(r"[。！？…”』）]$")
+_NAME_TAGS = ("nr", "ns", "nt")  # of people, places, organisations
+_BYLINE = re.compile(r"^(本报|新华社|记者|编者)|[（(]\w*图片")
 _REPORT = "本报讯"  # "our paper's report": opens a news item that has no headline of its own
 
 
@@ -25,6 +28,36 @@ def paragraphs(tagged: str) -> Iterator[str]:
         text = "".join(item.rpartition("/")[0] for item in line.split())
         if text:
             yield text
+
+
+def names(tagged: str) -> dict[str, tuple[str, ...]]:
+    """Return the names in each line of a corpus of `word/tag` items, by the line as plain text.
+
+    Names of people, places and organisations; a surname and a given name in a row are one.
+
+    Example:
+        >>> names("记者/n  兰/nr  红光/nr  摄/Vg")
+        {'记者兰红光摄': ('兰红光',)}
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for line in tagged.splitlines():
+        items = [item.rpartition("/")[::2] for item in line.split()]
+        runs = itertools.groupby(items, key=lambda item: item[1] if item[1] in _NAME_TAGS else "")
+        joined = [("".join(word for word, _ in run), tag) for tag, run in runs if tag == "nr"]
+        joined += [item for item in items if item[1] in _NAME_TAGS[1:]]
+        found["".join(word for word, _ in items)] = tuple(dict.fromkeys(name for name, _ in joined if len(name) > 1))
+    return found
+
+
+def headline(article: str) -> tuple[str, str] | None:
+    """Return an article's headline and the text below it, or None where it has none, or is a list or a picture.
+
+    Only articles with one line of headline: of several it is not known which are an author's name.
+    """
+    first, _, text = article.partition("\n")
+    second = text.partition("\n")[0]
+    is_headline = len(first) <= HEADLINE_CHARS and not _CLAUSE.search(first) and not _BYLINE.search(first)
+    return (first, text) if is_headline and len(second) > HEADLINE_CHARS and _CLAUSE.search(second) else None
 
 
 def articles(lines: Iterable[str]) -> Iterator[str]:

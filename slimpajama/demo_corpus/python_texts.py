@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import importlib.util
 import pydoc
 import pydoc_data.topics
 import re
@@ -15,7 +16,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["descriptions", "licences", "module_texts", "topic_pages"]
+__all__ = ["descriptions", "licences", "module_texts", "modules", "named_docstrings", "package_modules", "topic_pages"]
 
 _SKIPPED = frozenset(
     ("test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "turtledemo", "pydoc_data", "__pycache__")
@@ -33,34 +34,51 @@ def topic_pages() -> Iterator[tuple[str, str]]:
         yield name, renderer.page(name, heading + f"<pre>{contents}</pre>")
 
 
+def modules(library: Path | None = None) -> Iterator[tuple[str, bytes]]:
+    """Yield name and source of each module of a library, by default the standard library, without its tests."""
+    library = library or Path(sysconfig.get_path("stdlib"))
+    for path in sorted(library.rglob("*.py")):
+        parts = path.relative_to(library).with_suffix("").parts
+        if _SKIPPED.isdisjoint(parts):
+            yield ".".join(parts).removesuffix(".__init__"), path.read_bytes()
+
+
+def package_modules(package: str) -> Iterator[tuple[str, bytes]]:
+    """Yield name and source of each module of an installed package; nothing where it is not installed."""
+    found = importlib.util.find_spec(package)
+    for folder in (found.submodule_search_locations if found else None) or ():
+        for name, source in modules(Path(folder)):
+            yield f"{package}.{name}", source
+
+
 def module_texts(library: Path | None = None) -> Iterator[tuple[str, str]]:
     """Yield name and docstrings of each module of a library, by default the standard library.
 
     A module's text is its own docstring, then each class, method and function with a name line above it.
     """
-    library = library or Path(sysconfig.get_path("stdlib"))
-    for path in sorted(library.rglob("*.py")):
-        parts = path.relative_to(library).with_suffix("").parts
-        if _SKIPPED.isdisjoint(parts):
-            text = docstrings(path.read_bytes())
-            if text:
-                yield ".".join(parts).removesuffix(".__init__"), text
+    for name, source in modules(library):
+        text = docstrings(source)
+        if text:
+            yield name, text
 
 
 def docstrings(source: bytes) -> str:
     """Return the docstrings of a module's source, or nothing where it is no Python of this version."""
+    return "\n\n".join(f"{name}\n{text}" if name else text for name, text in named_docstrings(source))
+
+
+def named_docstrings(source: bytes) -> Iterator[tuple[str, str]]:
+    """Yield the docstrings of a module's source, each with its definition's name; the module's own has none."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)
             tree = ast.parse(source)
     except (SyntaxError, ValueError):
-        return ""
-    found = [ast.get_docstring(tree) or ""]
-    for node in _definitions(tree.body):
-        text = ast.get_docstring(node)
-        if text:
-            found.append(f"{node.name}\n{text}")
-    return "\n\n".join(text for text in found if text.strip())
+        return
+    for name, node in (("", tree), *((node.name, node) for node in _definitions(tree.body))):
+        text = ast.get_docstring(node) or ""
+        if text.strip():
+            yield name, text
 
 
 def _definitions(body: list[ast.stmt]) -> Iterator[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:

@@ -22,24 +22,25 @@ __all__ = ["collect"]
 VERSIONS = ("cld2", "unicode", "engine", "library", "torch", "numpy")  # what stages call their libraries by
 
 
-def collect(store: Store, night: str, model_id: str | None = None) -> dict[str, Any]:
+def collect(store: Store, night: str, model_id: str | None = None, tuned_id: str | None = None) -> dict[str, Any]:
     """Return the report of a published night.
 
     Args:
         store: The workspace.
         night: A published night.
         model_id: The night's model; None where nothing was trained.
+        tuned_id: What a champion was tuned to in this night; None where none was.
 
     Returns:
         Plain JSON: `night`, `verdict`, `funnel`, `history` (earlier nights and this one), `drift`, `rules`,
-        `duplicates`, `training`, `evaluation`, `samples`, `natural_repetition`, `corpus`, `sources`, `settings`,
-        `versions`, `files`.
+        `duplicates`, `training`, `evaluation`, `samples`, `natural_repetition`, `tuning`, `corpus`, `sources`,
+        `settings`, `versions`, `files`.
 
     Raises:
         InputError: If the night is not published.
-        ModelError: If the model is not.
+        ModelError: If a model is not.
     """
-    inputs = gather(store, night, model_id)
+    inputs = gather(store, night, model_id, tuned_id)
     manifest = inputs.corpus
     removed = manifest.paths(f"nights/{night}/removed/")
     index = removed_index(store, removed)
@@ -59,6 +60,7 @@ def collect(store: Store, night: str, model_id: str | None = None) -> dict[str, 
         "evaluation": outcome.evaluation(store, inputs),
         "samples": outcome.samples(store, inputs),
         "natural_repetition": outcome.natural_repetition(store, inputs),
+        "tuning": outcome.tuning(store, inputs),
         "corpus": {
             "lengths": length_counts(kept),
             "clusters": cluster_sizes(store, manifest.paths(f"nights/{night}/minhash/")),
@@ -70,7 +72,13 @@ def collect(store: Store, night: str, model_id: str | None = None) -> dict[str, 
         "sources": _sources(manifest),
         "settings": _settings(inputs),
         "versions": _versions(inputs),
-        "files": _files([*manifest.files, *(inputs.model.files if inputs.model else ())]),
+        "files": _files(
+            [
+                *manifest.files,
+                *(inputs.model.files if inputs.model else ()),
+                *(inputs.tuned.files if inputs.tuned else ()),
+            ]
+        ),
     }
 
 
@@ -104,6 +112,8 @@ def _settings(inputs: Inputs) -> dict[str, Any]:
         settings["evaluate"] = budget | inputs.gate.about["settings"]
     if inputs.samples:
         settings["generate"] = inputs.samples.about["settings"]
+    if inputs.tuned:
+        settings |= {name: inputs.tuned.about[name] for name in ("tune", "apply")}
     return settings
 
 

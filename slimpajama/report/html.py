@@ -13,6 +13,7 @@ import jinja2
 from markupsafe import Markup
 
 from slimpajama.report import plots
+from slimpajama.report.applications import asked, in_order, reason_rows, task_rows, way_rows
 from slimpajama.report.text import visible
 from slimpajama.report.wording import (
     LABELS,
@@ -86,6 +87,7 @@ def _view(report: Report) -> Report:
         "by_source": _by_source(report),
         "samples": _by_prompt(report["samples"]),
         "natural_repetition": natural_repetition(report),
+        "tuning": _tuning(report["tuning"]),
         "words": report["corpus"]["words"],
         "settings": [
             {"name": name, "rows": [{"key": key, "value": _plain(value)} for key, value in sorted(section.items())]}
@@ -237,6 +239,21 @@ def _by_prompt(samples: list[Report]) -> list[Report]:
         }
         prompts.setdefault(sample["prompt"], []).append(side)
     return [{"prompt": prompt, "sides": sides} for prompt, sides in prompts.items()]
+
+
+def _tuning(tuning: Report | None) -> Report | None:
+    """Return the applications' figures and samples as rows."""
+    if not tuning:
+        return None
+    samples = [
+        {"asked": asked(sample)}
+        | {name: {"text": sample[name]} for name in ("source", "question", "output", "reference")}
+        for sample in in_order(tuning["scores"]["samples"])
+    ]
+    return {
+        "model": tuning["model"], "base": tuning["base"], "tasks": task_rows(tuning), "reasons": reason_rows(tuning),
+        "ways": way_rows(tuning), "samples": samples,
+    }  # fmt: skip
 
 
 def _plots(report: Report) -> dict[str, str]:

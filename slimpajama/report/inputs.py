@@ -32,6 +32,9 @@ class Inputs:
     """What the gate compared with; empty where there was none."""
     champion_evaluation: Manifest | None
     samples: Manifest | None
+    tuned_id: str
+    """What a champion was tuned to in this night; empty where none was."""
+    tuned: Manifest | None
 
     @property
     def recent(self) -> dict[str, Manifest]:
@@ -42,29 +45,33 @@ class Inputs:
         """Return what the report's fingerprint is made of."""
         parts = {
             "corpus": self.corpus, "model": self.model, "evaluation": self.evaluation, "gate": self.gate,
-            "champion": self.champion_evaluation, "samples": self.samples,
+            "champion": self.champion_evaluation, "samples": self.samples, "tuned": self.tuned,
         }  # fmt: skip
         digests = {name: manifest.digest for name, manifest in parts.items() if manifest}
         return digests | {"earlier": {name: manifest.digest for name, manifest in self.earlier.items()}}
 
 
-def gather(store: Store, night: str, model_id: str | None = None) -> Inputs:
+def gather(store: Store, night: str, model_id: str | None = None, tuned_id: str | None = None) -> Inputs:
     """Return the manifests of a published night and of the model that was trained in it.
 
     Args:
         store: The workspace.
         night: A published night.
         model_id: The night's model; None where nothing was trained.
+        tuned_id: What a champion was tuned to in this night; None where none was.
 
     Raises:
         InputError: If the night is not published.
-        ModelError: If the model is not.
+        ModelError: If a model is not.
     """
     corpus = load_night(store, night)
     earlier = {name: load_manifest(store, f"nights/{name}/manifest.json") for name in corpus.about["earlier"]}
     model = load_manifest(store, f"models/{model_id}/manifest.json") if model_id else None
     if model_id and model is None:
         raise ModelError("no such model", where=f"{store.uri}/models", found=model_id)
+    tuned = load_manifest(store, f"tuned/{tuned_id}/manifest.json") if tuned_id else None
+    if tuned_id and tuned is None:
+        raise ModelError("no such tuned model", where=f"{store.uri}/tuned", found=tuned_id)
     folder = f"models/{model_id}/evaluations/{night}"
     gate = load_manifest(store, f"{folder}/gate/manifest.json") if model else None
     champion_id, champion_evaluation = _champion(store, night, gate.about["champion"] if gate else "")
@@ -79,6 +86,8 @@ def gather(store: Store, night: str, model_id: str | None = None) -> Inputs:
         champion_id=champion_id,
         champion_evaluation=champion_evaluation,
         samples=load_manifest(store, f"reports/{night}/samples.manifest.json") if model else None,
+        tuned_id=tuned_id or "",
+        tuned=tuned,
     )
 
 

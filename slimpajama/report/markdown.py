@@ -15,11 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from slimpajama.report.applications import asked, given, in_order, reason_rows, task_rows, way_rows
 from slimpajama.report.plots import loss_curve
 from slimpajama.report.text import excerpt, visible
 from slimpajama.report.wording import LABELS, bits, natural_repetition, number, sentence_share, signed, size
 
-__all__ = ["FLOW", "escape", "pieces"]
+__all__ = ["FLOW", "escape", "pieces", "tuning"]
 
 Report = Mapping[str, Any]
 FULL_WIDTH = {ord(char): ord(char) + 0xFEE0 for char in "<>&|`*_~\\[]!#@"}
@@ -59,7 +60,7 @@ def pieces(report: Report, uri: str) -> dict[str, str]:
         report: As `collect` returns it.
         uri: Of the workspace; each piece ends with a link to the file that it was made of.
     """
-    night, model = report["night"], report["verdict"]["challenger"]
+    night, model, tuned = report["night"], report["verdict"]["challenger"], report["tuning"] or {}
     made = {
         "verdict": (_verdict(report), f"reports/{night}/report.html"),
         "funnel": (_funnel(report), f"nights/{night}/manifest.json"),
@@ -67,6 +68,7 @@ def pieces(report: Report, uri: str) -> dict[str, str]:
         "duplicates": (_duplicates(report), f"nights/{night}/removed"),
         "training": (_training(report), f"models/{model}/training.json"),
         "samples": (_samples(report), f"reports/{night}/samples.json"),
+        "applications": (tuning(tuned) if tuned else "", f"tuned/{tuned.get('model')}/scores.json"),
         "flow": (FLOW_TEXT, f"nights/{night}"),
     }
     return {name: f"{text}\n{_link(f'{uri}/{path}')}\n" for name, (text, path) in made.items() if text}
@@ -236,3 +238,23 @@ def _samples(report: Report) -> str:
         rows += [[f"<b>{escape(prompt)}</b> …"], [texts.get(role, "") for role in roles]]
     natural = f"{natural_repetition(report)}\n\n" if report["natural_repetition"] else ""
     return f"## Generated text\n\n{natural}{_texts(rows)}\n"
+
+
+def tuning(tuned: Report) -> str:
+    """Return a tuning's measures, the gates' reasons, how each kind of text is made, and samples side by side.
+
+    Args:
+        tuned: `TuneReport.as_dict()`, or `tuning` of a night's report.
+    """
+    names = ("task", "lang", "measure", "others", "score", "interval", "pairs", "copied", "length")
+    head = ["task", "to", "decides", "also", "", "95 %", "pairs", "copied", "length"]
+    text = f"## Applications\n\n{escape(tuned['model'])}\n\n"
+    text += f"{_table(head, ([row[name] for name in names] for row in task_rows(tuned)), numbers_from=4)}\n\n"
+    text += "".join(f"- **{escape(row['task'])}**: {escape(row['reason'])}\n" for row in reason_rows(tuned))
+    ways = ([row["kind"], row["lang"], row["way"]] for row in way_rows(tuned))
+    text += f"\n{_table(['kind', 'from', 'way'], ways)}\n\n"
+    rows = [["given", "written", "reference"]]
+    for sample in in_order(tuned["scores"]["samples"]):
+        shown = (given(sample), sample["output"], sample["reference"])
+        rows += [[f"<b>{escape(asked(sample))}</b>"], [escape(excerpt(text, 300)) for text in shown]]
+    return f"{text}{_texts(rows)}\n"

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from slimpajama.registry import tuned_tasks
 from slimpajama.report.inputs import Inputs, read_listed
+from slimpajama.report.text import excerpt
 from slimpajama.storage import Store
 
-__all__ = ["evaluation", "natural_repetition", "samples", "training", "verdict"]
+__all__ = ["evaluation", "natural_repetition", "samples", "training", "tuning", "verdict"]
 
 Part = dict[str, Any]
+SHOWN = 600  # characters of a text that an application was given or wrote
 
 
 def verdict(store: Store, inputs: Inputs) -> Part:
@@ -76,3 +79,27 @@ def samples(store: Store, inputs: Inputs) -> list[Part]:
 def natural_repetition(store: Store, inputs: Inputs) -> Part:
     """Return by language how much held-out text of the samples' length repeats itself."""
     return dict(read_listed(store, inputs.samples, "samples.json").get("natural", {})) if inputs.samples else {}
+
+
+def tuning(store: Store, inputs: Inputs) -> Part | None:
+    """Return what became of a tuning, in the shape of its own report.
+
+    Returns:
+        `model`, `base`, `scores` (`tasks`, `bits_per_byte`, and `samples` of which excerpts are left), `decisions`
+        (the `reason` by task: why it serves the task from now on, or not).
+    """
+    if not inputs.tuned:
+        return None
+    scores = read_listed(store, inputs.tuned, "scores.json")
+    texts = ("source", "question", "reference", "output")
+    samples = [sample | {name: excerpt(sample[name], SHOWN) for name in texts} for sample in scores["samples"]]
+    return {
+        "model": inputs.tuned_id,
+        "base": inputs.tuned.about["base"],
+        "scores": scores | {"samples": samples},
+        "decisions": {
+            entry["task"]: {"reason": entry["reason"]}
+            for entry in tuned_tasks(store)[1]
+            if entry["model"] == inputs.tuned_id
+        },
+    }

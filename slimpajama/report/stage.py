@@ -16,35 +16,37 @@ from slimpajama.storage import Store
 
 __all__ = ["write_report"]
 
-VERSION = 2  # raise it when the same night gives another report
+VERSION = 3  # raise it when the same night gives another report
 LIBRARIES = ("jinja2", "matplotlib", "pyarrow")
 
 
-def write_report(store: Store, night: str, model_id: str | None = None) -> Manifest:
+def write_report(store: Store, night: str, model_id: str | None = None, tuned_id: str | None = None) -> Manifest:
     """Write the report of a published night; it shows the settings that the night was made with.
 
     Args:
         store: The workspace.
         night: A published night.
         model_id: The night's model; None where nothing was trained.
+        tuned_id: What a champion was tuned to in this night; None where none was.
 
     Raises:
         InputError: If the night is not published.
-        ModelError: If the model is not.
+        ModelError: If a model is not.
     """
     folder = f"reports/{night}"
     about = {
         "version": VERSION,
         "night": night,
         "model": model_id or "",
-        "inputs": gather(store, night, model_id).digests(),
+        "tuned": tuned_id or "",
+        "inputs": gather(store, night, model_id, tuned_id).digests(),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }
     stage = Stage(store, "report", work=f"{folder}/work/report", about=about, manifest=f"{folder}/manifest.json")
     if stage.finished:
         return stage.result
     with track("report", total=1, unit="pages") as bar:
-        report = collect(store, night, model_id)
+        report = collect(store, night, model_id, tuned_id)
         page = render_html(report).encode()
         stage.commit("report", Part({f"{folder}/report.html": page, f"{folder}/report.json": json_bytes(report)}))
         bar.advance()

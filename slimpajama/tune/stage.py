@@ -27,7 +27,7 @@ from safetensors.torch import load, save
 
 from slimpajama.config import Config, ModelConfig, TextConfig, fingerprint
 from slimpajama.device import device, with_precision
-from slimpajama.errors import LockedError, ModelError
+from slimpajama.errors import InputError, LockedError, ModelError
 from slimpajama.manifest import FileEntry, Part, Stage, json_bytes, read_verified
 from slimpajama.model import build, make_optimiser
 from slimpajama.model.chunk import ChunkModel
@@ -106,11 +106,16 @@ def tune(store: Store, cfg: Config, champion: str) -> TuneReport:
         champion: Model to start from.
 
     Raises:
-        InputError: There is no pair.
+        InputError: There is no pair to learn or to measure by.
         ModelError: The champion is no chunk autoencoder, or the tuning diverged.
     """
     cfg = with_precision(cfg)
     set_name, pairs = make_pairs(store, cfg)
+    if missing := {"train", "test"} - set(pairs.counts["pairs"]):
+        raise InputError(
+            "too few pairs", where="pairs.sources", found=f"none for {' and '.join(sorted(missing))}",
+            hint="Bring more, or raise pairs.test_share.",
+        )  # fmt: skip
     base = load_model(store, champion)
     if not isinstance(base.model, ChunkModel):
         raise ModelError(

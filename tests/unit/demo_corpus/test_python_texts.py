@@ -76,3 +76,8 @@ def test_licences_are_real_texts_of_installed_packages():
     texts = dict(python_texts.licences())
     assert len(texts) > 20
     assert any("Apache License" in text for text in texts.values())
+
+
+def test_modules_of_a_package_bear_its_name_and_what_is_not_installed_has_none():
+    assert "email.mime.text" in dict(python_texts.package_modules("email"))
+    assert not list(python_texts.package_modules("no_such_package_anywhere"))

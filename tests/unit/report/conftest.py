@@ -17,6 +17,7 @@ from slimpajama.schema import DOCUMENTS, MINHASH, SHARDS, removed_table
 from slimpajama.storage import LocalStore, parquet_bytes, sha256
 
 FIRST, SECOND, THIRD = NIGHTS = ("2026-01-01", "2026-01-02", "2026-01-03")
+TUNED = "2026-01-02-tiny-bbbbbbbb-cccccccc"
 MODELS = {FIRST: "2026-01-01-tiny-aaaaaaaa", SECOND: "2026-01-02-tiny-bbbbbbbb"}
 EVIL = (
     "<script>alert(1)</script>",
@@ -168,6 +169,31 @@ def samples(store: LocalStore, night: str, roles: dict[str, str]) -> None:
     publish(store, f"reports/{night}/samples.manifest.json", [entry], {}, {"settings": {"seed": 0}})
 
 
+def tuned(store: LocalStore) -> None:
+    """Tune the second night's model; another tuning asked to serve, too."""
+    measures = {"copied": 3.2, "length": 1.1, "n": 20, "interval": [20.0, 22.5]}
+    tasks = {
+        "translation": {"zh": measures | {"chrf": 21.24, "bleu": 3.0}},
+        "question-answering": {"en": measures | {"f1": 21.0, "exact": 20.0}},
+    }
+    texts = [
+        {"task": "translation", "target_lang": "zh", "source": EVIL[0], "question": "", "reference": EVIL[1]}
+        | {"output": EVIL[4]},
+        {"task": "question-answering", "target_lang": "en", "source": PROSE * 9, "question": EVIL[3]}
+        | {"reference": "times", "output": EVIL[2]},
+    ]
+    scores = {"tasks": tasks, "ways": {"summarize/zh": "quoted"}, "samples": texts}
+    entry = write(store, f"tuned/{TUNED}/scores.json", json_bytes(scores))
+    about = {"base": MODELS[SECOND], "tune": {"tokens": 4096}, "apply": {"beams": 2}}
+    publish(store, f"tuned/{TUNED}/manifest.json", [entry], {}, about)
+    history = [
+        {"task": "translation", "model": "another", "reason": "nobody served it before"},
+        {"task": "translation", "model": TUNED, "reason": f"better: {EVIL[0]}"},
+        {"task": "question-answering", "model": TUNED, "reason": "nobody served it before"},
+    ]
+    store.write("tuned/current.json", json_bytes({"tasks": {"translation": TUNED}, "history": history}))
+
+
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> LocalStore:
     """Three published nights, two models; the second one is better. No test may change it: use `store`."""
@@ -215,6 +241,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> LocalStore:
     )
     samples(store, FIRST, {"challenger": MODELS[FIRST]})
     samples(store, SECOND, {"champion": MODELS[FIRST], "challenger": MODELS[SECOND]})
+    tuned(store)
     return store
 
 
@@ -233,4 +260,4 @@ def nights() -> dict[str, str | None]:
 @pytest.fixture(scope="session")
 def reports(built: LocalStore, nights: dict[str, str | None]) -> dict[str, dict[str, Any]]:
     """Each night's report as data."""
-    return {night: collect(built, night, model) for night, model in nights.items()}
+    return {night: collect(built, night, model, TUNED if night == SECOND else None) for night, model in nights.items()}

@@ -127,3 +127,18 @@ def test_a_night_or_model_that_is_not_there_is_named(store: LocalStore) -> None:
         collect(store, "2026-01-09")
     with pytest.raises(ModelError, match="no such model"):
         collect(store, "2026-01-01", "nobody")
+    with pytest.raises(ModelError, match="no such tuned model"):
+        collect(store, "2026-01-01", None, "nobody")
+
+
+def test_a_tuning_has_its_own_reasons_and_excerpts_and_what_it_depends_on(reports: Reports) -> None:
+    tuning = reports["2026-01-02"]["tuning"]
+    assert reports["2026-01-01"]["tuning"] is None
+    assert {task: one["reason"][:8] for task, one in tuning["decisions"].items()} == {
+        "translation": "better: ", "question-answering": "nobody s",
+    }  # fmt: skip
+    assert tuning["base"] == reports["2026-01-02"]["verdict"]["challenger"]
+    assert len(tuning["scores"]["samples"][1]["source"]) <= 600
+    assert reports["2026-01-02"]["settings"]["tune"] == {"tokens": 4096}
+    folders = {row["folder"] for row in reports["2026-01-02"]["files"]}
+    assert f"tuned/{tuning['model']}" in folders

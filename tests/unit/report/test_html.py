@@ -117,3 +117,21 @@ def test_chinese_text_is_marked_as_such_for_the_fonts(pages: dict[str, str]) -> 
 
 def test_the_same_night_gives_the_same_page(reports: dict[str, dict[str, Any]], pages: dict[str, str]) -> None:
     assert render_html(reports["2026-01-02"]) == pages["2026-01-02"]
+
+
+def test_a_tuning_is_shown_with_scores_reasons_bits_and_samples(pages: dict[str, str]) -> None:
+    section = LexborHTMLParser(pages["2026-01-02"]).css_first("#applications")
+    assert section is not None
+    rows = [node.text(strip=True, separator=" ") for node in section.css("tr")]
+    assert "translation zh 20 21.2 chrF 20.0 to 22.5 BLEU 3.0 3 % 1.10" in rows
+    assert "translation better: <script>alert(1)</script>" in rows
+    assert "zh 2.000 2.010 +0.5%" in rows
+    tags = [node.text() for node in section.css(".tag")]
+    assert tags == ["translation to zh", "written", "reference", "answer", "written", "reference"]
+    texts = [node.text() for node in section.css("p.text")]
+    assert texts[:3] == ["<script>alert(1)</script>", "[U+202E]abc␛", '"><img src=x onerror=alert(2)>']
+
+
+def test_a_night_without_tuning_has_no_section_about_it(pages: dict[str, str]) -> None:
+    for night in ("2026-01-01", "2026-01-03"):
+        assert LexborHTMLParser(pages[night]).css_first("#applications") is None

@@ -9,6 +9,8 @@ from slimpajama.report import stage
 from slimpajama.report.stage import write_report
 from slimpajama.storage import LocalStore
 
+from .conftest import TUNED
+
 Nights = dict[str, str | None]
 
 
@@ -47,3 +49,10 @@ def test_an_evaluation_that_came_later_makes_the_report_anew(store: LocalStore, 
     store.write(gate, held_back)
     assert write_report(store, "2026-01-01", model).digest != pending.digest
     assert json.loads(store.read("reports/2026-01-01/report.json"))["verdict"]["promoted"] is True
+
+
+def test_a_tuning_makes_the_report_anew_and_is_in_it(store: LocalStore, nights: Nights) -> None:
+    model = nights["2026-01-02"]
+    without = write_report(store, "2026-01-02", model)
+    assert write_report(store, "2026-01-02", model, TUNED).digest != without.digest
+    assert json.loads(store.read("reports/2026-01-02/report.json"))["tuning"]["model"] == TUNED

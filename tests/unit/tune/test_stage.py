@@ -190,6 +190,15 @@ def test_applications_work_on_any_text_and_refuse_what_is_none(tuned):
         model.summarize("half \ud800", cfg.apply)
 
 
+def test_pairs_of_which_none_falls_to_the_test_are_too_few(tuned, tmp_path):
+    store, cfg, model, _ = tuned
+    (tmp_path / "few.tsv").write_text("The weather is fine\t今天天气很好\n", encoding="utf-8")
+    source = PairSourceConfig(name="few", uri="few.tsv", task="translation")
+    few = replace(cfg, pairs=PairsConfig(sources=(source,), test_share=0.001), run=RunConfig(source_root=str(tmp_path)))
+    with pytest.raises(InputError, match=r"too few pairs.*none for test.*Bring more"):
+        tune(store, few, NIGHTS[:1], model)
+
+
 def test_what_is_missing_is_said_clearly(tuned, workspace):
     store = tuned[0]
     for name in ("nothing", "", "../models"):

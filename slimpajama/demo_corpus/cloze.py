@@ -1,0 +1,80 @@
+"""Questions that a text brings with it: a sentence with a name left out, to be found in the sentences around it.
+
+Questions that people asked about a passage were found in no small package. A gap in place of a name is what the first
+large sets of questions were made of: Hermann et al. 2015 and Hill et al. 2016 (English), Cui et al. 2016 (the People's
+Daily, as here). It asks for less than a person does, and is called by its name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+__all__ = ["GAP", "english_names", "frequencies", "passages", "questions"]
+
+GAP = "____"
+QUESTIONS = 2  # of a passage, at most: with more, one text would make most of them
+# Ends behind a mark with its quotes, in English before white space and not behind an initial, or with the line.
+_SENTENCE = re.compile(r"[^\n]+?(?:[。！？][”’』）]*|(?<!\b[A-Z])[.!?][\"”’)]*(?=\s|$)|(?=\n|$))")
+_WHOLE = re.compile(r"[^（“].*[。！？.!?][”’』\"]*")  # neither a heading, nor a remark in brackets, nor half a speech
+_SENTENCE_CHARS = {"zh": range(14, 100), "en": range(40, 260)}
+_NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]{2,}(?: [A-Z][a-z]+)*")  # not at a sentence's beginning
+_NO_NAMES = frozenset(
+    ("The January February March April May June July August September October November December "
+     "Monday Tuesday Wednesday Thursday Friday Saturday Sunday").split()
+)  # fmt: skip
+
+
+def english_names(text: str) -> tuple[str, ...]:
+    """Return the words with a capital inside sentences, several in a row as one, without months and days."""
+    return tuple(name for name in dict.fromkeys(_NAME.findall(text)) if name not in _NO_NAMES)
+
+
+def frequencies(texts: Iterable[Iterable[str]]) -> Counter[str]:
+    """Return in how many texts each name stands."""
+    return Counter(name for names in texts for name in set(names))
+
+
+def passages(text: str, most_chars: int) -> Iterator[str]:
+    """Yield whole lines of a text together, up to so many characters."""
+    lines: list[str] = []
+    for line in (line for line in text.split("\n") if line.strip()):
+        if lines and sum(map(len, lines)) + len(line) > most_chars:
+            yield "\n".join(lines)
+            lines = []
+        lines.append(line)
+    if lines:
+        yield "\n".join(lines)
+
+
+def questions(
+    passage: str, names: Iterable[str], lang: str, texts_with: Mapping[str, int]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield a passage without one of its sentences, that sentence with a gap, and the name that belongs there.
+
+    The name stands once in the sentence, and in what is left. Those that fewest texts have come first: they are what
+    the passage is about, and cannot be guessed.
+
+    Args:
+        passage: Sentences.
+        names: Of things in it.
+        lang: `zh` or `en`; English names are whole words.
+        texts_with: `frequencies` of all names.
+    """
+    spans = [match.span() for match in _SENTENCE.finditer(passage)]
+    used: set[tuple[int, int]] = set()
+    repeated = (name for name in dict.fromkeys(names) if passage.count(name) > 1)
+    for name in sorted(repeated, key=lambda name: (texts_with[name], passage.find(name))):
+        for begin, end in reversed(spans):  # a name is introduced before it is used
+            sentence = passage[begin:end].strip()
+            if sentence.count(name) != 1 or (begin, end) in used or len(sentence) not in _SENTENCE_CHARS[lang]:
+                continue
+            rest = f"{passage[:begin].rstrip(' ')}{passage[end:]}".strip()
+            whole = re.compile(rf"(?<![A-Z]\. )\b{re.escape(name)}\b(?! [A-Z])" if lang == "en" else re.escape(name))
+            if _WHOLE.fullmatch(sentence) and whole.search(sentence) and whole.search(rest):
+                used.add((begin, end))
+                yield rest, whole.sub(GAP, sentence), name
+                break
+        if len(used) == QUESTIONS:
+            return
