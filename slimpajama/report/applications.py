@@ -41,7 +41,7 @@ def reason_rows(tuning: Tuning) -> list[dict[str, str]]:
 
 def way_rows(tuning: Tuning) -> list[dict[str, str]]:
     """Return how each kind of text is made from sources of a language: `kind`, `lang`, `way`."""
-    ways = (key.rpartition("/") + (way,) for key, way in sorted(tuning["scores"]["ways"].items()))
+    ways = ((*key.rpartition("/"), way) for key, way in sorted(tuning["scores"]["ways"].items()))
     return [{"kind": kind, "lang": lang, "way": way} for kind, _, lang, way in ways]
 
 

@@ -119,13 +119,13 @@ def test_the_same_night_gives_the_same_page(reports: dict[str, dict[str, Any]], 
     assert render_html(reports["2026-01-02"]) == pages["2026-01-02"]
 
 
-def test_a_tuning_is_shown_with_scores_reasons_bits_and_samples(pages: dict[str, str]) -> None:
+def test_a_tuning_is_shown_with_scores_reasons_ways_and_samples(pages: dict[str, str]) -> None:
     section = LexborHTMLParser(pages["2026-01-02"]).css_first("#applications")
     assert section is not None
     rows = [node.text(strip=True, separator=" ") for node in section.css("tr")]
     assert "translation zh 20 21.2 chrF 20.0 to 22.5 BLEU 3.0 3 % 1.10" in rows
     assert "translation better: <script>alert(1)</script>" in rows
-    assert "zh 2.000 2.010 +0.5%" in rows
+    assert "summarize zh quoted" in rows
     tags = [node.text() for node in section.css(".tag")]
     assert tags == ["translation to zh", "written", "reference", "answer", "written", "reference"]
     texts = [node.text() for node in section.css("p.text")]

@@ -196,7 +196,7 @@ def test_pairs_of_which_none_falls_to_the_test_are_too_few(tuned, tmp_path):
     source = PairSourceConfig(name="few", uri="few.tsv", task="translation")
     few = replace(cfg, pairs=PairsConfig(sources=(source,), test_share=0.001), run=RunConfig(source_root=str(tmp_path)))
     with pytest.raises(InputError, match=r"too few pairs.*none for test.*Bring more"):
-        tune(store, few, NIGHTS[:1], model)
+        tune(store, few, model)
 
 
 def test_what_is_missing_is_said_clearly(tuned, workspace):
