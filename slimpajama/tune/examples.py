@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from slimpajama.model.pair import NO_QUOTE
 from slimpajama.shards.columns import encode_words, words_of
 from slimpajama.tokenizer import Tokenizer
-from slimpajama.tune.drafts import Dictionary
 from slimpajama.tune.quotes import quote_of
 
 __all__ = [
@@ -69,33 +68,30 @@ class Examples:
 
 
 def encode_pairs(
-    pairs: pl.DataFrame, tokenizer: Tokenizer, dictionary: Dictionary, row_tokens: int, source_tokens: int,
-    target_tokens: int,
+    rows: pl.DataFrame, tokenizer: Tokenizer, row_tokens: int, source_tokens: int, target_tokens: int
 ) -> Examples:  # fmt: skip
-    """Return the examples of pairs; a translation that is learnt both ways makes two.
+    """Return the examples of pairs.
 
     Args:
-        pairs: Columns of PAIRS.
+        rows: Columns of PAIRS and `draft`; those learnt both ways stand there twice, as `directions` has them.
         tokenizer: The champion's.
-        dictionary: Makes the drafts of translations.
         row_tokens: Tokens a window.
         source_tokens: Most of a source that is read.
         target_tokens: Most of a target that is written, its end included; a longer one is cut and has no end.
     """
-    rows = directions(pairs).with_columns(target=pl.col("targets").list.first())
-    texts = {name: rows[name].to_arrow().cast(pa.large_string()) for name in ("source", "question", "target")}
-    sources, questions, targets = (encode_texts(some, tokenizer) for some in texts.values())
+    rows = rows.with_columns(target=pl.col("targets").list.first())
+    sources, questions, targets, drafts = (
+        encode_texts(rows[name].to_arrow().cast(pa.large_string()), tokenizer)
+        for name in ("source", "question", "target", "draft")
+    )
     end = np.array([tokenizer.document_id], np.uint16)
     read = [
-        windows(source, question, tokenizer.document_id, row_tokens, source_tokens)
-        for source, question in zip(sources, questions, strict=True)
+        drafted(source, draft, tokenizer.document_id, source_tokens)
+        if len(draft)
+        else windows(source, question, tokenizer.document_id, row_tokens, source_tokens)
+        for source, question, draft in zip(sources, questions, drafts, strict=True)
     ]
     kinds = [kind_of(*row) for row in rows.select("task", "target_lang").iter_rows()]
-    for lang in dictionary.tables:
-        those = [number for number, kind in enumerate(kinds) if kind == kind_of("translation", lang)]
-        drafts = dictionary.drafts(texts["source"].take(those), lang, tokenizer.segmenter)
-        for number, draft in zip(those, encode_texts(drafts, tokenizer), strict=True):
-            read[number] = drafted(read[number], draft, tokenizer.document_id, source_tokens)
     quotes = np.full((len(rows), 2), NO_QUOTE, np.int64)
     for number, kind in enumerate(kinds):
         if kind in QUOTED:

@@ -22,6 +22,7 @@ __all__ = [
 ]  # fmt: skip
 
 MOST_SENTENCES = 3
+FULL_LINE = 50  # characters from which on a line without an end goes on in the next
 LEAST_ALIKE = 0.15  # F1 in tokens, below which sentences say something else
 MOST_TOKENS = 64  # of an answer
 CANDIDATES = 100  # spans that are weighed against each other
@@ -48,11 +49,24 @@ def sentences(line: str) -> list[str]:
     return [part for part in (line[a:b] for a, b in zip([0, *ends], [*ends, len(line)], strict=True)) if part]
 
 
+def _paragraphs(text: str) -> list[str]:
+    """Return the lines of a text, those together that were only broken because they were full."""
+    found: list[str] = []
+    goes_on = False
+    for line in text.splitlines(keepends=True):
+        if goes_on and line.strip():
+            found[-1] += line
+        else:
+            found.append(line)
+        goes_on = len(line) >= FULL_LINE and _SENTENCE_END.search(line.rstrip() + " ", len(line.rstrip()) - 1) is None
+    return found
+
+
 def sentence_spans(source: Ids, tokenizer: Tokenizer) -> NDArray[np.int64]:
     """Return first and last token (n, 2) of each sentence of a source that has a letter or digit."""
     ends = np.cumsum(tokenizer.token_bytes[source])
     spans, at = [], 0
-    for line in tokenizer.decode_bytes(source).decode("utf-8", "surrogateescape").splitlines(keepends=True):
+    for line in _paragraphs(tokenizer.decode_bytes(source).decode("utf-8", "surrogateescape")):
         for sentence in sentences(line):
             size = len(sentence.encode("utf-8", "surrogateescape"))
             if any(char.isalnum() for char in sentence):

@@ -43,7 +43,7 @@ from slimpajama.train.checkpoint import Checkpoints
 from slimpajama.train.loop import train_model
 from slimpajama.train.parallel import Team
 from slimpajama.tune.apply import Tuned, ways_of
-from slimpajama.tune.drafts import Dictionary
+from slimpajama.tune.drafts import Dictionary, with_drafts_of_others
 from slimpajama.tune.examples import directions, encode_pairs, kind_of, rarity
 from slimpajama.tune.metrics import MAIN, interval, measure, score
 from slimpajama.tune.rows import PairRows
@@ -166,11 +166,9 @@ def learn(
     assert isinstance(base.model, ChunkModel)
     row_tokens, tokenizer = base.model.row_tokens, base.tokenizer
     sizes = cfg.tune.source_tokens, min(cfg.tune.target_tokens, row_tokens)
-    translations = directions(pairs.filter(pl.col("task") == "translation"))
-    dictionary = Dictionary.learn(
-        translations.select("source", "target_lang", target=pl.col("targets").list.first()), tokenizer.segmenter
-    )
-    examples = encode_pairs(pairs, tokenizer, dictionary, row_tokens, *sizes)
+    both = directions(pairs)
+    dictionary = Dictionary.learn(both, tokenizer.segmenter)
+    examples = encode_pairs(with_drafts_of_others(both, tokenizer.segmenter), tokenizer, row_tokens, *sizes)
     model = _fresh(base.config, tokenizer, tuple(sorted(set(examples.kinds))), cfg.tune.seed)
     model.adopt(base.model)
     model.rarity_V[:-1] = torch.from_numpy(rarity(examples.sources, tokenizer.vocab_size))
