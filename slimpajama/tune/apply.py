@@ -29,7 +29,7 @@ from slimpajama.tokenizer import Tokenizer
 from slimpajama.tune.drafts import Dictionary
 from slimpajama.tune.examples import ANSWER, SUMMARIZE, Ids, drafted, encode_texts, kind_of, padded, windows
 from slimpajama.tune.metrics import units
-from slimpajama.tune.quotes import Quote, best_quote, sentence_runs, sentence_spans, sentences, short_spans
+from slimpajama.tune.quotes import SHARPNESS, Quote, best_quote, sentence_runs, sentence_spans, sentences, short_spans
 from slimpajama.tune.retrieve import Source
 
 __all__ = ["DRAFT", "QUOTED", "WRITTEN", "Answer", "Tuned", "language_of", "ways_of"]
@@ -106,9 +106,9 @@ class Tuned:
                 least=least, most=most, length_penalty=cfg.length_penalty, no_repeat=cfg.no_repeat,
             )[0]  # fmt: skip
 
-    def quote(self, source: Ids, kind: str, spans: NDArray[np.int64]) -> Quote | None:
+    def quote(self, source: Ids, kind: str, spans: NDArray[np.int64], sharpness: float = 1.0) -> Quote | None:
         """Return the best of some spans (first and last token) of a source."""
-        return best_quote(self.read(source, kind).quote_B2S[0].cpu().numpy(), spans)
+        return best_quote(self.read(source, kind).quote_B2S[0].cpu().numpy(), spans, sharpness)
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """Return the tokens of texts.
@@ -196,7 +196,7 @@ class Tuned:
         row = self.model.row_tokens
         read = windows(passage, asked, self.tokenizer.document_id, row, self.source_tokens)
         if self.way(ANSWER, context) == QUOTED:
-            quote = self.quote(read, ANSWER, short_spans(read, row, self.tokenizer))
+            quote = self.quote(read, ANSWER, short_spans(read, row, self.tokenizer), SHARPNESS)
             if quote is None:
                 return -np.inf, ""
             return quote.score, self.tokenizer.decode(read[quote.first : quote.last + 1]).strip()

@@ -57,6 +57,18 @@ def test_else_the_sentences_that_come_nearest(target, source, best):
     assert text_of(ids(source), span) == best
 
 
+def test_a_line_that_was_full_goes_on_in_the_next():
+    """Documentation is often wrapped; a list's lines and headings are short."""
+    wrapped = (
+        "The first sentence is long enough to be broken at the\nmargin of the text. A second one.\n\nHeading\nShort."
+    )
+    source = ids(wrapped)
+    found = [text_of(source, span).strip() for span in sentence_spans(source, Bytes())]
+    assert found == [
+        "The first sentence is long enough to be broken at the\nmargin of the text.", "A second one.", "Heading", "Short."
+    ]  # fmt: skip
+
+
 def test_nothing_alike_is_no_quote():
     assert quote_of(ids("今天。"), ids("xyz"), Bytes(), exact=True) is None
     assert quote_of(ids(""), ids("x"), Bytes(), exact=False) is None
@@ -71,10 +83,10 @@ def test_spans_are_of_whole_characters_in_one_row():
     }  # fmt: skip
 
 
-def test_runs_are_of_one_to_three_sentences():
-    spans = sentence_spans(ids("一。二。\n三。四。"), Bytes())
-    assert len(spans) == 4
-    assert len(sentence_runs(spans)) == 4 + 3 + 2
+def test_runs_are_of_one_to_five_sentences():
+    spans = sentence_spans(ids("一。二。\n三。四。五。六。"), Bytes())
+    assert len(spans) == 6
+    assert len(sentence_runs(spans)) == 6 + 5 + 4 + 3 + 2
     assert len(sentence_runs(spans[:0])) == 0
 
 
