@@ -59,14 +59,10 @@ def test_else_the_sentences_that_come_nearest(target, source, best):
 
 def test_a_line_that_was_full_goes_on_in_the_next():
     """Documentation is often wrapped; a list's lines and headings are short."""
-    wrapped = (
-        "The first sentence is long enough to be broken at the\nmargin of the text. A second one.\n\nHeading\nShort."
-    )
-    source = ids(wrapped)
+    first = "The first sentence is long enough to be broken at the\nmargin of the text."
+    source = ids(f"{first} A second one.\n\nHeading\nShort.")
     found = [text_of(source, span).strip() for span in sentence_spans(source, Bytes())]
-    assert found == [
-        "The first sentence is long enough to be broken at the\nmargin of the text.", "A second one.", "Heading", "Short."
-    ]  # fmt: skip
+    assert found == [first, "A second one.", "Heading", "Short."]
 
 
 def test_nothing_alike_is_no_quote():
