@@ -39,7 +39,7 @@ format: $(BIN)/.installed ## let ruff format the code
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-bench: $(BIN)/.installed ## measure: the demo, deduplication and preparation against peers, memory, models, training, operation, the UI; writes docs/benchmarks
+bench: $(BIN)/.installed ## measure: the demo, deduplication and preparation against peers, memory, models, training, applications, operation, the UI; writes docs/benchmarks
 	@$(BIN)/python -m benchmarks.lifecycle
 	@$(BIN)/python -m benchmarks.dedup
 	@$(BIN)/python -m benchmarks.corpus
@@ -47,6 +47,7 @@ bench: $(BIN)/.installed ## measure: the demo, deduplication and preparation aga
 	@$(BIN)/python -m benchmarks.compress
 	@$(BIN)/python -m benchmarks.model
 	@$(BIN)/python -m benchmarks.training
+	@$(BIN)/python -m benchmarks.applications
 	@$(BIN)/python -m benchmarks.operation
 	@if command -v chromium >/dev/null; then $(BIN)/python -m benchmarks.ui; fi
 
