@@ -1,7 +1,7 @@
 """Measure the applications: summaries, translations and answers against BART and against what is not trained at all.
 
-    python -m benchmarks.applications [--pairs CONFIG.toml] [--about TEXT] [--cache FOLDER] [--workspace W] [--base-minutes 10]
-        [--minutes 20] [--tests 200] [--only NAME...] [--list]
+    python -m benchmarks.applications [--pairs CONFIG.toml] [--about TEXT] [--cache FOLDER] [--workspace W]
+        [--base-minutes 10] [--minutes 20] [--tests 200] [--only NAME...] [--list]
 
 Parts, each in a process of its own on one thread; those that the cache holds for this commit are not run again:
 
@@ -13,8 +13,7 @@ Parts, each in a process of its own on one thread; those that the cache holds fo
 
 Writing for all test pairs comes on top of the minutes. `--pairs` is a configuration whose `pairs.sources` are used, by
 default the demo's, out of packages; the workspace is any prepared one, by default the benchmark corpus.
-Writes docs/benchmarks/applications.md, and examples
-into the cache.
+Writes docs/benchmarks/applications.md, and examples into the cache.
 """
 
 from __future__ import annotations
