@@ -28,7 +28,7 @@ from slimpajama.pairs.rules import language
 from slimpajama.tokenizer import Tokenizer
 from slimpajama.tune.drafts import Dictionary
 from slimpajama.tune.examples import ANSWER, SUMMARIZE, Ids, drafted, encode_texts, kind_of, padded, windows
-from slimpajama.tune.metrics import units
+from slimpajama.tune.metrics import HAN, units
 from slimpajama.tune.quotes import SHARPNESS, Quote, best_quote, sentence_runs, sentence_spans, sentences, short_spans
 from slimpajama.tune.retrieve import Source
 
@@ -150,12 +150,17 @@ class Tuned:
         return self.tokenizer.decode(self.write(source, SUMMARIZE, cfg, cfg.min_tokens, cfg.max_tokens).tokens).strip()
 
     def translate(self, text: str, to: str, cfg: ApplyConfig) -> Iterator[str]:
-        """Yield the translation in pieces, line by line; white space and lines without a letter stay as they are."""
-        _needed(text, "text")
+        """Yield the translation in pieces; white space and sentences without a foreign letter stay as they are.
+
+        Raises:
+            InputError: The whole text is such.
+        """
+        if not _is_foreign(_needed(text, "text"), to):
+            raise InputError("nothing to translate", expected="another language", found=f"a text in {to}")
         for line in text.splitlines(keepends=True):
             for sentence in sentences(line):
                 body = sentence.strip()
-                if not any(char.isalpha() for char in body):
+                if not _is_foreign(body, to):
                     yield sentence
                     continue
                 lead, tail = sentence[: sentence.index(body)], sentence[sentence.index(body) + len(body) :]
@@ -219,6 +224,11 @@ def _needed(text: str, what: str) -> str:
     if not any(char.isalnum() for char in text):
         raise InputError(f"the {what} is empty", expected="a letter, digit or ideograph")
     return text
+
+
+def _is_foreign(text: str, lang: str) -> bool:
+    """Return whether a text has a letter that this language, Chinese or English, is not written in."""
+    return any(char.isalpha() and bool(HAN.match(char)) == (lang != "zh") for char in text)
 
 
 def _support(answer: str, passage: str) -> str:

@@ -25,13 +25,13 @@ import numpy as np
 from slimpajama.config import TextConfig
 from slimpajama.text.segment import Segmenter
 
-__all__ = ["MAIN", "answer_scores", "interval", "measure", "score", "units"]
+__all__ = ["HAN", "MAIN", "answer_scores", "interval", "measure", "score", "units"]
 
 MAIN = {"summarization": "rougeL", "translation": "chrf", "question-answering": "f1"}
 """What decides about a task."""
 RESAMPLES, CONFIDENCE = 1000, 0.95
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
-_HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+HAN = re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 
 
 @cache
@@ -73,7 +73,7 @@ def _bleu(lang: str) -> Any:
 def units(text: str) -> list[str]:
     """Return what answers and copies are compared by: words, and each ideograph by itself; no punctuation."""
     folded = "".join(
-        f" {char} " if _HAN.match(char) else char if unicodedata.category(char)[0] in "LNM" else " "
+        f" {char} " if HAN.match(char) else char if unicodedata.category(char)[0] in "LNM" else " "
         for char in unicodedata.normalize("NFKC", text).lower()
     )
     return _ARTICLES.sub(" ", folded).split()
@@ -93,7 +93,7 @@ def _answer(output: list[str], reference: list[str]) -> tuple[float, float]:
     exact = float(output == reference)
     if not output or not reference:
         return exact, exact
-    chinese = any(_HAN.match(unit) for unit in reference)
+    chinese = any(HAN.match(unit) for unit in reference)
     common = _longest_run(output, reference) if chinese else (Counter(output) & Counter(reference)).total()
     return exact, 2 * common / (len(output) + len(reference))
 

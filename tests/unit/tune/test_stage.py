@@ -184,6 +184,10 @@ def test_applications_work_on_any_text_and_refuse_what_is_none(tuned):
     ):  # fmt: skip
         with pytest.raises(InputError, match="is empty"):
             call()
+    for text, lang in (("The weather.", "en"), ("天气。123", "zh")):
+        with pytest.raises(InputError, match="nothing to translate"):
+            list(model.translate(text, lang, cfg.apply))
+    assert list(model.translate("今天很好。 It is fine.", "en", cfg.apply))[1] == "It is fine."
     with pytest.raises(InputError, match="not tuned for this"):
         list(model.translate("今天", "fr", cfg.apply))
     with pytest.raises(InputError, match="not valid Unicode"):
