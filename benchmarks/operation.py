@@ -36,7 +36,7 @@ __all__ = ["main"]
 BLOB = 32_000_000  # bytes of a file that is copied
 PART_MB = 8  # of the intermediate files: enough of them for two workers, also in a small corpus
 SHORT = """\
-## Short of their marks
+## What these times consist of
 
 - **Two threads**: the command line's start (Python, imports, Prefect's temporary server) and what the first night does
   once (learning the vocabulary, the decision on duplicates) are the same for one thread and for two. If the rest
