@@ -96,11 +96,15 @@ def test_a_target_behind_its_end_costs_nothing():
     torch.testing.assert_close(*losses)
 
 
-def test_rows_of_text_train_the_language_model_as_before():
-    pair, tokens = model(), ids(2, 32)
-    content = tokens % 2 == 0
-    with torch.no_grad():
-        assert pair(tokens, content)["total"] == pair.base(tokens, content)["total"]
+def test_the_champion_is_not_trained_and_the_decoder_begins_as_its_copy():
+    pair, base = model(), build(ModelConfig(preset="tiny", row_tokens=32), V, 5)
+    pair.adopt(base)
+    assert not any(parameter.requires_grad for parameter in pair.base.parameters())
+    assert all(parameter.requires_grad for parameter in pair.decoder.parameters())
+    for name, tensor in base.state_dict().items():
+        assert torch.equal(pair.base.state_dict()[name], tensor)
+        if name.startswith("decoder."):
+            assert torch.equal(pair.state_dict()[name], tensor)
 
 
 def test_it_learns_to_copy_what_it_has_never_seen():
@@ -181,17 +185,30 @@ def test_a_quote_lies_in_the_passage_alone():
 
 
 def test_signs_show_where_the_questions_words_stand():
+    """Each of one to three tokens in a row has three: its rarity, and its sums over 9 and 33 tokens around."""
     pair = model()
     source = with_question(1)
     source[0, :6], source[0, 7:] = torch.arange(1, 7), torch.arange(100, 125)
-    source[0, 20] = source[0, 2]
-    pair.rarity_V[source[0, 2]] = 0.5
-    signs, _ = pair.signs(source)
-    assert signs[0, :, 0].nonzero().flatten().tolist() == [20]
-    assert signs[0, 20, 1] == 0.5
-    assert signs[0, :, 2].nonzero().flatten().tolist() == list(range(16, 25))
-    none, _ = pair.signs(ids(1, 32))
-    assert not none.any()
+    source[0, 20:22] = source[0, 2:4]
+    pair.rarity_V[source[0, 2]], pair.rarity_V[source[0, 3]] = 0.5, 0.25
+    one, around, _, two, _, _, three, _, _ = pair.signs(source)[0][0, :, :9].T
+    assert one.nonzero().flatten().tolist() == [20, 21]
+    assert (one[20], one[21]) == (0.5, 0.25)
+    assert around.nonzero().flatten().tolist() == list(range(16, 26))
+    assert two.nonzero().flatten().tolist() == [20]
+    assert two[20] == 0.75
+    assert not three.any()
+    assert not pair.signs(source)[0][..., 9:].any()
+
+
+def test_without_a_question_signs_show_what_the_source_comes_back_to():
+    pair = model()
+    source = torch.arange(1, 33)[None].clone()
+    source[0, 20] = source[0, 5]
+    signs, quotable = pair.signs(source)
+    assert not signs[..., :9].any()
+    assert signs[0, :, 9].nonzero().flatten().tolist() == [5, 20]
+    assert quotable.all()
 
 
 def test_it_learns_to_quote_what_stands_behind_the_questions_word():
