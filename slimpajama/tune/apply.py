@@ -122,9 +122,10 @@ class Tuned:
             raise InputError("the text is not valid Unicode") from None
 
     def apply(self, task: str, source: str, question: str, lang: str, cfg: ApplyConfig) -> str:
-        """Return what the model makes of the source of a pair."""
+        """Return what the model makes of the source of a pair; of a text, of as much as pairs are learnt from."""
         if task == "summarization":
-            return self.summarize(source, cfg)
+            (ids,) = self.encode([_needed(source, "text")])
+            return self.summarize(self.tokenizer.decode(ids[: self.source_tokens]), cfg)
         if task == "translation":
             return "".join(self.translate(source, lang, cfg))
         return self.answer(question, source, cfg).text
