@@ -125,7 +125,8 @@ class Tuned:
         """Return what the model makes of the source of a pair; of a text, of as much as pairs are learnt from."""
         if task == "summarization":
             (ids,) = self.encode([_needed(source, "text")])
-            return self.summarize(self.tokenizer.decode(ids[: self.source_tokens]), cfg)
+            read = self.tokenizer.decode_bytes(ids[: self.source_tokens]).decode("utf-8", "ignore")  # whole characters
+            return self.summarize(read, cfg)
         if task == "translation":
             return "".join(self.translate(source, lang, cfg))
         return self.answer(question, source, cfg).text
