@@ -143,7 +143,7 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
 
 
 class Stack(nn.Module):
-    """Causal blocks over one sequence, with rotary tables for its longest length."""
+    """Blocks over one sequence, with rotary tables for its longest length."""
 
     def __init__(self, blocks: int, width: int, heads: int, length: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ class Stack(nn.Module):
 
     def forward(
         self, x_BTD: Tensor, cache: Cache | None = None, start: int = 0,
-        between: Callable[[int, Tensor], Tensor] | None = None,
+        between: Callable[[int, Tensor], Tensor] | None = None, there_BT: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """Return the normed output of the last block; `cache` is brought up to date in place.
 
@@ -167,6 +167,7 @@ class Stack(nn.Module):
                 growing it by every position would copy all of it each time.
             start: First position.
             between: What becomes of the output of block i, before the next block reads it.
+            there_BT: As `Block.forward` has it; not together with a cache.
         """
         cos, sin = self.cos[start : start + x_BTD.size(1)], self.sin[start : start + x_BTD.size(1)]
         for i, block in enumerate(self.blocks):
@@ -174,7 +175,7 @@ class Stack(nn.Module):
             if cache is not None and past is None:
                 room = x_BTD.size(0), self.heads, self.cos.size(0), 2 * self.cos.size(1)
                 past = cache[i] = x_BTD.new_empty(room), x_BTD.new_empty(room)
-            x_BTD = block(x_BTD, cos, sin, past, start)
+            x_BTD = block(x_BTD, cos, sin, past, start, there_BT)
             x_BTD = between(i, x_BTD) if between else x_BTD
         return norm(x_BTD)
 

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from slimpajama.model.chunk import FIRST, Z0, ChunkModel, ChunkState
-from slimpajama.model.layers import Block, Linear, Stack, attention, cross_entropy, norm, rope_tables, working
+from slimpajama.model.layers import Linear, Stack, attention, cross_entropy, norm, working
 
 __all__ = ["NO_QUOTE", "Memory", "PairModel", "PairState"]
 
@@ -106,27 +106,6 @@ class Cross(nn.Module):
         return out_BTD
 
 
-class Reader(nn.Module):
-    """Blocks without a causal mask over the windows of sources."""
-
-    def __init__(self, width: int, heads: int, length: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(Block(width, heads, generator) for _ in range(READER_BLOCKS))
-        cos, sin = rope_tables(length, width // heads)
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
-        self.cos: Tensor
-        self.sin: Tensor
-
-    def forward(self, x_WTD: Tensor, there_WT: Tensor) -> Tensor:
-        """Return the normed states of windows."""
-        cos, sin = self.cos[: x_WTD.size(1)], self.sin[: x_WTD.size(1)]
-        there_WT = there_WT | ~there_WT.any(dim=1, keepdim=True)  # a window of padding has to look somewhere
-        for block in self.blocks:
-            x_WTD = block(x_WTD, cos, sin, there_BT=there_WT)
-        return norm(x_WTD)
-
-
 class PairModel(nn.Module):
     """See the module's header.
 
@@ -148,7 +127,7 @@ class PairModel(nn.Module):
         for table in (self.kind, self.window, self.asked):
             nn.init.normal_(table, std=0.02, generator=generator)
         self.spread = Linear(D, D, generator, stack=K)
-        self.reader = Reader(D, base.sizes.heads, base.row_tokens, generator)
+        self.reader = Stack(READER_BLOCKS, D, base.sizes.heads, base.row_tokens, generator)
         self.decoder = Stack(base.sizes.token_blocks, D, base.sizes.heads, base.row_tokens, generator)
         self.crosses = nn.ModuleList(Cross(D, base.sizes.heads, generator) for _ in self.decoder.blocks)
         self.pointer_query = Linear(D, D, generator)
@@ -182,7 +161,8 @@ class PairModel(nn.Module):
         signs_WTQ, quotable_WT = (x.view(-1, row, *x.shape[2:]) for x in self.signs(source_BS))
         window_WD = norm(self.window)[: S // row].repeat(B, 1) + norm(self.kind)[kind_W]
         x_WTD = self.spread(h_WnD + z_WnD).view(e_WTD.shape) + e_WTD + working(signs_WTQ @ norm(self.asked))
-        m_WTD = self.reader(norm(x_WTD + working(window_WD)[:, None]), there_WT)
+        looked_at_WT = there_WT | ~there_WT.any(dim=1, keepdim=True)  # a window of padding has to look somewhere
+        m_WTD = self.reader(norm(x_WTD + working(window_WD)[:, None]), there_BT=looked_at_WT)
         quote_WT2 = F.linear(m_WTD, self.quote).float() + F.linear(signs_WTQ, self.quote_signs).float()
         place_S = (2 * torch.arange(1, S + 1, device=source_BS.device).log2()).long().clamp_max(PLACES - 1)
         quote_B2S = quote_WT2.masked_fill(~quotable_WT[..., None], -torch.inf).view(B, S, 2).transpose(1, 2)
@@ -210,19 +190,18 @@ class PairModel(nn.Module):
         there_BS = (source_BS < self.vocab_size) & (source_BS != self.end)
         quotable_BS = there_BS & ~question_BS
         match_BSS = (source_BS[:, :, None] == source_BS[:, None]) & there_BS[:, None]
-        rarity_BS = self.rarity_V[source_BS]
+        rarity_BS = gram_BS = self.rarity_V[source_BS]
+        whole_BS = torch.where(asked_B1, first_BS, quotable_BS)
+        scale_B1 = (rarity_BS * whole_BS).sum(dim=1, keepdim=True).clamp_min(1.0)
+        scale_B1 = torch.where(asked_B1, scale_B1, scale_B1 / whole_BS.sum(dim=1, keepdim=True).clamp_min(1) * 8)
         signs = []
         for n in GRAMS:
             if n > 1:  # where n - 1 tokens match, and the one behind them
                 match_BSS = match_BSS & F.pad(match_BSS[:, 1:, 1:], (0, 1, 0, 1))
-                rarity_BS = rarity_BS + F.pad(self.rarity_V[source_BS][:, n - 1 :], (0, n - 1))
+                gram_BS = gram_BS + F.pad(rarity_BS[:, n - 1 :], (0, n - 1))
             asked_BS = (match_BSS & first_BS[:, None]).any(dim=2)
             again_BS = (match_BSS & quotable_BS[:, None]).sum(dim=2) > 1
-            found_BS = torch.where(asked_B1, asked_BS, again_BS) & quotable_BS
-            whole_BS = torch.where(asked_B1, first_BS, quotable_BS)
-            scale_B1 = (self.rarity_V[source_BS] * whole_BS).sum(dim=1, keepdim=True).clamp_min(1.0)
-            scale_B1 = torch.where(asked_B1, scale_B1, scale_B1 / whole_BS.sum(dim=1, keepdim=True).clamp_min(1) * 8)
-            weight_BS = rarity_BS * found_BS
+            weight_BS = gram_BS * (torch.where(asked_B1, asked_BS, again_BS) & quotable_BS)
             near = [F.avg_pool1d(weight_BS[:, None], size, 1, size // 2)[:, 0] * (size / scale_B1) for size in NEAR]
             signs += [weight_BS, *near]
         signs_BSQ = torch.stack(signs, dim=2) * quotable_BS[..., None]
