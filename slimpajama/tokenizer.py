@@ -139,6 +139,11 @@ class Tokenizer:
         return np.array([len(piece) for piece in self.pieces], dtype=np.int64)
 
     @cached_property
+    def begins_character(self) -> np.ndarray:
+        """bool array of shape (vocab_size,): whether an id's bytes begin a character, and do not go on in one."""
+        return np.array([piece[:1] < b"\x80" or piece[:1] >= b"\xc0" for piece in self.pieces], dtype=np.bool_)
+
+    @cached_property
     def _kernel_tables(self) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return each byte's id, and the merges as a hash table: of each slot the pair of ids, its rank and product."""
         vocabulary, merges = self._vocabulary, self._merges

@@ -85,7 +85,7 @@ def tuning(store: Store, inputs: Inputs) -> Part | None:
     """Return what became of a tuning, in the shape of its own report.
 
     Returns:
-        `model`, `base`, `scores` (`tasks`, `bits_per_byte`, and `samples` of which excerpts are left), `decisions`
+        `model`, `base`, `scores` (`tasks`, `ways`, and `samples` of which excerpts are left), `decisions`
         (the `reason` by task: why it serves the task from now on, or not).
     """
     if not inputs.tuned:

@@ -85,24 +85,23 @@ class Dictionary:
 
     @cached_property
     def _phrases(self) -> dict[str, _Phrases]:
-        return {lang: _Phrases.of(table) for lang, table in self.tables.items()}
+        return {lang: _Phrases.of(table, lang) for lang, table in self.tables.items()}
 
     def drafts(self, texts: pa.LargeStringArray, lang: str, segmenter: Segmenter) -> pa.LargeStringArray:
         """Return texts phrase by phrase in a language, the longest phrases first; unknown words stay as they are."""
         words = words_of(pa.table({"text": texts, "lengths": segmenter.lengths(texts)}))
         different = words.values.dictionary.to_pylist()
-        phrases = self._phrases.get(lang) or _Phrases.of({})
+        phrases = self._phrases.get(lang) or _Phrases.of({}, lang)
         ids = np.array([phrases.words.get(word.strip().lower(), -1) for word in different], np.int64)
         blank = np.array([not word.strip() for word in different], np.bool_)
         place = words.values.indices.to_numpy()
         units, offsets = _cover(ids[place], blank[place], words.offsets.to_numpy(), phrases.hashes)
-        becomes = [_spaced(found, lang) for found in phrases.becomes]
         asis = [_spaced(word.strip(), lang) if word.strip() else "\n" * ("\n" in word) for word in different]
         known = units >= 0
         units[known] = phrases.entries[units[known]]
-        units[~known] = len(becomes) + place[-1 - units[~known]]
+        units[~known] = len(phrases.becomes) + place[-1 - units[~known]]
         lists = pa.ListArray.from_arrays(
-            pa.array(offsets, pa.int32()), pa.array(becomes + asis, pa.string()).take(units)
+            pa.array(offsets, pa.int32()), pa.concat_arrays([phrases.becomes, pa.array(asis, pa.string())]).take(units)
         )
         drafts = pl.Series(pc.utf8_trim_whitespace(pc.binary_join(lists, "")).cast(pa.large_string()))
         return (drafts.str.slice(0, 1).str.to_uppercase() + drafts.str.slice(1)).to_arrow().cast(pa.large_string())
@@ -138,15 +137,17 @@ class _Phrases:
     """Of the phrases' words, ascending (E,)."""
     entries: Array
     """Which entry each of them is (E,)."""
-    becomes: list[str]
+    becomes: pa.StringArray
+    """With the spaces before them."""
 
     @classmethod
-    def of(cls, table: Mapping[str, str]) -> _Phrases:
+    def of(cls, table: Mapping[str, str], lang: str) -> _Phrases:
         cut = [phrase.split(JOINER) for phrase in table]
         words = {word: n for n, word in enumerate(dict.fromkeys(word for phrase in cut for word in phrase))}
         hashes = np.array([_hash(np.array([words[word] for word in phrase], np.int64)) for phrase in cut], np.uint64)
         order = np.argsort(hashes, kind="stable")
-        return cls(words, hashes[order], order, list(table.values()))
+        becomes = pa.array([_spaced(found, lang) for found in table.values()], pa.string())
+        return cls(words, hashes[order], order, becomes)
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def sentence_runs(spans: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def short_spans(source: Ids, row_tokens: int, tokenizer: Tokenizer) -> NDArray[np.int64]:
     """Return first and last token of every span of at most MOST_TOKENS in one row of a source, of whole characters."""
-    begins = np.array([piece[:1] < b"\x80" or piece[:1] >= b"\xc0" for piece in tokenizer.pieces])[source]
+    begins = tokenizer.begins_character[source]
     ends = np.append(begins[1:], True)
     ends[row_tokens - 1 :: row_tokens] = True  # behind a row stands the question, or padding
     first = np.repeat(np.arange(len(source)), MOST_TOKENS)

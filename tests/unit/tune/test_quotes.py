@@ -1,8 +1,11 @@
 """Quotes: where a target stands, what may be quoted, and which of many likely spans is taken."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from slimpajama.tokenizer import Tokenizer
 from slimpajama.tune.quotes import best_quote, quote_of, sentence_runs, sentence_spans, sentences, short_spans
 
 
@@ -11,6 +14,7 @@ class Bytes:
 
     pieces = tuple(bytes([n]) for n in range(256))
     token_bytes = np.ones(256, np.int64)
+    begins_character = Tokenizer.begins_character.func(SimpleNamespace(pieces=pieces))
 
     def decode_bytes(self, ids):
         return bytes(ids.tolist())
