@@ -80,8 +80,8 @@ class Tuned:
         """Return the way that serves a kind for sources in the language of this one."""
         return self.ways.get(f"{kind}/{language_of(source)}", ways_of(kind)[0])
 
-    def read(self, source: Ids, kind: str) -> Memory:
-        """Return the memory of a source's tokens.
+    def number_of(self, kind: str) -> int:
+        """Return a kind's number.
 
         Raises:
             InputError: The model was not tuned for it.
@@ -91,7 +91,11 @@ class Tuned:
                 "the model was not tuned for this", found=kind, expected=", ".join(self.model.kinds),
                 hint="Add such pairs to pairs.sources and run `slimpajama tune`.",
             )  # fmt: skip
-        row, number = self.model.row_tokens, self.model.kinds.index(kind)
+        return self.model.kinds.index(kind)
+
+    def read(self, source: Ids, kind: str) -> Memory:
+        """Return the memory of a source's tokens."""
+        row, number = self.model.row_tokens, self.number_of(kind)
         source_1S = padded([source], row if len(source) > row else self.model.chunk_tokens, self.model.vocab_size)
         device = next(self.model.parameters()).device
         with one_thread():
@@ -102,7 +106,7 @@ class Tuned:
         memory, most = self.read(source, kind), min(most or self.target_tokens, self.model.row_tokens - 1)
         with one_thread():
             return beam_search(
-                self.model, memory, self.model.kinds.index(kind), self.tokenizer.document_id, beams=cfg.beams,
+                self.model, memory, self.number_of(kind), self.tokenizer.document_id, beams=cfg.beams,
                 least=least, most=most, length_penalty=cfg.length_penalty, no_repeat=cfg.no_repeat,
             )[0]  # fmt: skip
 
@@ -155,8 +159,9 @@ class Tuned:
         """Yield the translation in pieces; white space and sentences without a foreign letter stay as they are.
 
         Raises:
-            InputError: The whole text is such.
+            InputError: The whole text is such, or the model was not tuned for the language.
         """
+        self.number_of(kind_of("translation", to))
         if not _is_foreign(_needed(text, "text"), to):
             raise InputError("nothing to translate", expected="another language", found=f"a text in {to}")
         for line in text.splitlines(keepends=True):
