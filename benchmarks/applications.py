@@ -35,49 +35,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from benchmarks.baselines import DESCRIPTIONS, write_baselines
+from benchmarks.applications_page import BART, DICTIONARY_MINUTES, OURS, PARTS, UNTRAINED, write_examples, write_page
+from benchmarks.baselines import write_baselines
 from benchmarks.dedup import peer_python
-from benchmarks.machine import DOCS, commit, conditions, measure, table
+from benchmarks.machine import DOCS, commit, measure
 from benchmarks.model import parser_of, train_anew, training_data, workspace_of
 from benchmarks.training import PEERS
 from slimpajama.config import ApplyConfig, Config, EvaluateConfig, ModelConfig, TrainConfig, TuneConfig, load_config
 from slimpajama.pairs.stage import make_pairs, read_split
 from slimpajama.progress import say
-from slimpajama.report.markdown import escape
-from slimpajama.report.text import excerpt
 from slimpajama.storage import Store, open_store
 from slimpajama.tokenizer import SEPARATOR, Tokenizer
-from slimpajama.tune.metrics import MAIN, interval, score
-from slimpajama.tune.metrics import measure as mean_of
 from slimpajama.tune.stage import choose_tests
 
 __all__ = ["main"]
 
-OURS, BART, UNTRAINED = "ours", "bart", "baselines"
-PARTS = (OURS, BART, UNTRAINED)
 ENDLESS = 10**12
 WAYS = 60  # validation pairs of each task and language that choose how ours writes
-DICTIONARY_MINUTES = 2  # of counting the dictionary, which BART has on top
-SHOWN, EXAMPLES = 200, 3  # characters of a source, and examples a task and language
 FASTEST = 8000  # tokens a processor second that BART is given batches for; it goes round again if it is faster
 BART_LR = 1e-3
-LR_NOTE = """\
-Of 5e-4, 1e-3 and 2e-3 at
-  4,096 tokens a step and 1e-3 and 2e-3 at 1,024, three minutes each, the losses on validation pairs were 7.62, 7.62,
-  7.63, 7.64 and 7.65 nats a token: 1e-3 at 4,096 was taken"""
 BART_BATCH = 16  # texts that it writes at once
 VALIDATION = 100  # pairs a task, for its loss
 BART_BF16 = True
-WHAT = {
-    OURS: "the preset `small`, trained on the text, then tuned",
-    BART: "BartForConditionalGeneration, trained on the pairs",
-    **DESCRIPTIONS,
-}
-
-Kind = tuple[str, str]
-"""Task and target language."""
-Scores = dict[str, list[dict[str, float]]]
-"""Measures of each output, by side."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,8 +187,8 @@ def prepare_bart(task: Task, splits: Mapping[str, pl.DataFrame], tests: pl.DataF
     _, tokenizer, cfg = training_data(task.workspace)
     base: Any = build(task.cfg.model, tokenizer.vocab_size, 0)
     encode = partial(
-        encode_pairs, tokenizer=tokenizer, row_tokens=tune.source_tokens, source_tokens=tune.source_tokens,
-        target_tokens=min(tune.target_tokens, base.row_tokens),
+        encode_pairs, tokenizer=tokenizer, row_tokens=2 * tune.source_tokens,  # one holds a question, and its passage
+        source_tokens=tune.source_tokens, target_tokens=min(tune.target_tokens, base.row_tokens),
     )  # fmt: skip
     known = splits["validation"].group_by("task", maintain_order=True).head(VALIDATION)
     learnt, guiding, asked = (
@@ -250,7 +229,8 @@ def prepare_bart(task: Task, splits: Mapping[str, pl.DataFrame], tests: pl.DataF
     ours = PairModel(base, kinds, tokenizer.document_id, torch.Generator())
     said = {
         "vocabulary": tokenizer.vocab_size, "kinds": len(kinds), "end": tokenizer.document_id,
-        "source_tokens": tune.source_tokens, "target_tokens": tune.target_tokens, "seconds": seconds, "seed": tune.seed,
+        "source_tokens": max(len(ids) for some in (learnt, guiding, asked) for ids in some.sources),
+        "target_tokens": tune.target_tokens, "seconds": seconds, "seed": tune.seed,
         "parameters": sum(parameter.numel() for parameter in ours.parameters()), "lr": BART_LR,
         "bf16": BART_BF16 and cfg.precision == "bf16",
     }  # fmt: skip
@@ -327,179 +307,14 @@ def main() -> None:
             files[part].write_text(json.dumps(found), encoding="utf-8")
     found = {part: json.loads(file.read_text(encoding="utf-8")) for part, file in files.items() if file.exists()}
     tests = choose_tests(splits["test"], args.tests)
-    page = write_page(task, counts, tests, found, args.about or "The demo's pairs, out of packages.")
+    page = write_page(
+        (task.base_minutes, task.minutes), counts, tests, found, args.about or "The demo's pairs, out of packages."
+    )
     (DOCS / "applications.md").write_text(page, encoding="utf-8")
     examples = args.cache / "applications" / "examples.md"  # texts of others: not for the repository
     examples.write_text(write_examples(tests, found), encoding="utf-8")
     print(page)
     say("bench", f"examples are in {examples}")
-
-
-def outputs_of(found: Mapping[str, dict[str, Any]]) -> dict[str, list[str | None]]:
-    """Return what each side wrote, ours first."""
-    return {side: outputs for part in PARTS if part in found for side, outputs in found[part]["outputs"].items()}
-
-
-def scores_of(tests: pl.DataFrame, found: Mapping[str, dict[str, Any]]) -> dict[Kind, Scores]:
-    """Return every output's measures by task and language, then by side; the pairs are the same on all sides."""
-    scores: dict[Kind, Scores] = {}
-    for side, outputs in outputs_of(found).items():
-        for row, output in zip(tests.iter_rows(named=True), outputs, strict=True):
-            if output is not None:
-                one = score(row["task"], row["target_lang"], row["source"], output, row["targets"])
-                scores.setdefault((row["task"], row["target_lang"]), {}).setdefault(side, []).append(one)
-    return dict(sorted(scores.items(), key=lambda item: (list(MAIN).index(item[0][0]), item[0][1])))
-
-
-def write_page(
-    task: Task, counts: Mapping[str, Any], tests: pl.DataFrame, found: Mapping[str, dict[str, Any]], about: str
-) -> str:  # fmt: skip
-    """Return the page over all parts that were run."""
-    scores = scores_of(tests, found)
-    lines = [
-        "# Applications, measured\n",
-        f"`python -m benchmarks.applications --base-minutes {task.base_minutes:g} --minutes {task.minutes:g}`: "
-        "summaries, translations and answers\nof one model against BART of its size and against what is not trained."
-        " One thread, processor time.\n",
-        conditions("torch", "polars", "rouge-score", "sacrebleu", "bm25s", "networkx"),
-        f"- BART in an environment of its own: {', '.join(PEERS)}",
-        *(f"- `{part}` measured at {row['commit']}, {row['cpu_s'] / 60:.0f} minutes" for part, row in found.items()),
-        f"\n## Text and pairs\n\n{about}\n",
-        *_data(counts, found),
-        "\n## What is compared\n",
-        *_sides(task, found),
-        "\n## Above the others?\n",
-        MARK_NOTE,
-        table([_mark(kind, sides) for kind, sides in scores.items()]) if OURS in found and len(found) > 1 else "",
-        "\n## Measures\n",
-        MEASURES_NOTE,
-        *(part for kind, sides in scores.items() for part in _measures(kind, sides)),
-    ]  # fmt: skip
-    if OURS in found:
-        bits = found[OURS]["bits"].items()
-        lines += [
-            "## The language model after tuning\n",
-            "Bits per byte of held-out text:\n",
-            table(
-                [
-                    {"": lang, "before": f"{a:.3f}", "after": f"{b:.3f}", "change": f"{b / a - 1:+.1%}"}
-                    for lang, (a, b) in bits
-                ]
-            ),
-        ]
-    return "\n".join([*lines, ""])
-
-
-MARK_NOTE = """\
-Ours against the best of the others, by the measure that decides, on the same test pairs: the difference with its 95 %
-interval (paired bootstrap, 1,000 resamples). *Above all*: ours is the highest mean; *clearly*: the interval is above 0.
-"""
-MEASURES_NOTE = """\
-In percent, with the 95 % bootstrap interval of the measure that decides. *copied*: 4-grams of the output that stand in
-the source; *length*: of the output by the reference's.
-"""
-
-
-def _data(counts: Mapping[str, Any], found: Mapping[str, dict[str, Any]]) -> Iterator[str]:
-    splits = ("train", "validation", "test")
-    yield table(
-        [
-            {"pairs": name} | {split: f"{sum(counts['pairs'][split].get(name, {}).values()):,}" for split in splits}
-            for name in MAIN
-        ]
-    )
-    yield "\nTranslations are learnt and tested in both directions: each pair is two examples.\n"
-    if OURS in found:
-        text = found[OURS]["text"].items()
-        said = ", ".join(f"{lang} {n:,} documents of {size / 1e6:.1f} MB" for lang, (n, size) in sorted(text))
-        yield f"Text that `ours` is trained on before: {said}."
-    if UNTRAINED in found:
-        met, documents = found[UNTRAINED]["overlap"]
-        yield f"Of its {documents:,} documents {met:,} share words in a row with a test pair."
-
-
-def _sides(task: Task, found: Mapping[str, dict[str, Any]]) -> Iterator[str]:
-    sides = outputs_of(found)
-    yield table([{"": f"`{side}`", "is": WHAT[side]} for side in sides]) + "\n"
-    if OURS in found:
-        ours = found[OURS]
-        speed = ours["write_s"] / len(ours["outputs"][OURS])
-        yield (
-            f"- `ours`: {ours['parameters']:,} parameters, {ours['precision']}. {task.base_minutes:g} minutes of text"
-            f" ({ours['base_tokens']:,} tokens), then\n  {task.minutes:g} minutes of pairs"
-            f" ({ours['tokens']:,} tokens, padding included). It writes as the commands do:\n  a translation sentence"
-            f" by sentence. Chosen on validation pairs: {_ways(ours['ways'])}.\n  {speed:.2f} s a text"
-        )
-    if BART in found:
-        bart, minutes = found[BART], task.base_minutes + task.minutes + DICTIONARY_MINUTES
-        speed = bart["write_s"] / len(bart["outputs"][BART])
-        yield (
-            f"- `bart`: {bart['parameters']:,} parameters (width {bart['width']}, {bart['layers']} + {bart['layers']}"
-            f" layers, {bart['heads']} heads, feed-forward {bart['hidden']}), {bart['precision']}.\n "
-            f" {minutes:g} minutes of the same pairs ({bart['tokens']:,} tokens, padding included), for it has no"
-            f" language model to\n  start from, and {DICTIONARY_MINUTES} more stand for ours' dictionary. Ids, lengths"
-            " and batches are those of tuning; the first\n  token of a source is its kind, a question stands before the"
-            f" passage. AdamW, linear rise and fall, no dropout\n  (an epoch needs none). {LR_NOTE}.\n"
-            f"  It ends at {bart['validation']:.2f} nats a token of validation pairs, where the frequencies of tokens"
-            f" alone reach {bart['frequencies']:.2f}.\n  It writes by its own beam search: 4 beams, no trigram twice."
-            f" {speed:.2f} s a text"
-        )
-    if UNTRAINED in found:
-        taken = found[UNTRAINED]["sentences"]
-        said = (f"`{name}` {', '.join(f'{lang} {n}' for lang, n in some.items())}" for name, some in taken.items())
-        yield f"- sentences that validation pairs chose: {'; '.join(said)}. Headings and tables count as none"
-
-
-def _ways(ways: Mapping[str, str]) -> str:
-    kinds: dict[str, list[str]] = {}
-    for key, way in sorted(ways.items()):
-        kinds.setdefault(way, []).append(f"`{key}`")
-    return "; ".join(f"{way} {', '.join(those)}" for way, those in sorted(kinds.items()))
-
-
-def _measures(kind: Kind, sides: Scores) -> Iterator[str]:
-    task, lang = kind
-    rows = []
-    for side, some in sides.items():
-        means = mean_of(some, task)
-        low, high = means.pop("interval")
-        n, length, copied, main = (means.pop(name) for name in ("n", "length", "copied", MAIN[task]))
-        others = {name: f"{value:.1f}" for name, value in means.items()}
-        rows.append(
-            {"": f"`{side}`", MAIN[task]: f"{main:.1f} ({low:.1f} to {high:.1f})", **others}
-            | {"copied": f"{copied:.0f} %", "length": f"{length:.2f}", "n": n}
-        )
-    yield f"### {task}, {lang}\n\n{table(rows)}\n"
-
-
-def _mark(kind: Kind, sides: Scores) -> dict[str, object]:
-    task, lang = kind
-    values = {side: np.array([one[MAIN[task]] for one in some]) for side, some in sides.items()}
-    ours = values.pop(OURS)
-    best = max(values, key=lambda side: float(values[side].mean()))
-    low, high = interval((ours - values[best]).tolist())
-    above = ours.mean() > values[best].mean()
-    return {
-        "task": task, "to": lang, "measure": MAIN[task], "ours": f"{ours.mean():.1f}",
-        "best of the others": f"`{best}` {values[best].mean():.1f}",
-        "difference": f"{(ours - values[best]).mean():+.1f} ({low:+.1f} to {high:+.1f})",
-        "above all": ("clearly" if low > 0 else "yes") if above else "no",
-    }  # fmt: skip
-
-
-def write_examples(tests: pl.DataFrame, found: Mapping[str, dict[str, Any]]) -> str:
-    """Return the first test pairs of each task and language with what the trained sides made of them."""
-    sides = {side: outputs for side, outputs in outputs_of(found).items() if side in (OURS, BART)}
-    lines = ["# Applications: examples\n", "The first test pairs of each task and language, none chosen.\n"]
-    numbered = tests.with_row_index("place")
-    for (task, lang), rows in numbered.group_by("task", "target_lang", maintain_order=True):
-        lines.append(f"## {task}, {lang}\n")
-        for row in rows.head(EXAMPLES).iter_rows(named=True):
-            texts = {"source": row["source"], "question": row["question"], "reference": row["targets"][0]}
-            texts |= {side: str(outputs[row["place"]]) for side, outputs in sides.items()}
-            lines += [f"- **{name}**: {escape(excerpt(text, SHOWN))}" for name, text in texts.items() if text]
-            lines.append("")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Measure `make demo`: time and memory of each stage, the share of orchestration, and the model against the article's.
 
-    python -m benchmarks.lifecycle [--keep FOLDER]
+    python -m benchmarks.lifecycle [--keep FOLDER] [--turns 3]
 
 Writes docs/benchmarks/lifecycle.md. The `article` preset is trained on the same shards for as many seconds as the
-demo's model was, and both are scored on the same held-out documents.
+demo's model was, and both are scored on the same held-out documents. What Prefect costs is the difference between a
+night by the command line and its stages one after the other in one process, in turns, both with short trainings.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,11 +20,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import ROOT, conditions, table
+from benchmarks.machine import ROOT, conditions, settings, table
 
 __all__ = ["main"]
 
 OUT = ROOT / "docs" / "benchmarks" / "lifecycle.md"
+SHORT = settings(train__max_seconds=15, tune__max_seconds=10)
 
 
 def slimpajama(*arguments: object) -> tuple[dict[str, Any], float]:
@@ -34,7 +37,7 @@ def slimpajama(*arguments: object) -> tuple[dict[str, Any], float]:
 
 
 def stage_rows(timings: list[dict[str, Any]], total: float) -> list[dict[str, object]]:
-    """Return a row a stage, and what is left: imports, Prefect's server and its bookkeeping."""
+    """Return a row a stage, and what is left."""
     rows: list[dict[str, object]] = []
     for timing in timings:
         amount = (
@@ -51,10 +54,26 @@ def stage_rows(timings: list[dict[str, Any]], total: float) -> list[dict[str, ob
         )
     rest = total - sum(timing["seconds"] for timing in timings)
     rows.append(
-        {"stage": "orchestration", "s": f"{rest:.1f}", "share": f"{rest / total:.1%}", "done": "", "peak MB so far": ""}
+        {"stage": "no stage", "s": f"{rest:.1f}", "share": f"{rest / total:.1%}", "done": "", "peak MB so far": ""}
     )
     rows.append({"stage": "total", "s": f"{total:.1f}", "share": "100%", "done": "", "peak MB so far": ""})
     return rows
+
+
+def orchestration(config: Path, turns: int) -> dict[str, list[float]]:
+    """Return the seconds of short nights, by the command line and as bare stages, in turns."""
+    found: dict[str, list[float]] = {"command line": [], "stages alone": []}
+    for turn in range(turns):
+        for name in sorted(found, reverse=bool(turn % 2)):
+            workspace = config.parent / "short"
+            options = ["--config", config] if name == "command line" else [config, "n1", "--cold", "--whole"]
+            module = ["slimpajama", "run"] if name == "command line" else ["benchmarks.night"]
+            command = [sys.executable, "-m", *module, *options, *SHORT, "--workspace", workspace]
+            began = time.perf_counter()
+            subprocess.run([str(part) for part in command], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
+            found[name].append(time.perf_counter() - began)
+            shutil.rmtree(workspace)
+    return found
 
 
 def compare_article(folder: Path, seconds: float, ours: dict[str, float]) -> list[dict[str, object]]:
@@ -90,22 +109,27 @@ def main() -> None:
     """Run the measurements and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keep", type=Path, help="work in this folder and keep it")
-    keep = parser.parse_args().keep
+    parser.add_argument("--turns", type=int, default=3, help="of short nights with and without Prefect")
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = keep or Path(temporary)
+        folder = args.keep or Path(temporary)
         built, build_s = slimpajama("demo-corpus", folder)
         night, total = slimpajama("run", "--config", folder / "demo.toml")
         train_s = next(timing["seconds"] for timing in night["timings"] if timing["name"] == "train")
+        short = orchestration(folder / "demo.toml", args.turns)
         article = compare_article(folder, train_s, night["bits_per_byte"])
     OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(page(built, build_s, night, total, article), encoding="utf-8")
+    OUT.write_text(page(built, build_s, night, total, short, article), encoding="utf-8")
     print(OUT.read_text(encoding="utf-8"))
 
 
 def page(
-    built: dict[str, Any], build_s: float, night: dict[str, Any], total: float, article: list[dict[str, object]]
-) -> str:
+    built: dict[str, Any], build_s: float, night: dict[str, Any], total: float, short: dict[str, list[float]],
+    article: list[dict[str, object]],
+) -> str:  # fmt: skip
     """Return the whole page as Markdown."""
+    median = {name: statistics.median(runs) for name, runs in short.items()}
+    prefect = median["command line"] - median["stages alone"]
     return "\n".join(
         [
             "# The lifecycle, measured",
@@ -118,11 +142,24 @@ def page(
             "",
             "## Stages",
             "",
-            "`orchestration` is everything that is no stage: starting Python, imports, Prefect's temporary server, its",
-            "bookkeeping of flows and tasks, artifacts. The server starts while the rest is imported. Peak memory is",
-            "the whole process's up to there.",
+            "*No stage* is starting Python, imports, Prefect, and what stages do before and after their bars. Peak",
+            "memory is the whole process's up to there.",
             "",
             table(stage_rows(night["timings"], total)),
+            "",
+            "## What Prefect costs",
+            "",
+            "The same night with short trainings, by the command line (a temporary server, flows, tasks, artifacts)",
+            "and as its stages in one process, in turns, seconds:",
+            "",
+            table(
+                [
+                    {"": name, "runs": ", ".join(f"{s:.1f}" for s in runs), "median": f"{median[name]:.1f}"}
+                    for name, runs in short.items()
+                ]
+            ),
+            "",
+            f"Prefect costs {prefect:.1f} s, {prefect / total:.1%} of the night above (mark: at most 5 %).",
             "",
             "## Against the article's model",
             "",

@@ -1,9 +1,10 @@
 """One night from raw files to published shards, stage by stage and without Prefect, in a process of its own.
 
-    python -m benchmarks.night CONFIG.toml NIGHT [--set section.key=value ...] [--cold]
+    python -m benchmarks.night CONFIG.toml NIGHT [--set section.key=value ...] [--workspace W] [--cold] [--whole]
 
 Prints one JSON line: processor and wall seconds a stage. A tiny night in a workspace of its own goes first, so that
-kernels and libraries are loaded when the measured one begins; `--cold` leaves it out.
+kernels and libraries are loaded when the measured one begins; `--cold` leaves it out. `--whole` trains, evaluates,
+generates, tunes and reports as well.
 """
 
 from __future__ import annotations
@@ -71,6 +72,27 @@ def build(cfg: Config, night: str) -> Times:
     return times
 
 
+def go_on(cfg: Config, night: str) -> None:
+    """Do with a published night what the flow `nightly` does with it."""
+    from slimpajama.evaluate.stage import evaluate
+    from slimpajama.generate.stage import write_samples
+    from slimpajama.night import published_nights
+    from slimpajama.registry import champion_before, promote_once, require_champion
+    from slimpajama.report.stage import write_report
+    from slimpajama.train.stage import train
+    from slimpajama.tune.stage import tune
+
+    store = open_store(cfg.workspace)
+    before, nights = champion_before(store, night), published_nights(store)
+    model = train(store, cfg, nights, night, before).model
+    evaluation = evaluate(store, cfg, model, nights, before)
+    if evaluation.promote:
+        promote_once(store, model, evaluation.reason)
+    write_samples(store, cfg, night, model, before)
+    tuned = tune(store, cfg, require_champion(store)).model if cfg.tune.nightly else None
+    write_report(store, night, model, tuned)
+
+
 def warm_up(cfg: Config) -> None:
     """Run a tiny night in both languages, and a second one against it."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -126,13 +148,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("night")
+    parser.add_argument("--workspace")
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     parser.add_argument("--cold", action="store_true")
+    parser.add_argument("--whole", action="store_true")
     args = parser.parse_args(arguments)
-    cfg = load_config(args.config, args.overrides)
+    cfg = load_config(args.config, args.overrides, args.workspace)
     if not args.cold:
         warm_up(cfg)
-    print(json.dumps(build(cfg, args.night)))
+    times = build(cfg, args.night)
+    if args.whole:
+        go_on(cfg, args.night)
+    print(json.dumps(times))
 
 
 if __name__ == "__main__":

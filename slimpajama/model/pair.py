@@ -40,7 +40,7 @@ MOST_WINDOWS = 16
 READER_BLOCKS = 2
 GRAMS = 1, 2, 3  # tokens in a row that a question and its passage share: a rare ideograph is three tokens
 NEAR = 9, 33  # tokens around a place in which they count
-SIGNS = 2 * len(GRAMS) * (1 + len(NEAR))  # with a question, and without
+SIGNS = 2 * len(GRAMS) * (2 + len(NEAR))  # with a question, and without
 PLACES = 24  # steps of the logarithm of a place, two for each doubling
 NO_QUOTE = -1
 LEAST = 1e-20  # a probability that underflows counts as this one
@@ -142,6 +142,9 @@ class PairModel(nn.Module):
         self.register_buffer("rarity_V", torch.ones(V + 1))
         self.rarity_V: Tensor
         """Of each token, from 0 for the most frequent to 1; counted, not learnt."""
+        self.register_buffer("ends_V", torch.zeros(V + 1, dtype=torch.bool))
+        self.ends_V: Tensor
+        """Whether a token ends a sentence."""
 
     def adopt(self, base: ChunkModel) -> None:
         """Take over a champion's weights."""
@@ -177,8 +180,8 @@ class PairModel(nn.Module):
         """Return what tells where it matters (B, S, Q), and which places can be quoted (B, S).
 
         The signs, for one to three tokens in a row: how rare those are that the question has, too, at this place and
-        summed over NEAR tokens, by the question's whole; and without a question, those that stand in the source more
-        than once, by the mean place. The first half is of questions, the second of sources without.
+        summed over NEAR tokens and over the sentence, by the question's whole; and without a question, those that stand
+        in the source more than once, by the mean place. The first half is of questions, the second of sources without.
         """
         behind_BS = (source_BS == self.end).cumsum(dim=1)
         row = min(source_BS.size(1), self.row_tokens)
@@ -194,6 +197,8 @@ class PairModel(nn.Module):
         whole_BS = torch.where(asked_B1, first_BS, quotable_BS)
         scale_B1 = (rarity_BS * whole_BS).sum(dim=1, keepdim=True).clamp_min(1.0)
         scale_B1 = torch.where(asked_B1, scale_B1, scale_B1 / whole_BS.sum(dim=1, keepdim=True).clamp_min(1) * 8)
+        ends_BS = self.ends_V[source_BS] & quotable_BS
+        sentence_BS = ends_BS.cumsum(dim=1) - ends_BS.long()
         signs = []
         for n in GRAMS:
             if n > 1:  # where n - 1 tokens match, and the one behind them
@@ -203,7 +208,8 @@ class PairModel(nn.Module):
             again_BS = (match_BSS & quotable_BS[:, None]).sum(dim=2) > 1
             weight_BS = gram_BS * (torch.where(asked_B1, asked_BS, again_BS) & quotable_BS)
             near = [F.avg_pool1d(weight_BS[:, None], size, 1, size // 2)[:, 0] * (size / scale_B1) for size in NEAR]
-            signs += [weight_BS, *near]
+            sentence = torch.zeros_like(weight_BS).scatter_add(1, sentence_BS, weight_BS).gather(1, sentence_BS)
+            signs += [weight_BS, *near, sentence / scale_B1]
         signs_BSQ = torch.stack(signs, dim=2) * quotable_BS[..., None]
         return torch.cat((signs_BSQ * asked_B1[..., None], signs_BSQ * ~asked_B1[..., None]), dim=2), quotable_BS
 

@@ -27,9 +27,9 @@ from slimpajama.model.pair import Memory, PairModel
 from slimpajama.pairs.rules import language
 from slimpajama.tokenizer import Tokenizer
 from slimpajama.tune.drafts import Dictionary
-from slimpajama.tune.examples import ANSWER, SUMMARIZE, Ids, drafted, encode_texts, kind_of, padded, windows
+from slimpajama.tune.examples import ANSWER, SUMMARIZE, Ids, drafted, encode_texts, kind_of, padded, places_of, windows
 from slimpajama.tune.metrics import HAN, units
-from slimpajama.tune.quotes import SHARPNESS, Quote, best_quote, sentence_runs, sentence_spans, sentences, short_spans
+from slimpajama.tune.quotes import SHARPNESS, Quote, answer_spans, best_quote, sentence_runs, sentence_spans, sentences
 from slimpajama.tune.retrieve import Source
 
 __all__ = ["DRAFT", "QUOTED", "WRITTEN", "Answer", "Tuned", "language_of", "ways_of"]
@@ -208,10 +208,12 @@ class Tuned:
         row = self.model.row_tokens
         read = windows(passage, asked, self.tokenizer.document_id, row, self.source_tokens)
         if self.way(ANSWER, context) == QUOTED:
-            quote = self.quote(read, ANSWER, short_spans(read, row, self.tokenizer), SHARPNESS)
+            logits_2S = self.read(read, ANSWER).quote_B2S[0].cpu().numpy()
+            logits_2S = logits_2S[:, places_of(np.arange(len(passage)), len(asked), row)]
+            quote = best_quote(logits_2S, answer_spans(passage, self.tokenizer), SHARPNESS)
             if quote is None:
                 return -np.inf, ""
-            return quote.score, self.tokenizer.decode(read[quote.first : quote.last + 1]).strip()
+            return quote.score, self.tokenizer.decode(passage[quote.first : quote.last + 1]).strip()
         found = self.write(read, ANSWER, cfg, most=cfg.max_tokens)
         return found.score, self.tokenizer.decode(found.tokens).strip()
 

@@ -33,7 +33,7 @@ __all__ = [
     "encode_texts",
     "kind_of",
     "padded",
-    "place_of",
+    "places_of",
     "rarity",
     "windows",
 ]
@@ -76,7 +76,7 @@ def encode_pairs(
         rows: Columns of PAIRS and `draft`; those learnt both ways stand there twice, as `directions` has them.
         tokenizer: The champion's.
         row_tokens: Tokens a window.
-        source_tokens: Most of a source that is read.
+        source_tokens: Most of a source that is read; questions come on top.
         target_tokens: Most of a target that is written, its end included; a longer one is cut and has no end.
     """
     rows = rows.with_columns(target=pl.col("targets").list.first())
@@ -95,10 +95,9 @@ def encode_pairs(
     quotes = np.full((len(rows), 2), NO_QUOTE, np.int64)
     for number, kind in enumerate(kinds):
         if kind in QUOTED:
-            found = quote_of(sources[number][:source_tokens], targets[number], tokenizer, exact=kind == ANSWER)
-            places = place_of(found, len(questions[number]), row_tokens) if found else ()
-            if places and places[1] < len(read[number]):
-                quotes[number] = places
+            asked = questions[number]
+            if found := quote_of(sources[number][:source_tokens], targets[number], asked, tokenizer):
+                quotes[number] = places_of(np.array(found), len(asked), row_tokens)
     return Examples(
         sources=read,
         targets=[np.concatenate([target, end])[:target_tokens] for target in targets],
@@ -119,14 +118,14 @@ def directions(pairs: pl.DataFrame) -> pl.DataFrame:
 
 
 def windows(source: Ids, question: Ids, document_id: int, row_tokens: int, source_tokens: int) -> Ids:
-    """Return the tokens (S,) that are read of a source: at most `source_tokens`, the question in every row of them."""
-    head = _head(len(question), row_tokens)
+    """Return the tokens (S,) that are read of a source: at most `source_tokens`, with the question before every row."""
+    head, source = _head(len(question), row_tokens), source[:source_tokens]
     if not head:
-        return source[:source_tokens]
+        return source
     asked = np.append(question[: head - 1], np.uint16(document_id)).astype(np.uint16)
     step = row_tokens - head
     parts = [np.concatenate([asked, source[at : at + step]]) for at in range(0, max(1, len(source)), step)]
-    return np.concatenate(parts)[:source_tokens]
+    return np.concatenate(parts)
 
 
 def drafted(source: Ids, draft: Ids, document_id: int, source_tokens: int) -> Ids:
@@ -147,14 +146,11 @@ def _head(question_tokens: int, row_tokens: int) -> int:
     return min(question_tokens, int(QUESTION_SHARE * row_tokens) - 1) + 1 if question_tokens else 0
 
 
-def place_of(span: tuple[int, int], question_tokens: int, row_tokens: int) -> tuple[int, int] | tuple[()]:
-    """Return where the first and the last token of a span of the source stand in its windows, if in one row of them."""
+def places_of(tokens: NDArray[np.int64], question_tokens: int, row_tokens: int) -> NDArray[np.int64]:
+    """Return where tokens of a source stand in its windows."""
     head = _head(question_tokens, row_tokens)
-    step = row_tokens - head
-    (row, first), (last_row, last) = (divmod(place, step) for place in span)
-    if head and row != last_row:
-        return ()
-    return row * row_tokens + head + first, last_row * row_tokens + head + last
+    rows, behind = np.divmod(tokens, row_tokens - head)
+    return rows * row_tokens + head + behind
 
 
 def encode_texts(texts: pa.LargeStringArray, tokenizer: Tokenizer) -> list[Ids]:

@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 from slimpajama.tokenizer import Tokenizer
 
 __all__ = [
-    "SHARPNESS", "Quote", "best_quote", "quote_of", "sentence_runs", "sentence_spans", "sentences", "short_spans"
+    "SHARPNESS", "Quote", "answer_spans", "best_quote", "quote_of", "sentence_ends", "sentence_runs", "sentence_spans",
+    "sentences",
 ]  # fmt: skip
 
 MOST_SENTENCES = 5
 FULL_LINE = 50  # characters from which on a line without an end goes on in the next
 LEAST_ALIKE = 0.15  # F1 in tokens, below which sentences say something else
-MOST_TOKENS = 64  # of an answer
+MOST_TOKENS = 64  # of an answer that is no sentences
+AROUND = 32  # tokens on either side of a place in which a question's words count
 CANDIDATES = 100  # spans that are weighed against each other
 SHARPNESS = 2.0  # of an answer's ends: scored apart, they look less sure together than they are
 
@@ -76,20 +78,30 @@ def sentence_spans(source: Ids, tokenizer: Tokenizer) -> NDArray[np.int64]:
     return np.searchsorted(ends, np.array(spans, np.int64).reshape(-1, 2), side="right")
 
 
-def quote_of(source: Ids, target: Ids, tokenizer: Tokenizer, *, exact: bool) -> tuple[int, int] | None:
+def sentence_ends(tokenizer: Tokenizer) -> NDArray[np.bool_]:
+    """Return which tokens (V,) are marks that end a sentence, by themselves or behind other characters."""
+    pieces = [piece.decode("utf-8", "ignore").rstrip(" ") for piece in tokenizer.pieces]
+    return np.array([piece.endswith(tuple("。！？；!?;.")) for piece in pieces], np.bool_)
+
+
+def quote_of(source: Ids, target: Ids, question: Ids, tokenizer: Tokenizer) -> tuple[int, int] | None:
     """Return first and last token of what can be quoted as the target, or None.
+
+    The answer to a question is looked for as it is; of several places where it stands, the one is taken that has most
+    of the question's words around, rare ones first. Else the sentences that share most tokens with the target.
 
     Args:
         source, target: Tokens.
-        tokenizer: Of both.
-        exact: Whether the target itself is looked for first.
+        question: Those of a question; none if nothing is asked.
+        tokenizer: Of all.
     """
-    if exact:
-        ends, wanted = np.cumsum(tokenizer.token_bytes[source]), tokenizer.decode_bytes(target).strip()
-        at = tokenizer.decode_bytes(source).find(wanted) if wanted else -1
-        if at >= 0:
-            first, last = np.searchsorted(ends, [at, at + len(wanted) - 1], side="right").tolist()
-            return first, last
+    if len(question) and len(found := _occurrences(source, target, tokenizer)):
+        asked = np.isin(source, question) / np.bincount(source)[source]
+        sums = np.concatenate([[0.0], np.cumsum(asked)])
+        first, last = found.T
+        near = sums[np.minimum(last + 1 + AROUND, len(source))] - sums[np.maximum(first - AROUND, 0)]
+        best = int(near.argmax())
+        return int(first[best]), int(last[best])
     runs = sentence_runs(sentence_spans(source, tokenizer))
     if not len(runs) or not len(target):
         return None
@@ -101,6 +113,14 @@ def quote_of(source: Ids, target: Ids, tokenizer: Tokenizer, *, exact: bool) -> 
     return (int(runs[best, 0]), int(runs[best, 1])) if alike[best] >= LEAST_ALIKE else None
 
 
+def _occurrences(source: Ids, target: Ids, tokenizer: Tokenizer) -> NDArray[np.int64]:
+    """Return first and last token (n, 2) of each place where a target's text stands, as whole tokens or parts."""
+    text, wanted = tokenizer.decode_bytes(source), tokenizer.decode_bytes(target).strip()
+    at = np.array([match.start() for match in re.finditer(re.escape(wanted), text)] if wanted else [], np.int64)
+    bytes_2n = np.stack([at, at + len(wanted) - 1], axis=1)
+    return np.searchsorted(np.cumsum(tokenizer.token_bytes[source]), bytes_2n, side="right")
+
+
 def sentence_runs(spans: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return first and last token of every one to five sentences in a row."""
     runs = [
@@ -110,21 +130,20 @@ def sentence_runs(spans: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate(runs) if runs else np.zeros((0, 2), np.int64)
 
 
-def short_spans(source: Ids, row_tokens: int, tokenizer: Tokenizer) -> NDArray[np.int64]:
-    """Return first and last token of every span of at most MOST_TOKENS in one row of a source, of whole characters."""
+def answer_spans(source: Ids, tokenizer: Tokenizer) -> NDArray[np.int64]:
+    """Return first and last token of every span of at most MOST_TOKENS and whole characters, and of sentences."""
     begins = tokenizer.begins_character[source]
     ends = np.append(begins[1:], True)
-    ends[row_tokens - 1 :: row_tokens] = True  # behind a row stands the question, or padding
     first = np.repeat(np.arange(len(source)), MOST_TOKENS)
     last = first + np.tile(np.arange(MOST_TOKENS), len(source))
     first, last = first[last < len(source)], last[last < len(source)]
-    whole = begins[first] & ends[last] & (first // row_tokens == last // row_tokens)
-    return np.stack([first[whole], last[whole]], axis=1)
+    whole = begins[first] & ends[last]
+    runs = sentence_runs(sentence_spans(source, tokenizer))
+    longer = runs[:, 1] - runs[:, 0] >= MOST_TOKENS
+    return np.concatenate([np.stack([first[whole], last[whole]], axis=1), runs[longer]])
 
 
-def best_quote(
-    logits_2S: NDArray[np.float32], spans: NDArray[np.int64], sharpness: float = 1.0
-) -> Quote | None:  # fmt: skip
+def best_quote(logits_2S: NDArray[np.float32], spans: NDArray[np.int64], sharpness: float = 1.0) -> Quote | None:
     """Return the best of some spans (C, 2), or None if none can be quoted.
 
     Args:

@@ -185,20 +185,23 @@ def test_a_quote_lies_in_the_passage_alone():
 
 
 def test_signs_show_where_the_questions_words_stand():
-    """Each of one to three tokens in a row has three: its rarity, and its sums over 9 and 33 tokens around."""
+    """Each of one to three tokens in a row has four: its rarity, and its sums over 9 and 33 tokens and the sentence."""
     pair = model()
     source = with_question(1)
     source[0, :6], source[0, 7:] = torch.arange(1, 7), torch.arange(100, 125)
     source[0, 20:22] = source[0, 2:4]
     pair.rarity_V[source[0, 2]], pair.rarity_V[source[0, 3]] = 0.5, 0.25
-    one, around, _, two, _, _, three, _, _ = pair.signs(source)[0][0, :, :9].T
+    pair.ends_V[source[0, [3, 18, 24]]] = True  # in the question, too, where it ends nothing of the passage
+    one, around, _, sentence, two, _, _, _, three, _, _, _ = pair.signs(source)[0][0, :, :12].T
     assert one.nonzero().flatten().tolist() == [20, 21]
     assert (one[20], one[21]) == (0.5, 0.25)
     assert around.nonzero().flatten().tolist() == list(range(16, 26))
+    assert sentence.nonzero().flatten().tolist() == list(range(19, 22))
+    assert sentence[19] == pytest.approx(0.75 / (4 + 0.75))  # of the question's whole
     assert two.nonzero().flatten().tolist() == [20]
     assert two[20] == 0.75
     assert not three.any()
-    assert not pair.signs(source)[0][..., 9:].any()
+    assert not pair.signs(source)[0][..., 12:].any()
 
 
 def test_without_a_question_signs_show_what_the_source_comes_back_to():
@@ -206,8 +209,8 @@ def test_without_a_question_signs_show_what_the_source_comes_back_to():
     source = torch.arange(1, 33)[None].clone()
     source[0, 20] = source[0, 5]
     signs, quotable = pair.signs(source)
-    assert not signs[..., :9].any()
-    assert signs[0, :, 9].nonzero().flatten().tolist() == [5, 20]
+    assert not signs[..., :12].any()
+    assert signs[0, :, 12].nonzero().flatten().tolist() == [5, 20]
     assert quotable.all()
 
 

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from slimpajama.tokenizer import Tokenizer
-from slimpajama.tune.quotes import best_quote, quote_of, sentence_runs, sentence_spans, sentences, short_spans
+from slimpajama.tune.quotes import (
+    answer_spans,
+    best_quote,
+    quote_of,
+    sentence_ends,
+    sentence_runs,
+    sentence_spans,
+    sentences,
+)
 
 
 class Bytes:
@@ -45,8 +53,25 @@ def test_sentences_join_back_to_their_line(line, expected):
 
 @pytest.mark.parametrize(("answer", "source"), [("北京", "他住在北京。"), ("in 1968", "It began in 1968, in May.")])
 def test_an_answer_is_found_where_it_stands(answer, source):
-    span = quote_of(ids(source), ids(answer), Bytes(), exact=True)
+    span = quote_of(ids(source), ids(answer), ids("?"), Bytes())
     assert text_of(ids(source), span) == answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "question", "source", "before"),
+    [
+        (
+            "1968",
+            "When was the bridge built?",
+            f"In 1968 it rained{'. ' * 30}The bridge was built in 1968.",
+            "built in ",
+        ),
+        ("北京", "总部在哪里？", f"北京下雨了{'。' * 30}公司的总部在北京。", "总部在"),
+    ],
+)
+def test_of_several_places_the_one_near_the_questions_words(answer, question, source, before):
+    first, last = quote_of(ids(source), ids(answer), ids(question), Bytes())
+    assert text_of(ids(source), (first - len(before.encode()), last)) == before + answer
 
 
 @pytest.mark.parametrize(
@@ -57,8 +82,9 @@ def test_an_answer_is_found_where_it_stands(answer, source):
     ],
 )
 def test_else_the_sentences_that_come_nearest(target, source, best):
-    span = quote_of(ids(source), ids(target), Bytes(), exact=True)
-    assert text_of(ids(source), span) == best
+    for question in ("", "?"):
+        span = quote_of(ids(source), ids(target), ids(question), Bytes())
+        assert text_of(ids(source), span) == best
 
 
 def test_a_line_that_was_full_goes_on_in_the_next():
@@ -70,17 +96,29 @@ def test_a_line_that_was_full_goes_on_in_the_next():
 
 
 def test_nothing_alike_is_no_quote():
-    assert quote_of(ids("今天。"), ids("xyz"), Bytes(), exact=True) is None
-    assert quote_of(ids(""), ids("x"), Bytes(), exact=False) is None
+    assert quote_of(ids("今天。"), ids("xyz"), ids("?"), Bytes()) is None
+    assert quote_of(ids(""), ids("x"), ids(""), Bytes()) is None
 
 
-def test_spans_are_of_whole_characters_in_one_row():
+def test_an_answer_may_be_any_few_whole_characters():
     source = ids("a天b天")
-    spans = {text_of(source, span) for span in short_spans(source, 100, Bytes())}
+    spans = {text_of(source, span) for span in answer_spans(source, Bytes())}
     assert spans == {"a", "a天", "a天b", "a天b天", "天", "天b", "天b天", "b", "b天"}
-    assert {tuple(span) for span in short_spans(ids("abcd"), 2, Bytes()).tolist()} == {
-        (0, 0), (0, 1), (1, 1), (2, 2), (2, 3), (3, 3)
-    }  # fmt: skip
+
+
+def test_an_answer_may_be_long_sentences():
+    long, short = "word " * 20 + "end.", "He came."
+    source = ids(f"{long} {short}")
+    spans = answer_spans(source, Bytes())
+    assert len(spans) == len(np.unique(spans, axis=0))
+    texts = {text_of(source, span) for span in spans}
+    assert {f"{long} ", f"{long} {short}", short, "came"} <= texts
+    assert f"{long[5:]} {short}" not in texts
+
+
+def test_marks_that_end_a_sentence_are_known_by_their_token():
+    pieces = (b".", "好。".encode(), b"?\x20", b"3.5", "，".encode(), "天".encode()[:2])
+    assert sentence_ends(SimpleNamespace(pieces=pieces)).tolist() == [True, True, True, False, False, False]
 
 
 def test_runs_are_of_one_to_five_sentences():

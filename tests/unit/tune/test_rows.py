@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from slimpajama.errors import InputError
-from slimpajama.tune.examples import Examples, windows
+from slimpajama.tune.examples import Examples, places_of, windows
 from slimpajama.tune.rows import PairRows
 
 V, ROW, K = 100, 16, 4
@@ -91,3 +91,10 @@ def test_every_window_of_a_passage_begins_with_the_question():
     long = windows(source, np.arange(50, 70, dtype=np.uint16), 0, ROW, 64)
     assert long[:5].tolist() == [50, 51, 52, 0, 1]  # a quarter of the row, no more
     assert windows(source, question[:0], 0, ROW, 20).tolist() == source[:20].tolist()
+
+
+@pytest.mark.parametrize("asked", [0, 2, 20])
+def test_every_token_of_a_passage_is_found_in_its_windows(asked):
+    source = np.arange(1, 31, dtype=np.uint16)
+    read = windows(source, np.arange(50, 50 + asked, dtype=np.uint16), 0, ROW, 25)
+    assert read[places_of(np.arange(25), asked, ROW)].tolist() == source[:25].tolist()
