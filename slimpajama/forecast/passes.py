@@ -72,10 +72,10 @@ class Overlay(LocalStore):
         below = self._below(path)
         return below.exists(path) if below else super().exists(path)
 
-    def read(self, path: str) -> bytes:
-        """Return it from here or from below."""
+    def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
+        """Return it, or bytes of it, from here or from below."""
         below = self._below(path)
-        return below.read(path) if below else super().read(path)
+        return below.read(path, start, end) if below else super().read(path, start, end)
 
     def open(self, path: str) -> BinaryIO:
         """Open it here or below."""
