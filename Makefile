@@ -9,7 +9,7 @@ export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench up down lock clean
+.PHONY: help setup demo test soak lint format bench up down lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ demo: $(BIN)/.installed ## the whole lifecycle on the demo corpus: raw text to m
 
 test: $(BIN)/.installed ## every test
 	@$(BIN)/python -m pytest
+
+soak: $(BIN)/.installed ## the long tests: a hundred and thirty kills, ten nights in a row on disk and on S3; writes docs/reliability.md
+	@$(BIN)/python -m benchmarks.soak
 
 lint: $(BIN)/.installed ## ruff, mypy and the import contracts
 	@$(BIN)/ruff check .

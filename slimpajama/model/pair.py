@@ -40,7 +40,7 @@ MOST_WINDOWS = 16
 READER_BLOCKS = 2
 GRAMS = 1, 2, 3  # tokens in a row that a question and its passage share: a rare ideograph is three tokens
 NEAR = 9, 33  # tokens around a place in which they count
-SIGNS = 2 * len(GRAMS) * (2 + len(NEAR))  # with a question, and without
+SIGNS = 2 * len(GRAMS) * (3 + len(NEAR))  # with a question, and without
 PLACES = 24  # steps of the logarithm of a place, two for each doubling
 NO_QUOTE = -1
 LEAST = 1e-20  # a probability that underflows counts as this one
@@ -179,12 +179,14 @@ class PairModel(nn.Module):
     def signs(self, source_BS: Tensor) -> tuple[Tensor, Tensor]:
         """Return what tells where it matters (B, S, Q), and which places can be quoted (B, S).
 
-        The signs, for one to three tokens in a row: how rare those are that the question has, too, at this place and
-        summed over NEAR tokens and over the sentence, by the question's whole; and without a question, those that stand
-        in the source more than once, by the mean place. The first half is of questions, the second of sources without.
+        The signs, for one to three tokens in a row: how rare those are that the question has, too, at this place,
+        summed over NEAR tokens, and over the sentence, there each once; all by the question's whole, and the
+        sentence's also by that of the best sentence. Without a question, those that stand in the source more than
+        once, by the mean place. The first half is of questions, the second of sources without.
         """
         behind_BS = (source_BS == self.end).cumsum(dim=1)
         row = min(source_BS.size(1), self.row_tokens)
+        asked = slice(self.row_tokens // 4 + 1)  # where a question stands, with its end
         windows_WT = source_BS.view(-1, row)
         behind_WT = (windows_WT == self.end).cumsum(dim=1)
         question_BS = ((behind_WT == 0) & (behind_WT[:, -1:] > 0)).view(source_BS.shape)
@@ -208,8 +210,13 @@ class PairModel(nn.Module):
             again_BS = (match_BSS & quotable_BS[:, None]).sum(dim=2) > 1
             weight_BS = gram_BS * (torch.where(asked_B1, asked_BS, again_BS) & quotable_BS)
             near = [F.avg_pool1d(weight_BS[:, None], size, 1, size // 2)[:, 0] * (size / scale_B1) for size in NEAR]
-            sentence = torch.zeros_like(weight_BS).scatter_add(1, sentence_BS, weight_BS).gather(1, sentence_BS)
-            signs += [weight_BS, *near, sentence / scale_B1]
+            repeated_BA = match_BSS[:, asked, asked].tril(-1).any(dim=2)  # A: places of the question
+            shared_BSA = match_BSS[..., asked] & (first_BS[:, asked] & ~repeated_BA)[:, None] & quotable_BS[..., None]
+            shared_BS = (_any_of(shared_BSA, sentence_BS) @ gram_BS[:, asked, None])[..., 0]
+            comes_back_BS = torch.zeros_like(weight_BS).scatter_add(1, sentence_BS, weight_BS).gather(1, sentence_BS)
+            whole_sentence_BS = torch.where(asked_B1, shared_BS, comes_back_BS)
+            best_B1 = whole_sentence_BS.amax(dim=1, keepdim=True).clamp_min(LEAST)
+            signs += [weight_BS, *near, whole_sentence_BS / scale_B1, whole_sentence_BS / best_B1]
         signs_BSQ = torch.stack(signs, dim=2) * quotable_BS[..., None]
         return torch.cat((signs_BSQ * asked_B1[..., None], signs_BSQ * ~asked_B1[..., None]), dim=2), quotable_BS
 
@@ -300,3 +307,10 @@ class PairModel(nn.Module):
         tokens_BS = memory.tokens_BS.expand(len(p_BV), -1)
         p_BV = F.pad(p_BV, (0, 1)).scatter_add_(1, tokens_BS, gate_BT * places_BTS[:, 0])
         return p_BV[:, :-1].clamp_min(LEAST).log()
+
+
+def _any_of(is_BSA: Tensor, group_BS: Tensor) -> Tensor:
+    """Return 1 at each place (B, S, A) in whose group any place is, else 0."""
+    places_BSA = group_BS[..., None].expand_as(is_BSA)
+    counts_BSA = torch.zeros_like(is_BSA, dtype=torch.float32).scatter_add(1, places_BSA, is_BSA.float())
+    return counts_BSA.clamp_max(1.0).gather(1, places_BSA)

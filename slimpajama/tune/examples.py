@@ -134,10 +134,13 @@ def drafted(source: Ids, draft: Ids, document_id: int, source_tokens: int) -> Id
 
 
 def rarity(texts: Sequence[Ids], vocab_size: int) -> NDArray[np.float32]:
-    """Return how rare each token is (V,): log(N / n) of N tokens of which n are this one, 1 for what was seen once."""
+    """Return how rare each token is (V,), from 0 to 1 for what was seen once.
+
+    That is the square of log(N / n) / log(N), of N tokens of which n are this one: what is common counts for little.
+    """
     counts = np.bincount(np.concatenate([*texts, np.zeros(0, np.uint16)]), minlength=vocab_size)
     whole = max(2, int(counts.sum()))
-    found: NDArray[np.float32] = (np.log(whole / np.maximum(counts, 1)) / np.log(whole)).astype(np.float32)
+    found: NDArray[np.float32] = ((np.log(whole / np.maximum(counts, 1)) / np.log(whole)) ** 2).astype(np.float32)
     return found
 
 

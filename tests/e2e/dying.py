@@ -1,8 +1,8 @@
-"""Run the command line in a process that kills itself with SIGKILL around one of its writes.
+"""Run the command line in a process that kills itself with SIGKILL around one of its writes or removals.
 
     python dying.py before:12 run --config x.toml
 
-`before:N` dies when the Nth file is about to be written, `after:N` right after it has been, and `torn:N` after its
+`before:N` dies when the Nth file is about to be written or removed, `after:N` right after, and `torn:N` after its
 temporary file is there but not yet renamed. This hook lives here: nothing in the product can be told to die.
 """
 
@@ -12,38 +12,46 @@ import signal
 import sys
 import threading
 
-from slimpajama import storage
-from slimpajama.cli import run
+from slimpajama.storage import LocalStore, S3Store
+
+CHANGES = {LocalStore: ("_publish", "delete", "delete_tree"), S3Store: ("write", "_put", "delete", "delete_tree")}
 
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def arm(moment, number):
-    publish, temporary = storage.LocalStore._publish, storage.LocalStore._temporary
+def arm(moment, number, only=""):
+    """Make this process die at its Nth change of a file whose path has `only` in it."""
     numbers, mine = itertools.count(1), threading.local()  # files are written by several threads at once
 
-    def dying_publish(self, path, data, *, only_first):
-        mine.number = next(numbers)
-        if moment == "before" and mine.number == number:
-            die()
-        result = publish(self, path, data, only_first=only_first)
-        if moment == "after" and mine.number == number:
-            die()
-        return result
+    def dying(change):
+        def changed(self, path, *args, **options):
+            mine.number = next(numbers) if only in path else 0
+            if moment == "before" and mine.number == number:
+                die()
+            result = change(self, path, *args, **options)
+            if moment == "after" and mine.number == number:
+                die()
+            return result
 
-    def dying_temporary(self, data):
+        return changed
+
+    def dying_temporary(self, data, temporary=LocalStore._temporary):
         made = temporary(self, data)
         if moment == "torn" and mine.number == number:
             die()
         return made
 
-    storage.LocalStore._publish = dying_publish
-    storage.LocalStore._temporary = dying_temporary
+    LocalStore._temporary = dying_temporary
+    for store, names in CHANGES.items():
+        for name in names:
+            setattr(store, name, dying(getattr(store, name)))
 
 
 if __name__ == "__main__":
     moment, _, number = sys.argv[1].partition(":")
     arm(moment, int(number))
+    from slimpajama.cli import run
+
     sys.exit(run(sys.argv[2:]))

@@ -185,23 +185,38 @@ def test_a_quote_lies_in_the_passage_alone():
 
 
 def test_signs_show_where_the_questions_words_stand():
-    """Each of one to three tokens in a row has four: its rarity, and its sums over 9 and 33 tokens and the sentence."""
+    """Each of one to three tokens in a row has five: its rarity, and its sums over 9 and 33 tokens and the sentence,
+    this one also by that of the best sentence."""
     pair = model()
     source = with_question(1)
     source[0, :6], source[0, 7:] = torch.arange(1, 7), torch.arange(100, 125)
     source[0, 20:22] = source[0, 2:4]
     pair.rarity_V[source[0, 2]], pair.rarity_V[source[0, 3]] = 0.5, 0.25
     pair.ends_V[source[0, [3, 18, 24]]] = True  # in the question, too, where it ends nothing of the passage
-    one, around, _, sentence, two, _, _, _, three, _, _, _ = pair.signs(source)[0][0, :, :12].T
-    assert one.nonzero().flatten().tolist() == [20, 21]
+    source[0, 28] = source[0, 3]
+    one, around, _, sentence, best, two, _, _, _, _, three, *_ = pair.signs(source)[0][0, :, :15].T
+    assert one.nonzero().flatten().tolist() == [20, 21, 28]
     assert (one[20], one[21]) == (0.5, 0.25)
-    assert around.nonzero().flatten().tolist() == list(range(16, 26))
-    assert sentence.nonzero().flatten().tolist() == list(range(19, 22))
+    assert around.nonzero().flatten().tolist() == list(range(16, 32))
+    assert sentence.nonzero().flatten().tolist() == [*range(19, 22), *range(22, 29)]
     assert sentence[19] == pytest.approx(0.75 / (4 + 0.75))  # of the question's whole
+    assert sentence[22] == pytest.approx(0.25 / (4 + 0.75))
+    assert best[[19, 22]].tolist() == pytest.approx([1.0, 1 / 3])
     assert two.nonzero().flatten().tolist() == [20]
     assert two[20] == 0.75
     assert not three.any()
-    assert not pair.signs(source)[0][..., 12:].any()
+    assert not pair.signs(source)[0][..., 15:].any()
+
+
+def test_a_sentence_has_each_of_the_questions_words_once():
+    pair = model()
+    source = with_question(1)
+    source[0, :6], source[0, 7:] = torch.tensor([1, 2, 3, 4, 5, 1]), torch.arange(100, 125)
+    source[0, [9, 10, 11]] = 1  # three times, and twice in the question
+    source[0, [20, 22]] = torch.tensor([2, 3])  # two of them are more
+    pair.ends_V[source[0, 15]] = True
+    best = pair.signs(source)[0][0, :, 4]
+    assert best[[9, 20]].tolist() == pytest.approx([1 / 2, 1.0])
 
 
 def test_without_a_question_signs_show_what_the_source_comes_back_to():
@@ -209,8 +224,8 @@ def test_without_a_question_signs_show_what_the_source_comes_back_to():
     source = torch.arange(1, 33)[None].clone()
     source[0, 20] = source[0, 5]
     signs, quotable = pair.signs(source)
-    assert not signs[..., :12].any()
-    assert signs[0, :, 12].nonzero().flatten().tolist() == [5, 20]
+    assert not signs[..., :15].any()
+    assert signs[0, :, 15].nonzero().flatten().tolist() == [5, 20]
     assert quotable.all()
 
 
@@ -227,14 +242,14 @@ def test_it_learns_to_quote_what_stands_behind_the_questions_word():
         source.scatter_(1, place, source[:, :1])
         return source, place
 
-    for step in range(200):
+    for step in range(300):
         source, place = batch(step)
         quote = torch.cat((place + 1, place + 2), dim=1)
         loss = pair(source, source[:, 5:9], kind, quote)["total"]
         grads = torch.autograd.grad(loss, list(optimiser.parameters.values()), materialize_grads=True)
         for parameter, grad in zip(optimiser.parameters.values(), grads, strict=True):
             parameter.grad = grad
-        optimiser.step(min(1.0, (200 - step) / 50))
+        optimiser.step(min(1.0, (300 - step) / 50))
     pair.eval()
     source, place = batch(10_000)
     found = pair.remember(source, kind).quote_B2S.argmax(dim=2)
