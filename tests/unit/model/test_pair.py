@@ -198,10 +198,10 @@ def test_signs_show_where_the_questions_words_stand():
     assert one.nonzero().flatten().tolist() == [20, 21, 28]
     assert (one[20], one[21]) == (0.5, 0.25)
     assert around.nonzero().flatten().tolist() == list(range(16, 32))
-    assert sentence.nonzero().flatten().tolist() == [*range(19, 22), *range(22, 29)]
+    assert sentence.nonzero().flatten().tolist() == [*range(19, 22), *range(25, 29)]
     assert sentence[19] == pytest.approx(0.75 / (4 + 0.75))  # of the question's whole
-    assert sentence[22] == pytest.approx(0.25 / (4 + 0.75))
-    assert best[[19, 22]].tolist() == pytest.approx([1.0, 1 / 3])
+    assert sentence[25] == pytest.approx(0.25 / (4 + 0.75))
+    assert best[[19, 25]].tolist() == pytest.approx([1.0, 1 / 3])
     assert two.nonzero().flatten().tolist() == [20]
     assert two[20] == 0.75
     assert not three.any()
