@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from slimpajama.config import canonical, fingerprint
 from slimpajama.errors import StorageError
@@ -30,6 +31,7 @@ from slimpajama.storage import Store, parquet_bytes, read_json, sha256
 
 __all__ = [
     "FileEntry", "Manifest", "Part", "Stage", "add_counts", "forget", "json_bytes", "load_manifest", "read_verified",
+    "read_verified_table",
 ]  # fmt: skip
 
 Counts = dict[str, Any]
@@ -94,6 +96,8 @@ def load_manifest(store: Store, path: str) -> Manifest | None:
     try:
         data["files"] = tuple(FileEntry(**entry) for entry in data["files"])
         manifest = Manifest(**data)
+        if not all(isinstance(entry.path, str) and isinstance(entry.bytes, int) for entry in manifest.files):
+            raise TypeError("a file without a path or a size")
     except (TypeError, KeyError) as error:
         raise StorageError(f"not a manifest: {error}", where=f"{store.uri}/{path}") from error
     current().manifest_read(manifest)
@@ -116,6 +120,11 @@ def read_verified(store: Store, entry: FileEntry) -> bytes:
             hint="It was changed or damaged after it was published: restore it, or delete its folder and run again.",
         )  # fmt: skip
     return data
+
+
+def read_verified_table(store: Store, entry: FileEntry) -> pa.Table:
+    """Return a published Parquet file, all of it, after checking it against its manifest."""
+    return pq.ParquetFile(pa.BufferReader(read_verified(store, entry))).read()
 
 
 @dataclass(slots=True)
