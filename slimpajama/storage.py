@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from slimpajama.errors import LockedError, StorageError
 
-__all__ = ["Store", "open_store", "parquet_bytes", "read_json", "read_table", "reading", "sha256"]
+__all__ = ["CHECK", "Store", "open_store", "parquet_bytes", "read_json", "read_table", "reading", "sha256"]
 
 REPETITIVE = ["lang", "source", "night", "stage", "rule", "threshold"]
 TMP = ".tmp"  # on the workspace's own file system, so that a rename stays atomic
@@ -153,13 +153,13 @@ class LocalStore:
         try:
             return self._path(path).read_bytes()
         except OSError as error:
-            raise StorageError(f"cannot be read: {error.strerror}", where=str(self._path(path))) from error
+            raise StorageError(f"cannot be read: {error.strerror}", where=str(self._path(path)), hint=CHECK) from error
 
     def open(self, path: str) -> BinaryIO:
         try:
             return self._path(path).open("rb")
         except OSError as error:
-            raise StorageError(f"cannot be read: {error.strerror}", where=str(self._path(path))) from error
+            raise StorageError(f"cannot be read: {error.strerror}", where=str(self._path(path)), hint=CHECK) from error
 
     def exists(self, path: str) -> bool:
         return self._path(path).exists()
@@ -312,7 +312,8 @@ class S3Store:
         try:
             yield
         except (OSError, ValueError) as error:
-            raise StorageError(f"cannot be {doing}: {error}", where=f"{self.uri}/{path}") from error
+            hint = CHECK if doing == "read" else ""
+            raise StorageError(f"cannot be {doing}: {error}", where=f"{self.uri}/{path}", hint=hint) from error
 
     def read(self, path: str) -> bytes:
         with self._errors(path, "read"):
