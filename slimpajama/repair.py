@@ -53,7 +53,7 @@ def repair(store: Store, cfg: Config) -> tuple[int, list[str], Problems]:
     with store.lock("repair"):
         files, bad = verify(store, cfg.run.threads())
         for folder, manifest, wanted in _damaged(store, bad):
-            say("repair", f"{folder}: {len(wanted)} files")
+            say("repair", f"{printable(folder)}: {len(wanted)} damaged")
             left = {entry.path: entry for entry in wanted}
             why = _rebuild(store, cfg, folder, manifest, left, bad)
             repaired += (entry.path for entry in wanted if entry.path not in left)
