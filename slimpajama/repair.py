@@ -107,19 +107,22 @@ def _prepare(store: Store, scratch: Store, cfg: Config, manifest: Manifest, bad:
     """Yield the manifests of a night's stages, run again.
 
     Raises:
-        StorageError: If what the night was made from is damaged itself.
+        StorageError: If what the night was made from is damaged itself, or its manifest does not tell.
         InputError: If its raw files are not what they were.
         ConfigError: If its settings are of another version.
     """
     about = manifest.about
-    for night in about["earlier"]:
-        for path in bad:
-            if path.startswith(tuple(f"nights/{night}/{kind}" for kind in COMPARED)):
-                raise StorageError("an earlier night is damaged, which it was compared with", where=path)
-    ingested, settings = about["stages"]["ingest"], _settings(store, cfg, manifest)
-    todo = plan_again(settings, ingested["inputs"], ingested["problems"])
-    scratch.write(INDEX, json_bytes({"nights": about["earlier"]}))
-    yield from run_stages(scratch, settings, about["night"], partial(ingest, todo=todo))
+    try:
+        night, earlier, ingested = about["night"], about["earlier"], about["stages"]["ingest"]
+        inputs, problems, settings = ingested["inputs"], ingested["problems"], _settings(store, cfg, manifest)
+    except KeyError as error:
+        raise StorageError("its manifest does not say how it was made", expected=str(error)) from None
+    for path in bad:
+        if path.startswith(tuple(f"nights/{name}/{kind}" for name in earlier for kind in COMPARED)):
+            raise StorageError("an earlier night is damaged, which it was compared with", where=path)
+    todo = plan_again(settings, inputs, problems)
+    scratch.write(INDEX, json_bytes({"nights": earlier}))
+    yield from run_stages(scratch, settings, night, partial(ingest, todo=todo))
 
 
 def _settings(store: Store, cfg: Config, manifest: Manifest) -> Config:
@@ -147,7 +150,7 @@ def _pairs(store: Store, digest: str) -> dict[str, Any]:
 def _render(scratch: Store, manifest: Manifest) -> Iterator[Manifest]:
     """Yield the manifest of a report, rendered again."""
     about = manifest.about
-    yield write_report(scratch, about["night"], about["model"] or None, about["tuned"] or None)
+    yield write_report(scratch, about.get("night", ""), about.get("model") or None, about.get("tuned") or None)
 
 
 def _difference(manifest: Manifest, made: list[Manifest]) -> str:

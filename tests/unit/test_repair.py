@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pytest
 
 from slimpajama import repair as module
+from slimpajama.cli import run
 from slimpajama.config import Config, load_config
 from slimpajama.errors import LockedError
 from slimpajama.manifest import json_bytes, load_manifest
@@ -222,6 +223,16 @@ def test_settings_of_another_version_are_refused(store, cfg):
     assert contents(store) == before
 
 
+def test_a_manifest_that_says_too_little_is_refused(store, cfg):
+    path = "nights/n2/manifest.json"
+    manifest = json.loads(store.read(path))
+    del manifest["about"]["stages"]["ingest"]["inputs"]
+    store.write(path, json_bytes(manifest))
+    store.delete("nights/n2/README.md")
+    _, _, bad = repair(store, cfg)
+    assert "its manifest does not say how it was made: expected 'inputs'" in str(bad["nights/n2/README.md"])
+
+
 def test_a_damaged_manifest_is_restored_by_nobody(store, cfg):
     store.write("nights/n2/manifest.json", b"{")
     before = contents(store)
@@ -273,3 +284,14 @@ def test_a_run_that_holds_the_workspace_is_waited_for(store, cfg, monkeypatch):
     monkeypatch.setattr(LocalStore, "lock", held)
     with pytest.raises(LockedError):
         repair(store, cfg)
+
+
+def test_the_command_repairs_and_says_what_it_did(store, folder, capsys):
+    path = one_of_each(listed(store, "n1"))[0]
+    flip(store, path)
+    command = ["verify", "--workspace", store.uri, "--set", f"run.source_root={folder}"]
+    assert run([*command, "--json"]) == 1
+    assert list(json.loads(capsys.readouterr().out)["bad"]) == [path]
+    assert run([*command, "--repair", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["repaired"] == [path]
+    assert run(command) == 0
