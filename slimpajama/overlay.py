@@ -32,9 +32,9 @@ class Overlay:
         """Whether either has it."""
         return self._of(path).exists(path)
 
-    def read(self, path: str) -> bytes:
-        """Return it from above or from below."""
-        return self._of(path).read(path)
+    def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
+        """Return it, or bytes of it, from above or from below."""
+        return self._of(path).read(path, start, end)
 
     def open(self, path: str) -> BinaryIO:
         """Open it above or below."""

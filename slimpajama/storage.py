@@ -51,7 +51,7 @@ class Store(Protocol):
 
     uri: str
 
-    def read(self, path: str) -> bytes: ...
+    def read(self, path: str, start: int = 0, end: int | None = None) -> bytes: ...
     def open(self, path: str) -> BinaryIO: ...
     def exists(self, path: str) -> bool: ...
     def list(self, prefix: str = "") -> Paths: ...
@@ -149,9 +149,11 @@ class LocalStore:
             raise StorageError("path leaves the workspace", where=path)
         return full
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
         try:
-            return self._path(path).read_bytes()
+            with self._path(path).open("rb") as file:
+                file.seek(start)
+                return file.read(-1 if end is None else end - start)
         except OSError as error:
             raise StorageError(f"cannot be read: {error.strerror}", where=str(self._path(path)), hint=CHECK) from error
 
@@ -315,9 +317,11 @@ class S3Store:
             hint = CHECK if doing == "read" else ""
             raise StorageError(f"cannot be {doing}: {error}", where=f"{self.uri}/{path}", hint=hint) from error
 
-    def read(self, path: str) -> bytes:
+    def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
         with self._errors(path, "read"):
-            return cast(bytes, self._fs.cat_file(self._key(path)))
+            if start == end:
+                return b""  # which no range can ask for
+            return cast(bytes, self._fs.cat_file(self._key(path), start=start or None, end=end))
 
     def open(self, path: str) -> BinaryIO:
         """Open a file; its size is not asked for first, so one of our parts is a single request."""

@@ -10,6 +10,7 @@ A shard's file is named by the first 16 hex digits of its sha256: the same conte
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -85,8 +86,9 @@ def _sample(store: Store, cfg: Config, parts: list[tuple[str, _Inputs]]) -> list
     counted: list[pa.Table] = []
     for _, inputs in parts:
         table = _documents_with_words(store, inputs, ["id", "text"])
-        drawn = unit_hashes(table["id"].to_pylist(), "tokenizer", cfg.shards.seed) < share
-        chosen = table.filter(pa.array(drawn & (assign(_clusters(store, inputs), cfg.shards) == 0)))
+        ids = table["id"].to_pylist()
+        drawn = unit_hashes(ids, "tokenizer", cfg.shards.seed) < share
+        chosen = table.filter(pa.array(drawn & (assign(_clusters(store, inputs, ids), cfg.shards) == 0)))
         words = words_of(chosen).values
         times = np.bincount(words.indices.to_numpy(), minlength=len(words.dictionary))
         counted.append(pa.table({"values": words.dictionary, "counts": times}))
@@ -108,11 +110,11 @@ def _documents_with_words(store: Store, inputs: _Inputs, columns: list[str]) -> 
     return documents.append_column("lengths", words["lengths"])
 
 
-def _clusters(store: Store, inputs: _Inputs) -> list[str]:
+def _clusters(store: Store, inputs: _Inputs, ids: list[str]) -> list[str]:
     """Return the duplicate cluster of each kept document of a part."""
     minhash = read_table(store, inputs.minhash, ["id", "cluster", "kept"])
     minhash = minhash.filter(minhash["kept"])
-    if minhash["id"].to_pylist() != read_table(store, inputs.documents, ["id"])["id"].to_pylist():
+    if minhash["id"].to_pylist() != ids:
         raise InputError("documents and minhash do not hold the same rows", where=inputs.documents)
     return list(minhash["cluster"].to_pylist())
 
@@ -136,7 +138,7 @@ def make_shards(
     """
     data = read_verified(store, tokenizer.files[0])
     about = {
-        "version": 4,
+        "version": 5,
         "settings": cfg.shards,
         "sources": cfg.ingest.sources,
         "documents": documents.digest,
@@ -151,14 +153,16 @@ def make_shards(
     parts = _match(night, documents, words)
     sizes = _bytes_by_part(store, parts)
     plan = _Plan.of(sum(sizes.values()), cfg)
-    routed = {key: f"{stage.work}/routed/{key}.arrow" for key, _ in parts}
+    routed = {key: f"{stage.work}/routed/{key}.rows" for key, _ in parts}
 
     def route(item: tuple[str, _Inputs]) -> Part:
         key, inputs = item
         return Part({routed[key]: _route(store, inputs, cfg, plan)})
 
+    bounds = dict[str, npt.NDArray[np.int64]]()
+
     def collect(bucket: int) -> Part:
-        rows = _collect(store, list(routed.values()), bucket)
+        rows = _collect(store, bounds, bucket)
         if not len(rows):
             return Part()
         table, counts = _encode(rows, encoder, cfg, plan.split(bucket))
@@ -168,6 +172,7 @@ def make_shards(
 
     with track("shards", total=sum(sizes.values()), unit="B") as bar:
         stage.map([(f"route-{key}", (key, inputs)) for key, inputs in parts], route, workers)
+        bounds |= {path: _bounds(store, path, plan) for path in routed.values()}
         buckets = [(f"shard-{bucket:05d}", bucket) for bucket in range(plan.n_buckets)]
         each = sum(sizes.values()) / plan.n_buckets
         counts = add_counts(stage.map(buckets, collect, workers, lambda _: bar.advance(each)))
@@ -236,32 +241,37 @@ def _match(night: str, documents: Manifest, words: Manifest) -> list[tuple[str, 
 
 
 def _route(store: Store, inputs: _Inputs, cfg: Config, plan: _Plan) -> bytes:
-    """Return a part's documents as an Arrow file with one batch a bucket, so that a shard reads only its own."""
+    """Return a part's documents bucket by bucket, behind where each begins and the last ends (int64).
+
+    A shard then reads its own of every part, and each by one range: all of them would be read once a shard else.
+    """
     table = _documents_with_words(store, inputs, ["id", "lang", "source", "text", "n_bytes"])
     ids = table["id"].to_pylist()
-    split = assign(_clusters(store, inputs), cfg.shards)
+    split = assign(_clusters(store, inputs, ids), cfg.shards)
     bucket = plan.buckets(split, unit_hashes(ids, "shard", cfg.shards.seed))
     table = table.append_column("order", pa.array(unit_hashes(ids, "order", cfg.shards.seed)))
     table = table.take(np.argsort(bucket, kind="stable")).combine_chunks()
     bounds = np.searchsorted(np.sort(bucket), np.arange(plan.n_buckets + 1)).tolist()
+    rows = [_stream(table.slice(begin, end - begin)) for begin, end in pairwise(bounds)]
+    places = np.cumsum([8 * len(bounds), *map(len, rows)], dtype="<i8")
+    return b"".join([places.tobytes(), *rows])
+
+
+def _stream(table: pa.Table) -> bytes:
     sink = io.BytesIO()
-    with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
-        for begin, end in pairwise(bounds):
-            writer.write_batch((table.slice(begin, end - begin).to_batches() or [_no_rows(table)])[0])
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+        writer.write_table(table)
     return sink.getvalue()
 
 
-def _no_rows(table: pa.Table) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pylist([], schema=table.schema)
+def _bounds(store: Store, path: str, plan: _Plan) -> npt.NDArray[np.int64]:
+    return np.frombuffer(store.read(path, 0, 8 * (plan.n_buckets + 1)), "<i8")
 
 
-def _collect(store: Store, routed: list[str], bucket: int) -> pa.Table:
+def _collect(store: Store, bounds: Mapping[str, npt.NDArray[np.int64]], bucket: int) -> pa.Table:
     """Return a bucket's documents out of every part, in the order of their hashes."""
-    batches = []
-    for path in routed:
-        with store.open(path) as file:
-            batches.append(pa.ipc.open_file(file).get_batch(bucket))
-    table = pa.Table.from_batches(batches)
+    some = [store.read(path, *places[bucket : bucket + 2].tolist()) for path, places in bounds.items()]
+    table = pa.concat_tables([pa.ipc.open_stream(rows).read_all() for rows in some])
     return table.sort_by([("order", "ascending"), ("id", "ascending")]).combine_chunks()
 
 

@@ -31,6 +31,12 @@ def test_files_read_back_and_are_listed_as_on_a_disk(store):
     assert store.list() == ["a.txt"]
 
 
+@pytest.mark.parametrize(("start", "end"), [(0, None), (2, None), (0, 3), (2, 5), (4, 4), (4, 99)])
+def test_a_range_of_a_file_is_read_alone(store, start, end):
+    store.write("a", b"0123456789")
+    assert store.read("a", start, end) == b"0123456789"[start:end]
+
+
 def test_another_writers_file_is_seen_at_once(store, s3_uri):
     assert not store.exists("new")
     open_store(s3_uri).write("new", b"1")

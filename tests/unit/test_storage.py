@@ -23,6 +23,12 @@ def test_a_written_file_reads_back_and_is_listed(store):
     assert store.exists("a/b.txt")
 
 
+@pytest.mark.parametrize(("start", "end"), [(0, None), (2, None), (0, 3), (2, 5), (4, 4), (4, 99)])
+def test_a_range_of_a_file_is_read_alone(store, start, end):
+    store.write("a", b"0123456789")
+    assert store.read("a", start, end) == b"0123456789"[start:end]
+
+
 def test_listings_are_sorted_and_hide_temporary_files(store):
     for name in ("z", "a/y", "a.b", "中"):
         store.write(name, b"")

@@ -51,7 +51,11 @@ def test_what_is_wrong_with_a_file_is_said_with_what_next(store, files):
 
 def test_a_large_file_is_not_read_at_once(store, files, monkeypatch):
     read = LocalStore.read
-    monkeypatch.setattr(LocalStore, "read", lambda self, path: pytest.fail(path) if path in files else read(self, path))
+    monkeypatch.setattr(
+        LocalStore,
+        "read",
+        lambda self, path, *range_: pytest.fail(path) if path in files else read(self, path, *range_),
+    )
     assert verify(store)[1] == {}
 
 
