@@ -14,8 +14,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,44 +30,22 @@ Times = dict[str, dict[str, float]]
 
 def build(cfg: Config, night: str) -> Times:
     """Make and publish a night, as the flow `prepare-corpus` does; return what each stage took."""
-    from slimpajama.clean.stage import clean
-    from slimpajama.decontaminate.stage import decontaminate
-    from slimpajama.dedup.stage import compare, deduplicate
-    from slimpajama.ingest.stage import ingest
-    from slimpajama.night import publish, require_documents
-    from slimpajama.shards.stage import make_shards, make_tokenizer
-    from slimpajama.text.stage import segment
+    from slimpajama.night import publish
+    from slimpajama.stages import run_stages
 
-    store, times = open_store(cfg.workspace), Times()
+    store, times, made = open_store(cfg.workspace), Times(), []
+    cpu, wall = time.process_time(), time.perf_counter()
 
-    @contextmanager
-    def timed(stage: str) -> Iterator[None]:
-        cpu, wall = time.process_time(), time.perf_counter()
-        yield
-        times[stage] = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
+    def note(stage: str) -> None:
+        nonlocal cpu, wall
+        before, (cpu, wall) = (cpu, wall), (time.process_time(), time.perf_counter())
+        times[stage] = {"cpu_s": cpu - before[0], "wall_s": wall - before[1]}
 
-    with timed("ingest"):
-        raw = ingest(store, cfg, night)
-    with timed("clean"):
-        cleaned = clean(store, cfg, night, raw)
-    with timed("compare"):
-        compared = compare(store, cfg, night, cleaned)
-    with timed("decontaminate"):
-        contaminated = decontaminate(store, cfg, night, cleaned, compared)
-    with timed("dedup"):
-        documents = deduplicate(store, cfg, night, cleaned, compared, contaminated)
-    made = [raw, cleaned, compared, contaminated, documents]
-    if not require_documents(store, night, documents):
-        publish(store, night, made, cfg)
-        return times
-    with timed("segment"):
-        words = segment(store, cfg, night, documents)
-    with timed("tokenizer"):
-        tokenizer = make_tokenizer(store, cfg, night, documents, words)
-    with timed("shards"):
-        shards = make_shards(store, cfg, night, documents, words, tokenizer)
-    with timed("publish"):
-        publish(store, night, [*made, words, tokenizer, shards], cfg)
+    for manifest in run_stages(store, cfg, night):
+        note(manifest.name)
+        made.append(manifest)
+    publish(store, night, made, cfg)
+    note("publish")
     return times
 
 

@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from slimpajama.errors import StorageError
-from slimpajama.storage import Store
+from slimpajama.storage import Store, reading
 
 __all__ = ["Hit", "find_rows", "one_of", "starts_with"]
 
@@ -57,13 +56,8 @@ def find_rows(store: Store, paths: Iterable[str], column: str, match: Match, col
         StorageError: If a file is not readable as Parquet.
     """
     for path in paths:
-        try:
-            with store.open(path) as file:
-                yield from _find(pq.ParquetFile(file), path, column, match, columns)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise StorageError(
-                f"not readable as Parquet: {error}", where=f"{store.uri}/{path}", hint="Run `slimpajama verify`."
-            ) from error
+        with reading(store, path) as file:
+            yield from _find(pq.ParquetFile(file), path, column, match, columns)
 
 
 def _find(parquet: pq.ParquetFile, path: str, column: str, match: Match, columns: list[str]) -> Iterator[Hit]:

@@ -20,16 +20,18 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from slimpajama.config import canonical, fingerprint
 from slimpajama.errors import StorageError
 from slimpajama.memory import give_back, settle
 from slimpajama.progress import current, say
 from slimpajama.share import ShareDone, hands, mine
-from slimpajama.storage import Store, parquet_bytes, read_json, sha256
+from slimpajama.storage import CHECK, Store, parquet_bytes, read_json, sha256
 
 __all__ = [
     "FileEntry", "Manifest", "Part", "Stage", "add_counts", "forget", "json_bytes", "load_manifest", "read_verified",
+    "read_verified_table",
 ]  # fmt: skip
 
 Counts = dict[str, Any]
@@ -94,8 +96,10 @@ def load_manifest(store: Store, path: str) -> Manifest | None:
     try:
         data["files"] = tuple(FileEntry(**entry) for entry in data["files"])
         manifest = Manifest(**data)
+        if not all(isinstance(entry.path, str) and isinstance(entry.bytes, int) for entry in manifest.files):
+            raise TypeError("a file without a path or a size")
     except (TypeError, KeyError) as error:
-        raise StorageError(f"not a manifest: {error}", where=f"{store.uri}/{path}") from error
+        raise StorageError(f"not a manifest: {error}", where=f"{store.uri}/{path}", hint=CHECK) from error
     current().manifest_read(manifest)
     return manifest
 
@@ -113,9 +117,14 @@ def read_verified(store: Store, entry: FileEntry) -> bytes:
         raise StorageError(
             "the file is not what its manifest says", where=f"{store.uri}/{entry.path}",
             expected=f"sha256 {entry.sha256[:16]}…", found=f"sha256 {sha256(data)[:16]}…",
-            hint="It was changed or damaged after it was published: restore it, or delete its folder and run again.",
+            hint="It was changed or damaged after it was published: `slimpajama verify` says what to do.",
         )  # fmt: skip
     return data
+
+
+def read_verified_table(store: Store, entry: FileEntry) -> pa.Table:
+    """Return a published Parquet file, all of it, after checking it against its manifest."""
+    return pq.ParquetFile(pa.BufferReader(read_verified(store, entry))).read()
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from slimpajama.config import Config, fingerprint
 from slimpajama.errors import ConfigError, InputError, LockedError
 from slimpajama.manifest import Manifest, forget, json_bytes, load_manifest
 from slimpajama.progress import say
-from slimpajama.storage import Store
+from slimpajama.storage import Store, read_json
 
 __all__ = [
     "INDEX",
@@ -54,8 +54,7 @@ def work_folder(night: str, stage: str) -> str:
 
 def published_nights(store: Store) -> list[str]:
     """Return the published nights, oldest first."""
-    data, _ = store.read_versioned(INDEX)
-    return list(json.loads(data)["nights"]) if data else []
+    return list(read_json(store, INDEX)["nights"]) if store.exists(INDEX) else []
 
 
 def load_night(store: Store, night: str) -> Manifest:
@@ -223,7 +222,7 @@ def _about(store: Store, night: str, stages: list[Manifest], cfg: Config) -> dic
 def _append_to_index(store: Store, night: str) -> None:
     for _ in range(20):
         data, version = store.read_versioned(INDEX)
-        nights = json.loads(data)["nights"] if data else []
+        nights = [] if data is None else json.loads(data)["nights"]
         if night in nights or store.swap(INDEX, json_bytes({"nights": [*nights, night]}), version):
             return
     raise LockedError("the list of nights keeps changing under this run", where=INDEX, hint="Run again.")

@@ -1,16 +1,15 @@
-"""What a workspace holds, in tables; and whether every file is what its manifest says."""
+"""What a workspace holds, in tables."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from slimpajama.errors import StorageError, printable
-from slimpajama.manifest import Manifest, load_manifest, read_verified
+from slimpajama.errors import printable
+from slimpajama.manifest import Manifest, load_manifest
 from slimpajama.night import load_night, published_nights
-from slimpajama.progress import track
 from slimpajama.storage import Store, read_json
 
-__all__ = ["add_up", "list_models_with_scores", "list_nights", "table", "verify"]
+__all__ = ["add_up", "list_models_with_scores", "list_nights", "table"]
 
 Rows = list[dict[str, Any]]
 
@@ -71,19 +70,3 @@ def table(rows: Rows) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
     )
-
-
-def verify(store: Store) -> tuple[int, dict[str, str]]:
-    """Return how many files manifests list, and what is wrong with the bad ones by path."""
-    paths = [path for path in store.list() if path.endswith("/manifest.json") and "/work/" not in path]
-    manifests = {path: load_manifest(store, path) for path in paths}
-    entries = [entry for manifest in manifests.values() if manifest for entry in manifest.files]
-    bad: dict[str, str] = {}
-    with track("verify", total=sum(entry.bytes for entry in entries), unit="B") as bar:
-        for entry in entries:
-            try:
-                read_verified(store, entry)
-            except StorageError as error:
-                bad[entry.path] = str(error)
-            bar.advance(entry.bytes)
-    return len(entries), bad

@@ -128,7 +128,7 @@ def tuned_models(store: Store) -> dict[str, Manifest]:
 def tuned_tasks(store: Store) -> tuple[dict[str, str], History, str]:
     """Return which tuned model serves each task, how that came about, and the pointer's version."""
     data, version = store.read_versioned(TUNED)
-    found = json.loads(data) if data else {"tasks": {}, "history": []}
+    found = {"tasks": {}, "history": []} if data is None else json.loads(data)
     return found["tasks"], found["history"], version
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from slimpajama.clean.stage import clean
@@ -13,22 +13,45 @@ from slimpajama.errors import StorageError
 from slimpajama.ingest.stage import ingest
 from slimpajama.manifest import Manifest, load_manifest
 from slimpajama.night import work_folder
-from slimpajama.shards.stage import make_shards
+from slimpajama.shards.stage import make_shards, make_tokenizer
 from slimpajama.share import share_of
 from slimpajama.storage import Store
 from slimpajama.text.stage import segment
 
-__all__ = ["run_share"]
+__all__ = ["run_share", "run_stages"]
 
-MAPPED: dict[str, tuple[Callable[..., Manifest], tuple[str, ...]]] = {
+STAGES: dict[str, tuple[Callable[..., Manifest], tuple[str, ...]]] = {
     "ingest": (ingest, ()),
     "clean": (clean, ("ingest",)),
     "compare": (compare, ("clean",)),
     "decontaminate": (decontaminate, ("clean", "compare")),
     "dedup": (deduplicate, ("clean", "compare", "decontaminate")),
     "segment": (segment, ("dedup",)),
+    "tokenizer": (make_tokenizer, ("dedup", "segment")),
     "shards": (make_shards, ("dedup", "segment", "tokenizer")),
 }
+
+
+def run_stages(
+    store: Store, cfg: Config, night: str, read: Callable[[Store, Config, str], Manifest] = ingest
+) -> Iterator[Manifest]:
+    """Run a preparation's stages one after the other in this process, as the flow `prepare-corpus` does.
+
+    Args:
+        store: The workspace.
+        cfg: The night's configuration.
+        night: The night.
+        read: Its first stage; takes the same and returns a manifest of the same form.
+
+    Yields:
+        The manifest of each stage; deduplication's is the last where it leaves no document.
+    """
+    made: dict[str, Manifest] = {}
+    for name, (run, needs) in (STAGES | {"ingest": (read, ())}).items():
+        made[name] = run(store, cfg, night, *(made[need] for need in needs))
+        yield made[name]
+        if name == "dedup" and not made[name].paths(f"nights/{night}/documents/"):
+            return
 
 
 def run_share(store: Store, cfg: Config, night: str, stage: str, keys: list[str]) -> None:
@@ -45,7 +68,7 @@ def run_share(store: Store, cfg: Config, night: str, stage: str, keys: list[str]
         StorageError: If the stages before are not there, or this process would make other bytes: its code, libraries
             or settings are not those of the stage's own process.
     """
-    run, needs = MAPPED[stage]
+    run, needs = STAGES[stage]
     arguments: list[Any] = []
     for name in needs:
         path = f"{work_folder(night, name)}/manifest.json"

@@ -30,13 +30,14 @@ import pyarrow.parquet as pq
 
 from slimpajama.errors import LockedError, StorageError
 
-__all__ = ["Store", "open_store", "parquet_bytes", "read_json", "read_table", "sha256"]
+__all__ = ["CHECK", "Store", "open_store", "parquet_bytes", "read_json", "read_table", "reading", "sha256"]
 
 REPETITIVE = ["lang", "source", "night", "stage", "rule", "threshold"]
 TMP = ".tmp"  # on the workspace's own file system, so that a rename stays atomic
 LOCK = ".lock"
 Paths = list[str]  # inside a class that has a method `list`, the type needs another name
 WHOLE = 8 << 20  # bytes up to which S3 is asked for a file at once: they cost less than a second and a third request
+CHECK = "Run `slimpajama verify`."
 LEASE_S = 60.0  # S3 has no lock that dies with its process; a lease that is not renewed does
 
 
@@ -91,23 +92,43 @@ def parquet_bytes(table: pa.Table, row_group_rows: int = 10_000, *, passing: boo
     return sink.getvalue()
 
 
-def read_table(store: Store, path: str, columns: list[str] | None = None) -> pa.Table:
-    """Return a Parquet file of the workspace, or those of its columns that are named."""
+@contextlib.contextmanager
+def reading(store: Store, path: str, size: int | None = None) -> Iterator[BinaryIO]:
+    """Open a Parquet or Arrow file of which a part is read; what is wrong with it becomes one error that names it.
+
+    Args:
+        store: The workspace.
+        path: The file.
+        size: Bytes that its manifest lists; None not to look. To hash a file would cost more than to read a column of
+            it, so `slimpajama verify` does that; another file in its place shows by its size.
+
+    Raises:
+        StorageError: It is missing, of another size, or not readable.
+    """
     try:
         with store.open(path) as file:
-            return pq.ParquetFile(file).read(columns=columns)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise StorageError(
-            f"not readable as Parquet: {error}", where=f"{store.uri}/{path}", hint="Run `slimpajama verify`."
-        ) from error
+            if size is not None and (found := file.seek(0, io.SEEK_END)) != size:
+                raise StorageError(
+                    "the file is not what its manifest says", where=f"{store.uri}/{path}",
+                    expected=f"{size} bytes", found=f"{found} bytes", hint=CHECK,
+                )  # fmt: skip
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        raise StorageError(f"not readable as Parquet: {error}", where=f"{store.uri}/{path}", hint=CHECK) from error
+
+
+def read_table(store: Store, path: str, columns: list[str] | None = None, size: int | None = None) -> pa.Table:
+    """Return a Parquet file of the workspace, or those of its columns that are named; `size` as in `reading`."""
+    with reading(store, path, size) as file:
+        return pq.ParquetFile(file).read(columns=columns)
 
 
 def read_json(store: Store, path: str) -> Any:
     """Return a JSON file of the workspace."""
     try:
         return json.loads(store.read(path))
-    except json.JSONDecodeError as error:
-        raise StorageError(f"not readable as JSON: {error}", where=f"{store.uri}/{path}") from error
+    except ValueError as error:  # of JSON, or of the UTF-8 that it is written in
+        raise StorageError(f"not readable as JSON: {error}", where=f"{store.uri}/{path}", hint=CHECK) from error
 
 
 class LocalStore:
@@ -134,13 +155,13 @@ class LocalStore:
                 file.seek(start)
                 return file.read(-1 if end is None else end - start)
         except OSError as error:
-            raise StorageError(f"cannot be read: {error.strerror}", where=str(self._path(path))) from error
+            raise StorageError(f"cannot be read: {error.strerror}", where=str(self._path(path)), hint=CHECK) from error
 
     def open(self, path: str) -> BinaryIO:
         try:
             return self._path(path).open("rb")
         except OSError as error:
-            raise StorageError(f"cannot be read: {error.strerror}", where=str(self._path(path))) from error
+            raise StorageError(f"cannot be read: {error.strerror}", where=str(self._path(path)), hint=CHECK) from error
 
     def exists(self, path: str) -> bool:
         return self._path(path).exists()
@@ -293,7 +314,8 @@ class S3Store:
         try:
             yield
         except (OSError, ValueError) as error:
-            raise StorageError(f"cannot be {doing}: {error}", where=f"{self.uri}/{path}") from error
+            hint = CHECK if doing == "read" else ""
+            raise StorageError(f"cannot be {doing}: {error}", where=f"{self.uri}/{path}", hint=hint) from error
 
     def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
         with self._errors(path, "read"):

@@ -92,16 +92,34 @@ def nights(workspace: Workspace = None, config: ConfigFile = None, as_json: AsJs
     emit({"nights": found}, as_json, table(found) or "no night is published yet")
 
 
-def verify(workspace: Workspace = None, config: ConfigFile = None, as_json: AsJson = False) -> int:
-    """Check every published file against its manifest; exit code 1 if one is missing or damaged.
+def verify(
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Make damaged files of nights and reports again.")] = False,
+) -> int:
+    """Check every published file against its manifest; exit code 1 if something is missing or damaged.
+
+    Repairing reads the raw files again: name the configuration of the nights, for the folder that they lie in.
 
     Example: slimpajama verify --workspace demo/workspace
     """
-    from slimpajama.overview import verify as check
+    from slimpajama.errors import printable
     from slimpajama.progress import console
+    from slimpajama.verify import verify as check
 
+    store, cfg = store_of(workspace, config, overrides), settings(workspace, config, overrides)
+    repaired: list[str] = []
     with console():
-        checked, bad = check(store_of(workspace, config))
-    text = "\n".join([*(f"{path}: {problem}" for path, problem in bad.items()), f"{checked} files, {len(bad)} bad"])
-    emit({"files": checked, "bad": bad}, as_json, text)
+        if repair:
+            from slimpajama.repair import repair as mend
+
+            files, repaired, problems = mend(store, cfg)
+        else:
+            files, problems = check(store, cfg.run.threads())
+    bad = {path: str(problem) for path, problem in problems.items()}
+    lines = [*(f"{printable(path)}: repaired" for path in repaired), *bad.values()]
+    counts = f"{files} files, {len(bad)} bad" + (f", {len(repaired)} repaired" if repair else "")
+    emit({"files": files, "repaired": repaired, "bad": bad}, as_json, "\n".join([*lines, counts]))
     return 1 if bad else 0

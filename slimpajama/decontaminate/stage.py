@@ -144,8 +144,10 @@ def _held_out(
             yield from pool.map(tonight, paths)
     for name, manifest in earlier.items():
         for split in ("validation", "test"):
-            for path in manifest.paths(f"nights/{name}/shards/{split}/"):
-                rows = read_table(store, path, ["id", "words"])
+            for entry in manifest.files:
+                if not entry.path.startswith(f"nights/{name}/shards/{split}/"):
+                    continue
+                rows = read_table(store, entry.path, ["id", "words"], entry.bytes)
                 texts = _joined(rows["words"].combine_chunks())
                 yield [f"{id_} of night {name}" for id_ in rows["id"].to_pylist()], texts
 

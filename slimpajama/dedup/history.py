@@ -18,10 +18,10 @@ from slimpajama.dedup.columns import content_array, large_strings, read_keys, re
 from slimpajama.dedup.kernel import VERSION, sketch
 from slimpajama.dedup.meeting import Earlier, Past
 from slimpajama.errors import InputError
-from slimpajama.manifest import Manifest
+from slimpajama.manifest import FileEntry, Manifest
 from slimpajama.night import INDEX, load_night, published_nights
 from slimpajama.progress import say
-from slimpajama.storage import Store, open_store, read_table
+from slimpajama.storage import Store, open_store, read_table, reading
 
 __all__ = ["History", "KeptFiles", "open_past"]
 
@@ -32,9 +32,9 @@ SKETCH_SETTINGS = ("ngram_chars", "drop_punctuation", "sketch", "num_perm", "ban
 class _Shelf(NamedTuple):
     """One minhash file and the files of the same part: its keys, if they compare, and its texts."""
 
-    minhash: str
-    keys: str
-    texts: str
+    minhash: FileEntry
+    keys: FileEntry | None
+    texts: FileEntry
 
 
 class History:
@@ -53,10 +53,11 @@ class History:
             comparable = self._comparable(manifest.about["stages"]["dedup"])
             if not comparable:
                 say("compare", f"night {night} was sketched with other settings: its texts are sketched again")
+            listed = {entry.path: entry for entry in manifest.files}
             for minhash in manifest.paths(f"nights/{night}/minhash/"):
-                keys = minhash.replace("/minhash/", "/bands/") if comparable else ""
-                texts = minhash.replace("/minhash/", "/texts/").replace(".parquet", ".arrow")
-                self._shelves.append(_Shelf(minhash, keys, texts))
+                keys = listed[minhash.replace("/minhash/", "/bands/")] if comparable else None
+                texts = listed[minhash.replace("/minhash/", "/texts/").replace(".parquet", ".arrow")]
+                self._shelves.append(_Shelf(listed[minhash], keys, texts))
 
     def _comparable(self, about: dict[str, Any]) -> bool:
         mine = asdict(self._cfg)
@@ -68,11 +69,12 @@ class History:
     def __iter__(self) -> Iterator[Earlier]:
         """Yield one file's documents after another, oldest night first."""
         for number, shelf in enumerate(self._shelves):
-            table = read_table(self._store, shelf.minhash, ["id", "content", "cluster", "kept"])
+            columns = ["id", "content", "cluster", "kept"]
+            table = read_table(self._store, shelf.minhash.path, columns, shelf.minhash.bytes)
             kept = table["kept"].to_numpy()
             if shelf.keys:
                 content = content_array(table["content"])
-                with self._store.open(shelf.keys) as file:
+                with reading(self._store, shelf.keys.path, shelf.keys.bytes) as file:
                     keys = read_keys(file, range(self._cfg.bands + 1))
             else:
                 texts = self.texts(number, np.arange(table.num_rows))
@@ -82,7 +84,8 @@ class History:
 
     def texts(self, shelf: int, rows: npt.NDArray[np.int64]) -> pa.LargeStringArray:
         """Return the texts of some rows of a minhash file; null where a document was forgotten since."""
-        with self._store.open(self._shelves[shelf].texts) as file:
+        entry = self._shelves[shelf].texts
+        with reading(self._store, entry.path, entry.bytes) as file:
             return read_texts(file, rows)
 
 

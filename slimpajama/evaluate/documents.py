@@ -42,17 +42,20 @@ def held_out_documents(store: Store, nights: dict[str, Manifest], cfg: EvaluateC
     """Return the documents to score, in order of language and hash."""
     budget = int(cfg.max_mb_per_language * 1e6)
     files = [
-        (night, path) for night, manifest in nights.items() for path in manifest.paths(f"nights/{night}/shards/test/")
+        (night, entry)
+        for night, manifest in nights.items()
+        for entry in manifest.files
+        if entry.path.startswith(f"nights/{night}/shards/test/")
     ]
     index: list[tuple[str, str, int]] = []
-    for _, path in files:
-        table = read_table(store, path, ["id", "lang", "n_bytes"])
+    for _, entry in files:
+        table = read_table(store, entry.path, ["id", "lang", "n_bytes"], entry.bytes)
         index += zip(*(table[name].to_pylist() for name in ("lang", "id", "n_bytes")), strict=True)
     rank = {chosen: number for number, chosen in enumerate(choose(index, budget))}
     found = [
         (rank[lang, id_], Document(id_, lang, source, night, cut_words(words, budget // DOCUMENT_SHARE)))
-        for night, path in files
-        for lang, id_, source, words in _chosen_rows(store, path, rank)
+        for night, entry in files
+        for lang, id_, source, words in _chosen_rows(store, entry.path, rank)
     ]
     return [document for _, document in sorted(found, key=lambda item: item[0])]
 

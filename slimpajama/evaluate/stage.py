@@ -24,11 +24,11 @@ from slimpajama.errors import InputError
 from slimpajama.evaluate.documents import Document, held_out_documents
 from slimpajama.evaluate.gate import Paired, decide
 from slimpajama.evaluate.score import Reconstruction, bits_per_byte, reconstruct_ids, score_ids
-from slimpajama.manifest import Manifest, Part, Stage, json_bytes, read_verified
+from slimpajama.manifest import Manifest, Part, Stage, json_bytes, read_verified, read_verified_table
 from slimpajama.night import load_night
 from slimpajama.progress import track
 from slimpajama.registry import load_model, model_manifest
-from slimpajama.storage import Store, read_table
+from slimpajama.storage import Store
 from slimpajama.tokenizer import SEPARATOR
 
 __all__ = ["EvaluateReport", "evaluate"]
@@ -254,8 +254,8 @@ def _folder(model_id: str, nights: Sequence[str]) -> str:
 
 def _scores(store: Store, manifest: Manifest) -> pa.Table:
     """Return the published scores; where no text is held out, no file of them is."""
-    paths = [entry.path for entry in manifest.files if entry.path.endswith("/scores.parquet")]
-    return read_table(store, paths[0]) if paths else SCORES.empty_table()
+    entries = [entry for entry in manifest.files if entry.path.endswith("/scores.parquet")]
+    return read_verified_table(store, entries[0]) if entries else SCORES.empty_table()
 
 
 def _read(store: Store, manifest: Manifest, name: str) -> dict[str, Any]:

@@ -21,10 +21,11 @@ from pathlib import Path
 import polars as pl
 
 from slimpajama.config import Config
-from slimpajama.forecast.passes import NIGHT, Cost, Overlay, Pass, in_flight, run_pass
+from slimpajama.forecast.passes import NIGHT, Cost, Pass, in_flight, run_pass
 from slimpajama.forecast.sample import Sample
 from slimpajama.ingest.discover import Plan, plan
 from slimpajama.ingest.stage import known_inputs
+from slimpajama.overlay import Overlay
 from slimpajama.progress import lines, report_to, track
 from slimpajama.storage import Store, open_store, read_table
 
@@ -113,7 +114,8 @@ def forecast(cfg: Config) -> Forecast:
         sample, passes = Sample(cfg, found), []
         with report_to(lines(lambda text: None)):  # what stages say of the sample would be taken for the night's
             for number, every in enumerate(PASSES):
-                store = Overlay(f"{folder}/{number}", base)
+                store = open_store(f"{folder}/{number}")
+                store = Overlay(store, base) if base else store
                 passes.append(run_pass(store, sample, every))
                 bar.advance()
         return _estimate(found, sample, passes, _clusters(store, passes[-1]))

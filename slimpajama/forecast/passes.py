@@ -7,80 +7,30 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import BinaryIO
+from functools import partial
 
 import pyarrow.compute as pc
 from numba.core import event
 
-from slimpajama.clean.stage import clean
 from slimpajama.config import Config
-from slimpajama.decontaminate.stage import decontaminate
-from slimpajama.dedup.stage import compare, deduplicate
 from slimpajama.forecast.sample import PIECE, Sample
 from slimpajama.ingest.discover import InputFile, Plan
-from slimpajama.ingest.stage import Take, ingest
+from slimpajama.ingest.stage import ingest
 from slimpajama.manifest import Manifest
 from slimpajama.readers.records import Batch, Want
-from slimpajama.shards.stage import make_shards, make_tokenizer
-from slimpajama.storage import LocalStore, Store
-from slimpajama.text.stage import segment
+from slimpajama.stages import run_stages
+from slimpajama.storage import Store
 
-__all__ = ["NIGHT", "Cost", "Overlay", "Pass", "run_pass"]
+__all__ = ["NIGHT", "Cost", "Pass", "run_pass"]
 
 NIGHT = "dry-run"
 WORK = f"nights/{NIGHT}/work/"
-
-
-def _stages(store: Store, cfg: Config, todo: Plan, take: Take) -> Iterator[tuple[str, Manifest]]:
-    """Run the stages as `flows.corpus` does.
-
-    Yields:
-        Of each stage what its work grows with (`text`, `cleaned` or `kept` bytes, or nothing: `once`), and its
-        manifest.
-    """
-    raw = ingest(store, cfg, NIGHT, todo, take)
-    yield "text", raw
-    cleaned = clean(store, cfg, NIGHT, raw)
-    yield "text", cleaned
-    compared = compare(store, cfg, NIGHT, cleaned)
-    yield "cleaned", compared
-    contaminated = decontaminate(store, cfg, NIGHT, cleaned, compared)
-    yield "cleaned", contaminated
-    documents = deduplicate(store, cfg, NIGHT, cleaned, compared, contaminated)
-    yield "cleaned", documents
-    if not documents.paths(f"nights/{NIGHT}/documents/"):
-        return
-    words = segment(store, cfg, NIGHT, documents)
-    yield "kept", words
-    tokenizer = make_tokenizer(store, cfg, NIGHT, documents, words)
-    yield "once", tokenizer  # it learns from a bounded number of words
-    yield "kept", make_shards(store, cfg, NIGHT, documents, words, tokenizer)
-
-
-class Overlay(LocalStore):
-    """A temporary workspace in which another one shows through: reads find both, writes stay here."""
-
-    def __init__(self, root: str, base: Store | None) -> None:
-        super().__init__(root)
-        self._base = base
-
-    def _below(self, path: str) -> Store | None:
-        return None if super().exists(path) else self._base
-
-    def exists(self, path: str) -> bool:
-        """Whether either has it."""
-        below = self._below(path)
-        return below.exists(path) if below else super().exists(path)
-
-    def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
-        """Return it, or bytes of it, from here or from below."""
-        below = self._below(path)
-        return below.read(path, start, end) if below else super().read(path, start, end)
-
-    def open(self, path: str) -> BinaryIO:
-        """Open it here or below."""
-        below = self._below(path)
-        return below.open(path) if below else super().open(path)
+GROWS_WITH = {
+    "ingest": "text", "clean": "text", "compare": "cleaned", "decontaminate": "cleaned", "dedup": "cleaned",
+    "segment": "kept", "tokenizer": "once", "shards": "kept",
+}  # fmt: skip
+"""What a stage's work grows with: `text`, `cleaned` or `kept` bytes, or nothing; a tokenizer learns from a bounded
+number of words."""
 
 
 @dataclass(slots=True)
@@ -136,16 +86,17 @@ def run_pass(store: Store, sample: Sample, every: int) -> Pass:
             units, size = [*units, []], 0.0
         units[-1].append(file)
         size += sample.expected(file) * sample.files[file].share / every
+    todo = Plan(tuple(tuple(unit) for unit in units))
     costs: dict[str, Cost] = {}
     manifests: dict[str, Manifest] = {}
     with event.install_listener("numba:compile", event.TimingListener()) as compiling:  # type: ignore[no-untyped-call]
         before = _clocks(compiling)
-        for grows_with, manifest in _stages(store, cfg, Plan(tuple(tuple(unit) for unit in units)), take):
+        for manifest in run_stages(store, cfg, NIGHT, partial(ingest, todo=todo, take=take)):
             after = _clocks(compiling)
             work = sum(entry.bytes for entry in manifest.files if entry.path.startswith(WORK))
             published = sum(entry.bytes for entry in manifest.files) - work
             seconds, cpu_seconds = (max(0.0, end - start) for start, end in zip(before, after, strict=True))
-            costs[manifest.name] = Cost(grows_with, seconds, cpu_seconds, published, work)
+            costs[manifest.name] = Cost(GROWS_WITH[manifest.name], seconds, cpu_seconds, published, work)
             manifests[manifest.name] = manifest
             before = _clocks(compiling)
     text = sum(n_bytes for _, n_bytes, _ in counted.values())

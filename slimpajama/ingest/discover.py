@@ -25,11 +25,12 @@ from slimpajama.errors import InputError
 from slimpajama.readers.files import TABLES, format_of
 from slimpajama.readers.records import Bad
 
-__all__ = ["InputFile", "Plan", "current_version", "fixed_folder", "list_source", "open_input", "plan"]
+__all__ = ["InputFile", "Plan", "current_version", "fixed_folder", "list_source", "open_input", "plan", "plan_again"]
 
 
 _MAGIC = frozenset("*?[")
 _CHUNK = 1 << 20
+NO_FILES = Bad("", "no-files", "0 files", "at least 1 file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +84,46 @@ def plan(cfg: Config, known: Iterable[dict[str, Any]], *, quick: bool = False) -
     for source in cfg.ingest.sources:
         found = list(list_source(source, cfg.run.source_root, doubtful))
         if not found:
-            problems.append((source.name, source.uri, Bad("", "no-files", "0 files", "at least 1 file")))
+            problems.append((source.name, source.uri, NO_FILES))
         for item in found:
             if isinstance(item, InputFile):
                 new += [item] if (item.source, item.path, item.sha256) not in seen else []
             else:
                 problems.append((source.name, *item))
     return Plan(tuple(_units(new, int(cfg.ingest.part_mb * 1e6))), tuple(problems))
+
+
+def plan_again(cfg: Config, inputs: list[dict[str, Any]], problems: list[list[str]]) -> Plan:
+    """Return the plan of a published night, however many files have come since.
+
+    Args:
+        cfg: The night's `ingest`, and `run.source_root`.
+        inputs: The files that the night's manifest lists, as `plan` takes them.
+        problems: Source, path or pattern, and rule of what it could not read.
+
+    Raises:
+        InputError: A file is gone, or is not what it was.
+    """
+    read = {(entry["source"], entry["path"], entry["bytes"]) for entry in inputs}
+    found: dict[tuple[str, str, str], InputFile] = {}
+    unread = {(source, path, rule): NO_FILES for source, path, rule in problems if rule == NO_FILES.rule}
+    for source in cfg.ingest.sources:
+        for item in list_source(source, cfg.run.source_root, read):
+            if isinstance(item, InputFile):
+                found[item.source, item.path, item.sha256] = item
+            else:
+                unread[source.name, item[0], item[1].rule] = item[1]
+    keys = [(entry["source"], entry["path"], entry["sha256"]) for entry in inputs]
+    if changed := [path for source, path, content in keys if (source, path, content) not in found]:
+        raise InputError(
+            f"{len(changed)} of {len(keys)} raw files are gone or were changed", where=changed[0],
+            expected="what the night has read", hint="Put them back, or name the folder of --config that they lie in.",
+        )  # fmt: skip
+    again = ((source, path, unread.get((source, path, rule))) for source, path, rule in problems)
+    return Plan(
+        tuple(_units([found[key] for key in keys], int(cfg.ingest.part_mb * 1e6))),
+        tuple((source, path, bad) for source, path, bad in again if bad),
+    )
 
 
 def _units(files: list[InputFile], unit_bytes: int) -> Iterator[tuple[InputFile, ...]]:

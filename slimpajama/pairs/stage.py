@@ -40,14 +40,14 @@ from slimpajama.dedup.texts import decide_texts
 from slimpajama.errors import InputError, printable
 from slimpajama.ingest.discover import InputFile, current_version, fixed_folder, list_source, open_input
 from slimpajama.ingest.stage import document_id, unread
-from slimpajama.manifest import Manifest, Part, Stage, add_counts
+from slimpajama.manifest import Manifest, Part, Stage, add_counts, read_verified_table
 from slimpajama.pairs.records import Pair, read_pairs
 from slimpajama.pairs.rules import language, refuse
 from slimpajama.progress import track
 from slimpajama.readers.records import Bad
 from slimpajama.schema import PAIRS, REMOVED, removed_table
 from slimpajama.shards.split import SPLITS, assign
-from slimpajama.storage import Store, read_table
+from slimpajama.storage import Store
 
 __all__ = ["make_pairs", "protected_tests", "read_split", "render"]
 
@@ -105,7 +105,8 @@ def make_pairs(store: Store, cfg: Config) -> tuple[str, Manifest]:
 
 def read_split(store: Store, manifest: Manifest, name: str, split: str) -> pl.DataFrame:
     """Return the pairs of a split of a set."""
-    tables = [read_table(store, path) for path in manifest.paths(f"pairs/{name}/{split}/")]
+    entries = (entry for entry in manifest.files if entry.path.startswith(f"pairs/{name}/{split}/"))
+    tables = [read_verified_table(store, entry) for entry in entries]
     return cast(pl.DataFrame, pl.from_arrow(pa.concat_tables([PAIRS.empty_table(), *tables])))
 
 

@@ -22,7 +22,7 @@ import tokenizers
 
 from slimpajama.config import Config, canonical
 from slimpajama.errors import InputError
-from slimpajama.manifest import Counts, FileEntry, Manifest, Part, Stage, add_counts
+from slimpajama.manifest import Counts, FileEntry, Manifest, Part, Stage, add_counts, read_verified
 from slimpajama.night import load_night, published_nights, work_folder
 from slimpajama.progress import say, track
 from slimpajama.shards.card import croissant, data_card
@@ -47,15 +47,16 @@ def make_tokenizer(store: Store, cfg: Config, night: str, documents: Manifest, w
     earlier = (load_night(store, name) for name in reversed(published_nights(store)))
     previous = next((found for found in earlier if "tokenizer" in found.about["stages"]), None)  # not all kept any text
     kept = previous is not None and previous.about["stages"]["tokenizer"]["settings"] == canonical(cfg.tokenizer)
-    origin = previous.paths(f"nights/{previous.about['night']}/tokenizer/")[0] if previous and kept else words.digest
+    own = next(e for e in previous.files if e.path.endswith(f"/{TOKENIZER}")) if previous and kept else None
+    origin = own.path if own else words.digest
     library = f"tokenizers {tokenizers.__version__}"
     about = {"version": 2, "settings": cfg.tokenizer, "library": library, "from": origin}
     stage = Stage(store, "tokenizer", work=work_folder(night, "tokenizer"), about=about)
     if stage.finished:
         return stage.result
     with track("tokenizer", unit="pieces") as bar:
-        if previous and kept:
-            data, size = store.read(origin), previous.counts["tokenizer"]["pieces"]
+        if previous and own:
+            data, size = read_verified(store, own), previous.counts["tokenizer"]["pieces"]
         else:
             if previous:
                 say("tokenizer", "settings changed: a new vocabulary, earlier nights' shards are not replayed")
@@ -135,7 +136,7 @@ def make_shards(
         The stage's manifest. Its counts are `documents` (by split), `tokens` and `bytes` (by split and language),
         and `sources` (by source and language: `documents`, `bytes`, `words`, `content_words`, `tokens`).
     """
-    data = store.read(tokenizer.files[0].path)
+    data = read_verified(store, tokenizer.files[0])
     about = {
         "version": 5,
         "settings": cfg.shards,

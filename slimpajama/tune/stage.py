@@ -28,7 +28,7 @@ from safetensors.torch import load, save
 from slimpajama.config import Config, ModelConfig, TextConfig, fingerprint
 from slimpajama.device import device, with_precision
 from slimpajama.errors import InputError, LockedError, ModelError
-from slimpajama.manifest import FileEntry, Part, Stage, json_bytes, read_verified
+from slimpajama.manifest import FileEntry, Manifest, Part, Stage, json_bytes, read_verified, read_verified_table
 from slimpajama.model import build, make_optimiser
 from slimpajama.model.chunk import ChunkModel
 from slimpajama.model.pair import PairModel
@@ -37,7 +37,7 @@ from slimpajama.pairs.stage import make_pairs, read_split
 from slimpajama.progress import track
 from slimpajama.registry import TUNED, Loaded, load_model, model_manifest, tuned_manifest, tuned_tasks
 from slimpajama.shards.split import unit_hashes
-from slimpajama.storage import Store, parquet_bytes, read_table
+from slimpajama.storage import Store, parquet_bytes
 from slimpajama.tokenizer import Tokenizer
 from slimpajama.train.checkpoint import Checkpoints
 from slimpajama.train.loop import train_model
@@ -155,7 +155,7 @@ def tune(store: Store, cfg: Config, champion: str) -> TuneReport:
         )
         stage.finish()
     checkpoints.clear()
-    scores = json.loads(store.read(f"{folder}/scores.json"))
+    scores = json.loads(read_verified(store, _entry(stage.result, "scores.json")))
     decisions = _decide(store, cfg, name)
     return TuneReport(name, champion, set_name, skipped, scores, decisions)
 
@@ -223,12 +223,20 @@ def load_tuned(store: Store, model_id: str) -> Tuned:
         ModelError: If there is none of this name, or its weights do not fit.
         StorageError: If a file is not what the manifest says.
     """
+    return _loaded(store, _manifest(store, model_id).files)
+
+
+def _manifest(store: Store, model_id: str) -> Manifest:
     manifest = tuned_manifest(store, model_id)
     if manifest is None:
         raise ModelError(
             "no such tuned model", where=f"{store.uri}/tuned", found=model_id, hint="`slimpajama tune` makes one."
         )
-    return _loaded(store, manifest.files)
+    return manifest
+
+
+def _entry(manifest: Manifest, name: str) -> FileEntry:
+    return next(entry for entry in manifest.files if entry.path.endswith(f"/{name}"))
 
 
 def _loaded(store: Store, files: Iterable[FileEntry]) -> Tuned:
@@ -322,7 +330,8 @@ def _decide(store: Store, cfg: Config, name: str) -> dict[str, Any]:
 
 
 def _outputs(store: Store, name: str) -> pl.DataFrame:
-    return cast(pl.DataFrame, pl.from_arrow(read_table(store, f"tuned/{name}/outputs.parquet")))
+    outputs = read_verified_table(store, _entry(_manifest(store, name), "outputs.parquet"))
+    return cast(pl.DataFrame, pl.from_arrow(outputs))
 
 
 def _gate(own: pl.DataFrame, served_by: str, store: Store, cfg: Config, task: str) -> dict[str, Any]:

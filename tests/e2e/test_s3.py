@@ -135,7 +135,15 @@ def test_a_missing_object_is_named(store, s3_uri):
         store.open("nights/none")
 
 
-def test_a_whole_night_on_s3_publishes_the_same_bytes_as_on_a_disk(s3_uri, s3, corpus, undisturbed, slimpajama):
-    slimpajama(*arguments(corpus, s3_uri), **s3)
+def test_a_whole_night_on_s3_publishes_and_repairs_the_same_bytes_as_on_a_disk(
+    s3_uri, s3, corpus, undisturbed, slimpajama
+):
     store = open_store(s3_uri)
+    slimpajama(*arguments(corpus, s3_uri), **s3)
+    assert {path: hashlib.sha256(store.read(path)).hexdigest() for path in store.list()} == undisturbed
+    for path in (store.list("nights/n1/documents")[0], store.list("nights/n1/shards")[0], "reports/n1/report.html"):
+        store.write(path, store.read(path)[:-1] + b"?")
+    verify = ["verify", "--config", corpus / "config.toml", "--workspace", s3_uri]
+    assert slimpajama(*verify, check=1, **s3).stdout.endswith(" files, 3 bad\n")
+    assert slimpajama(*verify, "--repair", **s3).stdout.endswith(" files, 0 bad, 3 repaired\n")
     assert {path: hashlib.sha256(store.read(path)).hexdigest() for path in store.list()} == undisturbed

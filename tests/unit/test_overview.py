@@ -1,9 +1,9 @@
-"""Tables of what a workspace holds, and the check of every file."""
+"""Tables of what a workspace holds."""
 
 from slimpajama.config import load_config
 from slimpajama.manifest import Manifest
 from slimpajama.night import publish
-from slimpajama.overview import list_models_with_scores, list_nights, table, verify
+from slimpajama.overview import list_models_with_scores, list_nights, table
 from slimpajama.storage import open_store
 
 
@@ -32,17 +32,3 @@ def test_a_table_lines_its_columns_up_and_shows_no_control_characters():
     assert first.index("1") == head.index("b")
     assert "\x1b" not in second
     assert table([]) == ""
-
-
-def test_a_whole_workspace_verifies_and_a_changed_or_missing_file_is_named(trained):
-    store, model = trained[0].store, trained[1]
-    files, bad = verify(store)
-    assert files > 5
-    assert bad == {}
-    card, weights = f"models/{model}/README.md", f"models/{model}/config.json"
-    store.write(card, b"changed")
-    store.delete(weights)
-    _, bad = verify(store)
-    assert set(bad) == {card, weights}
-    assert "not what its manifest says" in bad[card]
-    assert "cannot be read" in bad[weights]

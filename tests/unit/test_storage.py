@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from slimpajama.errors import LockedError, StorageError
-from slimpajama.storage import LocalStore, open_store, parquet_bytes, read_table
+from slimpajama.storage import LocalStore, open_store, parquet_bytes, read_table, reading
 
 
 @pytest.fixture
@@ -141,6 +141,27 @@ def test_a_cut_parquet_file_is_named(store):
     store.write("t.parquet", parquet_bytes(pa.table({"n": [1]}))[:-20])
     with pytest.raises(StorageError, match=r"t\.parquet: not readable as Parquet"):
         read_table(store, "t.parquet")
+
+
+def test_a_file_of_another_size_than_is_listed_is_not_read(store):
+    data = parquet_bytes(pa.table({"text": ["中文", "english"]}))
+    store.write("t.parquet", data)
+    assert read_table(store, "t.parquet", ["text"], len(data)).num_rows == 2
+    with pytest.raises(
+        StorageError, match=rf"t\.parquet: .*expected 9 bytes, found {len(data)} bytes\. Run `slimpajama v"
+    ):
+        read_table(store, "t.parquet", ["text"], 9)
+
+
+def test_whatever_arrow_says_of_a_file_names_it_and_what_next(store):
+    store.write("a.arrow", b"ARROW1 no more")
+    with (
+        pytest.raises(StorageError, match=r"a\.arrow: not readable .*slimpajama verify"),
+        reading(store, "a.arrow") as file,
+    ):
+        pa.ipc.open_file(file)
+    with pytest.raises(StorageError, match=r"b\.arrow: cannot be read: .*slimpajama verify"), reading(store, "b.arrow"):
+        pass
 
 
 def test_an_unknown_kind_of_workspace_is_refused():

@@ -10,6 +10,7 @@ import pytest
 from slimpajama.config import load_config
 from slimpajama.dedup.files import dedup_files
 from slimpajama.dedup.stage import compare, deduplicate
+from slimpajama.errors import StorageError
 from slimpajama.manifest import Part, Stage
 from slimpajama.night import publish, work_folder
 from slimpajama.schema import CLEANED, DOCUMENTS, MINHASH, REMOVED, removed_table
@@ -214,6 +215,21 @@ def test_a_kill_at_any_commit_leaves_the_same_bytes(tmp_path, workers, monkeypat
         monkeypatch.setattr(Stage, "commit", commit)
         publish(store, "n2", [clean, *both_stages(store, cfg, "n2", clean)], cfg)
         assert files(store) == files(calm)
+
+
+@pytest.mark.parametrize("kind", ["minhash", "bands", "texts"])
+@pytest.mark.parametrize("damage", ["swapped", "short", "gone", "garbage"])
+def test_a_damaged_file_of_an_earlier_night_is_named_and_not_compared_with(store, kind, damage):
+    run_night(store, "n1", FIRST, config())
+    first, second = store.list(f"nights/n1/{kind}/")
+    data = store.read(first)
+    if damage == "gone":
+        store.delete(first)
+    else:
+        garbage = bytes(8) + data[8:-60] + bytes(52) + data[-8:]
+        store.write(first, {"swapped": store.read(second), "short": data[:-3], "garbage": garbage}[damage])
+    with pytest.raises(StorageError, match=rf"{first}: .*slimpajama verify"):
+        run_night(store, "n2", SECOND, config())
 
 
 def test_the_stage_does_not_depend_on_memory_or_workers(tmp_path):

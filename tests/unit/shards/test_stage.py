@@ -4,6 +4,7 @@ import pyarrow as pa
 import pytest
 
 from slimpajama.config import load_config
+from slimpajama.errors import StorageError
 from slimpajama.manifest import Part, Stage
 from slimpajama.night import load_night, publish, work_folder
 from slimpajama.schema import DOCUMENTS, MINHASH, SHARDS
@@ -140,6 +141,15 @@ def test_a_later_night_keeps_the_vocabulary_and_a_changed_setting_makes_a_new_on
     assert store.read(first) == store.read("nights/n2/tokenizer/tokenizer.json")
     _, reset = prepare(store, "n3", tokenizer__vocab_size=350)
     assert reset[2].files[0].sha256 != later[2].files[0].sha256
+
+
+def test_a_damaged_vocabulary_is_not_carried_on(made):
+    store, cfg, stages = made
+    publish(store, "n", stages, cfg)
+    path = load_night(store, "n").paths("nights/n/tokenizer/")[0]
+    store.write(path, store.read(path) + b" ")  # the same vocabulary, and other bytes
+    with pytest.raises(StorageError, match=rf"{path}: the file is not what its manifest says.*slimpajama verify"):
+        prepare(store, "n2")
 
 
 def test_a_night_that_kept_nothing_does_not_lose_the_vocabulary(made):
