@@ -13,7 +13,7 @@ import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -74,7 +74,7 @@ class ForgetReport:
         """Return it for people."""
         ids = _some([entry.id for entry in self.documents])
         if self.before:
-            return f"forgotten before, nothing of it is left: {ids}"
+            return f"forgotten before: {ids}"
         verb = "would be" if self.dry_run else "are"
         lines = [f"{len(self.documents):,} documents {verb} forgotten: {ids}"]
         for night, counts in self.nights.items():
@@ -114,9 +114,9 @@ def forget(store: Store, by: str, value: str, *, dry_run: bool = False, sure: bo
     with contextlib.nullcontext() if dry_run else store.lock("forget"):
         listed = forgotten_list(store)
         unfinished = listed.left()
-        if unfinished and not dry_run:
+        if unfinished:
             say("forget", f"{len(unfinished)} documents of a run that was broken off come first")
-            listed = _carry_out(store, listed)
+            listed = listed if dry_run else _carry_out(store, listed)
         nights = {night: load_night(store, night) for night in published_nights(store)}
         chosen = list(_chosen(store, nights, by, value))
         if not chosen:
@@ -155,13 +155,15 @@ def _check_share(nights: Nights, found: int) -> None:
 def _forgotten_before(
     store: Store, listed: ForgottenList, finished: list[Forgotten], by: str, value: str, dry_run: bool
 ) -> ForgetReport:
-    known = [
-        entry for entry in listed.documents
-        if (by == "id" and entry.id.startswith(value)) or (by == "sha256" and entry.sha256 == value)
-    ]  # fmt: skip
-    if not known and not finished:
-        raise InputError("no such document", where=store.uri, found=value if by == "sha256" else f"none by this {by}")
-    return ForgetReport(known or finished, dry_run, before=True)
+    """Return the report of a choice of which nothing is there; no pattern is kept, so it may be what was `finished`."""
+    known = {
+        "id": [entry for entry in listed.documents if entry.id.startswith(value)],
+        "sha256": [entry for entry in listed.documents if entry.sha256 == value],
+        "pattern": finished,
+    }[by]
+    if not known:
+        raise InputError("no such document", where=store.uri, found=f"none by this {by}")
+    return ForgetReport(known, dry_run, before=True)
 
 
 def _records(store: Store, nights: Nights, column: str, match: Match) -> Iterator[Hit]:
@@ -209,33 +211,36 @@ def _held_out(ids: set[str]) -> Match:
 
 def _plan(store: Store, nights: Nights, chosen: dict[str, str], found: list[Hit], dry_run: bool) -> ForgetReport:
     """Return what is to be done; `chosen` says of ids how they were."""
-    texts = {hit.values["id"]: hit.values["sha256"] or "" for hit in found}
-    had = {night: {hit.values["id"] for hit in found if hit.values["night"] == night} for night in nights}
-    touched = {night: ids for night, ids in had.items() if ids}
-    trained = {night: _trained_on(store, night, nights[night], ids) for night, ids in touched.items()}
+    touched = {night: some for night in nights if (some := [hit for hit in found if hit.values["night"] == night])}
+    ids = {night: {hit.values["id"] for hit in hits} for night, hits in touched.items()}
+    trained = {night: _trained_on(store, night, nights[night], ids[night]) for night in touched}
     models = {model: model_manifest(store, model).about for model in list_models(store)}
     bases = {model: manifest.about["base"] for model, manifest in tuned_models(store).items()}
+    newest = list(nights)[-1]
 
-    def entry(doc_id: str) -> Forgotten:
-        saw = _saw(models, {night for night, ids in trained.items() if doc_id in ids})
+    def entry(doc_id: str, text: str) -> Forgotten:
+        saw = _saw(models, {night for night in touched if doc_id in trained[night]})
         return Forgotten(
-            doc_id, texts[doc_id], chosen.get(doc_id, "duplicate"), list(nights)[-1],
-            nights=tuple(night for night, ids in touched.items() if doc_id in ids), models=tuple(saw),
+            doc_id, text, chosen.get(doc_id, "duplicate"), newest,
+            nights=tuple(night for night in touched if doc_id in ids[night]), models=tuple(saw),
             tuned=tuple(model for model, base in bases.items() if base in saw),
         )  # fmt: skip
 
-    entries = [entry(doc_id) for doc_id in sorted(texts)]
-    saw = [model for model in models if any(model in entry.models for entry in entries)]
+    texts = {hit.values["id"]: hit.values["sha256"] or "" for hit in found}
+    entries = [entry(*item) for item in sorted(texts.items())]
+    saw = _saw(models, {night for night in touched if trained[night]})
     partners = {hit.values["duplicate_of"] for hit in found if hit.values.get("duplicate_of")}
-    kept = {night: sum("rule" not in hit.values for hit in found if hit.values["night"] == night) for night in touched}
-    rows = {night: sum(hit.values["night"] == night for hit in found) for night in touched}
     return ForgetReport(
-        entries, dry_run,
-        nights={night: {"documents": kept[night], "removed": rows[night] - kept[night]} for night in touched},
-        files=[path for night, ids in touched.items() for path in _affected(store, nights[night], ids)],
+        entries, dry_run, nights={night: _by_fate(hits) for night, hits in touched.items()},
+        files=[path for night in touched for path in _affected(store, nights[night], ids[night])],
         models=saw, tuned=[model for model, base in bases.items() if base in saw],
-        alike=sorted(partners - set(texts)), begun=open_nights(store), advice=_advice(store, saw, list(nights)[-1]),
+        alike=sorted(partners - set(texts)), begun=open_nights(store), advice=_advice(store, saw, newest),
     )  # fmt: skip
+
+
+def _by_fate(hits: list[Hit]) -> dict[str, int]:
+    kept = sum("rule" not in hit.values for hit in hits)  # a column of `removed` alone
+    return {"documents": kept, "removed": len(hits) - kept}
 
 
 def _trained_on(store: Store, night: str, manifest: Manifest, ids: set[str]) -> set[str]:
@@ -360,37 +365,38 @@ def _stays(store: Store, path: str, gone: pa.Array) -> np.ndarray | None:
 def _rewritten(store: Store, path: str, stays: np.ndarray, listed: set[str]) -> dict[str, _File | None]:
     """Return what takes the place of a file, and of those that hold its rows without ids; None where no row is left."""
     folder, name = path.split("/")[2], path.rsplit("/", 1)[1]
+    beside = [other for other in _beside(path) if other in listed] if folder == "minhash" else []
+    if not stays.any():
+        return dict.fromkeys([path, *beside])
     table = read_table(store, path).filter(pa.array(stays)).combine_chunks()
     if folder == "shards":
-        data = shard_bytes(table) if len(table) else b""
-        renamed = {path: _File(f"{path.removesuffix(name)}{sha256(data)[:16]}.parquet", data, len(table))}
-        return dict(renamed) if len(table) else {path: None}
+        data = shard_bytes(table)
+        return {path: _File(f"{path.removesuffix(name)}{sha256(data)[:16]}.parquet", data, len(table))}
     data = parquet_bytes(table)
     stem = re.sub(r"-[0-9a-f]{16}$", "", name.removesuffix(".parquet"))  # the part's own, so files keep their order
     new = f"{stem}-{sha256(data)[:16]}.parquet"
     made: dict[str, _File | None] = {path: _File(path.replace(name, new), data, len(table))}
-    if folder == "minhash":  # keys and texts are found by its name, and by the number of the row
-        keys, texts = _beside(path)
-        if keys in listed:
-            made[keys] = _File(_beside(path.replace(name, new))[0], _keys(store, keys, table, stays))
-        if texts in listed:
-            with store.open(texts) as file:
-                kept = read_texts(file, np.flatnonzero(stays))
-            made[texts] = _File(_beside(path.replace(name, new))[1], text_file(kept))
-    return made if len(table) else dict.fromkeys(made)
+    for other in beside:  # found by the minhash file's name and the number of the row
+        suffix = other.rsplit(".", 1)[1]
+        renamed = f"{other.rsplit('/', 1)[0]}/{new.removesuffix('.parquet')}.{suffix}"
+        with store.open(other) as file:
+            rows = _texts(file, stays) if suffix == "arrow" else _keys(file, table, stays)
+        made[other] = _File(renamed, rows)
+    return made
 
 
 def _beside(minhash: str) -> tuple[str, str]:
     """Return the key file and the text file of a minhash file."""
-    return (
-        minhash.replace("/minhash/", "/bands/"),
-        minhash.replace("/minhash/", "/texts/").replace(".parquet", ".arrow"),
-    )
+    keys = minhash.replace("/minhash/", "/bands/")
+    return keys, minhash.replace("/minhash/", "/texts/").replace(".parquet", ".arrow")
 
 
-def _keys(store: Store, path: str, minhash: pa.Table, stays: np.ndarray) -> bytes:
-    with store.open(path) as file:
-        keys = read_keys(file, range(pq.ParquetFile(file).num_row_groups))
+def _texts(file: BinaryIO, stays: np.ndarray) -> bytes:
+    return text_file(read_texts(file, np.flatnonzero(stays)))
+
+
+def _keys(file: BinaryIO, minhash: pa.Table, stays: np.ndarray) -> bytes:
+    keys = read_keys(file, range(pq.ParquetFile(file).num_row_groups))
     return key_file(content_array(minhash["content"]), np.ascontiguousarray(keys[1:, stays].T))
 
 

@@ -212,7 +212,7 @@ def with_files(described: bytes, night: str, files: Sequence[FileEntry]) -> byte
 
 def with_note(card: bytes, forgotten: int) -> bytes:
     """Return a data card that says how many of its documents were forgotten since it was written."""
-    note = f"{forgotten:,} documents were forgotten since; the figures above are of before."
+    note = f"Documents that were forgotten since: {forgotten:,}. The figures above are of before."
     return card.partition(NOTE)[0] + NOTE + f"{note}\n".encode()
 
 

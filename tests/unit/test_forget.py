@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import random
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -36,8 +38,8 @@ from slimpajama.storage import LocalStore, Store, read_json, read_table, sha256
 from slimpajama.text.stage import segment
 
 FIRST, SECOND, THIRD = "2026-01-01", "2026-01-02", "2026-01-03"
-ZH = """在北京的图书馆里 研究人员整理了 昨天下午 一批旧报纸 新的语言模型 ，结果令人满意。 ，许多人表示支持。 工程师检查了
-今年春天 古代的地图 ，下一步已经开始。 村里的医生记录了 天气数据""".split()
+ZH = """在北京的图书馆里 研究人员整理了 昨天下午 一批旧报纸 新的语言模型 ，结果令人满意。 ，许多人表示支持。
+工程师检查了 今年春天 古代的地图 ，下一步已经开始。 村里的医生记录了 天气数据""".split()
 EN = """the library opened its doors to a group of readers while engineers were checking old maps and weather reports
 of that spring and nobody at the meeting knew which of these books had been translated before""".split()
 SECRET = {"zh": "张三的身份证号码是一一零一零五", "en": "Jane Roe of Elm Street owes"}
@@ -53,7 +55,7 @@ def text(lang: str, seed: int) -> str:
 def secret(lang: str) -> str:
     """A text like the others, with personal data in it."""
     other = text(lang, 1000)
-    return other[: len(other) // 2] + SECRET[lang] + other[len(other) // 2 :]
+    return other[:60] + SECRET[lang] + other[60:]
 
 
 def first_night() -> dict[str, list[str]]:
@@ -61,8 +63,10 @@ def first_night() -> dict[str, list[str]]:
 
 
 def second_night() -> dict[str, list[str]]:
-    """A near copy, an exact one, and new text."""
-    return {lang: [secret(lang)[4:], secret(lang)] + [text(lang, n) for n in range(50, 60)] for lang in ("zh", "en")}
+    """A near copy, an exact one, new text; in English one that holds all of the first night's, which is held out."""
+    around = f"{text('en', 80)} {secret('en')} {text('en', 81)}"
+    new = {lang: [secret(lang)[4:], secret(lang)] + [text(lang, n) for n in range(50, 60)] for lang in ("zh", "en")}
+    return {"zh": new["zh"], "en": [*new["en"], around]}
 
 
 def write_raw(folder: Path, night: str, texts: dict[str, list[str]]) -> None:
@@ -171,16 +175,11 @@ def places(root: Path, wanted: str) -> list[str]:
 def test_the_text_stands_nowhere_any_more(folder: Path, store: LocalStore, lang: str) -> None:
     root = folder / "workspace"
     kinds = {path.split("/")[-2] for path in places(root, SECRET[lang])}
-    assert kinds == {
-        "documents",
-        "removed",
-        "train",
-        "texts",
-        FIRST,
-        SECOND,
-    }  # two reports; or this looks at too little
+    shards = "train" if lang == "zh" else "test"
+    assert kinds == {"documents", "removed", "texts", shards, FIRST, SECOND}  # or this test looks at too little
     report = forget(store, "id", id_of(store, secret(lang))[:10])
-    assert report.nights == {FIRST: {"documents": 1, "removed": 1}, SECOND: {"documents": 0, "removed": 2}}
+    assert report.nights[FIRST] == {"documents": 1, "removed": 1}
+    assert report.nights[SECOND] == {"documents": 0, "removed": 3 if lang == "en" else 2}
     assert places(root, SECRET[lang]) == places(root, SECRET[lang][:8]) == places(root, secret(lang)[:60]) == []
     assert places(root, SECRET["en" if lang == "zh" else "zh"])
     assert verify(store)[1] == {}
@@ -190,12 +189,15 @@ def test_the_text_stands_nowhere_any_more(folder: Path, store: LocalStore, lang:
 def test_all_other_rows_are_as_they_were_and_in_the_same_order(store: LocalStore) -> None:
     tables = ("documents", "removed", "minhash", "shards/train", "shards/validation", "shards/test")
     before = {(night, table): rows(store, table, night) for night in (FIRST, SECOND) for table in tables}
+    schema = pq.read_schema(io.BytesIO(store.read(load_night(store, FIRST).paths(f"nights/{FIRST}/shards/train/")[0])))
     keys = {night: beside(store, night) for night in (FIRST, SECOND)}
     gone = {entry.id for entry in forget(store, "id", id_of(store, secret("zh"))).documents}
     assert len(gone) == 4
     for (night, table), old in before.items():
         assert rows(store, table, night) == [row for row in old if row["id"] not in gone]
         assert beside(store, night) == {doc_id: at for doc_id, at in keys[night].items() if doc_id not in gone}
+    for path in load_night(store, FIRST).paths(f"nights/{FIRST}/shards/"):
+        assert pq.read_schema(io.BytesIO(store.read(path))).equals(schema, check_metadata=True)
 
 
 def beside(store: Store, night: str) -> dict[str, tuple[Any, ...]]:
@@ -220,7 +222,7 @@ def test_the_next_night_does_not_take_it_in_again(folder: Path, store: LocalStor
     write_raw(folder, FIRST, {"en": [*first_night()["en"], text("en", 70)]})  # the file grew
     manifest = prepare(store, settings(folder), THIRD)
     again = [row for row in rows(store, "removed", THIRD) if row["rule"] == "forgotten"]
-    assert [row["id"] for row in again][0] == doc_id
+    assert doc_id in [row["id"] for row in again]
     assert len(again) == 2
     assert all(row["text"] is None and row["uri"] == f"raw/en-{FIRST}.jsonl" for row in again)
     assert manifest.counts["ingest"]["removed"]["en"]["forgotten"] == 2
@@ -268,56 +270,72 @@ def test_a_dry_run_changes_nothing_and_says_the_same(folder: Path, store: LocalS
     assert not set(done.files) & set(contents(folder / "workspace"))
 
 
-class Dying(LocalStore):
-    """Raises before the n-th change, once."""
+class Memory:
+    """A store in memory that remembers how it was before each change: what a kill would have left."""
 
-    left = 0
+    uri = "memory"
 
-    def _step(self) -> None:
-        self.left -= 1
-        if self.left == 0:
-            raise KeyboardInterrupt
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files, self.before = dict(files), list[dict[str, bytes]]()
+
+    def read(self, path: str) -> bytes:
+        return self.files[path]
+
+    def open(self, path: str) -> io.BytesIO:
+        return io.BytesIO(self.files[path])
+
+    def exists(self, path: str) -> bool:
+        return path in self.files
+
+    def list(self, prefix: str = "") -> list[str]:
+        return sorted(path for path in self.files if path.startswith(prefix))
 
     def write(self, path: str, data: bytes) -> None:
-        self._step()
-        super().write(path, data)
+        self.before.append(dict(self.files))
+        self.files[path] = data
+
+    def read_versioned(self, path: str) -> tuple[bytes | None, str]:
+        data = self.files.get(path)
+        return data, sha256(data) if data is not None else ""
+
+    def swap(self, path: str, data: bytes, version: str) -> bool:
+        assert version == self.read_versioned(path)[1]
+        self.write(path, data)
+        return True
 
     def delete(self, path: str) -> None:
-        self._step()
-        super().delete(path)
+        self.before.append(dict(self.files))
+        self.files.pop(path, None)
 
     def delete_tree(self, prefix: str) -> None:
-        self._step()
-        super().delete_tree(prefix)
+        for path in self.list(f"{prefix}/"):
+            self.delete(path)
+
+    def lock(self, owner: str) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
 
 @pytest.mark.usefixtures("quick_pages")
-def test_a_kill_at_any_change_ends_in_the_same_bytes(folder: Path, store: LocalStore, tmp_path: Path) -> None:
+def test_a_kill_at_any_change_ends_in_the_same_bytes(folder: Path, store: LocalStore) -> None:
     doc_id = id_of(store, secret("zh"))
-    cfg = settings(folder)
     write_raw(folder, THIRD, {"zh": [secret("zh")]})
-    ingest(store, cfg, THIRD)
-    dying = Dying(str(shutil.copytree(folder, tmp_path / "whole") / "workspace"))
-    forget(dying, "id", doc_id)
-    wanted, steps = contents(Path(dying.uri)), -dying.left
-    assert steps > 30
-    for step in range(1, steps + 1):
-        dying = Dying(str(shutil.copytree(folder, tmp_path / "killed") / "workspace"))
-        dying.left = step
-        with pytest.raises(KeyboardInterrupt):
-            forget(dying, "id", doc_id)
-        forget(dying, "id", doc_id)
-        assert contents(Path(dying.uri)) == wanted, step
-        shutil.rmtree(tmp_path / "killed")
+    ingest(store, settings(folder), THIRD)
+    whole = Memory(contents(Path(store.uri)))
+    forget(cast(Store, whole), "id", doc_id)
+    assert len(whole.before) > 40
+    for left in whole.before:
+        again = Memory(left)
+        forget(cast(Store, again), "id", doc_id)
+        assert again.files == whole.files
 
 
 @pytest.mark.usefixtures("quick_pages")
 def test_after_a_kill_any_next_run_finishes_and_no_night_takes_it_in_meanwhile(folder: Path, store: LocalStore) -> None:
-    dying = Dying(store.uri)
-    dying.left = 4  # the list is written, and one file anew
     doc_id = id_of(store, secret("zh"))
-    with pytest.raises(KeyboardInterrupt):
-        forget(dying, "id", doc_id)
+    whole = Memory(contents(Path(store.uri)))
+    forget(cast(Store, whole), "id", doc_id)
+    for path, data in whole.before[3].items():  # the list is written, and two files are anew
+        store.write(path, data)
     assert doc_id in forgotten_list(store).unfinished
     assert verify(store)[1] == {}
     write_raw(folder, THIRD, {"zh": [secret("zh"), text("zh", 70)]})
@@ -381,7 +399,7 @@ def test_explain_says_that_it_was_forgotten_and_nights_how_many_were(store: Loca
     assert (story["forgotten"]["after"], story["forgotten"]["nights"]) == (SECOND, [FIRST])
     assert f"after night {SECOND}, chosen by id" in render(story)
     assert [row.get("forgotten") for row in list_nights(store)] == [1, 0]
-    assert "1 documents were forgotten since" in store.read(f"nights/{FIRST}/README.md").decode()
+    assert "forgotten since: 1." in store.read(f"nights/{FIRST}/README.md").decode()
 
 
 @pytest.mark.usefixtures("quick_pages")
@@ -400,6 +418,16 @@ def test_a_night_of_which_nothing_is_left_can_still_be_read_and_followed(folder:
     write_raw(folder, THIRD, {"en": [text("en", 0), text("en", 70)]})
     assert prepare(store, settings(folder), THIRD).counts["dedup"]["kept"] == {"en": 1}
     assert verify(store)[1] == {}
+
+
+@pytest.mark.usefixtures("quick_pages")
+def test_a_report_whose_model_is_gone_is_written_without_it(folder: Path, store: LocalStore) -> None:
+    path = f"reports/{SECOND}/manifest.json"
+    found = read_json(store, path)
+    store.write(path, json_bytes(found | {"about": found["about"] | {"model": "cleaned-up"}}))
+    forget(store, "id", id_of(store, secret("zh")))
+    assert read_json(store, path)["about"]["model"] == ""
+    assert places(folder / "workspace", SECRET["zh"]) == []
 
 
 def test_a_workspace_that_a_run_holds_is_left_alone(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
