@@ -38,9 +38,9 @@ __all__ = ["ForgetReport", "forget"]
 
 LARGE_SHARE = 0.01  # of all records: a pattern that finds more is likely to be wrong
 KEPT = ["id", "sha256", "night"]
-LOST = [*KEPT, "rule", "n_chars", "duplicate_of"]
+LOST = [*KEPT, "rule", "duplicate_of"]
 HELD_OUT = r"^\d+% of held-out document (?P<id>[0-9a-f]{32}) of night "  # as decontamination words it
-SHOWN = 20  # ids that a terminal shows
+SHOWN = 5  # ids that a terminal shows
 Nights = dict[str, Manifest]
 
 
@@ -99,7 +99,7 @@ def forget(store: Store, by: str, value: str, *, dry_run: bool = False, sure: bo
     Args:
         store: The workspace.
         by: What `value` is: `id` (of a document, or its beginning), `sha256` (of a text as it was read) or `pattern`
-            (a regular expression of RE2's syntax, looked for in texts, and in what is on record of unreadable ones).
+            (a regular expression of RE2's syntax, found in the text as it was cleaned).
         value: What to look for.
         dry_run: Only say what would go.
         sure: Whether a pattern may find more than a hundredth of all records.
@@ -186,8 +186,6 @@ def _chosen(store: Store, nights: Nights, by: str, value: str) -> Iterator[Hit]:
             return pc.fill_null(pc.match_substring_regex(column, value), False)
 
         yield from _records(store, nights, "text", match)
-        unreadable = _records(store, nights, "value", match)  # may show a piece of what could not be read
-        yield from (hit for hit in unreadable if hit.values["n_chars"] is None)
 
 
 def _with_copies(store: Store, nights: Nights, chosen: list[Hit]) -> list[Hit]:
@@ -280,7 +278,9 @@ def _advice(store: Store, saw: list[str], newest: str) -> list[str]:
 def _affected(store: Store, manifest: Manifest, ids: Iterable[str]) -> list[str]:
     """Return the night's files that hold rows of some documents."""
     gone = pa.array(sorted(ids), pa.string())
-    return [path for path in manifest.paths("") if _stays(store, path, gone) is not None]
+    own = {path for path in manifest.paths("") if _stays(store, path, gone) is not None}
+    beside = {other for path in own if "/minhash/" in path for other in _beside(path)}
+    return [path for path in manifest.paths("") if path in own | beside]
 
 
 def _carry_out(store: Store, listed: ForgottenList) -> ForgottenList:

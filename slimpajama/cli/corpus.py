@@ -83,7 +83,7 @@ def explain(
 
 def forget(
     doc_id: Annotated[
-        str, typer.Argument(metavar="[DOC_ID]", show_default=False, help="Id of a document, or six digits or more.")
+        str, typer.Argument(metavar="DOC_ID", show_default=False, help="Id of a document, or six digits or more.")
     ] = "",
     sha256: Annotated[str, typer.Option("--sha256", metavar="HEX", help="Of the text as it was read.")] = "",
     pattern: Annotated[

@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 
 from slimpajama.config import Config, IngestConfig, SourceConfig
 from slimpajama.errors import InputError, printable
-from slimpajama.forgotten import RULE, ForgottenList, forgotten_list
+from slimpajama.forgotten import RULE, forgotten_list
 from slimpajama.ingest.discover import InputFile, Plan, current_version, fixed_folder, open_input, plan
-from slimpajama.manifest import Manifest, Part, Stage, add_counts, json_bytes
+from slimpajama.manifest import Manifest, Part, Stage, add_counts
 from slimpajama.night import load_night, published_nights, work_folder
 from slimpajama.progress import track
 from slimpajama.readers.files import read
@@ -78,15 +78,15 @@ def ingest(store: Store, cfg: Config, night: str, todo: Plan | None = None, take
         InputError: A source cannot be listed, or a file changed while it was read.
     """
     todo = todo or plan(cfg, known_inputs(store))
-    forgotten = forgotten_list(store)
+    forgotten = forgotten_list(store).texts()
     about: dict[str, Any] = {
         "version": 3,
         "settings": cfg.ingest,
         "inputs": [file.entry() for file in todo.files],
         "problems": [[source, path, bad.rule] for source, path, bad in todo.problems],
     }
-    if forgotten.documents:
-        about["forgotten"] = sha256(json_bytes(forgotten.documents))
+    if len(forgotten):
+        about["forgotten"] = sha256("".join(forgotten.to_pylist()).encode())
     stage = Stage(store, "ingest", work=work_folder(night, "ingest"), about=about)
     if stage.finished:
         return stage.result
@@ -117,10 +117,9 @@ def _plan_part(todo: Plan, night: str) -> Part:
 
 
 def _parts(
-    files: tuple[InputFile, ...], cfg: Config, take: Take, forgotten: ForgottenList
+    files: tuple[InputFile, ...], cfg: Config, take: Take, forgotten: pa.Array
 ) -> Iterator[tuple[list[pa.Table], list[Row]]]:
     """Yield tables of schema RAW and REMOVED rows of some files, cut whenever the text reaches `part_mb`."""
-    texts, ids = forgotten.texts(), frozenset(forgotten.ids())
     sources = {source.name: source for source in cfg.ingest.sources}
     part_bytes = int(cfg.ingest.part_mb * 1e6)
     good: list[pa.Table] = []
@@ -131,13 +130,12 @@ def _parts(
         place = file.path.removeprefix(fixed_folder(source.uri))
         for batch in take(file, wanted(source, cfg.ingest)):
             raw = _raw(file, place, batch.table) if batch.table.num_rows else RAW.empty_table()
-            listed = pc.is_in(raw["sha256"], value_set=texts)
+            listed = pc.is_in(raw["sha256"], value_set=forgotten)
             if pc.any(listed).as_py():
                 bad += [_refused(id_, file) for id_ in raw.filter(listed)["id"].to_pylist()]
                 raw = raw.filter(pc.invert(listed))
             good += [raw] if raw.num_rows else []
-            broken = (unread(source.name, file.path, place, item) for item in batch.bad)
-            bad += [_refused(row["id"], file) if row["id"] in ids else row for row in broken]
+            bad += [unread(source.name, file.path, place, item) for item in batch.bad]
             size += batch.cost
             if size >= part_bytes:
                 yield good, bad
