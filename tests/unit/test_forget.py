@@ -19,6 +19,7 @@ import pytest
 
 import slimpajama.report.stage as report_stage
 from slimpajama.clean.stage import clean
+from slimpajama.cli import run
 from slimpajama.config import Config, load_config
 from slimpajama.decontaminate.stage import decontaminate
 from slimpajama.dedup.columns import read_keys, read_texts
@@ -245,12 +246,14 @@ def test_an_unpublished_night_begins_again_without_it(folder: Path, store: Local
 
 @pytest.mark.usefixtures("quick_pages")
 def test_models_that_saw_it_are_named_and_the_way_back_is_told(store: LocalStore) -> None:
+    digest = load_night(store, FIRST).digest
     promote(store, "2025-12-31-tiny-a", "first")
     for model in ("2026-01-01-tiny-b", "2026-01-02-tiny-c"):
         promote(store, model, "better")
     report = forget(store, "id", id_of(store, secret("zh")))
     assert report.models == ["2026-01-01-tiny-b", "2026-01-02-tiny-c"]  # the second saw none of it, but its ancestor
     assert report.tuned == ["t"]
+    assert load_night(store, FIRST).digest != digest  # so no training of before goes on
     assert [line.strip() for line in report.advice if "rollback" in line] == ["slimpajama models rollback"] * 2
     assert {entry.models for entry in report.documents} == {(), ("2026-01-01-tiny-b", "2026-01-02-tiny-c")}
 
@@ -418,6 +421,24 @@ def test_a_night_of_which_nothing_is_left_can_still_be_read_and_followed(folder:
     write_raw(folder, THIRD, {"en": [text("en", 0), text("en", 70)]})
     assert prepare(store, settings(folder), THIRD).counts["dedup"]["kept"] == {"en": 1}
     assert verify(store)[1] == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ([], 2),
+        (["aaaaaa", "--pattern", "x"], 2),
+        (["--sha256", "00"], 2),
+        (["aaaaaa"], 1),
+        (["--pattern", "张三", "--yes", "--dry-run", "--json"], 0),
+    ],
+)
+def test_the_command_wants_one_choice(
+    store: LocalStore, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int
+) -> None:
+    assert run(["forget", *arguments, "--workspace", store.uri]) == code
+    out = capsys.readouterr().out
+    assert [entry["by"] for entry in json.loads(out)["documents"]] == ["pattern"] * 4 if code == 0 else out == ""
 
 
 @pytest.mark.usefixtures("quick_pages")
