@@ -290,6 +290,7 @@ def _carry_out(store: Store, listed: ForgottenList) -> ForgottenList:
     touched = [night for night in nights if ids[night]]
     for night in open_nights(store):
         discard(store, night)  # the list has changed, so it would begin again anyway
+    store.delete_tree("repair")  # where nights are made again from raw files
     with track("forget", total=len(touched), unit="nights") as bar:
         for night in touched:
             drop_unlisted(store, night, _without(store, night, ids[night]).files, besides="manifest.json")

@@ -81,7 +81,7 @@ class History:
             yield Earlier(table["id"].combine_chunks(), content, table["cluster"].combine_chunks(), kept, keys)
 
     def texts(self, shelf: int, rows: npt.NDArray[np.int64]) -> pa.LargeStringArray:
-        """Return the texts of some rows of a minhash file; null where there is none."""
+        """Return the texts of some rows of a minhash file; null where a document was forgotten since."""
         with self._store.open(self._shelves[shelf].texts) as file:
             return read_texts(file, rows)
 
