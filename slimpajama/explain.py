@@ -1,11 +1,13 @@
 """Everything known of one document: where it came from, why it was kept or removed, and where it went.
 
 A document may be on record more than once: when a raw file grows, its old lines are read again and removed as exact
-duplicates of themselves. Each record stands for itself, in the order of the nights.
+duplicates of themselves. Each record stands for itself, in the order of the nights. Of a document that was forgotten
+nothing is left but that it was.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -14,13 +16,14 @@ from typing import Any
 from slimpajama.clean.rules import judge
 from slimpajama.config import CleanConfig
 from slimpajama.errors import InputError, printable
+from slimpajama.forgotten import forgotten_list
 from slimpajama.lookup import Hit, Match, find_rows, one_of, starts_with
-from slimpajama.manifest import Manifest, load_manifest
+from slimpajama.manifest import Manifest, json_bytes, load_manifest
 from slimpajama.night import load_night, published_nights
 from slimpajama.schema import DOCUMENTS, REMOVED
 from slimpajama.storage import Store
 
-__all__ = ["explain", "render"]
+__all__ = ["documents", "explain", "find_document", "removed", "render"]
 
 PREFIX = re.compile(r"^[0-9a-f]{6,64}$")
 MOST_LISTED = 20  # documents removed for this one that a terminal shows: a licence may have a million copies
@@ -36,7 +39,8 @@ def explain(store: Store, doc_id: str) -> dict[str, Any]:
         doc_id: Its id, or the beginning of it: at least six hex digits that only this document has.
 
     Returns:
-        `id` and `records`, one for each night that met it: `night`, `status` (kept or removed), `source`, `uri`,
+        `id`, `forgotten` (what the list of forgotten documents says of it, or None) and `records`, one for each night
+        that met it: `night`, `status` (kept or removed), `source`, `uri`,
         `licence`, `raw_file`, `lang`, `sha256`, `n_chars`, `rules` (`rule`, `value`, `threshold`, `passed`); removed
         ones with `stage`, `rule`, `value`, `threshold`, `duplicate_of`; kept ones with `quality`, `n_bytes`,
         `removed_for_it`, `shards` (`path`, `split`, `row` from 0, `tokens`) and `models`.
@@ -44,13 +48,30 @@ def explain(store: Store, doc_id: str) -> dict[str, Any]:
     Raises:
         InputError: If there is no such document, or several ids begin like this.
     """
+    nights = {night: load_night(store, night) for night in published_nights(store)}
+    found, hits = find_document(store, nights, doc_id)
+    order = list(nights)
+    hits.sort(key=lambda hit: order.index(hit.values["night"]))
+    records = [_record(store, nights, hit.values) for hit in hits]
+    return {"id": found, "forgotten": _forgotten(store, found), "records": records}
+
+
+def find_document(store: Store, nights: Nights, doc_id: str) -> tuple[str, list[Hit]]:
+    """Return the id that begins like this, be it of a forgotten document, and its rows in `documents` and `removed`.
+
+    Raises:
+        InputError: If there is no such document, or several ids begin like this.
+    """
     wanted = doc_id.strip().lower()
     if not PREFIX.match(wanted):
         raise InputError("not a document's id", found=doc_id, expected="at least 6 hex digits of an id")
-    nights = {night: load_night(store, night) for night in published_nights(store)}
     match = starts_with(wanted)
-    hits = [*_documents(store, nights, match, DOCUMENTS.names), *_removed(store, nights, "id", match, REMOVED.names)]
-    ids = sorted({hit.values["id"] for hit in hits})
+    hits = [
+        *documents(store, nights, "id", match, DOCUMENTS.names),
+        *removed(store, nights, "id", match, REMOVED.names),
+    ]
+    forgotten = {doc_id for doc_id in forgotten_list(store).ids() if doc_id.startswith(wanted)}
+    ids = sorted({hit.values["id"] for hit in hits} | forgotten)
     if not ids:
         raise InputError(
             "no such document", where=store.uri, found=doc_id,
@@ -62,19 +83,26 @@ def explain(store: Store, doc_id: str) -> dict[str, Any]:
             "several documents' ids begin like this", found=f"{doc_id}: {', '.join(ids[:5])}{more}",
             hint="Give more digits.",
         )  # fmt: skip
-    order = list(nights)
-    hits.sort(key=lambda hit: order.index(hit.values["night"]))
-    return {"id": ids[0], "records": [_record(store, nights, hit.values) for hit in hits]}
+    return ids[0], hits
 
 
-def _documents(store: Store, nights: Nights, match: Match, columns: list[str]) -> Iterator[Hit]:
+def documents(store: Store, nights: Nights, column: str, match: Match, columns: list[str]) -> Iterator[Hit]:
+    """Yield the kept documents of some nights whose `column` matches."""
     for night, manifest in nights.items():
-        yield from find_rows(store, manifest.paths(f"nights/{night}/documents/"), "id", match, columns)
+        yield from find_rows(store, manifest.paths(f"nights/{night}/documents/"), column, match, columns)
 
 
-def _removed(store: Store, nights: Nights, column: str, match: Match, columns: list[str]) -> Iterator[Hit]:
+def removed(store: Store, nights: Nights, column: str, match: Match, columns: list[str]) -> Iterator[Hit]:
+    """Yield the removed documents of some nights whose `column` matches."""
     for night, manifest in nights.items():
         yield from find_rows(store, manifest.paths(f"nights/{night}/removed/"), column, match, columns)
+
+
+def _forgotten(store: Store, doc_id: str) -> Record | None:
+    """Return what the list of forgotten documents says of one, and whether all of it is gone."""
+    listed = forgotten_list(store)
+    entry = next((entry for entry in listed.documents if entry.id == doc_id), None)
+    return dict(json.loads(json_bytes(entry))) | {"finished": doc_id not in listed.unfinished} if entry else None
 
 
 def _record(store: Store, nights: Nights, row: Record) -> Record:
@@ -153,7 +181,7 @@ def _partner(store: Store, nights: Nights, row: Record) -> Record | None:
     partner = {"id": row["duplicate_of"], "jaccard": row["jaccard"]}
     columns = ["id", "night", "source", "uri", "lang", "n_chars"]
     wanted = one_of([row["duplicate_of"]])
-    places = chain(_documents(store, nights, wanted, columns), _removed(store, nights, "id", wanted, columns))
+    places = chain(documents(store, nights, "id", wanted, columns), removed(store, nights, "id", wanted, columns))
     hit = next(places, None)  # a removed one if it was contaminated itself
     return partner | (
         hit.values if hit else {"night": None, "source": None, "uri": None, "lang": None, "n_chars": None}
@@ -162,7 +190,7 @@ def _partner(store: Store, nights: Nights, row: Record) -> Record | None:
 
 def _removed_for(store: Store, nights: Nights, doc_id: str) -> list[Record]:
     columns = ["id", "night", "source", "uri", "rule", "jaccard"]
-    hits = _removed(store, nights, "duplicate_of", one_of([doc_id]), columns)
+    hits = removed(store, nights, "duplicate_of", one_of([doc_id]), columns)
     return [hit.values for hit in hits]
 
 
@@ -195,9 +223,20 @@ def _models(store: Store, night: str) -> list[Record]:
 def render(story: dict[str, Any]) -> str:
     """Return what `explain` returns as lines for a terminal; whatever the corpus holds, they are safe to print."""
     lines = [f"document {story['id']}"]
+    if story["forgotten"]:
+        lines += ["", *(f"{name:<12} {printable(text, 2000)}" for name, text in _oblivion(story["forgotten"]))]
     for record in story["records"]:
         lines += ["", *(f"{name:<12} {printable(text, 2000)}" for name, text in _lines(record))]
     return "\n".join(lines)
+
+
+def _oblivion(entry: Record) -> Iterator[tuple[str, str]]:
+    left = "no text is kept" if entry["finished"] else "not finished: run `slimpajama forget` with this id again"
+    yield "forgotten", f"after night {entry['after']}, chosen by {entry['by']}; {left}"
+    yield "it was in", ", ".join(entry["nights"])
+    if entry["sha256"]:
+        yield "text", f"sha256 of the raw text {entry['sha256']}"
+    yield "models", ", ".join([*entry["models"], *entry["tuned"]]) or "none was trained on it"
 
 
 def _lines(record: Record) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ import pyarrow as pa
 from slimpajama import __version__
 from slimpajama.config import Config, fingerprint
 from slimpajama.errors import ConfigError, InputError, LockedError
-from slimpajama.manifest import Manifest, forget, json_bytes, load_manifest
+from slimpajama.manifest import FileEntry, Manifest, forget, json_bytes, load_manifest
 from slimpajama.progress import say
 from slimpajama.storage import Store, read_json
 
@@ -29,6 +30,7 @@ __all__ = [
     "choose_preparation",
     "choose_published",
     "discard",
+    "drop_unlisted",
     "finish_publication",
     "load_night",
     "open_nights",
@@ -164,10 +166,7 @@ def publish(store: Store, night: str, stages: list[Manifest], cfg: Config) -> Ma
     folder = f"nights/{night}/"
     files = [e for stage in stages for e in stage.files if not e.path.startswith(f"{folder}work/")]
     files.sort(key=lambda entry: entry.path)
-    listed = {entry.path for entry in files}
-    for leftover in store.list(folder):
-        if leftover not in listed and not leftover.startswith(f"{folder}work/"):
-            store.delete(leftover)  # written under other settings by a run that did not finish
+    drop_unlisted(store, night, files, besides="work/")  # written under other settings by a run that did not finish
     about = json.loads(json_bytes(_about(store, night, stages, cfg)))
     counts = {stage.name: stage.counts for stage in stages}
     manifest = Manifest("night", fingerprint([stage.digest for stage in stages]), tuple(files), counts, about)
@@ -175,6 +174,15 @@ def publish(store: Store, night: str, stages: list[Manifest], cfg: Config) -> Ma
     _append_to_index(store, night)
     store.delete_tree(f"{folder}work")
     return manifest
+
+
+def drop_unlisted(store: Store, night: str, files: Iterable[FileEntry], besides: str) -> None:
+    """Delete what of a night's folder is neither among `files` nor begins with `besides`."""
+    folder = f"nights/{night}/"
+    listed = {entry.path for entry in files}
+    for path in store.list(folder):
+        if path not in listed and not path.startswith(f"{folder}{besides}"):
+            store.delete(path)
 
 
 def finish_publication(store: Store, night: str, cfg: Config) -> Manifest | None:

@@ -36,6 +36,8 @@ def list_nights(store: Store) -> Rows:
                 "promoted": {True: "yes", False: "no"}.get(verdict.get("promoted"), ""),  # type: ignore[arg-type]
             }
         )
+        if forgotten := counts.get("forgotten"):
+            rows[-1]["forgotten"] = forgotten["documents"]
     return rows
 
 

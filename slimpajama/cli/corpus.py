@@ -1,4 +1,4 @@
-"""Commands about text: `demo-corpus`, `dedup`, `explain`, `nights`, `verify`."""
+"""Commands about text: `demo-corpus`, `dedup`, `explain`, `forget`, `nights`, `verify`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command("demo-corpus")(demo_corpus)
-    for command in (dedup, explain, nights, verify):
+    for command in (dedup, explain, forget, nights, verify):
         app.command()(command)
 
 
@@ -79,6 +79,38 @@ def explain(
 
     story = library.explain(store_of(workspace, config), doc_id)
     emit(story, as_json, library.render(story))
+
+
+def forget(
+    doc_id: Annotated[
+        str, typer.Argument(metavar="DOC_ID", show_default=False, help="Id of a document, or six digits or more.")
+    ] = "",
+    sha256: Annotated[str, typer.Option("--sha256", metavar="HEX", help="Of the text as it was read.")] = "",
+    pattern: Annotated[
+        str, typer.Option("--pattern", metavar="REGEX", help="Every document whose text it is found in (RE2's syntax).")
+    ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and stop.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Also where a pattern finds more than a hundredth.")] = False,
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove documents, and copies of them, from all nights and later trainings; name the models that saw them.
+
+    Raw files, backups and models stay as they are: docs/operations.md says what to do about them.
+
+    Example: slimpajama forget 3f9ac1 --dry-run --workspace demo/workspace
+    """
+    from slimpajama.forget import forget as library
+    from slimpajama.progress import console
+
+    given = {by: value for by, value in (("id", doc_id), ("sha256", sha256), ("pattern", pattern)) if value}
+    if len(given) != 1:
+        raise typer.BadParameter("give one of DOC_ID, --sha256 and --pattern")
+    [(by, value)] = given.items()
+    with console():
+        report = library(store_of(workspace, config), by, value, dry_run=dry_run, sure=yes)
+    emit(report.as_dict(), as_json, report.text())
 
 
 def nights(workspace: Workspace = None, config: ConfigFile = None, as_json: AsJson = False) -> None:

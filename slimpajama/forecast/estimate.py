@@ -183,16 +183,17 @@ def _source(sample: Sample, full: Pass, name: str, clusters: pl.DataFrame) -> So
         by_bytes = sum(file.bytes for file in files) / max(sum(file.bytes for file in chosen), 1)
         by_record = len(files) / len(chosen) if pages else by_bytes
         for file, share in chosen.items():
-            read = full.read.get(file, (0, 0, 0))
-            documents += read[0] / share * by_record
-            text_bytes += read[1] / share * by_bytes
-            broken += read[2] / share * by_record
+            counts = full.read.get(file, (0, 0, 0))
+            documents += counts[0] / share * by_record
+            text_bytes += counts[1] / share * by_bytes
+            broken += counts[2] / share * by_record
             sampled += file.bytes * share
     all_files = [file for files in groups.values() for file in files]
     n_bytes = sum(file.bytes for file in all_files)
     everything = all(file in sample.files and sample.files[file].share == 1 for file in all_files)
-    got, left = (full.by_source(*count).get(name, 0) for count in (("ingest", "documents"), ("clean", "documents")))
-    got_bytes, left_bytes = (full.by_source(stage, "bytes").get(name, 0) for stage in ("ingest", "clean"))
+    read = [full.read[file] for file in all_files if file in full.read]
+    got, got_bytes = (sum(counts[n] for counts in read) for n in (0, 1))  # forgotten ones, too, which ingest refuses
+    left, left_bytes = (full.by_source("clean", count).get(name, 0) for count in ("documents", "bytes"))
     cleaned = documents * left / max(got, 1)
     cleaned_bytes = text_bytes * left_bytes / max(got_bytes, 1)
     share = min(1.0, left / max(cleaned, 1e-9))

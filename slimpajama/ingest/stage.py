@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from slimpajama.config import Config, IngestConfig, SourceConfig
 from slimpajama.errors import InputError, printable
+from slimpajama.forgotten import RULE, forgotten_list
 from slimpajama.ingest.discover import InputFile, Plan, current_version, fixed_folder, open_input, plan
 from slimpajama.manifest import Manifest, Part, Stage, add_counts
 from slimpajama.night import load_night, published_nights, work_folder
@@ -25,7 +26,7 @@ from slimpajama.progress import track
 from slimpajama.readers.files import read
 from slimpajama.readers.records import Bad, Batch, Want
 from slimpajama.schema import RAW, removed_table
-from slimpajama.storage import Store
+from slimpajama.storage import Store, sha256
 from slimpajama.streams import BLOCK
 
 __all__ = ["Take", "document_id", "ingest", "known_inputs", "unread", "wanted"]
@@ -77,12 +78,15 @@ def ingest(store: Store, cfg: Config, night: str, todo: Plan | None = None, take
         InputError: A source cannot be listed, or a file changed while it was read.
     """
     todo = todo or plan(cfg, known_inputs(store))
-    about = {
+    forgotten = forgotten_list(store).texts()
+    about: dict[str, Any] = {
         "version": 3,
         "settings": cfg.ingest,
         "inputs": [file.entry() for file in todo.files],
         "problems": [[source, path, bad.rule] for source, path, bad in todo.problems],
     }
+    if len(forgotten):
+        about["forgotten"] = sha256("".join(forgotten.to_pylist()).encode())
     stage = Stage(store, "ingest", work=work_folder(night, "ingest"), about=about)
     if stage.finished:
         return stage.result
@@ -93,7 +97,7 @@ def ingest(store: Store, cfg: Config, night: str, todo: Plan | None = None, take
 
         def make(unit: tuple[str, tuple[InputFile, ...]]) -> Part:
             prefix, files = unit
-            for number, part in enumerate(_parts(files, cfg, take)):
+            for number, part in enumerate(_parts(files, cfg, take, forgotten)):
                 name = f"{prefix}-{number:05d}"
                 if not stage.has(name):
                     stage.commit(name, _stored(part, stage.work, night, name))
@@ -112,7 +116,9 @@ def _plan_part(todo: Plan, night: str) -> Part:
     )
 
 
-def _parts(files: tuple[InputFile, ...], cfg: Config, take: Take) -> Iterator[tuple[list[pa.Table], list[Row]]]:
+def _parts(
+    files: tuple[InputFile, ...], cfg: Config, take: Take, forgotten: pa.Array
+) -> Iterator[tuple[list[pa.Table], list[Row]]]:
     """Yield tables of schema RAW and REMOVED rows of some files, cut whenever the text reaches `part_mb`."""
     sources = {source.name: source for source in cfg.ingest.sources}
     part_bytes = int(cfg.ingest.part_mb * 1e6)
@@ -123,7 +129,12 @@ def _parts(files: tuple[InputFile, ...], cfg: Config, take: Take) -> Iterator[tu
         source = sources[file.source]
         place = file.path.removeprefix(fixed_folder(source.uri))
         for batch in take(file, wanted(source, cfg.ingest)):
-            good += [_raw(file, place, batch.table)] if batch.table.num_rows else []
+            raw = _raw(file, place, batch.table) if batch.table.num_rows else RAW.empty_table()
+            listed = pc.is_in(raw["sha256"], value_set=forgotten)
+            if pc.any(listed).as_py():
+                bad += [_refused(id_, file) for id_ in raw.filter(listed)["id"].to_pylist()]
+                raw = raw.filter(pc.invert(listed))
+            good += [raw] if raw.num_rows else []
             bad += [unread(source.name, file.path, place, item) for item in batch.bad]
             size += batch.cost
             if size >= part_bytes:
@@ -185,6 +196,12 @@ def unread(source: str, path: str, place: str, bad: Bad) -> Row:
         "value": f"{bad.place}: {bad.value}" if bad.place else bad.value,
         "threshold": bad.threshold,
     }
+
+
+def _refused(doc_id: str, file: InputFile) -> Row:
+    """Return the row of `removed` of a forgotten document that came in again: without text or a name of its own."""
+    said = {"stage": "ingest", "rule": RULE, "value": "it was forgotten", "threshold": "none that was forgotten"}
+    return {"id": doc_id, "source": file.source, "uri": file.path} | said
 
 
 def _stored(part: tuple[list[pa.Table], list[Row]], work: str, night: str, name: str) -> Part:

@@ -18,7 +18,7 @@ from slimpajama.schema import SHARDS
 from slimpajama.shards.split import SPLITS
 from slimpajama.text.stopwords import LICENCE
 
-__all__ = ["croissant", "data_card", "escape"]
+__all__ = ["croissant", "data_card", "escape", "with_files", "with_note"]
 
 COLUMNS = {
     "id": "document id: 32 hex digits of source, place in the source and text",
@@ -31,6 +31,8 @@ COLUMNS = {
     "n_bytes": "UTF-8 bytes of the text",
 }
 
+NOTE = b"\n## Forgotten\n\n"
+FILE_OBJECT = "cr:FileObject"
 # Croissant's vocabulary, as its specification 1.0 asks every file to repeat it (docs.mlcommons.org/croissant).
 _CROISSANT = "http://mlcommons.org/croissant/"
 _PLAIN = """citeAs column extract field fileProperty fileObject fileSet format includes isLiveDataset jsonPath key md5
@@ -158,15 +160,7 @@ def croissant(cfg: Config, night: str, files: Sequence[FileEntry], counts: Count
     """
     folder = f"nights/{night}/"
     licences = sorted({source.licence for source in cfg.ingest.sources if source.licence}) or ["not stated"]
-    distribution: list[dict[str, Any]] = []
-    for entry in files:
-        place = entry.path.removeprefix(folder)
-        distribution.append(
-            {
-                "@type": "cr:FileObject", "@id": place, "name": place, "contentUrl": place, "sha256": entry.sha256,
-                "contentSize": f"{entry.bytes} B", "encodingFormat": "application/x-parquet",
-            }
-        )  # fmt: skip
+    distribution = _file_objects(files, folder)
     splits = [split for split in SPLITS if split in counts["documents"]]
     for split in splits:
         distribution.append(
@@ -196,6 +190,30 @@ def croissant(cfg: Config, night: str, files: Sequence[FileEntry], counts: Count
             ],
         }
     )
+
+
+def _file_objects(files: Sequence[FileEntry], folder: str) -> list[dict[str, Any]]:
+    places = [entry.path.removeprefix(folder) for entry in files]
+    return [
+        {
+            "@type": FILE_OBJECT, "@id": place, "name": place, "contentUrl": place, "sha256": entry.sha256,
+            "contentSize": f"{entry.bytes} B", "encodingFormat": "application/x-parquet",
+        }
+        for place, entry in zip(places, files, strict=True)
+    ]  # fmt: skip
+
+
+def with_files(described: bytes, night: str, files: Sequence[FileEntry]) -> bytes:
+    """Return a Croissant description with other shards in the place of its own."""
+    value = json.loads(described)
+    others = [item for item in value["distribution"] if item["@type"] != FILE_OBJECT]
+    return json_bytes(value | {"distribution": [*_file_objects(files, f"nights/{night}/"), *others]})
+
+
+def with_note(card: bytes, forgotten: int) -> bytes:
+    """Return a data card that says how many of its documents were forgotten since it was written."""
+    note = f"Documents that were forgotten since: {forgotten:,}. The figures above are of before."
+    return card.partition(NOTE)[0] + NOTE + f"{note}\n".encode()
 
 
 def _field(split: str, name: str) -> dict[str, Any]:
