@@ -33,6 +33,7 @@ from slimpajama.report.stage import write_report
 from slimpajama.shards.card import with_files, with_note
 from slimpajama.shards.columns import shard_bytes
 from slimpajama.storage import Store, parquet_bytes, read_table, sha256
+from slimpajama.verify import SCRATCH
 
 __all__ = ["ForgetReport", "forget"]
 
@@ -290,7 +291,7 @@ def _carry_out(store: Store, listed: ForgottenList) -> ForgottenList:
     touched = [night for night in nights if ids[night]]
     for night in open_nights(store):
         discard(store, night)  # the list has changed, so it would begin again anyway
-    store.delete_tree("repair")  # where nights are made again from raw files
+    store.delete_tree(SCRATCH)  # where nights are made again from raw files
     with track("forget", total=len(touched), unit="nights") as bar:
         for night in touched:
             drop_unlisted(store, night, _without(store, night, ids[night]).files, besides="manifest.json")

@@ -160,6 +160,8 @@ def _difference(manifest: Manifest, made: list[Manifest]) -> str:
     found = [
         f"{name} {here[name]} (then {printable(then.get(name), 40)})" for name in here if then.get(name) != here[name]
     ]
+    if "forgotten" in manifest.counts:
+        found.append("documents were forgotten since it was made")
     recorded = manifest.about.get("stages", {"report": manifest.about})
     for stage in made:
         now, before = stage.about, recorded.get(stage.name, {})

@@ -83,7 +83,7 @@ class History:
             yield Earlier(table["id"].combine_chunks(), content, table["cluster"].combine_chunks(), kept, keys)
 
     def texts(self, shelf: int, rows: npt.NDArray[np.int64]) -> pa.LargeStringArray:
-        """Return the texts of some rows of a minhash file; null where a document was forgotten since."""
+        """Return the texts of some rows of a minhash file."""
         entry = self._shelves[shelf].texts
         with reading(self._store, entry.path, entry.bytes) as file:
             return read_texts(file, rows)
