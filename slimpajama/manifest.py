@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pyarrow as pa
+from pydantic import TypeAdapter, ValidationError
 
 from slimpajama.config import canonical, fingerprint
 from slimpajama.errors import StorageError
@@ -86,16 +87,22 @@ class Manifest:
         return [entry.path for entry in self.files if entry.path.startswith(prefix)]
 
 
+_MANIFEST = TypeAdapter(Manifest)
+
+
 def load_manifest(store: Store, path: str) -> Manifest | None:
     """Return a manifest, or None where there is none yet."""
     if not store.exists(path):
         return None
     data = read_json(store, path)
     try:
-        data["files"] = tuple(FileEntry(**entry) for entry in data["files"])
-        manifest = Manifest(**data)
-    except (TypeError, KeyError) as error:
-        raise StorageError(f"not a manifest: {error}", where=f"{store.uri}/{path}") from error
+        manifest = _MANIFEST.validate_python(data)
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        raise StorageError(
+            "not a manifest", where=f"{store.uri}/{path}", found=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+            hint="Restore it from a copy of the workspace.",
+        ) from error  # fmt: skip
     current().manifest_read(manifest)
     return manifest
 

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from slimpajama.errors import LockedError, StorageError
 
-__all__ = ["Store", "open_store", "parquet_bytes", "read_json", "read_table", "sha256"]
+__all__ = ["Store", "open_store", "parquet_bytes", "parsed_json", "read_json", "read_table", "sha256"]
 
 REPETITIVE = ["lang", "source", "night", "stage", "rule", "threshold"]
 TMP = ".tmp"  # on the workspace's own file system, so that a rename stays atomic
@@ -104,10 +104,17 @@ def read_table(store: Store, path: str, columns: list[str] | None = None) -> pa.
 
 def read_json(store: Store, path: str) -> Any:
     """Return a JSON file of the workspace."""
+    return parsed_json(store.read(path), f"{store.uri}/{path}")
+
+
+def parsed_json(data: bytes, where: str) -> Any:
+    """Return the JSON value of a file that was read from `where`."""
     try:
-        return json.loads(store.read(path))
-    except json.JSONDecodeError as error:
-        raise StorageError(f"not readable as JSON: {error}", where=f"{store.uri}/{path}") from error
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise StorageError(
+            f"not readable as JSON: {error}", where=where, hint="Restore the file from a copy of the workspace."
+        ) from error
 
 
 class LocalStore:
@@ -124,7 +131,7 @@ class LocalStore:
 
     def _path(self, path: str) -> Path:
         full = self.root / path
-        if ".." in Path(path).parts or Path(path).is_absolute():
+        if ".." in Path(path).parts or Path(path).is_absolute() or "\0" in path:
             raise StorageError("path leaves the workspace", where=path)
         return full
 

@@ -73,7 +73,7 @@ def test_no_page_breaks_the_reader(page: str):
     [
         (b"<meta charset=gb2312>", "gb18030"),
         (b'<META http-equiv="Content-Type" content="text/html; charset=GBK">', "gb18030"),
-        (b'<meta charset="Big5">', "big5"),
+        (b'<meta charset="Big5">', "big5hkscs"),
         (b"<p>no word of it", "utf-8"),
     ],
 )
