@@ -294,7 +294,7 @@ class ModelConfig:
     width: Annotated[int, Field(ge=0)] = 0
     """Channels of the residual stream."""
 
-    row_tokens: Annotated[int, Field(ge=0)] = 0
+    row_tokens: Annotated[int, Field(ge=0, le=1 << 20)] = 0
     """Tokens in one training row: the context."""
 
     latent_width: Annotated[int, Field(ge=0)] = 0
@@ -638,6 +638,10 @@ class Config:
         for source in (*sources, *self.pairs.sources):
             for protocol in sorted(protocols(source.uri) - {*self.ingest.protocols}):
                 raise ValueError(f"source {source.name} needs {protocol!r}, which ingest.protocols does not allow")
+        for kind in (self.ingest.sources, self.decontaminate.evaluations, self.pairs.sources):
+            names = [source.name for source in kind]
+            for name in sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"two sources are named {name}; their documents' ids would be the same")
         if self.tune.nightly and not self.pairs.sources:
             raise ValueError("tune.nightly needs pairs.sources, and there are none")
 

@@ -40,7 +40,7 @@ from slimpajama.streams import BOMB_BYTES, BOMB_RATIO, PACKINGS, BrokenStreamErr
 
 __all__ = ["HOSTILE", "read_arrow", "read_csv", "read_parquet"]
 
-AT_ONCE = 1 << 28  # bytes that rows may take which are decoded together
+AT_ONCE = 1 << 27  # bytes that rows may take which are decoded together
 COPY_LIMIT = 1 << 32  # bytes of a compressed Parquet file once unpacked to disk, where it must lie to be read
 _BOM = "\ufeff"
 _ESCAPED = re.compile("[\udc80-\udcff]{1,4}")  # what `surrogateescape` makes of bytes that are no UTF-8
@@ -347,7 +347,7 @@ def _batches(rows: pa.RecordBatch, first: int, want: Want) -> Iterator[Batch]:
         if want.all_columns:
             others = rows.select([name for name in rows.schema.names if name not in (*want.text_fields, want.id_field)])
             if batch.table.num_rows < rows.num_rows:
-                others = others.take(pc.subtract(batch.table["number"].combine_column_chunks(), first))
+                others = others.take(pc.subtract(batch.table["number"].combine_chunks(), first))
             batch = batch._replace(others=others)  # noqa: PLW2901
         yield batch
 
