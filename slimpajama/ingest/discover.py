@@ -193,7 +193,8 @@ def _folders(top: str, root: str, lost: list[OSError]) -> Iterator[str]:
             met.add((status.st_dev, status.st_ino))
             names[:] = [] if known else sorted(name for name in names if not name.startswith("."))
             if not known:
-                folder = os.path.join(link, full[len(base) :].lstrip("/"))  # noqa: PTH118
+                below = full[len(base) :].lstrip("/")
+                folder = os.path.join(link, below) if below else link  # noqa: PTH118
                 yield folder
                 links += [f"{folder}/{name}" if folder else name for name in names if Path(full, name).is_symlink()]
 

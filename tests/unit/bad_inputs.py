@@ -1,7 +1,9 @@
 """Sixty kinds of bad input and what is to become of each: for the tests, and for docs/bad-inputs.md, which lists them.
 
-Files are made when a test wants them; none lies in the repository.
+Files are made when a test wants them; none lies in the repository. `python tests/unit/bad_inputs.py` writes the pages.
 """
+
+# ruff: noqa: E501 -- a table reads better a case a line
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -212,7 +215,7 @@ CASES: tuple[Case, ...] = (
     _c("a field of 2 MB", "2 MB 的字段", "field.csv", f"text\n{'x' * 2_000_000}\n{ZH}\n".encode(), ("line 2", "too-large", "2000000 bytes"),
        texts=(ZH,)),
     _c("a field of 2 MB in many lines", "多行的 2 MB 字段", "lines.csv", f'text\n"{(EN + chr(10)) * 39_000}"\n{ZH}\n'.encode(),
-       ("row 1", "not-csv", "field larger than field limit")),
+       ("row 1", "not-csv", "field larger than field limit"), ("row 1964", "not-csv", "unexpected end"), texts=(EN,) * 1962),
     _c("no column of that name", "没有这一列", "column.csv", b"a,b\n1,2\n", ("", "no-text", "columns a, b")),
     _c("only a header", "只有表头", "header.csv", b"text\n", ("", "empty-file", "no record")),
     # Parquet, Arrow, WARC
@@ -239,7 +242,7 @@ CASES: tuple[Case, ...] = (
     _t("a web archive that is cut", "截断的 WARC", "cut.warc", lambda: warc(b"<p>" + ZH.encode(), b"<p>" + EN.encode() * 9)[:-100],
        ("record 2", "truncated", "96 bytes fewer"), texts=(ZH,)),
     _t("a web archive of wrong lengths", "长度有误的 WARC", "length.warc", lambda: warc(b"<p>" + ZH.encode(), b"<p>x", extra=9999),
-       ("record 1", "truncated", "9714 bytes fewer")),
+       ("record 1", "truncated", "9765 bytes fewer")),
     # HTML
     _h("100,000 open tags", "十万层嵌套", "deep.html", b"<div>" * 100_000, ("", "too-deep", "100000 tags")),
     _h("only a script", "只有脚本", "script.html", b"<script>let x = 1</script>", ("", "no-text", "an empty text")),
@@ -261,11 +264,11 @@ CASES: tuple[Case, ...] = (
 )  # fmt: skip
 
 TEXTS: tuple[tuple[str, str, str, str], ...] = (
-    ("only combining marks", "只有组合符号", "\u0301\u0308\u0327" * 200, "no-content"),
+    ("only combining marks", "只有组合符号", "\u0301\u0308\u0327" * 200, "language"),
     ("bidirectional controls", "双向控制符", "\u202e\u2066" * 200, "no-content"),
     ("zero-width characters", "零宽字符", "\u200b\u2060\ufeff" * 200, "no-content"),
-    ("private use", "私用区字符", "\ue000\uf8ff" * 200, ""),
-    ("unassigned code points", "未分配的码位", "\u0378\u0379" * 200, ""),
+    ("private use", "私用区字符", "\ue000\uf8ff" * 200, "no-content"),
+    ("unassigned code points", "未分配的码位", "\u0378\u0379" * 200, "no-content"),
     ("noncharacters", "非字符", "\ufdd0\ufffe\uffff" * 200, "no-content"),
     ("10,000 times one character", "同一字符一万次", "好" * 10_000, ""),
     ("only punctuation", "只有标点", "，。！？……——" * 100, "no-content"),
@@ -347,3 +350,106 @@ POINTERS: tuple[tuple[str, str, str, bytes, str], ...] = (
     ("a night outside the workspace", "工作区外的夜晚", INDEX, b'{"nights": ["../../etc"]}', "not a list of nights"),
 )  # fmt: skip
 """English, Chinese, a pointer of the workspace, its content, and what is said."""
+
+NAMES: dict[str | bytes, str] = {
+    "new\nline.txt": "", "a..b.txt": "", "it's \"quoted\".txt": "", b"\xff\xfe.txt": "", "长" * 83 + "ab.txt": "",
+    "-rf.txt": "", "[a]*?.txt": "", "😀.txt": "", "\x1b[31mred.txt": "", "a#b.txt": "", " .txt": "",
+    "pipe.txt": "unreadable", "device.txt": "unreadable", "self.txt": "unreadable", "nowhere.txt": "unreadable",
+    "folder.txt": "folder", "gone.txt": "unreadable", "\x1b[32m.exe": "unknown-format",
+}  # fmt: skip
+"""Names, and the rule under which such a file is on record; empty where it is read."""
+
+WORDS = {
+    "en": {
+        "encodings": "Encodings", "archives": "Compressed files", "json": "JSON lines", "csv": "CSV",
+        "tables": "Parquet, Arrow, web archives", "html": "Web pages", "texts": "Strange texts", "names": "Names and kinds of files",
+        "configs": "Configurations", "exported": "Exported models", "pointers": "Pointers of the workspace",
+        "cases": "| what | file | texts read | on record |", "text": "| what | outcome |", "name": "| name | outcome |",
+        "config": "| what | said |", "model": "| what | file | said |", "read": "read", "kept": "kept, what is visible of it",
+        "removed": "removed", "twice": "read, its links not followed round", "more": "{} in all",
+    },
+    "zh": {
+        "encodings": "编码", "archives": "压缩文件", "json": "JSON lines", "csv": "CSV",
+        "tables": "Parquet、Arrow、网页存档", "html": "网页", "texts": "奇怪的文本", "names": "文件名与文件种类",
+        "configs": "配置", "exported": "导出的模型", "pointers": "工作区的指针",
+        "cases": "| 是什么 | 文件 | 读出几篇 | 记录 |", "text": "| 是什么 | 结果 |", "name": "| 名字 | 结果 |",
+        "config": "| 是什么 | 报什么错 |", "model": "| 是什么 | 文件 | 报什么错 |", "read": "读", "kept": "保留其中看得见的部分",
+        "removed": "剔除", "twice": "读，不沿链接绕圈", "more": "共 {} 条",
+    },
+}  # fmt: skip
+HEADS = {
+    "en": """# Bad inputs
+
+[中文](bad-inputs.zh-CN.md)
+
+What becomes of input that is broken, hostile or of another kind. One bad record costs one record: it goes to the night's
+`removed/*.parquet` with its file, place, rule, what was seen and what was expected, and reading goes on (`slimpajama explain
+ID` shows it). What makes a run impossible ends it with one line on stderr: a wrong setting with exit code 2, anything else
+with 1. None of these ends in a traceback, waits for ever, fills the memory, or is lost without a word.
+
+Bounds: a record, `ingest.max_document_mb`; an archive or a row group of Parquet, 200 times its size once it exceeds 128 MB;
+a web page, what is parsed in seconds; a configuration, 1 MB. A Parquet file that lies about its own sizes is bounded by what
+its pages unpack to, so read files of unknown origin where memory is limited (a container or `ulimit -v`).
+
+This page is made of the tables that the tests check (`tests/unit/bad_inputs.py`), there with a limit of 1 MB a record.
+""",
+    "zh": """# 坏输入
+
+[English](bad-inputs.md)
+
+输入损坏、带恶意或种类不对时会怎样。一条坏记录只损失它自己：它连同文件、位置、规则、看到的和期望的一起进入当夜的
+`removed/*.parquet`，读取继续（`slimpajama explain ID` 可以查看）。让整次运行无法进行的，在 stderr 上用一行说清并结束：
+设置有误，退出码是 2；其他是 1。表中各种输入都不会引起 traceback，不会无限等待，不会占满内存，也不会悄悄丢失内容。
+
+上限：单条记录为 `ingest.max_document_mb`；压缩文件或 Parquet 的一个行组，超过 128 MB 之后最多为自身大小的 200 倍；网页须能在
+几秒内解析；配置文件为 1 MB。谎报自身大小的 Parquet 文件只受其页面解压后大小的限制，所以来历不明的文件请在限制了内存的地方读取
+（容器或 `ulimit -v`）。
+
+本页由测试所检查的表（`tests/unit/bad_inputs.py`）生成，测试里单条记录的上限为 1 MB。
+""",
+}
+
+
+def _cell(value: object) -> str:
+    text = str(value).replace("|", "\\|").replace("\n", "\\n")
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def _table(title: str, head: str, lines: list[list[object]]) -> list[str]:
+    rule = "|" + "---|" * (head.count("|") - 1)
+    return ["", f"## {title}", "", head, rule, *("| " + " | ".join(map(_cell, line)) + " |" for line in lines)]
+
+
+def _on_record(case: Case, more: str) -> str:
+    shown = [
+        f"`{rule}`" + (f", {place}" if place else "") + (f": {value}" if value else "")
+        for place, rule, value in case.bad
+    ]
+    return "; ".join(shown[:3]) + (f"; {more.format(len(shown))}" if len(shown) > 3 else "")
+
+
+def page(language: str) -> str:
+    """Return docs/bad-inputs.md, or its twin in `zh`."""
+    word, pick = WORDS[language], 0 if language == "en" else 1
+    lines = [HEADS[language].rstrip()]
+    for group in dict.fromkeys(case.group for case in CASES):
+        cases = [case for case in CASES if case.group == group]
+        lines += _table(word[group], word["cases"], [
+            [(case.en, case.zh)[pick], f"`{case.name}`", len(case.texts), _on_record(case, word["more"])] for case in cases
+        ])  # fmt: skip
+    lines += _table(word["texts"], word["text"], [
+        [text[pick], f"{word['removed']}: `{text[3]}`" if text[3] else word["kept"]] for text in TEXTS
+    ])  # fmt: skip
+    outcome = {"": word["read"], "folder": word["twice"]}
+    lines += _table(word["names"], word["name"], [
+        [f"`{name if isinstance(name, str) else repr(name)[2:-1]}`", outcome.get(rule) or f"`{rule}`"] for name, rule in NAMES.items()
+    ])  # fmt: skip
+    lines += _table(word["configs"], word["config"], [[case[pick], f"`{case[3]}`"] for case in CONFIGS])
+    for group, table_ in (("exported", EXPORTED), ("pointers", POINTERS)):
+        lines += _table(word[group], word["model"], [[case[pick], f"`{case[2]}`", f"`{case[4]}`"] for case in table_])
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    for language, name in (("en", "bad-inputs.md"), ("zh", "bad-inputs.zh-CN.md")):
+        (Path(__file__).resolve().parents[2] / "docs" / name).write_text(page(language), encoding="utf-8")

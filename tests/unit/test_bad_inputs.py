@@ -1,7 +1,9 @@
 """Sixty kinds of bad input: each ends in a record or an error that says what, where and why, never in anything else.
 
 Left out: a file without permission, since root reads it all the same (`test_discover.py` has a folder that cannot be
-listed, by another way); cron and time zones, which no setting of ours holds: Prefect refuses wrong ones of prefect.yaml.
+listed, by another way); cron and time zones, which no setting holds: Prefect refuses wrong ones of prefect.yaml. The
+codec of `compress` has its property tests in `compress/test_file.py`, shingles of hostile texts in
+`dedup/test_jaccard.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bad_inputs import BOMB, CASES, CONFIGS, EXPORTED, LIMIT, POINTERS, TEXTS, TUNED, ZH, Case, jsonl
+from bad_inputs import BOMB, CASES, CONFIGS, EXPORTED, LIMIT, NAMES, POINTERS, TEXTS, ZH, Case, jsonl, page
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -62,15 +64,6 @@ def test_a_bad_file_gives_what_can_be_read_and_says_what_cannot(case: Case):
         assert item.value.isprintable()
 
 
-NAMES: dict[str | bytes, str] = {
-    "new\nline.txt": "", "a..b.txt": "", "it's \"quoted\".txt": "", b"\xff\xfe.txt": "", "长" * 83 + "ab.txt": "",
-    "-rf.txt": "", "[a]*?.txt": "", "😀.txt": "", "\x1b[31mred.txt": "", "a#b.txt": "", " .txt": "",
-    "pipe.txt": "unreadable", "device.txt": "unreadable", "self.txt": "unreadable", "nowhere.txt": "unreadable",
-    "folder.txt": "folder", "gone.txt": "unreadable", "\x1b[32m.exe": "unknown-format",
-}  # fmt: skip
-"""Names, and the rule under which such a file is on record; empty where it is read."""
-
-
 def make_names(folder: Path) -> None:
     os.mkfifo(folder / "pipe.txt")
     (folder / "device.txt").symlink_to("/dev/zero")
@@ -84,7 +77,7 @@ def make_names(folder: Path) -> None:
             full = os.fsencode(folder) + b"/" + (name if isinstance(name, bytes) else name.encode())
             try:
                 with open(full, "wb") as file:
-                    file.write(ZH.encode() + full)
+                    file.write(f"{ZH} {name!r}".encode())
             except OSError:
                 assert isinstance(name, bytes)  # this disk takes UTF-8 names only
 
@@ -246,6 +239,12 @@ def test_a_wrong_manifest_is_refused_by_name(manifest: bytes, tmp_path: Path):
 def test_no_path_leaves_the_workspace(path: str, tmp_path: Path):
     with pytest.raises(StorageError, match="path leaves the workspace"):
         LocalStore(str(tmp_path)).read(path)
+
+
+@pytest.mark.parametrize("name", ["bad-inputs.md", "bad-inputs.zh-CN.md"])
+def test_the_page_of_bad_inputs_is_what_the_tables_say(name: str):
+    written = (Path(__file__).resolve().parents[2] / "docs" / name).read_text(encoding="utf-8")
+    assert written == page("zh" if "zh" in name else "en"), "run: python tests/unit/bad_inputs.py"
 
 
 def test_a_message_holds_no_escape_whoever_brought_it():
