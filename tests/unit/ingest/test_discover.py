@@ -129,7 +129,7 @@ def test_a_folder_that_cannot_be_listed_is_on_record(tmp_path: Path, monkeypatch
     assert (bad.rule, bad.value) == ("unreadable", "Permission denied")
 
 
-def test_an_archive_that_is_no_zip_is_an_error_and_a_damaged_one_on_record(tmp_path: Path):
+def test_an_archive_that_is_no_zip_is_an_error(tmp_path: Path):
     (tmp_path / "no.zip").write_bytes(b"no zip")
     with pytest.raises(InputError, match="cannot be opened"):
         plan(config(tmp_path, f"zip://*.txt::file://{tmp_path}/no.zip", protocols=("zip", "file")), [])
