@@ -44,9 +44,11 @@ __all__ = [
     "load_config",
 ]
 
-STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+FILE_BYTES = 1_000_000  # of a configuration: a device has no end
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+Location = Annotated[str, Field(pattern=r"^[^\x00]+$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  # becomes part of file names
 
 
@@ -57,7 +59,7 @@ class SourceConfig:
     name: Name
     """Short name; part of every document's id, so renaming a source makes new documents of it."""
 
-    uri: str
+    uri: Location
     """Glob of files, local or `s3://bucket/prefix/*`; a relative one starts at the configuration file's folder.
     One that ends in `/` is a dataset's folder: every table below it (arrow, parquet, jsonl, csv), caches left out."""
 
@@ -94,10 +96,10 @@ class IngestConfig:
     """Protocols of fsspec that a source's uri may name; `file` is this machine's disk. With `http` or `https`, no
     address inside a private network is ever opened."""
 
-    max_document_mb: PositiveFloat = 16.0
+    max_document_mb: Annotated[float, Field(gt=0.0, le=1000.0)] = 16.0
     """Largest single record in MB (10^6 bytes) of UTF-8; a larger one is removed with its place on record."""
 
-    part_mb: PositiveFloat = 8.0
+    part_mb: Annotated[float, Field(gt=0.0, le=1000.0)] = 8.0
     """Text in one intermediate file, in MB; the most that a kill can cost, times the workers."""
 
 
@@ -292,7 +294,7 @@ class ModelConfig:
     width: Annotated[int, Field(ge=0)] = 0
     """Channels of the residual stream."""
 
-    row_tokens: Annotated[int, Field(ge=0)] = 0
+    row_tokens: Annotated[int, Field(ge=0, le=1 << 20)] = 0
     """Tokens in one training row: the context."""
 
     latent_width: Annotated[int, Field(ge=0)] = 0
@@ -428,7 +430,7 @@ class PairSourceConfig:
     name: Name
     """Short name; part of every pair's id."""
 
-    uri: str
+    uri: Location
     """Glob of files, local or `s3://bucket/prefix/*`; a relative one starts at the configuration file's folder."""
 
     task: Task
@@ -609,7 +611,7 @@ class ObserveConfig:
 class Config:
     """The whole configuration file."""
 
-    workspace: str = "workspace"
+    workspace: Location = "workspace"
     """Local folder or `s3://bucket/prefix`; a relative one starts at the configuration file's folder."""
 
     ingest: IngestConfig = field(default_factory=IngestConfig)
@@ -636,10 +638,15 @@ class Config:
         for source in (*sources, *self.pairs.sources):
             for protocol in sorted(protocols(source.uri) - {*self.ingest.protocols}):
                 raise ValueError(f"source {source.name} needs {protocol!r}, which ingest.protocols does not allow")
+        for kind in (self.ingest.sources, self.decontaminate.evaluations, self.pairs.sources):
+            names = [source.name for source in kind]
+            for name in sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"two sources are named {name}; their documents' ids would be the same")
         if self.tune.nightly and not self.pairs.sources:
             raise ValueError("tune.nightly needs pairs.sources, and there are none")
 
 
+_SETTINGS = "docs/configuration.md has every setting."
 SECTIONS: dict[str, Any] = {f.name: type(getattr(Config(), f.name)) for f in fields(Config) if f.name != "workspace"}
 
 
@@ -661,7 +668,7 @@ def parse_override(text: str) -> tuple[list[str], Any]:
         raise ConfigError("not an override", where=f"--set {text}", expected="section.key=value")
     try:
         value = tomllib.loads(f"v = {raw}")["v"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = raw
     return path.strip().split("."), value
 
@@ -684,11 +691,15 @@ def load_config(
     if path is not None:
         file = Path(path)
         try:
-            data = tomllib.loads(file.read_text(encoding="utf-8"))
+            with file.open("rb") as stream:
+                raw = stream.read(FILE_BYTES + 1)
+            if len(raw) > FILE_BYTES:
+                raise ValueError(f"more than {FILE_BYTES} bytes")
+            data = tomllib.loads(raw.decode("utf-8-sig"))
         except FileNotFoundError:
             raise ConfigError("no such file", where=str(file), hint="Name a TOML file with --config.") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-            raise ConfigError(f"not readable as TOML: {error}", where=str(file)) from None
+        except (ValueError, RecursionError, OSError) as error:  # not UTF-8, not TOML, a number too long, too deep
+            raise ConfigError(f"not readable as TOML: {error}", where=str(file), hint=_SETTINGS) from None
         base = file.resolve().parent
     for text in overrides or []:
         keys, value = parse_override(text)
@@ -710,7 +721,7 @@ def validate(data: dict[str, Any], where: str = "settings") -> Config:
         return TypeAdapter(Config).validate_python(data)
     except ValidationError as error:
         problems = "; ".join(_problem(dict(details)) for details in error.errors())
-        raise ConfigError(problems, where=where, hint="docs/configuration.md has every setting.") from None
+        raise ConfigError(problems, where=where, hint=_SETTINGS) from None
 
 
 def _problem(details: dict[str, Any]) -> str:

@@ -52,7 +52,8 @@ class SlimpajamaError(Exception):
         self.what, self.where, self.expected, self.found, self.hint = what, where, expected, found, hint
 
     def __str__(self) -> str:
-        text = f"{printable(self.where)}: {self.what}" if self.where else self.what
+        what = printable(self.what, 10_000)  # it may quote a key, a name or a library that quotes the corpus
+        text = f"{printable(self.where)}: {what}" if self.where else what
         if self.expected:
             text += f": expected {printable(self.expected)}"
         if self.found:

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
 
 from slimpajama.config import canonical, fingerprint
 from slimpajama.errors import StorageError
@@ -88,18 +89,22 @@ class Manifest:
         return [entry.path for entry in self.files if entry.path.startswith(prefix)]
 
 
+_MANIFEST = TypeAdapter(Manifest)
+
+
 def load_manifest(store: Store, path: str) -> Manifest | None:
     """Return a manifest, or None where there is none yet."""
     if not store.exists(path):
         return None
     data = read_json(store, path)
     try:
-        data["files"] = tuple(FileEntry(**entry) for entry in data["files"])
-        manifest = Manifest(**data)
-        if not all(isinstance(entry.path, str) and isinstance(entry.bytes, int) for entry in manifest.files):
-            raise TypeError("a file without a path or a size")
-    except (TypeError, KeyError) as error:
-        raise StorageError(f"not a manifest: {error}", where=f"{store.uri}/{path}", hint=CHECK) from error
+        manifest = _MANIFEST.validate_python(data)
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        raise StorageError(
+            "not a manifest", where=f"{store.uri}/{path}", found=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+            hint=CHECK,
+        ) from error  # fmt: skip
     current().manifest_read(manifest)
     return manifest
 

@@ -17,10 +17,10 @@ import pyarrow as pa
 
 from slimpajama import __version__
 from slimpajama.config import Config, fingerprint
-from slimpajama.errors import ConfigError, InputError, LockedError
+from slimpajama.errors import ConfigError, InputError, LockedError, StorageError
 from slimpajama.manifest import FileEntry, Manifest, forget, json_bytes, load_manifest
 from slimpajama.progress import say
-from slimpajama.storage import Store, read_json
+from slimpajama.storage import CHECK, Store, parsed_json
 
 __all__ = [
     "INDEX",
@@ -56,7 +56,16 @@ def work_folder(night: str, stage: str) -> str:
 
 def published_nights(store: Store) -> list[str]:
     """Return the published nights, oldest first."""
-    return list(read_json(store, INDEX)["nights"]) if store.exists(INDEX) else []
+    return _index(store)[0]
+
+
+def _index(store: Store) -> tuple[list[str], str]:
+    data, version = store.read_versioned(INDEX)
+    found = parsed_json(data, f"{store.uri}/{INDEX}") if data is not None else {"nights": []}
+    nights = found.get("nights") if isinstance(found, dict) else None
+    if not isinstance(nights, list) or not all(isinstance(night, str) and _ID.match(night) for night in nights):
+        raise StorageError("not a list of nights", where=f"{store.uri}/{INDEX}", hint=CHECK)
+    return nights, version
 
 
 def load_night(store: Store, night: str) -> Manifest:
@@ -229,8 +238,7 @@ def _about(store: Store, night: str, stages: list[Manifest], cfg: Config) -> dic
 
 def _append_to_index(store: Store, night: str) -> None:
     for _ in range(20):
-        data, version = store.read_versioned(INDEX)
-        nights = [] if data is None else json.loads(data)["nights"]
+        nights, version = _index(store)
         if night in nights or store.swap(INDEX, json_bytes({"nights": [*nights, night]}), version):
             return
     raise LockedError("the list of nights keeps changing under this run", where=INDEX, hint="Run again.")

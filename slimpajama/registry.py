@@ -12,11 +12,15 @@ on top after playing it through, so a rollback can be followed by another one.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import TypeAdapter
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
 from safetensors.torch import load
 
 from slimpajama.config import ModelConfig, TextConfig
@@ -24,7 +28,7 @@ from slimpajama.device import device
 from slimpajama.errors import LockedError, ModelError, StorageError
 from slimpajama.manifest import FileEntry, Manifest, json_bytes, load_manifest, read_verified
 from slimpajama.model import LanguageModel, build
-from slimpajama.storage import Store, sha256
+from slimpajama.storage import Store, parsed_json, sha256
 from slimpajama.tokenizer import Tokenizer
 
 __all__ = [
@@ -49,11 +53,14 @@ __all__ = [
     "tuned_manifest",
     "tuned_models",
     "tuned_tasks",
+    "with_weights",
 ]
 
 CHAMPION = "models/champion.json"
 TUNED = "tuned/current.json"
 History = list[dict[str, str]]
+M = TypeVar("M", bound=torch.nn.Module)
+_OTHER = "It is damaged, or another version of slimpajama made it: copy it again, use that version, or train again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +135,11 @@ def tuned_models(store: Store) -> dict[str, Manifest]:
 def tuned_tasks(store: Store) -> tuple[dict[str, str], History, str]:
     """Return which tuned model serves each task, how that came about, and the pointer's version."""
     data, version = store.read_versioned(TUNED)
-    found = {"tasks": {}, "history": []} if data is None else json.loads(data)
+    if data is None:
+        return {}, [], version
+    found = _pointer(store, TUNED, data)
+    if not isinstance(found.get("tasks"), dict) or not all(isinstance(name, str) for name in found["tasks"].values()):
+        raise _not_a_pointer(store, TUNED)
     return found["tasks"], found["history"], version
 
 
@@ -213,7 +224,7 @@ def load_model(store: Store, model_id: str | None = None) -> Loaded:
         read_verified(store, _entry(entries, wanted, name))
         for name in ("config.json", "tokenizer.json", "model.safetensors")
     )
-    return _assemble(wanted, json.loads(config), tokenizer, weights)
+    return _assemble(wanted, parsed_json(config, f"models/{wanted}/config.json"), tokenizer, weights)
 
 
 def is_exported(folder: str | None) -> bool:
@@ -234,7 +245,7 @@ def load_exported(folder: Path) -> Loaded:
     try:
         config = dict(json.loads(files["config.json"]))
         model_id, hashes = str(config.pop("id")), dict(config.pop("sha256"))
-    except (ValueError, LookupError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         raise ModelError(
             "not the config.json of an exported model", where=str(folder),
             hint="`slimpajama export --format hf DIR` writes such a folder.",
@@ -250,22 +261,41 @@ def load_exported(folder: Path) -> Loaded:
 
 
 def _assemble(model_id: str, config: dict[str, Any], tokenizer_json: bytes, weights: bytes) -> Loaded:
-    text = TypeAdapter(TextConfig).validate_python(config["text"])
-    tokenizer = Tokenizer.load(tokenizer_json, text)
-    model = build(TypeAdapter(ModelConfig).validate_python(config["model"]), tokenizer.vocab_size, seed=0)
+    where = f"models/{model_id}"
     try:
-        model.load_state_dict(load(weights))
-    except RuntimeError as error:
+        text = TypeAdapter(TextConfig).validate_python(config["text"])
+        sizes = TypeAdapter(ModelConfig).validate_python(config["model"])
+    except (LookupError, TypeError, ValidationError) as error:
         raise ModelError(
-            "the weights do not fit the architecture", where=f"models/{model_id}",
-            found=str(error).splitlines()[-1].strip(),
-            hint="It was made by another version of slimpajama: use that one, or train again.",
-        ) from error  # fmt: skip
+            "not the config.json of a model", where=where, found=str(error).splitlines()[-1].strip(), hint=_OTHER
+        ) from error
+    tokenizer = Tokenizer.load(tokenizer_json, text)
+    model = with_weights(partial(build, sizes, tokenizer.vocab_size, seed=0), weights, where)
     return Loaded(model_id, model.to(device()).eval(), tokenizer, config)
 
 
+def with_weights(make: Callable[[], M], weights: bytes, where: str) -> M:
+    """Return the model that `make` makes with the weights of a safetensors file.
+
+    Raises:
+        ModelError: It is no such file, or its tensors are not the model's.
+    """
+    try:
+        tensors = load(weights)
+        with torch.device("meta"):  # shapes first, without memory: sizes out of a wrong file could ask for any
+            make().load_state_dict(tensors, assign=True)
+        model = make()
+        model.load_state_dict(tensors)
+    except (SafetensorError, RuntimeError, LookupError, TypeError, ValueError) as error:
+        raise ModelError(
+            "the weights do not fit the architecture", where=where,
+            found=(str(error).splitlines() or [repr(error)])[-1].strip(), hint=_OTHER,
+        ) from error  # fmt: skip
+    return model
+
+
 def _is_name(model_id: str) -> bool:
-    return bool(model_id) and "/" not in model_id and not model_id.startswith(".")
+    return bool(model_id) and "\0" not in model_id and "/" not in model_id and not model_id.startswith(".")
 
 
 def _entry(entries: dict[str, FileEntry], model_id: str, name: str) -> FileEntry:
@@ -289,10 +319,24 @@ def _read(store: Store) -> tuple[History, str]:
     data, version = store.read_versioned(CHAMPION)
     if data is None:
         return [], version
-    try:
-        return list(json.loads(data)["history"]), version
-    except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"not a champion pointer: {error}", where=f"{store.uri}/{CHAMPION}") from error
+    log = _pointer(store, CHAMPION, data)["history"]
+    if not all(isinstance(entry.get(name), str) for entry in log for name in ("action", "model", "night")):
+        raise _not_a_pointer(store, CHAMPION)
+    return log, version
+
+
+def _pointer(store: Store, path: str, data: bytes) -> dict[str, Any]:
+    """Return what a pointer's file holds; its `history` is a list of objects."""
+    found = parsed_json(data, f"{store.uri}/{path}")
+    log = found.get("history") if isinstance(found, dict) else None
+    if not isinstance(log, list) or not all(isinstance(entry, dict) for entry in log):
+        raise _not_a_pointer(store, path)
+    return dict(found)
+
+
+def _not_a_pointer(store: Store, path: str) -> StorageError:
+    hint = "Restore it from a copy of the workspace; or delete it, which forgets all promotions."
+    return StorageError("not a pointer that slimpajama wrote", where=f"{store.uri}/{path}", hint=hint)
 
 
 def _write(store: Store, log: History, version: str) -> None:

@@ -30,7 +30,9 @@ import pyarrow.parquet as pq
 
 from slimpajama.errors import LockedError, StorageError
 
-__all__ = ["CHECK", "Store", "open_store", "parquet_bytes", "read_json", "read_table", "reading", "sha256"]
+__all__ = [
+    "CHECK", "Store", "open_store", "parquet_bytes", "parsed_json", "read_json", "read_table", "reading", "sha256"
+]  # fmt: skip
 
 REPETITIVE = ["lang", "source", "night", "stage", "rule", "threshold"]
 TMP = ".tmp"  # on the workspace's own file system, so that a rename stays atomic
@@ -125,10 +127,15 @@ def read_table(store: Store, path: str, columns: list[str] | None = None, size: 
 
 def read_json(store: Store, path: str) -> Any:
     """Return a JSON file of the workspace."""
+    return parsed_json(store.read(path), f"{store.uri}/{path}")
+
+
+def parsed_json(data: bytes, where: str) -> Any:
+    """Return the JSON value of a file that was read from `where`."""
     try:
-        return json.loads(store.read(path))
-    except ValueError as error:  # of JSON, or of the UTF-8 that it is written in
-        raise StorageError(f"not readable as JSON: {error}", where=f"{store.uri}/{path}", hint=CHECK) from error
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:  # of JSON, or of the UTF-8 that it is written in
+        raise StorageError(f"not readable as JSON: {error}", where=where, hint=CHECK) from error
 
 
 class LocalStore:
@@ -145,7 +152,7 @@ class LocalStore:
 
     def _path(self, path: str) -> Path:
         full = self.root / path
-        if ".." in Path(path).parts or Path(path).is_absolute():
+        if ".." in Path(path).parts or Path(path).is_absolute() or "\0" in path:
             raise StorageError("path leaves the workspace", where=path)
         return full
 

@@ -13,14 +13,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import RawIOBase
 from typing import Any, BinaryIO
+from zipfile import BadZipFile
 
 import zstandard
 
 __all__ = ["PACKINGS", "BrokenStreamError", "TooLong", "Unpacked", "blocks", "bounded", "chunks"]
 
 BLOCK = 1 << 20
+BOMB_RATIO, BOMB_BYTES = 200, 1 << 27  # text packs to a tenth; what unpacks to more than both is no text
 PACKINGS = (".gz", ".zst", ".bz2")
 _ZSTD_FEED = 1 << 8  # bytes; four of them can stand for 128 KiB, so this bounds a block by 8 MiB
+_BZ2_FEED = 1 << 13  # bytes; what follows an end of stream is copied, and there may be one every 14 bytes
 _ZSTD_WINDOW = 1 << 27  # bytes of history that a frame may ask for; zstd's own limit for streams
 
 
@@ -28,7 +31,7 @@ class BrokenStreamError(Exception):
     """The rest of a file cannot be read.
 
     Args:
-        rule: `truncated`, `damaged` or `unreadable`.
+        rule: `truncated`, `damaged`, `unreadable` or `too-large`.
         value: What was seen.
     """
 
@@ -50,26 +53,57 @@ def blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
     """Yield the content of an open file block by block; the name's ending says how it is compressed.
 
     Raises:
-        BrokenStreamError: The file ends inside a compressed frame, is damaged, or the disk or network fails.
+        BrokenStreamError: The file ends inside a compressed frame, is damaged, unpacks to more than `BOMB_RATIO` times
+            its size, or the disk or network fails.
     """
+    if not name.lower().endswith(PACKINGS):
+        yield from _blocks(file, name)
+        return
+    unpacked = 0
+    for part in _blocks(file, name):
+        unpacked += len(part)
+        if unpacked > max(BOMB_BYTES, BOMB_RATIO * file.tell()):
+            raise BrokenStreamError("too-large", f"unpacks to more than {BOMB_RATIO} times its size")
+        yield part
+
+
+def _blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
     try:
         if name.lower().endswith(".gz"):
             with gzip.GzipFile(fileobj=file, mode="rb") as plain:
                 yield from iter(lambda: plain.read1(BLOCK), b"")  # `read` would keep back what precedes a damage
         elif name.lower().endswith(".bz2"):
-            with bz2.BZ2File(file) as plain:
-                yield from iter(lambda: plain.read1(BLOCK), b"")
+            yield from _bz2_blocks(file)
         elif name.lower().endswith(".zst"):
             yield from _zstd_blocks(file)
         else:
             yield from iter(lambda: file.read(BLOCK), b"")
     except EOFError as error:
         raise BrokenStreamError("truncated", str(error)) from None
-    except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
+    except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError, BadZipFile) as error:
         raise BrokenStreamError("damaged", str(error)) from None
     except OSError as error:
         damaged = error.errno is None and name.lower().endswith(".bz2")  # this library has no error of its own
         raise BrokenStreamError("damaged" if damaged else "unreadable", error.strerror or str(error)) from None
+
+
+def _bz2_blocks(file: BinaryIO) -> Iterator[bytes]:
+    # Not `BZ2File`: it takes a damaged second stream for the end, and says nothing.
+    stream, feed = bz2.BZ2Decompressor(), file.read(_BZ2_FEED)
+    while feed or not stream.needs_input:
+        plain = stream.decompress(feed, BLOCK)
+        if plain:
+            yield plain
+        feed = b""
+        if stream.eof:
+            feed = stream.unused_data or file.read(_BZ2_FEED)
+            if not feed:
+                return
+            stream = bz2.BZ2Decompressor()
+        elif stream.needs_input:
+            feed = file.read(_BZ2_FEED)
+            if not feed:
+                raise EOFError("the file ends inside a bz2 stream")
 
 
 def _zstd_blocks(file: BinaryIO) -> Iterator[bytes]:

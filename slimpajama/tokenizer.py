@@ -30,6 +30,7 @@ __all__ = ["DOCUMENT", "MAX_PIECE_BYTES", "SEPARATOR", "Tokenizer", "train_token
 
 SEPARATOR = "\x1f"
 MAX_PIECE_BYTES = 32
+MOST_PIECES = 1 << 16  # ids are uint16
 _NO_TEXT = re.compile(f"([{SEPARATOR}\udc80-\udcff]+)")  # how Python writes a byte that is not UTF-8
 DOCUMENT = "<|document|>"  # stands before every document: what a text that has no past is conditioned on
 
@@ -40,6 +41,19 @@ def _byte_of_char() -> dict[str, int]:
     table = {chr(byte): byte for byte in printable}
     others = (byte for byte in range(256) if byte not in printable)
     return table | {chr(256 + offset): byte for offset, byte in enumerate(others)}
+
+
+def _check(vocabulary: dict[str, int], merges: list[list[str]]) -> None:
+    """Raise a ValueError or LookupError where the kernels' tables could not be made of a vocabulary."""
+    if len(vocabulary) > MOST_PIECES or {*map(type, vocabulary.values())} != {int}:
+        raise ValueError(f"{len(vocabulary)} pieces; at most {MOST_PIECES}, by integers")
+    if sorted(vocabulary.values()) != [*range(len(vocabulary))]:
+        raise ValueError("ids are not 0, 1, 2 and so on")
+    alphabet = _byte_of_char().keys()
+    if missing := alphabet - vocabulary.keys() or set().union(*vocabulary.keys() - {DOCUMENT}) - alphabet:
+        raise ValueError(f"not by bytes, as {min(missing)!r} shows")
+    for left, right in merges:
+        _ = vocabulary[left], vocabulary[right], vocabulary[left + right]
 
 
 def train_tokenizer(joined: Iterable[str], cfg: TokenizerConfig) -> bytes:
@@ -87,8 +101,11 @@ class Tokenizer:
             model = json.loads(data)["model"]
             self._vocabulary: dict[str, int] = model["vocab"]
             self._merges: list[list[str]] = model["merges"]
-        except (ValueError, TypeError, LookupError) as error:
-            raise ModelError(f"not a tokenizer.json: {error!r}") from error
+            _check(self._vocabulary, self._merges)
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise ModelError(
+                f"not a tokenizer.json of slimpajama's kind: {error!r}", hint="Take the one that the model came with."
+            ) from error
 
     @classmethod
     def load(cls, data: bytes, text: TextConfig | None = None) -> Tokenizer:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
+from zipfile import BadZipFile
 
 import fsspec
 
@@ -165,11 +166,12 @@ def list_source(
     if "://" in source.uri:
         yield from _list_remote(source)
         return
-    for match in sorted(glob.glob(_pattern(source), root_dir=root or None, recursive=True)):  # noqa: PTH207 - keeps the prefix
+    lost: list[OSError] = []
+    for match in sorted(_matches(_pattern(source), root, lost)):
         if not _wanted(source, match):
             continue
         full = Path(root, match)
-        path = os.fsencode(match).decode("utf-8", "backslashreplace").replace(os.sep, "/")
+        path = _unicode(match)
         try:
             status = full.stat()
             if stat.S_ISDIR(status.st_mode):
@@ -183,6 +185,52 @@ def list_source(
             )
         except OSError as error:
             yield path, Bad("", "unreadable", error.strerror or str(error), "a file that can be read")
+    for loss in lost:
+        yield (
+            _unicode(str(loss.filename)),
+            Bad("", "unreadable", loss.strerror or str(loss), "a folder to be listed"),
+        )
+
+
+def _unicode(path: str) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace").replace(os.sep, "/")
+
+
+def _matches(pattern: str, root: str, lost: list[OSError]) -> set[str]:
+    """Return what a local pattern matches; `**` enters each folder once, whatever links lead to it.
+
+    `glob` alone would go round one loop of links forty times, and round two of them for ever; nor would it tell of a
+    folder that cannot be listed, which is added to `lost`.
+    """
+    pattern = f"{pattern}/*" if f"/{pattern}".endswith("/**") else pattern
+    head, deep, tail = f"/{pattern}".partition("/**/")
+    if not deep:
+        return set(glob.glob(pattern, root_dir=root or None))  # noqa: PTH207 - keeps the prefix
+    tops = glob.glob(head[1:], root_dir=root or None) if head[1:] else [""]  # noqa: PTH207
+    folders = {folder for top in tops if Path(root, top).is_dir() for folder in _folders(top, root, lost)}
+    return {
+        os.path.join(folder, name)  # noqa: PTH118 - keeps the prefix
+        for folder in sorted(folders)
+        for name in _matches(tail, os.path.join(root, folder), lost)  # noqa: PTH118
+    }
+
+
+def _folders(top: str, root: str, lost: list[OSError]) -> Iterator[str]:
+    """Yield a folder and all below it but hidden ones: each once, by links only those that lie elsewhere."""
+    links, met = [top], set[tuple[int, int]]()
+    while links:
+        link = links.pop(0)
+        base = os.path.join(root, link) or "."  # noqa: PTH118 - keeps the prefix
+        for full, names, _ in os.walk(base, onerror=lost.append):
+            status = Path(full).stat()
+            known = (status.st_dev, status.st_ino) in met
+            met.add((status.st_dev, status.st_ino))
+            names[:] = [] if known else sorted(name for name in names if not name.startswith("."))
+            if not known:
+                below = full[len(base) :].lstrip("/")
+                folder = os.path.join(link, below) if below else link  # noqa: PTH118
+                yield folder
+                links += [f"{folder}/{name}" if folder else name for name in names if Path(full, name).is_symlink()]
 
 
 def _pattern(source: SourceConfig) -> str:
@@ -219,7 +267,7 @@ def _remote(uri: str) -> tuple[Any, str]:
             for address in socket.getaddrinfo(urlsplit(uri.rsplit("::", 1)[-1]).hostname, protocol):
                 _check_public(address)
         return fsspec.core.url_to_fs(uri, **options)  # type: ignore[no-any-return]
-    except (ValueError, ImportError, OSError) as error:
+    except (ValueError, ImportError, OSError, BadZipFile) as error:
         raise InputError(f"cannot be opened: {error}", where=uri) from None
 
 
@@ -268,7 +316,10 @@ def open_input(file: InputFile) -> BinaryIO:
     """
     if "://" in file.location:
         fs, path = _remote(file.location)
-        return cast(BinaryIO, fs.open(path, "rb"))
+        try:
+            return cast(BinaryIO, fs.open(path, "rb"))
+        except (BadZipFile, RuntimeError) as error:  # of `zip://`: damaged, or needs a password
+            raise OSError(str(error)) from error
     return Path(file.location).open("rb")
 
 

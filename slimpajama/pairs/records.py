@@ -85,7 +85,7 @@ def read_pairs(open_file: Callable[[], BinaryIO], name: str, source: PairSourceC
                 yield item
     except BrokenStreamError as error:
         yield Bad("", error.rule, seen(error.value), "a file that is whole")
-    except HOSTILE as error:
+    except (*HOSTILE, csv.Error, RecursionError) as error:
         yield Bad("", "unreadable", seen(error), f"a file of format {kind}")
     else:
         if not found:
@@ -139,6 +139,7 @@ def _lines(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes | TooLong]]:
 
 def _csv(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
     plain = Unpacked(blocks(file, name))
+    csv.field_size_limit(LINE)  # one for the whole process
     rows = csv.DictReader(io.TextIOWrapper(io.BufferedReader(plain), "utf-8-sig", newline=""))
     for number, row in enumerate(rows, 1):
         yield _pair({str(key): value for key, value in row.items()}, f"row {number}", source)

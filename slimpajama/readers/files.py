@@ -63,7 +63,7 @@ def pieces(open_file: Callable[[], BinaryIO], name: str, want: Want) -> Iterator
     """
     kind = format_of(name, want.format)
     if not kind:
-        yield failed(Bad("", "unknown-format", name.rsplit("/", 1)[-1][-80:], ", ".join(_SUFFIXES)))
+        yield failed(Bad("", "unknown-format", seen(name.rsplit("/", 1)[-1][-80:]), ", ".join(_SUFFIXES)))
         return
     try:
         with open_file() as file:

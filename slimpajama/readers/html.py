@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import re
 from collections.abc import Iterator
 
@@ -10,6 +12,10 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 __all__ = ["TreeTooLargeError", "declared_encoding", "visible_text"]
 
 MAX_WORK = 20_000_000  # tags times depth; the parser is quadratic in depth, and 100,000 open tags take 20 seconds
+MAX_OPEN = 150_000  # tags that an end tag could close: whether it does, a table in between may decide
+MAX_COPIES = 5_000_000  # elements: open `<font>`s and the like are made anew in every block after them, 400 bytes each
+MAX_ATTRIBUTES = 10_000  # of one tag; the parser compares each with all before it
+MAX_OPTIONS = 500  # of a page whose lists stay as they are: the parser looks through a list at each of its options
 
 _BLOCKS = re.compile(
     "address|article|aside|blockquote|br|caption|center|dd|details|dialog|div|dl|dt|fieldset|figcaption|figure|footer|"
@@ -23,24 +29,61 @@ _NEVER_OPEN = re.compile(  # no end tag, or one that the next of its kind implie
     "area|base|br|col|d[dt]|embed|hr|img|input|li|link|meta|option|p|source|t(body|d|foot|h|head|r|rack)|wbr",
     re.IGNORECASE,
 )
+_COPIED = re.compile(r"<(?:b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)[\s/][^>]*", re.IGNORECASE)
+_LONG_TAG = re.compile(r"<[a-zA-Z][^<>]{20000,}")
+_OPTION, _LIST = re.compile("<option", re.IGNORECASE), re.compile("(</?)select", re.IGNORECASE)
 _BREAK = "\x1e"  # cannot come from a page: taken out of its text first
 _SPACE = re.compile(r"[ \t\n\r\f]+")
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE)
+MANY = 20
+_UTF8 = ("utf-8", "utf8", "utf-16", "utf-16le", "utf-16be")
+_WIDER = {  # as browsers read them
+    **dict.fromkeys(("gb2312", "gbk", "x-gbk", "gb_2312-80"), "gb18030"), "big5": "big5hkscs", "euc-kr": "cp949",
+    "shift_jis": "cp932",
+}  # fmt: skip
+_ENCODINGS = frozenset(  # as Python names those of WHATWG Encoding
+    "ascii big5 big5hkscs cp1250 cp1251 cp1252 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 cp866 cp874 cp932 cp949 "
+    "euc_jp euc_kr gb18030 iso2022_jp iso8859-1 iso8859-10 iso8859-11 iso8859-13 iso8859-14 iso8859-15 iso8859-16 "
+    "iso8859-2 iso8859-3 iso8859-4 iso8859-5 iso8859-6 iso8859-7 iso8859-8 iso8859-9 koi8-r koi8-u mac-cyrillic "
+    "mac-roman shift_jis tis-620".split()
+)
 
 
 class TreeTooLargeError(ValueError):
-    """The page's tags are nested deeper than a page's are; the message gives tags and depth."""
+    """The page would take minutes to parse; the message says why."""
 
 
 def declared_encoding(page: bytes) -> str:
-    """Return the encoding that a page names in its first 1,024 bytes, else UTF-8; the name may be unknown.
+    """Return the encoding that a page begins with or names in its first 1,024 bytes, else UTF-8.
 
-    Chinese pages that say GB2312 or GBK are read as GB18030, which contains both.
+    As browsers do: a byte order mark outweighs the name, a name that can be read as ASCII is not that of UTF-16, and
+    pages that say GB2312, GBK or Big5 are read as what contains it. Unlike browsers: a page that is valid UTF-8
+    with `MANY` characters beyond ASCII is UTF-8 whatever it says; fewer may be so by chance (GBK's 联通 is).
+
+    Raises:
+        LookupError: No encoding of the web; the message is its name. Some of Python's take hours over a hostile page.
+
     Source: WHATWG HTML, "prescan a byte stream to determine its encoding".
     """
+    if page.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
     found = _CHARSET.search(page[:1024])
     name = found[1].decode("ascii").lower() if found else "utf-8"
-    return "gb18030" if name in ("gb2312", "gbk", "x-gbk", "gb_2312-80") else name
+    if page.startswith(codecs.BOM_UTF8) or name in _UTF8 or _is_utf8(page):
+        return "utf-8"
+    name = _WIDER.get(name, name)
+    with contextlib.suppress(LookupError):
+        if codecs.lookup(name).name in _ENCODINGS:
+            return name
+    raise LookupError(name)
+
+
+def _is_utf8(page: bytes) -> bool:
+    try:
+        text = page.decode()
+    except UnicodeDecodeError:
+        return False
+    return len(page) - len(text) >= 2 * MANY  # two bytes of an ideograph's three, one of an accented letter's two
 
 
 def visible_text(page: str) -> str:
@@ -49,7 +92,9 @@ def visible_text(page: str) -> str:
     Raises:
         TreeTooLargeError: The page would take more than seconds to parse.
     """
-    _check_depth(page)
+    _check_work(page)
+    if sum(1 for _ in _OPTION.finditer(page)) > MAX_OPTIONS:
+        page = _LIST.sub(r"\1div", page)  # a block, too, and of the same text
     tree = LexborHTMLParser(page.replace(_BREAK, ""))
     title_node = tree.css_first("title")
     title = _SPACE.sub(" ", title_node.text() if title_node else "").strip()
@@ -96,13 +141,20 @@ def _lines(text: str) -> Iterator[str]:
             yield collapsed
 
 
-def _check_depth(page: str) -> None:
-    tags = depth = deepest = 0
+def _check_work(page: str) -> None:
+    tags = opened = depth = deepest = 0
     for tag in _TAG.finditer(page):
         tags += 1
         if _NEVER_OPEN.fullmatch(tag[2]):
             continue
+        opened += not tag[1]
         depth = max(0, depth - 1) if tag[1] else depth + 1
         deepest = max(deepest, depth)
-    if tags * deepest > MAX_WORK:
+    if tags * deepest > MAX_WORK or opened > MAX_OPEN:
         raise TreeTooLargeError(f"{tags} tags, {deepest} deep")
+    copied = 3 * len(set(_COPIED.findall(page)))  # of equal ones, three (HTML's "Noah's Ark clause")
+    if tags * copied > MAX_COPIES:
+        raise TreeTooLargeError(f"{tags} tags, {copied} to be open at once")
+    attributes = max((len(tag.split()) for tag in _LONG_TAG.findall(page)), default=0)
+    if attributes > MAX_ATTRIBUTES:
+        raise TreeTooLargeError(f"a tag of {attributes} attributes")

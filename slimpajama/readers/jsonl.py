@@ -43,6 +43,8 @@ def read_jsonl(file: BinaryIO, name: str, want: Want) -> Iterator[Piece]:
 
 
 def _parse(first: int, data: bytes | TooLong, want: Want) -> Iterable[Batch]:
+    if isinstance(data, bytes) and not data.strip():
+        return []  # at once: a bomb may hold nothing but ends of lines
     batch = None if isinstance(data, TooLong) else _parse_flawless(first, data, want)
     return collect(_records(first, data, want), want) if batch is None else [batch]
 

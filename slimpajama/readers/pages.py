@@ -26,15 +26,15 @@ def page_record(
     """Return a document of its bytes; of a web page what is visible of it."""
     if isinstance(data, TooLong):
         return too_large(place, data, want.max_document_bytes)
-    encoding = declared_encoding(data) if html else "utf-8"
     try:
+        encoding = declared_encoding(data) if html else "utf-8"
         text = decoded(data, place, encoding)
         return (
             text
             if isinstance(text, Bad)
             else checked(number, place, visible_text(text) if html else text, own_id, want)
         )
-    except LookupError:
-        return Bad(place, "invalid-utf8", f"encoding {encoding}", "an encoding that Python knows")
+    except LookupError as error:
+        return Bad(place, "invalid-utf8", f"encoding {error.args[0]}", "an encoding of the web")
     except TreeTooLargeError as error:
-        return Bad(place, "too-deep", str(error))
+        return Bad(place, "too-deep", str(error), "a page that is parsed in seconds")

@@ -6,7 +6,7 @@
 | `unknown-format` | a file name that says nothing of its format |
 | `unreadable` | a file or the rest of it that the disk or network does not give, or that is not of its format |
 | `truncated`, `damaged` | a compressed file that ends early, or is not what it should be |
-| `too-large` | a record above `max_document_mb` |
+| `too-large` | a record above `max_document_mb`, or an archive that unpacks to more than 200 times its size |
 | `invalid-utf8` | bytes that are no UTF-8, or for HTML not of the declared encoding |
 | `not-json`, `not-csv` | a line that cannot be parsed, or is nested too deeply |
 | `too-deep` | a web page nested too deeply to be parsed in bounded time |
@@ -30,8 +30,8 @@ from slimpajama.errors import printable
 from slimpajama.streams import BLOCK, BrokenStreamError, TooLong
 
 __all__ = [
-    "Bad", "Batch", "Piece", "Record", "Want", "checked", "collect", "column", "decoded", "failed", "joined", "seen",
-    "sift", "too_large",
+    "ROW_BYTES", "Bad", "Batch", "Piece", "Record", "Want", "checked", "collect", "column", "decoded", "failed",
+    "joined", "seen", "sift", "too_large",
 ]  # fmt: skip
 
 ROW_BYTES = 200  # what a record costs beside its text, so that a flood of bad or tiny ones is cut, too

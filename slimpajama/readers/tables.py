@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
 from typing import Any, BinaryIO, cast
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from slimpajama.readers.records import (
+    ROW_BYTES,
     Bad,
     Batch,
     Piece,
@@ -34,14 +36,17 @@ from slimpajama.readers.records import (
     sift,
     too_large,
 )  # fmt: skip
-from slimpajama.streams import PACKINGS, BrokenStreamError, TooLong, Unpacked, blocks, chunks
+from slimpajama.streams import BOMB_BYTES, BOMB_RATIO, PACKINGS, BrokenStreamError, TooLong, Unpacked, blocks, chunks
 
 __all__ = ["HOSTILE", "read_arrow", "read_csv", "read_parquet"]
 
+AT_ONCE = 1 << 27  # bytes that rows may take which are decoded together
 COPY_LIMIT = 1 << 32  # bytes of a compressed Parquet file once unpacked to disk, where it must lie to be read
 _BOM = "\ufeff"
 _ESCAPED = re.compile("[\udc80-\udcff]{1,4}")  # what `surrogateescape` makes of bytes that are no UTF-8
-HOSTILE = (pa.ArrowException, OSError, LookupError, ValueError, ArithmeticError, MemoryError)  # what a bad file raises
+HOSTILE = (  # what a bad file raises
+    pa.ArrowException, OSError, LookupError, ValueError, ArithmeticError, MemoryError, TypeError, BadZipFile,
+)  # fmt: skip
 _Lines = tuple[int, bytes | TooLong]
 
 
@@ -224,11 +229,51 @@ def read_parquet(file: BinaryIO, open_file: Callable[[], BinaryIO], name: str, w
     if missing:
         yield failed(missing)
         return
-    first = 1
+    first, taken, columns = 1, 0, _columns(schema, want)
     for group in range(meta.num_row_groups):
-        read = partial(_row_group, open_file, meta, schema, group, first, want)
-        yield Piece(read, size * (group + 1) // meta.num_row_groups, again=True)
-        first += meta.row_group(group).num_rows
+        chunks_of_it, rows = [*_column_chunks(meta, group, columns)], meta.row_group(group).num_rows
+        packed = sum(chunk.total_compressed_size for chunk in chunks_of_it)
+        unpacked = sum(chunk.total_uncompressed_size for chunk in chunks_of_it)
+        limit, taken, position = max(BOMB_BYTES, BOMB_RATIO * packed), taken + packed, size * (group + 1)
+        if taken > size or max(unpacked, rows * ROW_BYTES) > limit:
+            yield failed(_too_much(first, limit), position // meta.num_row_groups)
+        else:
+            read = partial(_row_group, open_file, meta, columns, group, first, limit, want)
+            yield Piece(read, position // meta.num_row_groups, again=True)
+        first += rows
+
+
+def _too_much(row: int, limit: int) -> Bad:
+    return Bad(f"row {row}", "too-large", "a row group of too many bytes once unpacked", f"at most {limit} bytes")
+
+
+def _columns(schema: pa.Schema, want: Want) -> list[str]:
+    heads = {name if name in schema.names else name.split(".")[0] for name in (*want.text_fields, want.id_field)}
+    return [name for name in schema.names if want.all_columns or name in heads]
+
+
+def _column_chunks(meta: pq.FileMetaData, group: int, columns: list[str]) -> Iterator[Any]:
+    """Yield the metadata of a row group's columns."""
+    found = meta.row_group(group)
+    chunks_of_it = (found.column(number) for number in range(found.num_columns))
+    return (chunk for chunk in chunks_of_it if chunk.path_in_schema.split(".")[0] in columns)
+
+
+def _rows_at_once(file: BinaryIO, meta: pq.FileMetaData, group: int, columns: list[str], want: Want) -> int:
+    """Return how many rows are decoded together: a long value of a dictionary is copied for every row that names it."""
+    large = [
+        chunk.path_in_schema
+        for chunk in _column_chunks(meta, group, columns)
+        if chunk.has_dictionary_page and chunk.total_uncompressed_size * want.batch_rows > AT_ONCE
+    ]
+    longest = 1
+    if large:
+        table = pq.ParquetFile(file, metadata=meta, read_dictionary=large)
+        row = next(table.iter_batches(1, row_groups=[group], columns=columns, use_threads=False), None)
+        for values in row.columns if row else ():
+            if pa.types.is_dictionary(values.type) and not pa.types.is_primitive(values.type.value_type):
+                longest = max(longest, pc.max(pc.binary_length(values.dictionary)).as_py() or 0)
+    return max(1, min(want.batch_rows, AT_ONCE // longest))
 
 
 def _has(schema: pa.Schema, name: str) -> bool:
@@ -243,16 +288,23 @@ def _has(schema: pa.Schema, name: str) -> bool:
 
 
 def _row_group(
-    open_file: Callable[[], BinaryIO], meta: pq.FileMetaData, schema: pa.Schema, group: int, first: int, want: Want
-) -> Iterator[Batch]:
-    heads = {name if name in schema.names else name.split(".")[0] for name in (*want.text_fields, want.id_field)}
-    names = None if want.all_columns else [name for name in schema.names if name in heads]
+    open_file: Callable[[], BinaryIO], meta: pq.FileMetaData, columns: list[str], group: int, first: int, limit: int,
+    want: Want,
+) -> Iterator[Batch]:  # fmt: skip
+    unpacked = 0
     try:
         with open_file() as file:
+            at_once = _rows_at_once(file, meta, group, columns, want)
             table = pq.ParquetFile(file, metadata=meta, buffer_size=1 << 20)
-            for rows in table.iter_batches(want.batch_rows, row_groups=[group], columns=names, use_threads=False):
-                yield from _batches(rows, first, want)
+            for rows in table.iter_batches(at_once, row_groups=[group], columns=columns, use_threads=False):
+                for batch in _batches(rows, first, want):
+                    unpacked += batch.cost
+                    yield batch
                 first += rows.num_rows
+                unpacked += sum(values.nbytes for values in rows.columns if not pa.types.is_dictionary(values.type))
+                if unpacked > limit:
+                    yield from failed(_too_much(first, limit)).read()
+                    return
     except HOSTILE as error:
         yield from failed(Bad(f"row {first}", "unreadable", seen(error), "Parquet")).read()
 

@@ -62,6 +62,12 @@ def _records(archive: Any, plain: Unpacked, want: Want) -> Iterator[Record | Bad
                 continue
             data = record.content_stream().read(want.max_document_bytes + 1)
             whole = TooLong(len(data), complete=False) if len(data) > want.max_document_bytes else data
+            missing = getattr(record.raw_stream, "limit", 0)
+            if missing > 0 and not record.raw_stream.read(1):
+                if plain.error is None:  # else that is on record
+                    short = f"{missing} bytes fewer than its header says"
+                    yield Bad(f"record {number}", "truncated", short, "a record that is whole")
+                continue
             uri = record.rec_headers.get_header("WARC-Target-URI")
             yield page_record(number, f"record {number}", whole, uri, want, _PAGES[kind])
     except Exception as error:  # whatever warcio raises over a damaged archive

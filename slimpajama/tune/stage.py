@@ -17,13 +17,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import polars as pl
 import pyarrow as pa
 import torch
 from pydantic import TypeAdapter
-from safetensors.torch import load, save
+from safetensors.torch import save
 
 from slimpajama.config import Config, ModelConfig, TextConfig, fingerprint
 from slimpajama.device import device, with_precision
@@ -35,7 +36,7 @@ from slimpajama.model.pair import PairModel
 from slimpajama.pairs.rules import language
 from slimpajama.pairs.stage import make_pairs, read_split
 from slimpajama.progress import track
-from slimpajama.registry import TUNED, Loaded, load_model, model_manifest, tuned_manifest, tuned_tasks
+from slimpajama.registry import TUNED, Loaded, load_model, model_manifest, tuned_manifest, tuned_tasks, with_weights
 from slimpajama.shards.split import unit_hashes
 from slimpajama.storage import Store, parquet_bytes
 from slimpajama.tokenizer import Tokenizer
@@ -244,14 +245,9 @@ def _loaded(store: Store, files: Iterable[FileEntry]) -> Tuned:
     config = json.loads(read_verified(store, entries["config.json"]))
     text = TypeAdapter(TextConfig).validate_python(config["text"])
     tokenizer = Tokenizer.load(read_verified(store, entries["tokenizer.json"]), text)
-    model = _fresh(config, tokenizer, tuple(config["kinds"]), 0)
-    try:
-        model.load_state_dict(load(read_verified(store, entries["model.safetensors"])))
-    except RuntimeError as error:
-        raise ModelError(
-            "the weights do not fit the architecture", where=entries["model.safetensors"].path,
-            found=str(error).splitlines()[-1].strip(), hint="Another version of slimpajama made it: tune again.",
-        ) from error  # fmt: skip
+    entry = entries["model.safetensors"]
+    fresh = partial(_fresh, config, tokenizer, tuple(config["kinds"]), 0)
+    model = with_weights(fresh, read_verified(store, entry), entry.path)
     dictionary = Dictionary.load(read_verified(store, entries["dictionary.parquet"]))
     ways = json.loads(read_verified(store, entries["ways.json"])) if "ways.json" in entries else {}
     sizes = config["source_tokens"], config["target_tokens"]

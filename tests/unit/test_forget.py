@@ -31,12 +31,13 @@ from slimpajama.forgotten import INDEX, forgotten_list
 from slimpajama.ingest.stage import ingest
 from slimpajama.manifest import Manifest, json_bytes
 from slimpajama.night import load_night, publish
-from slimpajama.overview import list_nights, verify
+from slimpajama.overview import list_nights
 from slimpajama.registry import promote
 from slimpajama.report.stage import write_report
 from slimpajama.shards.stage import make_shards, make_tokenizer
 from slimpajama.storage import LocalStore, Store, read_json, read_table, sha256
 from slimpajama.text.stage import segment
+from slimpajama.verify import verify
 
 FIRST, SECOND, THIRD = "2026-01-01", "2026-01-02", "2026-01-03"
 ZH = """在北京的图书馆里 研究人员整理了 昨天下午 一批旧报纸 新的语言模型 ，结果令人满意。 ，许多人表示支持。

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from slimpajama.dedup.jaccard import WINDOW, _likely, jaccard
@@ -29,6 +29,16 @@ def test_similarity_equals_that_of_python_sets(texts, ngram, data):
     """Few letters, so shingles repeat within a text and across; any order of pairs, a text with itself."""
     number = st.integers(0, len(texts) - 1)
     check(texts, data.draw(st.lists(st.tuples(number, number), max_size=12)), ngram)
+
+
+HOSTILE = "İΣςß\u0307\u0301\u200d\u202e\ufeff\ufffe\ue000\U0010ffff\U0001f469\x00\x1f\x1b\u3000\u2028𠮷ﬁ"
+
+
+@given(st.lists(st.text(HOSTILE, max_size=30), min_size=2, max_size=2), st.sampled_from([1, 2, 5, 13]))
+@example(["İ" * 13, "i\u0307" * 13], 13)  # the one code point that becomes two
+@example(["\x00" * 20, "\x00" * 13], 13)
+def test_shingles_of_hostile_texts_equal_those_of_python(texts, ngram):
+    check(texts, [(0, 1), (0, 0), (1, 0)], ngram)
 
 
 @given(st.lists(st.text("ab 中文", max_size=40), min_size=1, max_size=5), st.floats(0, 1), st.data())

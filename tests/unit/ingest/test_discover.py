@@ -1,3 +1,4 @@
+import glob
 import os
 import threading
 from collections.abc import Iterator
@@ -82,6 +83,56 @@ def test_what_is_no_readable_file_is_a_problem_and_does_not_hang(tmp_path: Path)
     found = plan(config(tmp_path, "*.txt"), [])
     assert paths(found) == [("s0", "fine.txt")]
     assert [path for _, path, _ in found.problems] == ["broken.txt", "pipe.txt"]
+
+
+def test_loops_of_links_are_not_followed_round_and_a_link_elsewhere_is(tmp_path: Path):
+    """By `glob` alone, two loops make 2^40 paths."""
+    write(tmp_path, raw__a="a", raw__deep__b="b", raw__deep__x__c="c", elsewhere__d="d")
+    for place, goal in (("raw/one", "."), ("raw/two", "."), ("raw/deep/up", ".."), ("raw/there", "../elsewhere")):
+        (tmp_path / place).symlink_to(goal)
+    (tmp_path / "raw" / "again").symlink_to("deep")
+    found = [file.path for file in plan(config(tmp_path, "raw/**/*.txt"), []).files]
+    assert found == ["raw/a.txt", "raw/deep/b.txt", "raw/deep/x/c.txt", "raw/there/d.txt"]
+    assert paths(plan(config(tmp_path, "**/x/**/*.txt"), [])) == [("s0", "raw/deep/x/c.txt")]
+    assert paths(plan(config(tmp_path, "raw/one/*.txt", "raw/**"), []))[0] == ("s0", "raw/one/a.txt")
+    assert [file.path for file in plan(config(tmp_path, f"{tmp_path}/raw/**/b.*"), []).files] == [
+        f"{tmp_path}/raw/deep/b.txt"
+    ]
+
+
+@pytest.mark.parametrize(
+    "pattern", ["**/*.txt", "raw/**/*.txt", "./raw/**/*.txt", "r*/**/*", "raw/**", "raw/*/*.txt", "**"]
+)
+def test_where_there_are_no_links_a_pattern_matches_what_glob_does(tmp_path: Path, pattern: str):
+    write(tmp_path, raw__a="a", raw__deep__b="b", raw__deep__x__c="c", d="d", raw__hidden="h", other__e="e")
+    (tmp_path / "raw" / ".hidden").mkdir()
+    (tmp_path / "raw" / ".hidden" / "no.txt").touch()
+    matched = glob.glob(pattern, root_dir=tmp_path, recursive=True)  # noqa: PTH207 - keeps the prefix
+    expected = sorted(path for path in matched if (tmp_path / path).is_file())
+    assert [file.path for file in plan(config(tmp_path, pattern), []).files] == expected
+
+
+def test_a_folder_that_cannot_be_listed_is_on_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write(tmp_path, raw__a="a", raw__closed__b="b")
+    scan = os.scandir
+
+    def refuses(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuses)
+    found = plan(config(tmp_path, "raw/**/*.txt"), [])
+    assert paths(found) == [("s0", "raw/a.txt")]
+    ((_, path, bad),) = found.problems
+    assert path.endswith("raw/closed")
+    assert (bad.rule, bad.value) == ("unreadable", "Permission denied")
+
+
+def test_an_archive_that_is_no_zip_is_an_error(tmp_path: Path):
+    (tmp_path / "no.zip").write_bytes(b"no zip")
+    with pytest.raises(InputError, match="cannot be opened"):
+        plan(config(tmp_path, f"zip://*.txt::file://{tmp_path}/no.zip", protocols=("zip", "file")), [])
 
 
 def test_a_file_name_that_is_no_utf8_still_has_a_printable_path(tmp_path: Path):

@@ -199,13 +199,13 @@ def test_a_flood_of_bad_records_comes_in_bounded_batches():
 def test_pages_of_a_web_archive_are_documents_and_the_rest_is_passed_over():
     archive = warc_file(
         page("<title>题</title><p>正文".encode()), page(b"\x89PNG", "image/png"), page(b"gone", status="404 Not Found"),
-        page(b"plain text", "text/plain; charset=utf-8"), page(b"\xff\xfe"), page(b"y" * 200_000),
+        page(b"plain text", "text/plain; charset=utf-8"), page(b"\xff\xfd"), page(b"y" * 200_000),
     )  # fmt: skip
     found = read("a.warc.gz", gzip.compress(archive))
     assert texts(found) == ["题\n正文", "plain text"]
     assert [batch.table["id"].to_pylist() for batch in found] == [["https://example.org/0", "https://example.org/3"]]
     assert bad(found) == [
-        Bad("record 5", "invalid-utf8", "bytes ff fe at byte 1", "valid UTF-8"),
+        Bad("record 5", "invalid-utf8", "bytes ff fd at byte 1", "valid UTF-8"),
         Bad("record 6", "too-large", "more than 100000 bytes", "at most 100000 bytes"),
     ]
 
