@@ -231,7 +231,7 @@ def test_a_wrong_pointer_is_refused_by_name(path: str, data: bytes, said: str, t
 def test_a_wrong_manifest_is_refused_by_name(manifest: bytes, tmp_path: Path):
     store = LocalStore(str(tmp_path))
     store.write("models/m/manifest.json", manifest)
-    with pytest.raises(StorageError, match=r"models/m/manifest\.json: not a manifest.*Restore"):
+    with pytest.raises(StorageError, match=r"models/m/manifest\.json: not a manifest.*verify"):
         load_model(store, "m")
 
 
