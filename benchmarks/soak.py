@@ -59,6 +59,24 @@ an undisturbed workspace. Seconds are of the run that came through, megabytes of
 nights undisturbed in a single process.
 """
 REST = """\
+## Bad inputs
+
+[bad-inputs.md](bad-inputs.md) lists what was tried, and what becomes of each; `tests/unit/test_bad_inputs.py` checks it.
+
+## Found and mended on the way
+
+- A vocabulary carried on from an earlier night was read without its checksum: a damaged one would have spread.
+- Each shard read every part of a night whole from S3, where it needs one range of each: the bytes grew with the square
+  of the corpus.
+- Two folders that link to each other made some 2^40 paths of `**`; each folder is entered once.
+- A page of nested or re-opened tags, thousands of options or attributes took minutes or a gigabyte; such pages are
+  bounded.
+- A Parquet file of 742 bytes unpacked to 2 GB; row groups, archives and records are bounded.
+- The second stream of a damaged bzip2 file was taken for its end, and a cut WARC record for a short document.
+- A folder that could not be listed was passed over without a word.
+- A model's `config.json` could ask for memory before its weights were looked at.
+- Text in an error's message could hold a terminal's escapes.
+- An empty or foreign pointer counted as none.
 """
 
 
