@@ -61,7 +61,8 @@ nights undisturbed in a single process.
 REST = """\
 ## Bad inputs
 
-[bad-inputs.md](bad-inputs.md) lists what was tried, and what becomes of each; `tests/unit/test_bad_inputs.py` checks it.
+[bad-inputs.md](bad-inputs.md) lists what was tried, and what becomes of each;
+`tests/unit/test_bad_inputs.py` checks it.
 
 ## Found and mended on the way
 
