@@ -9,7 +9,7 @@ export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint format bench up down lock clean
+.PHONY: help setup demo test soak lint format bench up down lock hashes audit clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,15 @@ lock: $(BIN)/.installed ## resolve the ranges of pyproject.toml into requirement
 	@$(BIN)/pip-compile --quiet --all-extras --strip-extras --no-header --no-annotate --allow-unsafe \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --upgrade-package torch==2.13.0 -o requirements.lock pyproject.toml
 	@sed -i.bak -E 's/^(torch==[0-9.]+)\+[a-z0-9]+$$/\1/' requirements.lock && rm requirements.lock.bak
+
+hashes: $(BIN)/.installed ## write requirements.hashes.txt, what runs needs, with the hashes of your index's files
+	@$(BIN)/pip-compile --quiet --generate-hashes --no-header --no-annotate --allow-unsafe -c requirements.lock \
+	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements.hashes.txt pyproject.toml
+
+audit: $(BIN)/.installed ## bill of materials (build/sbom.cdx.json) and known vulnerabilities of the pinned versions
+	@test -x build/audit/bin/pip-audit || $(PYTHON) -m venv build/audit
+	@build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1 cyclonedx-bom==7.5.0
+	@build/audit/bin/python infra/audit.py $(BIN)/python
 
 clean: ## remove the environment, the demo and caches
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -15,10 +15,10 @@ from dataclasses import asdict, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from slimpajama.errors import ConfigError
+from slimpajama.errors import ConfigError, masked
 
 __all__ = [
     "ApplyConfig",
@@ -48,7 +48,16 @@ STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan
 FILE_BYTES = 1_000_000  # of a configuration: a device has no end
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
-Location = Annotated[str, Field(pattern=r"^[^\x00]+$")]
+
+
+def _without_credentials(uri: str) -> str:
+    if masked(uri) != uri:
+        raise ValueError("holds a password or token, which manifests and reports would show; docs/security.md says how")
+    return uri
+
+
+Location = Annotated[str, Field(pattern=r"^[^\x00]+$"), AfterValidator(_without_credentials)]
+Address = Annotated[str, AfterValidator(_without_credentials)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  # becomes part of file names
 
 
@@ -366,7 +375,7 @@ class TrainConfig:
     """Folder for TensorBoard logs, a folder a model in it; a relative path starts at the configuration file's folder.
     Needs the extra `tensorboard`. Changes no weight."""
 
-    mlflow: str = ""
+    mlflow: Address = ""
     """MLflow's tracking URI, for example `http://localhost:5000`. Needs the extra `mlflow`. Changes no weight."""
 
 
@@ -550,7 +559,7 @@ class RunConfig:
     """What maps stages over files: threads of one process, or a cluster's workers beside it (`pip install
     slimpajama[dask]` or `[ray]`). The workspace must be one that all workers reach."""
 
-    address: str = ""
+    address: Address = ""
     """The cluster's, for example `tcp://scheduler:8786` or `ray://head:10001`; empty starts one on this machine."""
 
     source_root: str = ""
@@ -591,7 +600,7 @@ class RecoveryConfig:
 class ObserveConfig:
     """What a run tells other systems. Nothing here changes a published byte, and none of them can fail a run."""
 
-    openlineage: str = ""
+    openlineage: Address = ""
     """Where OpenLineage events go: a file, one event a line, or the `http(s)://` address of a server; a relative path
     starts at the configuration file's folder. Needs the extra `openlineage`. Empty for none."""
 
@@ -734,7 +743,7 @@ def _problem(details: dict[str, Any]) -> str:
     message = details["msg"].removeprefix("Value error, ")
     shown = details["input"]
     plain = isinstance(shown, str | int | float | bool | list)
-    return f"{name}: {message[0].lower()}{message[1:]}" + (f", found {repr(shown)[:80]}" if plain else "")
+    return f"{name}: {message[0].lower()}{message[1:]}" + (f", found {masked(repr(shown))[:80]}" if plain else "")
 
 
 def _keys(path: list[Any]) -> list[str]:

@@ -5,6 +5,7 @@ Anything else that is raised is a defect of ours and keeps its traceback.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 __all__ = [
@@ -15,16 +16,36 @@ __all__ = [
     "ModelError",
     "SlimpajamaError",
     "StorageError",
+    "masked",
     "printable",
     "printable_lines",
 ]
 
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 
+# `user:password@` before a host, anything before `@` of a web address, and what a signed address has in its query.
+# Every part is bounded, so that hostile text costs linear time.
+_CREDENTIALS = re.compile(
+    r"(?<=://)(?:[^/\s@:'\"]{0,200}:[^/\s@'\"]{0,400}|(?<=http://)[^/\s@'\"]{1,400}|(?<=https://)[^/\s@'\"]{1,400})(?=@)"
+    r"|(?<=[?&;])([\w.-]{0,40}(?:token|secret|passw|signature|credential|api-?_?key|accesskey)[\w.-]{0,40}=|"
+    r"(?:sig|key|pwd|auth|authorization)=)[^&;\s'\"]+",
+    re.IGNORECASE,
+)
+
+
+def masked(text: str) -> str:
+    """Return `text` with `***` for every password, token or signature that an address in it carries.
+
+    Example:
+        >>> masked("https://me:secret@example.org/a.txt?token=1")
+        'https://***@example.org/a.txt?token=***'
+    """
+    return _CREDENTIALS.sub(lambda found: f"{found[1] or ''}***", text)
+
 
 def printable(value: object, limit: int = 300) -> str:
-    """Return `value` as one line that is safe to print: a corpus may hold terminal escapes."""
-    text = str(value)
+    """Return `value` as one line that is safe to print: a corpus may hold terminal escapes, an address a password."""
+    text = masked(str(value))
     text = text if len(text) <= limit else text[: limit - 1] + "…"
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 

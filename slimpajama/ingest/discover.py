@@ -31,6 +31,8 @@ __all__ = ["InputFile", "Plan", "current_version", "fixed_folder", "list_source"
 
 _MAGIC = frozenset("*?[")
 _CHUNK = 1 << 20
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # an IPv4 address in its last 32 bits (RFC 6052)
+_TUNNELS = tuple(map(ipaddress.ip_network, ("2002::/16", "64:ff9b:1::/48")))  # 6to4; a network's own NAT64 (RFC 8215)
 NO_FILES = Bad("", "no-files", "0 files", "at least 1 file")
 
 
@@ -285,7 +287,11 @@ def _public_socket(address: Any) -> socket.socket:
 
 def _check_public(address: Any) -> None:
     host = address[4][0]
-    if not ipaddress.ip_address(host.partition("%")[0]).is_global:
+    found = ipaddress.ip_address(host.partition("%")[0])
+    inner = getattr(found, "ipv4_mapped", None) or found
+    if found in _NAT64:
+        inner = ipaddress.ip_address(int(found) & 0xFFFFFFFF)  # where a gateway goes on to
+    if not inner.is_global or inner.is_multicast or any(inner in network for network in _TUNNELS):
         raise PermissionError(f"{host} is inside a private network")
 
 
@@ -298,7 +304,7 @@ def _list_remote(source: SourceConfig) -> Iterator[InputFile | tuple[str, Bad]]:
         ]
         versions = [_etag(fs, path, info) for path, info in entries]
     except OSError as error:
-        raise InputError(f"cannot be listed: {error}", where=source.uri) from error
+        raise InputError(f"cannot be listed: {error}", where=source.uri) from None  # it may quote a signed address
     for (path, info), version in zip(entries, versions, strict=True):
         uri = fs.unstrip_protocol(path)
         yield InputFile(source.name, uri, int(info["size"] or 0), version, uri)

@@ -23,10 +23,13 @@ from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slimpajama.config import ApplyConfig, GenerateConfig
 from slimpajama.errors import SlimpajamaError
@@ -38,6 +41,8 @@ __all__ = ["ALIAS", "MAX_BODY", "make_app"]
 ALIAS = "champion"  # the name that stays the same when the model behind it changes
 MAX_BODY = 4_000_000  # bytes: a megabyte of Chinese prompt is three, with JSON's escapes up to twice that
 BODY_S = 30.0
+REQUEST_S = 900.0  # waiting in the queue included; what is not answered by then makes room for others
+HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 PAGE = Path(__file__).with_name("page.html")
 
 
@@ -118,11 +123,10 @@ def make_app(
         return Response(_metrics(worker), media_type=CONTENT_TYPE_LATEST)
 
     page = PAGE.read_text(encoding="utf-8")
-    headers = {"Content-Security-Policy": _policy(page), "X-Content-Type-Options": "nosniff",
-               "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}  # fmt: skip
+    policy = {"Content-Security-Policy": _policy(page), "X-Frame-Options": "DENY"}
 
     async def index(_: Request) -> Response:
-        return HTMLResponse(page, headers=headers)
+        return HTMLResponse(page, headers=policy)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -140,8 +144,23 @@ def make_app(
             *(Route(f"/v1/{name}", application, methods=["POST"], name=name) for name in APPLICATIONS),
         ],
         exception_handlers={ApiError: _refuse, HTTPException: _refuse, ClientDisconnect: _refuse, Exception: _refuse},
+        middleware=[Middleware(_headed)],
         lifespan=lifespan,
     )
+
+
+def _headed(app: ASGIApp) -> ASGIApp:
+    """Return an application whose every answer has `HEADERS`: a browser keeps and guesses nothing."""
+
+    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+        async def headed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        await app(scope, receive, headed)
+
+    return answered
 
 
 def _metrics(worker: Worker) -> bytes:
@@ -209,7 +228,7 @@ class _Answer:
 async def _events(
     request: Request, job: Job, inbox: asyncio.Queue[Event | Exception | None]
 ) -> AsyncIterator[Event]:  # fmt: skip
-    """Yield what the worker sends; whoever stops listening, or goes away, cancels the job."""
+    """Yield what the worker sends; whoever stops listening, goes away or has waited for `REQUEST_S` cancels the job."""
 
     async def watch() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -218,6 +237,8 @@ async def _events(
         inbox.put_nowait(ClientDisconnect())
 
     watcher = asyncio.create_task(watch())
+    late = ApiError(503, f"not answered within {REQUEST_S:.0f} s", "timeout")
+    timer = asyncio.get_running_loop().call_later(REQUEST_S, inbox.put_nowait, late)
     try:
         while (event := await inbox.get()) is not None:
             if isinstance(event, Exception):
@@ -225,6 +246,7 @@ async def _events(
             yield event
     finally:
         job.cancelled.set()
+        timer.cancel()
         watcher.cancel()
 
 
@@ -262,7 +284,7 @@ def _api_error(error: Exception) -> ApiError:
 
 async def _refuse(_: Request, error: Exception) -> Response:
     refused = _api_error(error)
-    headers = {**(getattr(error, "headers", None) or {})}
+    headers = {**HEADERS, **(getattr(error, "headers", None) or {})}  # a defect's answer passes `_headed` by
     return JSONResponse(refused.body, refused.status, headers=headers)
 
 

@@ -9,8 +9,10 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from slimpajama.config import ApplyConfig, GenerateConfig
 from slimpajama.errors import ConfigError
@@ -22,6 +24,7 @@ __all__ = ["TOKEN_VARIABLE", "is_loopback", "listen", "read_token", "run"]
 TOKEN_VARIABLE = "SLIMPAJAMA_TOKEN"
 GRACE_S = 20  # for running requests at a SIGTERM; Docker and Kubernetes kill after 10 and 30 s unless told otherwise
 CONNECTIONS = 64  # beside those of the queue; above it a plain 503
+PATIENCE_S = 15.0  # for a request's head, or for a client that has stopped to read; at most twice that
 
 
 def is_loopback(host: str) -> bool:
@@ -60,6 +63,34 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigError(f"cannot listen: {error.strerror}", where=f"{host}:{port}") from None
 
 
+class PatientProtocol(H11Protocol):
+    """HTTP that lets go of a client who says nothing whole, or takes nothing: uvicorn itself would wait for ever.
+
+    A few dozen such connections would be all that `CONNECTIONS` lets in.
+    """
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to look at the connection every `PATIENCE_S`."""
+        super().connection_made(transport)
+        self._look(self, 0)
+
+    def _look(self, before: object, unread: int) -> None:
+        """Close the connection if nothing has come of it since the last look.
+
+        Args:
+            before: The last request, if the connection was waiting for another one then, or else anything but one.
+            unread: Bytes that the client had not taken then.
+        """
+        pending = self.transport.get_write_buffer_size()
+        idle = self.cycle is None or self.cycle.response_complete
+        if 0 < unread <= pending:
+            self.transport.abort()  # `close` would wait for the client to read
+        elif idle and not pending and self.cycle is before:
+            self.transport.close()
+        elif self in self.connections:
+            self.loop.call_later(PATIENCE_S, self._look, self.cycle if idle else self, pending)
+
+
 def run(
     worker: Worker, cfg: GenerateConfig, listening: socket.socket, host: str, token: str | None, apply: ApplyConfig
 ) -> None:  # fmt: skip
@@ -74,7 +105,7 @@ def run(
     app = make_app(worker, cfg, token, hosts, apply)
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, proxy_headers=False, lifespan="on", ws="none",
-        timeout_graceful_shutdown=GRACE_S, limit_concurrency=worker.max_queue + CONNECTIONS,
+        timeout_graceful_shutdown=GRACE_S, http=PatientProtocol, limit_concurrency=worker.max_queue + CONNECTIONS,
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn repeats the signal when it is done; the end is no failure
         signal.signal(number, lambda *_: None)

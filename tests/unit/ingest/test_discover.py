@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -234,11 +235,55 @@ def test_no_address_inside_a_private_network_is_opened(server: str, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    "address", ["10.1.2.3", "169.254.169.254", "::1", "fe80::1%eth0", "::ffff:127.0.0.1", "0.0.0.0"]
-)
+    "address",
+    ["10.1.2.3", "169.254.169.254", "::1", "fe80::1%eth0", "::ffff:127.0.0.1", "0.0.0.0", "100.64.0.1", "224.0.0.1",
+     "fd00:ec2::254", "64:ff9b::a9fe:a9fe", "64:ff9b:1::808:808", "2002:7f00:1::", "ff02::1"],
+)  # fmt: skip
 def test_private_addresses_of_every_kind_are_refused(address: str):
     with pytest.raises(PermissionError, match="inside a private network"):
         discover._check_public((0, 0, 0, "", (address, 80)))
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "::ffff:8.8.8.8", "2001:4860:4860::8888", "64:ff9b::808:808"])
+def test_public_addresses_are_opened(address: str):
+    discover._check_public((0, 0, 0, "", (address, 443)))
+
+
+def test_where_a_server_redirects_to_is_checked_too(monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+    refused: set[str] = set()
+
+    class Redirects(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers["Host"])
+            self.send_response(302)
+            self.send_header(
+                "Location", f"http://127.0.0.2:{self.server.server_port}/秘密.txt".encode().decode("latin-1")
+            )
+            self.end_headers()
+
+        do_HEAD = do_GET
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    def check(address: Any) -> None:
+        if address[4][0] != "127.0.0.1":  # which stands for a public address here
+            refused.add(address[4][0])
+            raise PermissionError(f"{address[4][0]} is inside a private network")
+
+    monkeypatch.setattr(discover, "_check_public", check)
+    fsspec.filesystem("http").clear_instance_cache()
+    with ThreadingHTTPServer(("", 0), Redirects) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        uri = f"http://127.0.0.1:{running.server_port}/a.txt"
+        file = discover.InputFile("web", uri, 1, "x", uri)
+        with pytest.raises(FileNotFoundError):  # what fsspec makes of it
+            open_input(file).read()
+        running.shutdown()
+    fsspec.filesystem("http").clear_instance_cache()
+    assert refused == {"127.0.0.2"}
+    assert {name.partition(":")[0] for name in asked} == {"127.0.0.1"}
 
 
 def test_a_folder_is_a_dataset_without_its_notes_and_caches(tmp_path: Path):

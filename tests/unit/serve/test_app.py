@@ -18,8 +18,9 @@ from starlette.testclient import TestClient
 from slimpajama.config import GenerateConfig
 from slimpajama.generate.text import generate_texts
 from slimpajama.registry import Loaded, load_model
+from slimpajama.serve import app as app_module
 from slimpajama.serve import worker as worker_module
-from slimpajama.serve.app import MAX_BODY, make_app
+from slimpajama.serve.app import HEADERS, MAX_BODY, make_app
 from slimpajama.serve.worker import Job, Worker
 from slimpajama.storage import LocalStore
 
@@ -212,6 +213,23 @@ def test_the_page_runs_its_own_script_and_nothing_else(client: TestClient):
     assert "续写 · Continue" in answer.text
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/", 200),
+        ("/health", 200),
+        ("/v1/models", 200),
+        ("/v1/..%2f..%2fetc%2fpasswd", 404),
+        ("/模型/config.json", 404),
+    ],
+)
+def test_a_browser_keeps_and_guesses_nothing_and_no_path_leads_to_a_file(client: TestClient, path: str, status: int):
+    answer = client.get(path)
+    assert answer.status_code == status
+    assert {name: answer.headers.get(name) for name in HEADERS} == HEADERS
+    assert "access-control-allow-origin" not in answer.headers
+
+
 class Gate:
     """Holds a model before each step until it is let through."""
 
@@ -303,6 +321,21 @@ def test_a_client_that_goes_away_ends_its_generation(
     assert gate.steps.acquire(blocking=False)  # it did not take them all
 
 
+def test_a_request_that_takes_too_long_is_ended_and_makes_room(
+    worker_of: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(app_module, "REQUEST_S", 0.2)
+    worker = worker_of()
+    gate = gated(worker)
+    with TestClient(make_app(worker, CFG)) as client:
+        for stream in (False, True):
+            answer = complete(client, prompt="今天", stream=stream)
+            assert (answer.status_code, "not answered within" in answer.text) == (200 if stream else 503, True)
+        gate.steps.release(100)
+        monkeypatch.setattr(app_module, "REQUEST_S", 60)
+        assert complete(client, prompt="The model").status_code == 200
+
+
 def test_a_defect_is_answered_and_logged_without_the_text(
     worker_of: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
@@ -314,6 +347,7 @@ def test_a_defect_is_answered_and_logged_without_the_text(
     with TestClient(make_app(worker, CFG)) as client:
         answer = complete(client, prompt="秘密 secret")
         assert (answer.status_code, answer.json()["error"]["type"]) == (500, "server_error")
+        assert answer.headers["cache-control"] == "no-store"
         assert events(complete(client, prompt="秘密 secret", stream=True))[0]["error"]["code"] == "internal"
         assert client.get("/health").status_code == 200
     assert "RuntimeError" in caplog.text
