@@ -95,6 +95,7 @@ def test_a_second_process_is_told_who_holds_the_workspace_and_a_killed_holder_le
 
 def test_the_lock_clears_what_killed_writers_left(store):
     leftover = store.root / ".tmp" / "0123"
+    leftover.parent.mkdir()
     leftover.write_bytes(b"half")
     with store.lock("me"):
         assert not leftover.exists()
@@ -123,7 +124,7 @@ def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(store, monkeypatch)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match=r"No space left.*run again"):
+    with pytest.raises(StorageError, match=r"No space left.*Run again"):
         store.write("a", b"new")
     monkeypatch.undo()
     assert store.read("a") == b"old"

@@ -1,0 +1,159 @@
+"""An S3 endpoint that fails as real ones do: a proxy in front of a well server, with faults drawn from a seed."""
+
+import contextlib
+import http.client
+import random
+import socket
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+KINDS = ("500", "503", "reset before", "reset after", "reset within", "hang", "cut", "damage", "expired")
+ERRORS = {
+    "500": (500, "InternalError", "We encountered an internal error. Please try again."),
+    "503": (503, "SlowDown", "Please reduce your request rate."),
+    "expired": (400, "ExpiredToken", "The provided token has expired."),
+}
+PASSED_ON = ("connection", "transfer-encoding", "keep-alive")
+
+
+class Plan:
+    """What happens to which request: faults of one kind, with a probability, between two counts of requests.
+
+    A fault never strikes `most` requests for the same thing in a row, as a short failure does not.
+    """
+
+    def __init__(self, kind="", share=0.0, seed=0, start=0, end=10**9, most=10**9, hang_s=2.0):
+        self.kind, self.share, self.start, self.end, self.most, self.hang_s = kind, share, start, end, most, hang_s
+        self.draw, self.mutex, self.count, self.struck, self.row = random.Random(seed), threading.Lock(), 0, 0, {}
+
+    def next(self, method, path):
+        """Return the fault of the next request, or nothing; a body is damaged only on its way to the client."""
+        with self.mutex:
+            self.count += 1
+            hit = self.start < self.count <= self.end and self.draw.random() < self.share
+            hit &= method == "GET" or self.kind not in ("cut", "damage", "reset within")
+            self.row[method, path] = self.row.get((method, path), 0) + 1 if hit else 0
+            if not hit or self.row[method, path] > self.most:
+                return ""
+            self.struck += 1
+            return self.kind
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Passes a request on, or not; the client's headers stay as they are, for its signature covers `Host`."""
+
+    protocol_version = "HTTP/1.1"
+
+    def handle_any(self):
+        length = self.headers.get("Content-Length")
+        body = self.rfile.read(int(length)) if length else self.chunks()
+        fault = self.server.plan.next(self.command, urlsplit(self.path).path)
+        if fault in ERRORS:
+            self.refuse(*ERRORS[fault])
+        elif fault == "reset before":
+            self.reset()
+        elif fault == "hang":
+            time.sleep(self.server.plan.hang_s)
+            self.reset()
+        else:
+            self.pass_on(body, fault)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815 -- names that http.server looks for
+
+    def chunks(self):
+        """Read a body that comes in chunks; return it as it came, its signatures within."""
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return b""
+        whole = b""
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            whole += self.rfile.read(size)
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass
+        return whole
+
+    def refuse(self, status, code, message):
+        data = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    def reset(self):
+        """Drop the connection with a reset, not an end."""
+        linger = (1).to_bytes(4, "little") + bytes(4)
+        with contextlib.suppress(OSError):
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.connection.shutdown(socket.SHUT_RDWR)
+        self.close_connection = True
+
+    def pass_on(self, body, fault):
+        upstream = http.client.HTTPConnection(self.server.upstream, timeout=60)
+        try:
+            upstream.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                if name.lower() not in ("connection", "transfer-encoding", "content-length", "expect"):
+                    upstream.putheader(name, value)
+            if body or self.command in ("PUT", "POST"):
+                upstream.putheader("Content-Length", str(len(body)))
+            upstream.endheaders(body or None)
+            answer = upstream.getresponse()
+            data = answer.read()
+        finally:
+            upstream.close()
+        if fault == "reset after":
+            return self.reset()
+        self.send_response_only(answer.status, answer.reason)
+        named = {name.lower() for name, _ in answer.getheaders()}
+        for name, value in answer.getheaders():
+            if name.lower() not in PASSED_ON:
+                self.send_header(name, value)
+        if "content-length" not in named and answer.status not in (204, 304):
+            self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        half = len(data) // 2
+        if fault == "damage" and data:
+            data = data[:half] + bytes([data[half] ^ 1]) + data[half + 1 :]
+        if fault in ("cut", "reset within"):
+            self.wfile.write(data[:half])
+            self.wfile.flush()
+            self.close_connection = True
+            return self.reset() if fault == "reset within" else None
+        self.wfile.write(data)
+        return None
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+class Server(ThreadingHTTPServer):
+    """Serves each client in a thread; a client that is gone is no error."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def handle_error(self, request, client_address):
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def proxy(upstream):
+    """Yield a proxy's endpoint and the server, whose `plan` may be replaced at any time.
+
+    Args:
+        upstream: Endpoint of the server behind it, `http://host:port`.
+    """
+    server = Server(("127.0.0.1", 0), Handler)
+    server.upstream, server.plan = urlsplit(upstream).netloc, Plan()
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
