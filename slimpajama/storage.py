@@ -22,6 +22,7 @@ import socket
 import threading
 import time
 import uuid
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, TextIO, cast
@@ -32,7 +33,8 @@ import pyarrow.parquet as pq
 from slimpajama.errors import LockedError, StorageError
 
 __all__ = [
-    "CHECK", "Store", "open_store", "parquet_bytes", "parsed_json", "read_json", "read_table", "reading", "sha256"
+    "CHECK", "Store", "open_store", "parquet_bytes", "parsed_json", "read_json", "read_sealed", "read_table", "reading",
+    "sealed", "sha256"
 ]  # fmt: skip
 
 REPETITIVE = ["lang", "source", "night", "stage", "rule", "threshold"]
@@ -43,6 +45,7 @@ WHOLE = 8 << 20  # bytes up to which S3 is asked for a file at once: they cost l
 CHECK = "Run `slimpajama verify`."
 LEASE_S = 60.0  # S3 has no lock that dies with its process; a lease that is not renewed does
 CONNECT_S, ANSWER_S = 10, 60  # how long S3 may take to be reached, and to send the next byte
+ATTEMPTS = 8  # of botocore, for a request that was refused or not answered; it waits up to 20 s between two
 TRIES = 3  # of a request that botocore has given up, or whose answer came cut or damaged
 AGAIN = "Run again: it goes on where it stopped."
 HINTS = {
@@ -52,7 +55,13 @@ HINTS = {
     errno.EIO: "The disk may be failing: see the kernel's log, then run `slimpajama verify`.",
 }
 REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
-NO_ENTRY = ("400", "403", "ExpiredToken", "InvalidToken", "TokenRefreshRequired")  # an answer to HEAD has a number alone
+NO_ENTRY = (
+    "400",
+    "403",
+    "ExpiredToken",
+    "InvalidToken",
+    "TokenRefreshRequired",
+)  # an answer to HEAD has a number alone
 
 
 def sha256(data: bytes) -> str:
@@ -104,6 +113,20 @@ def parquet_bytes(table: pa.Table, row_group_rows: int = 10_000, *, passing: boo
         row_group_size=row_group_rows, use_dictionary=REPETITIVE, write_statistics=short,
     )  # fmt: skip
     return sink.getvalue()
+
+
+def sealed(data: bytes) -> bytes:
+    """Return a piece of a file with its checksum behind it, for pieces that are read without the rest."""
+    return data + zlib.crc32(data).to_bytes(4, "little")
+
+
+def read_sealed(store: Store, path: str, start: int, end: int, again: str) -> bytes:
+    """Return a piece that was written `sealed`, without its checksum; `again` says what to do if it is damaged."""
+    for _ in range(TRIES):
+        data = store.read(path, start, end)
+        if data == sealed(data[:-4]):
+            return data[:-4]
+    raise StorageError("damaged", where=f"{store.uri}/{path}", found=f"bytes {start} to {end}", hint=again)
 
 
 @contextlib.contextmanager
@@ -334,10 +357,10 @@ class S3Store:
             config_kwargs={
                 "connect_timeout": CONNECT_S,
                 "read_timeout": ANSWER_S,
-                "retries": {"max_attempts": 8, "mode": "adaptive"},
+                "retries": {"max_attempts": ATTEMPTS, "mode": "adaptive"},
             },
         )
-        self._fs.retries = TRIES  # times botocore's eight: of five, a silent store is waited for forty minutes
+        self._fs.retries = TRIES  # times botocore's: with s3fs's own five a silent store is waited for forty minutes
 
     def _check_conditional_puts(self) -> None:
         probe = f".probe/{uuid.uuid4().hex}"

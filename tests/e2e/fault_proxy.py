@@ -19,26 +19,34 @@ PASSED_ON = ("connection", "transfer-encoding", "keep-alive")
 
 
 class Plan:
-    """What happens to which request: faults of one kind, with a probability, between two counts of requests.
+    """What happens to which request.
 
-    A fault never strikes `most` requests for the same thing in a row, as a short failure does not.
+    Args:
+        kinds: Of faults, drawn by a seed. An answer is cut or damaged only where it has a body.
+        share: Of the requests that are struck.
+        start: Requests that are left alone first.
+        most: Requests for the same thing that are struck in a row: a short failure goes by.
+        hang_s: How long an answer is waited for in vain.
     """
 
-    def __init__(self, kind="", share=0.0, seed=0, start=0, end=10**9, most=10**9, hang_s=2.0):
-        self.kind, self.share, self.start, self.end, self.most, self.hang_s = kind, share, start, end, most, hang_s
-        self.draw, self.mutex, self.count, self.struck, self.row = random.Random(seed), threading.Lock(), 0, 0, {}
+    def __init__(self, kinds=(), share=0.0, seed=0, start=0, most=10**9, hang_s=2.0):
+        self.kinds, self.share, self.start, self.most, self.hang_s = kinds, share, start, most, hang_s
+        self.draw, self.mutex, self.count = random.Random(seed), threading.Lock(), 0
+        self.struck, self.row = {}, {}
 
     def next(self, method, path):
-        """Return the fault of the next request, or nothing; a body is damaged only on its way to the client."""
+        """Return the fault of the next request, or nothing."""
         with self.mutex:
             self.count += 1
-            hit = self.start < self.count <= self.end and self.draw.random() < self.share
-            hit &= method == "GET" or self.kind not in ("cut", "damage", "reset within")
-            self.row[method, path] = self.row.get((method, path), 0) + 1 if hit else 0
-            if not hit or self.row[method, path] > self.most:
+            kind = self.draw.choice(self.kinds) if self.draw.random() < self.share else ""
+            if self.count <= self.start or (method != "GET" and kind in ("cut", "damage", "reset within")):
+                kind = ""
+            self.row[method, path] = self.row.get((method, path), 0) + 1 if kind else 0
+            if not kind or self.row[method, path] > self.most:
+                self.row[method, path] = 0
                 return ""
-            self.struck += 1
-            return self.kind
+            self.struck[kind] = self.struck.get(kind, 0) + 1
+            return kind
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -60,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.pass_on(body, fault)
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815 -- names that http.server looks for
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # names that http.server looks for
 
     def chunks(self):
         """Read a body that comes in chunks; return it as it came, its signatures within."""
