@@ -72,9 +72,9 @@ def _is_manifest(path: str) -> bool:
 
 def _problem(store: Store, entry: FileEntry, present: set[str]) -> StorageError | None:
     hint = _what_next(entry.path)
-    if entry.path not in present and not store.exists(entry.path):  # it may have come since they were listed
-        return StorageError("missing", where=entry.path, hint=hint)
     try:
+        if entry.path not in present and not store.exists(entry.path):  # it may have come since they were listed
+            return StorageError("missing", where=entry.path, hint=hint)
         with store.open(entry.path) as file:
             size = file.seek(0, io.SEEK_END)
             file.seek(0)

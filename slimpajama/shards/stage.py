@@ -275,7 +275,9 @@ def _bounds(store: Store, path: str, plan: _Plan) -> npt.NDArray[np.int64]:
 
 def _collect(store: Store, bounds: Mapping[str, npt.NDArray[np.int64]], bucket: int) -> pa.Table:
     """Return a bucket's documents out of every part, in the order of their hashes."""
-    some = [read_sealed(store, path, *places[bucket : bucket + 2].tolist(), AGAIN) for path, places in bounds.items()]
+    some = [
+        read_sealed(store, path, int(places[bucket]), int(places[bucket + 1]), AGAIN) for path, places in bounds.items()
+    ]
     table = pa.concat_tables([pa.ipc.open_stream(rows).read_all() for rows in some])
     return table.sort_by([("order", "ascending"), ("id", "ascending")]).combine_chunks()
 
