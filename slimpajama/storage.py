@@ -33,8 +33,8 @@ import pyarrow.parquet as pq
 from slimpajama.errors import LockedError, StorageError
 
 __all__ = [
-    "CHECK", "Store", "open_store", "parquet_bytes", "parsed_json", "read_json", "read_sealed", "read_table", "reading",
-    "sealed", "sha256"
+    "CHECK", "Store", "faults", "open_store", "parquet_bytes", "parsed_json", "read_json", "read_sealed", "read_table",
+    "reading", "sealed", "sha256",
 ]  # fmt: skip
 
 REPETITIVE = ["lang", "source", "night", "stage", "rule", "threshold"]
@@ -54,7 +54,7 @@ HINTS = {
     errno.EROFS: f"Mount it writable. {AGAIN}",
     errno.EIO: "The disk may be failing: see the kernel's log, then run `slimpajama verify`.",
 }
-REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409")
 NO_ENTRY = (
     "400",
     "403",
@@ -150,7 +150,7 @@ def reading(store: Store, path: str, size: int | None = None) -> Iterator[Binary
                     expected=f"{size} bytes", found=f"{found} bytes", hint=CHECK,
                 )  # fmt: skip
             yield file
-    except (pa.ArrowException, OSError) as error:
+    except faults(pa.ArrowException) as error:
         raise StorageError(f"not readable as Parquet: {error}", where=f"{store.uri}/{path}", hint=CHECK) from error
 
 
@@ -384,7 +384,7 @@ class S3Store:
     def _errors(self, path: str, doing: str) -> Iterator[None]:
         try:
             yield
-        except _s3_faults() as error:
+        except faults(ValueError) as error:
             what = f"cannot be {doing}: {error}"
             raise StorageError(what, where=f"{self.uri}/{path}", hint=_s3_hint(error)) from error
 
@@ -398,7 +398,7 @@ class S3Store:
             answer = self._fs.call_s3("get_object", Bucket=bucket, Key=key, **asked)
             try:
                 data: bytes = sync(self._fs.loop, answer["Body"].read)
-            except _s3_faults() as error:
+            except faults() as error:
                 problem = error
                 continue
             finally:
@@ -455,7 +455,7 @@ class S3Store:
             try:
                 self._fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, Metadata=ours, **condition)
             except OSError as error:
-                if not isinstance(error, FileExistsError | FileNotFoundError) and _code(error) not in REFUSED:
+                if not isinstance(error, FileExistsError) and _code(error) not in REFUSED:
                     raise
                 # Or the first try did it, its answer was lost, and the second found the first.
                 with contextlib.suppress(FileNotFoundError):
@@ -511,12 +511,12 @@ class S3Store:
             lease.release()
 
 
-def _s3_faults() -> tuple[type[Exception], ...]:
-    """Return what a request to S3 may raise for reasons that lie outside of this program."""
+def faults(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return what an open file of the workspace may raise for reasons that lie outside of this program, and `more`."""
     from aiohttp import ClientError
     from botocore.exceptions import BotoCoreError
 
-    return OSError, ValueError, BotoCoreError, ClientError
+    return OSError, BotoCoreError, ClientError, *more
 
 
 def _code(error: Exception) -> str:
@@ -525,7 +525,7 @@ def _code(error: Exception) -> str:
 
 
 def _s3_hint(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and _code(error) != "NoSuchBucket":
         return CHECK
     if isinstance(error, PermissionError) or _code(error) in NO_ENTRY or type(error).__name__ == "NoCredentialsError":
         return f"Renew the credentials: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN. {AGAIN}"

@@ -16,7 +16,7 @@ from slimpajama.errors import StorageError, printable
 from slimpajama.manifest import FileEntry, load_manifest
 from slimpajama.night import INDEX, published_nights
 from slimpajama.progress import track
-from slimpajama.storage import Store
+from slimpajama.storage import Store, faults
 
 __all__ = ["SCRATCH", "Problems", "verify"]
 
@@ -80,7 +80,7 @@ def _problem(store: Store, entry: FileEntry, present: set[str]) -> StorageError 
             file.seek(0)
             known = size == entry.bytes
             digest = hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest() if known else ""
-    except (StorageError, OSError) as error:
+    except faults(StorageError) as error:
         return StorageError("cannot be read", where=entry.path, found=str(error), hint=hint)
     if digest and digest == entry.sha256:
         return None

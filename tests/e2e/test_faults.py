@@ -161,7 +161,10 @@ def test_a_full_and_a_read_only_disk_stop_a_night_clearly_and_with_room_it_goes_
     prepare(config, workspace)
     assert published(workspace) == quiet
     remount(small_disk, "ro")
-    assert verify(open_store(str(workspace)))[1] == {}
+    store = open_store(str(workspace))
+    assert verify(store)[1] == {}
+    doc_id = first_document(store, "n1")
+    assert explain(store, doc_id)["id"] == doc_id
 
 
 def test_a_disk_that_fails_to_write_stops_a_night_clearly_and_later_it_goes_on(tmp_path, config, quiet, monkeypatch):
