@@ -24,8 +24,9 @@ import time
 import uuid
 import zlib
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, TextIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -55,13 +56,7 @@ HINTS = {
     errno.EIO: "The disk may be failing: see the kernel's log, then run `slimpajama verify`.",
 }
 REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409")
-NO_ENTRY = (
-    "400",
-    "403",
-    "ExpiredToken",
-    "InvalidToken",
-    "TokenRefreshRequired",
-)  # an answer to HEAD has a number alone
+NO_ENTRY = ("400", "403", "ExpiredToken", "InvalidToken", "TokenRefreshRequired")  # HEAD's answer is a number
 
 
 def sha256(data: bytes) -> str:
@@ -285,21 +280,21 @@ class LocalStore:
         with _disk(self._path(prefix), "deleted"), contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self._path(prefix))
 
-    def _take(self, file: TextIO, owner: str) -> None:
+    def _take(self, file: FileIO, owner: str) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise LockedError(
-                "another run holds the workspace", where=self.uri, found=file.read().strip(),
+                "another run holds the workspace", where=self.uri, found=file.read().decode(errors="replace").strip(),
                 hint="Wait for it to end, or stop it.",
             ) from None  # fmt: skip
         with self._swapping():  # which needs no lock, so a pointer's temporary file may be there, and in use
             for leftover in (self.root / TMP).glob("*"):  # of runs that were killed
                 leftover.unlink(missing_ok=True)
         file.truncate(0)
-        file.write(f"{owner}, process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        with contextlib.suppress(OSError):  # on a full disk it is held without a name: `clean-up` must get in
+            file.write(f"{owner}, process {os.getpid()} on {socket.gethostname()}\n".encode())
 
     @contextlib.contextmanager
     def lock(self, owner: str) -> Iterator[None]:
@@ -309,7 +304,7 @@ class LocalStore:
             return
         with contextlib.ExitStack() as stack:
             with _disk(self.root / LOCK, "written"):
-                self._take(stack.enter_context((self.root / LOCK).open("a+")), owner)
+                self._take(stack.enter_context((self.root / LOCK).open("ab+", buffering=0)), owner)
             _held.add(self.uri)
             try:
                 yield

@@ -154,6 +154,11 @@ def test_a_full_and_a_read_only_disk_stop_a_night_clearly_and_with_room_it_goes_
             prepare(config, workspace)
         assert not list((workspace / ".tmp").iterdir()), size
         assert not (workspace / INDEX).exists()
+    store = open_store(str(workspace))
+    with contextlib.suppress(OSError):
+        (small_disk / "rest").write_bytes(bytes(4 << 20))
+    assert clean_up(store, RetentionConfig()).as_dict()  # what makes room needs none
+    (small_disk / "rest").unlink()
     remount(small_disk, "size=64m,ro")
     with pytest.raises(StorageError, match=r"Read-only file system\. Mount it writable"):
         prepare(config, workspace)
