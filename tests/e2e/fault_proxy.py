@@ -15,14 +15,15 @@ ERRORS = {
     "503": (503, "SlowDown", "Please reduce your request rate."),
     "expired": (400, "ExpiredToken", "The provided token has expired."),
 }
-PASSED_ON = ("connection", "transfer-encoding", "keep-alive")
+OF_BODIES = ("reset within", "cut", "damage")  # which only an object has: a list's bytes have no checksum
+NOT_PASSED_ON = ("connection", "transfer-encoding", "keep-alive")
 
 
 class Plan:
     """What happens to which request.
 
     Args:
-        kinds: Of faults, drawn by a seed. An answer is cut or damaged only where it has a body.
+        kinds: Of faults, drawn by a seed; an answer is cut or damaged only where it is an object.
         share: Of the requests that are struck.
         start: Requests that are left alone first.
         most: Requests for the same thing that are struck in a row: a short failure goes by.
@@ -35,17 +36,19 @@ class Plan:
         self.struck, self.row = {}, {}
 
     def next(self, method, path):
-        """Return the fault of the next request, or nothing."""
+        """Return the fault of the next request, or nothing: of those that struck least, so that each has its turn."""
         with self.mutex:
             self.count += 1
-            kind = self.draw.choice(self.kinds) if self.draw.random() < self.share else ""
-            if self.count <= self.start or (method != "GET" and kind in ("cut", "damage", "reset within")):
-                kind = ""
-            self.row[method, path] = self.row.get((method, path), 0) + 1 if kind else 0
-            if not kind or self.row[method, path] > self.most:
+            hit = self.draw.random() < self.share and self.count > self.start
+            an_object = method == "GET" and path.strip("/").count("/") > 0
+            kinds = [kind for kind in self.kinds if an_object or kind not in OF_BODIES] if hit else []
+            row = self.row[method, path] = self.row.get((method, path), 0) + 1 if kinds else 0
+            if not kinds or row > self.most:
                 self.row[method, path] = 0
                 return ""
-            self.struck[kind] = self.struck.get(kind, 0) + 1
+            least = min(self.struck.get(kind, 0) for kind in kinds)
+            kind = self.draw.choice([kind for kind in kinds if self.struck.get(kind, 0) == least])
+            self.struck[kind] = least + 1
             return kind
 
 
@@ -118,7 +121,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response_only(answer.status, answer.reason)
         named = {name.lower() for name, _ in answer.getheaders()}
         for name, value in answer.getheaders():
-            if name.lower() not in PASSED_ON:
+            if name.lower() not in NOT_PASSED_ON:
                 self.send_header(name, value)
         if "content-length" not in named and answer.status not in (204, 304):
             self.send_header("Content-Length", str(len(data)))
