@@ -11,6 +11,7 @@ Paths are relative to the workspace, with `/`. Listings are sorted and never cac
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import io
@@ -21,7 +22,9 @@ import socket
 import threading
 import time
 import uuid
+import zlib
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -31,7 +34,8 @@ import pyarrow.parquet as pq
 from slimpajama.errors import LockedError, StorageError
 
 __all__ = [
-    "CHECK", "Store", "open_store", "parquet_bytes", "parsed_json", "read_json", "read_table", "reading", "sha256"
+    "CHECK", "Store", "faults", "open_store", "parquet_bytes", "parsed_json", "read_json", "read_sealed", "read_table",
+    "reading", "sealed", "sha256",
 ]  # fmt: skip
 
 REPETITIVE = ["lang", "source", "night", "stage", "rule", "threshold"]
@@ -41,6 +45,18 @@ Paths = list[str]  # inside a class that has a method `list`, the type needs ano
 WHOLE = 8 << 20  # bytes up to which S3 is asked for a file at once: they cost less than a second and a third request
 CHECK = "Run `slimpajama verify`."
 LEASE_S = 60.0  # S3 has no lock that dies with its process; a lease that is not renewed does
+CONNECT_S, ANSWER_S = 10, 60  # how long S3 may take to be reached, and to send the next byte
+ATTEMPTS = 8  # of botocore, for a request that was refused or not answered; it waits up to 20 s between two
+TRIES = 3  # of a request that botocore has given up, or whose answer came cut or damaged
+AGAIN = "Run again: it goes on where it stopped."
+HINTS = {
+    errno.ENOSPC: f"Free some space. {AGAIN}",
+    errno.EDQUOT: f"Free some space, or ask for a larger quota. {AGAIN}",
+    errno.EROFS: f"Mount it writable. {AGAIN}",
+    errno.EIO: "The disk may be failing: see the kernel's log, then run `slimpajama verify`.",
+}
+REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409")
+NO_ENTRY = ("400", "403", "ExpiredToken", "InvalidToken", "TokenRefreshRequired")  # HEAD's answer is a number
 
 
 def sha256(data: bytes) -> str:
@@ -94,6 +110,20 @@ def parquet_bytes(table: pa.Table, row_group_rows: int = 10_000, *, passing: boo
     return sink.getvalue()
 
 
+def sealed(data: bytes) -> bytes:
+    """Return a piece of a file with its checksum behind it, for pieces that are read without the rest."""
+    return data + zlib.crc32(data).to_bytes(4, "little")
+
+
+def read_sealed(store: Store, path: str, start: int, end: int, again: str) -> bytes:
+    """Return a piece that was written `sealed`, without its checksum; `again` says what to do if it is damaged."""
+    for _ in range(TRIES):
+        data = store.read(path, start, end)
+        if data == sealed(data[:-4]):
+            return data[:-4]
+    raise StorageError("damaged", where=f"{store.uri}/{path}", found=f"bytes {start} to {end}", hint=again)
+
+
 @contextlib.contextmanager
 def reading(store: Store, path: str, size: int | None = None) -> Iterator[BinaryIO]:
     """Open a Parquet or Arrow file of which a part is read; what is wrong with it becomes one error that names it.
@@ -115,7 +145,7 @@ def reading(store: Store, path: str, size: int | None = None) -> Iterator[Binary
                     expected=f"{size} bytes", found=f"{found} bytes", hint=CHECK,
                 )  # fmt: skip
             yield file
-    except (pa.ArrowException, OSError) as error:
+    except faults(pa.ArrowException) as error:
         raise StorageError(f"not readable as Parquet: {error}", where=f"{store.uri}/{path}", hint=CHECK) from error
 
 
@@ -146,7 +176,7 @@ class LocalStore:
         self.uri = str(self.root)
         self._mutex = threading.RLock()
         try:
-            (self.root / TMP).mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"cannot make the workspace: {error.strerror}", where=self.uri) from error
 
@@ -157,45 +187,49 @@ class LocalStore:
         return full
 
     def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
-        try:
-            with self._path(path).open("rb") as file:
-                file.seek(start)
-                return file.read(-1 if end is None else end - start)
-        except OSError as error:
-            raise StorageError(f"cannot be read: {error.strerror}", where=str(self._path(path)), hint=CHECK) from error
+        with _disk(self._path(path), "read"), self._path(path).open("rb") as file:
+            file.seek(start)
+            return file.read(-1 if end is None else end - start)
 
     def open(self, path: str) -> BinaryIO:
-        try:
+        with _disk(self._path(path), "read"):
             return self._path(path).open("rb")
-        except OSError as error:
-            raise StorageError(f"cannot be read: {error.strerror}", where=str(self._path(path)), hint=CHECK) from error
 
     def exists(self, path: str) -> bool:
-        return self._path(path).exists()
+        with _disk(self._path(path), "read"):
+            return self._path(path).exists()
 
     def list(self, prefix: str = "") -> Paths:
         top = self._path(prefix) if prefix else self.root
         found = []
-        for folder, _, names in os.walk(top):
-            relative = Path(folder).relative_to(self.root).as_posix()
-            base = "" if relative == "." else relative + "/"
-            found += [base + name for name in names]
+        with _disk(top, "listed"):
+            for folder, _, names in os.walk(top, onerror=_unless_gone):
+                relative = Path(folder).relative_to(self.root).as_posix()
+                base = "" if relative == "." else relative + "/"
+                found += [base + name for name in names]
         return sorted(path for path in found if not path.startswith((TMP + "/", LOCK)))
 
     def size(self, prefix: str = "") -> int:
-        return sum(self._path(path).stat().st_size for path in self.list(prefix))
+        with _disk(self._path(prefix), "listed"):
+            return sum(self._path(path).stat().st_size for path in self.list(prefix))
 
     def _temporary(self, data: bytes) -> Path:
         temporary = self.root / TMP / uuid.uuid4().hex
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        temporary.parent.mkdir(exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()  # what is there of it would keep the disk full
+            raise
         return temporary
 
     def _publish(self, path: str, data: bytes, *, only_first: bool) -> bool:
         target = self._path(path)
-        try:
+        with _disk(target, "written"):
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary = self._temporary(data)
             if only_first:
@@ -208,9 +242,6 @@ class LocalStore:
             else:
                 os.replace(temporary, target)
             _sync_folder(target.parent)
-        except OSError as error:
-            hint = "Free some space and run again: it continues where it stopped." if error.errno == 28 else ""
-            raise StorageError(f"cannot be written: {error.strerror}", where=str(target), hint=hint) from error
         return True
 
     def write(self, path: str, data: bytes) -> None:
@@ -225,22 +256,45 @@ class LocalStore:
         data = self.read(path)
         return data, sha256(data)
 
-    def swap(self, path: str, data: bytes, version: str) -> bool:
-        with self._mutex, (self.root / (LOCK + ".swap")).open("ab") as guard:
+    @contextlib.contextmanager
+    def _swapping(self) -> Iterator[None]:
+        guarded = self.root / (LOCK + ".swap")
+        with self._mutex, _disk(guarded, "written"), guarded.open("ab") as guard:
             fcntl.flock(guard, fcntl.LOCK_EX)  # between processes; the mutex is for threads
+            yield
+
+    def swap(self, path: str, data: bytes, version: str) -> bool:
+        with self._swapping():
             if self.read_versioned(path)[1] != version:
                 return False
             self.write(path, data)
             return True
 
     def delete(self, path: str) -> None:
-        self._path(path).unlink(missing_ok=True)
+        with _disk(self._path(path), "deleted"):
+            self._path(path).unlink(missing_ok=True)
 
     def delete_tree(self, prefix: str) -> None:
         if not prefix.strip("/"):
             raise StorageError("refusing to delete the whole workspace", where=self.uri)
-        with contextlib.suppress(FileNotFoundError):
+        with _disk(self._path(prefix), "deleted"), contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self._path(prefix))
+
+    def _take(self, file: FileIO, owner: str) -> None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise LockedError(
+                "another run holds the workspace", where=self.uri, found=file.read().decode(errors="replace").strip(),
+                hint="Wait for it to end, or stop it.",
+            ) from None  # fmt: skip
+        with self._swapping():  # which needs no lock, so a pointer's temporary file may be there, and in use
+            for leftover in (self.root / TMP).glob("*"):  # of runs that were killed
+                leftover.unlink(missing_ok=True)
+        file.truncate(0)
+        with contextlib.suppress(OSError):  # on a full disk it is held without a name: `clean-up` must get in
+            file.write(f"{owner}, process {os.getpid()} on {socket.gethostname()}\n".encode())
 
     @contextlib.contextmanager
     def lock(self, owner: str) -> Iterator[None]:
@@ -248,25 +302,29 @@ class LocalStore:
         if self.uri in _held:
             yield
             return
-        with (self.root / LOCK).open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.seek(0)
-                raise LockedError(
-                    "another run holds the workspace", where=self.uri, found=file.read().strip(),
-                    hint="Wait for it to end, or stop it.",
-                ) from None  # fmt: skip
-            file.truncate(0)
-            file.write(f"{owner}, process {os.getpid()} on {socket.gethostname()}\n")
-            file.flush()
-            for leftover in (self.root / TMP).iterdir():  # of runs that were killed: we are alone now
-                leftover.unlink(missing_ok=True)
+        with contextlib.ExitStack() as stack:
+            with _disk(self.root / LOCK, "written"):
+                self._take(stack.enter_context((self.root / LOCK).open("ab+", buffering=0)), owner)
             _held.add(self.uri)
             try:
                 yield
             finally:
                 _held.discard(self.uri)
+
+
+@contextlib.contextmanager
+def _disk(path: Path, doing: str) -> Iterator[None]:
+    """Turn what the operating system says into an error that names the place and says what next."""
+    try:
+        yield
+    except OSError as error:
+        hint = HINTS.get(error.errno or 0, CHECK if doing == "read" else "")
+        raise StorageError(f"cannot be {doing}: {error.strerror or error}", where=str(path), hint=hint) from error
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error  # `os.walk` would leave the folder out, and what is in it would pass for not there
 
 
 _held: set[str] = set()  # workspaces this process holds, so that a flow inside a flow does not lock itself out
@@ -292,11 +350,12 @@ class S3Store:
         self._fs = s3fs.S3FileSystem(
             use_listings_cache=False,  # a cached listing is wrong as soon as anyone else writes
             config_kwargs={
-                "connect_timeout": 10,
-                "read_timeout": 60,
-                "retries": {"max_attempts": 8, "mode": "adaptive"},
+                "connect_timeout": CONNECT_S,
+                "read_timeout": ANSWER_S,
+                "retries": {"max_attempts": ATTEMPTS, "mode": "adaptive"},
             },
         )
+        self._fs.retries = TRIES  # times botocore's: with s3fs's own five a silent store is waited for forty minutes
 
     def _check_conditional_puts(self) -> None:
         probe = f".probe/{uuid.uuid4().hex}"
@@ -320,20 +379,41 @@ class S3Store:
     def _errors(self, path: str, doing: str) -> Iterator[None]:
         try:
             yield
-        except (OSError, ValueError) as error:
-            hint = CHECK if doing == "read" else ""
-            raise StorageError(f"cannot be {doing}: {error}", where=f"{self.uri}/{path}", hint=hint) from error
+        except faults(ValueError) as error:
+            what = f"cannot be {doing}: {error}"
+            raise StorageError(what, where=f"{self.uri}/{path}", hint=_s3_hint(error)) from error
+
+    def _get(self, path: str, **asked: str) -> tuple[bytes, dict[str, Any]]:
+        """Return an object, or a range of it, and what the server says of it; a bad answer is asked for again."""
+        from fsspec.asyn import sync
+
+        bucket, _, key = self._key(path).partition("/")
+        problem: Exception = OSError(errno.EIO, "every answer came damaged")
+        for _ in range(TRIES):
+            answer = self._fs.call_s3("get_object", Bucket=bucket, Key=key, **asked)
+            try:
+                data: bytes = sync(self._fs.loop, answer["Body"].read)
+            except faults() as error:
+                problem = error
+                continue
+            finally:
+                answer["Body"].close()
+            whole = int(answer.get("ContentRange", f"/{len(data)}").rpartition("/")[2]) == len(data)
+            if not whole or answer["Metadata"].get("sha256", "") in ("", sha256(data)):
+                return data, answer
+        raise problem
 
     def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
         with self._errors(path, "read"):
             if start == end:
                 return b""  # which no range can ask for
-            return cast(bytes, self._fs.cat_file(self._key(path), start=start or None, end=end))
+            part = start or end is not None
+            return self._get(path, **({"Range": f"bytes={start}-{'' if end is None else end - 1}"} if part else {}))[0]
 
     def open(self, path: str) -> BinaryIO:
         """Open a file; its size is not asked for first, so one of our parts is a single request."""
         with self._errors(path, "read"):
-            end = self._fs.cat_file(self._key(path), start=-WHOLE)
+            end, _ = self._get(path, Range=f"bytes=-{WHOLE}")
             if len(end) < WHOLE:
                 return io.BytesIO(end)
             return cast(BinaryIO, self._fs.open(self._key(path), "rb", block_size=WHOLE))
@@ -361,35 +441,40 @@ class S3Store:
 
     def write(self, path: str, data: bytes) -> None:
         with self._errors(path, "written"):
-            self._fs.pipe_file(self._key(path), data)
+            self._fs.pipe_file(self._key(path), data, Metadata={"sha256": sha256(data)})
 
     def _put(self, path: str, data: bytes, **condition: str) -> bool:
         bucket, _, key = self._key(path).partition("/")
-        try:
-            self._fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, **condition)
-        except FileExistsError:
-            return False
-        except OSError as error:
-            if "PreconditionFailed" in str(error) or "condition" in str(error).lower() or error.errno == 412:
+        ours = {"sha256": sha256(data), "put": uuid.uuid4().hex}
+        with self._errors(path, "written"):
+            try:
+                self._fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, Metadata=ours, **condition)
+            except OSError as error:
+                if not isinstance(error, FileExistsError) and _code(error) not in REFUSED:
+                    raise
+                # Or the first try did it, its answer was lost, and the second found the first.
+                with contextlib.suppress(FileNotFoundError):
+                    there = self._fs.call_s3("head_object", Bucket=bucket, Key=key)
+                    return bool(there["Metadata"].get("put") == ours["put"])
                 return False
-            raise StorageError(f"cannot be written: {error}", where=f"{self.uri}/{path}") from error
         return True
 
     def create(self, path: str, data: bytes) -> bool:
         return self._put(path, data, IfNoneMatch="*")
 
     def read_versioned(self, path: str) -> tuple[bytes | None, str]:
-        if not self.exists(path):
-            return None, ""
         with self._errors(path, "read"):
-            etag = str(self._fs.info(self._key(path))["ETag"])
-            return self._fs.cat_file(self._key(path)), etag
+            try:
+                data, answer = self._get(path)
+            except FileNotFoundError:
+                return None, ""
+        return data, str(answer["ETag"])
 
     def swap(self, path: str, data: bytes, version: str) -> bool:
         return self._put(path, data, IfMatch=version) if version else self.create(path, data)
 
     def delete(self, path: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
+        with self._errors(path, "deleted"), contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._key(path))
 
     def delete_tree(self, prefix: str) -> None:
@@ -421,6 +506,27 @@ class S3Store:
             lease.release()
 
 
+def faults(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return what an open file of the workspace may raise for reasons that lie outside of this program, and `more`."""
+    from aiohttp import ClientError
+    from botocore.exceptions import BotoCoreError
+
+    return OSError, BotoCoreError, ClientError, *more
+
+
+def _code(error: Exception) -> str:
+    """Return the code of S3's answer, or nothing where there was none."""
+    return str(getattr(error.__cause__, "response", {}).get("Error", {}).get("Code", ""))
+
+
+def _s3_hint(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError) and _code(error) != "NoSuchBucket":
+        return CHECK
+    if isinstance(error, PermissionError) or _code(error) in NO_ENTRY or type(error).__name__ == "NoCredentialsError":
+        return f"Renew the credentials: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN. {AGAIN}"
+    return f"Is the store there, and well? {AGAIN}"
+
+
 class _Lease:
     """A lock object with an end, renewed at a third of its life."""
 
@@ -442,14 +548,22 @@ class _Lease:
             )  # fmt: skip
         self.thread.start()
 
+    def _ours(self) -> tuple[bool, str]:
+        """Return whether the lock is still this lease's, and its version."""
+        data, version = self.store.read_versioned(LOCK)
+        return data is not None and json.loads(data)["token"] == self.token, version
+
     def _renew(self) -> None:
         while not self.stop.wait(LEASE_S / 3):
-            data, version = self.store.read_versioned(LOCK)
-            if data is None or json.loads(data)["token"] != self.token:
-                return  # taken over: our puts of immutable files do no harm, pointers are compare-and-swap
-            self.store.swap(LOCK, self._body(), version)
+            with contextlib.suppress(StorageError):  # the store may be well again in time
+                ours, version = self._ours()
+                if not ours:
+                    return  # taken over: our puts of immutable files do no harm, pointers are compare-and-swap
+                self.store.swap(LOCK, self._body(), version)
 
     def release(self) -> None:
         self.stop.set()
         self.thread.join()
-        self.store.delete(LOCK)
+        with contextlib.suppress(StorageError):  # it runs out by itself, and must not hide why the run ended
+            if self._ours()[0]:
+                self.store.delete(LOCK)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
@@ -15,7 +16,7 @@ from slimpajama.errors import StorageError, printable
 from slimpajama.manifest import FileEntry, load_manifest
 from slimpajama.night import INDEX, published_nights
 from slimpajama.progress import track
-from slimpajama.storage import Store
+from slimpajama.storage import Store, faults
 
 __all__ = ["SCRATCH", "Problems", "verify"]
 
@@ -71,15 +72,15 @@ def _is_manifest(path: str) -> bool:
 
 def _problem(store: Store, entry: FileEntry, present: set[str]) -> StorageError | None:
     hint = _what_next(entry.path)
-    if entry.path not in present:
-        return StorageError("missing", where=entry.path, hint=hint)
     try:
+        if entry.path not in present and not store.exists(entry.path):  # it may have come since they were listed
+            return StorageError("missing", where=entry.path, hint=hint)
         with store.open(entry.path) as file:
             size = file.seek(0, io.SEEK_END)
             file.seek(0)
             known = size == entry.bytes
             digest = hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest() if known else ""
-    except (StorageError, OSError) as error:
+    except faults(StorageError) as error:
         return StorageError("cannot be read", where=entry.path, found=str(error), hint=hint)
     if digest and digest == entry.sha256:
         return None
@@ -120,10 +121,13 @@ def _nights(store: Store, present: set[str]) -> Iterator[StorageError]:
         yield StorageError("not readable as the list of nights", where=INDEX, hint=f"{RESTORE}.")
         return
     for path in nights:
-        if path not in present:
+        if path not in present and not store.exists(path):
             yield StorageError(f"missing, and {INDEX} lists its night", where=path, hint=f"{RESTORE}, with its night.")
     manifests = {path for path in present if path.startswith("nights/") and path.count("/") == 2 and _is_manifest(path)}
+    at_work = {path.split("/")[1] for path in present if re.match("nights/[^/]+/work/", path)}
     for path in sorted(manifests - set(nights)):
+        if path.split("/")[1] in at_work:
+            continue  # it is being published; if that was broken off, the next run ends it
         night = printable(path.split("/")[1])
         hint = f"`slimpajama prepare --night {night}` ends a publication that was broken off. Or: restore the list."
         yield StorageError(f"its night is not in {INDEX}", where=path, hint=hint)
@@ -144,6 +148,7 @@ def _pointers(store: Store, present: set[str]) -> Iterator[StorageError]:
             continue
         try:
             gone = sorted({model for model in named(store) if f"{top}/{model}/manifest.json" not in present})
+            gone = [model for model in gone if not store.exists(f"{top}/{model}/manifest.json")]
         except (StorageError, ValueError, LookupError, TypeError, AttributeError):
             yield StorageError("not readable as a pointer", where=path, hint=f"{RESTORE}.")
             continue

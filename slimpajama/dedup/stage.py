@@ -44,7 +44,7 @@ from slimpajama.manifest import Counts, Manifest, Part, Stage, add_counts, load_
 from slimpajama.night import load_night, published_nights, work_folder
 from slimpajama.progress import say, track
 from slimpajama.schema import DOCUMENTS, MINHASH, REMOVED
-from slimpajama.storage import Store, read_table
+from slimpajama.storage import Store, read_table, reading
 
 __all__ = ["compare", "deduplicate"]
 
@@ -191,11 +191,11 @@ def _decide(
 
     def keys(groups: Sequence[int]) -> Iterator[npt.NDArray[np.uint64]]:
         for name in names:
-            with store.open(f"nights/{night}/bands/{name}.parquet") as file:
+            with reading(store, f"nights/{night}/bands/{name}.parquet") as file:
                 yield read_keys(file, groups)
 
     def load(shelf: int, taken: npt.NDArray[np.int64]) -> pa.LargeStringArray:
-        with store.open(f"nights/{night}/texts/{names[shelf]}.arrow") as file:
+        with reading(store, f"nights/{night}/texts/{names[shelf]}.arrow") as file:
             return read_texts(file, taken)
 
     table = ", ".join(f"{jaccard:g}: {caught:.3f}" for jaccard, caught in caught_table(cfg.bands, cfg.rows))

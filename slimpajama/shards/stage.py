@@ -28,13 +28,14 @@ from slimpajama.progress import say, track
 from slimpajama.shards.card import croissant, data_card
 from slimpajama.shards.columns import encode_words, shard_bytes, words_of
 from slimpajama.shards.split import SPLITS, assign, unit_hashes
-from slimpajama.storage import Store, read_table, sha256
+from slimpajama.storage import Store, read_sealed, read_table, sealed, sha256
 from slimpajama.text.stopwords import content_flags
 from slimpajama.tokenizer import SEPARATOR, Tokenizer, train_tokenizer
 
 __all__ = ["make_shards", "make_tokenizer"]
 
 TOKENIZER = "tokenizer/tokenizer.json"
+AGAIN = "`slimpajama prepare --from shards` makes it anew."
 SAMPLE_WORDS = 500_000  # words that merges are learnt from, drawn by their counts in the whole sample
 
 
@@ -252,9 +253,13 @@ def _route(store: Store, inputs: _Inputs, cfg: Config, plan: _Plan) -> bytes:
     table = table.append_column("order", pa.array(unit_hashes(ids, "order", cfg.shards.seed)))
     table = table.take(np.argsort(bucket, kind="stable")).combine_chunks()
     bounds = np.searchsorted(np.sort(bucket), np.arange(plan.n_buckets + 1)).tolist()
-    rows = [_stream(table.slice(begin, end - begin)) for begin, end in pairwise(bounds)]
-    places = np.cumsum([8 * len(bounds), *map(len, rows)], dtype="<i8")
-    return b"".join([places.tobytes(), *rows])
+    rows = [sealed(_stream(table.slice(begin, end - begin))) for begin, end in pairwise(bounds)]
+    places = np.cumsum([_head_bytes(plan), *map(len, rows)], dtype="<i8")
+    return b"".join([sealed(places.tobytes()), *rows])
+
+
+def _head_bytes(plan: _Plan) -> int:
+    return len(sealed(bytes(8 * (plan.n_buckets + 1))))
 
 
 def _stream(table: pa.Table) -> bytes:
@@ -265,12 +270,14 @@ def _stream(table: pa.Table) -> bytes:
 
 
 def _bounds(store: Store, path: str, plan: _Plan) -> npt.NDArray[np.int64]:
-    return np.frombuffer(store.read(path, 0, 8 * (plan.n_buckets + 1)), "<i8")
+    return np.frombuffer(read_sealed(store, path, 0, _head_bytes(plan), AGAIN), "<i8")
 
 
 def _collect(store: Store, bounds: Mapping[str, npt.NDArray[np.int64]], bucket: int) -> pa.Table:
     """Return a bucket's documents out of every part, in the order of their hashes."""
-    some = [store.read(path, *places[bucket : bucket + 2].tolist()) for path, places in bounds.items()]
+    some = [
+        read_sealed(store, path, int(places[bucket]), int(places[bucket + 1]), AGAIN) for path, places in bounds.items()
+    ]
     table = pa.concat_tables([pa.ipc.open_stream(rows).read_all() for rows in some])
     return table.sort_by([("order", "ascending"), ("id", "ascending")]).combine_chunks()
 

@@ -21,8 +21,8 @@ def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def arm(moment, number, only=""):
-    """Make this process die at its Nth change of a file whose path has `only` in it."""
+def arm(moment, number, only="", die=die):
+    """Make this process die, or do something else, at its Nth change of a file whose path has `only` in it."""
     numbers, mine = itertools.count(1), threading.local()  # files are written by several threads at once
 
     def dying(change):

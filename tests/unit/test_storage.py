@@ -1,13 +1,17 @@
 """The promises of the workspace on a disk; tests/e2e/test_s3.py holds the same ones against a real S3 server."""
 
+import errno
 import multiprocessing
 import os
+import threading
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from slimpajama import storage
 from slimpajama.errors import LockedError, StorageError
-from slimpajama.storage import LocalStore, open_store, parquet_bytes, read_table, reading
+from slimpajama.storage import LocalStore, open_store, parquet_bytes, read_sealed, read_table, reading, sealed
 
 
 @pytest.fixture
@@ -95,6 +99,7 @@ def test_a_second_process_is_told_who_holds_the_workspace_and_a_killed_holder_le
 
 def test_the_lock_clears_what_killed_writers_left(store):
     leftover = store.root / ".tmp" / "0123"
+    leftover.parent.mkdir()
     leftover.write_bytes(b"half")
     with store.lock("me"):
         assert not leftover.exists()
@@ -123,10 +128,76 @@ def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(store, monkeypatch)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match=r"No space left.*run again"):
+    with pytest.raises(StorageError, match=r"No space left.*Run again"):
         store.write("a", b"new")
     monkeypatch.undo()
     assert store.read("a") == b"old"
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file whose first byte cannot be read is Linux's")
+def test_what_a_disk_fails_to_read_is_named_with_what_to_do(store):
+    (store.root / "坏").symlink_to("/proc/self/mem")
+    with pytest.raises(StorageError, match=r"坏: cannot be read: Input/output error\. The disk may be failing: .*log"):
+        store.read("坏")
+
+
+def test_a_folder_that_cannot_be_listed_is_an_error_and_one_that_is_gone_is_empty(store, monkeypatch):
+    store.write("a/b", b"1")
+    assert store.list("gone") == []
+
+    def failing(folder):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(folder))
+
+    monkeypatch.setattr(os, "scandir", failing)
+    with pytest.raises(StorageError, match="cannot be listed: Input/output error"):
+        store.list()
+
+
+def test_a_pointer_is_replaced_while_another_process_takes_the_workspace(store):
+    """Taking it clears what killed writers left; a pointer's temporary file is not that."""
+
+    def take():
+        with LocalStore(str(store.root)).lock("night"):
+            pass
+
+    taking = threading.Thread(target=take)
+    with store._swapping():
+        temporary = store._temporary(b"1")
+        taking.start()
+        taking.join(0.2)  # it waits, or the file is gone by now
+        assert temporary.exists()
+    taking.join()
+    assert not temporary.exists()
+
+
+def test_a_lease_outlives_a_store_that_fails_for_a_while(monkeypatch):
+    monkeypatch.setattr(storage, "LEASE_S", 0.03)
+    renewed, answers = threading.Event(), iter([StorageError("away"), StorageError("away")])
+
+    class Failing:
+        def read_versioned(self, path):
+            if error := next(answers, None):
+                raise error
+            return lease._body(), "1"
+
+        def swap(self, path, data, version):
+            renewed.set()
+            return True
+
+    lease = storage._Lease(Failing(), "night")
+    lease.thread.start()
+    assert renewed.wait(10)
+    lease.stop.set()
+    lease.thread.join()
+
+
+def test_a_damaged_piece_of_a_file_is_named(store):
+    whole = sealed("中文 text".encode())
+    store.write("a", b"head" + whole)
+    assert read_sealed(store, "a", 4, 4 + len(whole), "Again.").decode() == "中文 text"
+    store.write("a", b"head" + whole[:3] + b"?" + whole[4:])
+    with pytest.raises(StorageError, match=r"a: damaged: found bytes 4 to 19\. Again\."):
+        read_sealed(store, "a", 4, 4 + len(whole), "Again.")
 
 
 def test_the_same_table_gives_the_same_bytes_and_reads_back(store):

@@ -1,0 +1,36 @@
+"""A preparation by the library's stages, without Prefect: what faults are tried on.
+
+    python library_night.py CONFIG WORKSPACE NIGHT [before|after PATH]
+
+stops itself (SIGSTOP) before or after it changes a file whose path has PATH in it, for the first time.
+"""
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from dying import arm
+
+from slimpajama.config import load_config
+from slimpajama.night import finish_publication, publish
+from slimpajama.progress import Sink, report_to
+from slimpajama.stages import run_stages
+from slimpajama.storage import open_store
+
+
+def prepare(config, workspace, night="n1"):
+    """Prepare and publish a night."""
+    cfg = replace(load_config(Path(config)), workspace=str(workspace))
+    store = open_store(cfg.workspace)
+    with report_to(Sink()), store.lock(f"night {night}"):
+        if finish_publication(store, night, cfg) is None:
+            publish(store, night, list(run_stages(store, cfg, night)), cfg)
+
+
+if __name__ == "__main__":
+    config, workspace, night, *point = sys.argv[1:]
+    if point:
+        arm(point[0], 1, point[1], lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    prepare(config, workspace, night)

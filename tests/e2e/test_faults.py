@@ -1,0 +1,268 @@
+"""A store or a disk that fails, and two processes at once: the same bytes, or a clear stop and then the same bytes."""
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import s3fs
+from fault_proxy import KINDS, Plan, proxy
+from library_night import prepare
+from servers import until
+from small_corpus import published
+
+from slimpajama import storage
+from slimpajama.config import RetentionConfig
+from slimpajama.errors import LockedError, ModelError, StorageError
+from slimpajama.explain import explain
+from slimpajama.forget import forget
+from slimpajama.manifest import Manifest, json_bytes
+from slimpajama.night import INDEX, published_nights
+from slimpajama.registry import history, list_models, promote, rollback
+from slimpajama.retention import clean_up
+from slimpajama.storage import LocalStore, open_store, read_table, sha256
+from slimpajama.verify import verify
+
+SEED = 20261126
+PASSING = tuple(kind for kind in KINDS if kind != "expired")
+
+
+@pytest.fixture(scope="module")
+def config(corpus):
+    return corpus / "config.toml"
+
+
+@pytest.fixture(scope="module")
+def quiet(config, tmp_path_factory):
+    """What a preparation that was left alone publishes: sha256 by path."""
+    workspace = tmp_path_factory.mktemp("quiet") / "w"
+    prepare(config, workspace)
+    return published(workspace)
+
+
+@pytest.fixture
+def faulty(s3_uri, s3, monkeypatch):
+    """A workspace on S3, reached through a proxy whose plan is set; clients wait for a second, try twice."""
+    for name, value in (("ANSWER_S", 1), ("ATTEMPTS", 2), ("LEASE_S", 3.0)):
+        monkeypatch.setattr(storage, name, value)
+    with proxy(s3["AWS_ENDPOINT_URL"]) as (endpoint, server):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        s3fs.S3FileSystem.clear_instance_cache()
+        yield s3_uri, server
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def on_s3(uri):
+    store = open_store(uri)
+    return {path: sha256(store.read(path)) for path in store.list()}
+
+
+@pytest.mark.parametrize("seed", [SEED])
+def test_a_night_through_short_faults_of_every_kind_ends_in_the_same_bytes(faulty, config, quiet, seed):
+    uri, server = faulty
+    server.plan = plan = Plan(PASSING, share=0.08, seed=seed, most=1)
+    prepare(config, uri)
+    server.plan = Plan()
+    assert set(plan.struck) == set(PASSING), f"seed {seed}: {plan.struck}"
+    assert on_s3(uri) == quiet, f"seed {seed}: {plan.struck}"
+
+
+def test_faults_that_last_stop_a_night_clearly_and_later_it_ends_in_the_same_bytes(faulty, config, quiet, monkeypatch):
+    uri, server = faulty
+    monkeypatch.setattr(storage, "ATTEMPTS", 1)
+    for number, kind in enumerate(("500", "reset before", "hang", "cut", "damage", "expired")):
+        s3fs.S3FileSystem.clear_instance_cache()  # as in a new process: with new credentials, without old waits
+        server.plan = Plan((kind,), share=1.0, start=30 + 3 * number, hang_s=1.5)
+        with pytest.raises(StorageError, match=f"{uri}/.*goes on where it stopped") as stopped:
+            until_free(config, uri)
+        assert ("Renew the credentials" in str(stopped.value)) == (kind == "expired"), stopped.value
+        server.plan = Plan()
+        assert not open_store(uri).exists(INDEX), kind
+    s3fs.S3FileSystem.clear_instance_cache()
+    until_free(config, uri)
+    assert on_s3(uri) == quiet
+
+
+def until_free(config, uri):
+    """Prepare, once the lease of a run that could not give it back has run out."""
+
+    def attempt():
+        try:
+            return prepare(config, uri)
+        except StorageError as error:
+            return error
+
+    if error := until(attempt, 60, "the end of a lease"):
+        raise error
+
+
+def test_a_put_whose_answer_is_lost_is_known_as_ours(faulty):
+    uri, server = faulty
+    store = open_store(uri)
+    server.plan = Plan(("reset after",), share=1.0, most=1)
+    assert store.create("pointer", b"1")
+    version = store.read_versioned("pointer")[1]
+    assert store.swap("pointer", b"2", version)
+    assert not store.swap("pointer", b"3", version)
+    assert not store.create("pointer", b"2")
+    assert store.read("pointer") == b"2"
+
+
+def test_a_damaged_answer_is_asked_for_again(faulty):
+    uri, server = faulty
+    store = open_store(uri)
+    store.write("a", b"0123456789")
+    store.write("s", storage.sealed(b"0123456789"))
+    server.plan = Plan(("damage",), share=1.0, most=1)
+    assert storage.read_sealed(store, "s", 0, 14, "") == b"0123456789"
+    assert store.read("a") == b"0123456789"
+    with store.open("a") as file:
+        assert file.read() == b"0123456789"
+    assert server.plan.struck == {"damage": 3}
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of half a megabyte of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount a tmpfs")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=512k", "none", folder], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        pytest.skip(f"mounting is refused here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def remount(folder, options):
+    subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
+
+
+def test_a_full_and_a_read_only_disk_stop_a_night_clearly_and_with_room_it_goes_on(small_disk, config, quiet):
+    workspace = small_disk / "w"
+    for size in ("512k", "1m", "2m"):
+        remount(small_disk, f"size={size}")
+        with pytest.raises(StorageError, match=r"No space left on device\. Free some space\. Run again"):
+            prepare(config, workspace)
+        assert not list((workspace / ".tmp").iterdir()), size
+        assert not (workspace / INDEX).exists()
+    store = open_store(str(workspace))
+    with contextlib.suppress(OSError):
+        (small_disk / "rest").write_bytes(bytes(4 << 20))
+    assert clean_up(store, RetentionConfig()).as_dict()  # what makes room needs none
+    (small_disk / "rest").unlink()
+    remount(small_disk, "size=64m,ro")
+    with pytest.raises(StorageError, match=r"Read-only file system\. Mount it writable"):
+        prepare(config, workspace)
+    remount(small_disk, "size=64m,rw")
+    prepare(config, workspace)
+    assert published(workspace) == quiet
+    remount(small_disk, "ro")
+    store = open_store(str(workspace))
+    assert verify(store)[1] == {}
+    doc_id = first_document(store, "n1")
+    assert explain(store, doc_id)["id"] == doc_id
+
+
+def test_a_disk_that_fails_to_write_stops_a_night_clearly_and_later_it_goes_on(tmp_path, config, quiet, monkeypatch):
+    workspace = tmp_path / "w"
+    for number in (1, 4, 10, 16):
+        left = iter(range(number))
+
+        def failing(descriptor, left=left, sync=os.fsync):
+            if next(left, None) is None:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            sync(descriptor)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", failing)
+            with pytest.raises(StorageError, match=r"cannot be written: Input/output error\. The disk may be failing"):
+                prepare(config, workspace)
+        assert not list((workspace / ".tmp").glob("*")), number
+        assert not (workspace / INDEX).exists()
+    prepare(config, workspace)
+    assert published(workspace) == quiet
+
+
+@contextlib.contextmanager
+def stopped_night(config, workspace, night, *point):
+    """Yield a process that is preparing a night, stopped at a point; afterwards let it end."""
+    command = [sys.executable, Path(__file__).with_name("library_night.py"), config, workspace, night, *point]
+    process = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), process.stderr.read().decode()
+        yield process
+        os.kill(process.pid, signal.SIGCONT)
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said.decode()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            process.wait()
+
+
+def first_document(store, night):
+    path = next(path for path in store.list(f"nights/{night}/documents/"))
+    return read_table(store, path, ["id"])["id"][0].as_py()
+
+
+@pytest.mark.parametrize("point", [("after", "n1/manifest.json"), ("after", "index.json")])
+def test_while_a_night_is_published_readers_see_before_or_after_and_writers_are_told_who_holds_it(
+    point, config, quiet, tmp_path
+):
+    store = open_store(str(tmp_path / "w"))
+    with stopped_night(config, store.uri, "n1", *point) as holder:
+        assert published_nights(store) == (["n1"] if point == ("after", "index.json") else [])
+        assert verify(store)[1] == {}
+        told = f"night n1, process {holder.pid}"
+        with pytest.raises(LockedError, match=told):
+            prepare(config, store.uri, "n2")
+        with pytest.raises(LockedError, match=told):
+            clean_up(store, RetentionConfig())
+        if published_nights(store):
+            doc_id = first_document(store, "n1")
+            assert explain(store, doc_id)["id"] == doc_id
+            with pytest.raises(LockedError, match=told):
+                forget(store, "id", doc_id)
+    assert published(store.uri) == quiet
+    assert clean_up(store, RetentionConfig()).as_dict()
+    assert published(store.uri) == quiet
+
+
+def test_champions_promoted_and_rolled_back_by_several_processes_are_all_in_the_history(tmp_path):
+    store = LocalStore(str(tmp_path / "w"))
+    for model in ("n0-a", "n1-b", "n2-c"):
+        about = {"night": model[:2], "nights": [model[:2]]}
+        store.write(f"models/{model}/manifest.json", json_bytes(Manifest("train", model, (), {}, about)))
+    program = (
+        "import sys; from slimpajama.storage import open_store; from slimpajama.registry import *\n"
+        "from slimpajama.errors import LockedError\n"
+        "store, done = open_store(sys.argv[1]), 0\n"
+        "while done < 15:\n"
+        "    try: done += promote(store, 'n0-a', sys.argv[2]) or promote(store, 'n1-b', sys.argv[2])\n"
+        "    except LockedError: pass\n"
+    )
+    names = ("one", "two")
+    others = [subprocess.Popen([sys.executable, "-c", program, store.uri, name]) for name in names]
+    promote(store, "n2-c", "ours")
+    promote(store, "n0-a", "ours")
+    done = 0
+    while done < 15:
+        with contextlib.suppress(LockedError, ModelError):  # someone was first, or left nothing to go back to
+            rollback(store, "ours")
+            promote(store, "n2-c", "ours")
+            done += 1
+    assert [other.wait(120) for other in others] == [0, 0]
+    reasons = [entry["reason"] for entry in history(store)]
+    assert {name: reasons.count(name) for name in names} == dict.fromkeys(names, 15)
+    assert list_models(store) == ["n0-a", "n1-b", "n2-c"]
+    assert json.loads(store.read("models/champion.json"))["history"] == history(store)
