@@ -22,21 +22,21 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import ROOT, conditions, table
-from benchmarks.night import build, go_on
+from benchmarks.night import go_on
 from slimpajama.config import Config, load_config
-from slimpajama.night import finish_publication
 from slimpajama.progress import Sink, report_to, say
 from slimpajama.storage import open_store, sha256
 
 sys.path.append(str(ROOT / "tests" / "e2e"))
 import small_corpus
 from dying import arm
+from library_night import prepare_night
 from servers import s3_server
 
 __all__ = ["main"]
@@ -98,21 +98,16 @@ def published(uri: str) -> dict[str, str]:
     return {path: sha256(store.read(path)) for path in store.list()}
 
 
+def differing(found: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
+    """Return the paths that one of two workspaces lacks, or has with other bytes."""
+    return sorted(path for path in {*found, *expected} if found.get(path) != expected.get(path))
+
+
 def whole(cfg: Config, night: str) -> None:
     """Run one night from raw files to its report."""
-    store = open_store(cfg.workspace)
-    with report_to(Sink()), store.lock("soak"):
-        if finish_publication(store, night, cfg) is None:
-            build(cfg, night)
+    with report_to(Sink()), open_store(cfg.workspace).lock("soak"):
+        prepare_night(cfg, night)
         go_on(cfg, night)
-
-
-def prepared(cfg: Config, night: str) -> None:
-    """Run its preparation."""
-    store = open_store(cfg.workspace)
-    with report_to(Sink()), store.lock("soak"):
-        if finish_publication(store, night, cfg) is None:
-            build(cfg, night)
 
 
 def _child(run: Callable[[Config, str], None], cfg: Config, night: str, point: str, only: str) -> None:
@@ -168,8 +163,7 @@ def kill_often(
             account.points += [] if through else [f"{name or 'any'} {point}"]
         if not through:
             in_child(run, killed, "n1")
-        found = published(killed.workspace)
-        account.differing += sorted(path for path in {*found, *expected} if found.get(path) != expected.get(path))
+        account.differing += differing(published(killed.workspace), expected)
         account.nights += 1
         shutil.rmtree(killed.workspace)
     shutil.rmtree(quiet.workspace)
@@ -184,9 +178,9 @@ def kills(folder: Path, wanted: Sequence[int], seed: int) -> dict[str, Account]:
     for kind, number in zip(KINDS, wanted, strict=True):
         say("soak", f"{number} kills, {kind} ...")
         if kind == PREPARATION:
-            found[kind] = kill_often(prepared, cfg, number, draw, 40)
+            found[kind] = kill_often(prepare_night, cfg, number, draw, 40)
         elif kind == TRAINING:
-            found[kind] = kill_often(whole, cfg, number, draw, 16, before=prepared)
+            found[kind] = kill_often(whole, cfg, number, draw, 16, before=prepare_night)
         else:
             found[kind] = kill_often(whole, cfg, number, draw, 1, POINTER_FILES)
     return found
@@ -240,9 +234,8 @@ def soak(folder: Path, uri: str, nights: int, draw: random.Random) -> list[Night
                 break
             times += 1
         seconds = time.perf_counter() - began
-        one, other = published(quiet.workspace), published(killed.workspace)
-        differing = sum(one.get(path) != other.get(path) for path in {*one, *other})
-        found.append(Night(times, seconds, open_store(uri).size() / 1e6, differing))
+        other = len(differing(published(killed.workspace), published(quiet.workspace)))
+        found.append(Night(times, seconds, open_store(uri).size() / 1e6, other))
         say("soak", f"{uri.partition(':')[0] if '://' in uri else 'disk'} night {number}: {found[-1]}")
     return found
 

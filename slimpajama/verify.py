@@ -117,7 +117,7 @@ def _nights(store: Store, present: set[str]) -> Iterator[StorageError]:
     """Yield where nights and their list do not agree."""
     try:
         nights = [f"nights/{night}/manifest.json" for night in published_nights(store)]
-    except (StorageError, ValueError, LookupError, TypeError):
+    except StorageError:
         yield StorageError("not readable as the list of nights", where=INDEX, hint=f"{RESTORE}.")
         return
     for path in nights:

@@ -22,7 +22,11 @@ from slimpajama.storage import open_store
 
 def prepare(config, workspace, night="n1"):
     """Prepare and publish a night."""
-    cfg = replace(load_config(Path(config)), workspace=str(workspace))
+    prepare_night(replace(load_config(Path(config)), workspace=str(workspace)), night)
+
+
+def prepare_night(cfg, night):
+    """Prepare and publish a night, or end its publication where that was broken off."""
     store = open_store(cfg.workspace)
     with report_to(Sink()), store.lock(f"night {night}"):
         if finish_publication(store, night, cfg) is None:
