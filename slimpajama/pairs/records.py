@@ -30,7 +30,7 @@ from slimpajama.readers.files import format_of
 from slimpajama.readers.jsonl import field_of, parse_object
 from slimpajama.readers.records import Bad, seen, too_large
 from slimpajama.readers.tables import HOSTILE
-from slimpajama.streams import BrokenStreamError, TooLong, Unpacked, blocks, bounded, chunks
+from slimpajama.streams import PACKINGS, BrokenStreamError, TooLong, Unpacked, blocks, bounded, chunks
 
 __all__ = ["FORMATS", "Pair", "pair_format", "read_pairs"]
 
@@ -185,7 +185,8 @@ def _nested(row: Row) -> Row:
 
 
 def _parquet(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
-    table = pq.ParquetFile(file if file.seekable() else io.BytesIO(_whole(file, name)))
+    as_it_lies = file.seekable() and not name.lower().endswith(PACKINGS)
+    table = pq.ParquetFile(file if as_it_lies else io.BytesIO(_whole(file, name)))
     columns = {field.split(".")[0] for field in source.fields_of().values()} & {*table.schema_arrow.names}
     number = 0
     for batch in table.iter_batches(256, columns=sorted(columns)):

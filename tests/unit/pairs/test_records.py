@@ -67,6 +67,7 @@ def compiled(messages):
         ("a.tsv", f"{EN}\t{ZH}\n".encode(), ""),
         ("a.tsv", f"\ufeffgroup\tsource\ttarget\r\nguide\t{EN}\t{ZH}\r\n".encode(), "guide"),
         ("a.parquet", parquet(ROW), "guide"),
+        ("a.parquet.gz", gzip.compress(parquet(ROW)), "guide"),
         ("a.arrow", ARROW.getvalue(), "guide"),
         ("a.tmx", TMX, ""),
         ("a.po", PO.encode(), ""),
