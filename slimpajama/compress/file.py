@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from slimpajama.compress.coder import MOST_BITS
 from slimpajama.compress.streams import decode, encode
 from slimpajama.errors import CompressedFileError, InputError
 from slimpajama.manifest import Manifest
@@ -77,17 +78,21 @@ def decompress(whole: bytes, loaded: Loaded, print_: bytes, where: str = "") -> 
     _, _, method, wanted, n_bytes, tokens, digest = HEAD.unpack_from(body)
     begin, names = HEAD.size, []
     for _ in range(2):
-        names.append(body[begin + 1 : begin + 1 + body[begin]].decode(errors="replace"))
-        begin += 1 + body[begin]
+        length = body[begin] if begin < len(body) else 0
+        names.append(body[begin + 1 : begin + 1 + length].decode(errors="replace"))
+        begin += 1 + length
     if wanted != print_:
         raise CompressedFileError(
             "compressed with another model", where=where, expected=f"{names[0]} ({wanted.hex()[:12]})",
             found=f"{loaded.id} ({print_.hex()[:12]})", hint="Name its model with --model, and its --workspace.",
         )  # fmt: skip
+    code = body[begin:]
+    if method > STORED or begin > len(body) or tokens > min(n_bytes, MOST_BITS * (len(code) + 8)):
+        raise CompressedFileError("holds what no compression writes", where=where, hint="Do not trust its source.")
     if method == STORED:
-        data = body[begin:]
+        data = code
     else:
-        data = loaded.tokenizer.decode_bytes(decode(loaded.model, loaded.tokenizer, body[begin:], tokens).tolist())
+        data = loaded.tokenizer.decode_bytes(decode(loaded.model, loaded.tokenizer, code, tokens).tolist())
     if len(data) != n_bytes or hashlib.sha256(data).digest() != digest:
         raise CompressedFileError(
             "this machine computes other probabilities", where=where, expected=names[1], found=_machine(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,6 +71,22 @@ def test_every_cut_and_every_flipped_bit_is_refused(loaded: Loaded):
             files.decompress(bytes(damaged), loaded, MARK)
     with pytest.raises(CompressedFileError, match="damaged"):
         files.decompress(whole + b"\n", loaded, MARK)
+
+
+@pytest.mark.parametrize(
+    ("method", "sizes", "rest"),
+    [
+        (0, (5, 5), b""), (0, (5, 5), b"\x09a"), (0, (1 << 60, 1 << 60), b"\0\0code"), (0, (3, 4), b"\0\0code"),
+        (7, (3, 3), b"\0\0c"),
+    ],
+)  # fmt: skip
+def test_a_head_that_no_compression_writes_is_refused_at_once(
+    loaded: Loaded, method: int, sizes: tuple[int, int], rest: bytes
+):
+    """Whoever makes such a file makes its checksum, too."""
+    body = files.HEAD.pack(files.MAGIC, files.VERSION, method, MARK, *sizes, b"d" * 32) + rest
+    with pytest.raises(CompressedFileError, match="no compression writes"):
+        files.decompress(body + files.CRC.pack(zlib.crc32(body)), loaded, MARK)
 
 
 def test_another_model_is_refused_by_name(loaded: Loaded):
