@@ -85,6 +85,39 @@ def test_something_that_is_no_tokenizer_is_refused():
         Tokenizer.load(b"{}")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"normalizer": {"type": "Lowercase"}}, {"pre_tokenizer": {"type": "Whitespace"}},
+        {"truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}},
+        {"padding": {"strategy": {"Fixed": 99}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 9999,
+                     "pad_type_id": 0, "pad_token": "x"}},
+        {"added_tokens": [{"id": 9999, "content": "散步", "single_word": False, "lstrip": False, "rstrip": False,
+                           "normalized": False, "special": False}]},
+        {"model": {"dropout": 0.9}}, {"model": {"end_of_word_suffix": "e"}},
+        {"model": {"continuing_subword_prefix": "##"}},  # the library would end the process' thread over it
+    ],
+)  # fmt: skip
+def test_whatever_else_a_file_asks_for_every_byte_comes_back(change):
+    data = json.loads(trained())
+    changed = data | change | {"model": data["model"] | change.get("model", {})}
+    tokenizer, text = Tokenizer.load(json.dumps(changed).encode()), "去散步 散步 The  Park"
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert tokenizer.encode(text) == Tokenizer.load(trained()).encode(text)
+
+
+def test_merges_that_make_a_special_token_of_text_or_stand_twice_are_refused():
+    data = json.loads(trained())
+    vocabulary, merges = data["model"]["vocab"], data["model"]["merges"]
+    for end in range(2, len(DOCUMENT)):
+        vocabulary.setdefault(DOCUMENT[:end], len(vocabulary))
+    spelt = [[DOCUMENT[:end], DOCUMENT[end]] for end in range(1, len(DOCUMENT))]
+    for wrong in (merges + spelt, merges + merges[:1]):
+        changed = data | {"model": data["model"] | {"merges": wrong}}
+        with pytest.raises(ModelError, match="a merge stands twice, or makes text a document's token"):
+            Tokenizer.load(json.dumps(changed).encode())
+
+
 @given(st.lists(st.text(max_size=16) | st.text("散步parkweht 天", min_size=8, max_size=21), max_size=9))
 def test_each_word_gets_the_ids_that_the_library_gives_it(tokenizer, words):
     ids, begins = tokenizer.encode_each(pa.array(["", *words, ""], pa.string()).slice(1, len(words)))
