@@ -99,6 +99,8 @@ def load_manifest(store: Store, path: str) -> Manifest | None:
     data = read_json(store, path)
     try:
         manifest = _MANIFEST.validate_python(data)
+        if not all(map(_is_flat, (manifest.counts, manifest.about))):
+            raise StorageError("not a manifest", where=f"{store.uri}/{path}", found="nested too deeply", hint=CHECK)
     except ValidationError as error:
         (first, *_) = error.errors()
         raise StorageError(
@@ -107,6 +109,12 @@ def load_manifest(store: Store, path: str) -> Manifest | None:
         ) from error  # fmt: skip
     current().manifest_read(manifest)
     return manifest
+
+
+def _is_flat(value: Any, levels: int = 50) -> bool:
+    """Return whether a JSON value nests no deeper than what a digest is sure to be made of."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels > 0 and all(_is_flat(item, levels - 1) for item in inner)
 
 
 def forget(store: Store, folder: str) -> None:

@@ -298,6 +298,7 @@ CONFIGS: tuple[tuple[str, str, bytes, str], ...] = (
     ("two sources of one name", "两个来源同名", (SOURCE * 2).encode(), "two sources are named a"),
     ("a name that leads elsewhere", "名字带路径", SOURCE.replace('"a"', '"../a"').encode(), "ingest.sources.0.name: string should match"),
     ("a protocol that is not allowed", "不允许的协议", SOURCE.replace("raw", "http://h").encode(), "source a needs 'http'"),
+    ("a NUL in a folder", "文件夹含 NUL", rb'train.tensorboard = "a\u0000"', "train.tensorboard: string should match"),
     ("a NUL in a path", "路径含 NUL", SOURCE.replace("raw", r"\u0000").encode(), "ingest.sources.0.uri: string should match"),
 )  # fmt: skip
 """English, Chinese, the configuration, and what is said of it."""
@@ -340,6 +341,7 @@ POINTERS: tuple[tuple[str, str, str, bytes, str], ...] = (
     ("no JSON", "不是 JSON", CHAMPION, b"{", "not readable as JSON"),
     ("no UTF-8", "不是 UTF-8", CHAMPION, b'"\xff"', "not readable as JSON"),
     ("nested 100,000 deep", "嵌套十万层", CHAMPION, b"[" * 100_000, "not readable as JSON"),
+    ("half a surrogate pair", "半个代理对", CHAMPION, b'{"history": [{"model": "\\ud83d"}]}', "not readable as JSON"),
     ("a list", "列表", CHAMPION, b"[]", "not a pointer that slimpajama wrote"),
     ("entries without a model", "条目缺模型", CHAMPION, b'{"history": [{}]}', "not a pointer that slimpajama wrote"),
     ("a model outside the workspace", "工作区外的模型", CHAMPION,

@@ -226,6 +226,7 @@ def test_a_wrong_pointer_is_refused_by_name(path: str, data: bytes, said: str, t
     [
         b"[]", b'{"name": 5}', b'{"name": "n", "fingerprint": "", "files": [[]], "counts": {}, "about": {}}',
         b'{"name": "n", "fingerprint": "", "files": [], "counts": {}, "about": []}',
+        b'{"name": "n", "fingerprint": "", "files": [], "counts": {}, "about": {"x": %b}}' % (b"[" * 300 + b"]" * 300),
     ],
 )  # fmt: skip
 def test_a_wrong_manifest_is_refused_by_name(manifest: bytes, tmp_path: Path):
