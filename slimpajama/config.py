@@ -57,7 +57,8 @@ def _without_credentials(uri: str) -> str:
 
 
 Location = Annotated[str, Field(pattern=r"^[^\x00]+$"), AfterValidator(_without_credentials)]
-Address = Annotated[str, AfterValidator(_without_credentials)]
+Place = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # of a file or folder, or empty for none
+Address = Annotated[Place, AfterValidator(_without_credentials)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  # becomes part of file names
 
 
@@ -371,7 +372,7 @@ class TrainConfig:
     seed: int = 0
     """Seed of weights, row order and noise."""
 
-    tensorboard: str = ""
+    tensorboard: Place = ""
     """Folder for TensorBoard logs, a folder a model in it; a relative path starts at the configuration file's folder.
     Needs the extra `tensorboard`. Changes no weight."""
 
@@ -562,7 +563,7 @@ class RunConfig:
     address: Address = ""
     """The cluster's, for example `tcp://scheduler:8786` or `ray://head:10001`; empty starts one on this machine."""
 
-    source_root: str = ""
+    source_root: Place = ""
     """Folder that relative source patterns start at; empty means the configuration file's own."""
 
     def threads(self) -> int:
@@ -604,7 +605,7 @@ class ObserveConfig:
     """Where OpenLineage events go: a file, one event a line, or the `http(s)://` address of a server; a relative path
     starts at the configuration file's folder. Needs the extra `openlineage`. Empty for none."""
 
-    metrics: Annotated[str, Field(pattern=r"^$|\.prom$")] = ""
+    metrics: Annotated[Place, Field(pattern=r"^$|\.prom$")] = ""
     """File for Prometheus, `NAME.prom` in the folder of node_exporter's textfile collector; a relative path starts at
     the configuration file's folder. Empty for none."""
 
