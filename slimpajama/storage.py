@@ -164,8 +164,8 @@ def parsed_json(data: bytes, where: str) -> Any:
     """Return the JSON value of a file that was read from `where`."""
     try:
         value = json.loads(data)
-        if b"\\ud" in data.lower():  # our own files hold no escape of this kind
-            json.dumps(value, ensure_ascii=False).encode()  # or half a surrogate pair would raise wherever it is written
+        if b"\\ud" in data.lower():  # our own files hold no escape of this kind; half a pair can be written nowhere
+            json.dumps(value, ensure_ascii=False).encode()
         return value
     except (ValueError, RecursionError) as error:  # of JSON, or of the UTF-8 that it is written in
         raise StorageError(f"not readable as JSON: {error}", where=where, hint=CHECK) from error
