@@ -198,7 +198,9 @@ def _parquet(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pa
 def _arrow(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
     data = _whole(file, name)
     opened = pa.ipc.open_file if data.startswith(b"ARROW1") else pa.ipc.open_stream
-    for number, row in enumerate(opened(data).read_all().to_pylist(), 1):
+    table = opened(data).read_all()
+    table.validate(full=True)  # offsets out of a hostile file would be followed anywhere
+    for number, row in enumerate(table.to_pylist(), 1):
         yield _pair(row, f"row {number}", source)
 
 

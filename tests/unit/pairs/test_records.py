@@ -151,6 +151,14 @@ def test_what_cannot_be_read_is_told_by_its_rule(name, data, rule):
     assert [item.rule for item in found if isinstance(item, Bad)] == [rule]
 
 
+def test_offsets_that_lead_out_of_an_arrow_file_are_not_followed():
+    data = ARROW.getvalue()
+    place = data.index(EN.encode()) - 8  # the column's two offsets stand before its text
+    assert data[place : place + 8] == struct.pack("<2i", 0, len(EN))
+    (bad,) = read(data[:place] + struct.pack("<2i", -4, len(EN)) + data[place + 8 :], "a.arrow")
+    assert (bad.rule, bad.value) == ("unreadable", "Column 0: In chunk 0: Invalid: Negative offsets in binary array")
+
+
 def test_what_precedes_a_damage_is_read():
     data = gzip.compress(lines(*[ROW | {"source": f"{EN} {n}"} for n in range(3000)]), mtime=0)
     *pairs, bad = read(data[: len(data) // 2], "a.jsonl.gz")
