@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from functools import partial
 from importlib import import_module
@@ -32,6 +33,7 @@ def read_warc(file: BinaryIO, name: str, want: Want) -> Iterator[Piece]:
         raise InputError(
             "WARC files need the extra `warc`", where=name, hint="pip install 'slimpajama[warc]'"
         ) from None
+    logging.getLogger("warcio").setLevel(logging.CRITICAL)  # its warnings hold the corpus' own bytes
     plain = Unpacked(_with_lines(blocks(file, name)))
     for batch in collect(_records(archive, plain, want), want):
         yield Piece(partial(iter, [batch]), file.tell())
@@ -60,13 +62,18 @@ def _records(archive: Any, plain: Unpacked, want: Want) -> Iterator[Record | Bad
             kind = (headers.get_header("Content-Type") or "").partition(";")[0].strip().lower() if headers else ""
             if kind not in _PAGES or headers.get_statuscode() != "200":
                 continue
-            data = record.content_stream().read(want.max_document_bytes + 1)
+            content = record.content_stream()
+            data = content.read(want.max_document_bytes + 1)
             whole = TooLong(len(data), complete=False) if len(data) > want.max_document_bytes else data
             missing = getattr(record.raw_stream, "limit", 0)
             if missing > 0 and not record.raw_stream.read(1):
                 if plain.error is None:  # else that is on record
                     short = f"{missing} bytes fewer than its header says"
                     yield Bad(f"record {number}", "truncated", short, "a record that is whole")
+                continue
+            packed = getattr(content, "decompressor", None)
+            if isinstance(whole, bytes) and whole and not getattr(packed, "eof", True):
+                yield Bad(f"record {number}", "truncated", "its compression breaks off", "a record that is whole")
                 continue
             uri = record.rec_headers.get_header("WARC-Target-URI")
             yield page_record(number, f"record {number}", whole, uri, want, _PAGES[kind])

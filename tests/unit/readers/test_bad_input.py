@@ -217,6 +217,22 @@ def test_a_web_archive_without_ends_of_lines_is_given_up():
     assert [item.rule for item in bad(found)] == ["too-large"]
 
 
+def test_a_page_whose_compression_breaks_off_is_no_short_document():
+    lines = "".join(f"第 {n} 行 line {zlib.crc32(bytes([n]))}\n" for n in range(200)).encode()
+    whole = gzip.compress(lines, mtime=0)
+    archive = warc_file(*(page(body, "text/plain\r\nContent-Encoding: gzip") for body in (whole, whole[:-9])))
+    found = read("a.warc", archive)
+    assert texts(found) == [lines.decode()]
+    assert [(item.place, item.rule) for item in bad(found)] == [("record 2", "truncated")]
+
+
+def test_nothing_of_a_web_archive_is_logged_which_a_terminal_would_obey(caplog: pytest.LogCaptureFixture):
+    address = b"https://example.org/0"
+    archive = warc_file(page("正文".encode(), "text/plain")).replace(address, b"https://a/ \x1b[31m b/cc")
+    assert texts(read("a.warc", archive)) == ["正文"]
+    assert caplog.messages == []
+
+
 def test_without_warcio_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch):
     def missing(name: str) -> Any:
         raise ImportError(name)
