@@ -231,15 +231,20 @@ def read_parquet(file: BinaryIO, open_file: Callable[[], BinaryIO], name: str, w
         return
     first, taken, columns = 1, 0, _columns(schema, want)
     for group in range(meta.num_row_groups):
-        chunks_of_it, rows = [*_column_chunks(meta, group, columns)], meta.row_group(group).num_rows
-        packed = sum(chunk.total_compressed_size for chunk in chunks_of_it)
-        unpacked = sum(chunk.total_uncompressed_size for chunk in chunks_of_it)
-        limit, taken, position = max(BOMB_BYTES, BOMB_RATIO * packed), taken + packed, size * (group + 1)
-        if taken > size or max(unpacked, rows * ROW_BYTES) > limit:
-            yield failed(_too_much(first, limit), position // meta.num_row_groups)
+        rows, position = meta.row_group(group).num_rows, size * (group + 1) // meta.num_row_groups
+        try:
+            chunks_of_it = [chunk for _, chunk in _column_chunks(file, meta, group, columns)]
+        except HOSTILE as error:
+            yield failed(Bad(f"row {first}", "unreadable", seen(error), "Parquet"), position)
         else:
-            read = partial(_row_group, open_file, meta, columns, group, first, limit, want)
-            yield Piece(read, position // meta.num_row_groups, again=True)
+            packed = sum(chunk.total_compressed_size for chunk in chunks_of_it)
+            unpacked = sum(chunk.total_uncompressed_size for chunk in chunks_of_it)
+            limit, taken = max(BOMB_BYTES, BOMB_RATIO * packed), taken + packed
+            if taken > size or max(unpacked, rows * ROW_BYTES) > limit:
+                yield failed(_too_much(first, limit), position)
+            else:
+                read = partial(_row_group, open_file, meta, columns, group, first, limit, want)
+                yield Piece(read, position, again=True)
         first += rows
 
 
@@ -252,18 +257,30 @@ def _columns(schema: pa.Schema, want: Want) -> list[str]:
     return [name for name in schema.names if want.all_columns or name in heads]
 
 
-def _column_chunks(meta: pq.FileMetaData, group: int, columns: list[str]) -> Iterator[Any]:
-    """Yield the metadata of a row group's columns."""
+def _column_chunks(
+    file: BinaryIO, meta: pq.FileMetaData, group: int, columns: list[str]
+) -> list[tuple[str, pq.ColumnChunkMetaData]]:
+    """Return the paths of a row group's columns and their metadata.
+
+    Raises:
+        One of HOSTILE: They are damaged.
+    """
+    paths = [meta.schema.column(number).path for number in range(meta.num_columns)]
+    heads = tuple(f"{name}." for name in columns)
+    wanted = [number for number, path in enumerate(paths) if f"{path}.".startswith(heads)]
+    # `column` ends the process over damaged metadata; a reader of no rows looks at the same, reads nothing, and raises.
+    reader = pq.ParquetFile(file, metadata=meta, buffer_size=1 << 20, pre_buffer=False).reader
+    for _ in reader.iter_batches(0, row_groups=[group], column_indices=wanted, use_threads=False) if wanted else ():
+        pass
     found = meta.row_group(group)
-    chunks_of_it = (found.column(number) for number in range(found.num_columns))
-    return (chunk for chunk in chunks_of_it if chunk.path_in_schema.split(".")[0] in columns)
+    return [(paths[number], found.column(number)) for number in wanted]
 
 
 def _rows_at_once(file: BinaryIO, meta: pq.FileMetaData, group: int, columns: list[str], want: Want) -> int:
     """Return how many rows are decoded together: a long value of a dictionary is copied for every row that names it."""
     large = [
-        chunk.path_in_schema
-        for chunk in _column_chunks(meta, group, columns)
+        path
+        for path, chunk in _column_chunks(file, meta, group, columns)
         if chunk.has_dictionary_page and chunk.total_uncompressed_size * want.batch_rows > AT_ONCE
     ]
     longest = 1

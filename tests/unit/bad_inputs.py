@@ -66,6 +66,14 @@ def table(*texts: Any, kind: Any = None) -> pa.Table:
     return pa.table({"text": pa.array(texts, kind)})
 
 
+def contradiction() -> bytes:
+    """Return a Parquet file whose schema knows no nulls and whose statistics count them."""
+    optional, required = b"\x15\x0c\x25\x02\x18\x04text", b"\x15\x0c\x25\x00\x18\x04text"
+    whole = parquet(table(ZH, None), store_schema=False)
+    assert optional in whole
+    return whole.replace(optional, required)
+
+
 def varint(number: int) -> bytes:
     """Return an integer as thrift's compact protocol writes it."""
     zigzag, out = number << 1, b""
@@ -225,6 +233,7 @@ CASES: tuple[Case, ...] = (
     _t("a footer longer than the file", "尾部长度超过文件", "footer.parquet", b"PAR1" + b"\xff\xff\xff\x7f" + b"PAR1",
        ("", "unreadable", "no Parquet")),
     _t("a schema nested 100,000 deep", "模式嵌套十万层", "nested.parquet", lambda: nested_footer(100_000), ("", "unreadable", "no Parquet")),
+    _t("statistics that contradict the schema", "统计与模式矛盾", "statistics.parquet", contradiction, ("row 1", "unreadable", "Definition level")),
     _t("10,000 rows that share a text of 2 MB", "一万行共用 2 MB 的一段", "dictionary.parquet", long_dictionary,
        *((f"row {row}", "too-large", "2000000 bytes") for row in range(1, 9)), ("row 9", "too-large", "a row group of too many bytes")),
     _t("a million rows in a kilobyte", "一千字节里一百万行", "many.parquet", many_rows, ("row 1", "too-large", "a row group of too many bytes")),
