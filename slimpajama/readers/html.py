@@ -32,7 +32,7 @@ _NEVER_OPEN = re.compile(  # no end tag, or one that the next of its kind implie
 _COPIED = re.compile(r"<(?:b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)[\s/][^>]*", re.IGNORECASE)
 _LONG_TAG = re.compile(r"<[a-zA-Z][^<>]{20000,}")
 _OPTION, _LIST = re.compile("<option", re.IGNORECASE), re.compile("(</?)select", re.IGNORECASE)
-_BREAK = "\x1e"  # cannot come from a page: taken out of its text first
+_BREAK = "\x1e"  # cannot come from a page: taken out of every text, where `&#30;` may have put it
 _SPACE = re.compile(r"[ \t\n\r\f]+")
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE)
 MANY = 20
@@ -95,9 +95,9 @@ def visible_text(page: str) -> str:
     _check_work(page)
     if sum(1 for _ in _OPTION.finditer(page)) > MAX_OPTIONS:
         page = _LIST.sub(r"\1div", page)  # a block, too, and of the same text
-    tree = LexborHTMLParser(page.replace(_BREAK, ""))
+    tree = LexborHTMLParser(page)
     title_node = tree.css_first("title")
-    title = _SPACE.sub(" ", title_node.text() if title_node else "").strip()
+    title = _SPACE.sub(" ", title_node.text().replace(_BREAK, "") if title_node else "").strip()
     lines = list(_lines("".join(_pieces(tree.body)))) if tree.body else []
     if title and (not lines or lines[0] != title):
         lines.insert(0, title)
@@ -111,7 +111,7 @@ def _pieces(body: LexborNode) -> Iterator[str]:
         tag = node.tag or ""
         child = None
         if tag == "-text":
-            text = node.text_content or ""
+            text = (node.text_content or "").replace(_BREAK, "")
             yield text.replace("\n", _BREAK) if as_written else text
         elif not _INVISIBLE.fullmatch(tag) and "hidden" not in node.attributes:
             yield _border(tag)

@@ -50,6 +50,10 @@ def test_entities_are_characters():
     assert visible_text("<p>1 &lt; 2 &amp; &#20013;&hellip;") == "1 < 2 & 中…"
 
 
+def test_a_control_character_that_the_reader_uses_itself_breaks_no_line():
+    assert visible_text("<title>题&#30;目\x1e</title><p>一&#x1e;二 on\x1ee") == "题目\n一二 one"
+
+
 @pytest.mark.parametrize("page", ["", "   ", "<script>x</script>", "<!-- only -->"])
 def test_a_page_without_visible_text_is_empty(page: str):
     assert visible_text(page) == ""
