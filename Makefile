@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONFIG ?= demo/demo.toml
 PORT ?= 4200
+SECONDS ?= 60
 EXTRAS ?= dev
 export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak lint format bench up down lock hashes audit clean
+.PHONY: help setup demo test soak fuzz lint format bench up down lock hashes audit clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +32,10 @@ test: $(BIN)/.installed ## every test
 
 soak: $(BIN)/.installed ## the long tests: a hundred and thirty kills, ten nights in a row on disk and on S3; writes docs/reliability.md
 	@$(BIN)/python -m benchmarks.soak
+
+fuzz: $(BIN)/.installed ## look for inputs that break a reader, a kernel or a loader: SECONDS=60 of each kind (Linux); findings to build/fuzz/findings
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[fuzz]"
+	@$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS)
 
 lint: $(BIN)/.installed ## ruff, mypy and the import contracts
 	@$(BIN)/ruff check .

@@ -1,0 +1,139 @@
+"""Fuzz targets under atheris, guided by coverage; new inputs that reach new lines go to the kept corpus.
+
+Each target runs in a process of its own with kernels compiled anew so that an index out of bounds is an error. What
+breaks an invariant, takes more than 20 seconds or 2 GB goes to `build/fuzz/findings/TARGET`, with the command that
+replays it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CORPUS, BUILD = ROOT / "tests" / "fuzz" / "corpus", ROOT / "build" / "fuzz"
+KEPT, KEPT_BYTES, MAX_BYTES = 40, 1500, 4096  # inputs a target, bytes of one; bytes of an input while fuzzing
+TOKEN = re.compile(rb'"[^"\n]{0,30}"|<[^<>\n]{0,30}>|[A-Za-z][\w-]{1,30}|[\x80-\xff]{2,30}')  # what mutations insert
+LIMITS = (f"-max_len={MAX_BYTES}", "-rss_limit_mb=2048", "-timeout=20")
+EXAMPLES = """examples:
+  python -m tests.fuzz.run jsonl html --seconds 300 --seed 7
+  python -m tests.fuzz.run html --replay build/fuzz/findings/html/crash-0123"""
+
+
+def main() -> int:
+    """Fuzz, or replay one input; return 1 where something was found."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=raw)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="functions of targets.py; all where none is named")
+    parser.add_argument("--seconds", type=int, default=60, help="of each target (default: 60)")
+    parser.add_argument("--seed", type=int, default=1, help="of the mutations (default: 1)")
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="call the target with one input, without atheris")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.inside:
+        return fuzz(args.targets[0], args.seconds, args.seed)
+    from tests.fuzz.targets import TARGETS
+
+    unknown = [name for name in args.targets if name not in TARGETS]
+    if unknown or (args.replay and len(args.targets) != 1):
+        parser.error(f"targets are {', '.join(TARGETS)}; a replay takes one")
+    if args.replay:
+        TARGETS[args.targets[0]](args.replay.read_bytes())
+        return 0
+    failed = [name for name in args.targets or TARGETS if not one(name, args.seconds, args.seed)]
+    for name in args.targets or TARGETS:
+        keep(name)
+    for name in failed:
+        for path in sorted((BUILD / "findings" / name).iterdir()):
+            print(f"found: python -m tests.fuzz.run {name} --replay {path.relative_to(ROOT)}")
+    return int(bool(failed))
+
+
+def one(name: str, seconds: int, seed: int) -> bool:
+    """Fuzz a target in a process of its own; return whether nothing was found."""
+    command = [sys.executable, "-m", "tests.fuzz.run", "--inside", name, f"--seconds={seconds}", f"--seed={seed}"]
+    # Numba's cache does not tell kernels with bounds checked from those without.
+    apart = {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(BUILD / "numba")}
+    print(f"{name}: {seconds} s", flush=True)
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, **apart}, check=False).returncode == 0
+
+
+def fuzz(name: str, seconds: int, seed: int) -> int:
+    """Run libFuzzer over a target; it ends the process."""
+    import atheris
+
+    kernels = [
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in sorted((ROOT / "slimpajama").rglob("*.py"))
+        if "numba.njit" in path.read_text(encoding="utf-8")
+    ]
+    with atheris.instrument_imports(include=["slimpajama", "polib", "warcio", "jieba"], exclude=kernels):
+        import polib  # noqa: F401 -- imported late by the readers
+        import warcio.archiveiterator  # noqa: F401
+
+        from tests.fuzz.targets import TARGETS
+    for module in kernels:  # their plain functions; numba compiles the others as they are written
+        for function in vars(sys.modules.get(module, types)).values():
+            if isinstance(function, types.FunctionType) and function.__module__ == module:
+                atheris.instrument_func(function)
+    found, made, kept = BUILD / "findings" / name, BUILD / "corpus" / name, CORPUS / name
+    for folder in (found, made):
+        folder.mkdir(parents=True, exist_ok=True)
+    tokens = set()
+    for path in sorted(kept.iterdir()):
+        TARGETS[name](path.read_bytes())  # compiles the kernels, which takes longer than an input may
+        tokens.update(TOKEN.findall(path.read_bytes()))
+    dictionary = BUILD / f"{name}.dict"
+    dictionary.write_text("".join(f'"{escaped(token)}"\n' for token in sorted(tokens)), encoding="ascii")
+    flags = [f"-dict={dictionary}", f"-max_total_time={seconds}", f"-seed={seed}", f"-artifact_prefix={found}/"]
+    quiet = ["-verbosity=0", "-print_final_stats=1"]
+    atheris.Setup([sys.argv[0], *flags, *LIMITS, *quiet, str(made), str(kept)], TARGETS[name])
+    atheris.Fuzz()
+    return 0
+
+
+def escaped(word: bytes) -> str:
+    """Return bytes as libFuzzer's dictionaries write them."""
+    return "".join(chr(byte) if 0x20 <= byte < 0x7F and byte not in b'"\\' else f"\\x{byte:02x}" for byte in word)
+
+
+def keep(name: str) -> None:
+    """Copy to the kept corpus what reaches lines of the library that nothing kept does, the smallest first."""
+    from tests.fuzz.targets import TARGETS
+
+    folder = CORPUS / name
+    kept = sorted(folder.iterdir())
+    new = sorted((BUILD / "corpus" / name).iterdir(), key=lambda path: (path.stat().st_size, path.name))
+    seen: set[tuple[str, int]] = set()
+
+    def trace(frame: types.FrameType, event: str, _: object) -> object:
+        path = frame.f_code.co_filename
+        if event == "line":
+            seen.add((path, frame.f_lineno))
+        return trace if path.startswith(str(ROOT / "slimpajama")) else None
+
+    count = len(kept)
+    for path in [*kept, *new]:
+        if count >= KEPT or path.stat().st_size > KEPT_BYTES:
+            continue
+        before, data = len(seen), path.read_bytes()
+        sys.settrace(trace)  # type: ignore[arg-type]
+        try:
+            TARGETS[name](data)
+        except Exception:
+            continue  # a finding is not kept: it is mended first
+        finally:
+            sys.settrace(None)
+        if path.parent != folder and len(seen) > before:
+            count += 1
+            (folder / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
