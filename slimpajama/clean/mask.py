@@ -21,11 +21,12 @@ _CHECK = "10X98765432"
 
 _FOUND = re.compile(
     r"""
-      (?P<email> (?<![\w.%+-]) [\w.%+-]{1,64} @ (?:[a-z0-9-]{1,63}\.){1,8} [a-z]{2,24} (?![0-9a-z]) )
+    (?: (?P<email> (?<![\w.%+-]) [\w.%+-]{1,64} @ (?:[a-z0-9-]{1,63}\.){1,8} [a-z]{2,24} (?![0-9a-z]) )
     | (?P<id> (?<![0-9a-z]) [1-9][0-9]{16}[0-9x] (?![0-9a-z]) )
     | (?P<ip> (?<![\w.:]) (?: [0-9]{1,3} (?:\.[0-9]{1,3}){3} (?![0-9]|\.[0-9])
                            | [0-9a-f]{1,4} (?: ::?[0-9a-f]{1,4}){3,7} (?![\w:]) ) )
     | (?P<phone> (?<![\w.]) (?:(?:\+|00)?86[ -]?)? 1[3-9][0-9] (?:[0-9]{8}|[ -][0-9]{4}[ -][0-9]{4}) (?!\w) )
+    ) \u0338*  # a stroke over the last character would go over the mask's, and make a sign of its own with it
     """,
     re.ASCII | re.IGNORECASE | re.VERBOSE,
 )
@@ -65,7 +66,7 @@ def mask(text: str) -> tuple[str, Counter[str]]:
 
     def replace(match: re.Match[str]) -> str:
         kind = str(match.lastgroup)
-        if not _is_personal(kind, match[0]):
+        if not _is_personal(kind, match[kind]):
             return match[0]
         counts[kind] += 1
         return f"<{kind.upper()}>"

@@ -20,6 +20,7 @@ CARD = "11010519491231002X"  # the example of GB 11643-1999
         (f"ID {CARD.lower()}", "ID <ID>"),
         ("手机13812345678，或 +86 139-1234-5678", "手机<PHONE>，或 <PHONE>"),
         ("Call 0086 13812345678 now", "Call <PHONE> now"),
+        ("写信 a@example.com\u0338，ping 8.8.8.8\u0338", "写信 <EMAIL>，ping <IP>"),  # `>` and a stroke are `≯` in NFC
     ],
 )
 def test_personal_data_is_masked_beside_chinese_and_english(text: str, masked: str):
