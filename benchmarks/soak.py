@@ -78,6 +78,21 @@ REST = """\
 - A model's `config.json` could ask for memory before its weights were looked at.
 - Text in an error's message could hold a terminal's escapes.
 - An empty or foreign pointer counted as none.
+
+By fuzzing (`make fuzz`):
+
+- Parquet metadata that contradict the schema ended the process (Arrow raises where nobody catches); they cost their row
+  group.
+- Offsets that lead out of an Arrow file of pairs were followed, and what lay there in memory was read as text.
+- A `tokenizer.json` could ask to lower, cut off or fill up text, to leave merges to chance, or to make text a special
+  token, and bytes were lost; it could end the thread that loads it. Vocabulary and merges alone are used.
+- A compressed file with a lying head and the right checksum asked for any memory, or ended in a traceback.
+- A page of a web archive whose compression breaks off was taken for a short document.
+- A warning of `warcio` carried an address out of the corpus, escapes and all, to the terminal.
+- A manifest or pointer with half a surrogate pair, or nested too deeply, ended in a traceback; so did a NUL in a folder
+  of the settings.
+- Packed Parquet files of pairs were read as if they were not packed, and refused.
+- A web page's `&#30;` broke a line, and a stroke over a masked address made the mask another sign.
 """
 
 

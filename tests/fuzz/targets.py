@@ -202,7 +202,7 @@ def clean(data: bytes) -> None:
         fold_width=bool(option & 1), mask_pii=bool(option & 2), simplify=bool(option & 4),
         preset=sorted(PRESETS)[option // 8 % len(PRESETS)],
     )  # fmt: skip
-    texts = [part.decode(errors="replace") for part in data[1:].split(b"\0")]
+    texts = [part.decode(errors="replace") for part in data[1:].split(b"\0", 2)]
     written, masked = rewrite(pa.array(texts, pa.large_string()), cfg)
     written.validate(full=True)
     alone = [rewrite(pa.array([text], pa.large_string()), cfg) for text in texts]
