@@ -91,7 +91,7 @@ By fuzzing (`make fuzz`):
 - A warning of `warcio` carried an address out of the corpus, escapes and all, to the terminal.
 - A manifest or pointer with half a surrogate pair, or nested too deeply, ended in a traceback; so did a NUL in a folder
   of the settings.
-- Packed Parquet files of pairs were read as if they were not packed, and refused.
+- Packed Parquet files of pairs were read as if they were not packed, and refused; what one unpacks to was not bounded.
 - A web page's `&#30;` broke a line, and a stroke over a masked address made the mask another sign.
 """
 

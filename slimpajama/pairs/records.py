@@ -29,7 +29,7 @@ from slimpajama.config import PairSourceConfig
 from slimpajama.readers.files import format_of
 from slimpajama.readers.jsonl import field_of, parse_object
 from slimpajama.readers.records import Bad, seen, too_large
-from slimpajama.readers.tables import HOSTILE
+from slimpajama.readers.tables import HOSTILE, group_rows, row_groups, too_much
 from slimpajama.streams import PACKINGS, BrokenStreamError, TooLong, Unpacked, blocks, bounded, chunks
 
 __all__ = ["FORMATS", "Pair", "pair_format", "read_pairs"]
@@ -186,13 +186,22 @@ def _nested(row: Row) -> Row:
 
 def _parquet(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
     as_it_lies = file.seekable() and not name.lower().endswith(PACKINGS)
-    table = pq.ParquetFile(file if as_it_lies else io.BytesIO(_whole(file, name)))
-    columns = {field.split(".")[0] for field in source.fields_of().values()} & {*table.schema_arrow.names}
-    number = 0
-    for batch in table.iter_batches(256, columns=sorted(columns)):
-        for row in batch.to_pylist():
-            number += 1
-            yield _pair(row, f"row {number}", source)
+    plain = file if as_it_lies else io.BytesIO(_whole(file, name))
+    meta = pq.ParquetFile(plain).metadata
+    wanted = {field.split(".")[0] for field in source.fields_of().values()}
+    columns = sorted(wanted & {*meta.schema.to_arrow_schema().names})
+    for group, (first, bound) in enumerate(row_groups(plain, meta, columns)):
+        if isinstance(bound, Bad):
+            yield bound
+            continue
+        rows = unpacked = 0
+        for batch in group_rows(plain, meta, group, columns, 256):
+            for number, row in enumerate(batch.to_pylist(), first + rows):
+                yield _pair(row, f"row {number}", source)
+            rows, unpacked = rows + batch.num_rows, unpacked + batch.nbytes
+            if unpacked > bound:
+                yield too_much(first + rows, bound)
+                break
 
 
 def _arrow(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:

@@ -38,7 +38,7 @@ from slimpajama.readers.records import (
 )  # fmt: skip
 from slimpajama.streams import BOMB_BYTES, BOMB_RATIO, PACKINGS, BrokenStreamError, TooLong, Unpacked, blocks, chunks
 
-__all__ = ["HOSTILE", "read_arrow", "read_csv", "read_parquet"]
+__all__ = ["HOSTILE", "group_rows", "read_arrow", "read_csv", "read_parquet", "row_groups", "too_much"]
 
 AT_ONCE = 1 << 27  # bytes that rows may take which are decoded together
 COPY_LIMIT = 1 << 32  # bytes of a compressed Parquet file once unpacked to disk, where it must lie to be read
@@ -229,26 +229,36 @@ def read_parquet(file: BinaryIO, open_file: Callable[[], BinaryIO], name: str, w
     if missing:
         yield failed(missing)
         return
-    first, taken, columns = 1, 0, _columns(schema, want)
+    columns = _columns(schema, want)
+    for group, (first, bound) in enumerate(row_groups(file, meta, columns)):
+        position = size * (group + 1) // meta.num_row_groups
+        if isinstance(bound, Bad):
+            yield failed(bound, position)
+        else:
+            read = partial(_row_group, open_file, meta, columns, group, first, bound, want)
+            yield Piece(read, position, again=True)
+
+
+def row_groups(file: BinaryIO, meta: pq.FileMetaData, columns: list[str]) -> Iterator[tuple[int, int | Bad]]:
+    """Yield the first row of each row group, from 1, and the bytes that it may unpack to, or why it cannot be read."""
+    first, taken, size = 1, 0, file.seek(0, io.SEEK_END)
     for group in range(meta.num_row_groups):
-        rows, position = meta.row_group(group).num_rows, size * (group + 1) // meta.num_row_groups
+        rows = meta.row_group(group).num_rows
         try:
             chunks_of_it = [chunk for _, chunk in _column_chunks(file, meta, group, columns)]
         except HOSTILE as error:
-            yield failed(Bad(f"row {first}", "unreadable", seen(error), "Parquet"), position)
+            yield first, Bad(f"row {first}", "unreadable", seen(error), "Parquet")
         else:
             packed = sum(chunk.total_compressed_size for chunk in chunks_of_it)
             unpacked = sum(chunk.total_uncompressed_size for chunk in chunks_of_it)
             limit, taken = max(BOMB_BYTES, BOMB_RATIO * packed), taken + packed
-            if taken > size or max(unpacked, rows * ROW_BYTES) > limit:
-                yield failed(_too_much(first, limit), position)
-            else:
-                read = partial(_row_group, open_file, meta, columns, group, first, limit, want)
-                yield Piece(read, position, again=True)
+            fits = taken <= size and max(unpacked, rows * ROW_BYTES) <= limit
+            yield first, limit if fits else too_much(first, limit)
         first += rows
 
 
-def _too_much(row: int, limit: int) -> Bad:
+def too_much(row: int, limit: int) -> Bad:
+    """Return the record of a row group above `limit` bytes."""
     return Bad(f"row {row}", "too-large", "a row group of too many bytes once unpacked", f"at most {limit} bytes")
 
 
@@ -276,12 +286,25 @@ def _column_chunks(
     return [(paths[number], found.column(number)) for number in wanted]
 
 
-def _rows_at_once(file: BinaryIO, meta: pq.FileMetaData, group: int, columns: list[str], want: Want) -> int:
+def group_rows(
+    file: BinaryIO, meta: pq.FileMetaData, group: int, columns: list[str], batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a row group, at most `batch_rows` together, and fewer where they are long.
+
+    Raises:
+        One of HOSTILE: It is damaged.
+    """
+    at_once = _rows_at_once(file, meta, group, columns, batch_rows)
+    table = pq.ParquetFile(file, metadata=meta, buffer_size=1 << 20)
+    yield from table.iter_batches(at_once, row_groups=[group], columns=columns, use_threads=False)
+
+
+def _rows_at_once(file: BinaryIO, meta: pq.FileMetaData, group: int, columns: list[str], batch_rows: int) -> int:
     """Return how many rows are decoded together: a long value of a dictionary is copied for every row that names it."""
     large = [
         path
         for path, chunk in _column_chunks(file, meta, group, columns)
-        if chunk.has_dictionary_page and chunk.total_uncompressed_size * want.batch_rows > AT_ONCE
+        if chunk.has_dictionary_page and chunk.total_uncompressed_size * batch_rows > AT_ONCE
     ]
     longest = 1
     if large:
@@ -290,7 +313,7 @@ def _rows_at_once(file: BinaryIO, meta: pq.FileMetaData, group: int, columns: li
         for values in row.columns if row else ():
             if pa.types.is_dictionary(values.type) and not pa.types.is_primitive(values.type.value_type):
                 longest = max(longest, pc.max(pc.binary_length(values.dictionary)).as_py() or 0)
-    return max(1, min(want.batch_rows, AT_ONCE // longest))
+    return max(1, min(batch_rows, AT_ONCE // longest))
 
 
 def _has(schema: pa.Schema, name: str) -> bool:
@@ -311,16 +334,14 @@ def _row_group(
     unpacked = 0
     try:
         with open_file() as file:
-            at_once = _rows_at_once(file, meta, group, columns, want)
-            table = pq.ParquetFile(file, metadata=meta, buffer_size=1 << 20)
-            for rows in table.iter_batches(at_once, row_groups=[group], columns=columns, use_threads=False):
+            for rows in group_rows(file, meta, group, columns, want.batch_rows):
                 for batch in _batches(rows, first, want):
                     unpacked += batch.cost
                     yield batch
                 first += rows.num_rows
                 unpacked += sum(values.nbytes for values in rows.columns if not pa.types.is_dictionary(values.type))
                 if unpacked > limit:
-                    yield from failed(_too_much(first, limit)).read()
+                    yield from failed(too_much(first, limit)).read()
                     return
     except HOSTILE as error:
         yield from failed(Bad(f"row {first}", "unreadable", seen(error), "Parquet")).read()

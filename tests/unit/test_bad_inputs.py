@@ -293,3 +293,13 @@ def test_any_bytes_give_pairs_or_records(suffix: str, data: bytes):
     found = list(read_pairs(lambda: io.BytesIO(data), f"a{suffix}", source))
     assert found
     assert all(isinstance(item, Pair) or item.value.isprintable() for item in found)
+
+
+@pytest.mark.parametrize("name", ["many.parquet", "dictionary.parquet", "statistics.parquet", "lists.parquet"])
+def test_a_parquet_file_of_pairs_is_bounded_as_one_of_documents_is(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tables, "AT_ONCE", BOMB)
+    (case,) = [case for case in CASES if case.name == name]
+    source = PairSourceConfig(name="p", uri="p", task="translation", fields={"source": "text", "target": "text"})
+    found = list(read_pairs(lambda: io.BytesIO(case.make()), name, source))
+    assert [item.rule for item in found if isinstance(item, Bad)] == [case.bad[-1][1]]
+    assert len(found) < 10  # there is no bound to a single text of a pair
