@@ -9,17 +9,26 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
+import random
 import re
 import subprocess
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS, BUILD = ROOT / "tests" / "fuzz" / "corpus", ROOT / "build" / "fuzz"
 KEPT, KEPT_BYTES, MAX_BYTES = 40, 1500, 4096  # inputs a target, bytes of one; bytes of an input while fuzzing
 TOKEN = re.compile(rb'"[^"\n]{0,30}"|<[^<>\n]{0,30}>|[A-Za-z][\w-]{1,30}|[\x80-\xff]{2,30}')  # what mutations insert
+OF_JSON = ("tokenizer", "model", "workspace")
+STRANGE = (
+    *"null true -1 0 1 1.5 1e308 1099511627776 9223372036854775808 [] {} [[]]".split(), "[" * 300 + "]" * 300,
+    *map(json.dumps, ("", "好", "\ud800", "\0", "../x", "/x", "a" * 300)),
+)  # fmt: skip
 LIMITS = (f"-max_len={MAX_BYTES}", "-rss_limit_mb=2048", "-timeout=20")
 EXAMPLES = """examples:
   python -m tests.fuzz.run jsonl html --seconds 300 --seed 7
@@ -57,6 +66,8 @@ def main() -> int:
 
 def one(name: str, seconds: int, seed: int) -> bool:
     """Fuzz a target in a process of its own; return whether nothing was found."""
+    for folder in ("findings", "corpus"):
+        (BUILD / folder / name).mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "tests.fuzz.run", "--inside", name, f"--seconds={seconds}", f"--seed={seed}"]
     # Numba's cache does not tell kernels with bounds checked from those without.
     apart = {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(BUILD / "numba")}
@@ -78,13 +89,11 @@ def fuzz(name: str, seconds: int, seed: int) -> int:
         import warcio.archiveiterator  # noqa: F401
 
         from tests.fuzz.targets import TARGETS
-    for module in kernels:  # their plain functions; numba compiles the others as they are written
-        for function in vars(sys.modules.get(module, types)).values():
+    for module in sorted(sys.modules.keys() & {*kernels}):  # in order: counters are numbered as they come
+        for function in vars(sys.modules[module]).values():  # the plain ones; numba compiles the others as written
             if isinstance(function, types.FunctionType) and function.__module__ == module:
                 atheris.instrument_func(function)
     found, made, kept = BUILD / "findings" / name, BUILD / "corpus" / name, CORPUS / name
-    for folder in (found, made):
-        folder.mkdir(parents=True, exist_ok=True)
     tokens = set()
     for path in sorted(kept.iterdir()):
         TARGETS[name](path.read_bytes())  # compiles the kernels, which takes longer than an input may
@@ -93,9 +102,36 @@ def fuzz(name: str, seconds: int, seed: int) -> int:
     dictionary.write_text("".join(f'"{escaped(token)}"\n' for token in sorted(tokens)), encoding="ascii")
     flags = [f"-dict={dictionary}", f"-max_total_time={seconds}", f"-seed={seed}", f"-artifact_prefix={found}/"]
     quiet = ["-verbosity=0", "-print_final_stats=1"]
-    atheris.Setup([sys.argv[0], *flags, *LIMITS, *quiet, str(made), str(kept)], TARGETS[name])
+    arguments = [sys.argv[0], *flags, *LIMITS, *quiet, str(made), str(kept)]
+    if name in OF_JSON:
+        atheris.Setup(arguments, TARGETS[name], custom_mutator=lambda *given: changed(*given, atheris.Mutate))
+    else:
+        atheris.Setup(arguments, TARGETS[name])
     atheris.Fuzz()
     return 0
+
+
+def changed(data: bytes, most: int, seed: int, mutate: Callable[[bytes, int], bytes]) -> bytes:
+    """Return JSON, which a byte may precede, with another value at one of its places; else what `mutate` makes."""
+    draw, start = random.Random(seed), 0 if data[:1] in b"{[" else 1
+    places: list[tuple[Any, Any]] = []
+    try:
+        left = [whole := json.loads(data[start:])]
+        while left:
+            node = left.pop()
+            keys = [*node] if isinstance(node, dict) else [*range(len(node))] if isinstance(node, list) else []
+            places += [(node, key) for key in keys]
+            left += [node[key] for key in keys]
+        if places and draw.random() < 0.8:
+            (node, key), (other, of) = draw.choice(places), draw.choice(places)
+            value = json.loads(draw.choice([*STRANGE, json.dumps(other[of])]))
+            node[of if isinstance(node, dict) and draw.random() < 0.3 else key] = value
+            written = data[:start] + json.dumps(whole).encode()
+            if len(written) <= most:
+                return written
+    except (ValueError, RecursionError):
+        pass
+    return mutate(data, most)
 
 
 def escaped(word: bytes) -> str:
