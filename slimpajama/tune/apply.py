@@ -29,7 +29,7 @@ from slimpajama.tokenizer import Tokenizer
 from slimpajama.tune.drafts import Dictionary
 from slimpajama.tune.examples import ANSWER, SUMMARIZE, Ids, drafted, encode_texts, kind_of, padded, places_of, windows
 from slimpajama.tune.metrics import HAN, units
-from slimpajama.tune.quotes import SHARPNESS, Quote, answer_spans, best_quote, sentence_runs, sentence_spans, sentences
+from slimpajama.tune.quotes import Quote, answer_spans, best_quote, sentence_runs, sentence_spans, sentences
 from slimpajama.tune.retrieve import Source
 
 __all__ = ["DRAFT", "QUOTED", "WRITTEN", "Answer", "Tuned", "language_of", "ways_of"]
@@ -110,9 +110,9 @@ class Tuned:
                 least=least, most=most, length_penalty=cfg.length_penalty, no_repeat=cfg.no_repeat,
             )[0]  # fmt: skip
 
-    def quote(self, source: Ids, kind: str, spans: NDArray[np.int64], sharpness: float = 1.0) -> Quote | None:
+    def quote(self, source: Ids, kind: str, spans: NDArray[np.int64]) -> Quote | None:
         """Return the best of some spans (first and last token) of a source."""
-        return best_quote(self.read(source, kind).quote_B2S[0].cpu().numpy(), spans, sharpness)
+        return best_quote(self.read(source, kind).quote_B2S[0].cpu().numpy(), spans)
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """Return the tokens of texts.
@@ -210,7 +210,7 @@ class Tuned:
         if self.way(ANSWER, context) == QUOTED:
             logits_2S = self.read(read, ANSWER).quote_B2S[0].cpu().numpy()
             logits_2S = logits_2S[:, places_of(np.arange(len(passage)), len(asked), row)]
-            quote = best_quote(logits_2S, answer_spans(passage, self.tokenizer), SHARPNESS)
+            quote = best_quote(logits_2S, answer_spans(passage, self.tokenizer))
             if quote is None:
                 return -np.inf, ""
             return quote.score, self.tokenizer.decode(passage[quote.first : quote.last + 1]).strip()
