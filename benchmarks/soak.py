@@ -24,13 +24,14 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import ROOT, conditions, table
 from benchmarks.night import go_on
 from slimpajama.config import Config, load_config
-from slimpajama.progress import Sink, report_to, say
+from slimpajama.progress import Sink, console, report_to, say
 from slimpajama.storage import open_store, sha256
 
 sys.path.append(str(ROOT / "tests" / "e2e"))
@@ -146,7 +147,7 @@ def kill_often(
         only: Parts of paths; a kill takes one of them and counts changes of such files alone.
         before: Run undisturbed first.
     """
-    account, folder = Account(), Path(cfg.workspace).parent
+    account, folder, began = Account(), Path(cfg.workspace).parent, time.perf_counter()
     quiet = replace(cfg, workspace=str(folder / "quiet"))
     for step in [before, run] if before else [run]:
         in_child(step, quiet, "n1")
@@ -161,6 +162,8 @@ def kill_often(
             through = in_child(run, killed, "n1", point, name)
             account.kills += not through
             account.points += [] if through else [f"{name or 'any'} {point}"]
+            if not through and account.kills % 10 == 0:
+                tell("kills", account.kills, wanted, began)
         if not through:
             in_child(run, killed, "n1")
         account.differing += differing(published(killed.workspace), expected)
@@ -168,6 +171,12 @@ def kill_often(
         shutil.rmtree(killed.workspace)
     shutil.rmtree(quiet.workspace)
     return account
+
+
+def tell(what: str, done: int, wanted: int, began: float) -> None:
+    """Say how much is done, and how long the rest takes at the rate so far."""
+    left = (time.perf_counter() - began) / done * (wanted - done)
+    say("soak", f"{what}: {done} of {wanted}, {timedelta(seconds=round(left))} left")
 
 
 def kills(folder: Path, wanted: Sequence[int], seed: int) -> dict[str, Account]:
@@ -222,7 +231,8 @@ def soak(folder: Path, uri: str, nights: int, draw: random.Random) -> list[Night
     """Return ten nights, each killed some times, of a workspace at `uri` that is compared with a quiet local one."""
     cfg = small_config(folder)
     quiet, killed = replace(cfg, workspace=str(folder / "quiet")), replace(cfg, workspace=uri)
-    found = []
+    found: list[Night] = []
+    where, start = uri.partition(":")[0] if "://" in uri else "disk", time.perf_counter()
     for number in range(1, nights + 1):
         night, times = f"n{number:02}", 0
         new_files(folder, number)
@@ -236,7 +246,7 @@ def soak(folder: Path, uri: str, nights: int, draw: random.Random) -> list[Night
         seconds = time.perf_counter() - began
         other = len(differing(published(killed.workspace), published(quiet.workspace)))
         found.append(Night(times, seconds, open_store(uri).size() / 1e6, other))
-        say("soak", f"{uri.partition(':')[0] if '://' in uri else 'disk'} night {number}: {found[-1]}")
+        tell(f"nights on {where}", number, nights, start)
     return found
 
 
@@ -260,15 +270,20 @@ def _in_one_process(cfg: Config, nights: int, folder: Path, answers: Any) -> Non
         )
         threads = len(os.listdir("/proc/self/task"))
         files = len(os.listdir("/proc/self/fd"))
-        answers.put(State(int(resident.split()[1]) * 1024 / 1e6, files, threads, time.perf_counter() - began))
+        answers.send(State(int(resident.split()[1]) * 1024 / 1e6, files, threads, time.perf_counter() - began))
 
 
 def in_one_process(folder: Path, nights: int) -> list[State]:
     """Return what one process that runs night after night holds after each."""
-    cfg, answers = small_config(folder), CHILDREN.Queue()
-    process = CHILDREN.Process(target=_in_one_process, args=(cfg, nights, folder, answers))
+    cfg, began = small_config(folder), time.perf_counter()
+    answers, answer = CHILDREN.Pipe(duplex=False)
+    process = CHILDREN.Process(target=_in_one_process, args=(cfg, nights, folder, answer))
     process.start()
-    found = [answers.get() for _ in range(nights)]
+    answer.close()  # or its end would not show if the process died
+    found: list[State] = []
+    while len(found) < nights:
+        found.append(answers.recv())
+        tell("nights in one process", len(found), nights, began)
     process.join()
     return found
 
@@ -281,7 +296,7 @@ def main() -> None:
     parser.add_argument("--nights", type=int, default=10)
     args = parser.parse_args()
     CHILDREN.set_forkserver_preload(["benchmarks.night", "torch", "polars", "slimpajama.train.stage"])
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, console():
         folder = Path(temporary)
         for name in ("kills", "disk", "s3", "one", "server"):
             (folder / name).mkdir()
