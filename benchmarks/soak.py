@@ -5,15 +5,17 @@
 - `kills`: processes that kill themselves with SIGKILL before, within or after a write or a removal drawn by the seed:
   so many through preparation, training to tuning, and the replacements of a pointer. A night goes on until it is
   through, is compared, and the next one begins;
-- `nights`: nights over growing sources, each killed three times, on a local disk and on S3 (SeaweedFS), with a quiet
-  workspace beside. And once all of them in one process, whose memory, files and threads are counted.
+- `nights`: nights over growing sources, each killed three times, on a local disk that fails to write and is full
+  besides, and on S3 (SeaweedFS) behind a proxy that strikes one request in thirty, with a quiet workspace beside. And
+  once all of them in one process, whose memory, files and threads are counted.
 
-Writes docs/reliability.md. The small corpus and the kills are those of tests/e2e.
+Writes docs/reliability.md. The small corpus, the kills and the faults are those of tests/e2e.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import multiprocessing
 import os
 import random
@@ -22,6 +24,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -30,15 +33,18 @@ from typing import Any
 
 from benchmarks.machine import ROOT, conditions, table
 from benchmarks.night import go_on
+from slimpajama import storage
 from slimpajama.config import Config, load_config
+from slimpajama.errors import StorageError
 from slimpajama.progress import Sink, console, report_to, say
 from slimpajama.storage import open_store, sha256
 
 sys.path.append(str(ROOT / "tests" / "e2e"))
 import small_corpus
-from dying import arm
+from dying import arm, failing_sync
+from fault_proxy import PASSING, Plan, proxy
 from library_night import prepare_night
-from servers import s3_server
+from servers import s3_server, until
 
 __all__ = ["main"]
 
@@ -46,6 +52,10 @@ OUT = ROOT / "docs" / "reliability.md"
 PREPARATION, TRAINING, POINTERS = KINDS = ("preparation", "training to tuning", "pointers")
 MOMENTS = ("before", "torn", "after")
 POINTER_FILES = ("index.json", "champion.json", "current.json")
+DISK_FAULTS = ("EIO", "ENOSPC")
+SHARE = 0.03  # of the requests to S3 that are struck
+LEASE_S = 5.0  # of a killed run on S3, which the next one waits for
+THROUGH, KILLED, STOPPED = 0, -signal.SIGKILL, 3  # how a process ended
 CHILDREN = multiprocessing.get_context("forkserver")  # they start in no time, from a process without threads
 
 
@@ -56,8 +66,11 @@ compared with one that nobody disturbed: documents, records of what was removed,
 """
 NIGHTS = """\
 Every night brings as many new files as the one before, is killed three times where the seed says, and is compared with
-an undisturbed workspace. Seconds are of the run that came through, megabytes of the workspace; on the right the same
-nights undisturbed in a single process.
+an undisturbed workspace. Besides, the disk fails to write (EIO) and is full (ENOSPC) once a night, which stops a run
+with a clear error. A proxy in front of S3 strikes three requests in a hundred: it answers 500 or 503, resets the
+connection before, within or after the answer, so that the answers to conditional puts are lost too, sends no answer for
+two seconds, sends it late, cut, or with a bit turned. Seconds are of the run that came through, megabytes of the
+workspace; on the right the same nights undisturbed in a single process.
 """
 REST = """\
 ## Bad inputs
@@ -111,25 +124,50 @@ def whole(cfg: Config, night: str) -> None:
         go_on(cfg, night)
 
 
-def _child(run: Callable[[Config, str], None], cfg: Config, night: str, point: str, only: str) -> None:
-    if point:
-        moment, _, number = point.partition(":")
+def _free(uri: str) -> None:
+    with open_store(uri).lock("soak"):
+        pass
+
+
+def _child(run: Callable[[Config, str], None], cfg: Config, night: str, point: str, only: str, may_stop: bool) -> None:
+    storage.LEASE_S = LEASE_S
+    until(lambda: _free(cfg.workspace), 60, "the end of a killed run's lease")
+    moment, _, number = point.partition(":")
+    if moment in DISK_FAULTS:
+        os.fsync = failing_sync(int(number), getattr(errno, moment))
+    elif point:
         arm(moment, int(number), only)
-    run(cfg, night)
+    try:
+        run(cfg, night)
+    except StorageError:
+        if not may_stop:
+            raise
+        sys.exit(STOPPED)
 
 
-def in_child(run: Callable[[Config, str], None], cfg: Config, night: str, point: str = "", only: str = "") -> bool:
-    """Run a night in a process that dies at a point; return whether it came through.
+def in_child(
+    run: Callable[[Config, str], None], cfg: Config, night: str, point: str = "", only: str = "", *,
+    may_stop: bool = False,
+) -> int:  # fmt: skip
+    """Run a night in a process that dies, or whose disk fails, at a point; return how it ended.
+
+    Args:
+        run: What is run, in the workspace of `cfg`.
+        cfg: Of the night.
+        night: Its id.
+        point: Moment or fault, and after how many changes of files or writes to the disk; empty for none.
+        only: Part of the paths that a kill counts.
+        may_stop: Whether it may end with a clear error of its storage.
 
     Raises:
         RuntimeError: It ended in any other way.
     """
-    process = CHILDREN.Process(target=_child, args=(run, cfg, night, point, only))
+    process = CHILDREN.Process(target=_child, args=(run, cfg, night, point, only, may_stop))
     process.start()
     process.join()
-    if process.exitcode not in (0, -signal.SIGKILL):
-        raise RuntimeError(f"a night killed at {point or 'no point'} ended with {process.exitcode}")
-    return process.exitcode == 0
+    if process.exitcode not in (THROUGH, KILLED, STOPPED):
+        raise RuntimeError(f"a night with {point or 'no kill'} ended with {process.exitcode}")
+    return process.exitcode
 
 
 def kill_often(
@@ -159,7 +197,7 @@ def kill_often(
         through = False
         while not through and account.kills < wanted:
             point, name = f"{draw.choice(MOMENTS)}:{draw.randint(1, most)}", draw.choice(only)
-            through = in_child(run, killed, "n1", point, name)
+            through = in_child(run, killed, "n1", point, name) == THROUGH
             account.kills += not through
             account.points += [] if through else [f"{name or 'any'} {point}"]
             if not through and account.kills % 10 == 0:
@@ -220,6 +258,8 @@ class Night:
     """What one night of a soak came to."""
 
     kills: int
+    faults: int
+    """Requests to S3 that were struck, or runs that the disk stopped."""
     seconds: float
     """Of the run that came through."""
     mb: float
@@ -227,26 +267,50 @@ class Night:
     differing: int
 
 
-def soak(folder: Path, uri: str, nights: int, draw: random.Random) -> list[Night]:
-    """Return ten nights, each killed some times, of a workspace at `uri` that is compared with a quiet local one."""
+def disturbances(draw: random.Random, moments: Sequence[str], faults: Sequence[str]) -> list[str]:
+    """Return where one night's processes are killed, three times, and where their disk fails, in a drawn order."""
+    points = [f"{draw.choice(moments)}:{draw.randint(1, 60)}" for _ in range(3)]
+    points += [f"{fault}:{draw.randint(1, 80)}" for fault in faults]
+    draw.shuffle(points)
+    return points
+
+
+def soak(
+    folder: Path, uri: str, nights: int, draw: random.Random, run: Callable[[Config, str], None] = whole, s3: Any = None
+) -> list[Night]:
+    """Return nights in a row, each disturbed some times, of a workspace that is compared with a quiet local one.
+
+    Args:
+        folder: To work in.
+        uri: The workspace that is disturbed.
+        nights: How many.
+        draw: Draws where.
+        run: What is done in each.
+        s3: The proxy's server in front of the store, for a workspace on S3; else the disk fails.
+    """
     cfg = small_config(folder)
     quiet, killed = replace(cfg, workspace=str(folder / "quiet")), replace(cfg, workspace=uri)
     found: list[Night] = []
-    where, start = uri.partition(":")[0] if "://" in uri else "disk", time.perf_counter()
+    start = time.perf_counter()
     for number in range(1, nights + 1):
-        night, times = f"n{number:02}", 0
+        night, ends = f"n{number:02}", Counter[int]()
         new_files(folder, number)
-        in_child(whole, quiet, night)
-        while True:
+        in_child(run, quiet, night)
+        if s3:
+            s3.plan = Plan(PASSING, share=SHARE, seed=draw.randrange(1 << 32), most=2)
+            points = disturbances(draw, ("before", "after"), ())
+        else:
+            points = disturbances(draw, MOMENTS, DISK_FAULTS)
+        while not ends[THROUGH]:
             began = time.perf_counter()
-            point = f"{draw.choice(MOMENTS)}:{draw.randint(1, 80)}" if times < 3 else ""
-            if in_child(whole, killed, night, point):
-                break
-            times += 1
+            ends[in_child(run, killed, night, points.pop() if points else "", may_stop=True)] += 1
         seconds = time.perf_counter() - began
-        other = len(differing(published(killed.workspace), published(quiet.workspace)))
-        found.append(Night(times, seconds, open_store(uri).size() / 1e6, other))
-        tell(f"nights on {where}", number, nights, start)
+        faults = sum(s3.plan.struck.values()) if s3 else ends[STOPPED]
+        if s3:
+            s3.plan = Plan()
+        other = len(differing(published(uri), published(quiet.workspace)))
+        found.append(Night(ends[KILLED], faults, seconds, open_store(uri).size() / 1e6, other))
+        tell(f"nights on {'S3' if s3 else 'disk'}", number, nights, start)
     return found
 
 
@@ -300,19 +364,25 @@ def main() -> None:
         folder = Path(temporary)
         for name in ("kills", "disk", "s3", "one", "server"):
             (folder / name).mkdir()
-        with s3_server(folder / "server") as environment:
-            os.environ.update(environment)  # before the first child
+        with (
+            s3_server(folder / "server") as environment,
+            proxy(environment["AWS_ENDPOINT_URL"]) as (endpoint, server),
+        ):
+            os.environ.update(environment | {"AWS_ENDPOINT_URL": endpoint})  # before the first child
             accounts = kills(folder / "kills", args.kills, args.seed)
+            nights, seed = args.nights, args.seed
             soaked = {
-                where: soak(folder / name, uri, args.nights, random.Random(args.seed))
-                for where, name, uri in (
-                    ("disk", "disk", str(folder / "disk" / "killed")), ("S3", "s3", f"s3://tests/soak-{args.seed}")
-                )
-            }  # fmt: skip
+                "disk": soak(folder / "disk", str(folder / "disk" / "killed"), nights, random.Random(seed)),
+                "S3": soak(folder / "s3", f"s3://tests/soak-{seed}", nights, random.Random(seed), s3=server),
+            }
         states = in_one_process(folder / "one", args.nights)
     text = page(args.seed, accounts, soaked, states)
     OUT.write_text(text, encoding="utf-8")
     print(text)
+
+
+def _of_a_night(night: Night) -> list[tuple[str, str]]:
+    return [("faults", str(night.faults)), ("s", f"{night.seconds:.1f}"), ("MB", f"{night.mb:.1f}")]
 
 
 def page(
@@ -320,20 +390,21 @@ def page(
 ) -> str:  # fmt: skip
     """Return the page as Markdown."""
     rows = [
-        {"what was killed": kind, "kills": account.kills, "nights": account.nights,
+        {"what was killed": kind, "kills": account.kills, "faults": 0, "nights": account.nights,
          "bytes differing": f"{len(account.differing)} files"}
         for kind, account in accounts.items()
     ]  # fmt: skip
     rows += [
         {"what was killed": f"{len(nights)} nights in a row, {where}", "kills": sum(night.kills for night in nights),
-         "nights": len(nights), "bytes differing": f"{sum(night.differing for night in nights)} files"}
+         "faults": sum(night.faults for night in nights), "nights": len(nights),
+         "bytes differing": f"{sum(night.differing for night in nights)} files"}
         for where, nights in soaked.items()
     ]  # fmt: skip
     growth = [
         {"night": number} | {
-            f"{where}, {unit}": f"{value:.1f}"
+            f"{where}, {unit}": value
             for where, nights in soaked.items()
-            for unit, value in (("s", nights[number - 1].seconds), ("MB", nights[number - 1].mb))
+            for unit, value in _of_a_night(nights[number - 1])
         }
         | {"one process: s": f"{state.seconds:.1f}", "MB in memory": f"{state.resident_mb:.0f}",
            "open files": state.files, "threads": state.threads}
