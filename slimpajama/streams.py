@@ -17,6 +17,8 @@ from zipfile import BadZipFile
 
 import zstandard
 
+from slimpajama.storage import faults
+
 __all__ = ["PACKINGS", "BrokenStreamError", "TooLong", "Unpacked", "blocks", "bounded", "chunks"]
 
 BLOCK = 1 << 20
@@ -82,9 +84,10 @@ def _blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
         raise BrokenStreamError("truncated", str(error)) from None
     except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError, BadZipFile) as error:
         raise BrokenStreamError("damaged", str(error)) from None
-    except OSError as error:
-        damaged = error.errno is None and name.lower().endswith(".bz2")  # this library has no error of its own
-        raise BrokenStreamError("damaged" if damaged else "unreadable", error.strerror or str(error)) from None
+    except faults() as error:
+        code, said = getattr(error, "errno", 0), getattr(error, "strerror", "") or str(error)
+        damaged = code is None and name.lower().endswith(".bz2")  # this library has no error of its own
+        raise BrokenStreamError("damaged" if damaged else "unreadable", said) from None
 
 
 def _bz2_blocks(file: BinaryIO) -> Iterator[bytes]:

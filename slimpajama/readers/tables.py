@@ -217,7 +217,10 @@ def read_parquet(file: BinaryIO, open_file: Callable[[], BinaryIO], name: str, w
                 return
         plain.flush()
         file, open_file = cast(BinaryIO, plain.file), lambda: open(plain.name, "rb")  # noqa: SIM115
-    size = file.seek(0, io.SEEK_END)
+    try:
+        size = file.seek(0, io.SEEK_END)
+    except ValueError as error:  # of a server that says that it sends files from their beginning only
+        raise BrokenStreamError("unreadable", str(error)) from None
     if size == 0:
         return
     try:
