@@ -37,9 +37,10 @@ from slimpajama import storage
 from slimpajama.config import Config, load_config
 from slimpajama.errors import StorageError
 from slimpajama.progress import Sink, console, report_to, say
-from slimpajama.storage import open_store, sha256
+from slimpajama.storage import open_store, read_table, sha256
 
-sys.path.append(str(ROOT / "tests" / "e2e"))
+sys.path += [str(ROOT / "tests" / "e2e"), str(ROOT / "tests" / "unit")]
+import bad_inputs
 import small_corpus
 from dying import arm, failing_sync
 from fault_proxy import PASSING, Plan, proxy
@@ -56,6 +57,10 @@ DISK_FAULTS = ("EIO", "ENOSPC")
 SHARE = 0.03  # of the requests to S3 that are struck
 LEASE_S = 5.0  # of a killed run on S3, which the next one waits for
 THROUGH, KILLED, STOPPED = 0, -signal.SIGKILL, 3  # how a process ended
+PRELOADED = ["benchmarks.night", "torch", "polars", "slimpajama.train.stage"]
+BAD_INPUTS = (
+    bad_inputs.CASES, bad_inputs.TEXTS, bad_inputs.NAMES, bad_inputs.CONFIGS, bad_inputs.EXPORTED, bad_inputs.POINTERS
+)  # fmt: skip
 CHILDREN = multiprocessing.get_context("forkserver")  # they start in no time, from a process without threads
 
 
@@ -104,12 +109,21 @@ class Account:
     points: list[str] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)
     """Paths whose bytes are not those of a quiet night."""
+    lost: int = 0
+    """Documents that the quiet night has and this one lacks."""
 
 
 def published(uri: str) -> dict[str, str]:
     """Return the sha256 of every file of a workspace, local or on S3, but for what no manifest speaks of."""
     store = open_store(uri)
     return {path: sha256(store.read(path)) for path in store.list()}
+
+
+def documents(uri: str) -> set[str]:
+    """Return the ids of every document that a workspace has kept."""
+    store = open_store(uri)
+    paths = [path for path in store.list("nights/") if "/documents/" in path]
+    return {id_ for path in paths for id_ in read_table(store, path, ["id"])["id"].to_pylist()}
 
 
 def differing(found: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
@@ -171,29 +185,26 @@ def in_child(
 
 
 def kill_often(
-    run: Callable[[Config, str], None], cfg: Config, wanted: int, draw: random.Random, most: int,
-    only: Sequence[str] = ("",), before: Callable[[Config, str], None] | None = None,
+    run: Callable[[Config, str], None], cfg: Config, quiet: str, wanted: int, draw: random.Random, most: int,
+    only: Sequence[str] = ("",), begin: str = "",
 ) -> Account:  # fmt: skip
     """Kill nights until there were so many kills; compare each one that came through with a quiet one.
 
     Args:
         run: What is killed.
         cfg: Of the small corpus; its workspace's folder is worked in.
+        quiet: The workspace of the quiet night.
         wanted: Kills.
         draw: Draws where.
         most: Changes of files after which a process is killed at the latest.
         only: Parts of paths; a kill takes one of them and counts changes of such files alone.
-        before: Run undisturbed first.
+        begin: A workspace whose copy each night begins with.
     """
     account, folder, began = Account(), Path(cfg.workspace).parent, time.perf_counter()
-    quiet = replace(cfg, workspace=str(folder / "quiet"))
-    for step in [before, run] if before else [run]:
-        in_child(step, quiet, "n1")
-    expected = published(quiet.workspace)
     while account.kills < wanted:
         killed = replace(cfg, workspace=str(folder / f"killed-{account.nights}"))
-        if before:
-            in_child(before, killed, "n1")
+        if begin:
+            shutil.copytree(begin, killed.workspace)
         through = False
         while not through and account.kills < wanted:
             point, name = f"{draw.choice(MOMENTS)}:{draw.randint(1, most)}", draw.choice(only)
@@ -204,10 +215,10 @@ def kill_often(
                 tell("kills", account.kills, wanted, began)
         if not through:
             in_child(run, killed, "n1")
-        account.differing += differing(published(killed.workspace), expected)
+        account.differing += differing(published(killed.workspace), published(quiet))
+        account.lost += len(documents(quiet) - documents(killed.workspace))
         account.nights += 1
         shutil.rmtree(killed.workspace)
-    shutil.rmtree(quiet.workspace)
     return account
 
 
@@ -219,17 +230,20 @@ def tell(what: str, done: int, wanted: int, began: float) -> None:
 
 def kills(folder: Path, wanted: Sequence[int], seed: int) -> dict[str, Account]:
     """Return the account of each kind of kill."""
-    cfg = small_config(folder)
-    draw = random.Random(seed)
+    cfg, draw = small_config(folder), random.Random(seed)
+    prepared, through = str(folder / "quiet-prepared"), str(folder / "quiet")
+    in_child(prepare_night, replace(cfg, workspace=prepared), "n1")
+    shutil.copytree(prepared, through)
+    in_child(whole, replace(cfg, workspace=through), "n1")
     found = {}
     for kind, number in zip(KINDS, wanted, strict=True):
         say("soak", f"{number} kills, {kind} ...")
         if kind == PREPARATION:
-            found[kind] = kill_often(prepare_night, cfg, number, draw, 40)
+            found[kind] = kill_often(prepare_night, cfg, prepared, number, draw, 40)
         elif kind == TRAINING:
-            found[kind] = kill_often(whole, cfg, number, draw, 16, before=prepare_night)
+            found[kind] = kill_often(whole, cfg, through, number, draw, 16, begin=prepared)
         else:
-            found[kind] = kill_often(whole, cfg, number, draw, 1, POINTER_FILES)
+            found[kind] = kill_often(whole, cfg, through, number, draw, 1, POINTER_FILES)
     return found
 
 
@@ -239,10 +253,9 @@ def small_config(folder: Path) -> Config:
     lines = [f"{small_corpus.sentences(n)}\t{small_corpus.chinese(n)}" for n in range(80)]
     (folder / "pairs.tsv").write_text("\n".join(line.replace("\n", " ") for line in lines), encoding="utf-8")
     with (folder / "config.toml").open("a", encoding="utf-8") as file:
-        file.write("[tune]\nnightly = true\ntokens = 20_000\nmax_test_pairs = 4\n[pairs]\ntest_share = 0.1\n")
-        file.write(
-            'validation_share = 0.1\n[[pairs.sources]]\nname = "some"\nuri = "pairs.tsv"\ntask = "translation"\n'
-        )
+        file.write("[apply]\nmax_tokens = 8\n[tune]\nnightly = true\ntokens = 20_000\nmax_test_pairs = 4\n")
+        file.write("[pairs]\ntest_share = 0.1\nvalidation_share = 0.1\n[[pairs.sources]]\n")
+        file.write('name = "some"\nuri = "pairs.tsv"\ntask = "translation"\n')
     return load_config(folder / "config.toml")
 
 
@@ -265,12 +278,13 @@ class Night:
     mb: float
     """Of the workspace."""
     differing: int
+    lost: int
 
 
 def disturbances(draw: random.Random, moments: Sequence[str], faults: Sequence[str]) -> list[str]:
     """Return where one night's processes are killed, three times, and where their disk fails, in a drawn order."""
-    points = [f"{draw.choice(moments)}:{draw.randint(1, 60)}" for _ in range(3)]
-    points += [f"{fault}:{draw.randint(1, 80)}" for fault in faults]
+    points = [f"{draw.choice(moments)}:{draw.randint(1, 30)}" for _ in range(3)]
+    points += [f"{fault}:{draw.randint(1, 40)}" for fault in faults]
     draw.shuffle(points)
     return points
 
@@ -309,7 +323,8 @@ def soak(
         if s3:
             s3.plan = Plan()
         other = len(differing(published(uri), published(quiet.workspace)))
-        found.append(Night(ends[KILLED], faults, seconds, open_store(uri).size() / 1e6, other))
+        lost = len(documents(quiet.workspace) - documents(uri))
+        found.append(Night(ends[KILLED], faults, seconds, open_store(uri).size() / 1e6, other, lost))
         tell(f"nights on {'S3' if s3 else 'disk'}", number, nights, start)
     return found
 
@@ -324,11 +339,11 @@ class State:
     seconds: float
 
 
-def _in_one_process(cfg: Config, nights: int, folder: Path, answers: Any) -> None:
+def _in_one_process(run: Callable[[Config, str], None], cfg: Config, nights: int, folder: Path, answers: Any) -> None:
     for number in range(1, nights + 1):
         new_files(folder, number)
         began = time.perf_counter()
-        whole(cfg, f"n{number:02}")
+        run(cfg, f"n{number:02}")
         resident = next(
             line for line in Path("/proc/self/status").read_text("utf-8").splitlines() if line.startswith("VmRSS")
         )
@@ -337,11 +352,11 @@ def _in_one_process(cfg: Config, nights: int, folder: Path, answers: Any) -> Non
         answers.send(State(int(resident.split()[1]) * 1024 / 1e6, files, threads, time.perf_counter() - began))
 
 
-def in_one_process(folder: Path, nights: int) -> list[State]:
+def in_one_process(folder: Path, nights: int, run: Callable[[Config, str], None] = whole) -> list[State]:
     """Return what one process that runs night after night holds after each."""
     cfg, began = small_config(folder), time.perf_counter()
     answers, answer = CHILDREN.Pipe(duplex=False)
-    process = CHILDREN.Process(target=_in_one_process, args=(cfg, nights, folder, answer))
+    process = CHILDREN.Process(target=_in_one_process, args=(run, cfg, nights, folder, answer))
     process.start()
     answer.close()  # or its end would not show if the process died
     found: list[State] = []
@@ -359,7 +374,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, nargs=3, default=[100, 20, 10], metavar="N", help=", ".join(KINDS))
     parser.add_argument("--nights", type=int, default=10)
     args = parser.parse_args()
-    CHILDREN.set_forkserver_preload(["benchmarks.night", "torch", "polars", "slimpajama.train.stage"])
+    CHILDREN.set_forkserver_preload(PRELOADED)
     with tempfile.TemporaryDirectory() as temporary, console():
         folder = Path(temporary)
         for name in ("kills", "disk", "s3", "one", "server"):
@@ -389,17 +404,25 @@ def page(
     seed: int, accounts: dict[str, Account], soaked: dict[str, list[Night]], states: list[State]
 ) -> str:  # fmt: skip
     """Return the page as Markdown."""
+    nights = {f"{len(found)} nights in a row, {where}": found for where, found in soaked.items()}
     rows = [
-        {"what was killed": kind, "kills": account.kills, "faults": 0, "nights": account.nights,
-         "bytes differing": f"{len(account.differing)} files"}
-        for kind, account in accounts.items()
+        {"what was killed": kind, "kills": one.kills, "faults": 0, "nights": one.nights,
+         "files differing": len(one.differing), "documents lost": one.lost}
+        for kind, one in accounts.items()
+    ] + [
+        {"what was killed": kind, "kills": sum(one.kills for one in found), "faults": sum(one.faults for one in found),
+         "nights": len(found), "files differing": sum(one.differing for one in found),
+         "documents lost": sum(one.lost for one in found)}
+        for kind, found in nights.items()
     ]  # fmt: skip
-    rows += [
-        {"what was killed": f"{len(nights)} nights in a row, {where}", "kills": sum(night.kills for night in nights),
-         "faults": sum(night.faults for night in nights), "nights": len(nights),
-         "bytes differing": f"{sum(night.differing for night in nights)} files"}
-        for where, nights in soaked.items()
-    ]  # fmt: skip
+    sums = {name: sum(row[name] for row in rows) for name in ("kills", "faults", "documents lost", "files differing")}
+    summary = [
+        {"in all": "kills survived", "": sums["kills"]},
+        {"in all": "faults survived", "": sums["faults"]},
+        {"in all": "bad inputs tried", "": sum(map(len, BAD_INPUTS))},
+        {"in all": "documents lost", "": sums["documents lost"]},
+        {"in all": "published files whose bytes differ", "": sums["files differing"]},
+    ]
     growth = [
         {"night": number} | {
             f"{where}, {unit}": value
@@ -416,6 +439,8 @@ def page(
             "`make soak` (`python -m benchmarks.soak`): the tests' small corpus, a tiny model, trained and tuned.\n",
             conditions("torch", "pyarrow", "polars", "s3fs"),
             f"- seed of the kills: {seed}",
+            "",
+            table(summary),
             "\n## Kills\n",
             KILLS,
             table(rows),
