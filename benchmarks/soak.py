@@ -97,6 +97,9 @@ REST = """\
 - A model's `config.json` could ask for memory before its weights were looked at.
 - Text in an error's message could hold a terminal's escapes.
 - An empty or foreign pointer counted as none.
+- Where the folder for temporary files was full, numpy lost the last pairs that deduplication had put there, without a
+  word: duplicates would have stayed in.
+- A web server's 500 counted as a source without files, or ended in aiohttp's traceback; it is asked again, then named.
 """
 
 

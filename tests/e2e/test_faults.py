@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -169,6 +170,26 @@ def test_a_full_and_a_read_only_disk_stop_a_night_clearly_and_with_room_it_goes_
     assert verify(store)[1] == {}
     doc_id = first_document(store, "n1")
     assert explain(store, doc_id)["id"] == doc_id
+
+
+def test_a_full_or_read_only_folder_for_temporary_files_stops_a_night_clearly(
+    small_disk, config, quiet, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    rest = small_disk / "rest"
+    with contextlib.suppress(OSError):
+        rest.write_bytes(bytes(4 << 20))
+    for what in ("No space left on device", "Read-only file system"):
+        with pytest.raises(StorageError, match=rf"{small_disk}: temporary files cannot be written: .*{what}.*TMPDIR"):
+            prepare(config, tmp_path / "w")
+        assert list(small_disk.iterdir()) == [rest]
+        assert not (tmp_path / "w" / INDEX).exists()
+        remount(small_disk, "ro")
+    remount(small_disk, "rw")
+    rest.unlink()
+    prepare(config, tmp_path / "w")
+    assert published(tmp_path / "w") == quiet
+    assert not list(small_disk.iterdir())
 
 
 def test_a_disk_that_fails_to_write_stops_a_night_clearly_and_later_it_goes_on(tmp_path, config, quiet, monkeypatch):
