@@ -55,6 +55,7 @@ MOMENTS = ("before", "torn", "after")
 POINTER_FILES = ("index.json", "champion.json", "current.json")
 DISK_FAULTS = ("EIO", "ENOSPC")
 SHARE = 0.03  # of the requests to S3 that are struck
+MOST_STOPS = 20  # of one night, by errors of its storage
 LEASE_S = 5.0  # of a killed run on S3, which the next one waits for
 THROUGH, KILLED, STOPPED = 0, -signal.SIGKILL, 3  # how a process ended
 PRELOADED = ["benchmarks.night", "torch", "polars", "slimpajama.train.stage"]
@@ -321,6 +322,8 @@ def soak(
         while not ends[THROUGH]:
             began = time.perf_counter()
             ends[in_child(run, killed, night, points.pop() if points else "", may_stop=True)] += 1
+            if ends[STOPPED] > MOST_STOPS:
+                raise RuntimeError(f"night {night} was stopped {ends[STOPPED]} times and never came through")
         seconds = time.perf_counter() - began
         faults = sum(s3.plan.struck.values()) if s3 else ends[STOPPED]
         if s3:
@@ -397,6 +400,9 @@ def main() -> None:
     text = page(args.seed, accounts, soaked, states)
     OUT.write_text(text, encoding="utf-8")
     print(text)
+    ends = [*accounts.values(), *(night for found in soaked.values() for night in found)]
+    if any(one.differing or one.lost for one in ends):
+        sys.exit("soak: published bytes differ")
 
 
 def _of_a_night(night: Night) -> list[tuple[str, str]]:
