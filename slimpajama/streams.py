@@ -17,9 +17,10 @@ from zipfile import BadZipFile
 
 import zstandard
 
-from slimpajama.storage import faults
+from slimpajama.errors import InputError
+from slimpajama.storage import AGAIN, faults
 
-__all__ = ["PACKINGS", "BrokenStreamError", "TooLong", "Unpacked", "blocks", "bounded", "chunks"]
+__all__ = ["PACKINGS", "BrokenStreamError", "TooLong", "Unpacked", "blocks", "bounded", "broke_off", "chunks"]
 
 BLOCK = 1 << 20
 BOMB_RATIO, BOMB_BYTES = 200, 1 << 27  # text packs to a tenth; what unpacks to more than both is no text
@@ -56,7 +57,8 @@ def blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
 
     Raises:
         BrokenStreamError: The file ends inside a compressed frame, is damaged, unpacks to more than `BOMB_RATIO` times
-            its size, or the disk or network fails.
+            its size, or the disk fails.
+        InputError: A connection broke off.
     """
     if not name.lower().endswith(PACKINGS):
         yield from _blocks(file, name)
@@ -84,10 +86,16 @@ def _blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
         raise BrokenStreamError("truncated", str(error)) from None
     except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError, BadZipFile) as error:
         raise BrokenStreamError("damaged", str(error)) from None
+    except OSError as error:
+        damaged = error.errno is None and name.lower().endswith(".bz2")  # this library has no error of its own
+        raise BrokenStreamError("damaged" if damaged else "unreadable", error.strerror or str(error)) from None
     except faults() as error:
-        code, said = getattr(error, "errno", 0), getattr(error, "strerror", "") or str(error)
-        damaged = code is None and name.lower().endswith(".bz2")  # this library has no error of its own
-        raise BrokenStreamError("damaged" if damaged else "unreadable", said) from None
+        raise broke_off(name, error) from None
+
+
+def broke_off(name: str, error: Exception) -> InputError:
+    """Return what ends a run where a connection did: on record the file would count as read, and not be read again."""
+    return InputError("the connection broke off", where=name, found=str(error), hint=AGAIN)
 
 
 def _bz2_blocks(file: BinaryIO) -> Iterator[bytes]:

@@ -19,7 +19,7 @@ from slimpajama.readers.records import Bad, Batch, Piece, Want, failed, seen
 from slimpajama.readers.tables import read_arrow, read_csv, read_parquet
 from slimpajama.readers.warc import read_warc
 from slimpajama.storage import faults
-from slimpajama.streams import PACKINGS, BrokenStreamError
+from slimpajama.streams import PACKINGS, BrokenStreamError, broke_off
 
 __all__ = ["TABLES", "format_of", "pieces", "read"]
 
@@ -74,8 +74,10 @@ def pieces(open_file: Callable[[], BinaryIO], name: str, want: Want) -> Iterator
                 yield from _READERS[kind](file, name, want)
     except BrokenStreamError as error:
         yield failed(Bad("", error.rule, seen(error.value), "a file that is whole"))
+    except OSError as error:
+        yield failed(Bad("", "unreadable", seen(error.strerror or error)))
     except faults() as error:
-        yield failed(Bad("", "unreadable", seen(getattr(error, "strerror", "") or error)))
+        raise broke_off(name, error) from None
 
 
 _READERS: dict[str, Callable[[BinaryIO, str, Want], Iterator[Piece]]] = {
