@@ -30,7 +30,7 @@ demo: $(BIN)/.installed ## the whole lifecycle on the demo corpus: raw text to m
 test: $(BIN)/.installed ## every test
 	@$(BIN)/python -m pytest
 
-soak: $(BIN)/.installed ## the long tests: a hundred and thirty kills, ten nights in a row on disk and on S3; writes docs/reliability.md
+soak: $(BIN)/.installed ## the long tests: a hundred and thirty kills, ten nights in a row on a failing disk and on S3; writes docs/reliability.md
 	@$(BIN)/python -m benchmarks.soak
 
 fuzz: $(BIN)/.installed ## look for inputs that break a reader, a kernel or a loader: SECONDS=60 of each kind (Linux); findings to build/fuzz/findings

@@ -51,7 +51,7 @@ from slimpajama.tune.stage import choose_tests
 __all__ = ["main"]
 
 ENDLESS = 10**12
-WAYS = 60  # validation pairs of each task and language that choose how ours writes
+WAYS = 100  # validation pairs of each task and language that choose how ours writes
 FASTEST = 8000  # tokens a processor second that BART is given batches for; it goes round again if it is faster
 BART_LR = 1e-3
 BART_BATCH = 16  # texts that it writes at once

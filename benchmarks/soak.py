@@ -5,15 +5,17 @@
 - `kills`: processes that kill themselves with SIGKILL before, within or after a write or a removal drawn by the seed:
   so many through preparation, training to tuning, and the replacements of a pointer. A night goes on until it is
   through, is compared, and the next one begins;
-- `nights`: nights over growing sources, each killed three times, on a local disk and on S3 (SeaweedFS), with a quiet
-  workspace beside. And once all of them in one process, whose memory, files and threads are counted.
+- `nights`: nights over growing sources, each killed three times, on a local disk that fails to write and is full
+  besides, and on S3 (SeaweedFS) behind a proxy that strikes one request in thirty, with a quiet workspace beside. And
+  once all of them in one process, whose memory, files and threads are counted.
 
-Writes docs/reliability.md. The small corpus and the kills are those of tests/e2e.
+Writes docs/reliability.md. The small corpus, the kills and the faults are those of tests/e2e.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import multiprocessing
 import os
 import random
@@ -22,22 +24,28 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import ROOT, conditions, table
 from benchmarks.night import go_on
+from slimpajama import storage
 from slimpajama.config import Config, load_config
-from slimpajama.progress import Sink, report_to, say
-from slimpajama.storage import open_store, sha256
+from slimpajama.errors import StorageError
+from slimpajama.progress import Sink, console, report_to, say
+from slimpajama.storage import open_store, read_table, sha256
 
-sys.path.append(str(ROOT / "tests" / "e2e"))
+sys.path += [str(ROOT / "tests" / "e2e"), str(ROOT / "tests" / "unit")]
+import bad_inputs
 import small_corpus
-from dying import arm
+from dying import arm, failing_sync
+from fault_proxy import PASSING, Plan, proxy
 from library_night import prepare_night
-from servers import s3_server
+from servers import s3_server, until
 
 __all__ = ["main"]
 
@@ -45,6 +53,15 @@ OUT = ROOT / "docs" / "reliability.md"
 PREPARATION, TRAINING, POINTERS = KINDS = ("preparation", "training to tuning", "pointers")
 MOMENTS = ("before", "torn", "after")
 POINTER_FILES = ("index.json", "champion.json", "current.json")
+DISK_FAULTS = ("EIO", "ENOSPC")
+SHARE = 0.03  # of the requests to S3 that are struck
+MOST_STOPS = 20  # of one night, by errors of its storage
+LEASE_S = 5.0  # of a killed run on S3, which the next one waits for
+THROUGH, KILLED, STOPPED = 0, -signal.SIGKILL, 3  # how a process ended
+PRELOADED = ["benchmarks.night", "torch", "polars", "slimpajama.train.stage"]
+BAD_INPUTS = (
+    bad_inputs.CASES, bad_inputs.TEXTS, bad_inputs.NAMES, bad_inputs.CONFIGS, bad_inputs.EXPORTED, bad_inputs.POINTERS
+)  # fmt: skip
 CHILDREN = multiprocessing.get_context("forkserver")  # they start in no time, from a process without threads
 
 
@@ -55,8 +72,11 @@ compared with one that nobody disturbed: documents, records of what was removed,
 """
 NIGHTS = """\
 Every night brings as many new files as the one before, is killed three times where the seed says, and is compared with
-an undisturbed workspace. Seconds are of the run that came through, megabytes of the workspace; on the right the same
-nights undisturbed in a single process.
+an undisturbed workspace. Besides, the disk fails to write (EIO) and is full (ENOSPC) once a night, which stops a run
+with a clear error. A proxy in front of S3 strikes three requests in a hundred: it answers 500 or 503, resets the
+connection before, within or after the answer, so that the answers to conditional puts are lost too, sends no answer for
+two seconds, sends it late, cut, or with a bit turned. Seconds are of the run that came through, megabytes of the
+workspace; on the right the same nights undisturbed in a single process.
 """
 REST = """\
 ## Bad inputs
@@ -78,6 +98,9 @@ REST = """\
 - A model's `config.json` could ask for memory before its weights were looked at.
 - Text in an error's message could hold a terminal's escapes.
 - An empty or foreign pointer counted as none.
+- Where the folder for temporary files was full, numpy lost the last pairs that deduplication had put there, without a
+  word: duplicates would have stayed in.
+- A web server's 500 counted as a source without files, or ended in aiohttp's traceback; it is asked again, then named.
 
 By fuzzing (`make fuzz`):
 
@@ -105,12 +128,21 @@ class Account:
     points: list[str] = field(default_factory=list)
     differing: list[str] = field(default_factory=list)
     """Paths whose bytes are not those of a quiet night."""
+    lost: int = 0
+    """Documents that the quiet night has and this one lacks."""
 
 
 def published(uri: str) -> dict[str, str]:
     """Return the sha256 of every file of a workspace, local or on S3, but for what no manifest speaks of."""
     store = open_store(uri)
     return {path: sha256(store.read(path)) for path in store.list()}
+
+
+def documents(uri: str) -> set[str]:
+    """Return the ids of every document that a workspace has kept."""
+    store = open_store(uri)
+    paths = [path for path in store.list("nights/") if "/documents/" in path]
+    return {id_ for path in paths for id_ in read_table(store, path, ["id"])["id"].to_pylist()}
 
 
 def differing(found: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
@@ -125,79 +157,112 @@ def whole(cfg: Config, night: str) -> None:
         go_on(cfg, night)
 
 
-def _child(run: Callable[[Config, str], None], cfg: Config, night: str, point: str, only: str) -> None:
-    if point:
-        moment, _, number = point.partition(":")
+def _free(uri: str) -> None:
+    with open_store(uri).lock("soak"):
+        pass
+
+
+def _child(run: Callable[[Config, str], None], cfg: Config, night: str, point: str, only: str, may_stop: bool) -> None:
+    storage.LEASE_S = LEASE_S
+    until(lambda: _free(cfg.workspace), 60, "the end of a killed run's lease")
+    moment, _, number = point.partition(":")
+    if moment in DISK_FAULTS:
+        os.fsync = failing_sync(int(number), getattr(errno, moment))
+    elif point:
         arm(moment, int(number), only)
-    run(cfg, night)
+    try:
+        run(cfg, night)
+    except StorageError:
+        if not may_stop:
+            raise
+        sys.exit(STOPPED)
 
 
-def in_child(run: Callable[[Config, str], None], cfg: Config, night: str, point: str = "", only: str = "") -> bool:
-    """Run a night in a process that dies at a point; return whether it came through.
+def in_child(
+    run: Callable[[Config, str], None], cfg: Config, night: str, point: str = "", only: str = "", *,
+    may_stop: bool = False,
+) -> int:  # fmt: skip
+    """Run a night in a process that dies, or whose disk fails, at a point; return how it ended.
+
+    Args:
+        run: What is run, in the workspace of `cfg`.
+        cfg: Of the night.
+        night: Its id.
+        point: Moment or fault, and after how many changes of files or writes to the disk; empty for none.
+        only: Part of the paths that a kill counts.
+        may_stop: Whether it may end with a clear error of its storage.
 
     Raises:
         RuntimeError: It ended in any other way.
     """
-    process = CHILDREN.Process(target=_child, args=(run, cfg, night, point, only))
+    process = CHILDREN.Process(target=_child, args=(run, cfg, night, point, only, may_stop))
     process.start()
     process.join()
-    if process.exitcode not in (0, -signal.SIGKILL):
-        raise RuntimeError(f"a night killed at {point or 'no point'} ended with {process.exitcode}")
-    return process.exitcode == 0
+    if process.exitcode not in (THROUGH, KILLED, STOPPED):
+        raise RuntimeError(f"a night with {point or 'no kill'} ended with {process.exitcode}")
+    return process.exitcode
 
 
 def kill_often(
-    run: Callable[[Config, str], None], cfg: Config, wanted: int, draw: random.Random, most: int,
-    only: Sequence[str] = ("",), before: Callable[[Config, str], None] | None = None,
+    run: Callable[[Config, str], None], cfg: Config, quiet: str, wanted: int, draw: random.Random, most: int,
+    only: Sequence[str] = ("",), begin: str = "",
 ) -> Account:  # fmt: skip
     """Kill nights until there were so many kills; compare each one that came through with a quiet one.
 
     Args:
         run: What is killed.
         cfg: Of the small corpus; its workspace's folder is worked in.
+        quiet: The workspace of the quiet night.
         wanted: Kills.
         draw: Draws where.
         most: Changes of files after which a process is killed at the latest.
         only: Parts of paths; a kill takes one of them and counts changes of such files alone.
-        before: Run undisturbed first.
+        begin: A workspace whose copy each night begins with.
     """
-    account, folder = Account(), Path(cfg.workspace).parent
-    quiet = replace(cfg, workspace=str(folder / "quiet"))
-    for step in [before, run] if before else [run]:
-        in_child(step, quiet, "n1")
-    expected = published(quiet.workspace)
+    account, folder, began = Account(), Path(cfg.workspace).parent, time.perf_counter()
     while account.kills < wanted:
         killed = replace(cfg, workspace=str(folder / f"killed-{account.nights}"))
-        if before:
-            in_child(before, killed, "n1")
+        if begin:
+            shutil.copytree(begin, killed.workspace)
         through = False
         while not through and account.kills < wanted:
             point, name = f"{draw.choice(MOMENTS)}:{draw.randint(1, most)}", draw.choice(only)
-            through = in_child(run, killed, "n1", point, name)
+            through = in_child(run, killed, "n1", point, name) == THROUGH
             account.kills += not through
             account.points += [] if through else [f"{name or 'any'} {point}"]
+            if not through and account.kills % 10 == 0:
+                tell("kills", account.kills, wanted, began)
         if not through:
             in_child(run, killed, "n1")
-        account.differing += differing(published(killed.workspace), expected)
+        account.differing += differing(published(killed.workspace), published(quiet))
+        account.lost += len(documents(quiet) - documents(killed.workspace))
         account.nights += 1
         shutil.rmtree(killed.workspace)
-    shutil.rmtree(quiet.workspace)
     return account
+
+
+def tell(what: str, done: int, wanted: int, began: float) -> None:
+    """Say how much is done, and how long the rest takes at the rate so far."""
+    left = (time.perf_counter() - began) / done * (wanted - done)
+    say("soak", f"{what}: {done} of {wanted}, {timedelta(seconds=round(left))} left")
 
 
 def kills(folder: Path, wanted: Sequence[int], seed: int) -> dict[str, Account]:
     """Return the account of each kind of kill."""
-    cfg = small_config(folder)
-    draw = random.Random(seed)
+    cfg, draw = small_config(folder), random.Random(seed)
+    prepared, through = str(folder / "quiet-prepared"), str(folder / "quiet")
+    in_child(prepare_night, replace(cfg, workspace=prepared), "n1")
+    shutil.copytree(prepared, through)
+    in_child(whole, replace(cfg, workspace=through), "n1")
     found = {}
     for kind, number in zip(KINDS, wanted, strict=True):
         say("soak", f"{number} kills, {kind} ...")
         if kind == PREPARATION:
-            found[kind] = kill_often(prepare_night, cfg, number, draw, 40)
+            found[kind] = kill_often(prepare_night, cfg, prepared, number, draw, 40)
         elif kind == TRAINING:
-            found[kind] = kill_often(whole, cfg, number, draw, 16, before=prepare_night)
+            found[kind] = kill_often(whole, cfg, through, number, draw, 16, begin=prepared)
         else:
-            found[kind] = kill_often(whole, cfg, number, draw, 1, POINTER_FILES)
+            found[kind] = kill_often(whole, cfg, through, number, draw, 1, POINTER_FILES)
     return found
 
 
@@ -207,10 +272,9 @@ def small_config(folder: Path) -> Config:
     lines = [f"{small_corpus.sentences(n)}\t{small_corpus.chinese(n)}" for n in range(80)]
     (folder / "pairs.tsv").write_text("\n".join(line.replace("\n", " ") for line in lines), encoding="utf-8")
     with (folder / "config.toml").open("a", encoding="utf-8") as file:
-        file.write("[tune]\nnightly = true\ntokens = 20_000\nmax_test_pairs = 4\n[pairs]\ntest_share = 0.1\n")
-        file.write(
-            'validation_share = 0.1\n[[pairs.sources]]\nname = "some"\nuri = "pairs.tsv"\ntask = "translation"\n'
-        )
+        file.write("[apply]\nmax_tokens = 8\n[tune]\nnightly = true\ntokens = 20_000\nmax_test_pairs = 4\n")
+        file.write("[pairs]\ntest_share = 0.1\nvalidation_share = 0.1\n[[pairs.sources]]\n")
+        file.write('name = "some"\nuri = "pairs.tsv"\ntask = "translation"\n')
     return load_config(folder / "config.toml")
 
 
@@ -226,32 +290,63 @@ class Night:
     """What one night of a soak came to."""
 
     kills: int
+    faults: int
+    """Requests to S3 that were struck, or runs that the disk stopped."""
     seconds: float
     """Of the run that came through."""
     mb: float
     """Of the workspace."""
     differing: int
+    lost: int
 
 
-def soak(folder: Path, uri: str, nights: int, draw: random.Random) -> list[Night]:
-    """Return ten nights, each killed some times, of a workspace at `uri` that is compared with a quiet local one."""
+def disturbances(draw: random.Random, moments: Sequence[str], faults: Sequence[str]) -> list[str]:
+    """Return where one night's processes are killed, three times, and where their disk fails, in a drawn order."""
+    points = [f"{draw.choice(moments)}:{draw.randint(1, 30)}" for _ in range(3)]
+    points += [f"{fault}:{draw.randint(1, 40)}" for fault in faults]
+    draw.shuffle(points)
+    return points
+
+
+def soak(
+    folder: Path, uri: str, nights: int, draw: random.Random, run: Callable[[Config, str], None] = whole, s3: Any = None
+) -> list[Night]:
+    """Return nights in a row, each disturbed some times, of a workspace that is compared with a quiet local one.
+
+    Args:
+        folder: To work in.
+        uri: The workspace that is disturbed.
+        nights: How many.
+        draw: Draws where.
+        run: What is done in each.
+        s3: The proxy's server in front of the store, for a workspace on S3; else the disk fails.
+    """
     cfg = small_config(folder)
     quiet, killed = replace(cfg, workspace=str(folder / "quiet")), replace(cfg, workspace=uri)
-    found = []
+    found: list[Night] = []
+    start = time.perf_counter()
     for number in range(1, nights + 1):
-        night, times = f"n{number:02}", 0
+        night, ends = f"n{number:02}", Counter[int]()
         new_files(folder, number)
-        in_child(whole, quiet, night)
-        while True:
+        in_child(run, quiet, night)
+        if s3:
+            s3.plan = Plan(PASSING, share=SHARE, seed=draw.randrange(1 << 32), most=2)
+            points = disturbances(draw, ("before", "after"), ())
+        else:
+            points = disturbances(draw, MOMENTS, DISK_FAULTS)
+        while not ends[THROUGH]:
             began = time.perf_counter()
-            point = f"{draw.choice(MOMENTS)}:{draw.randint(1, 80)}" if times < 3 else ""
-            if in_child(whole, killed, night, point):
-                break
-            times += 1
+            ends[in_child(run, killed, night, points.pop() if points else "", may_stop=True)] += 1
+            if ends[STOPPED] > MOST_STOPS:
+                raise RuntimeError(f"night {night} was stopped {ends[STOPPED]} times and never came through")
         seconds = time.perf_counter() - began
-        other = len(differing(published(killed.workspace), published(quiet.workspace)))
-        found.append(Night(times, seconds, open_store(uri).size() / 1e6, other))
-        say("soak", f"{uri.partition(':')[0] if '://' in uri else 'disk'} night {number}: {found[-1]}")
+        faults = sum(s3.plan.struck.values()) if s3 else ends[STOPPED]
+        if s3:
+            s3.plan = Plan()
+        other = len(differing(published(uri), published(quiet.workspace)))
+        lost = len(documents(quiet.workspace) - documents(uri))
+        found.append(Night(ends[KILLED], faults, seconds, open_store(uri).size() / 1e6, other, lost))
+        tell(f"nights on {'S3' if s3 else 'disk'}", number, nights, start)
     return found
 
 
@@ -265,25 +360,30 @@ class State:
     seconds: float
 
 
-def _in_one_process(cfg: Config, nights: int, folder: Path, answers: Any) -> None:
+def _in_one_process(run: Callable[[Config, str], None], cfg: Config, nights: int, folder: Path, answers: Any) -> None:
     for number in range(1, nights + 1):
         new_files(folder, number)
         began = time.perf_counter()
-        whole(cfg, f"n{number:02}")
+        run(cfg, f"n{number:02}")
         resident = next(
             line for line in Path("/proc/self/status").read_text("utf-8").splitlines() if line.startswith("VmRSS")
         )
         threads = len(os.listdir("/proc/self/task"))
         files = len(os.listdir("/proc/self/fd"))
-        answers.put(State(int(resident.split()[1]) * 1024 / 1e6, files, threads, time.perf_counter() - began))
+        answers.send(State(int(resident.split()[1]) * 1024 / 1e6, files, threads, time.perf_counter() - began))
 
 
-def in_one_process(folder: Path, nights: int) -> list[State]:
+def in_one_process(folder: Path, nights: int, run: Callable[[Config, str], None] = whole) -> list[State]:
     """Return what one process that runs night after night holds after each."""
-    cfg, answers = small_config(folder), CHILDREN.Queue()
-    process = CHILDREN.Process(target=_in_one_process, args=(cfg, nights, folder, answers))
+    cfg, began = small_config(folder), time.perf_counter()
+    answers, answer = CHILDREN.Pipe(duplex=False)
+    process = CHILDREN.Process(target=_in_one_process, args=(run, cfg, nights, folder, answer))
     process.start()
-    found = [answers.get() for _ in range(nights)]
+    answer.close()  # or its end would not show if the process died
+    found: list[State] = []
+    while len(found) < nights:
+        found.append(answers.recv())
+        tell("nights in one process", len(found), nights, began)
     process.join()
     return found
 
@@ -295,45 +395,63 @@ def main() -> None:
     parser.add_argument("--kills", type=int, nargs=3, default=[100, 20, 10], metavar="N", help=", ".join(KINDS))
     parser.add_argument("--nights", type=int, default=10)
     args = parser.parse_args()
-    CHILDREN.set_forkserver_preload(["benchmarks.night", "torch", "polars", "slimpajama.train.stage"])
-    with tempfile.TemporaryDirectory() as temporary:
+    CHILDREN.set_forkserver_preload(PRELOADED)
+    with tempfile.TemporaryDirectory() as temporary, console():
         folder = Path(temporary)
         for name in ("kills", "disk", "s3", "one", "server"):
             (folder / name).mkdir()
-        with s3_server(folder / "server") as environment:
-            os.environ.update(environment)  # before the first child
+        with (
+            s3_server(folder / "server") as environment,
+            proxy(environment["AWS_ENDPOINT_URL"]) as (endpoint, server),
+        ):
+            os.environ.update(environment | {"AWS_ENDPOINT_URL": endpoint})  # before the first child
             accounts = kills(folder / "kills", args.kills, args.seed)
+            nights, seed = args.nights, args.seed
             soaked = {
-                where: soak(folder / name, uri, args.nights, random.Random(args.seed))
-                for where, name, uri in (
-                    ("disk", "disk", str(folder / "disk" / "killed")), ("S3", "s3", f"s3://tests/soak-{args.seed}")
-                )
-            }  # fmt: skip
+                "disk": soak(folder / "disk", str(folder / "disk" / "killed"), nights, random.Random(seed)),
+                "S3": soak(folder / "s3", f"s3://tests/soak-{seed}", nights, random.Random(seed), s3=server),
+            }
         states = in_one_process(folder / "one", args.nights)
     text = page(args.seed, accounts, soaked, states)
     OUT.write_text(text, encoding="utf-8")
     print(text)
+    ends = [*accounts.values(), *(night for found in soaked.values() for night in found)]
+    if any(one.differing or one.lost for one in ends):
+        sys.exit("soak: published bytes differ")
+
+
+def _of_a_night(night: Night) -> list[tuple[str, str]]:
+    return [("faults", str(night.faults)), ("s", f"{night.seconds:.1f}"), ("MB", f"{night.mb:.1f}")]
 
 
 def page(
     seed: int, accounts: dict[str, Account], soaked: dict[str, list[Night]], states: list[State]
 ) -> str:  # fmt: skip
     """Return the page as Markdown."""
+    nights = {f"{len(found)} nights in a row, {where}": found for where, found in soaked.items()}
     rows = [
-        {"what was killed": kind, "kills": account.kills, "nights": account.nights,
-         "bytes differing": f"{len(account.differing)} files"}
-        for kind, account in accounts.items()
+        {"what was killed": kind, "kills": one.kills, "faults": 0, "nights": one.nights,
+         "files differing": len(one.differing), "documents lost": one.lost}
+        for kind, one in accounts.items()
+    ] + [
+        {"what was killed": kind, "kills": sum(one.kills for one in found), "faults": sum(one.faults for one in found),
+         "nights": len(found), "files differing": sum(one.differing for one in found),
+         "documents lost": sum(one.lost for one in found)}
+        for kind, found in nights.items()
     ]  # fmt: skip
-    rows += [
-        {"what was killed": f"{len(nights)} nights in a row, {where}", "kills": sum(night.kills for night in nights),
-         "nights": len(nights), "bytes differing": f"{sum(night.differing for night in nights)} files"}
-        for where, nights in soaked.items()
-    ]  # fmt: skip
+    sums = {name: sum(row[name] for row in rows) for name in ("kills", "faults", "documents lost", "files differing")}
+    summary = [
+        {"in all": "kills survived", "": sums["kills"]},
+        {"in all": "faults survived", "": sums["faults"]},
+        {"in all": "bad inputs tried", "": sum(map(len, BAD_INPUTS))},
+        {"in all": "documents lost", "": sums["documents lost"]},
+        {"in all": "published files whose bytes differ", "": sums["files differing"]},
+    ]
     growth = [
         {"night": number} | {
-            f"{where}, {unit}": f"{value:.1f}"
+            f"{where}, {unit}": value
             for where, nights in soaked.items()
-            for unit, value in (("s", nights[number - 1].seconds), ("MB", nights[number - 1].mb))
+            for unit, value in _of_a_night(nights[number - 1])
         }
         | {"one process: s": f"{state.seconds:.1f}", "MB in memory": f"{state.resident_mb:.0f}",
            "open files": state.files, "threads": state.threads}
@@ -345,6 +463,8 @@ def page(
             "`make soak` (`python -m benchmarks.soak`): the tests' small corpus, a tiny model, trained and tuned.\n",
             conditions("torch", "pyarrow", "polars", "s3fs"),
             f"- seed of the kills: {seed}",
+            "",
+            table(summary),
             "\n## Kills\n",
             KILLS,
             table(rows),

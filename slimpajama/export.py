@@ -48,7 +48,8 @@ def new_folder(target: Path) -> Iterator[Path]:
         yield draft
         draft.replace(target)  # an empty folder gives way, any other refuses
     except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror or error}", where=str(target)) from error
+        hint = "Is there room, and may you write there? Or name another folder."
+        raise InputError(f"cannot be written: {error.strerror or error}", where=str(target), hint=hint) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

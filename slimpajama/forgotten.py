@@ -8,7 +8,6 @@ again what is being forgotten, and a run that was killed tells the next one what
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,7 +16,7 @@ import pyarrow as pa
 
 from slimpajama.errors import LockedError, StorageError
 from slimpajama.manifest import json_bytes
-from slimpajama.storage import Store
+from slimpajama.storage import Store, parsed_json
 
 __all__ = ["INDEX", "RULE", "Forgotten", "ForgottenList", "forgotten_list", "write_list"]
 
@@ -92,12 +91,13 @@ def forgotten_list(store: Store) -> ForgottenList:
     data, version = store.read_versioned(INDEX)
     if data is None:
         return ForgottenList(version=version)
+    where = f"{store.uri}/{INDEX}"
+    found = parsed_json(data, where)
     try:
-        found = json.loads(data)
         documents = tuple(_entry(entry) for entry in found["documents"])
         return ForgottenList(documents, tuple(found["unfinished"]), version)
-    except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"not a list of forgotten documents: {error}", where=f"{store.uri}/{INDEX}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StorageError(f"not a list of forgotten documents: {error}", where=where) from error
 
 
 def _entry(found: dict[str, Any]) -> Forgotten:

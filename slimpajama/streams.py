@@ -17,7 +17,10 @@ from zipfile import BadZipFile
 
 import zstandard
 
-__all__ = ["PACKINGS", "BrokenStreamError", "TooLong", "Unpacked", "blocks", "bounded", "chunks"]
+from slimpajama.errors import InputError
+from slimpajama.storage import AGAIN, faults
+
+__all__ = ["PACKINGS", "BrokenStreamError", "TooLong", "Unpacked", "blocks", "bounded", "broke_off", "chunks"]
 
 BLOCK = 1 << 20
 BOMB_RATIO, BOMB_BYTES = 200, 1 << 27  # text packs to a tenth; what unpacks to more than both is no text
@@ -54,7 +57,8 @@ def blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
 
     Raises:
         BrokenStreamError: The file ends inside a compressed frame, is damaged, unpacks to more than `BOMB_RATIO` times
-            its size, or the disk or network fails.
+            its size, or the disk fails.
+        InputError: A connection broke off.
     """
     if not name.lower().endswith(PACKINGS):
         yield from _blocks(file, name)
@@ -85,6 +89,13 @@ def _blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
     except OSError as error:
         damaged = error.errno is None and name.lower().endswith(".bz2")  # this library has no error of its own
         raise BrokenStreamError("damaged" if damaged else "unreadable", error.strerror or str(error)) from None
+    except faults() as error:
+        raise broke_off(name, error) from None
+
+
+def broke_off(name: str, error: Exception) -> InputError:
+    """Return what ends a run where a connection did: on record the file would count as read, and not be read again."""
+    return InputError("the connection broke off", where=name, found=str(error), hint=AGAIN)
 
 
 def _bz2_blocks(file: BinaryIO) -> Iterator[bytes]:

@@ -134,4 +134,5 @@ def write_file(path: Path, data: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise InputError(f"cannot be written: {error.strerror}", where=str(path)) from None
+        hint = "Is there room, and may you write there? Or name another --out."
+        raise InputError(f"cannot be written: {error.strerror}", where=str(path), hint=hint) from None

@@ -13,7 +13,6 @@ shares wait on disk, in the system's folder for temporary files (`TMPDIR`).
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +30,7 @@ from slimpajama.dedup.meeting import ROW, Documents, Hits, LoadKeys, Past, meet_
 from slimpajama.dedup.spill import HALF, Packed, PairSet, distinct, pack
 from slimpajama.dedup.verify import LoadTexts, Texts, similarities
 from slimpajama.memory import give_back
+from slimpajama.temporary import temporary_folder
 
 __all__ = ["Outcome", "decide"]
 
@@ -99,8 +99,8 @@ def decide(
         lambda shelf, rows: _load(shelf, rows, past, load),
         np.concatenate([np.full(m, mean, np.uint32), documents.n_chars[nodes]]),
     )
-    with tempfile.TemporaryDirectory(prefix="slimpajama-dedup-") as folder:
-        verdict, compared = _compare(keys, node, hits, texts, cfg, workers, Path(folder))
+    with temporary_folder() as folder:
+        verdict, compared = _compare(keys, node, hits, texts, cfg, workers, folder)
     node += np.uint32(m)
     is_copy = np.ones(len(node), np.bool_)
     is_copy[nodes] = False

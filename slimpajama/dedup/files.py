@@ -124,7 +124,9 @@ def dedup_files(
         against: A workspace, or the `out` of an earlier call: documents that duplicate one of its are removed, too.
 
     Raises:
-        InputError: A file is missing or of no known kind, `out` holds something else, or `against` nothing.
+        InputError: A file is missing or of no known kind, `out` holds something else or cannot be written, or
+            `against` holds nothing.
+        StorageError: The system's folder for temporary files is full or cannot be written to.
     """
     settle()
     threads = workers or os.cpu_count() or 1
@@ -146,6 +148,9 @@ def dedup_files(
         for folder in ("kept", "removed"):
             shutil.rmtree(out / folder, ignore_errors=True)
             (work / folder).rename(out / folder)
+    except OSError as error:  # of reading there is none: what cannot be read is counted
+        hint = "Is there room, and may you write there? Or name another --out."
+        raise InputError(f"cannot be written: {error.strerror or error}", where=str(out), hint=hint) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return _report(found, outcome, out)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["HALF", "PairSet", "TextBuckets", "distinct", "pack", "unpack"]
+__all__ = ["HALF", "PairSet", "TextBuckets", "distinct", "pack", "save", "unpack"]
 
 Packed = npt.NDArray[np.uint64]
 """Pairs of documents, smaller number * 2^32 + larger."""
@@ -34,6 +34,11 @@ def distinct(packed: Packed) -> Packed:
     return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
 
 
+def save(path: Path, packed: Packed) -> None:
+    """Write packed pairs for `np.fromfile`; `tofile` says nothing where the last 4 kB find no room on the disk."""
+    path.write_bytes(packed.data)
+
+
 class PairSet:
     """Packed pairs in memory up to `limit` of them, the rest in files; a file repeats nothing of its own."""
 
@@ -47,7 +52,7 @@ class PairSet:
             self._held = distinct(np.concatenate([self._held, packed]))
         if len(self._held) > self._limit:
             self._files.append(self._folder / f"run-{len(self._files):05d}")
-            self._held.tofile(self._files[-1])
+            save(self._files[-1], self._held)
             self._held = np.zeros(0, np.uint64)
 
     def blocks(self) -> Iterator[Packed]:

@@ -23,7 +23,7 @@ from slimpajama.config import DedupConfig
 from slimpajama.dedup.clusters import components
 from slimpajama.dedup.jaccard import jaccard
 from slimpajama.dedup.normalise import without_punctuation
-from slimpajama.dedup.spill import HALF, Packed, PairSet, TextBuckets, distinct, pack, unpack
+from slimpajama.dedup.spill import HALF, Packed, PairSet, TextBuckets, distinct, pack, save, unpack
 from slimpajama.memory import give_back
 from slimpajama.progress import track
 
@@ -68,7 +68,7 @@ def similarities(
     for packed in _coarse(pairs, texts.n_chars, most, folder):
         for part, nodes in _cut(packed, texts.n_chars, most):
             file = folder / f"pairs-{len(buckets):05d}"
-            part.tofile(file)
+            save(file, part)
             buckets.append(file)
             needed.append(nodes)
     shelves = folder / "texts"
@@ -147,7 +147,7 @@ def _coarse(pairs: PairSet, n_chars: npt.NDArray[np.uint32], most: int, folder: 
         starts = np.flatnonzero(np.diff(at, prepend=np.uint32(0xFFFFFFFF)))
         for start, end in zip(starts, np.append(starts[1:], len(at)), strict=True):
             with (folder / f"coarse-{at[start]:06d}").open("ab") as file:
-                ordered[start:end].tofile(file)
+                file.write(ordered[start:end].data)  # not `tofile`: see `save`
     del bucket
     for path in sorted(folder.glob("coarse-*")):
         yield distinct(np.fromfile(path, np.uint64))

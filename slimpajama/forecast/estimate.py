@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +27,7 @@ from slimpajama.ingest.stage import known_inputs
 from slimpajama.overlay import Overlay
 from slimpajama.progress import lines, report_to, track
 from slimpajama.storage import Store, open_store, read_table
+from slimpajama.temporary import temporary_folder
 
 __all__ = ["ERROR", "Forecast", "SourceForecast", "distinct", "forecast"]
 
@@ -110,7 +110,7 @@ def forecast(cfg: Config) -> Forecast:
     found = plan(cfg, known_inputs(base) if base else (), quick=True)
     if not found.files:
         return Forecast(plan=found)
-    with track("sample", total=len(PASSES), unit="passes") as bar, tempfile.TemporaryDirectory() as folder:
+    with track("sample", total=len(PASSES), unit="passes") as bar, temporary_folder() as folder:
         sample, passes = Sample(cfg, found), []
         with report_to(lines(lambda text: None)):  # what stages say of the sample would be taken for the night's
             for number, every in enumerate(PASSES):

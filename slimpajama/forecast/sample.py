@@ -9,6 +9,7 @@ beginning of a file stands for the rest, except for plain lines, in which every 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import random
 import time
@@ -113,7 +114,8 @@ class Sample:
         want = replace(wanted(source, self.cfg.ingest), batch_bytes=PIECE)
         scan_bytes = max(SCAN_MB * 1e6 * self.expected(file) / self.expected_bytes, n * PIECE)
         if n and file.bytes > scan_bytes and self.format_of(file) == "jsonl" and not file.path.endswith(PACKINGS):
-            return _windows(file, want, n)
+            with contextlib.suppress(OSError):  # reading it in order puts on record what is wrong
+                return _windows(file, want, n)
         rows = n > 0 and self.format_of(file) == "parquet"
         drawn: list[Piece] = []
         seen, stride, reached = 0, 1, 1.0

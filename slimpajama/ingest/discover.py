@@ -6,6 +6,7 @@ leaves no gap.
 
 from __future__ import annotations
 
+import asyncio
 import glob
 import hashlib
 import ipaddress
@@ -25,6 +26,7 @@ from slimpajama.config import Config, SourceConfig, protocols
 from slimpajama.errors import InputError
 from slimpajama.readers.files import TABLES, format_of
 from slimpajama.readers.records import Bad
+from slimpajama.storage import faults
 
 __all__ = ["InputFile", "Plan", "current_version", "fixed_folder", "list_source", "open_input", "plan", "plan_again"]
 
@@ -33,6 +35,9 @@ _MAGIC = frozenset("*?[")
 _CHUNK = 1 << 20
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # an IPv4 address in its last 32 bits (RFC 6052)
 _TUNNELS = tuple(map(ipaddress.ip_network, ("2002::/16", "64:ff9b:1::/48")))  # 6to4; a network's own NAT64 (RFC 8215)
+_WAITS_S = (1.0, 2.0, 4.0)  # before an HTTP request is sent again
+_BUSY = frozenset((408, 425, 429, 500, 502, 503, 504))  # answers that may be others the next time
+_TOLD = frozenset((404, 405, 416))  # fsspec itself makes something of these: not there, no such method, no such range
 NO_FILES = Bad("", "no-files", "0 files", "at least 1 file")
 
 
@@ -269,15 +274,62 @@ def _remote(uri: str) -> tuple[Any, str]:
             for address in socket.getaddrinfo(urlsplit(uri.rsplit("::", 1)[-1]).hostname, protocol):
                 _check_public(address)
         return fsspec.core.url_to_fs(uri, **options)  # type: ignore[no-any-return]
-    except (ValueError, ImportError, OSError, BadZipFile) as error:
-        raise InputError(f"cannot be opened: {error}", where=uri) from None
+    except socket.gaierror as error:
+        hint = "Is the name right, and the network there? Run again."
+        raise InputError(f"cannot be opened: {error.strerror}", where=uri, hint=hint) from None
+    except faults(ValueError, ImportError, BadZipFile) as error:
+        raise _cause(error) or InputError(f"cannot be opened: {error}", where=uri) from None
 
 
 async def _public_client(**options: Any) -> Any:
     """Return an HTTP client that opens no private address, whatever a name resolves or a server redirects to."""
     import aiohttp
 
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(socket_factory=_public_socket), **options)
+    connector = aiohttp.TCPConnector(socket_factory=_public_socket)
+    return aiohttp.ClientSession(connector=connector, middlewares=(_patiently,), **options)
+
+
+class _RefusedError(InputError):
+    """The server does not give this file, and would not the next time."""
+
+
+async def _patiently(request: Any, send: Any) -> Any:
+    """Return the answer to an HTTP request, which is sent again where the next answer may be another.
+
+    Raises:
+        InputError: There was none, or the server is busy. Neither of `OSError` nor of aiohttp's errors, so that fsspec
+            takes it neither for a missing file nor for an empty folder.
+    """
+    import aiohttp
+
+    found, where = "", str(request.url)
+    for wait_s in (0.0, *(() if request.method == "HEAD" else _WAITS_S)):  # after a HEAD fsspec tries a GET
+        await asyncio.sleep(wait_s)
+        try:
+            answer = await send(request)
+            if answer.status == 206:
+                await answer.read()  # a block of a few megabytes; one that breaks off is asked for again
+            elif answer.status == 200 and not request.headers.get("Range", "bytes=0-").startswith("bytes=0-"):
+                hint = "Copy the file to a disk, and name it there."
+                raise _RefusedError("the server sends no part of a file", where=where, hint=hint)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, PermissionError):
+                raise _RefusedError(str(error.os_error), where=where) from None
+            found = str(error) or type(error).__name__
+            continue
+        if answer.status < 400 or answer.status in _TOLD:
+            return answer
+        answer.close()
+        found = f"{answer.status} {answer.reason}"
+        if answer.status not in _BUSY:
+            raise _RefusedError("the server refuses it", where=where, found=found, hint="Is it meant for you?")
+    hint = "Is the server well? Run again: it goes on where it stopped."
+    raise InputError("the server gives no answer", where=where, found=found, hint=hint)
+
+
+def _cause(error: Exception) -> InputError | None:
+    """Return what `_patiently` said where fsspec has made a missing file of it."""
+    return error.__cause__ if isinstance(error.__cause__, InputError) else None
 
 
 def _public_socket(address: Any) -> socket.socket:
@@ -303,8 +355,9 @@ def _list_remote(source: SourceConfig) -> Iterator[InputFile | tuple[str, Bad]]:
             (path, found[path]) for path in sorted(found) if found[path]["type"] == "file" and _wanted(source, path)
         ]
         versions = [_etag(fs, path, info) for path, info in entries]
-    except OSError as error:
-        raise InputError(f"cannot be listed: {error}", where=source.uri) from None  # it may quote a signed address
+    except faults() as error:
+        # without its cause, which may quote a signed address
+        raise _cause(error) or InputError(f"cannot be listed: {error}", where=source.uri) from None
     for (path, info), version in zip(entries, versions, strict=True):
         uri = fs.unstrip_protocol(path)
         yield InputFile(source.name, uri, int(info["size"] or 0), version, uri)
@@ -319,11 +372,17 @@ def open_input(file: InputFile) -> BinaryIO:
 
     Raises:
         OSError: It is gone or may not be read.
+        InputError: A server gives no answer.
     """
     if "://" in file.location:
         fs, path = _remote(file.location)
         try:
             return cast(BinaryIO, fs.open(path, "rb"))
+        except FileNotFoundError as error:
+            cause = _cause(error)
+            if isinstance(cause, _RefusedError):
+                raise PermissionError(cause.found or cause.what) from None  # this file alone: it is on record
+            raise cause or error from None
         except (BadZipFile, RuntimeError) as error:  # of `zip://`: damaged, or needs a password
             raise OSError(str(error)) from error
     return Path(file.location).open("rb")

@@ -18,7 +18,8 @@ from slimpajama.readers.pages import read_page
 from slimpajama.readers.records import Bad, Batch, Piece, Want, failed, seen
 from slimpajama.readers.tables import read_arrow, read_csv, read_parquet
 from slimpajama.readers.warc import read_warc
-from slimpajama.streams import PACKINGS, BrokenStreamError
+from slimpajama.storage import faults
+from slimpajama.streams import PACKINGS, BrokenStreamError, broke_off
 
 __all__ = ["TABLES", "format_of", "pieces", "read"]
 
@@ -75,6 +76,8 @@ def pieces(open_file: Callable[[], BinaryIO], name: str, want: Want) -> Iterator
         yield failed(Bad("", error.rule, seen(error.value), "a file that is whole"))
     except OSError as error:
         yield failed(Bad("", "unreadable", seen(error.strerror or error)))
+    except faults() as error:
+        raise broke_off(name, error) from None
 
 
 _READERS: dict[str, Callable[[BinaryIO, str, Want], Iterator[Piece]]] = {

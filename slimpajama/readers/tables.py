@@ -37,6 +37,7 @@ from slimpajama.readers.records import (
     too_large,
 )  # fmt: skip
 from slimpajama.streams import BOMB_BYTES, BOMB_RATIO, PACKINGS, BrokenStreamError, TooLong, Unpacked, blocks, chunks
+from slimpajama.temporary import temporary_files
 
 __all__ = ["HOSTILE", "group_rows", "read_arrow", "read_csv", "read_parquet", "row_groups", "too_much"]
 
@@ -204,20 +205,35 @@ def _csv_record(row: dict[str, str], number: int, want: Want) -> Record | Bad:
     return checked(number, place, text, row.get(want.id_field) if want.id_field else None, want)
 
 
+def _unpacked(parts: Iterator[bytes]) -> Any:
+    """Return what a compressed file unpacks to as a temporary file that goes when it is closed; None if too much."""
+    with temporary_files():
+        plain = tempfile.NamedTemporaryFile()  # noqa: SIM115 -- lives as long as a piece may be read
+        try:
+            for part in parts:
+                plain.write(part)
+                if plain.tell() > COPY_LIMIT:
+                    plain.close()
+                    return None
+            plain.flush()
+        except BaseException:
+            plain.close()
+            raise
+    return plain
+
+
 def read_parquet(file: BinaryIO, open_file: Callable[[], BinaryIO], name: str, want: Want) -> Iterator[Piece]:
     """Read Parquet by row groups; a record's number is its row, from 1."""
     if name.lower().endswith(PACKINGS):
-        plain = tempfile.NamedTemporaryFile()  # noqa: SIM115 -- lives as long as a piece may be read
-        for part in blocks(file, name):
-            plain.write(part)
-            if plain.tell() > COPY_LIMIT:
-                yield failed(
-                    Bad("", "too-large", f"more than {COPY_LIMIT} bytes unpacked", f"at most {COPY_LIMIT} bytes")
-                )
-                return
-        plain.flush()
+        plain = _unpacked(blocks(file, name))
+        if not plain:
+            yield failed(Bad("", "too-large", f"more than {COPY_LIMIT} bytes unpacked", f"at most {COPY_LIMIT} bytes"))
+            return
         file, open_file = cast(BinaryIO, plain.file), lambda: open(plain.name, "rb")  # noqa: SIM115
-    size = file.seek(0, io.SEEK_END)
+    try:
+        size = file.seek(0, io.SEEK_END)
+    except ValueError as error:  # of a server that says that it sends files from their beginning only
+        raise BrokenStreamError("unreadable", str(error)) from None
     if size == 0:
         return
     try:

@@ -14,7 +14,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from slimpajama.config import Config, validate
 from slimpajama.errors import ModelError, SlimpajamaError
 from slimpajama.progress import complain, console, log_as, say
 from slimpajama.storage import Store, open_store
+from slimpajama.temporary import temporary_folder
 
 __all__ = ["is_member", "launch"]
 
@@ -45,8 +45,8 @@ def launch(store: Store, cfg: Config, nights: Sequence[str], tonight: str, champ
         "workspace": store.uri, "config": TypeAdapter(Config).dump_python(cfg, mode="json"),
         "nights": list(nights), "tonight": tonight, "champion": champion, "launcher": os.getpid(),
     }  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="slimpajama-") as folder:
-        path = Path(folder) / "job.json"
+    with temporary_folder() as folder:
+        path = folder / "job.json"
         path.write_text(json.dumps(job), encoding="utf-8")
         say("train", f"{cfg.train.processes} processes")
         done = subprocess.run(

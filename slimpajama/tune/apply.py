@@ -4,8 +4,8 @@ A summary of a text longer than the model reads at once is one of the summaries 
 sentence by sentence, and keeps lines and blank lines as they stand. An answer is looked for in every passage of its
 context; the likeliest is given, with the sentence that it rests on.
 
-Each kind of target has a *way* by the language of its source, whichever did best on validation pairs: WRITTEN by the
-model, QUOTED from the source, or for translations the DRAFT as it is.
+Each kind of target has a *way* by the language of its source, for answers of the question, whichever did best on
+validation pairs: WRITTEN by the model, QUOTED from the source, or for translations the DRAFT as it is.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from slimpajama.tokenizer import Tokenizer
 from slimpajama.tune.drafts import Dictionary
 from slimpajama.tune.examples import ANSWER, SUMMARIZE, Ids, drafted, encode_texts, kind_of, padded, places_of, windows
 from slimpajama.tune.metrics import HAN, units
-from slimpajama.tune.quotes import SHARPNESS, Quote, answer_spans, best_quote, sentence_runs, sentence_spans, sentences
+from slimpajama.tune.quotes import Quote, answer_spans, best_quote, sentence_runs, sentence_spans, sentences
 from slimpajama.tune.retrieve import Source
 
 __all__ = ["DRAFT", "QUOTED", "WRITTEN", "Answer", "Tuned", "language_of", "ways_of"]
@@ -65,7 +65,7 @@ class Tuned:
         model: What was tuned.
         tokenizer: Its champion's.
         dictionary: Of the pairs that it was tuned on.
-        ways: By kind and language of the source, `summarize/zh` for one.
+        ways: By kind and language, `summarize/zh` for one.
         source_tokens, target_tokens: What it was tuned to read and write at most.
     """
 
@@ -76,9 +76,9 @@ class Tuned:
         self.model, self.tokenizer, self.dictionary, self.ways = model, tokenizer, dictionary, dict(ways)
         self.source_tokens, self.target_tokens = source_tokens, target_tokens
 
-    def way(self, kind: str, source: str) -> str:
-        """Return the way that serves a kind for sources in the language of this one."""
-        return self.ways.get(f"{kind}/{language_of(source)}", ways_of(kind)[0])
+    def way(self, kind: str, text: str) -> str:
+        """Return the way that serves a kind for a source or question in the language of this one."""
+        return self.ways.get(f"{kind}/{language_of(text)}", ways_of(kind)[0])
 
     def number_of(self, kind: str) -> int:
         """Return a kind's number.
@@ -110,9 +110,9 @@ class Tuned:
                 least=least, most=most, length_penalty=cfg.length_penalty, no_repeat=cfg.no_repeat,
             )[0]  # fmt: skip
 
-    def quote(self, source: Ids, kind: str, spans: NDArray[np.int64], sharpness: float = 1.0) -> Quote | None:
+    def quote(self, source: Ids, kind: str, spans: NDArray[np.int64]) -> Quote | None:
         """Return the best of some spans (first and last token) of a source."""
-        return best_quote(self.read(source, kind).quote_B2S[0].cpu().numpy(), spans, sharpness)
+        return best_quote(self.read(source, kind).quote_B2S[0].cpu().numpy(), spans)
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """Return the tokens of texts.
@@ -195,22 +195,23 @@ class Tuned:
         passages = [source[at : at + 2 * step] for at in range(0, max(1, len(source) - step), step)]
         wanted = set(units(question))
         shared = [len(wanted & set(units(self.tokenizer.decode(passage)))) for passage in passages]
+        way = self.way(ANSWER, question)  # not the context's: answers out of several are compared by their scores
         best: tuple[float, str, Ids] | None = None
         for number in np.argsort(-np.array(shared), kind="stable")[: cfg.passages].tolist():
-            score, text = self._answer(passages[number], asked, context, cfg)
+            score, text = self._answer(passages[number], asked, way, cfg)
             if best is None or score > best[0]:
                 best = score, text, passages[number]
         assert best is not None
         return Answer(best[1], _support(best[1], self.tokenizer.decode(best[2])), best[0])
 
-    def _answer(self, passage: Ids, asked: Ids, context: str, cfg: ApplyConfig) -> tuple[float, str]:
+    def _answer(self, passage: Ids, asked: Ids, way: str, cfg: ApplyConfig) -> tuple[float, str]:
         """Return how likely the best answer in a passage is, and the answer."""
         row = self.model.row_tokens
         read = windows(passage, asked, self.tokenizer.document_id, row, self.source_tokens)
-        if self.way(ANSWER, context) == QUOTED:
+        if way == QUOTED:
             logits_2S = self.read(read, ANSWER).quote_B2S[0].cpu().numpy()
             logits_2S = logits_2S[:, places_of(np.arange(len(passage)), len(asked), row)]
-            quote = best_quote(logits_2S, answer_spans(passage, self.tokenizer), SHARPNESS)
+            quote = best_quote(logits_2S, answer_spans(passage, self.tokenizer))
             if quote is None:
                 return -np.inf, ""
             return quote.score, self.tokenizer.decode(passage[quote.first : quote.last + 1]).strip()

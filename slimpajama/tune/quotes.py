@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from slimpajama.tokenizer import Tokenizer
 
 __all__ = [
-    "SHARPNESS", "Quote", "answer_spans", "best_quote", "quote_of", "sentence_ends", "sentence_runs", "sentence_spans",
-    "sentences",
+    "Quote", "answer_spans", "best_quote", "quote_of", "sentence_ends", "sentence_runs", "sentence_spans", "sentences",
 ]  # fmt: skip
 
 MOST_SENTENCES = 5
@@ -28,7 +27,7 @@ LEAST_ALIKE = 0.15  # F1 in tokens, below which sentences say something else
 MOST_TOKENS = 64  # of an answer that is no sentences
 AROUND = 32  # tokens on either side of a place in which a question's words count
 CANDIDATES = 100  # spans that are weighed against each other
-SHARPNESS = 2.0  # of an answer's ends: scored apart, they look less sure together than they are
+SHARPNESS = 2.0  # power of the likelihoods of a span's ends: scored apart, they look less sure than they are together
 
 Ids = NDArray[np.uint16]
 
@@ -143,20 +142,19 @@ def answer_spans(source: Ids, tokenizer: Tokenizer) -> NDArray[np.int64]:
     return np.concatenate([np.stack([first[whole], last[whole]], axis=1), runs[longer]])
 
 
-def best_quote(logits_2S: NDArray[np.float32], spans: NDArray[np.int64], sharpness: float = 1.0) -> Quote | None:
+def best_quote(logits_2S: NDArray[np.float32], spans: NDArray[np.int64]) -> Quote | None:
     """Return the best of some spans (C, 2), or None if none can be quoted.
 
     Args:
         logits_2S: Of each place as the first and as the last.
         spans: First and last places.
-        sharpness: Power that their probabilities are raised to.
     """
     scores = logits_2S[0, spans[:, 0]] + logits_2S[1, spans[:, 1]]
     order = np.argsort(-scores, kind="stable")[:CANDIDATES]
     order = order[np.isfinite(scores[order])]
     if not len(order):
         return None
-    (first, last), likely = spans[order].T, np.exp(sharpness * (scores[order] - scores[order[0]]))
+    (first, last), likely = spans[order].T, np.exp(SHARPNESS * (scores[order] - scores[order[0]]))
     common = np.minimum(last[:, None], last) - np.maximum(first[:, None], first) + 1
     size = last - first + 1
     overlap = 2 * np.maximum(common, 0) / (size[:, None] + size)

@@ -2,7 +2,7 @@
 
     tuned/MODEL/checkpoints/    while it trains, removed afterwards
     tuned/MODEL/model.safetensors, config.json, tokenizer.json, dictionary.parquet, training.json
-    tuned/MODEL/ways.json       by kind and language of the source
+    tuned/MODEL/ways.json       by kind and language of the source or question
     tuned/MODEL/scores.json, outputs.parquet
     tuned/MODEL/manifest.json   written last
     tuned/current.json          task -> the model that serves it, replaced by compare-and-swap
@@ -52,7 +52,7 @@ from slimpajama.tune.rows import PairRows
 
 __all__ = ["TuneReport", "choose_tests", "choose_ways", "learn", "load_tuned", "tune"]
 
-VERSION = 4  # raise it when the same inputs give other weights or figures
+VERSION = 5  # raise it when the same inputs give other weights or figures
 SAMPLES = 2  # texts of each task and language that the report shows
 OUTPUTS = pa.schema(
     [
@@ -76,7 +76,7 @@ class TuneReport:
     """Name of the set of pairs."""
     skipped: bool
     scores: dict[str, Any]
-    """`tasks`: measures by task and target language; `ways`: by kind and language of the source; `samples`: some texts,
+    """`tasks`: measures by task and target language; `ways`: by kind and language; `samples`: some texts,
     each with `source`, `question`, `reference` and `output`."""
     decisions: dict[str, Any]
     """By task: `promote`, `reason`, and what was compared."""
@@ -263,9 +263,10 @@ def choose_tests(tests: pl.DataFrame, most: int) -> pl.DataFrame:
 
 
 def choose_ways(tuned: Tuned, validation: pl.DataFrame, cfg: Config) -> dict[str, str]:
-    """Return the way that does best on validation pairs, by kind and language of the source."""
+    """Return the way that does best on validation pairs, by kind and language of the source or question."""
     chosen = choose_tests(validation, cfg.tune.max_test_pairs)
-    chosen = chosen.with_columns(lang=language("source"))
+    asked = pl.col("question") != ""
+    chosen = chosen.with_columns(lang=pl.when(asked).then(language("question")).otherwise(language("source")))
     tried, found = dict[str, dict[str, list[float]]](), dict[str, str]()
     with track("choose", total=len(chosen), unit="pairs") as bar:
         for row in chosen.iter_rows(named=True):

@@ -6,6 +6,7 @@
 temporary file is there but not yet renamed. This hook lives here: nothing in the product can be told to die.
 """
 
+import errno
 import itertools
 import os
 import signal
@@ -47,6 +48,18 @@ def arm(moment, number, only="", die=die):
     for store, names in CHANGES.items():
         for name in names:
             setattr(store, name, dying(getattr(store, name)))
+
+
+def failing_sync(number, code=errno.EIO, sync=os.fsync):
+    """Return an `os.fsync` that works so many times and then fails for good, as a broken or full disk does."""
+    left = iter(range(number))
+
+    def failing(descriptor):
+        if next(left, None) is None:
+            raise OSError(code, os.strerror(code))
+        sync(descriptor)
+
+    return failing
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-KINDS = ("500", "503", "reset before", "reset after", "reset within", "hang", "cut", "damage", "expired")
+KINDS = ("500", "503", "reset before", "reset after", "reset within", "hang", "slow", "cut", "damage", "expired")
+PASSING = tuple(kind for kind in KINDS if kind != "expired")  # what goes by without anyone's help
+SLOW_S = 0.5  # how late an answer comes
 ERRORS = {
     "500": (500, "InternalError", "We encountered an internal error. Please try again."),
     "503": (503, "SlowDown", "Please reduce your request rate."),
@@ -116,6 +118,8 @@ class Handler(BaseHTTPRequestHandler):
             data = answer.read()
         finally:
             upstream.close()
+        if fault == "slow":
+            time.sleep(SLOW_S)
         if fault == "reset after":
             return self.reset()
         self.send_response_only(answer.status, answer.reason)

@@ -34,6 +34,21 @@ def stop(process):
         process.wait(20)
 
 
+@contextlib.contextmanager
+def started(arguments, log, environment=os.environ):
+    """Run a program in the background, what it says in `log`; yield its process, and stop it if it still runs."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            [*map(str, arguments)], env=environment, stdout=file, stderr=file, stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            stop(process)
+
+
 def runs(pid):
     """Tell whether the process lives; one that is dead and not yet waited for does not."""
     try:
@@ -73,18 +88,9 @@ def s3_server(folder):
         "master.volumeSizeLimitMB": 64, "master.telemetry": "false", "s3.port.iceberg": 0, "s3.port.lance": 0,
         **{f"{name.partition('.')[0]}.port{'.grpc' if '.' in name else ''}": port for name, port in ports.items()},
     }  # fmt: skip
-    whole = [
-        weed,
-        "-logtostderr=true",
-        "server",
-        "-filer",
-        "-s3",
-        *(f"-{name}={value}" for name, value in options.items()),
-    ]
-    with (folder / "log").open("wb") as log:
-        server = subprocess.Popen(whole, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+    settings = (f"-{name}={value}" for name, value in options.items())
     endpoint = f"http://127.0.0.1:{ports['s3']}"
-    try:
+    with started([weed, "-logtostderr=true", "server", "-filer", "-s3", *settings], folder / "log"):
         until(lambda: urllib.request.urlopen(f"{endpoint}/healthz", timeout=2), 60, "the S3 server")
         import s3fs
 
@@ -96,8 +102,6 @@ def s3_server(folder):
             "AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret,
             "AWS_DEFAULT_REGION": "us-east-1",
         }  # fmt: skip
-    finally:
-        stop(server)
 
 
 def command(*arguments, timeout=300, **environment):
@@ -147,17 +151,10 @@ def prefect_api(home, **settings):
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }
-    with (home / "log").open("wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-            env=os.environ | environment | settings, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
-    try:
+    server = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
+    with started(server, home / "log", os.environ | environment | settings):
         until(lambda: urllib.request.urlopen(f"{api}/health", timeout=2), 120, "the Prefect server")
         yield environment
-    finally:
-        stop(server)
 
 
 def post(api, path, body):

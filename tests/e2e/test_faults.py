@@ -1,17 +1,18 @@
 """A store or a disk that fails, and two processes at once: the same bytes, or a clear stop and then the same bytes."""
 
 import contextlib
-import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import s3fs
-from fault_proxy import KINDS, Plan, proxy
+from dying import failing_sync
+from fault_proxy import PASSING, Plan, proxy
 from library_night import prepare
 from servers import until
 from small_corpus import published
@@ -29,7 +30,6 @@ from slimpajama.storage import LocalStore, open_store, read_table, sha256
 from slimpajama.verify import verify
 
 SEED = 20261126
-PASSING = tuple(kind for kind in KINDS if kind != "expired")
 
 
 @pytest.fixture(scope="module")
@@ -172,18 +172,31 @@ def test_a_full_and_a_read_only_disk_stop_a_night_clearly_and_with_room_it_goes_
     assert explain(store, doc_id)["id"] == doc_id
 
 
+def test_a_full_or_read_only_folder_for_temporary_files_stops_a_night_clearly(
+    small_disk, config, quiet, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    rest = small_disk / "rest"
+    with contextlib.suppress(OSError):
+        rest.write_bytes(bytes(4 << 20))
+    for what in ("No space left on device", "Read-only file system"):
+        with pytest.raises(StorageError, match=rf"{small_disk}: temporary files cannot be written: .*{what}.*TMPDIR"):
+            prepare(config, tmp_path / "w")
+        assert list(small_disk.iterdir()) == [rest]
+        assert not (tmp_path / "w" / INDEX).exists()
+        remount(small_disk, "ro")
+    remount(small_disk, "rw")
+    rest.unlink()
+    prepare(config, tmp_path / "w")
+    assert published(tmp_path / "w") == quiet
+    assert not list(small_disk.iterdir())
+
+
 def test_a_disk_that_fails_to_write_stops_a_night_clearly_and_later_it_goes_on(tmp_path, config, quiet, monkeypatch):
     workspace = tmp_path / "w"
     for number in (1, 4, 10, 16):
-        left = iter(range(number))
-
-        def failing(descriptor, left=left, sync=os.fsync):
-            if next(left, None) is None:
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-            sync(descriptor)
-
         with monkeypatch.context() as patch:
-            patch.setattr(os, "fsync", failing)
+            patch.setattr(os, "fsync", failing_sync(number))
             with pytest.raises(StorageError, match=r"cannot be written: Input/output error\. The disk may be failing"):
                 prepare(config, workspace)
         assert not list((workspace / ".tmp").glob("*")), number

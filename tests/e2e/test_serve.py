@@ -10,7 +10,7 @@ from dataclasses import asdict
 
 import pytest
 from safetensors.torch import save
-from servers import free_ports, stop, until
+from servers import free_ports, started, until
 
 from slimpajama.config import ModelConfig, TextConfig, TokenizerConfig
 from slimpajama.manifest import FileEntry, Manifest, json_bytes
@@ -55,19 +55,11 @@ def workspace(tmp_path):
 def server(workspace, tmp_path):
     (tmp_path / "token").write_text(TOKEN)
     (port,) = free_ports(1)
-    command = [sys.executable, "-m", "slimpajama", "serve", "--port", str(port), "--workspace", workspace.uri,
-               "--token-file", str(tmp_path / "token")]  # fmt: skip
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-    try:
+    command = [sys.executable, "-m", "slimpajama", "serve", "--port", port, "--workspace", workspace.uri,
+               "--token-file", tmp_path / "token"]  # fmt: skip
+    with started(command, tmp_path / "log", os.environ | {"OMP_NUM_THREADS": "1"}) as process:
         until(lambda: ask(port, "GET", "/health").read(), 300, "the server")
         yield process, port, tmp_path / "log"
-    finally:
-        if process.poll() is None:
-            stop(process)
 
 
 def ask(port, method, path, body=None):

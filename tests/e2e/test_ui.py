@@ -1,12 +1,14 @@
 """What a person sees of a night in Prefect's two UIs and in the report, in a real browser, over a hostile corpus."""
 
+import json
 import os
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 from browser import UIS, browser, chromium, opened, pages
-from servers import ROOT, post
+from servers import ROOT, free_ports, post, started, until
 from small_corpus import HOSTILE, write_story, write_story_night
 
 pytestmark = pytest.mark.skipif(not chromium(), reason="no Chromium or Chrome is installed: apt-get install chromium")
@@ -54,9 +56,10 @@ def address(night, ui, name):
 
 
 def assert_inert(page, text):
-    """Nothing ran, nothing was fetched, no element of theirs is there, and the text can be read."""
+    """The text can be read, nothing ran, nothing was fetched, and no element of theirs is there."""
+    page.wait_for_function("text => document.body.innerText.includes(text)", arg=text)
+    page.wait_for_timeout(300)  # for what would run behind it
     assert page.done == []
-    assert text in page.locator("body").inner_text()
     assert page.locator("h1:has-text('taken over'), iframe, img[src='x'], [href^='javascript:'], [src^='javascript:'], "
                         "[href*='example.invalid']").count() == 0  # fmt: skip
 
@@ -70,7 +73,7 @@ def test_a_script_that_does_run_would_be_noticed(page):
 @pytest.mark.parametrize("ui", UIS)
 def test_hostile_text_in_artifacts_is_only_text_and_as_wide_as_its_page(night, page, ui):
     for name, text in SHOWN.items():
-        opened(page, address(night, ui, name)).wait_for_timeout(300)
+        opened(page, address(night, ui, name))
         assert_inert(page, text)
         for table in page.locator("table").all():
             assert table.evaluate("table => table.scrollWidth <= table.parentElement.parentElement.clientWidth"), name
@@ -79,9 +82,32 @@ def test_hostile_text_in_artifacts_is_only_text_and_as_wide_as_its_page(night, p
 def test_hostile_text_in_the_report_is_only_text(night, page):
     page.goto(night[1].as_uri())
     page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
-    page.wait_for_timeout(300)
     assert_inert(page, "<script>alert(1)</script>")
     assert "javascript:alert(3)" in page.locator("body").inner_text()
+
+
+def test_hostile_text_in_the_page_of_the_server_is_only_text(night, page):
+    """What is asked, and whatever an answer says: a model may write any text, and its name comes from a workspace."""
+    (port,) = free_ports(1)
+    workspace = night[1].parents[2]
+    command = [sys.executable, "-m", "slimpajama", "serve", "--port", port, "--workspace", workspace]
+    said = "".join(HOSTILE)
+    choice = {"text": said, "index": 0, "finish_reason": "stop"}
+    event = f"data: {json.dumps({'model': said, 'choices': [choice]})}\n\ndata: [DONE]\n\n"
+    answers = iter(({"body": event}, {"status": 400, "body": json.dumps({"error": {"message": said}})}))
+    with started(command, workspace.parent / "serve.log"):
+        until(lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/health"), 300, "the server")
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.locator("#prompt").fill(said)
+        page.locator("#max_tokens").fill("8")
+        page.locator("#go").click()  # answered by the model itself
+        page.get_by_text("as long as allowed").or_(page.get_by_text("finished")).wait_for()
+        assert page.locator("#prompted").inner_text() == said
+        page.route("**/v1/completions", lambda route: route.fulfill(**next(answers)))
+        for place in ("#written", "#note"):
+            page.locator("#go").click()
+            page.locator(place).get_by_text("alert(1)").wait_for()
+            assert_inert(page, "<script>alert(1)</script>")
 
 
 @pytest.mark.parametrize("ui", UIS)

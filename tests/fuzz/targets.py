@@ -329,7 +329,7 @@ MARK = b"m" * 32
 
 def compress(data: bytes) -> None:
     """Compressed files: any bytes come back; a file made by an enemy, checksum included, gives a clear error."""
-    plain = data[:150]
+    plain = data[:40]  # a token is a step of the model
     whole = compressed.compress(plain, small_model(), MARK)
     assert compressed.decompress(whole, small_model(), MARK) == plain
     digest = hashlib.sha256(b"").digest()

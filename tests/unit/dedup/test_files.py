@@ -201,6 +201,12 @@ def test_what_cannot_be_read_at_all_is_said_and_nothing_is_left(tmp_path, out):
     assert list(out.iterdir()) == []
 
 
+def test_a_place_that_cannot_be_written_to_is_said(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match=r"file/out: cannot be written: Not a directory\. Is there room"):
+        dedup_files([write_inputs(tmp_path, "jsonl")], tmp_path / "file" / "out", CFG)
+
+
 OLD = [{"id": f"old{n}", "text": text(n)} for n in range(6)]
 NEW = [
     {"id": "same", "text": text(1).upper()},

@@ -227,7 +227,8 @@ def test_no_address_inside_a_private_network_is_opened(server: str, monkeypatch:
     with pytest.raises(InputError, match=r"127\.0\.0\.1 is inside a private network"):
         plan(cfg, [])
     monkeypatch.setattr(discover.socket, "getaddrinfo", lambda host, port: [])  # what a redirect gets round
-    assert plan(cfg, []).files == ()
+    with pytest.raises(InputError, match=r"/a\.txt: 127\.0\.0\.1 is inside a private network"):
+        plan(cfg, [])
     fsspec.filesystem("http").clear_instance_cache()
     monkeypatch.setattr(discover, "_check_public", lambda address: None)  # so it was this that stood in the way
     assert [open_input(file).read() for file in plan(cfg, []).files] == [b"text"]
@@ -278,7 +279,7 @@ def test_where_a_server_redirects_to_is_checked_too(monkeypatch: pytest.MonkeyPa
         threading.Thread(target=running.serve_forever, daemon=True).start()
         uri = f"http://127.0.0.1:{running.server_port}/a.txt"
         file = discover.InputFile("web", uri, 1, "x", uri)
-        with pytest.raises(FileNotFoundError):  # what fsspec makes of it
+        with pytest.raises(PermissionError, match=r"127\.0\.0\.2 is inside a private network"):
             open_input(file).read()
         running.shutdown()
     fsspec.filesystem("http").clear_instance_cache()

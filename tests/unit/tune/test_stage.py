@@ -10,11 +10,13 @@ import torch
 
 from slimpajama.config import ApplyConfig, PairsConfig, PairSourceConfig, RunConfig, TuneConfig
 from slimpajama.errors import InputError, ModelError
+from slimpajama.generate.beam import Found
 from slimpajama.manifest import load_manifest
 from slimpajama.registry import load_model, promote, serving
 from slimpajama.storage import LocalStore
 from slimpajama.tune import stage as tune_stage
-from slimpajama.tune.apply import DRAFT, QUOTED, ways_of
+from slimpajama.tune.apply import DRAFT, QUOTED, WRITTEN, ways_of
+from slimpajama.tune.retrieve import Source
 from slimpajama.tune.stage import load_tuned, tune
 
 from ..conftest import CONFIG, WORDS
@@ -114,6 +116,20 @@ def test_every_way_writes_something(tuned, kind):
             assert found
         if way == DRAFT:
             assert found
+
+
+def test_the_question_decides_how_all_its_answers_are_made(tuned, monkeypatch):
+    """Answers out of several documents are compared by their scores, which are of one kind then."""
+    store, cfg, _, report = tuned
+    model = load_tuned(store, report.model)
+    model.ways = {"answer/zh": QUOTED, "answer/en": WRITTEN}
+    written = []
+    monkeypatch.setattr(model, "write", lambda *given, **_: written.append(given) or Found([], -1.0))
+    texts = ("The weather is fine.", "今天北京天气很好。")
+    sources = [Source(str(n), "", "", text, 1.0) for n, text in enumerate(texts)]
+    for question, times in (("今天的天气？", 0), ("How is the weather?", 2)):
+        model.answer_from(sources, question, cfg.apply)
+        assert len(written) == times, question
 
 
 def test_the_champion_is_as_it_was_and_the_same_tuning_is_done_once(tuned, trained):
