@@ -102,7 +102,7 @@ REST = """\
   word: duplicates would have stayed in.
 - A web server's 500 counted as a source without files, or ended in aiohttp's traceback; it is asked again, then named.
 
-By fuzzing (`make fuzz`):
+By fuzzing (`make fuzz`), or while its targets were written; the first two and those of `warcio` and `&#30;` by atheris:
 
 - Parquet metadata that contradict the schema ended the process (Arrow raises where nobody catches); they cost their row
   group.
