@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CORPUS, BUILD = ROOT / "tests" / "fuzz" / "corpus", ROOT / "build" / "fuzz"
 KEPT, KEPT_BYTES, MAX_BYTES = 40, 1500, 4096  # inputs a target, bytes of one; bytes of an input while fuzzing
 TOKEN = re.compile(rb'"[^"\n]{0,30}"|<[^<>\n]{0,30}>|[A-Za-z][\w-]{1,30}|[\x80-\xff]{2,30}')  # what mutations insert
-OF_JSON = ("tokenizer", "model", "workspace")
+OF_JSON = ("tokenizer", "model", "manifests")
 STRANGE = (
     *"null true -1 0 1 1.5 1e308 1099511627776 9223372036854775808 [] {} [[]]".split(), "[" * 300 + "]" * 300,
     *map(json.dumps, ("", "好", "\ud800", "\0", "../x", "/x", "a" * 300)),

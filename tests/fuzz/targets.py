@@ -400,7 +400,7 @@ def scratch() -> Path:
     return Path(folder.name)
 
 
-def workspace(data: bytes) -> None:
+def manifests(data: bytes) -> None:
     """Manifests, pointers and settings: used as if they were whole, they give an answer or a clear error."""
     store = LocalStore(str(scratch() / "workspace"))
     kind, content = data[0] % 4 if data else 0, data[1:]
@@ -420,6 +420,6 @@ def workspace(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
-        jsonl, csv, warc, tables, html, packed, pairs, clean, words, dedup, code, compress, tokenizer, model, workspace
+        jsonl, csv, warc, tables, html, packed, pairs, clean, words, dedup, code, compress, tokenizer, model, manifests
     )
 }  # fmt: skip
