@@ -222,6 +222,7 @@ def kill_often(
         begin: A workspace whose copy each night begins with.
     """
     account, folder, began = Account(), Path(cfg.workspace).parent, time.perf_counter()
+    expected, complete = published(quiet), documents(quiet)
     while account.kills < wanted:
         killed = replace(cfg, workspace=str(folder / f"killed-{account.nights}"))
         if begin:
@@ -236,8 +237,8 @@ def kill_often(
                 tell("kills", account.kills, wanted, began)
         if not through:
             in_child(run, killed, "n1")
-        account.differing += differing(published(killed.workspace), published(quiet))
-        account.lost += len(documents(quiet) - documents(killed.workspace))
+        account.differing += differing(published(killed.workspace), expected)
+        account.lost += len(complete - documents(killed.workspace))
         account.nights += 1
         shutil.rmtree(killed.workspace)
     return account

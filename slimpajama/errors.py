@@ -19,6 +19,7 @@ __all__ = [
     "masked",
     "printable",
     "printable_lines",
+    "unwritable",
 ]
 
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
@@ -99,6 +100,18 @@ class ConfigError(SlimpajamaError):
 
 class InputError(SlimpajamaError):
     """The raw input as a whole cannot be used (a single bad record never raises)."""
+
+
+def unwritable(error: OSError, where: object, another: str) -> InputError:
+    """Return what to raise where something cannot be written to a place that the user named.
+
+    Args:
+        error: What the operating system said.
+        where: The place.
+        another: What to name instead, `folder` for one.
+    """
+    hint = f"Is there room, and may you write there? Or name another {another}."
+    return InputError(f"cannot be written: {error.strerror or error}", where=str(where), hint=hint)
 
 
 class StorageError(SlimpajamaError):

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from slimpajama.errors import InputError
+from slimpajama.errors import InputError, unwritable
 from slimpajama.manifest import Manifest, json_bytes, load_manifest, read_verified
 from slimpajama.night import choose_published, load_night, published_nights
 from slimpajama.progress import track
@@ -48,8 +48,7 @@ def new_folder(target: Path) -> Iterator[Path]:
         yield draft
         draft.replace(target)  # an empty folder gives way, any other refuses
     except OSError as error:
-        hint = "Is there room, and may you write there? Or name another folder."
-        raise InputError(f"cannot be written: {error.strerror or error}", where=str(target), hint=hint) from error
+        raise unwritable(error, target, "folder") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 

@@ -20,7 +20,9 @@ import zstandard
 from slimpajama.errors import InputError
 from slimpajama.storage import AGAIN, faults
 
-__all__ = ["PACKINGS", "BrokenStreamError", "TooLong", "Unpacked", "blocks", "bounded", "broke_off", "chunks"]
+__all__ = [
+    "PACKINGS", "BrokenStreamError", "TooLong", "Unpacked", "blocks", "bounded", "broke_off", "chunks", "is_packed",
+]  # fmt: skip
 
 BLOCK = 1 << 20
 BOMB_RATIO, BOMB_BYTES = 200, 1 << 27  # text packs to a tenth; what unpacks to more than both is no text
@@ -52,6 +54,11 @@ class TooLong:
     """Whether its whole length is known."""
 
 
+def is_packed(name: str) -> bool:
+    """Return whether a file's name says that it is compressed."""
+    return name.lower().endswith(PACKINGS)
+
+
 def blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
     """Yield the content of an open file block by block; the name's ending says how it is compressed.
 
@@ -60,7 +67,7 @@ def blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
             its size, or the disk fails.
         InputError: A connection broke off.
     """
-    if not name.lower().endswith(PACKINGS):
+    if not is_packed(name):
         yield from _blocks(file, name)
         return
     unpacked = 0

@@ -23,7 +23,7 @@ import torch
 
 from slimpajama.compress.coder import MOST_BITS
 from slimpajama.compress.streams import decode, encode
-from slimpajama.errors import CompressedFileError, InputError
+from slimpajama.errors import CompressedFileError, InputError, unwritable
 from slimpajama.manifest import Manifest
 from slimpajama.registry import Loaded
 
@@ -134,5 +134,4 @@ def write_file(path: Path, data: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        hint = "Is there room, and may you write there? Or name another --out."
-        raise InputError(f"cannot be written: {error.strerror}", where=str(path), hint=hint) from None
+        raise unwritable(error, path, "--out") from None

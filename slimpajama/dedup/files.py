@@ -30,7 +30,7 @@ from slimpajama.dedup.decide import Outcome, decide
 from slimpajama.dedup.history import open_past
 from slimpajama.dedup.kernel import sketch
 from slimpajama.dedup.meeting import Documents, Past
-from slimpajama.errors import InputError, printable
+from slimpajama.errors import InputError, printable, unwritable
 from slimpajama.memory import give_back, settle
 from slimpajama.progress import track
 from slimpajama.readers.files import TABLES, format_of, pieces
@@ -149,8 +149,7 @@ def dedup_files(
             shutil.rmtree(out / folder, ignore_errors=True)
             (work / folder).rename(out / folder)
     except OSError as error:  # of reading there is none: what cannot be read is counted
-        hint = "Is there room, and may you write there? Or name another --out."
-        raise InputError(f"cannot be written: {error.strerror or error}", where=str(out), hint=hint) from error
+        raise unwritable(error, out, "--out") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return _report(found, outcome, out)

@@ -22,7 +22,7 @@ from slimpajama.ingest.discover import InputFile, Plan, open_input
 from slimpajama.ingest.stage import wanted
 from slimpajama.readers.files import format_of, pieces, read
 from slimpajama.readers.records import Batch, Piece, Want
-from slimpajama.streams import PACKINGS
+from slimpajama.streams import PACKINGS, is_packed
 
 __all__ = ["Drawn", "Sample"]
 
@@ -113,7 +113,7 @@ class Sample:
         source = self.source_of(file)
         want = replace(wanted(source, self.cfg.ingest), batch_bytes=PIECE)
         scan_bytes = max(SCAN_MB * 1e6 * self.expected(file) / self.expected_bytes, n * PIECE)
-        if n and file.bytes > scan_bytes and self.format_of(file) == "jsonl" and not file.path.endswith(PACKINGS):
+        if n and file.bytes > scan_bytes and self.format_of(file) == "jsonl" and not is_packed(file.path):
             with contextlib.suppress(OSError):  # reading it in order puts on record what is wrong
                 return _windows(file, want, n)
         rows = n > 0 and self.format_of(file) == "parquet"

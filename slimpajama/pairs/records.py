@@ -30,7 +30,7 @@ from slimpajama.readers.files import format_of
 from slimpajama.readers.jsonl import field_of, parse_object
 from slimpajama.readers.records import Bad, seen, too_large
 from slimpajama.readers.tables import HOSTILE, group_rows, row_groups, too_much
-from slimpajama.streams import PACKINGS, BrokenStreamError, TooLong, Unpacked, blocks, bounded, chunks
+from slimpajama.streams import BrokenStreamError, TooLong, Unpacked, blocks, bounded, chunks, is_packed
 
 __all__ = ["FORMATS", "Pair", "pair_format", "read_pairs"]
 
@@ -185,8 +185,7 @@ def _nested(row: Row) -> Row:
 
 
 def _parquet(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
-    as_it_lies = file.seekable() and not name.lower().endswith(PACKINGS)
-    plain = file if as_it_lies else io.BytesIO(_whole(file, name))
+    plain = file if file.seekable() and not is_packed(name) else io.BytesIO(_whole(file, name))
     meta = pq.ParquetFile(plain).metadata
     wanted = {field.split(".")[0] for field in source.fields_of().values()}
     columns = sorted(wanted & {*meta.schema.to_arrow_schema().names})

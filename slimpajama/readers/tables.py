@@ -36,7 +36,7 @@ from slimpajama.readers.records import (
     sift,
     too_large,
 )  # fmt: skip
-from slimpajama.streams import BOMB_BYTES, BOMB_RATIO, PACKINGS, BrokenStreamError, TooLong, Unpacked, blocks, chunks
+from slimpajama.streams import BOMB_BYTES, BOMB_RATIO, BrokenStreamError, TooLong, Unpacked, blocks, chunks, is_packed
 from slimpajama.temporary import temporary_files
 
 __all__ = ["HOSTILE", "group_rows", "read_arrow", "read_csv", "read_parquet", "row_groups", "too_much"]
@@ -224,7 +224,7 @@ def _unpacked(parts: Iterator[bytes]) -> Any:
 
 def read_parquet(file: BinaryIO, open_file: Callable[[], BinaryIO], name: str, want: Want) -> Iterator[Piece]:
     """Read Parquet by row groups; a record's number is its row, from 1."""
-    if name.lower().endswith(PACKINGS):
+    if is_packed(name):
         plain = _unpacked(blocks(file, name))
         if not plain:
             yield failed(Bad("", "too-large", f"more than {COPY_LIMIT} bytes unpacked", f"at most {COPY_LIMIT} bytes"))
