@@ -1,0 +1,15 @@
+"""Run the command line as version 0.1.0: the version stands in manifests, and so in a model's name.
+
+python pinned.py run --config x.toml
+"""
+
+import sys
+
+import slimpajama
+
+slimpajama.__version__ = "0.1.0"
+
+if __name__ == "__main__":
+    from slimpajama.cli import main
+
+    main(sys.argv[1:])
