@@ -41,12 +41,20 @@ from benchmarks.dedup import peer_python
 from benchmarks.machine import DOCS, commit, measure
 from benchmarks.model import parser_of, train_anew, training_data, workspace_of
 from benchmarks.training import PEERS
-from slimpajama.config import ApplyConfig, Config, EvaluateConfig, ModelConfig, TrainConfig, TuneConfig, load_config
-from slimpajama.pairs.stage import make_pairs, read_split
-from slimpajama.progress import say
-from slimpajama.storage import Store, open_store
-from slimpajama.tokenizer import SEPARATOR, Tokenizer
-from slimpajama.tune.stage import choose_tests
+from slimpajama.apps.tune.stage import choose_tests
+from slimpajama.core.config import (
+    ApplyConfig,
+    Config,
+    EvaluateConfig,
+    ModelConfig,
+    TrainConfig,
+    TuneConfig,
+    load_config,
+)
+from slimpajama.core.progress import say
+from slimpajama.corpus.pairs.stage import make_pairs, read_split
+from slimpajama.text.tokenizer import SEPARATOR, Tokenizer
+from slimpajama.workspace.store import Store, open_store
 
 __all__ = ["main"]
 
@@ -93,7 +101,7 @@ def task_of(args: argparse.Namespace, workspace: str) -> Task:
 
 def demo_pairs(folder: Path) -> Path:
     """Return the configuration of the demo's pairs, built where they are missing."""
-    from slimpajama.demo_corpus.build import build_demo_corpus
+    from slimpajama.corpus.demo.build import build_demo_corpus
 
     if not (folder / "demo.toml").exists():
         say("bench", "building the demo's pairs ...")
@@ -103,8 +111,8 @@ def demo_pairs(folder: Path) -> Path:
 
 def run_ours(task: Task) -> dict[str, Any]:
     """Train, tune and write in this process."""
-    from slimpajama.registry import Loaded
-    from slimpajama.tune.stage import choose_ways, learn
+    from slimpajama.apps.tune.stage import choose_ways, learn
+    from slimpajama.workspace.registry import Loaded
 
     _, _, splits = task.pairs()
     data, tokenizer, endless = training_data(task.workspace)
@@ -135,9 +143,9 @@ def run_ours(task: Task) -> dict[str, Any]:
 
 def held_out_bits(store: Store, cfg: Config, models: Sequence[Any], tokenizer: Tokenizer) -> list[dict[str, float]]:
     """Return each model's bits per byte of the held-out documents by language."""
-    from slimpajama.evaluate.documents import held_out_documents
-    from slimpajama.evaluate.score import bits_per_byte, score_ids
-    from slimpajama.night import load_night, published_nights
+    from slimpajama.model.evaluate.documents import held_out_documents
+    from slimpajama.model.evaluate.score import bits_per_byte, score_ids
+    from slimpajama.workspace.nights import load_night, published_nights
 
     nights = published_nights(store)
     documents = held_out_documents(store, {night: load_night(store, night) for night in nights}, cfg.evaluate)
@@ -178,10 +186,10 @@ def prepare_bart(task: Task, splits: Mapping[str, pl.DataFrame], tests: pl.DataF
     """
     import torch
 
-    from slimpajama.model import build
-    from slimpajama.model.pair import PairModel
-    from slimpajama.tune.examples import Examples, directions, encode_pairs, padded
-    from slimpajama.tune.rows import PairRows
+    from slimpajama.apps.tune.examples import Examples, directions, encode_pairs, padded
+    from slimpajama.apps.tune.rows import PairRows
+    from slimpajama.model.architectures import build
+    from slimpajama.model.architectures.seq2seq import PairModel
 
     tune = task.cfg.tune
     _, tokenizer, cfg = training_data(task.workspace)
@@ -250,9 +258,9 @@ def run_baselines(task: Task) -> dict[str, Any]:
 def overlap(task: Task) -> list[int]:
     """Return in how many of the documents that `ours` is trained on words in a row of a test pair stand, and of how
     many."""
-    from slimpajama.decontaminate.overlap import cut, find, make_index
-    from slimpajama.pairs.stage import protected_tests
-    from slimpajama.storage import read_table
+    from slimpajama.corpus.overlap import cut, find, make_index
+    from slimpajama.corpus.pairs.stage import protected_tests
+    from slimpajama.workspace.store import read_table
 
     settings = task.cfg.decontaminate
     _, records = protected_tests(open_store(str(task.cache / "applications" / "workspace")), task.cfg)

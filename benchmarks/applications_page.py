@@ -11,10 +11,10 @@ import polars as pl
 from benchmarks.baselines import DESCRIPTIONS
 from benchmarks.machine import conditions, table
 from benchmarks.training import PEERS
-from slimpajama.report.markdown import escape
-from slimpajama.report.text import excerpt
-from slimpajama.tune.metrics import MAIN, interval, score
-from slimpajama.tune.metrics import measure as mean_of
+from slimpajama.apps.tune.metrics import MAIN, interval, score
+from slimpajama.apps.tune.metrics import measure as mean_of
+from slimpajama.ops.report.markdown import escape
+from slimpajama.ops.report.text import excerpt
 
 __all__ = ["BART", "DICTIONARY_MINUTES", "OURS", "PARTS", "UNTRAINED", "write_examples", "write_page"]
 

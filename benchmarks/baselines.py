@@ -24,11 +24,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from slimpajama.config import TextConfig
+from slimpajama.apps.tune.examples import directions
+from slimpajama.apps.tune.metrics import MAIN, score, units
+from slimpajama.apps.tune.spans import sentences
+from slimpajama.core.config import TextConfig
 from slimpajama.text.segment import Segmenter
-from slimpajama.tune.examples import directions
-from slimpajama.tune.metrics import MAIN, score, units
-from slimpajama.tune.quotes import sentences
 
 __all__ = ["DESCRIPTIONS", "write_baselines"]
 

@@ -16,9 +16,9 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.machine import DOCS, conditions, measure, table
-from slimpajama.night import load_night, published_nights
-from slimpajama.registry import load_model, model_manifest
-from slimpajama.storage import Store, open_store, read_table
+from slimpajama.workspace.nights import load_night, published_nights
+from slimpajama.workspace.registry import load_model, model_manifest
+from slimpajama.workspace.store import Store, open_store, read_table
 
 __all__ = ["main"]
 

@@ -20,7 +20,7 @@ from benchmarks.corpus_data import CACHE, LANGUAGES, prepare, read_lines, write_
 from benchmarks.dedup import peer_python, run_peer, sample
 from benchmarks.machine import DOCS, Measured, conditions, measure, median, settings, table
 from benchmarks.night import Times, run_night, total, write_config
-from slimpajama.progress import say
+from slimpajama.core.progress import say
 
 __all__ = ["main"]
 

@@ -32,10 +32,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from slimpajama.dedup.normalise import normalise
-from slimpajama.errors import InputError
-from slimpajama.progress import say
-from slimpajama.readers.html import declared_encoding, visible_text
+from slimpajama.core.errors import InputError
+from slimpajama.core.progress import say
+from slimpajama.corpus.dedup.normalise import normalise
+from slimpajama.corpus.sources.html import declared_encoding, visible_text
 
 __all__ = ["CACHE", "LANGUAGES", "exact_jaccard", "prepare", "read_lines", "shingles", "write_lines"]
 

@@ -28,9 +28,9 @@ from benchmarks.corpus_data import CACHE, LANGUAGES, exact_jaccard, prepare, rea
 from benchmarks.machine import DOCS, Measured, conditions, measure, median, settings, table
 from benchmarks.memory import grow
 from benchmarks.truth import Pairs, join
-from slimpajama.config import DedupConfig
-from slimpajama.dedup.kernel import sketch
-from slimpajama.progress import say
+from slimpajama.core.config import DedupConfig
+from slimpajama.core.progress import say
+from slimpajama.corpus.dedup.kernel import sketch
 
 __all__ = ["main", "peer_python"]
 

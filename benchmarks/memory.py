@@ -23,8 +23,8 @@ from pathlib import Path
 
 from benchmarks.corpus_data import CACHE, LANGUAGES, prepare, read_lines
 from benchmarks.machine import DOCS, commit, conditions, measure, settings, table
-from slimpajama.errors import InputError
-from slimpajama.progress import say
+from slimpajama.core.errors import InputError
+from slimpajama.core.progress import say
 
 __all__ = ["grow", "main"]
 

@@ -26,8 +26,8 @@ from benchmarks.corpus_data import CACHE
 from benchmarks.corpus_data import prepare as prepare_corpus
 from benchmarks.machine import DOCS, commit, conditions, measure, table
 from benchmarks.night import run_night, write_config
-from slimpajama.config import Config, ModelConfig, TrainConfig
-from slimpajama.progress import say
+from slimpajama.core.config import Config, ModelConfig, TrainConfig
+from slimpajama.core.progress import say
 
 __all__ = ["main", "parser_of", "train_anew", "training_data", "workspace_of"]
 
@@ -65,11 +65,11 @@ with no body at all ours would be 3 times as fast. Tried: a chunk's condition is
 
 def training_data(workspace: str) -> tuple[Any, Any, TrainConfig]:
     """Return what the newest night's training reads, its tokenizer, and settings without an end."""
-    from slimpajama.device import with_precision
-    from slimpajama.night import published_nights
-    from slimpajama.storage import open_store
-    from slimpajama.tokenizer import Tokenizer
-    from slimpajama.train.data import gather
+    from slimpajama.model.device import with_precision
+    from slimpajama.model.train.data import gather
+    from slimpajama.text.tokenizer import Tokenizer
+    from slimpajama.workspace.nights import published_nights
+    from slimpajama.workspace.store import open_store
 
     store = open_store(workspace)
     nights = published_nights(store)
@@ -86,9 +86,9 @@ def train_anew(data: Any, tokenizer: Any, cfg: TrainConfig, model_cfg: ModelConf
     """
     import torch
 
-    from slimpajama.model import build, make_optimiser
-    from slimpajama.train import loop
-    from slimpajama.train.parallel import Team
+    from slimpajama.model.architectures import build, make_optimiser
+    from slimpajama.model.train import loop
+    from slimpajama.model.train.parallel import Team
 
     torch.set_num_threads(1)
     cast(Any, loop).time = SimpleNamespace(perf_counter=time.process_time, monotonic=time.monotonic)
@@ -103,7 +103,7 @@ def train_anew(data: Any, tokenizer: Any, cfg: TrainConfig, model_cfg: ModelConf
 
 def run_part(workspace: str, part: Part, minutes: float) -> dict[str, Any]:
     """Train and score one model in this process."""
-    from slimpajama.evaluate.score import reconstruct_ids, score_ids
+    from slimpajama.model.evaluate.score import reconstruct_ids, score_ids
 
     data, tokenizer, endless = training_data(workspace)
     cfg = replace(endless, seed=part.seed, max_seconds=60 * minutes * part.longer)
@@ -139,7 +139,7 @@ def generation(vocab_size: int = 8192) -> dict[str, Any]:
     """
     import torch
 
-    from slimpajama.model import build
+    from slimpajama.model.architectures import build
 
     torch.set_num_threads(1)
     models = {preset: build(ModelConfig(preset=preset), vocab_size, 0).eval() for preset in ("small", "gpt")}

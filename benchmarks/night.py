@@ -19,8 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.machine import Measured, measure, settings
-from slimpajama.config import Config, IngestConfig, SourceConfig, load_config
-from slimpajama.storage import open_store
+from slimpajama.core.config import Config, IngestConfig, SourceConfig, load_config
+from slimpajama.workspace.store import open_store
 
 __all__ = ["Times", "build", "run_night", "write_config"]
 
@@ -30,8 +30,8 @@ Times = dict[str, dict[str, float]]
 
 def build(cfg: Config, night: str) -> Times:
     """Make and publish a night, as the flow `prepare-corpus` does; return what each stage took."""
-    from slimpajama.night import publish
-    from slimpajama.stages import run_stages
+    from slimpajama.corpus.pipeline import run_stages
+    from slimpajama.workspace.nights import publish
 
     store, times, made = open_store(cfg.workspace), Times(), []
     cpu, wall = time.process_time(), time.perf_counter()
@@ -51,13 +51,13 @@ def build(cfg: Config, night: str) -> Times:
 
 def go_on(cfg: Config, night: str) -> None:
     """Do with a published night what the flow `nightly` does with it."""
-    from slimpajama.evaluate.stage import evaluate
-    from slimpajama.generate.stage import write_samples
-    from slimpajama.night import published_nights
-    from slimpajama.registry import champion_before, promote_once, require_champion
-    from slimpajama.report.stage import write_report
-    from slimpajama.train.stage import train
-    from slimpajama.tune.stage import tune
+    from slimpajama.apps.tune.stage import tune
+    from slimpajama.model.evaluate.stage import evaluate
+    from slimpajama.model.generate.stage import write_samples
+    from slimpajama.model.train.stage import train
+    from slimpajama.ops.report.stage import write_report
+    from slimpajama.workspace.nights import published_nights
+    from slimpajama.workspace.registry import champion_before, promote_once, require_champion
 
     store = open_store(cfg.workspace)
     before, nights = champion_before(store, night), published_nights(store)

@@ -22,7 +22,7 @@ from benchmarks.machine import settings, table
 from benchmarks.memory import interspersed
 from benchmarks.night import Times, run_night, total, write_config
 from benchmarks.truth import hashed, jaccard
-from slimpajama.progress import say
+from slimpajama.core.progress import say
 
 __all__ = ["main", "report"]
 

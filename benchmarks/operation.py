@@ -26,8 +26,8 @@ from benchmarks.corpus_data import prepare as prepare_corpus
 from benchmarks.machine import DOCS, ROOT, conditions, settings, table
 from benchmarks.memory import grow
 from benchmarks.night import run_night, write_config
-from slimpajama.progress import say
-from slimpajama.storage import open_store
+from slimpajama.core.progress import say
+from slimpajama.workspace.store import open_store
 
 sys.path.append(str(ROOT / "tests" / "e2e"))
 from servers import s3_server

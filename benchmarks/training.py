@@ -36,9 +36,9 @@ from benchmarks.dedup import peer_python
 from benchmarks.machine import DOCS, commit, conditions, measure, table
 from benchmarks.memory import Watch
 from benchmarks.model import parser_of, training_data, workspace_of
-from slimpajama.config import Config, ModelConfig, RunConfig, TrainConfig
-from slimpajama.device import has_fast_bf16
-from slimpajama.progress import say
+from slimpajama.core.config import Config, ModelConfig, RunConfig, TrainConfig
+from slimpajama.core.progress import say
+from slimpajama.model.device import has_fast_bf16
 
 __all__ = ["main"]
 
@@ -106,11 +106,11 @@ def run_ours(workspace: str, name: str, steps: int) -> dict[str, Any]:
     from torch.profiler import profile
     from torch.utils.flop_counter import FlopCounterMode
 
-    from slimpajama.model import build, make_optimiser
-    from slimpajama.model.presets import resolve
-    from slimpajama.progress import Bar
-    from slimpajama.train.loop import train_model
-    from slimpajama.train.parallel import Team
+    from slimpajama.core.progress import Bar
+    from slimpajama.model.architectures import build, make_optimiser
+    from slimpajama.model.architectures.presets import resolve
+    from slimpajama.model.train.loop import train_model
+    from slimpajama.model.train.parallel import Team
 
     torch.set_num_threads(1)
     rows, vocabulary, cfg = training_rows(workspace, resolve(OURS[name]).row_tokens)
@@ -186,9 +186,9 @@ def run_peer(cache: Path, name: str, folder: Path, rows: Path, vocabulary: int, 
 
 def run_memory(workspace: str, minutes: float, tokens: int) -> dict[str, Any]:
     """Train `base` in this process, with its checkpoints and validations, in a copy of the workspace's nights."""
-    from slimpajama.night import published_nights
-    from slimpajama.storage import open_store
-    from slimpajama.train.stage import train
+    from slimpajama.model.train.stage import train
+    from slimpajama.workspace.nights import published_nights
+    from slimpajama.workspace.store import open_store
 
     cfg = Config(
         model=OURS["base"], run=RunConfig(workers=1),

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from slimpajama.dedup.normalise import normalise
+from slimpajama.corpus.dedup.normalise import normalise
 
 __all__ = ["Pairs", "hashed", "jaccard", "join"]
 

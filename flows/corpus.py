@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prefect import flow
 
-from slimpajama.config import Config
-from slimpajama.manifest import Manifest
-from slimpajama.night import choose_preparation
+from slimpajama.core.config import Config
+from slimpajama.workspace.manifest import Manifest
+from slimpajama.workspace.nights import choose_preparation
 from tasks.corpus import (
     begin_at_task,
     clean_task,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prefect import flow
 
-from slimpajama.config import Config
-from slimpajama.generate.stage import GenerateReport
-from slimpajama.night import choose_published
+from slimpajama.core.config import Config
+from slimpajama.model.generate.stage import GenerateReport
+from slimpajama.workspace.nights import choose_published
 from tasks.model import generate_task
 from tasks.observe import named, tonight
 

@@ -16,9 +16,9 @@ from flows.evaluation import evaluate_model
 from flows.generation import generate_text
 from flows.training import train_model
 from flows.tuning import tune_model
-from slimpajama.config import Config
-from slimpajama.night import choose_night
-from slimpajama.summary import NightSummary
+from slimpajama.core.config import Config
+from slimpajama.ops.report.summary import NightSummary
+from slimpajama.workspace.nights import choose_night
 from tasks.artifacts import publish_artifacts
 from tasks.observe import named, tonight, unlinked
 from tasks.report import nothing_new_task, report_task

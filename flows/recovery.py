@@ -6,7 +6,7 @@ from uuid import UUID
 
 from prefect import flow, runtime
 
-from slimpajama.config import Config
+from slimpajama.core.config import Config
 from tasks.observe import configuration
 from tasks.recovery import close_what_it_left, is_to_be_started_again, start_again, tell
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from prefect import flow
 
-from slimpajama.config import Config
+from slimpajama.core.config import Config
 from tasks.cleanup import clean_up_runs, clean_up_workspace
 from tasks.observe import configuration, named
 

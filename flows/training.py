@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prefect import flow
 
-from slimpajama.config import Config
-from slimpajama.night import choose_published
+from slimpajama.core.config import Config
+from slimpajama.workspace.nights import choose_published
 from tasks.model import train_task
 from tasks.observe import named, tonight
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prefect import flow
 
-from slimpajama.config import Config
-from slimpajama.night import choose_published
-from slimpajama.tune.stage import TuneReport
+from slimpajama.apps.tune.stage import TuneReport
+from slimpajama.core.config import Config
+from slimpajama.workspace.nights import choose_published
 from tasks.observe import named, tonight
 from tasks.tuning import tune_task
 

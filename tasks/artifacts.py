@@ -8,10 +8,10 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from slimpajama.config import Config
-from slimpajama.manifest import load_manifest, read_verified
-from slimpajama.report.markdown import pieces
-from slimpajama.storage import open_store
+from slimpajama.core.config import Config
+from slimpajama.ops.report.markdown import pieces
+from slimpajama.workspace.manifest import load_manifest, read_verified
+from slimpajama.workspace.store import open_store
 
 KEY = "night"  # artifacts of one key are versions of each other, so the UI shows how nights compare
 

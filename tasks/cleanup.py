@@ -23,9 +23,9 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import TERMINAL_STATES
 from prefect.exceptions import ObjectNotFound
 
-from slimpajama.config import Config
-from slimpajama.retention import CleanUpReport, clean_up
-from slimpajama.storage import open_store
+from slimpajama.core.config import Config
+from slimpajama.ops.retention import CleanUpReport, clean_up
+from slimpajama.workspace.store import open_store
 from tasks.observe import PAGE, RETRY
 
 FLOWS = [

@@ -5,16 +5,16 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from slimpajama.clean.stage import clean
-from slimpajama.config import Config
-from slimpajama.decontaminate.stage import decontaminate
-from slimpajama.dedup.stage import compare, deduplicate
-from slimpajama.ingest.stage import ingest
-from slimpajama.manifest import Manifest
-from slimpajama.night import begin_at, discard, finish_publication, publish, require_documents
-from slimpajama.shards.stage import make_shards, make_tokenizer
-from slimpajama.storage import open_store
-from slimpajama.text.stage import segment
+from slimpajama.core.config import Config
+from slimpajama.corpus.clean.stage import clean
+from slimpajama.corpus.decontaminate import decontaminate
+from slimpajama.corpus.dedup.stage import compare, deduplicate
+from slimpajama.corpus.ingest import ingest
+from slimpajama.corpus.segment import segment
+from slimpajama.corpus.shards.stage import make_shards, make_tokenizer
+from slimpajama.workspace.manifest import Manifest
+from slimpajama.workspace.nights import begin_at, discard, finish_publication, publish, require_documents
+from slimpajama.workspace.store import open_store
 from tasks.observe import RETRY, report
 
 # Prefect's cache is off everywhere: the library's manifests are the one way to resume.

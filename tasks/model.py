@@ -5,13 +5,13 @@ from __future__ import annotations
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from slimpajama.config import Config
-from slimpajama.evaluate.stage import EvaluateReport, evaluate
-from slimpajama.generate.stage import GenerateReport, write_samples
-from slimpajama.night import published_nights
-from slimpajama.registry import champion_before, model_of_night, promote_once
-from slimpajama.storage import open_store
-from slimpajama.train.stage import train
+from slimpajama.core.config import Config
+from slimpajama.model.evaluate.stage import EvaluateReport, evaluate
+from slimpajama.model.generate.stage import GenerateReport, write_samples
+from slimpajama.model.train.stage import train
+from slimpajama.workspace.nights import published_nights
+from slimpajama.workspace.registry import champion_before, model_of_night, promote_once
+from slimpajama.workspace.store import open_store
 from tasks.observe import RETRY
 
 

@@ -11,13 +11,13 @@ from prefect import get_run_logger, runtime
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.utilities.annotations import quote
 
-from slimpajama.config import Config, load_config
-from slimpajama.errors import InputError, StorageError
-from slimpajama.manifest import Manifest
-from slimpajama.observe import observers
-from slimpajama.observe.logs import Emit, Records
-from slimpajama.progress import WIDTH, Bar, also_to, live
-from slimpajama.storage import Store, open_store
+from slimpajama.core.config import Config, load_config
+from slimpajama.core.errors import InputError, StorageError
+from slimpajama.core.logs import Emit, Records
+from slimpajama.core.progress import WIDTH, Bar, also_to, live
+from slimpajama.ops.observe import observers
+from slimpajama.workspace.manifest import Manifest
+from slimpajama.workspace.store import Store, open_store
 
 __all__ = ["PAGE", "RETRY", "configuration", "named", "report", "show_progress", "tonight", "unlinked"]
 

@@ -17,9 +17,9 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Crashed, Scheduled
 from prefect.utilities.urls import url_for
 
-from slimpajama.config import Config
-from slimpajama.errors import ConfigError, printable
-from slimpajama.storage import LEASE_S
+from slimpajama.core.config import Config
+from slimpajama.core.errors import ConfigError, printable
+from slimpajama.workspace.store import LEASE_S
 from tasks.observe import PAGE, RETRY
 
 ATTEMPT = "attempt-"  # tag of a run that was started in place of one that died

@@ -5,14 +5,14 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from slimpajama.config import Config
-from slimpajama.evaluate.stage import EvaluateReport
-from slimpajama.generate.stage import GenerateReport
-from slimpajama.registry import champion
-from slimpajama.report.stage import write_report
-from slimpajama.storage import open_store
-from slimpajama.summary import NightSummary, nothing_new, summarise_night
-from slimpajama.tune.stage import TuneReport
+from slimpajama.apps.tune.stage import TuneReport
+from slimpajama.core.config import Config
+from slimpajama.model.evaluate.stage import EvaluateReport
+from slimpajama.model.generate.stage import GenerateReport
+from slimpajama.ops.report.stage import write_report
+from slimpajama.ops.report.summary import NightSummary, nothing_new, summarise_night
+from slimpajama.workspace.registry import champion
+from slimpajama.workspace.store import open_store
 from tasks.observe import RETRY
 
 

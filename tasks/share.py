@@ -10,11 +10,11 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 
-from slimpajama.config import Config
-from slimpajama.extras import needs
-from slimpajama.share import helped_by
-from slimpajama.stages import run_share
-from slimpajama.storage import open_store
+from slimpajama.core.config import Config
+from slimpajama.core.extras import needs
+from slimpajama.corpus.pipeline import run_share
+from slimpajama.workspace.claims import helped_by
+from slimpajama.workspace.store import open_store
 from tasks.observe import RETRY
 
 __all__ = ["with_workers"]

@@ -6,11 +6,11 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from slimpajama.config import Config
-from slimpajama.registry import require_champion
-from slimpajama.report.markdown import tuning
-from slimpajama.storage import open_store
-from slimpajama.tune.stage import TuneReport, tune
+from slimpajama.apps.tune.stage import TuneReport, tune
+from slimpajama.core.config import Config
+from slimpajama.ops.report.markdown import tuning
+from slimpajama.workspace.registry import require_champion
+from slimpajama.workspace.store import open_store
 from tasks.observe import RETRY
 
 

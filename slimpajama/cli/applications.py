@@ -19,12 +19,12 @@ from slimpajama.cli.options import (
     settings,
     store_of,
 )
-from slimpajama.errors import printable_lines
+from slimpajama.core.errors import printable_lines
 
 if TYPE_CHECKING:
-    from slimpajama.config import ApplyConfig
-    from slimpajama.tune.apply import Tuned
-    from slimpajama.tune.retrieve import Source
+    from slimpajama.apps.tune.inference import Tuned
+    from slimpajama.apps.tune.retrieve import Source
+    from slimpajama.core.config import ApplyConfig
 
 __all__ = ["register"]
 
@@ -46,9 +46,9 @@ def pairs(
 
     Example: slimpajama pairs --config slimpajama.toml
     """
-    from slimpajama.pairs.stage import make_pairs, render
-    from slimpajama.progress import console
-    from slimpajama.storage import open_store
+    from slimpajama.core.progress import console
+    from slimpajama.corpus.pairs.stage import make_pairs, render
+    from slimpajama.workspace.store import open_store
 
     cfg = settings(workspace, config, set_)
     with console():
@@ -124,8 +124,8 @@ def _shown(text: str) -> str:
 
 
 def _documents(workspace: str, config: str | None, overrides: list[str] | None, question: str) -> list[Source]:
-    from slimpajama.progress import console
-    from slimpajama.tune.retrieve import CorpusIndex
+    from slimpajama.apps.tune.retrieve import CorpusIndex
+    from slimpajama.core.progress import console
 
     store = store_of(workspace, config, overrides)
     with console():
@@ -135,8 +135,8 @@ def _documents(workspace: str, config: str | None, overrides: list[str] | None, 
 def _tuned(
     task: str, model: str, workspace: str | None, config: str | None, overrides: list[str] | None
 ) -> tuple[Tuned, ApplyConfig]:
-    from slimpajama.registry import serving
-    from slimpajama.tune.stage import load_tuned
+    from slimpajama.apps.tune.stage import load_tuned
+    from slimpajama.workspace.registry import serving
 
     store = store_of(workspace, config, overrides)
     return load_tuned(store, model or serving(store, task)), settings(workspace, config, overrides).apply

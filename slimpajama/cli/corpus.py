@@ -29,8 +29,8 @@ def demo_corpus(
 
     Example: slimpajama demo-corpus demo
     """
-    from slimpajama.demo_corpus import build_demo_corpus
-    from slimpajama.progress import console
+    from slimpajama.core.progress import console
+    from slimpajama.corpus.demo import build_demo_corpus
 
     with console():
         report = build_demo_corpus(directory)
@@ -55,8 +55,8 @@ def dedup(
 
     Example: slimpajama dedup crawl/*.jsonl.zst --out deduplicated --against workspace
     """
-    from slimpajama.dedup.files import dedup_files
-    from slimpajama.progress import console
+    from slimpajama.core.progress import console
+    from slimpajama.corpus.dedup.files import dedup_files
 
     given = [] if threshold is None else [f"dedup.threshold={threshold}"]
     cfg = settings(None, config, [*(overrides or []), *given])
@@ -75,7 +75,7 @@ def explain(
 
     Example: slimpajama explain 3f9ac1 --workspace demo/workspace
     """
-    from slimpajama import explain as library
+    from slimpajama.ops import explain as library
 
     story = library.explain(store_of(workspace, config), doc_id)
     emit(story, as_json, library.render(story))
@@ -101,8 +101,8 @@ def forget(
 
     Example: slimpajama forget 3f9ac1 --dry-run --workspace demo/workspace
     """
-    from slimpajama.forget import forget as library
-    from slimpajama.progress import console
+    from slimpajama.core.progress import console
+    from slimpajama.ops.forget import forget as library
 
     given = {by: value for by, value in (("id", doc_id), ("sha256", sha256), ("pattern", pattern)) if value}
     if len(given) != 1:
@@ -118,7 +118,7 @@ def nights(workspace: Workspace = None, config: ConfigFile = None, as_json: AsJs
 
     Example: slimpajama nights --workspace demo/workspace
     """
-    from slimpajama.overview import list_nights, table
+    from slimpajama.ops.overview import list_nights, table
 
     found = list_nights(store_of(workspace, config))
     emit({"nights": found}, as_json, table(found) or "no night is published yet")
@@ -137,15 +137,15 @@ def verify(
 
     Example: slimpajama verify --workspace demo/workspace
     """
-    from slimpajama.errors import printable
-    from slimpajama.progress import console
-    from slimpajama.verify import verify as check
+    from slimpajama.core.errors import printable
+    from slimpajama.core.progress import console
+    from slimpajama.ops.verify import verify as check
 
     store, cfg = store_of(workspace, config, overrides), settings(workspace, config, overrides)
     repaired: list[str] = []
     with console():
         if repair:
-            from slimpajama.repair import repair as mend
+            from slimpajama.ops.repair import repair as mend
 
             files, repaired, problems = mend(store, cfg)
         else:

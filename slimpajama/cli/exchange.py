@@ -10,7 +10,7 @@ import typer
 from slimpajama.cli.options import AsJson, ConfigFile, Model, Workspace, emit, loaded_model, store_of
 
 if TYPE_CHECKING:
-    from slimpajama.storage import Store
+    from slimpajama.workspace.store import Store
 
 __all__ = ["register"]
 
@@ -35,8 +35,8 @@ def export(
 
     Example: slimpajama export --format hf exported --workspace demo/workspace
     """
-    from slimpajama.export import export_dataset, export_model
-    from slimpajama.progress import console
+    from slimpajama.core.progress import console
+    from slimpajama.ops.export import export_dataset, export_model
 
     if (directory is None) == (dataset is None):
         raise typer.BadParameter("name one of DIR (for a model) and --dataset DIR")
@@ -78,9 +78,9 @@ def decompress(
 
 
 def _recode(file: Path, out: Path, model: str | None, store: Store, as_json: bool, *, back: bool) -> None:
-    from slimpajama.compress import file as files
-    from slimpajama.progress import console
-    from slimpajama.registry import load_model, model_manifest
+    from slimpajama.apps.compress import file as files
+    from slimpajama.core.progress import console
+    from slimpajama.workspace.registry import load_model, model_manifest
 
     data = files.read_file(file)
     loaded = load_model(store, model)
@@ -106,12 +106,12 @@ def lm_eval(
 
     Example: slimpajama lm-eval --tasks zh_words,en_words --include-path tasks --workspace demo/workspace
     """
-    from slimpajama.extras import needs
-    from slimpajama.overview import table
-    from slimpajama.progress import console
+    from slimpajama.core.extras import needs
+    from slimpajama.core.progress import console
+    from slimpajama.ops.overview import table
 
     with needs("eval", "lm_eval"):
-        from slimpajama.harness import run_tasks
+        from slimpajama.apps.harness import run_tasks
 
     loaded = loaded_model(model, workspace, config)
     with console():

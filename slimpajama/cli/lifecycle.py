@@ -16,7 +16,7 @@ import typer
 from slimpajama.cli.options import AsJson, ConfigFile, Night, Overrides, Workspace, emit, settings
 
 if TYPE_CHECKING:
-    from slimpajama.config import Config
+    from slimpajama.core.config import Config
 
 __all__ = ["register"]
 
@@ -45,8 +45,8 @@ def flow_session() -> Iterator[Callable[[], None]]:
     """
     for name, value in PREFECT.items():
         os.environ.setdefault(name, value)
-    from slimpajama.memory import settle
-    from slimpajama.progress import console
+    from slimpajama.core.memory import settle
+    from slimpajama.core.progress import console
 
     settle()  # before Prefect starts threads that take arenas of their own
     from tasks.server import temporary_server
@@ -78,7 +78,7 @@ def run(
 
 def stage_timings() -> dict[str, object]:
     """Return how long the stages of this process took, for `--json`."""
-    from slimpajama.progress import timings
+    from slimpajama.core.progress import timings
 
     return {"timings": [asdict(timing) for timing in timings]}
 
@@ -117,7 +117,7 @@ def train(
 
     Example: slimpajama train --config demo/demo.toml --set train.tokens=1000000
     """
-    from slimpajama.train.member import is_member
+    from slimpajama.model.train.worker import is_member
 
     cfg = settings(workspace, config, set_)
     if is_member():
@@ -132,10 +132,10 @@ def train(
 
 def take_part(cfg: Config, night: str) -> None:
     """Train among the processes that torchrun started on several machines; `train` without torchrun publishes."""
-    from slimpajama.night import choose_published, published_nights
-    from slimpajama.registry import champion_before
-    from slimpajama.storage import open_store
-    from slimpajama.train.stage import train_member
+    from slimpajama.model.train.stage import train_member
+    from slimpajama.workspace.nights import choose_published, published_nights
+    from slimpajama.workspace.registry import champion_before
+    from slimpajama.workspace.store import open_store
 
     store = open_store(cfg.workspace)
     night = choose_published(store, night)
@@ -198,9 +198,9 @@ def clean_up(
 
 def show_plan(cfg: Config, as_json: bool, *, trains: bool = False) -> None:
     """Print what a run would read, and what it is expected to bring and to cost."""
-    from slimpajama.forecast import forecast
-    from slimpajama.forecast.text import as_dict, render
-    from slimpajama.progress import console
+    from slimpajama.core.progress import console
+    from slimpajama.ops.forecast import forecast
+    from slimpajama.ops.forecast.text import as_dict, render
 
     with console():
         expected = forecast(cfg)

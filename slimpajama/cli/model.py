@@ -49,7 +49,7 @@ def score(
 
     Example: slimpajama score --text article.txt --workspace demo/workspace --json
     """
-    from slimpajama.evaluate.score import score_text
+    from slimpajama.model.evaluate.score import score_text
 
     loaded = loaded_model(model, workspace, config)
     value = score_text(loaded.model, loaded.tokenizer, read_text(text))
@@ -66,7 +66,7 @@ def reconstruct(
 
     Example: slimpajama reconstruct --text article.txt --workspace demo/workspace
     """
-    from slimpajama.evaluate.score import reconstruct_text
+    from slimpajama.model.evaluate.score import reconstruct_text
 
     loaded = loaded_model(model, workspace, config)
     value = reconstruct_text(loaded.model, loaded.tokenizer, read_text(text))
@@ -101,8 +101,8 @@ def generate(
     """
     import torch
 
-    from slimpajama.errors import printable_lines
-    from slimpajama.generate.text import stream_text
+    from slimpajama.core.errors import printable_lines
+    from slimpajama.model.generate.text import stream_text
 
     given = {
         "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
@@ -147,9 +147,9 @@ def serve(
 
     Example: slimpajama serve --port 8000 --workspace demo/workspace
     """
-    from slimpajama.errors import ConfigError
-    from slimpajama.serve.server import is_loopback, listen, read_token, run
-    from slimpajama.serve.worker import Worker
+    from slimpajama.apps.serve.server import is_loopback, listen, read_token, run
+    from slimpajama.apps.serve.worker import Worker
+    from slimpajama.core.errors import ConfigError
 
     token = read_token(token_file)
     if token is None and not without_token and not is_loopback(host):
@@ -172,7 +172,7 @@ def models(
     """
     context.obj = (workspace, config, as_json)
     if context.invoked_subcommand is None:
-        from slimpajama.overview import list_models_with_scores, table
+        from slimpajama.ops.overview import list_models_with_scores, table
 
         found = list_models_with_scores(store_of(workspace, config))
         emit({"models": found}, as_json, table(found) or "no model is published yet")
@@ -184,7 +184,7 @@ def promote(context: typer.Context, model_id: Annotated[str, typer.Argument(meta
 
     Example: slimpajama models --workspace demo/workspace promote 2026-11-23-small-1a2b3c4d
     """
-    from slimpajama.registry import promote as make_champion
+    from slimpajama.workspace.registry import promote as make_champion
 
     workspace, config, as_json = context.obj
     changed = make_champion(store_of(workspace, config), model_id, "promoted by hand")
@@ -198,7 +198,7 @@ def rollback(context: typer.Context) -> None:
 
     Example: slimpajama models --workspace demo/workspace rollback
     """
-    from slimpajama.registry import rollback as go_back
+    from slimpajama.workspace.registry import rollback as go_back
 
     workspace, config, as_json = context.obj
     model_id = go_back(store_of(workspace, config))

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from slimpajama.config import Config
-    from slimpajama.registry import Loaded
-    from slimpajama.storage import Store
+    from slimpajama.core.config import Config
+    from slimpajama.workspace.registry import Loaded
+    from slimpajama.workspace.store import Store
 
 __all__ = [
     "AsJson",
@@ -51,8 +51,8 @@ TextFiles = Annotated[list[Path] | None, typer.Option("--text", help="UTF-8 text
 
 def settings(workspace: str | None, config: str | None, overrides: list[str] | None) -> Config:
     """Return the configuration that a command line asks for."""
-    from slimpajama.config import load_config
-    from slimpajama.progress import log_as
+    from slimpajama.core.config import load_config
+    from slimpajama.core.progress import log_as
 
     if config is None and Path(DEFAULT_FILE).is_file():
         config = DEFAULT_FILE
@@ -63,8 +63,8 @@ def settings(workspace: str | None, config: str | None, overrides: list[str] | N
 
 def store_of(workspace: str | None, config: str | None, overrides: list[str] | None = None) -> Store:
     """Return the workspace that a command reads."""
-    from slimpajama.errors import StorageError
-    from slimpajama.storage import open_store
+    from slimpajama.core.errors import StorageError
+    from slimpajama.workspace.store import open_store
 
     uri = settings(workspace, config, overrides).workspace
     if "://" not in uri and not Path(uri).is_dir():
@@ -74,7 +74,7 @@ def store_of(workspace: str | None, config: str | None, overrides: list[str] | N
 
 def loaded_model(model: str | None, workspace: str | None, config: str | None) -> Loaded:
     """Return the model that `--model` names: of the workspace, or an exported folder, which needs none."""
-    from slimpajama.registry import is_exported, load_exported, load_model
+    from slimpajama.workspace.registry import is_exported, load_exported, load_model
 
     if model and is_exported(model):
         return load_exported(Path(model))
@@ -83,7 +83,7 @@ def loaded_model(model: str | None, workspace: str | None, config: str | None) -
 
 def read_text(paths: list[Path] | None) -> str:
     """Return the text of the files one after the other; stdin for `-` or where there is none."""
-    from slimpajama.errors import InputError
+    from slimpajama.core.errors import InputError
 
     texts = []
     for path in paths or [Path("-")]:

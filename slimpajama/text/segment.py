@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from slimpajama.buffers import text_buffers
-from slimpajama.config import TextConfig
-from slimpajama.errors import InputError
+from slimpajama.core.config import TextConfig
+from slimpajama.core.errors import InputError
+from slimpajama.text.buffers import text_buffers
 from slimpajama.text.lattice import DIGIT, HAN, LETTER, SPACE, WORD_BYTES, UserWord, cut_block, load_lattice
 from slimpajama.text.stopwords import stop_words
 

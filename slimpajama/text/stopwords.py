@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import stopwordsiso
 
-from slimpajama.config import TextConfig
+from slimpajama.core.config import TextConfig
 
 __all__ = ["LICENCE", "content_flags", "stop_words"]
 

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 
-from slimpajama.storage import LocalStore, S3Store
+from slimpajama.workspace.store import LocalStore, S3Store
 
 CHANGES = {LocalStore: ("_publish", "delete", "delete_tree"), S3Store: ("write", "_put", "delete", "delete_tree")}
 

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from dying import arm
 
-from slimpajama.config import load_config
-from slimpajama.night import finish_publication, publish
-from slimpajama.progress import Sink, report_to
-from slimpajama.stages import run_stages
-from slimpajama.storage import open_store
+from slimpajama.core.config import load_config
+from slimpajama.core.progress import Sink, report_to
+from slimpajama.corpus.pipeline import run_stages
+from slimpajama.workspace.nights import finish_publication, publish
+from slimpajama.workspace.store import open_store
 
 
 def prepare(config, workspace, night="n1"):

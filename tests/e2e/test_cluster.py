@@ -12,7 +12,7 @@ import pytest
 from servers import BIN, free_ports, stop, until
 from small_corpus import published
 
-from slimpajama.storage import open_store, sha256
+from slimpajama.workspace.store import open_store, sha256
 
 distributed = pytest.importorskip("distributed", reason="needs the extra `e2e`: make setup EXTRAS=dev,e2e")
 PREPARE = [sys.executable, "-m", "slimpajama", "prepare", "--night", "n1"]

@@ -17,17 +17,17 @@ from library_night import prepare
 from servers import until
 from small_corpus import published
 
-from slimpajama import storage
-from slimpajama.config import RetentionConfig
-from slimpajama.errors import LockedError, ModelError, StorageError
-from slimpajama.explain import explain
-from slimpajama.forget import forget
-from slimpajama.manifest import Manifest, json_bytes
-from slimpajama.night import INDEX, published_nights
-from slimpajama.registry import history, list_models, promote, rollback
-from slimpajama.retention import clean_up
-from slimpajama.storage import LocalStore, open_store, read_table, sha256
-from slimpajama.verify import verify
+from slimpajama.core.config import RetentionConfig
+from slimpajama.core.errors import LockedError, ModelError, StorageError
+from slimpajama.ops.explain import explain
+from slimpajama.ops.forget import forget
+from slimpajama.ops.retention import clean_up
+from slimpajama.ops.verify import verify
+from slimpajama.workspace import store as storage
+from slimpajama.workspace.manifest import Manifest, json_bytes
+from slimpajama.workspace.nights import INDEX, published_nights
+from slimpajama.workspace.registry import history, list_models, promote, rollback
+from slimpajama.workspace.store import LocalStore, open_store, read_table, sha256
 
 SEED = 20261126
 
@@ -257,8 +257,8 @@ def test_champions_promoted_and_rolled_back_by_several_processes_are_all_in_the_
         about = {"night": model[:2], "nights": [model[:2]]}
         store.write(f"models/{model}/manifest.json", json_bytes(Manifest("train", model, (), {}, about)))
     program = (
-        "import sys; from slimpajama.storage import open_store; from slimpajama.registry import *\n"
-        "from slimpajama.errors import LockedError\n"
+        "import sys; from slimpajama.workspace.store import open_store; from slimpajama.workspace.registry import *\n"
+        "from slimpajama.core.errors import LockedError\n"
         "store, done = open_store(sys.argv[1]), 0\n"
         "while done < 15:\n"
         "    try: done += promote(store, 'n0-a', sys.argv[2]) or promote(store, 'n1-b', sys.argv[2])\n"

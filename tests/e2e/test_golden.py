@@ -156,7 +156,7 @@ def removed_for_earlier(workspace):
 
 def listed(workspace):
     """Return the fingerprints of a preparation's stages, and the hash of every file but the cards."""
-    from slimpajama.config import fingerprint
+    from slimpajama.core.config import fingerprint
 
     manifest = json.loads((workspace / "nights" / "n1" / "manifest.json").read_text(encoding="utf-8"))
     files = published(workspace)

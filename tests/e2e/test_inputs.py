@@ -10,8 +10,8 @@ import sys
 import pytest
 from small_corpus import CONFIG, QUESTIONS, chinese, write_lines
 
-from slimpajama.night import load_night, published_nights
-from slimpajama.storage import open_store, read_table
+from slimpajama.workspace.nights import load_night, published_nights
+from slimpajama.workspace.store import open_store, read_table
 
 SOURCES = """
 workspace = "workspace"

@@ -8,10 +8,10 @@ import pytest
 import s3fs
 from small_corpus import arguments
 
-from slimpajama import storage
-from slimpajama.errors import LockedError, StorageError
-from slimpajama.manifest import Part, Stage, read_verified
-from slimpajama.storage import open_store, parquet_bytes, read_table
+from slimpajama.core.errors import LockedError, StorageError
+from slimpajama.workspace import store as storage
+from slimpajama.workspace.manifest import Part, Stage, read_verified
+from slimpajama.workspace.store import open_store, parquet_bytes, read_table
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ import pytest
 from safetensors.torch import save
 from servers import free_ports, started, until
 
-from slimpajama.config import ModelConfig, TextConfig, TokenizerConfig
-from slimpajama.manifest import FileEntry, Manifest, json_bytes
-from slimpajama.model import build
-from slimpajama.registry import promote
-from slimpajama.storage import LocalStore, sha256
-from slimpajama.tokenizer import Tokenizer, train_tokenizer
+from slimpajama.core.config import ModelConfig, TextConfig, TokenizerConfig
+from slimpajama.model.architectures import build
+from slimpajama.text.tokenizer import Tokenizer, train_tokenizer
+from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes
+from slimpajama.workspace.registry import promote
+from slimpajama.workspace.store import LocalStore, sha256
 
 TOKEN = "a-token-for-this-test"
 

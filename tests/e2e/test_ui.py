@@ -135,7 +135,7 @@ def test_a_running_stage_shows_how_far_it_is_in_the_ui(prefect_server, page):
     program = """
 import time
 from prefect import flow, task
-from slimpajama.progress import also_to, live, track
+from slimpajama.core.progress import also_to, live, track
 from tasks.observe import show_progress
 
 @task

@@ -30,13 +30,9 @@ import safetensors.torch
 import torch
 import zstandard
 
-from slimpajama import streams
-from slimpajama.clean.quality import measure
-from slimpajama.clean.rewrite import rewrite
-from slimpajama.clean.rules import PRESETS, first_verdicts, judge
-from slimpajama.compress import file as compressed
-from slimpajama.compress.coder import ONE, PLACE, decode_bit, encode_bit, finish, new_coder, start_decoding
-from slimpajama.config import (
+from slimpajama.apps.compress import file as compressed
+from slimpajama.apps.compress.coder import ONE, PLACE, decode_bit, encode_bit, finish, new_coder, start_decoding
+from slimpajama.core.config import (
     CleanConfig,
     DedupConfig,
     ModelConfig,
@@ -45,19 +41,29 @@ from slimpajama.config import (
     TokenizerConfig,
     load_config,
 )
-from slimpajama.dedup.jaccard import jaccard
-from slimpajama.dedup.kernel import sketch
-from slimpajama.dedup.normalise import normalise, normalise_block
-from slimpajama.errors import CompressedFileError, ConfigError, InputError, ModelError, SlimpajamaError, StorageError
-from slimpajama.manifest import json_bytes, load_manifest
-from slimpajama.model import build
-from slimpajama.pairs.records import FORMATS, Pair, read_pairs
-from slimpajama.readers import files
-from slimpajama.readers.records import Bad, Want
-from slimpajama.registry import Loaded, champion, load_exported, model_of_night, tuned_tasks
-from slimpajama.storage import LocalStore
+from slimpajama.core.errors import (
+    CompressedFileError,
+    ConfigError,
+    InputError,
+    ModelError,
+    SlimpajamaError,
+    StorageError,
+)
+from slimpajama.corpus.clean.quality import measure
+from slimpajama.corpus.clean.rewrite import rewrite
+from slimpajama.corpus.clean.rules import PRESETS, first_verdicts, judge
+from slimpajama.corpus.dedup.jaccard import jaccard
+from slimpajama.corpus.dedup.kernel import sketch
+from slimpajama.corpus.dedup.normalise import normalise, normalise_block
+from slimpajama.corpus.pairs.records import FORMATS, Pair, read_pairs
+from slimpajama.corpus.sources import files, streams
+from slimpajama.corpus.sources.records import Bad, Want
+from slimpajama.model.architectures import build
 from slimpajama.text.segment import WORD_BYTES, Segmenter, by_rule, parse_user_dictionary
-from slimpajama.tokenizer import SEPARATOR, Tokenizer, train_tokenizer
+from slimpajama.text.tokenizer import SEPARATOR, Tokenizer, train_tokenizer
+from slimpajama.workspace.manifest import json_bytes, load_manifest
+from slimpajama.workspace.registry import Loaded, champion, load_exported, model_of_night, tuned_tasks
+from slimpajama.workspace.store import LocalStore
 
 LIMIT = 2000  # bytes of a record here
 ZH, EN = "今天天气很好，我们去公园。", "The weather is fine today."

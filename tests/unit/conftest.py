@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from slimpajama.config import (
+from slimpajama.core.config import (
     Config,
     EvaluateConfig,
     GenerateConfig,
@@ -20,9 +20,9 @@ from slimpajama.config import (
     TokenizerConfig,
     TrainConfig,
 )
-from slimpajama.manifest import FileEntry, Manifest
-from slimpajama.schema import SHARDS
-from slimpajama.storage import LocalStore, Store, parquet_bytes, sha256
+from slimpajama.core.schema import SHARDS
+from slimpajama.workspace.manifest import FileEntry, Manifest
+from slimpajama.workspace.store import LocalStore, Store, parquet_bytes, sha256
 
 NIGHTS = ("2026-01-01", "2026-01-02")
 WORDS = {
@@ -59,10 +59,10 @@ def documents(seed: int, n: int) -> list[tuple[str, str, list[str]]]:
 
 
 def write_night(store: Store, night: str, seed: int, tokenizer_json: bytes) -> None:
-    """Publish a night of shards as `slimpajama.shards.stage` would."""
-    from slimpajama.night import publish
-    from slimpajama.shards.stage import encode_words
-    from slimpajama.tokenizer import Tokenizer
+    """Publish a night of shards as `slimpajama.corpus.shards.stage` would."""
+    from slimpajama.corpus.shards.stage import encode_words
+    from slimpajama.text.tokenizer import Tokenizer
+    from slimpajama.workspace.nights import publish
 
     encoder, entries = Tokenizer.load(tokenizer_json), []
     files: dict[str, pa.Table | bytes] = {f"nights/{night}/tokenizer/tokenizer.json": tokenizer_json}
@@ -93,7 +93,7 @@ def write_night(store: Store, night: str, seed: int, tokenizer_json: bytes) -> N
 @pytest.fixture(scope="session")
 def two_nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace that no test may change: use `workspace`."""
-    from slimpajama.tokenizer import SEPARATOR, train_tokenizer
+    from slimpajama.text.tokenizer import SEPARATOR, train_tokenizer
 
     root = tmp_path_factory.mktemp("nights")
     joined = [SEPARATOR.join(words) for _, _, words in documents(99, 40)]
@@ -115,7 +115,7 @@ def one_model(two_nights: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
     """The two nights with the first night's model; no test may change it: use `trained`."""
     import torch
 
-    from slimpajama.train.stage import train
+    from slimpajama.model.train.stage import train
 
     torch.set_num_threads(1)
     root = shutil.copytree(two_nights, tmp_path_factory.mktemp("model") / "workspace")

@@ -21,21 +21,20 @@ from bad_inputs import BOMB, CASES, CONFIGS, EXPORTED, LIMIT, NAMES, POINTERS, T
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from slimpajama import streams
-from slimpajama.clean.normalise import normalise
-from slimpajama.clean.stage import clean
 from slimpajama.cli import run
-from slimpajama.config import CleanConfig, Config, IngestConfig, PairSourceConfig, RunConfig, SourceConfig
-from slimpajama.errors import InputError, ModelError, SlimpajamaError, StorageError, printable, printable_lines
-from slimpajama.export import export_model
-from slimpajama.ingest.discover import InputFile
-from slimpajama.ingest.stage import ingest, read_whole
-from slimpajama.night import published_nights
-from slimpajama.pairs.records import FORMATS, Pair, read_pairs
-from slimpajama.readers import files, tables
-from slimpajama.readers.records import Bad, Batch, Want
-from slimpajama.registry import load_exported, load_model, tuned_tasks
-from slimpajama.storage import LocalStore, Store, read_table, sha256
+from slimpajama.core.config import CleanConfig, Config, IngestConfig, PairSourceConfig, RunConfig, SourceConfig
+from slimpajama.core.errors import InputError, ModelError, SlimpajamaError, StorageError, printable, printable_lines
+from slimpajama.corpus.clean.normalise import normalise
+from slimpajama.corpus.clean.stage import clean
+from slimpajama.corpus.ingest import ingest, read_whole
+from slimpajama.corpus.pairs.records import FORMATS, Pair, read_pairs
+from slimpajama.corpus.sources import files, streams, tables
+from slimpajama.corpus.sources.discover import InputFile
+from slimpajama.corpus.sources.records import Bad, Batch, Want
+from slimpajama.ops.export import export_model
+from slimpajama.workspace.nights import published_nights
+from slimpajama.workspace.registry import load_exported, load_model, tuned_tasks
+from slimpajama.workspace.store import LocalStore, Store, read_table, sha256
 
 
 @pytest.fixture(autouse=True)

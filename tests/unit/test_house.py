@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from slimpajama.config_docs import render
+from slimpajama.core.config_docs import render
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,7 +25,7 @@ def test_no_module_of_flows_or_tasks_is_named_like_another_module():
 
 def test_the_page_of_settings_is_what_the_classes_say():
     page = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
-    assert page == render(), "run: python -m slimpajama.config_docs > docs/configuration.md"
+    assert page == render(), "run: python -m slimpajama.core.config_docs > docs/configuration.md"
 
 
 def test_help_imports_nothing_heavy():

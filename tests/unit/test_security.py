@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from slimpajama.config import Config, load_config, validate
-from slimpajama.errors import ConfigError, ModelError, StorageError, masked
-from slimpajama.registry import with_weights
+from slimpajama.core.config import Config, load_config, validate
+from slimpajama.core.errors import ConfigError, ModelError, StorageError, masked
+from slimpajama.workspace.registry import with_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "hunter2"

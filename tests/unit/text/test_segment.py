@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slimpajama.config import TextConfig
-from slimpajama.errors import InputError
+from slimpajama.core.config import TextConfig
+from slimpajama.core.errors import InputError
 from slimpajama.text.lattice import UserWord
 from slimpajama.text.segment import Segmenter, by_rule, engine_versions, parse_user_dictionary
 

@@ -2,7 +2,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slimpajama.config import TextConfig
+from slimpajama.core.config import TextConfig
 from slimpajama.text import stopwords
 from slimpajama.text.stopwords import stop_words
 

@@ -1,0 +1,1 @@
+"""What a model is used for: tuned applications, serving, compression, the evaluation harness."""

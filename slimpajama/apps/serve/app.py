@@ -1,0 +1,301 @@
+"""The web application: `/v1/completions`, `/v1/models`, `/health`, `/metrics`, and at `/` a page to try it; and
+`/v1/summarize`, `/v1/translate`, `/v1/answer` by the tuned models that serve these tasks.
+
+It waits and never computes: whatever takes time runs in the worker's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+import queue
+import re
+import secrets
+import time
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from slimpajama.apps.serve.schemas import APPLICATIONS, ApiError, CompletionRequest, parse, texts_of
+from slimpajama.apps.serve.worker import Event, Job, Worker
+from slimpajama.core.config import ApplyConfig, GenerateConfig
+from slimpajama.core.errors import SlimpajamaError
+
+__all__ = ["ALIAS", "MAX_BODY", "make_app"]
+
+ALIAS = "champion"  # the name that stays the same when the model behind it changes
+MAX_BODY = 4_000_000  # bytes: a megabyte of Chinese prompt is three, with JSON's escapes up to twice that
+BODY_S = 30.0
+REQUEST_S = 900.0  # waiting in the queue included; what is not answered by then makes room for others
+HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
+PAGE = Path(__file__).with_name("page.html")
+
+
+def make_app(
+    worker: Worker, cfg: GenerateConfig, token: str | None = None, hosts: frozenset[str] = frozenset(),
+    apply: ApplyConfig | None = None,
+) -> Any:  # fmt: skip
+    """Return the application.
+
+    Args:
+        worker: Computes; started and stopped with the application.
+        cfg: Settings of requests that name none.
+        token: What `Authorization: Bearer` must bring under `/v1` and for `/metrics`; None lets everyone in.
+        hosts: Names under which it may be called; empty for any. A page on the web can point a name of its own at
+            127.0.0.1 and so read what a server without a token answers; it cannot choose the header `Host`.
+        apply: How summaries, translations and answers are written; None for the defaults.
+    """
+
+    def admit(request: Request) -> None:
+        name = request.headers.get("host", "").rsplit("]", 1)
+        host = name[0].removeprefix("[") if len(name) == 2 else name[0].partition(":")[0]
+        if hosts and host.lower() not in hosts:
+            raise ApiError(403, "not served under this host name", "unknown_host")
+        given = request.headers.get("authorization", "").encode()
+        if token is not None and not hmac.compare_digest(given, f"Bearer {token}".encode()):
+            raise ApiError(
+                401, "missing or wrong token", "invalid_api_key", headers={"WWW-Authenticate": "Bearer"}
+            )  # fmt: skip
+
+    def submit(
+        texts: Any = (), task: str = "", call: Any = None
+    ) -> tuple[Job, asyncio.Queue[Event | Exception | None]]:
+        """Put a job into the queue; return it and where its events arrive."""
+        loop, inbox = asyncio.get_running_loop(), asyncio.Queue[Event | Exception | None]()
+        job = Job(worker.loaded, texts, lambda event: loop.call_soon_threadsafe(inbox.put_nowait, event))
+        job.task, job.call = task, call
+        try:
+            worker.submit(job)
+        except queue.Full:
+            raise ApiError(
+                429, "too many requests are waiting", "queue_full", headers={"Retry-After": str(worker.retry_after_s)}
+            ) from None
+        return job, inbox
+
+    async def application(request: Request) -> Response:
+        admit(request)
+        asked = parse(await _body(request), APPLICATIONS[request.url.path.rsplit("/", 1)[1]])
+        job, inbox = submit(task=asked.task, call=lambda tuned, gone: asked.run(tuned, apply or ApplyConfig(), gone))
+        found: dict[str, Any] = {}
+        async for event in _events(request, job, inbox):
+            found |= event.result or {}
+        return JSONResponse(found)
+
+    async def completions(request: Request) -> Response:
+        admit(request)
+        asked = parse(await _body(request), CompletionRequest)
+        names = {None, worker.loaded.id, *([ALIAS] if worker.follows else [])}
+        if asked.model not in names:
+            raise ApiError(404, "no such model here; GET /v1/models lists what is", "model_not_found", "model")
+        texts = texts_of(asked, cfg, secrets.randbits(32))
+        job, inbox = submit(texts)
+        answer = _Answer(asked, job)
+        if asked.stream:
+            return StreamingResponse(answer.stream(_events(request, job, inbox)), media_type="text/event-stream")
+        return JSONResponse(await answer.whole(_events(request, job, inbox)))
+
+    async def models(request: Request) -> Response:
+        admit(request)
+        names = [*([ALIAS] if worker.follows else []), worker.loaded.id]
+        made = {"object": "model", "created": int(worker.loaded_at), "owned_by": "slimpajama"}
+        return JSONResponse({"object": "list", "data": [{"id": name} | made for name in names]})
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"status": "ok"} if worker.alive else {"status": "stopped"}, 200 if worker.alive else 503)
+
+    async def metrics(request: Request) -> Response:
+        admit(request)
+        return Response(_metrics(worker), media_type=CONTENT_TYPE_LATEST)
+
+    page = PAGE.read_text(encoding="utf-8")
+    policy = {"Content-Security-Policy": _policy(page), "X-Frame-Options": "DENY"}
+
+    async def index(_: Request) -> Response:
+        return HTMLResponse(page, headers=policy)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        worker.start()
+        yield
+        await asyncio.to_thread(worker.stop)
+
+    return Starlette(
+        routes=[
+            Route("/", index),
+            Route("/health", health),
+            Route("/metrics", metrics),
+            Route("/v1/models", models),
+            Route("/v1/completions", completions, methods=["POST"]),
+            *(Route(f"/v1/{name}", application, methods=["POST"], name=name) for name in APPLICATIONS),
+        ],
+        exception_handlers={ApiError: _refuse, HTTPException: _refuse, ClientDisconnect: _refuse, Exception: _refuse},
+        middleware=[Middleware(_headed)],
+        lifespan=lifespan,
+    )
+
+
+def _headed(app: ASGIApp) -> ASGIApp:
+    """Return an application whose every answer has `HEADERS`: a browser keeps and guesses nothing."""
+
+    async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+        async def headed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        await app(scope, receive, headed)
+
+    return answered
+
+
+def _metrics(worker: Worker) -> bytes:
+    """Return how the server does, in Prometheus' text format."""
+    registry = CollectorRegistry()
+    for name, meaning, value in (
+        ("requests_waiting", "Requests in the queue.", worker.waiting),
+        ("requests_waiting_max", "Requests that the queue holds.", worker.max_queue),
+        ("model_loaded_timestamp_seconds", "When the model that answers was loaded.", worker.loaded_at),
+    ):
+        Gauge(f"slimpajama_serve_{name}", meaning, registry=registry).set(value)
+    model = Gauge("slimpajama_serve_model_info", "The model that answers.", ["model"], registry=registry)
+    model.labels(worker.loaded.id).set(1)
+    return generate_latest(registry)
+
+
+class _Answer:
+    """A completion in OpenAI's form, at once or piece by piece."""
+
+    def __init__(self, asked: CompletionRequest, job: Job) -> None:
+        self.asked, self.job = asked, job
+        self.head = {
+            "id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time()),
+            "model": job.loaded.id,
+        }  # fmt: skip
+        self.usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+
+    def choice(self, event: Event, text: str) -> dict[str, Any]:
+        """Return a choice; at the end of a text, add to the usage what it took: a prompt counts once for its texts."""
+        if event.tally:
+            self.usage["prompt_tokens"] += 0 if event.index % self.asked.n else event.tally.prompt_tokens
+            self.usage["completion_tokens"] += event.tally.tokens
+            self.usage["total_tokens"] = self.usage["prompt_tokens"] + self.usage["completion_tokens"]
+        reason = event.tally.finish_reason if event.tally else None
+        return {"text": text, "index": event.index, "logprobs": None, "finish_reason": reason}
+
+    async def whole(self, events: AsyncIterator[Event]) -> dict[str, Any]:
+        """Return the answer when all texts are there."""
+        texts = [prompt if self.asked.echo else "" for prompt, _ in self.job.texts]
+        choices = []
+        async for event in events:
+            texts[event.index] += event.text
+            if event.tally:
+                choices.append(self.choice(event, texts[event.index]))
+        return self.head | {"choices": choices, "usage": self.usage}
+
+    async def stream(self, events: AsyncIterator[Event]) -> AsyncIterator[str]:
+        """Yield server-sent events, `[DONE]` last; an error that comes too late for a status is one of them."""
+        begun = -1
+        try:
+            async for event in events:
+                if event.index > begun and self.asked.echo:
+                    yield _sent(
+                        self.head | {"choices": [self.choice(Event(event.index), self.job.texts[event.index][0])]}
+                    )
+                begun = event.index
+                yield _sent(self.head | {"choices": [self.choice(event, event.text)]})
+            if self.asked.stream_options and self.asked.stream_options.include_usage:
+                yield _sent(self.head | {"choices": [], "usage": self.usage})
+        except Exception as error:
+            yield _sent(_api_error(error).body)
+        yield "data: [DONE]\n\n"
+
+
+async def _events(
+    request: Request, job: Job, inbox: asyncio.Queue[Event | Exception | None]
+) -> AsyncIterator[Event]:  # fmt: skip
+    """Yield what the worker sends; whoever stops listening, goes away or has waited for `REQUEST_S` cancels the job."""
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        job.cancelled.set()
+        inbox.put_nowait(ClientDisconnect())
+
+    watcher = asyncio.create_task(watch())
+    late = ApiError(503, f"not answered within {REQUEST_S:.0f} s", "timeout")
+    timer = asyncio.get_running_loop().call_later(REQUEST_S, inbox.put_nowait, late)
+    try:
+        while (event := await inbox.get()) is not None:
+            if isinstance(event, Exception):
+                raise _api_error(event) from None
+            yield event
+    finally:
+        job.cancelled.set()
+        timer.cancel()
+        watcher.cancel()
+
+
+async def _body(request: Request) -> bytes:
+    """Return the body of a JSON request, bounded in size and time."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise ApiError(415, "send Content-Type: application/json", "unsupported_media_type")
+    body = bytearray()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(BODY_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY:
+                    raise ApiError(413, f"the body must have at most {MAX_BODY} bytes", "body_too_large")
+            return bytes(body)
+    raise ApiError(408, f"the body did not arrive within {BODY_S:.0f} s", "timeout")
+
+
+def _sent(value: dict[str, Any]) -> str:
+    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+
+
+def _api_error(error: Exception) -> ApiError:
+    """Return what a client is told of an error: of ours everything, of a defect nothing."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, HTTPException):  # no such path, no such method
+        return ApiError(error.status_code, str(error.detail), "not_found" if error.status_code == 404 else "refused")
+    if isinstance(error, SlimpajamaError):
+        return ApiError(400, str(error), "invalid_value")
+    if isinstance(error, ClientDisconnect):
+        return ApiError(400, "the client went away", "disconnected")  # which nobody reads
+    return ApiError(500, "this failed here; the server's log says where", "internal")
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    refused = _api_error(error)
+    headers = {**HEADERS, **(getattr(error, "headers", None) or {})}  # a defect's answer passes `_headed` by
+    return JSONResponse(refused.body, refused.status, headers=headers)
+
+
+def _policy(page: str) -> str:
+    """Return a policy that lets the page's own script and style run, by their hashes, and nothing else."""
+
+    def digest(tag: str) -> str:
+        (found,) = re.findall(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        return "'sha256-" + base64.b64encode(hashlib.sha256(found.encode()).digest()).decode() + "'"
+
+    return (
+        f"default-src 'none'; script-src {digest('script')}; style-src {digest('style')}; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )

@@ -1,0 +1,173 @@
+"""What goes over the wire: OpenAI's completions request, its errors, and the applications' requests.
+
+A field that the model cannot honour is refused, unless it has the value that changes nothing.
+
+Source: https://platform.openai.com/docs/api-reference/completions; `top_k`, `min_p` and `repetition_penalty` as vLLM
+and others name them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from slimpajama.apps.tune.inference import Tuned
+from slimpajama.core.config import ApplyConfig, GenerateConfig
+
+__all__ = ["APPLICATIONS", "MAX_TOKENS", "ApiError", "ApplicationRequest", "CompletionRequest", "parse", "texts_of"]
+
+MAX_TOKENS = 8192  # of all texts of a request: about as long as anyone waits for a small model
+Text = Annotated[str, Field(max_length=200_000)]  # characters: some minutes of a small model's time
+Zero = Annotated[float, Field(ge=0, le=0)]
+SETTINGS = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
+
+
+class ApiError(Exception):
+    """A request that is not answered: status, and what stands in OpenAI's JSON form."""
+
+    def __init__(
+        self, status: int, message: str, code: str, param: str | None = None, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.headers = status, headers
+        kind = "server_error" if status >= 500 else "rate_limit_error" if status == 429 else "invalid_request_error"
+        self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+class StreamOptions(BaseModel):
+    """What a stream tells beside the text."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    include_usage: bool = False
+
+
+class CompletionRequest(BaseModel):
+    """Body of `POST /v1/completions`. A setting that is missing is the workspace's, in `[generate]`; bounds, too."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    model: str | None = None
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=16)] = ""
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    stop: str | list[str] | None = None
+    n: Annotated[int, Field(ge=1, le=16)] = 1
+    echo: bool = False
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+    best_of: Literal[1] | None = None
+    logprobs: None = None
+    suffix: None = None
+    presence_penalty: Zero | None = None
+    frequency_penalty: Zero | None = None
+    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+
+    @property
+    def prompts(self) -> list[str]:
+        """Prompts, one or more."""
+        return [self.prompt] if isinstance(self.prompt, str) else self.prompt
+
+
+class SummarizeRequest(BaseModel):
+    """Body of `POST /v1/summarize`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    task: ClassVar[str] = "summarization"
+    text: Text
+
+    def run(self, tuned: Tuned, cfg: ApplyConfig, gone: Callable[[], bool]) -> dict[str, Any]:
+        """Return the answer."""
+        return {"summary": tuned.summarize(self.text, cfg)}
+
+
+class TranslateRequest(BaseModel):
+    """Body of `POST /v1/translate`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    task: ClassVar[str] = "translation"
+    text: Text
+    to: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+
+    def run(self, tuned: Tuned, cfg: ApplyConfig, gone: Callable[[], bool]) -> dict[str, Any]:
+        """Return the answer; it ends early when nobody waits for it."""
+        pieces = itertools.takewhile(lambda _: not gone(), tuned.translate(self.text, self.to, cfg))
+        return {"translation": "".join(pieces), "to": self.to}
+
+
+class AnswerRequest(BaseModel):
+    """Body of `POST /v1/answer`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    task: ClassVar[str] = "question-answering"
+    question: Annotated[str, Field(max_length=2000)]
+    context: Text
+
+    def run(self, tuned: Tuned, cfg: ApplyConfig, gone: Callable[[], bool]) -> dict[str, Any]:
+        """Return the answer."""
+        found = tuned.answer(self.question, self.context, cfg)
+        return {"answer": found.text, "passage": found.passage, "score": found.score}
+
+
+ApplicationRequest = SummarizeRequest | TranslateRequest | AnswerRequest
+APPLICATIONS: dict[str, type[ApplicationRequest]] = {
+    "summarize": SummarizeRequest, "translate": TranslateRequest, "answer": AnswerRequest,
+}  # fmt: skip
+Request = TypeVar("Request", bound=BaseModel)
+
+
+def parse(body: bytes, kind: type[Request]) -> Request:
+    """Return the request of a body.
+
+    Raises:
+        ApiError: It is no JSON, or not such a request.
+    """
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        raise _refused(error) from None
+
+
+def texts_of(asked: CompletionRequest, cfg: GenerateConfig, seed: int) -> list[tuple[str, GenerateConfig]]:
+    """Return the texts to write: `n` of each prompt, drawn with the seeds from the request's on.
+
+    Args:
+        asked: The request.
+        cfg: Settings that it leaves out.
+        seed: Taken where it names none.
+
+    Raises:
+        ApiError: A value is out of bounds.
+    """
+    given: dict[str, Any] = {name: getattr(asked, name) for name in SETTINGS if getattr(asked, name) is not None}
+    if asked.stop is not None:
+        given["stop"] = (asked.stop,) if isinstance(asked.stop, str) else tuple(asked.stop)
+    try:
+        one = replace(cfg, **({"seed": seed} | given))
+    except ValidationError as error:
+        raise _refused(error) from None
+    wanted = len(asked.prompts) * asked.n * one.max_tokens
+    if wanted > MAX_TOKENS:
+        raise ApiError(
+            400, f"prompts x n x max_tokens must be at most {MAX_TOKENS}, got {wanted}", "too_many_tokens", "max_tokens"
+        )
+    each = [replace(one, seed=(one.seed + number) % 2**63) for number in range(asked.n)]
+    return [(prompt, settings) for prompt in asked.prompts for settings in each]
+
+
+def _refused(error: ValidationError) -> ApiError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    if first["type"] == "json_invalid":
+        return ApiError(400, f"the body is not valid JSON: {first['ctx']['error']}", "invalid_json")
+    param = ".".join(str(part) for part in first["loc"])
+    unknown = first["type"] == "extra_forbidden"
+    message = "unknown or not supported" if unknown else first["msg"][0].lower() + first["msg"][1:]
+    return ApiError(400, f"{param[:100]}: {message}" if param else message, "invalid_value", param[:100] or None)

@@ -1,0 +1,1 @@
+"""What everything stands on: errors, settings, schemas, progress, logs. Imports third parties only."""

@@ -1,0 +1,27 @@
+"""Packages that only one option needs: imported when it is used, and named where they are missing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from slimpajama.core.errors import ConfigError
+
+__all__ = ["needs"]
+
+
+@contextlib.contextmanager
+def needs(extra: str, package: str) -> Iterator[None]:
+    """Import inside this block what `pip install 'slimpajama[EXTRA]'` brings.
+
+    Raises:
+        ConfigError: If `package` is not installed; any other import that fails is a defect and passes.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != package:
+            raise
+        raise ConfigError(
+            f"needs the extra `{extra}`", where=package, hint=f"pip install 'slimpajama[{extra}]'"
+        ) from None

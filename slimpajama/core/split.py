@@ -1,0 +1,31 @@
+"""Which split and shard a document goes to, and in what order: by keyed hashes, so nobody has to agree first."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from slimpajama.core.config import PairsConfig, ShardsConfig
+
+__all__ = ["SPLITS", "assign", "unit_hashes"]
+
+SPLITS = ("train", "validation", "test")
+
+
+def unit_hashes(keys: Sequence[str], purpose: str, seed: int) -> np.ndarray:
+    """Return one number in [0, 1) a key, float64 of shape (len(keys),); independent for each purpose and seed."""
+    salt = hashlib.blake2b(f"{purpose}\0{seed}".encode(), digest_size=16).digest()
+    digests = b"".join(hashlib.blake2b(key.encode(), digest_size=8, key=salt).digest() for key in keys)
+    return np.frombuffer(digests, dtype="<u8").astype(np.float64) / 2.0**64
+
+
+def assign(clusters: Sequence[str], cfg: ShardsConfig | PairsConfig) -> np.ndarray:
+    """Return each document's index into `SPLITS` by its duplicate cluster, or each pair's by its group.
+
+    Near-duplicates share a cluster, in every night, so none has a twin across the splits.
+    """
+    place = unit_hashes(clusters, "split", cfg.seed)
+    held_out = np.where(place < cfg.test_share, 2, 1)
+    return np.where(place < cfg.test_share + cfg.validation_share, held_out, 0).astype(np.int8)

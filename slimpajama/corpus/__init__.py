@@ -1,0 +1,1 @@
+"""Raw files to shards: sources, ingest, cleaning, deduplication, pairs, decontamination, words, shards."""

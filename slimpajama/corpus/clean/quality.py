@@ -1,0 +1,80 @@
+"""The measured signals of each document, as they are stored in `quality`, whatever rules are in force."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from slimpajama.core.schema import QUALITY
+from slimpajama.corpus.clean.language import identify
+from slimpajama.corpus.clean.repetition import WORDS, ngram_repetition, repeats
+from slimpajama.corpus.clean.rules import MOSTLY_HAN
+from slimpajama.corpus.clean.signals import COUNTS, HAN_PER_WORD, scan
+from slimpajama.text.buffers import text_buffers
+
+__all__ = ["measure", "measure_text"]
+
+Column = npt.NDArray[Any]
+
+
+def measure(texts: pa.LargeStringArray) -> tuple[list[str], Column, pa.StructArray]:
+    """Measure normalised texts.
+
+    Returns:
+        Language of each text, its length in characters (int64 [N]), and its signals (QUALITY).
+    """
+    offsets, data = text_buffers(texts)
+    found = scan(offsets, data)
+    count = dict(zip(COUNTS, found.counts.T, strict=True))
+    languages = identify(offsets, data, count)
+    han_share = _share(count["han"], count["content"])
+    ideographs = count["han"] + count["kana"]
+    runs, runs_chars = count["units"] - ideographs, count["unit_chars"] - ideographs
+    words = runs + ideographs / HAN_PER_WORD
+    lines = count["lines"]
+    chinese = han_share >= MOSTLY_HAN
+    widths = np.where(chinese[:, None], [n * HAN_PER_WORD for n in WORDS], WORDS)
+    line_repeats, paragraph_repeats = repeats(found.lines), repeats(found.paragraphs)
+    ngrams = ngram_repetition(found.units, widths)
+    signals: dict[str, Column] = {
+        "content_chars": count["content"],
+        "han_share": han_share,
+        "lang_zh": languages.zh,
+        "lang_en": languages.en,
+        "lang_reliable": languages.reliable,
+        "words": words,
+        "word_length": np.where(chinese, _share(count["unit_chars"], words), _share(runs_chars, runs)),
+        "symbols_per_word": _share(np.maximum(count["hashes"], count["ellipses"]), words),
+        "alphabetic": _share(count["alphabetic"], count["units"] + count["symbols_alone"]),
+        "stop_words": count["stop_words"],
+        "curly_brackets": count["curly"],
+        "lorem_ipsum": count["lorem_ipsum"],
+        "line_length": _share(count["line_chars"], lines),
+        "lines_per_word": _share(count["newlines"], words),
+        "bullet_lines": _share(count["bullet_lines"], lines),
+        "ellipsis_lines": _share(count["ellipsis_lines"], lines),
+        "punctuated_lines": _share(count["punctuated_lines"], lines),
+        "short_lines": _share(count["short_lines"], lines),
+        "javascript_lines": _share(count["javascript_lines"], lines),
+        "dup_lines": line_repeats[:, 0],
+        "dup_line_chars": line_repeats[:, 1],
+        "dup_paragraphs": paragraph_repeats[:, 0],
+        "dup_paragraph_chars": paragraph_repeats[:, 1],
+        **{f"{'top' if n < 5 else 'dup'}_{n}gram": ngrams[:, place] for place, n in enumerate(WORDS)},
+    }
+    arrays = [pa.array(signals[field.name]).cast(field.type) for field in QUALITY]
+    return languages.codes, count["chars"], pa.StructArray.from_arrays(arrays, fields=list(QUALITY))
+
+
+def measure_text(text: str) -> dict[str, Any]:
+    """Return the signals of one normalised text."""
+    quality: dict[str, Any] = measure(pa.array([text], pa.large_string()))[2][0].as_py()
+    return quality
+
+
+def _share(part: Column, whole: Column) -> Column:
+    """Return `part / whole`, 0 where there is nothing to have a share of."""
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)

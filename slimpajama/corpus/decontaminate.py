@@ -1,0 +1,183 @@
+"""The stage between the decision on duplicates and the documents: names what a test knows and training must not.
+
+Tests are the records of evaluation files, the test pairs of `[pairs]`, and the held-out documents.
+
+It reads the survivors of deduplication and writes only what it refuses, `removed/decontaminate-PART`; the stage behind
+it leaves those out. Held out is what `shards` will hold out tonight, by the same keyed hash of the duplicate cluster,
+and what earlier nights' shards did. With nothing to look for it reads nothing.
+
+Not seen to: tonight's held-out documents against text that earlier nights have trained on. An index of that would grow
+with the corpus; near-duplicates among them share a cluster, and so a split.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import unicodedata
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from slimpajama.core.config import Config
+from slimpajama.core.errors import printable
+from slimpajama.core.progress import say, track
+from slimpajama.core.schema import removed_table
+from slimpajama.core.split import assign
+from slimpajama.corpus.overlap import VERSION, Index, Match, cut, find, make_index, sample, sampling
+from slimpajama.corpus.pairs.stage import protected_tests
+from slimpajama.corpus.sources.evaluations import list_evaluations, read_evaluations
+from slimpajama.workspace.manifest import Manifest, Part, Stage, add_counts
+from slimpajama.workspace.nights import load_night, published_nights, work_folder
+from slimpajama.workspace.store import Store, read_table
+
+__all__ = ["decontaminate"]
+
+COLUMNS = ["id", "source", "uri", "lang", "sha256", "n_chars", "text", "n_bytes"]
+EXCERPT = 160  # characters
+Names = list[str]
+
+
+def decontaminate(store: Store, cfg: Config, night: str, cleaned: Manifest, compared: Manifest) -> Manifest:
+    """Name the documents that overlap with evaluation files, or are trained on and overlap with held-out documents.
+
+    Args:
+        store: The workspace.
+        cfg: `decontaminate`, `pairs`, `shards` (the split), `ingest` (bounds of a record) and `run` are used.
+        night: The night the documents belong to.
+        cleaned: Manifest of the cleaning.
+        compared: Manifest of the decision on duplicates.
+
+    Returns:
+        The stage's manifest. Files: `removed/decontaminate-PART` (REMOVED). Counts: `removed` by source and rule,
+        `bytes` of them, `records` (of evaluation files) and `too_short` (of them, not looked for).
+
+    Raises:
+        InputError: An evaluation file is missing, or a record of it cannot be read.
+    """
+    settings = cfg.decontaminate
+    files = list_evaluations(cfg)
+    pairs, tests = protected_tests(store, cfg)
+    about: dict[str, Any] = {"version": VERSION, "settings": settings, "evaluations": [file.entry() for file in files]}
+    wanted = [name for name in published_nights(store) if name != night] if settings.held_out_share else []
+    earlier = {name: load_night(store, name) for name in wanted}
+    about |= {"pairs": pairs} if pairs else {}
+    if files or pairs or settings.held_out_share:
+        about |= {
+            "split": {name: getattr(cfg.shards, name) for name in ("seed", "test_share", "validation_share")},
+            "opencc": importlib.metadata.version("opencc"),  # these two decide what is the same character
+            "unicode": unicodedata.unidata_version,
+            "compared": compared.digest,
+            "earlier": {name: manifest.digest for name, manifest in earlier.items()},
+        }
+    stage = Stage(store, "decontaminate", work=work_folder(night, "decontaminate"), about=about)
+    if stage.finished:
+        return stage.result
+    if not (files or pairs or settings.held_out_share):
+        return stage.finish()
+    records = pa.concat_tables([read_evaluations(files, cfg), tests])
+    looked_for = cut(records["text"].combine_chunks(), settings.ngram_words, settings.short_words)
+    too_short = int((looked_for.weights < 2 * settings.short_words).sum())
+    if too_short:
+        say(stage.name, f"{too_short:,} of {len(records):,} records of tests are too short to be looked for")
+    paths = cleaned.paths(f"{work_folder(night, 'clean')}/")
+    names, held_out, rate = records["name"].to_pylist(), [], sampling(_held_out_bytes(cfg, cleaned, earlier))
+    for ids, texts in _held_out(store, cfg, night, paths, earlier):
+        names += ids
+        held_out.append(sample(texts, settings.short_words, rate))
+    share = settings.held_out_share
+    index = make_index(looked_for, held_out, settings.ngram_words, settings.short_words, share, rate)
+
+    def make(path: str) -> Part:
+        rows = _survivors(store, night, path, COLUMNS)
+        texts = rows["text"].combine_chunks()
+        match = find(texts, _is_held_out(rows["cluster"], cfg), index)
+        refused = _rows(rows, match, index, names, len(records), cfg, night)
+        kinds = [{"removed": {row["source"]: {row["rule"]: 1}}, "bytes": row["n_bytes"]} for row in refused]
+        target = f"nights/{night}/removed/decontaminate-{path.rsplit('/', 1)[1]}"
+        return Part({target: removed_table(refused)}, add_counts(kinds))
+
+    units = [(path.rsplit("/", 1)[1].removesuffix(".parquet"), path) for path in paths]
+    with track(stage.name, total=len(units), unit="parts") as bar:
+        counts = stage.map(units, make, cfg.run.threads(), lambda _: bar.advance())
+    return stage.finish(
+        add_counts([{"removed": {}, "bytes": 0}, *counts]) | {"records": len(records), "too_short": too_short}
+    )
+
+
+def _survivors(store: Store, night: str, path: str, columns: list[str]) -> pa.Table:
+    """Return columns of a cleaned part's documents that are no duplicates, with their `cluster`."""
+    name = path.rsplit("/", 1)[1]
+    decision = read_table(store, f"{work_folder(night, 'compare')}/decision-{name}", ["kept", "cluster"])
+    rows = read_table(store, path, columns).append_column("cluster", decision["cluster"])
+    return rows.filter(decision["kept"])
+
+
+def _is_held_out(clusters: pa.ChunkedArray, cfg: Config) -> npt.NDArray[np.bool_]:
+    held_out: npt.NDArray[np.bool_] = assign(clusters.to_pylist(), cfg.shards) > 0
+    return held_out
+
+
+def _held_out_bytes(cfg: Config, cleaned: Manifest, earlier: dict[str, Manifest]) -> int:
+    """Return about how much text is held out, as the manifests tell; tonight's duplicates count."""
+    share = cfg.shards.test_share + cfg.shards.validation_share
+    nights = [manifest.counts.get("shards", {}).get("bytes", {}) for manifest in earlier.values()]
+    before = sum(sum(night.get(split, {}).values()) for night in nights for split in ("validation", "test"))
+    return int(share * sum(cleaned.counts.get("bytes", {}).values())) + before
+
+
+def _held_out(
+    store: Store, cfg: Config, night: str, paths: list[str], earlier: dict[str, Manifest]
+) -> Iterator[tuple[Names, pa.LargeStringArray]]:
+    """Yield names and texts of tonight's held-out documents, then of earlier nights'."""
+
+    def tonight(path: str) -> tuple[Names, pa.LargeStringArray]:
+        rows = _survivors(store, night, path, ["id", "text"])
+        rows = rows.filter(pa.array(_is_held_out(rows["cluster"], cfg)))
+        return [f"{id_} of night {night}" for id_ in rows["id"].to_pylist()], rows["text"].combine_chunks()
+
+    if cfg.decontaminate.held_out_share:
+        with ThreadPoolExecutor(cfg.run.threads(), thread_name_prefix="decontaminate") as pool:
+            yield from pool.map(tonight, paths)
+    for name, manifest in earlier.items():
+        for split in ("validation", "test"):
+            for entry in manifest.files:
+                if not entry.path.startswith(f"nights/{name}/shards/{split}/"):
+                    continue
+                rows = read_table(store, entry.path, ["id", "words"], entry.bytes)
+                texts = _joined(rows["words"].combine_chunks())
+                yield [f"{id_} of night {name}" for id_ in rows["id"].to_pylist()], texts
+
+
+def _joined(words: pa.ListArray) -> pa.LargeStringArray:
+    """Return the texts that lists of words are, without a copy: a text's words lie one behind the other."""
+    flat = words.values.cast(pa.large_string())
+    ends = np.frombuffer(flat.buffers()[1], np.int64)[flat.offset :][words.offsets.to_numpy()]
+    return pa.LargeStringArray.from_buffers(len(words), pa.py_buffer(ends), flat.buffers()[2])
+
+
+def _rows(
+    rows: pa.Table, match: Match, index: Index, names: Names, records: int, cfg: Config, night: str
+) -> list[dict[str, Any]]:
+    """Return what was found as rows of `removed`."""
+    refused = []
+    places = np.flatnonzero(match.item >= 0)
+    for place, row in zip(places.tolist(), rows.take(pa.array(places)).to_pylist(), strict=True):
+        item, amount = int(match.item[place]), int(match.amount[place])
+        data = row["text"].encode()
+        begin = len(data[: match.begin[place]].decode())
+        stretch = data[match.begin[place] : match.end[place]].decode()
+        where = f"characters {begin} to {begin + len(stretch)}: {printable(stretch, EXCERPT)}"
+        if item < records:
+            rule, threshold = "evaluation-overlap", f"less than {index.need[item] / 2:g} words in a row"
+            value = f"{amount / 2:g} words of {printable(names[item])}, {where}"
+        else:
+            rule, threshold = "held-out-overlap", f"less than {cfg.decontaminate.held_out_share:.0%}"
+            share = amount / int(index.windows[item])
+            value = f"{share:.0%} of held-out document {names[item]}, {where}"
+        said = {"night": night, "stage": "decontaminate", "rule": rule, "value": value, "threshold": threshold}
+        refused.append(row | said)
+    return refused

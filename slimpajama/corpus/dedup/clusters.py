@@ -1,0 +1,143 @@
+"""Who survives among near-duplicates, and which documents belong together.
+
+Documents are numbered in order of survival: those of earlier nights first, then by source priority, length and
+id. By default each is removed exactly if an earlier-numbered, surviving document is within the threshold of itself:
+stars, not chains, so nothing is ever removed for a keeper that it does not resemble. Components are what chains make
+of the same pairs: they keep a family of texts on one side of the train and test split and, by option, one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from slimpajama.corpus.dedup.spill import HALF, Packed
+
+__all__ = ["Verdict", "components", "judge"]
+
+AT_ONCE = 500_000  # pairs that are sorted together, and those of one document
+
+
+class Verdict(NamedTuple):
+    """What becomes of N documents."""
+
+    partner: npt.NDArray[np.int64]
+    """[N]: the kept document it duplicates, -1 where it is not removed here."""
+    jaccard: npt.NDArray[np.float64]
+    """[N]: exact similarity to that partner; NaN where there is none, or where the two were not compared."""
+    component: npt.NDArray[np.uint32]
+    """[N]: smallest number of its connected component."""
+
+
+def judge(
+    pairs: Sequence[Packed],
+    similarity: Sequence[npt.NDArray[np.float64]],
+    n: int,
+    kept_before: npt.NDArray[np.bool_],
+    clusters: str = "stars",
+) -> Verdict:
+    """Decide over N documents from their similar pairs.
+
+    Args:
+        pairs: Blocks of packed pairs, both within the threshold of each other; any order.
+        similarity: float64 of each block's size, exact Jaccard similarity of each pair.
+        n: Number of documents.
+        kept_before: bool [M], whether each of the first M documents, of earlier nights, was kept then. They are
+            not judged again, and one that was removed then is nobody's partner.
+        clusters: `stars`, or `components`: then every document that chains of pairs join to an earlier-numbered
+            survivor is removed, like it or not.
+
+    Returns:
+        The verdict. Of several partners of a star the most similar one, of equals the first; in a component the
+        first survivor.
+    """
+    partner, jaccard = np.full(n, -1, np.int64), np.full(n, np.nan)
+    kept = np.ones(n, np.bool_)
+    kept[: len(kept_before)] = kept_before
+    component = components(pairs, n)
+    if clusters == "stars":
+        for some, values in _by_second(pairs, similarity, n):
+            _stars(some, values, len(kept_before), kept, partner, jaccard)
+    else:
+        _one_each(component, len(kept_before), kept, partner)
+        for some, values in zip(pairs, similarity, strict=True):
+            to_keeper = partner[some & HALF] == some >> np.uint64(32)
+            jaccard[some[to_keeper] & HALF] = values[to_keeper]
+    return Verdict(partner, jaccard, component)
+
+
+def _by_second(
+    pairs: Sequence[Packed], similarity: Sequence[npt.NDArray[np.float64]], n: int
+) -> Iterator[tuple[Packed, npt.NDArray[np.float64]]]:
+    """Yield the pairs by second document, then falling similarity, then first document; about AT_ONCE at a time.
+
+    Sorting takes some 80 bytes a pair: all of a large family's at once would be most of the memory.
+    """
+    counts = np.zeros(n, np.uint32)
+    for some in pairs:
+        counts += np.bincount((some & HALF).astype(np.int64), minlength=n).astype(np.uint32)
+    turn = (np.cumsum(counts, dtype=np.int64) - counts) // AT_ONCE
+    ends = np.append(np.flatnonzero(np.diff(turn)) + 1, n).astype(np.uint64)
+    for start, end in pairwise(np.append(np.uint64(0), ends)):
+        chosen = [(some & HALF >= start) & (some & HALF < end) for some in pairs]
+        some = np.concatenate([block[part] for block, part in zip(pairs, chosen, strict=True)])
+        values = np.concatenate([block[part] for block, part in zip(similarity, chosen, strict=True)])
+        order = np.lexsort((some >> np.uint64(32), -values, some & HALF))
+        yield some[order], values[order]
+
+
+def components(blocks: Iterable[Packed], n: int) -> npt.NDArray[np.uint32]:
+    """Return uint32 [N], the smallest number of each document's connected component, from packed pairs."""
+    parent = np.arange(n, dtype=np.uint32)
+    for packed in blocks:
+        _connect(packed, parent)
+    _settle(parent)
+    return parent
+
+
+@numba.njit(nogil=True, cache=True)
+def _stars(pairs: Any, similarity: Any, judged_from: int, kept: Any, partner: Any, jaccard: Any) -> None:
+    for p in range(len(pairs)):  # by second document: every possible partner of it is decided by now
+        first, second = np.int64(pairs[p] >> np.uint64(32)), np.int64(pairs[p] & np.uint64(0xFFFFFFFF))
+        if second >= judged_from and kept[second] and kept[first]:
+            kept[second] = False
+            partner[second] = first
+            jaccard[second] = similarity[p]
+
+
+@numba.njit(nogil=True, cache=True)
+def _one_each(component: Any, judged_from: int, kept: Any, partner: Any) -> None:
+    """Keep the first survivor of each component."""
+    keeper = np.full(len(component), -1, np.int64)
+    for d in range(len(component)):
+        root = component[d]
+        if d >= judged_from and keeper[root] >= 0:
+            partner[d] = keeper[root]
+        elif kept[d] and keeper[root] < 0:
+            keeper[root] = d
+
+
+@numba.njit(nogil=True, cache=True)
+def _connect(pairs: Any, parent: Any) -> None:
+    """Union-find in place over packed pairs, roots at the smallest number."""
+    for p in range(len(pairs)):
+        a, b = np.int64(pairs[p] >> np.uint64(32)), np.int64(pairs[p] & np.uint64(0xFFFFFFFF))
+        while parent[a] != a:
+            parent[a] = parent[parent[a]]
+            a = np.int64(parent[a])
+        while parent[b] != b:
+            parent[b] = parent[parent[b]]
+            b = np.int64(parent[b])
+        parent[max(a, b)] = min(a, b)
+
+
+@numba.njit(nogil=True, cache=True)
+def _settle(parent: Any) -> None:
+    """Point every document straight to its root: a parent is never larger than its child, so it is settled already."""
+    for d in range(len(parent)):
+        parent[d] = parent[parent[d]]

@@ -1,0 +1,230 @@
+"""Exact Jaccard similarity of shingle sets, for the few pairs that share a band key.
+
+A shingle is its 64-bit hash: two different shingles of a pair of 16 MB documents meet by chance with
+probability 2^-16, and would move the similarity by less than 10^-7. The first document of a run of pairs is laid
+out as a hash table; the others are looked up in it, so a document costs one pass a pair and nothing is sorted. The
+pass ends where the similarity that is asked for is out of reach.
+
+Most candidates are unlike, and a sample says so: the shingles whose hash is below a bound, the same for all
+documents. Of the m that a pair's samples hold together a share a is in both; were the similarity t or more, a that low
+would have a chance of at most exp(-m D(a || t)), D the Kullback-Leibler divergence of two coins (Hoeffding 1963, whose
+bound covers samples without replacement). Only a pair with less than `UNLIKELY` of it is called unlike unseen.
+
+Memory: 13 bytes a character for the documents at hand (20 where one shingle repeats and is in the sample) and 33 to 55
+for the largest pair's table, per worker.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from slimpajama.corpus.dedup.normalise import normalise_block
+from slimpajama.text.buffers import text_buffers
+
+__all__ = ["jaccard"]
+
+Counts = npt.NDArray[np.int64]
+
+WINDOW = 4096  # shingles hashed at a time, so that a long document stays in the cache
+FREE = 0
+SAMPLED = np.uint64(2**61)  # hashes below are in a document's sample: one of 8
+UNLIKELY = 20.0  # -log of a chance of 2 in 10^9
+
+
+def jaccard(
+    texts: pa.LargeStringArray, pairs: npt.NDArray[np.int64], ngram: int, least: float = 0.0
+) -> npt.NDArray[np.float64]:
+    """Return |A n B| / |A u B| of the sets of `ngram`-character shingles of each pair of texts.
+
+    Texts are normalised first; one shorter than `ngram` characters is one shingle: itself.
+
+    Args:
+        texts: Documents that the pairs point into.
+        pairs: int64 [P, 2]; fastest when sorted.
+        ngram: Shingle width in characters.
+        least: Similarity from which on it must be told; a pair below may be given as 0.
+
+    Returns:
+        float64 [P].
+    """
+    block = normalise_block(*text_buffers(texts))
+    starts, lengths = block.char_offsets[:-1], np.diff(block.char_offsets)
+    counts = np.where(lengths > 0, np.maximum(lengths - ngram + 1, 1), 0)  # shingles, repeats included
+    scratch = np.empty((2, WINDOW + ngram), np.uint64)
+    hashes = np.empty(len(block.chars), np.uint64)  # document d's begin at its first character
+    sample, ends = np.empty(len(hashes) + 1, np.uint64), np.zeros(len(counts) + 1, np.int64)
+    _hash_documents(block.chars, block.char_offsets, counts, scratch, hashes, sample, ends)
+    some = np.arange(len(pairs))
+    if least > 0:
+        some = np.flatnonzero(_likely(*_intersect(sample, ends[:-1], np.diff(ends), pairs, 0.0), least))
+    out = np.zeros(len(pairs))
+    shared, union = _intersect(hashes, starts, counts, pairs[some], least)
+    out[some] = np.where(union > 0, shared / np.maximum(union, 1), 1.0)  # two empty documents are the same document
+    return out
+
+
+def _likely(shared: Counts, union: Counts, least: float) -> npt.NDArray[np.bool_]:
+    """Say from two samples' intersection and union whether the documents may be as similar as `least`."""
+    share = shared / np.maximum(union, 1)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        both = np.where(shared > 0, share * np.log(share / least), 0.0)
+        divergence = both + (1 - share) * np.log((1 - share) / (1 - least))
+        return (share >= least) | ~(union * divergence > UNLIKELY)
+
+
+def _intersect(
+    hashes: npt.NDArray[np.uint64], starts: Counts, counts: Counts, pairs: npt.NDArray[np.int64], least: float
+) -> tuple[Counts, Counts]:
+    """Return sizes of the pairs' intersections and unions; no intersection where `least` is out of reach."""
+    most = int(counts[pairs].sum(axis=1).max(initial=0))
+    table, out = np.zeros((_slots(most), 2), np.uint64), np.empty((2, len(pairs)), np.int64)
+    _compare(hashes, starts, counts, pairs, table, np.zeros((3, most), np.int32), least, out)
+    return out[0], out[1]
+
+
+@numba.njit(nogil=True, cache=True)
+def _start(chars: Any, out: Any) -> None:
+    for i in range(len(out)):
+        x = np.uint64(chars[i]) * np.uint64(0x9E3779B97F4A7C15)
+        out[i] = x ^ (x >> np.uint64(29))
+
+
+@numba.njit(nogil=True, cache=True)
+def _join(left: Any, right: Any, out: Any) -> None:
+    """Hash two neighbouring runs from the hashes of each; not the same in the other order."""
+    for i in range(len(out)):
+        x = left[i] * np.uint64(0xBF58476D1CE4E5B9)
+        y = right[i] * np.uint64(0x94D049BB133111EB)
+        out[i] = ((x << np.uint64(31)) | (x >> np.uint64(33))) + (y ^ (y >> np.uint64(29)))
+
+
+@numba.njit(nogil=True, cache=True)
+def _finish(runs: Any, out: Any) -> None:
+    for i in range(len(out)):
+        x = runs[i]
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        x = x ^ (x >> np.uint64(31))
+        out[i] = max(x, np.uint64(1))  # 0 is `FREE`
+
+
+@numba.njit(nogil=True, cache=True)
+def _hash_documents(chars: Any, offsets: Any, counts: Any, scratch: Any, out: Any, sample: Any, ends: Any) -> None:
+    """Hash every shingle by log-doubling, as in `oph`; there 32 bits serve, here a collision would be a lie.
+
+    Those in the sample are put end to end, too; document d's are `sample[ends[d]:ends[d + 1]]`.
+    """
+    n_sampled = np.int64(0)
+    for d in range(len(counts)):
+        end = offsets[d + 1]
+        width = end - offsets[d] - counts[d] + 1
+        for start in range(offsets[d], offsets[d] + counts[d], WINDOW):
+            text = chars[start : min(end, start + WINDOW + width - 1)]
+            n = len(text)
+            a, b = scratch[0], scratch[1]
+            _start(text, a[:n])
+            done = 1
+            while done < width:
+                step = min(done, width - done)
+                _join(a, a[step:], b[: n - done - step + 1])
+                a, b = b, a
+                done += step
+            _finish(a, out[start : start + n - width + 1])
+            for i in range(start, start + n - width + 1):  # without a branch, which would be foreseen badly
+                sample[n_sampled] = out[i]
+                n_sampled += np.int64(out[i] < SAMPLED)
+        ends[d + 1] = n_sampled
+
+
+@numba.njit(nogil=True, cache=True)
+def _slots(shingles: int) -> int:
+    """Return a table's size: a power of two that is at most three quarters full."""
+    size = 16
+    while 3 * size < 4 * shingles:
+        size *= 2
+    return size
+
+
+@numba.njit(nogil=True, cache=True)
+def _find(table: Any, value: Any) -> Any:
+    """Return the slot that holds `value`, or the free one where it would go."""
+    last = np.uint64(len(table) - 1)  # unsigned: a signed index would be checked for being negative
+    slot = value & last
+    while table[slot, 0] != FREE and table[slot, 0] != value:
+        slot = (slot + np.uint64(1)) & last
+    return slot
+
+
+@numba.njit(nogil=True, cache=True)
+def _lay_out(values: Any, table: Any, first: Any) -> int:
+    """Fill a table of (shingle, place of its first occurrence), list that place for each, return how many differ."""
+    table[:] = 0
+    distinct = 0
+    for i in range(len(values)):
+        slot = _find(table, values[i])
+        if table[slot, 0] == FREE:
+            table[slot, 0] = values[i]
+            table[slot, 1] = i
+            distinct += 1
+        first[i] = table[slot, 1]
+    return distinct
+
+
+@numba.njit(nogil=True, cache=True)
+def _look_up(
+    ours: Any, theirs: Any, table: Any, distinct: int, first: Any, seen: Any, met: int, added: Any, least: float
+) -> tuple[int, int]:
+    """Return how many distinct shingles of the second document the first one has, and has not; 0 if too few.
+
+    Near-duplicates share long runs, so the shingle after the last one that was found is tried first: that reads
+    memory in order, where the table costs a cache miss. Shingles that only the second document has go into the
+    table too, so that their repeats are known, and come out again, last one first, as linear probing demands.
+    """
+    n, following, shared, new = len(ours), np.int64(0), 0, 0
+    for i in range(len(theirs)):
+        value = theirs[i]
+        if following < n and ours[following] == value:
+            place = np.int64(first[following])
+            following += 1
+        else:
+            slot = _find(table, value)
+            if table[slot, 0] == FREE:
+                table[slot, 0] = value
+                table[slot, 1] = n + new
+                added[new] = slot
+                new += 1
+                reachable = min(distinct, shared + len(theirs) - 1 - i)
+                if reachable + 1e-6 < least * (distinct + new):  # the rest is rounding's: never too early
+                    shared = 0
+                    break
+                continue
+            place = np.int64(table[slot, 1])
+            if place >= n:
+                continue
+            following = place + 1
+        if seen[place] != met:
+            seen[place] = met
+            shared += 1
+    for k in range(new - 1, -1, -1):
+        table[added[k], 0] = FREE
+    return shared, new
+
+
+@numba.njit(nogil=True, cache=True)
+def _compare(hashes: Any, starts: Any, counts: Any, pairs: Any, space: Any, scratch: Any, least: Any, out: Any) -> None:
+    first, seen, added = scratch[0], scratch[1], scratch[2]
+    table, laid, distinct = space, -1, 0
+    for p in range(len(pairs)):
+        a, b = pairs[p, 0], pairs[p, 1]
+        ours, theirs = hashes[starts[a] : starts[a] + counts[a]], hashes[starts[b] : starts[b] + counts[b]]
+        size = _slots(counts[a] + counts[b])
+        if a != laid or size > len(table):
+            table, laid = space[:size], a
+            distinct = _lay_out(ours, table, first)
+        shared, new = _look_up(ours, theirs, table, distinct, first, seen, p + 1, added, least)
+        out[0, p], out[1, p] = shared, distinct + new

@@ -1,0 +1,203 @@
+"""Exact similarity of candidate pairs whose texts lie in many files, in bounded memory.
+
+Pairs are cut into buckets whose texts fit in memory, by connected component of the pairs: so nearly every pair
+lies within one bucket, and the texts that pairs need are read once from where they lie, put aside by bucket and
+read once more. A family too large for one bucket is cut by number; its first documents then lie in several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from slimpajama.core.config import DedupConfig
+from slimpajama.core.memory import give_back
+from slimpajama.core.progress import track
+from slimpajama.corpus.dedup.clusters import components
+from slimpajama.corpus.dedup.jaccard import jaccard
+from slimpajama.corpus.dedup.normalise import without_punctuation
+from slimpajama.corpus.dedup.spill import HALF, Packed, PairSet, TextBuckets, distinct, pack, save, unpack
+
+__all__ = ["LoadTexts", "Texts", "similarities"]
+
+CHUNK_CHARS = 2_000_000  # compared in one call; with 13 bytes and more a character it stays near the cache
+AT_ONCE = 1000  # texts put into buckets at a time
+SHARE = 125  # a bucket's characters are this part of the memory in bytes: 3 bytes each, twice while they are sorted
+GIVE_BACK_EVERY = 16  # buckets; giving back what is used again at once costs page faults
+
+LoadTexts = Callable[[int, npt.NDArray[np.int64]], pa.LargeStringArray]
+"""Shelf (a file's worth) and rows, ascending -> their texts; null where a text is gone."""
+
+
+class Texts(NamedTuple):
+    """Where the texts of N documents are."""
+
+    places: Callable[[npt.NDArray[np.uint32]], npt.NDArray[np.int64]]
+    """Documents -> shelf * 2^32 + row of each."""
+    load: LoadTexts
+    n_chars: npt.NDArray[np.uint32]
+    """[N]: about how long each is; for bounding memory only."""
+
+
+def similarities(
+    pairs: PairSet, texts: Texts, cfg: DedupConfig, least: float, workers: int, memory: int, folder: Path
+) -> Iterator[tuple[Packed, npt.NDArray[np.float64]]]:
+    """Yield distinct pairs and their exact Jaccard similarities, a bucket at a time; 0 where a text is gone.
+
+    Args:
+        pairs: Documents to compare.
+        texts: Where their texts are; loaded from this thread only.
+        cfg: Says what a shingle is.
+        least: Similarity from which on it must be told; a pair below may be given as 0.
+        workers: Threads that compare.
+        memory: Bytes to stay within.
+        folder: For what does not fit; emptied again.
+    """
+    most = max(1, memory // SHARE)
+    buckets: list[Path] = []
+    needed: list[npt.NDArray[np.uint32]] = []
+    for packed in _coarse(pairs, texts.n_chars, most, folder):
+        for part, nodes in _cut(packed, texts.n_chars, most):
+            file = folder / f"pairs-{len(buckets):05d}"
+            save(file, part)
+            buckets.append(file)
+            needed.append(nodes)
+    shelves = folder / "texts"
+    shelves.mkdir()
+    store = _fetch(needed, texts, TextBuckets(shelves, 3 * most))
+    total = sum(file.stat().st_size // 8 for file in buckets)
+    with track("compare", total=total, unit="pairs") as bar, ThreadPoolExecutor(max(1, workers)) as pool:
+        for number, file in enumerate(buckets):
+            packed = np.fromfile(file, np.uint64)
+            file.unlink()
+            table = store.take(number)
+            nodes, text = table["node"].to_numpy(), table["text"].combine_chunks()
+            places = np.searchsorted(nodes, unpack(packed).astype(np.uint32))
+            yield packed, _compare(places, text, texts.n_chars[nodes], cfg, least, workers, pool)
+            del table, text
+            if number % GIVE_BACK_EVERY == 0:  # holes between the buckets' arrays would add up
+                give_back()
+            bar.advance(len(packed))
+    shelves.rmdir()
+
+
+def _compare(
+    pairs: npt.NDArray[np.int64],
+    texts: pa.LargeStringArray,
+    n_chars: npt.NDArray[np.uint32],
+    cfg: DedupConfig,
+    least: float,
+    workers: int,
+    pool: ThreadPoolExecutor,
+) -> npt.NDArray[np.float64]:
+    """Return the similarities of one bucket's pairs, chunk by chunk."""
+    out = np.zeros(len(pairs))
+
+    def compare(part: npt.NDArray[np.int64], local: npt.NDArray[np.int64], some: pa.LargeStringArray) -> None:
+        gone = some.is_null().to_numpy(zero_copy_only=False)
+        there = pc.fill_null(some, "") if some.null_count else some
+        found = jaccard(without_punctuation(there) if cfg.drop_punctuation else there, local, cfg.ngram_chars, least)
+        out[part] = np.where(gone[local].any(axis=1), 0.0, found)
+
+    family = components([pack(pairs)], len(n_chars))
+    order = np.argsort(family[pairs[:, 0]], kind="stable")  # so that few documents are in two chunks
+    running: list[Future[None]] = []
+    for start, end in pairwise([0, *_chunks(pairs[order], n_chars, CHUNK_CHARS).tolist()]):
+        part = order[start:end]
+        rows, local = np.unique(pairs[part], return_inverse=True)
+        running.append(pool.submit(compare, part, local.reshape(-1, 2), texts.take(pa.array(rows))))
+        if len(running) > workers:  # texts in flight are bounded too
+            running.pop(0).result()
+    for future in running:
+        future.result()
+    return out
+
+
+def _coarse(pairs: PairSet, n_chars: npt.NDArray[np.uint32], most: int, folder: Path) -> Iterator[Packed]:
+    """Yield the pairs by the bucket of their second document, each bucket sorted and distinct."""
+    n, count, touched = len(n_chars), np.zeros(len(n_chars), np.int64), np.zeros(len(n_chars), np.bool_)
+    for packed in pairs.blocks():
+        second = (packed & HALF).astype(np.int64)
+        count += np.bincount(second, minlength=n)
+        touched[second] = touched[(packed >> np.uint64(32)).astype(np.int64)] = True
+    count += np.where(touched, n_chars, 0)  # a pair weighs as much as a character
+    if count.sum() <= most:
+        whole = distinct(np.concatenate(list(pairs.blocks())))
+        if len(whole):
+            yield whole
+        return
+    order = np.argsort(components(pairs.blocks(), n), kind="stable")
+    del touched
+    bucket = np.empty(n, np.uint32)
+    bucket[order] = np.cumsum(count[order]) // most
+    del order, count
+    for packed in pairs.blocks():
+        at = bucket[(packed & HALF).astype(np.int64)]
+        order = np.argsort(at, kind="stable")
+        at, ordered = at[order], packed[order]
+        starts = np.flatnonzero(np.diff(at, prepend=np.uint32(0xFFFFFFFF)))
+        for start, end in zip(starts, np.append(starts[1:], len(at)), strict=True):
+            with (folder / f"coarse-{at[start]:06d}").open("ab") as file:
+                file.write(ordered[start:end].data)  # not `tofile`: see `save`
+    del bucket
+    for path in sorted(folder.glob("coarse-*")):
+        yield distinct(np.fromfile(path, np.uint64))
+        path.unlink()
+
+
+def _cut(packed: Packed, n_chars: npt.NDArray[np.uint32], most: int) -> Iterator[tuple[Packed, npt.NDArray[np.uint32]]]:
+    """Halve a bucket's pairs until the documents of each part fit: (pairs, documents)."""
+    nodes = np.unique(unpack(packed)).astype(np.uint32)
+    if len(packed) == 1 or int(n_chars[nodes].sum()) <= 2 * most:
+        yield packed, nodes
+        return
+    half = len(packed) // 2
+    yield from _cut(packed[:half], n_chars, most)
+    yield from _cut(packed[half:], n_chars, most)
+
+
+def _fetch(needed: list[npt.NDArray[np.uint32]], texts: Texts, store: TextBuckets) -> TextBuckets:
+    """Put every document's text into the buckets that need it; each shelf is read once."""
+    if not needed:
+        return store
+    nodes = np.concatenate(needed)
+    bucket = np.repeat(np.arange(len(needed), dtype=np.uint32), [len(part) for part in needed])
+    places = texts.places(nodes)
+    order = np.argsort(places, kind="stable")
+    nodes, bucket, places = nodes[order], bucket[order], places[order]
+    starts = np.flatnonzero(np.diff(places >> 32, prepend=-1))
+    for start, end in zip(starts, np.append(starts[1:], len(places)), strict=True):
+        rows, copies = np.unique(places[start:end] & 0xFFFFFFFF, return_inverse=True)
+        found = texts.load(int(places[start] >> 32), rows)
+        for low in range(start, end, AT_ONCE):  # a text that many buckets need is copied as often
+            part = slice(low, min(end, low + AT_ONCE))
+            store.add(bucket[part], nodes[part], found.take(pa.array(copies[low - start : part.stop - start])))
+    return store
+
+
+@numba.njit(nogil=True, cache=True)
+def _chunks(pairs: Any, sizes: Any, most: int) -> Any:
+    """Return where runs of pairs end whose documents have about `most` characters together; a pair is never split.
+
+    There is at least one pair. Each weighs as much as a character.
+    """
+    ends, total, number, chunk = np.empty(len(pairs), np.int64), 0, 0, np.full(len(sizes), -1, np.int64)
+    for p in range(len(pairs)):
+        a, b = pairs[p, 0], pairs[p, 1]
+        more = 1 + (sizes[a] if chunk[a] != number else 0) + (sizes[b] if chunk[b] != number else 0)
+        if total > 0 and total + more > most:
+            ends[number] = p
+            number, total, more = number + 1, 0, 1 + sizes[a] + sizes[b]
+        total += more
+        chunk[a] = chunk[b] = number
+    ends[number] = len(pairs)
+    return ends[: number + 1]

@@ -1,0 +1,223 @@
+"""The first stage of a night: new and changed raw files in, RAW parts and `removed/ingest-*.parquet` out.
+
+A unit is a group of small files or one large file. It hands out parts of at most `part_mb` of text as it reads,
+each committed by itself, so neither memory nor the loss at a kill grows with a file's size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from slimpajama.core.config import Config, IngestConfig, SourceConfig
+from slimpajama.core.errors import InputError, printable
+from slimpajama.core.progress import track
+from slimpajama.core.schema import RAW, removed_table
+from slimpajama.corpus.sources.discover import InputFile, Plan, current_version, fixed_folder, open_input, plan
+from slimpajama.corpus.sources.files import read
+from slimpajama.corpus.sources.records import Bad, Batch, Want
+from slimpajama.corpus.sources.streams import BLOCK
+from slimpajama.workspace.manifest import Manifest, Part, Stage, add_counts
+from slimpajama.workspace.nights import load_night, published_nights, work_folder
+from slimpajama.workspace.store import Store, sha256
+from slimpajama.workspace.tombstones import RULE, forgotten_list
+
+__all__ = ["Take", "document_id", "ingest", "known_inputs", "unread", "wanted"]
+
+Row = dict[str, Any]
+Take = Callable[[InputFile, Want], Iterator[Batch]]
+
+
+def known_inputs(store: Store) -> list[Row]:
+    """Return the raw files that published nights have read, as `plan` takes them."""
+    nights = (load_night(store, night) for night in published_nights(store))
+    return [entry for night in nights for entry in night.about["stages"]["ingest"]["inputs"]]
+
+
+def document_id(source: str, place: str, text: str) -> str:
+    """Return a document's id: 32 hex digits of SHA-256 over its source's name, its place in there and its text.
+
+    Each part is preceded by its length, so no two different triples are hashed alike.
+    """
+    framed = b"".join(_framed(part.encode()) for part in (source, place, text))
+    return hashlib.sha256(framed).hexdigest()[:32]
+
+
+def _framed(part: bytes) -> bytes:
+    return len(part).to_bytes(8, "little") + part
+
+
+def read_whole(file: InputFile, want: Want) -> Iterator[Batch]:
+    """Yield all of a planned file."""
+    return read(partial(open_input, file), file.path, want)
+
+
+def ingest(store: Store, cfg: Config, night: str, todo: Plan | None = None, take: Take = read_whole) -> Manifest:
+    """Read what is new in the sources since the last published night.
+
+    Args:
+        store: The workspace.
+        cfg: `ingest` and `run` are used.
+        night: The night to write to.
+        todo: Read these files instead.
+        take: What is read of a file.
+
+    Returns:
+        The stage's manifest; `about["inputs"]` lists the files that were read. Files: parts of schema RAW in the
+        work folder and `removed/ingest-*.parquet`. Counts: `files`, `documents` and `bytes` (of text) by source,
+        `removed` by source and rule.
+
+    Raises:
+        InputError: A source cannot be listed, or a file changed while it was read.
+    """
+    todo = todo or plan(cfg, known_inputs(store))
+    forgotten = forgotten_list(store).texts()
+    about: dict[str, Any] = {
+        "version": 3,
+        "settings": cfg.ingest,
+        "inputs": [file.entry() for file in todo.files],
+        "problems": [[source, path, bad.rule] for source, path, bad in todo.problems],
+    }
+    if len(forgotten):
+        about["forgotten"] = sha256("".join(forgotten.to_pylist()).encode())
+    stage = Stage(store, "ingest", work=work_folder(night, "ingest"), about=about)
+    if stage.finished:
+        return stage.result
+    stage.commit("plan", _plan_part(todo, night))
+    units = [(f"unit-{number:05d}", (f"part-{number:05d}", unit)) for number, unit in enumerate(todo.units)]
+
+    with track("ingest", total=sum(file.bytes for file in todo.files), unit="B") as bar:
+
+        def make(unit: tuple[str, tuple[InputFile, ...]]) -> Part:
+            prefix, files = unit
+            for number, part in enumerate(_parts(files, cfg, take, forgotten)):
+                name = f"{prefix}-{number:05d}"
+                if not stage.has(name):
+                    stage.commit(name, _stored(part, stage.work, night, name))
+            return Part()
+
+        stage.map(units, make, cfg.run.threads(), lambda unit: bar.advance(sum(file.bytes for file in unit[1])))
+    return stage.finish()
+
+
+def _plan_part(todo: Plan, night: str) -> Part:
+    rows = [unread(source, path, "", bad) | {"night": night} for source, path, bad in todo.problems]
+    removed = add_counts({row["source"]: {row["rule"]: 1}} for row in rows)
+    return Part(
+        {f"nights/{night}/removed/ingest-plan.parquet": removed_table(rows)},
+        {"files": len(todo.files), "removed": removed},
+    )
+
+
+def _parts(
+    files: tuple[InputFile, ...], cfg: Config, take: Take, forgotten: pa.Array
+) -> Iterator[tuple[list[pa.Table], list[Row]]]:
+    """Yield tables of schema RAW and REMOVED rows of some files, cut whenever the text reaches `part_mb`."""
+    sources = {source.name: source for source in cfg.ingest.sources}
+    part_bytes = int(cfg.ingest.part_mb * 1e6)
+    good: list[pa.Table] = []
+    bad: list[Row] = []
+    size = 0
+    for file in files:
+        source = sources[file.source]
+        place = file.path.removeprefix(fixed_folder(source.uri))
+        for batch in take(file, wanted(source, cfg.ingest)):
+            raw = _raw(file, place, batch.table) if batch.table.num_rows else RAW.empty_table()
+            listed = pc.is_in(raw["sha256"], value_set=forgotten)
+            if pc.any(listed).as_py():
+                bad += [_refused(id_, file) for id_ in raw.filter(listed)["id"].to_pylist()]
+                raw = raw.filter(pc.invert(listed))
+            good += [raw] if raw.num_rows else []
+            bad += [unread(source.name, file.path, place, item) for item in batch.bad]
+            size += batch.cost
+            if size >= part_bytes:
+                yield good, bad
+                good, bad, size = [], [], 0
+        _check_unchanged(file)
+    if good or bad:
+        yield good, bad
+
+
+def _check_unchanged(file: InputFile) -> None:
+    try:
+        unchanged = current_version(file) == file.sha256
+    except OSError:
+        unchanged = True  # gone or unreadable by now: on record already
+    if not unchanged:
+        raise InputError("changed while it was read", where=file.path, hint="Run again once it is written.")
+
+
+def wanted(source: SourceConfig, cfg: IngestConfig) -> Want:
+    """Return what is taken from a source's files."""
+    return Want(
+        max_document_bytes=int(cfg.max_document_mb * 1e6),
+        format=source.format,
+        text_fields=source.text_fields(),
+        id_field=source.id_field,
+        batch_bytes=min(BLOCK, int(cfg.part_mb * 1e6)),
+    )
+
+
+def _raw(file: InputFile, place: str, records: pa.Table) -> pa.Table:
+    """Return records as RAW; ids are those of `document_id`, made without a Python string for a text."""
+    text = records["text"].combine_chunks()
+    _, offsets, data = text.buffers()
+    ends = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1].tolist()
+    view = memoryview(data or b"")
+    source = hashlib.sha256(_framed(file.source.encode()))
+    ids, hashes, uris = [], [], []
+    for number, own_id, begin, end in zip(
+        records["number"].to_pylist(), records["id"].to_pylist(), ends, ends[1:], strict=False
+    ):
+        digest = source.copy()
+        digest.update(_framed(f"{place}#{number}".encode()) + (end - begin).to_bytes(8, "little"))
+        digest.update(view[begin:end])
+        ids.append(digest.hexdigest()[:32])
+        hashes.append(hashlib.sha256(view[begin:end]).hexdigest())
+        uris.append(f"{file.path}#{printable(own_id, 200) if own_id else number}")
+    return pa.table([ids, pa.repeat(file.source, len(ids)), uris, hashes, text], schema=RAW)
+
+
+def unread(source: str, path: str, place: str, bad: Bad) -> Row:
+    """Return the row of `removed` of what could not be read, at a place in a source."""
+    return {
+        "id": document_id(source, f"{place}#{bad.place}", f"{bad.rule}: {bad.value}"),
+        "source": source,
+        "uri": f"{path}#{bad.place.rsplit(' ', 1)[-1]}" if bad.place else path,
+        "stage": "ingest",
+        "rule": bad.rule,
+        "value": f"{bad.place}: {bad.value}" if bad.place else bad.value,
+        "threshold": bad.threshold,
+    }
+
+
+def _refused(doc_id: str, file: InputFile) -> Row:
+    """Return the row of `removed` of a forgotten document that came in again: without text or a name of its own."""
+    said = {"stage": "ingest", "rule": RULE, "value": "it was forgotten", "threshold": "none that was forgotten"}
+    return {"id": doc_id, "source": file.source, "uri": file.path} | said
+
+
+def _stored(part: tuple[list[pa.Table], list[Row]], work: str, night: str, name: str) -> Part:
+    good, bad = part
+    documents, n_bytes = Counter[str](), Counter[str]()
+    removed: dict[str, Counter[str]] = defaultdict(Counter)
+    for table in good:
+        source = table["source"][0].as_py()
+        documents[source] += table.num_rows
+        n_bytes[source] += pc.sum(pc.binary_length(table["text"])).as_py()
+    for row in bad:
+        removed[row["source"]][row["rule"]] += 1
+    return Part(
+        {
+            f"{work}/{name}.parquet": pa.concat_tables([RAW.empty_table(), *good]),
+            f"nights/{night}/removed/ingest-{name}.parquet": removed_table([row | {"night": night} for row in bad]),
+        },
+        {"documents": documents, "bytes": n_bytes, "removed": removed},
+    )

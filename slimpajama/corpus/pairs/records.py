@@ -1,0 +1,303 @@
+"""Pairs out of files of many formats: tables of one pair a row, SQuAD's JSON, TMX, and gettext's catalogues.
+
+| format | a pair is | fields |
+|---|---|---|
+| `jsonl`, `csv`, `parquet`, `arrow` | a row | those of `PairSourceConfig.fields` |
+| `tsv` | a line | by a header that names them, else the first two columns |
+| `squad` | a question | `context`, `question`, `answers`; paragraphs of one title belong together |
+| `tmx` | a `tu` | the `tuv` of both languages |
+| `po`, `mo` | a message | `msgid` and `msgstr`; fuzzy, obsolete and plural ones are passed over |
+
+What cannot be used becomes a `Bad` with its place, as in `slimpajama.corpus.sources`; what is wrong with a pair that
+can be read is told by `rules.py`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, BinaryIO
+from xml.etree import ElementTree
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from slimpajama.core.config import PairSourceConfig
+from slimpajama.corpus.sources.files import format_of
+from slimpajama.corpus.sources.jsonl import field_of, parse_object
+from slimpajama.corpus.sources.records import Bad, seen, too_large
+from slimpajama.corpus.sources.streams import BrokenStreamError, TooLong, Unpacked, blocks, bounded, chunks, is_packed
+from slimpajama.corpus.sources.tables import HOSTILE, group_rows, row_groups, too_much
+
+__all__ = ["FORMATS", "Pair", "pair_format", "read_pairs"]
+
+FORMATS = {
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".arrow": "arrow",
+    ".json": "squad", ".tmx": "tmx", ".po": "po", ".mo": "mo",
+}  # fmt: skip
+WHOLE = 1 << 28  # bytes of a file that is parsed as a whole
+LINE = 1 << 24  # bytes of a line
+_MARKUP = ("bpt", "ept", "ph", "it", "ut")  # TMX's elements whose content is another format's code, not text
+_MO = (b"\xde\x12\x04\x95", b"\x95\x04\x12\xde")  # how a compiled catalogue begins, by the order of its bytes
+_XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One pair as it was read."""
+
+    place: str
+    """Line, row or number of it in the file."""
+    source: str
+    targets: tuple[str, ...]
+    """Several where each is right, as SQuAD's answers are; the first is what is learnt."""
+    question: str = ""
+    group: str = ""
+    """What belongs together, and so into one split; empty where the file does not say."""
+
+
+def pair_format(name: str, wanted: str = "auto") -> str:
+    """Return the format that is wanted or, for `auto`, that a file's name tells; empty where it does not."""
+    return format_of(name, wanted, FORMATS)
+
+
+def read_pairs(open_file: Callable[[], BinaryIO], name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
+    """Yield the pairs of a file in its order, and what could not be read.
+
+    Args:
+        open_file: Opens it for reading bytes.
+        name: Its name, by whose endings packing and, for `auto`, format are known.
+        source: Fields and languages.
+    """
+    kind, found = pair_format(name, source.format), False
+    if not kind:
+        yield Bad("", "unknown-format", seen(name.rsplit("/", 1)[-1][-80:]), ", ".join(FORMATS))
+        return
+    try:
+        with open_file() as file:
+            for item in _READERS[kind](file, name, source):
+                found = True
+                yield item
+    except BrokenStreamError as error:
+        yield Bad("", error.rule, seen(error.value), "a file that is whole")
+    except (*HOSTILE, csv.Error, RecursionError) as error:
+        yield Bad("", "unreadable", seen(error), f"a file of format {kind}")
+    else:
+        if not found:
+            yield Bad("", "empty-file", "no pair", "at least one pair")
+
+
+def _pair(row: Row, place: str, source: PairSourceConfig) -> Pair | Bad:
+    """Return the pair of a row's fields; a field that may be missing and is counts as empty."""
+    values: Row = {name: field_of(row, field) for name, field in source.fields_of().items()}
+    targets = _texts(values.pop("target"))
+    wrong = next((name for name, value in values.items() if value is not None and not isinstance(value, str)), "")
+    if wrong or targets is None:
+        return Bad(place, "no-text", f"the field {wrong or 'target'} is no text", "a text")
+    try:
+        return Pair(place=place, targets=targets, **{name: _valid(value or "") for name, value in values.items()})
+    except UnicodeEncodeError:
+        return Bad(place, "lone-surrogate", "half of a UTF-16 pair", "valid Unicode")
+
+
+def _texts(value: Any) -> tuple[str, ...] | None:
+    """Return a target as texts: of a list all that differ, of SQuAD's `{"text": [...]}` those; None for what is none.
+
+    Raises:
+        UnicodeEncodeError: One holds half of a surrogate pair.
+    """
+    value = value.get("text") if isinstance(value, dict) else value
+    items = [] if value is None else value if isinstance(value, list | tuple) else [value]
+    texts: list[Any] = [item.get("text") if isinstance(item, dict) else item for item in items]
+    return tuple(dict.fromkeys(map(_valid, texts))) if all(isinstance(text, str) for text in texts) else None
+
+
+def _valid(text: str) -> str:
+    text.encode()
+    return text
+
+
+def _jsonl(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
+    for number, line in _lines(file, name):
+        place = f"line {number}"
+        if isinstance(line, TooLong):
+            yield too_large(place, line, LINE)
+        elif line.strip():
+            row = parse_object(line, place)
+            yield row if isinstance(row, Bad) else _pair(row, place, source)
+
+
+def _lines(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes | TooLong]]:
+    for first, data in chunks(blocks(file, name), 1 << 20, LINE):
+        yield from enumerate([data] if isinstance(data, TooLong) else data.split(b"\n"), first)
+
+
+def _csv(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
+    plain = Unpacked(blocks(file, name))
+    csv.field_size_limit(LINE)  # one for the whole process
+    rows = csv.DictReader(io.TextIOWrapper(io.BufferedReader(plain), "utf-8-sig", newline=""))
+    for number, row in enumerate(rows, 1):
+        yield _pair({str(key): value for key, value in row.items()}, f"row {number}", source)
+    if plain.error:
+        raise plain.error
+
+
+def _tsv(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
+    """Lines of cells between tabs, no quotes: what corpora of pairs are exchanged in."""
+    wanted = source.fields_of()
+    names: list[str] = []
+    for number, line in _lines(file, name):
+        place = f"line {number}"
+        if isinstance(line, TooLong):
+            yield too_large(place, line, LINE)
+            continue
+        try:
+            cells = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r").split("\t")
+        except UnicodeDecodeError as error:
+            yield Bad(place, "invalid-utf8", f"byte {error.start + 1} of the line", "valid UTF-8")
+            continue
+        if not names:
+            has_header = {wanted["source"], wanted["target"]} <= {*cells}
+            names = cells if has_header else [wanted["source"], wanted["target"]]
+            if has_header:
+                continue
+        if len(cells) > 1:
+            yield _pair(_nested(dict(zip(names, cells, strict=False))), place, source)
+        elif cells[0].strip():
+            yield Bad(place, "no-text", "one cell", "cells between tabs")
+
+
+def _nested(row: Row) -> Row:
+    """Return a flat row in which a name with dots leads where it would in a nested one."""
+    found: Row = {}
+    for name, value in row.items():
+        *parents, last = name.split(".")
+        node = found
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+    return found
+
+
+def _parquet(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
+    plain = file if file.seekable() and not is_packed(name) else io.BytesIO(_whole(file, name))
+    meta = pq.ParquetFile(plain).metadata
+    wanted = {field.split(".")[0] for field in source.fields_of().values()}
+    columns = sorted(wanted & {*meta.schema.to_arrow_schema().names})
+    for group, (first, bound) in enumerate(row_groups(plain, meta, columns)):
+        if isinstance(bound, Bad):
+            yield bound
+            continue
+        rows = unpacked = 0
+        for batch in group_rows(plain, meta, group, columns, 256):
+            for number, row in enumerate(batch.to_pylist(), first + rows):
+                yield _pair(row, f"row {number}", source)
+            rows, unpacked = rows + batch.num_rows, unpacked + batch.nbytes
+            if unpacked > bound:
+                yield too_much(first + rows, bound)
+                break
+
+
+def _arrow(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
+    data = _whole(file, name)
+    opened = pa.ipc.open_file if data.startswith(b"ARROW1") else pa.ipc.open_stream
+    table = opened(data).read_all()
+    table.validate(full=True)  # offsets out of a hostile file would be followed anywhere
+    for number, row in enumerate(table.to_pylist(), 1):
+        yield _pair(row, f"row {number}", source)
+
+
+def _whole(file: BinaryIO, name: str) -> bytes:
+    data = bounded(blocks(file, name), WHOLE)
+    if isinstance(data, TooLong):
+        raise BrokenStreamError("too-large", f"more than {WHOLE:,} bytes")
+    return data
+
+
+def _squad(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
+    """Yield the questions of SQuAD 1.1 and 2.0, DRCD, CMRC 2018, XQuAD: one shape."""
+    data = parse_object(_whole(file, name), "")
+    if isinstance(data, Bad):
+        yield data
+        return
+    articles, number = data.get("data"), 0
+    for place, article in enumerate(articles if isinstance(articles, list) else [], 1):
+        group = str(field_of(article, "title") or field_of(article, "id") or f"article {place}")
+        for paragraph in field_of(article, "paragraphs") or []:
+            for asked in field_of(paragraph, "qas") or []:
+                number += 1
+                row = {"source": field_of(paragraph, "context"), "group": group}
+                row |= {"question": field_of(asked, "question"), "target": field_of(asked, "answers")}
+                yield _pair(row, f"question {number}", _plain(source))
+
+
+def _tmx(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
+    """Yield the translation units of both languages; `en` takes `en-US` too.
+
+    Source: TMX 1.4b specification, LISA OSCAR 2005.
+    """
+    plain = Unpacked(blocks(file, name))
+    unit = 0
+    root: ElementTree.Element | None = None
+    try:
+        for event, element in ElementTree.iterparse(plain, events=("start", "end")):
+            root = element if root is None else root
+            if event == "end" and element.tag == "tu":
+                unit += 1
+                sides = [_side(element, language) for language in source.languages]
+                yield _pair(dict(zip(("source", "target"), sides, strict=True)), f"unit {unit}", _plain(source))
+                root.clear()  # or the whole file would gather in memory
+    except ElementTree.ParseError as error:
+        raise plain.error or BrokenStreamError("damaged", str(error)) from None
+    if plain.error:
+        raise plain.error
+
+
+def _plain(source: PairSourceConfig) -> PairSourceConfig:
+    """Return the source with the fields' own names, for formats that have no names of their own."""
+    return replace(source, fields={name: name for name in source.fields_of()})
+
+
+def _side(unit: ElementTree.Element, language: str) -> str:
+    for variant in unit.iter("tuv"):
+        code = variant.get(_XML_LANG) or variant.get("lang") or ""
+        if code.lower().replace("_", "-").split("-")[0] == language:
+            segment = variant.find("seg")
+            return "".join(_text_of(segment)) if segment is not None else ""
+    return ""
+
+
+def _text_of(element: ElementTree.Element) -> Iterator[str]:
+    if element.tag not in _MARKUP:
+        yield element.text or ""
+        for child in element:
+            yield from _text_of(child)
+            yield child.tail or ""
+
+
+def _gettext(file: BinaryIO, name: str, source: PairSourceConfig, *, compiled: bool) -> Iterator[Pair | Bad]:
+    import polib
+
+    data = _whole(file, name)
+    if compiled and data[:4] not in _MO:
+        raise BrokenStreamError("damaged", "no catalogue of messages")
+    try:  # polib takes a content that is the name of a file for that file: no name ends in a line feed
+        catalogue = polib.mofile(data) if compiled else polib.pofile(data.decode("utf-8-sig") + "\n")
+    except Exception as error:  # polib raises whatever a damaged file makes it stumble over
+        raise BrokenStreamError("damaged", seen(error)) from None
+    for number, entry in enumerate(catalogue, 1):
+        doubtful = entry.obsolete or entry.msgid_plural or getattr(entry, "fuzzy", False)  # not told of a compiled one
+        if not doubtful and entry.msgid and entry.msgstr:
+            row = {"source": entry.msgid, "target": entry.msgstr}
+            yield _pair(row, f"message {number}", _plain(source))
+
+
+_READERS: dict[str, Callable[[BinaryIO, str, PairSourceConfig], Iterator[Pair | Bad]]] = {
+    "jsonl": _jsonl, "csv": _csv, "tsv": _tsv, "parquet": _parquet, "arrow": _arrow, "squad": _squad, "tmx": _tmx,
+    "po": partial(_gettext, compiled=False), "mo": partial(_gettext, compiled=True),
+}  # fmt: skip

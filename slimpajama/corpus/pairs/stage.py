@@ -1,0 +1,328 @@
+"""Task data as a stage: the sources' pairs in, `pairs/SET/{train,validation,test}/` and `pairs/SET/removed/` out.
+
+SET is twelve hex digits of everything the pairs depend on, so a set never changes, and the same one is never made
+twice. Two passes over the files' parts. The first reads, normalises as cleaning does, and leaves out what `rules.py`
+refuses. Then one decision over all pairs:
+
+| rule | a pair is left out if |
+|---|---|
+| `duplicate` | source, question and targets stand in an earlier one |
+| `conflicting-targets` | an earlier one has its source and question and other targets |
+| `near-duplicate` | its texts together are a near-duplicate of an earlier one's, by the settings of `dedup` |
+| `test-overlap` | it is no test and a target shares words in a row with a test's, by the settings of `decontaminate` |
+| `evaluation-overlap` | the same, with a record of `decontaminate.evaluations` |
+
+`earlier` is by the order of sources, files and places in them. Splits are drawn by group. Of questions it is the
+question that must not stand in a test: passages serve many, and an answer is often a name that stands everywhere.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from slimpajama.core.config import Config, PairSourceConfig, SourceConfig, fingerprint
+from slimpajama.core.errors import InputError, printable
+from slimpajama.core.progress import track
+from slimpajama.core.schema import PAIRS, REMOVED, removed_table
+from slimpajama.core.split import SPLITS, assign
+from slimpajama.corpus.clean.rewrite import rewrite
+from slimpajama.corpus.dedup.kernel import VERSION as SKETCH_VERSION
+from slimpajama.corpus.dedup.texts import decide_texts
+from slimpajama.corpus.ingest import document_id, unread
+from slimpajama.corpus.overlap import VERSION as OVERLAP_VERSION
+from slimpajama.corpus.overlap import cut, find, make_index
+from slimpajama.corpus.pairs.records import Pair, read_pairs
+from slimpajama.corpus.pairs.rules import language, refuse
+from slimpajama.corpus.sources.discover import InputFile, current_version, fixed_folder, list_source, open_input
+from slimpajama.corpus.sources.evaluations import RECORDS, list_evaluations, read_evaluations
+from slimpajama.corpus.sources.records import Bad
+from slimpajama.workspace.manifest import Manifest, Part, Stage, add_counts, read_verified_table
+from slimpajama.workspace.store import Store
+
+__all__ = ["make_pairs", "protected_tests", "read_split", "render"]
+
+VERSION = 1  # raise it when the same files give other pairs
+PART_ROWS = 20_000
+Rows = list[dict[str, Any]]
+
+
+def make_pairs(store: Store, cfg: Config) -> tuple[str, Manifest]:
+    """Read, check and split the task data of `cfg.pairs`; skip what is finished.
+
+    Memory: all pairs stand at once, about three times their text.
+
+    Args:
+        store: The workspace.
+        cfg: `pairs`, `clean` (how texts are rewritten), `dedup`, `decontaminate`, `ingest` and `run` are used.
+
+    Returns:
+        Name of the set, and its manifest. Files: `pairs/SET/{train,validation,test}/` (PAIRS) and
+        `pairs/SET/removed/` (REMOVED). Counts: `pairs` by split, task and source, `removed` by source and rule.
+
+    Raises:
+        InputError: There is no source, no pair is left, or a file changed while it was read.
+    """
+    if not cfg.pairs.sources:
+        raise InputError(
+            "no source of pairs", where="pairs.sources", hint="docs/applications.md shows how to bring your own data."
+        )
+    files = list(_files(cfg))
+    about = _about(cfg, files)
+    name = fingerprint("pairs", about)[:12]
+    stage = Stage(
+        store, "pairs", work=f"pairs/{name}/work", about=about, manifest=f"pairs/{name}/manifest.json"
+    )  # fmt: skip
+    if stage.finished:
+        return name, stage.result
+    with track("pairs", total=sum(file.bytes for file in files if isinstance(file, InputFile)), unit="B") as bar:
+        read = []
+        for file in files:
+            read.append(_read(file, cfg))
+            bar.advance(file.bytes if isinstance(file, InputFile) else 0)
+    pairs = pl.concat([frame for frame, _ in read], how="vertical") if read else _frame([], cfg)
+    removed = [row for _, rows in read for row in rows]
+    pairs, refused = _decided(pairs, cfg)
+    removed += refused
+    if pairs.is_empty():
+        rules = Counter(str(row["rule"]) for row in removed)
+        raise InputError(
+            "no pair is left", where="pairs.sources", found=", ".join(f"{rule} {n}" for rule, n in rules.items()),
+            hint="The fields of a source are named by `fields`.",
+        )  # fmt: skip
+    stage.commit("set", _part(f"pairs/{name}", pairs, removed))
+    return name, stage.finish()
+
+
+def read_split(store: Store, manifest: Manifest, name: str, split: str) -> pl.DataFrame:
+    """Return the pairs of a split of a set."""
+    entries = (entry for entry in manifest.files if entry.path.startswith(f"pairs/{name}/{split}/"))
+    tables = [read_verified_table(store, entry) for entry in entries]
+    return cast(pl.DataFrame, pl.from_arrow(pa.concat_tables([PAIRS.empty_table(), *tables])))
+
+
+def protected_tests(store: Store, cfg: Config) -> tuple[str, pa.Table]:
+    """Return what no text may be trained on that holds it: digest of the pairs, and the tests' texts as RECORDS."""
+    if not cfg.pairs.sources:
+        return "", RECORDS.empty_table()
+    name, manifest = make_pairs(store, cfg)
+    tests = read_split(store, manifest, name, "test")
+    texts = [text for column in _protected(tests) for text in column]
+    names = [f"test pair {id_}" for column in _protected(tests, "id") for id_ in column]
+    return manifest.digest, pa.table([names, texts], schema=RECORDS)
+
+
+def _files(cfg: Config) -> Iterator[InputFile | tuple[PairSourceConfig, str, Bad]]:
+    """Yield the sources' files in order, or what is wrong with one."""
+    for source in cfg.pairs.sources:
+        found = list(list_source(SourceConfig(name=source.name, uri=source.uri), cfg.run.source_root))
+        if not found:
+            yield source, source.uri, Bad("", "no-files", "0 files", "at least 1 file")
+        for item in found:
+            yield item if isinstance(item, InputFile) else (source, *item)
+
+
+def _about(cfg: Config, files: Sequence[InputFile | tuple[PairSourceConfig, str, Bad]]) -> dict[str, Any]:
+    """Return everything the pairs depend on."""
+    return {
+        "version": VERSION,
+        "settings": cfg.pairs,
+        "clean": {name: getattr(cfg.clean, name) for name in ("simplify", "mask_pii", "fold_width")},
+        "dedup": {"version": SKETCH_VERSION, "settings": cfg.dedup},
+        "decontaminate": {"version": OVERLAP_VERSION, "settings": cfg.decontaminate},
+        "inputs": [file.entry() for file in files if isinstance(file, InputFile)],
+        "problems": [[item[0].name, item[1], item[2].rule] for item in files if not isinstance(item, InputFile)],
+        "evaluations": [file.entry() for file in list_evaluations(cfg)],
+        "opencc": importlib.metadata.version("opencc"),
+        "unicode": unicodedata.unidata_version,
+    }
+
+
+def _read(item: InputFile | tuple[PairSourceConfig, str, Bad], cfg: Config) -> tuple[pl.DataFrame, Rows]:
+    """Return the pairs of a file that no rule refuses, and rows of `removed` for the others."""
+    if not isinstance(item, InputFile):
+        return _frame([], cfg), [_bad(item[0].name, item[1], item[2])]
+    source = next(source for source in cfg.pairs.sources if source.name == item.source)
+    place = item.path.removeprefix(fixed_folder(source.uri))
+    rows: Rows = []
+    removed: Rows = []
+    for found in read_pairs(partial(open_input, item), item.path, source):
+        if isinstance(found, Bad):
+            removed.append(_bad(source.name, item.path, found))
+        else:
+            rows.append(_row(source, item.path, place, found))
+    if current_version(item) != item.sha256:
+        raise InputError("changed while it was read", where=item.path, hint="Run again once it is written.")
+    pairs = _frame(rows, cfg)
+    verdict = refuse(pairs, cfg.pairs)
+    said = pairs.hstack(verdict)
+    removed += _removed(said.filter(pl.col("rule").is_not_null()))
+    return pairs.filter(verdict["rule"].is_null()), removed
+
+
+def _row(source: PairSourceConfig, path: str, place: str, pair: Pair) -> dict[str, Any]:
+    number = pair.place.rsplit(" ", 1)[-1]
+    texts = json.dumps([pair.source, pair.question, *pair.targets], ensure_ascii=False)
+    return {
+        "id": document_id(source.name, f"{place}#{number}", texts), "task": source.task, "set": source.name,
+        "uri": f"{path}#{number}", "both_ways": source.task == "translation" and source.both_ways,
+        "source_lang": source.languages[0], "target_lang": source.languages[1],
+        "group": f"{source.name}/{pair.group}" if pair.group else "", "source": pair.source,
+        "question": pair.question if source.task == "question-answering" else "", "targets": list(pair.targets),
+    }  # fmt: skip
+
+
+def _frame(rows: Rows, cfg: Config) -> pl.DataFrame:
+    """Return pairs in the form that cleaning gives documents, with languages, and with their first target alone."""
+    table = pa.Table.from_pylist(rows, schema=PAIRS)
+    targets = table["targets"].combine_chunks()
+    values, _ = rewrite(targets.flatten(), cfg.clean)
+    columns = {name: rewrite(table[name].combine_chunks(), cfg.clean)[0] for name in ("source", "question")}
+    columns["targets"] = pa.ListArray.from_arrays(targets.offsets, values)
+    table = pa.table([columns.get(name, table[name]) for name in PAIRS.names], schema=PAIRS)
+    frame = cast(pl.DataFrame, pl.from_arrow(table))
+    frame = frame.with_columns(target=pl.col("targets").list.first().fill_null(""))
+    named = pl.col("task") == "translation"
+    return frame.with_columns(
+        source_lang=pl.when(named).then("source_lang").otherwise(language("source")),
+        target_lang=pl.when(named).then("target_lang").otherwise(language("target")),
+    )
+
+
+def _decided(pairs: pl.DataFrame, cfg: Config) -> tuple[pl.DataFrame, Rows]:
+    """Return the pairs that stay, with their `split`, and rows of `removed` for the others."""
+    asked = ("task", "source_lang", "target_lang", "source", "question")
+    everything = pl.col("targets").list.join("\x1f")
+    number = pl.int_range(pl.len())
+    pairs = pairs.with_columns(number=number).with_columns(
+        twin=pl.col("number").first().over(*asked, everything), rival=pl.col("number").first().over(*asked)
+    )
+    ids, first = pairs["id"], pl.col("twin") == pl.col("number")
+    is_twin, is_rival = pairs.select(~first).to_series(), pairs.select(first & (pl.col("rival") < number)).to_series()
+    refused = [
+        ("duplicate", pairs.filter(is_twin), "twin", "an equal pair"),
+        ("conflicting-targets", pairs.filter(is_rival), "rival", "other targets of one source"),
+    ]
+    removed: Rows = []
+    for rule, rows, other, value in refused:
+        partners = ids.gather(rows[other])
+        said = rows.with_columns(rule=pl.lit(rule), value=pl.lit(value), duplicate_of=partners)
+        removed += _removed(said)
+    pairs = pairs.filter(~(is_twin | is_rival))
+    pairs, refused_near = _without_near(pairs, cfg)
+    group = pl.when(pl.col("group") == "").then("\x1f" + pl.col("source")).otherwise("group")
+    places = assign(pairs.select(group).to_series().to_list(), cfg.pairs)
+    pairs = pairs.with_columns(split=pl.Series([SPLITS[place] for place in places], dtype=pl.String))
+    pairs, refused_overlap = _without_tests(pairs, cfg)
+    return pairs, removed + refused_near + refused_overlap
+
+
+def _without_near(pairs: pl.DataFrame, cfg: Config) -> tuple[pl.DataFrame, Rows]:
+    """Leave out near-duplicates within each task."""
+    kept, removed = [pairs.clear()], list[dict[str, Any]]()
+    for (task,), rows in pairs.group_by("task", maintain_order=True):
+        asked = pl.col("question") if task == "question-answering" else pl.col("source")
+        texts = _arrow(rows.select(asked + "\n" + pl.col("target")).to_series())
+        outcome = decide_texts(rows["id"].to_arrow().cast(pa.string()), texts, cfg.dedup, cfg.run.threads())
+        partners = pl.Series("duplicate_of", outcome.duplicate_of().to_pylist(), pl.String)
+        jaccard = pl.Series("jaccard", outcome.jaccard)
+        gone = rows.hstack([partners, jaccard]).filter(~pl.Series(outcome.kept))
+        value = pl.format("Jaccard {}", pl.col("jaccard").round(3))
+        removed += _removed(
+            gone.with_columns(
+                rule=pl.lit("near-duplicate"), value=value, threshold=pl.lit(f"less than {cfg.dedup.threshold}")
+            )
+        )
+        kept.append(rows.filter(pl.Series(outcome.kept)))
+    return pl.concat(kept).sort("number"), removed
+
+
+def _without_tests(pairs: pl.DataFrame, cfg: Config) -> tuple[pl.DataFrame, Rows]:
+    """Leave out what is trained on and stands in a test, of these pairs or of the evaluation files."""
+    tests = pairs.filter(pl.col("split") == "test")
+    records = read_evaluations(list_evaluations(cfg), cfg)
+    looked_for = [records["text"].combine_chunks(), *(_arrow(column) for column in _protected(tests))]
+    names = records["name"].to_pylist() + [f"test {id_}" for column in _protected(tests, "id") for id_ in column]
+    settings = cfg.decontaminate
+    windows = cut(pa.concat_arrays(looked_for), settings.ngram_words, settings.short_words)
+    index = make_index(windows, [], settings.ngram_words, settings.short_words, settings.held_out_share)
+    own = pl.when(pl.col("task") == "question-answering").then("question").otherwise(pl.col("targets").list.join("\n"))
+    both = pl.when("both_ways").then(own + "\n" + pl.col("source")).otherwise(own)
+    learnt = pairs.filter(pl.col("split") != "test")
+    match = find(_arrow(learnt.select(both).to_series()), np.zeros(len(learnt), np.bool_), index)
+    hit = pl.Series(match.item >= 0)
+    items, amounts = match.item[match.item >= 0].tolist(), match.amount[match.item >= 0].tolist()
+    said = learnt.filter(hit).with_columns(
+        rule=pl.Series(
+            ["evaluation-overlap" if item < len(records) else "test-overlap" for item in items], dtype=pl.String
+        ),
+        value=pl.Series(
+            [f"{amount / 2:g} words of {printable(names[item])}" for item, amount in zip(items, amounts, strict=True)],
+            dtype=pl.String,
+        ),
+        threshold=pl.Series([f"less than {index.need[item] / 2:g} words in a row" for item in items], dtype=pl.String),
+    )
+    return pl.concat([tests, learnt.filter(~hit)]).sort("number"), _removed(said)
+
+
+def _protected(tests: pl.DataFrame, column: str = "") -> Iterator[pl.Series]:
+    """Yield the texts of test pairs that nothing may be trained on, or another column of as many rows."""
+    questions = tests.filter(pl.col("task") == "question-answering")
+    others = tests.filter(pl.col("task") != "question-answering").explode("targets")
+    both = tests.filter(pl.col("both_ways"))
+    for rows, own in ((questions, "question"), (others, "targets"), (both, "source")):
+        yield rows[column or own]
+
+
+def _arrow(column: pl.Series) -> pa.LargeStringArray:
+    return column.to_arrow().cast(pa.large_string())
+
+
+def _bad(name: str, path: str, bad: Bad) -> dict[str, Any]:
+    return unread(name, path, path, bad) | {"stage": "pairs"}
+
+
+def _removed(said: pl.DataFrame) -> Rows:
+    """Return pairs with columns of `removed` as its rows; their texts stand in `text`, a blank line between."""
+    text = pl.concat_list("source", "question", "target").list.eval(pl.element().filter(pl.element() != ""))
+    rows = said.with_columns(
+        text=text.list.join("\n\n"), lang=pl.col("target_lang"), stage=pl.lit("pairs"), source=pl.col("set")
+    )
+    rows = rows.with_columns(n_chars=pl.col("text").str.len_chars().cast(pl.Int64))
+    return rows.select([name for name in REMOVED.names if name in rows.columns]).to_dicts()
+
+
+def _part(folder: str, pairs: pl.DataFrame, removed: Rows) -> Part:
+    """Return the set's files and counts."""
+    files: dict[str, pa.Table | bytes] = {f"{folder}/removed/part-00000.parquet": removed_table(removed)}
+    for split in SPLITS:
+        rows = pairs.filter(pl.col("split") == split).select(PAIRS.names)
+        for number, start in enumerate(range(0, len(rows), PART_ROWS)):
+            table = rows.slice(start, PART_ROWS).to_arrow().cast(PAIRS)
+            files[f"{folder}/{split}/part-{number:05d}.parquet"] = table
+    kept = pairs.group_by("split", "task", "set").len().to_dicts()
+    counts = add_counts({row["split"]: {row["task"]: {row["set"]: row["len"]}}} for row in kept)
+    return Part(
+        files, {"pairs": counts, "removed": add_counts({row["source"]: {row["rule"]: 1}} for row in removed)}
+    )  # fmt: skip
+
+
+def render(folder: str, counts: Mapping[str, Any]) -> str:
+    """Return what stayed and what was left out, for people."""
+    lines = [folder]
+    for split in SPLITS:
+        for task, sources in counts["pairs"].get(split, {}).items():
+            lines.append(f"  {split:10} {task:18} {sum(sources.values()):9,}")
+    for source, rules in counts["removed"].items():
+        shown = ", ".join(f"{rule} {n:,}" for rule, n in rules.items())
+        lines.append(f"  left out   {source:18} {sum(rules.values()):9,}: {shown}")
+    return "\n".join(lines)

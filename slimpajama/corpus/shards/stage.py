@@ -1,0 +1,320 @@
+"""Tokenizer and shards of a night: words in, `shards/{train,validation,test}/*.parquet` out.
+
+Two passes, both resumable: the documents of each part are laid out by the shard they go to; then each shard
+collects its own from all parts, encodes and writes them. Order within a shard is a keyed hash of the id, so sources
+are mixed the same way whatever the number of workers. Memory holds one part or one shard a worker.
+
+A shard's file is named by the first 16 hex digits of its sha256: the same content, the same name.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import tokenizers
+
+from slimpajama.core.config import Config, canonical
+from slimpajama.core.errors import InputError
+from slimpajama.core.progress import say, track
+from slimpajama.core.split import SPLITS, assign, unit_hashes
+from slimpajama.corpus.shards.card import croissant, data_card
+from slimpajama.corpus.shards.columns import encode_words, shard_bytes, words_of
+from slimpajama.text.stopwords import content_flags
+from slimpajama.text.tokenizer import SEPARATOR, Tokenizer, train_tokenizer
+from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, Part, Stage, add_counts, read_verified
+from slimpajama.workspace.nights import load_night, published_nights, work_folder
+from slimpajama.workspace.store import Store, read_sealed, read_table, sealed, sha256
+
+__all__ = ["make_shards", "make_tokenizer"]
+
+TOKENIZER = "tokenizer/tokenizer.json"
+AGAIN = "`slimpajama prepare --from shards` makes it anew."
+SAMPLE_WORDS = 500_000  # words that merges are learnt from, drawn by their counts in the whole sample
+
+
+def make_tokenizer(store: Store, cfg: Config, night: str, documents: Manifest, words: Manifest) -> Manifest:
+    """Keep the vocabulary of the newest night that has one, or learn one where there is none yet.
+
+    Returns:
+        The stage's manifest; its one file is `nights/NIGHT/tokenizer/tokenizer.json`.
+    """
+    earlier = (load_night(store, name) for name in reversed(published_nights(store)))
+    previous = next((found for found in earlier if "tokenizer" in found.about["stages"]), None)  # not all kept any text
+    kept = previous is not None and previous.about["stages"]["tokenizer"]["settings"] == canonical(cfg.tokenizer)
+    own = next(e for e in previous.files if e.path.endswith(f"/{TOKENIZER}")) if previous and kept else None
+    origin = own.path if own else words.digest
+    library = f"tokenizers {tokenizers.__version__}"
+    about = {"version": 2, "settings": cfg.tokenizer, "library": library, "from": origin}
+    stage = Stage(store, "tokenizer", work=work_folder(night, "tokenizer"), about=about)
+    if stage.finished:
+        return stage.result
+    with track("tokenizer", unit="pieces") as bar:
+        if previous and own:
+            data, size = read_verified(store, own), previous.counts["tokenizer"]["pieces"]
+        else:
+            if previous:
+                say("tokenizer", "settings changed: a new vocabulary, earlier nights' shards are not replayed")
+            data = train_tokenizer(_sample(store, cfg, _match(night, documents, words)), cfg.tokenizer)
+            size = Tokenizer.load(data).vocab_size
+        stage.commit("tokenizer", Part({f"nights/{night}/{TOKENIZER}": data}, {"pieces": size}))
+        bar.advance(size)
+    return stage.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """The files of one part of the corpus, which hold the same kept documents in the same order."""
+
+    documents: str
+    words: str
+    minhash: str
+
+
+def _sample(store: Store, cfg: Config, parts: list[tuple[str, _Inputs]]) -> list[str]:
+    """Return words of the training documents, joined, each about as often as its share of `sample_mb` of them.
+
+    The documents are an even sample by hash. Of their words, in order, every n-th is taken, sorted: so a word comes
+    as often as its count says, to one, and learning takes the same time for every size of the corpus.
+    """
+    share = min(1.0, cfg.tokenizer.sample_mb * 1e6 / max(sum(_bytes_by_part(store, parts).values()), 1))
+    counted: list[pa.Table] = []
+    for _, inputs in parts:
+        table = _documents_with_words(store, inputs, ["id", "text"])
+        ids = table["id"].to_pylist()
+        drawn = unit_hashes(ids, "tokenizer", cfg.shards.seed) < share
+        chosen = table.filter(pa.array(drawn & (assign(_clusters(store, inputs, ids), cfg.shards) == 0)))
+        words = words_of(chosen).values
+        times = np.bincount(words.indices.to_numpy(), minlength=len(words.dictionary))
+        counted.append(pa.table({"values": words.dictionary, "counts": times}))
+    totals = pa.concat_tables(counted).group_by("values").aggregate([("counts", "sum")]).sort_by("values")
+    counts = totals["counts_sum"].to_numpy()
+    steps = np.floor(np.cumsum(counts) * min(1.0, SAMPLE_WORDS / max(int(counts.sum()), 1)) + 1e-9)
+    times = np.diff(steps, prepend=0).astype(np.int64)
+    return [
+        SEPARATOR.join([word] * n) for word, n in zip(totals["values"].to_pylist(), times.tolist(), strict=True) if n
+    ]
+
+
+def _documents_with_words(store: Store, inputs: _Inputs, columns: list[str]) -> pa.Table:
+    """Return columns of a part's documents, with the `lengths` of their words."""
+    documents = read_table(store, inputs.documents, columns)
+    words = read_table(store, inputs.words)
+    if not documents["id"].equals(words["id"]):
+        raise InputError("documents and words do not hold the same rows", where=inputs.documents)
+    return documents.append_column("lengths", words["lengths"])
+
+
+def _clusters(store: Store, inputs: _Inputs, ids: list[str]) -> list[str]:
+    """Return the duplicate cluster of each kept document of a part."""
+    minhash = read_table(store, inputs.minhash, ["id", "cluster", "kept"])
+    minhash = minhash.filter(minhash["kept"])
+    if minhash["id"].to_pylist() != ids:
+        raise InputError("documents and minhash do not hold the same rows", where=inputs.documents)
+    return list(minhash["cluster"].to_pylist())
+
+
+def make_shards(
+    store: Store, cfg: Config, night: str, documents: Manifest, words: Manifest, tokenizer: Manifest
+) -> Manifest:
+    """Encode the night's documents and write its shards, with a data card (README.md) and Croissant metadata.
+
+    Args:
+        store: The workspace.
+        cfg: `shards`, `text` and, for the card, the sources are used.
+        night: Whose shards.
+        documents: Manifest of the deduplication: documents and minhash files.
+        words: Manifest of the segmentation.
+        tokenizer: Manifest of `make_tokenizer`.
+
+    Returns:
+        The stage's manifest. Its counts are `documents` (by split), `tokens` and `bytes` (by split and language),
+        and `sources` (by source and language: `documents`, `bytes`, `words`, `content_words`, `tokens`).
+    """
+    data = read_verified(store, tokenizer.files[0])
+    about = {
+        "version": 5,
+        "settings": cfg.shards,
+        "sources": cfg.ingest.sources,
+        "documents": documents.digest,
+        "words": words.digest,
+        "tokenizer": sha256(data),
+    }
+    stage = Stage(store, "shards", work=work_folder(night, "shards"), about=about)
+    if stage.finished:
+        return stage.result
+    encoder = Tokenizer.load(data, cfg.text)
+    workers = cfg.run.threads()
+    parts = _match(night, documents, words)
+    sizes = _bytes_by_part(store, parts)
+    plan = _Plan.of(sum(sizes.values()), cfg)
+    routed = {key: f"{stage.work}/routed/{key}.rows" for key, _ in parts}
+
+    def route(item: tuple[str, _Inputs]) -> Part:
+        key, inputs = item
+        return Part({routed[key]: _route(store, inputs, cfg, plan)})
+
+    bounds = dict[str, npt.NDArray[np.int64]]()
+
+    def collect(bucket: int) -> Part:
+        rows = _collect(store, bounds, bucket)
+        if not len(rows):
+            return Part()
+        table, counts = _encode(rows, encoder, cfg, plan.split(bucket))
+        file = shard_bytes(table)
+        path = f"nights/{night}/shards/{plan.split(bucket)}/{sha256(file)[:16]}.parquet"
+        return Part({path: file}, counts, {path: len(table)})
+
+    with track("shards", total=sum(sizes.values()), unit="B") as bar:
+        stage.map([(f"route-{key}", (key, inputs)) for key, inputs in parts], route, workers)
+        bounds |= {path: _bounds(store, path, plan) for path in routed.values()}
+        buckets = [(f"shard-{bucket:05d}", bucket) for bucket in range(plan.n_buckets)]
+        each = sum(sizes.values()) / plan.n_buckets
+        counts = add_counts(stage.map(buckets, collect, workers, lambda _: bar.advance(each)))
+    if not counts:
+        raise InputError("no documents to make shards of", where=f"night {night}")
+    files = [entry for key, _ in buckets for entry in stage.part_files(key)]
+    if not stage.has("card"):
+        stage.commit("card", Part(_cards(cfg, night, files, counts, words, tokenizer)))
+    return stage.finish()
+
+
+def _cards(
+    cfg: Config, night: str, files: list[FileEntry], counts: Counts, words: Manifest, tokenizer: Manifest
+) -> dict[str, pa.Table | bytes]:
+    files = sorted(files, key=lambda entry: entry.path)
+    return {
+        f"nights/{night}/README.md": data_card(
+            cfg, night, files, counts, words.about["engine"], tokenizer.counts["pieces"]
+        ),
+        f"nights/{night}/croissant.json": croissant(cfg, night, files, counts),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How many shards each split has; buckets number the shards of `SPLITS` one after the other."""
+
+    shards: tuple[int, ...]
+
+    @classmethod
+    def of(cls, n_bytes: int, cfg: Config) -> _Plan:
+        held_out = (cfg.shards.validation_share, cfg.shards.test_share)
+        shares = (max(0.0, 1.0 - sum(held_out)), *held_out)
+        return cls(tuple(max(1, round(n_bytes * share / 1e6 / cfg.shards.target_mb)) for share in shares))
+
+    @property
+    def n_buckets(self) -> int:
+        return sum(self.shards)
+
+    def split(self, bucket: int) -> str:
+        """Return the split that a bucket belongs to."""
+        return SPLITS[int(np.searchsorted(np.cumsum(self.shards), bucket, side="right"))]
+
+    def buckets(self, split: npt.NDArray[np.int8], place: npt.NDArray[np.float64]) -> np.ndarray:
+        """Return the bucket of documents by their split (index into `SPLITS`) and place in [0, 1) within it."""
+        shards = np.array(self.shards)[split]
+        buckets: np.ndarray = np.cumsum([0, *self.shards])[split] + (place * shards).astype(np.int64)
+        return buckets
+
+
+def _bytes_by_part(store: Store, parts: list[tuple[str, _Inputs]]) -> dict[str, int]:
+    return {
+        key: pc.sum(read_table(store, inputs.documents, ["n_bytes"])["n_bytes"]).as_py() or 0 for key, inputs in parts
+    }
+
+
+def _match(night: str, documents: Manifest, words: Manifest) -> list[tuple[str, _Inputs]]:
+    """Return documents, words and minhash files of the same part together."""
+    folder = f"nights/{night}"
+    name = {path.rsplit("/", 1)[1]: path for path in words.paths(f"{folder}/")}
+    found = []
+    for path in documents.paths(f"{folder}/documents/"):
+        file = path.rsplit("/", 1)[1]
+        found.append((file.removesuffix(".parquet"), _Inputs(path, name[file], f"{folder}/minhash/{file}")))
+    return found
+
+
+def _route(store: Store, inputs: _Inputs, cfg: Config, plan: _Plan) -> bytes:
+    """Return a part's documents bucket by bucket, behind where each begins and the last ends (int64).
+
+    A shard then reads its own of every part, and each by one range: all of them would be read once a shard else.
+    """
+    table = _documents_with_words(store, inputs, ["id", "lang", "source", "text", "n_bytes"])
+    ids = table["id"].to_pylist()
+    split = assign(_clusters(store, inputs, ids), cfg.shards)
+    bucket = plan.buckets(split, unit_hashes(ids, "shard", cfg.shards.seed))
+    table = table.append_column("order", pa.array(unit_hashes(ids, "order", cfg.shards.seed)))
+    table = table.take(np.argsort(bucket, kind="stable")).combine_chunks()
+    bounds = np.searchsorted(np.sort(bucket), np.arange(plan.n_buckets + 1)).tolist()
+    rows = [sealed(_stream(table.slice(begin, end - begin))) for begin, end in pairwise(bounds)]
+    places = np.cumsum([_head_bytes(plan), *map(len, rows)], dtype="<i8")
+    return b"".join([sealed(places.tobytes()), *rows])
+
+
+def _head_bytes(plan: _Plan) -> int:
+    return len(sealed(bytes(8 * (plan.n_buckets + 1))))
+
+
+def _stream(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def _bounds(store: Store, path: str, plan: _Plan) -> npt.NDArray[np.int64]:
+    return np.frombuffer(read_sealed(store, path, 0, _head_bytes(plan), AGAIN), "<i8")
+
+
+def _collect(store: Store, bounds: Mapping[str, npt.NDArray[np.int64]], bucket: int) -> pa.Table:
+    """Return a bucket's documents out of every part, in the order of their hashes."""
+    some = [
+        read_sealed(store, path, int(places[bucket]), int(places[bucket + 1]), AGAIN) for path, places in bounds.items()
+    ]
+    table = pa.concat_tables([pa.ipc.open_stream(rows).read_all() for rows in some])
+    return table.sort_by([("order", "ascending"), ("id", "ascending")]).combine_chunks()
+
+
+def _encode(rows: pa.Table, encoder: Tokenizer, cfg: Config, split: str) -> tuple[pa.Table, Counts]:
+    """Return the SHARDS columns of documents, its words as indices into the different ones, and what was counted."""
+    words = words_of(rows)
+    carries = content_flags(words.values.dictionary, cfg.text)
+    content_words, input_ids, mask = encode_words(words, carries, encoder)
+    table = pa.table(
+        {
+            "id": rows["id"],
+            "lang": rows["lang"],
+            "source": rows["source"],
+            "words": words,
+            "content_words": content_words,
+            "input_ids": input_ids,
+            "content_mask": mask,
+            "n_bytes": rows["n_bytes"],
+        }
+    )
+    return table, _counts(table, split)
+
+
+def _counts(table: pa.Table, split: str) -> Counts:
+    columns: dict[str, pa.ChunkedArray] = {"source": table["source"], "lang": table["lang"], "bytes": table["n_bytes"]}
+    lists = {"words": "words", "content_words": "content_words", "tokens": "input_ids"}
+    columns |= {name: pc.list_value_length(table[column]) for name, column in lists.items()}
+    sums = [*((name, "sum") for name in ("bytes", *lists)), ("bytes", "count")]
+    tokens: Counts = {}
+    n_bytes: Counts = {}
+    sources: Counts = {}
+    for row in pa.table(columns).group_by(["source", "lang"]).aggregate(sums).to_pylist():
+        lang = row["lang"]
+        tokens[lang] = tokens.get(lang, 0) + row["tokens_sum"]
+        n_bytes[lang] = n_bytes.get(lang, 0) + row["bytes_sum"]
+        counted = {"documents": row["bytes_count"]} | {name: row[f"{name}_sum"] for name in ("bytes", *lists)}
+        sources.setdefault(row["source"], {})[lang] = counted
+    by_split = {"documents": {split: len(table)}, "tokens": {split: tokens}, "bytes": {split: n_bytes}}
+    return by_split | {"sources": sources}

@@ -1,0 +1,61 @@
+"""Evaluation files as records: listed, opened and read as sources are."""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import partial
+
+import pyarrow as pa
+
+from slimpajama.core.config import Config
+from slimpajama.core.errors import InputError
+from slimpajama.corpus.ingest import wanted
+from slimpajama.corpus.sources.discover import InputFile, current_version, list_source, open_input
+from slimpajama.corpus.sources.files import read
+
+__all__ = ["RECORDS", "list_evaluations", "read_evaluations"]
+
+RECORDS = pa.schema([("name", pa.string()), ("text", pa.large_string())])  # `set: file#record`, and its text in NFC
+
+
+def list_evaluations(cfg: Config) -> list[InputFile]:
+    """Return the evaluation files in order, with their content's hash.
+
+    Raises:
+        InputError: A set has no file, or one cannot be read.
+    """
+    files = []
+    for source in cfg.decontaminate.evaluations:
+        found = list(list_source(source, cfg.run.source_root))
+        if not found:
+            raise InputError(f"evaluation set {source.name} has no files", where=source.uri)
+        for item in found:
+            if not isinstance(item, InputFile):
+                path, bad = item
+                raise InputError(f"evaluation file: {bad.rule}", where=path, found=bad.value, expected=bad.threshold)
+            files.append(item)
+    return files
+
+
+def read_evaluations(files: list[InputFile], cfg: Config) -> pa.Table:
+    """Return every record of the files, of schema RECORDS.
+
+    Raises:
+        InputError: A record cannot be read, or a file changed meanwhile: nothing can be kept out then.
+    """
+    sources = {source.name: source for source in cfg.decontaminate.evaluations}
+    tables = [RECORDS.empty_table()]
+    for file in files:
+        for batch in read(partial(open_input, file), file.path, wanted(sources[file.source], cfg.ingest)):
+            for bad in batch.bad[:1]:
+                raise InputError(
+                    f"evaluation file: {bad.rule}", where=f"{file.path}, {bad.place}" if bad.place else file.path,
+                    expected=bad.threshold, found=bad.value, hint="Mend or remove the record, or the set.",
+                )  # fmt: skip
+            own = zip(batch.table["id"].to_pylist(), batch.table["number"].to_pylist(), strict=True)
+            names = [f"{file.source}: {file.path}#{number if id_ is None else id_}" for id_, number in own]
+            texts = [unicodedata.normalize("NFC", text) for text in batch.table["text"].to_pylist()]
+            tables.append(pa.table([names, texts], schema=RECORDS))
+        if current_version(file) != file.sha256:
+            raise InputError("changed while it was read", where=file.path, hint="Run again once it is written.")
+    return pa.concat_tables(tables)

@@ -1,0 +1,245 @@
+"""Records as Arrow columns, and what is wrong with those that cannot be used.
+
+| rule | what was seen |
+|---|---|
+| `empty-file` | a file without a byte, or without a record |
+| `unknown-format` | a file name that says nothing of its format |
+| `unreadable` | a file or the rest of it that the disk or network does not give, or that is not of its format |
+| `truncated`, `damaged` | a compressed file that ends early, or is not what it should be |
+| `too-large` | a record above `max_document_mb`, or an archive that unpacks to more than 200 times its size |
+| `invalid-utf8` | bytes that are no UTF-8, or for HTML not of the declared encoding |
+| `not-json`, `not-csv` | a line that cannot be parsed, or is nested too deeply |
+| `too-deep` | a web page nested too deeply to be parsed in bounded time |
+| `no-text` | a missing, empty or non-text field |
+| `has-nul` | a NUL character: binary data |
+| `lone-surrogate` | half of a UTF-16 pair in a JSON escape |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from slimpajama.core.errors import printable
+from slimpajama.corpus.sources.streams import BLOCK, BrokenStreamError, TooLong
+
+__all__ = [
+    "ROW_BYTES", "Bad", "Batch", "Piece", "Record", "Want", "checked", "collect", "column", "decoded", "failed",
+    "joined", "seen", "sift", "too_large",
+]  # fmt: skip
+
+ROW_BYTES = 200  # what a record costs beside its text, so that a flood of bad or tiny ones is cut, too
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Want:
+    """What is taken from a file, and within which bounds."""
+
+    max_document_bytes: int
+    """UTF-8 bytes of a record as it stands in the file."""
+    format: str = "auto"
+    text_fields: tuple[str, ...] = ("text",)
+    """Fields that hold the text; several are joined by a blank line. A dot leads into a nested one."""
+    id_field: str = ""
+    """Field of the record's own id; empty for none."""
+    batch_bytes: int = BLOCK
+    """About how much of a file is parsed at once."""
+    batch_rows: int = 256
+    """Rows of a Parquet file at once; times the longest record this is what a file can make us hold."""
+    all_columns: bool = False
+    """Keep a Parquet file's other columns, too."""
+    any_text: bool = False
+    """Take empty texts and NUL characters as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One document as it was read."""
+
+    number: int
+    """Line, row or, where the file is the document, 1."""
+    text: str
+    own_id: str | None = None
+    """The source's own id, where the record has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """What could not be read, and why."""
+
+    place: str
+    """`line 17`, `row 3`, or empty for the file as a whole."""
+    rule: str
+    value: str
+    threshold: str = ""
+
+
+class Batch(NamedTuple):
+    """Some records of a file, in its order."""
+
+    table: pa.Table
+    """`number` (int64), `id` (the record's own, string, may be null), `text` (large_string) and what else is kept."""
+    bad: list[Bad]
+    others: pa.RecordBatch | None = None
+    """The same rows' other columns, where they were asked for."""
+
+    @property
+    def cost(self) -> int:
+        """About how many bytes of memory it stands for."""
+        return int(self.table["text"].nbytes + ROW_BYTES * (self.table.num_rows + len(self.bad)))
+
+
+class Piece(NamedTuple):
+    """A part of a file that any thread may parse."""
+
+    read: Callable[[], Iterable[Batch]]
+    position: int
+    """Bytes of the file, as it lies there, that are read by now."""
+    again: bool = False
+    """Whether `read` goes back to the file and can be called any number of times."""
+
+
+def failed(bad: Bad, position: int = 0) -> Piece:
+    """Return what takes the place of a file, or the rest of it, that cannot be read."""
+    return Piece(partial(iter, [_batch([], [bad])]), position)
+
+
+def seen(value: object) -> str:
+    """Return a value out of a corpus as one short line."""
+    return printable(value, 200)
+
+
+def too_large(place: str, found: TooLong, limit: int) -> Bad:
+    """Return the record of something above `limit` bytes."""
+    value = f"{found.n_bytes} bytes" if found.complete else f"more than {limit} bytes"
+    return Bad(place, "too-large", value, f"at most {limit} bytes")
+
+
+def decoded(data: bytes, place: str, encoding: str = "utf-8") -> str | Bad:
+    """Return bytes as text without a byte order mark."""
+    try:
+        return data.decode(encoding).removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        shown = data[error.start : error.start + 4].hex(" ")
+        return Bad(place, "invalid-utf8", f"bytes {shown} at byte {error.start + 1}", f"valid {encoding.upper()}")
+
+
+def joined(values: Sequence[object]) -> object:
+    """Return several fields as one text with blank lines between, or the first that is none; one field as it is."""
+    if len(values) == 1:
+        return values[0]
+    there = [value for value in values if value is not None and value != ""]
+    wrong = [value for value in there if not isinstance(value, str)]
+    return wrong[0] if wrong else "\n\n".join(str(value) for value in there)
+
+
+def checked(number: int, place: str, text: object, own_id: object, want: Want) -> Record | Bad:
+    """Return the record of a text, or why it is none."""
+    if not isinstance(text, str):
+        return Bad(place, "no-text", f"a {type(text).__name__}" if text is not None else "no such field", "a text")
+    if not want.any_text and (not text or text.isspace()):
+        return Bad(place, "no-text", "an empty text", "a text")
+    if not want.any_text and "\0" in text:
+        return Bad(place, "has-nul", f"NUL at character {text.index(chr(0)) + 1}", "no NUL")
+    try:
+        n_bytes = len(text.encode())
+    except UnicodeEncodeError as error:
+        half = f"U+{ord(text[error.start]):04X} at character {error.start + 1}"
+        return Bad(place, "lone-surrogate", half, "valid Unicode")
+    if n_bytes > want.max_document_bytes:
+        return too_large(place, TooLong(n_bytes), want.max_document_bytes)
+    return Record(number, text, None if own_id is None else _valid(str(own_id)))
+
+
+def _valid(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a pair, or bytes that are no UTF-8
+        return printable(text)
+    return text
+
+
+def collect(items: Iterable[Record | Bad], want: Want) -> Iterator[Batch]:
+    """Gather single records into batches of about `want.batch_bytes`."""
+    good: list[Record] = []
+    bad: list[Bad] = []
+    size = 0
+    broken: BrokenStreamError | None = None
+    try:
+        for item in items:
+            if isinstance(item, Record):
+                good.append(item)
+                size += len(item.text)
+            else:
+                bad.append(item)
+            size += ROW_BYTES
+            if size >= want.batch_bytes:
+                yield _batch(good, bad)
+                good, bad, size = [], [], 0
+    except BrokenStreamError as error:
+        broken = error
+    if good or bad:
+        yield _batch(good, bad)
+    if broken:
+        raise broken
+
+
+def _batch(good: list[Record], bad: list[Bad]) -> Batch:
+    columns = {
+        "number": pa.array([record.number for record in good], pa.int64()),
+        "id": pa.array([record.own_id for record in good], pa.string()),
+        "text": pa.array([record.text for record in good], pa.large_string()),
+    }
+    return Batch(pa.table(columns), bad)
+
+
+def column(table: pa.Table | pa.RecordBatch, name: str) -> pa.Array:
+    """Return a column by its name, where a dot leads into a struct."""
+    head, *rest = [name] if name in table.schema.names else name.split(".")
+    found = table[head]
+    found = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+    for key in rest:
+        found = pc.struct_field(found, key)
+    return found
+
+
+def sift(first: int, noun: str, texts: list[pa.Array], ids: pa.Array | None, want: Want) -> Batch:
+    """Return the batch of columns whose UTF-8 is valid; only rows that look wrong are checked one by one.
+
+    Args:
+        first: Number of the first row.
+        noun: `line` or `row`.
+        texts: Columns of type large_string, joined row by row.
+        ids: Their own ids as string, or None.
+        want: Bounds.
+    """
+    numbers = pa.array(range(first, first + len(texts[0])), pa.int64())
+    text = texts[0]
+    if len(texts) > 1:
+        there = [pc.if_else(pc.equal(pc.binary_length(part), 0), None, part) for part in texts]
+        none = reduce(pc.and_, map(pc.is_null, there))
+        there[0] = pc.if_else(none, "", there[0])  # a row of nulls would be skipped as a whole, and shift the others
+        text = pc.binary_join_element_wise(*there, pa.scalar("\n\n", pa.large_string()), null_handling="skip")
+        text = pc.if_else(none, None, text)
+    table = pa.table({"number": numbers, "id": pa.nulls(len(text), pa.string()) if ids is None else ids, "text": text})
+    length = pc.fill_null(pc.binary_length(text), 0 if not want.any_text else want.max_document_bytes + 1)
+    odd = pc.greater(length, want.max_document_bytes)
+    if not want.any_text:
+        odd = pc.or_(odd, pc.or_(pc.equal(length, 0), pc.fill_null(pc.utf8_is_space(text), True)))
+        data = text.buffers()[2]
+        if data is not None and b"\0" in data.to_pybytes():
+            odd = pc.or_(odd, pc.fill_null(pc.match_substring(text, "\0"), True))
+    keep, bad = ~odd.to_numpy(zero_copy_only=False), []
+    for row in np.flatnonzero(~keep).tolist():
+        item = checked(first + row, f"{noun} {first + row}", text[row].as_py(), None, want)
+        if isinstance(item, Bad):
+            bad.append(item)
+        else:
+            keep[row] = True
+    return Batch(table.filter(pa.array(keep)) if bad else table, bad)

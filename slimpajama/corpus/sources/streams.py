@@ -1,0 +1,252 @@
+"""Bytes of a raw file, decompressed in bounded blocks, and the lines in them: memory never follows the input.
+
+A stream that ends too early, is damaged or cannot be read raises `BrokenStreamError` after everything before the
+damage was handed out.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import RawIOBase
+from typing import Any, BinaryIO
+from zipfile import BadZipFile
+
+import zstandard
+
+from slimpajama.core.errors import InputError
+from slimpajama.workspace.store import AGAIN, faults
+
+__all__ = [
+    "PACKINGS", "BrokenStreamError", "TooLong", "Unpacked", "blocks", "bounded", "broke_off", "chunks", "is_packed",
+]  # fmt: skip
+
+BLOCK = 1 << 20
+BOMB_RATIO, BOMB_BYTES = 200, 1 << 27  # text packs to a tenth; what unpacks to more than both is no text
+PACKINGS = (".gz", ".zst", ".bz2")
+_ZSTD_FEED = 1 << 8  # bytes; four of them can stand for 128 KiB, so this bounds a block by 8 MiB
+_BZ2_FEED = 1 << 13  # bytes; what follows an end of stream is copied, and there may be one every 14 bytes
+_ZSTD_WINDOW = 1 << 27  # bytes of history that a frame may ask for; zstd's own limit for streams
+
+
+class BrokenStreamError(Exception):
+    """The rest of a file cannot be read.
+
+    Args:
+        rule: `truncated`, `damaged`, `unreadable` or `too-large`.
+        value: What was seen.
+    """
+
+    def __init__(self, rule: str, value: str) -> None:
+        super().__init__(value)
+        self.rule, self.value = rule, value
+
+
+@dataclass(frozen=True, slots=True)
+class TooLong:
+    """Stands for a line or file that was skipped for its length."""
+
+    n_bytes: int
+    complete: bool = True
+    """Whether its whole length is known."""
+
+
+def is_packed(name: str) -> bool:
+    """Return whether a file's name says that it is compressed."""
+    return name.lower().endswith(PACKINGS)
+
+
+def blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
+    """Yield the content of an open file block by block; the name's ending says how it is compressed.
+
+    Raises:
+        BrokenStreamError: The file ends inside a compressed frame, is damaged, unpacks to more than `BOMB_RATIO` times
+            its size, or the disk fails.
+        InputError: A connection broke off.
+    """
+    if not is_packed(name):
+        yield from _blocks(file, name)
+        return
+    unpacked = 0
+    for part in _blocks(file, name):
+        unpacked += len(part)
+        if unpacked > max(BOMB_BYTES, BOMB_RATIO * file.tell()):
+            raise BrokenStreamError("too-large", f"unpacks to more than {BOMB_RATIO} times its size")
+        yield part
+
+
+def _blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
+    try:
+        if name.lower().endswith(".gz"):
+            with gzip.GzipFile(fileobj=file, mode="rb") as plain:
+                yield from iter(lambda: plain.read1(BLOCK), b"")  # `read` would keep back what precedes a damage
+        elif name.lower().endswith(".bz2"):
+            yield from _bz2_blocks(file)
+        elif name.lower().endswith(".zst"):
+            yield from _zstd_blocks(file)
+        else:
+            yield from iter(lambda: file.read(BLOCK), b"")
+    except EOFError as error:
+        raise BrokenStreamError("truncated", str(error)) from None
+    except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError, BadZipFile) as error:
+        raise BrokenStreamError("damaged", str(error)) from None
+    except OSError as error:
+        damaged = error.errno is None and name.lower().endswith(".bz2")  # this library has no error of its own
+        raise BrokenStreamError("damaged" if damaged else "unreadable", error.strerror or str(error)) from None
+    except faults() as error:
+        raise broke_off(name, error) from None
+
+
+def broke_off(name: str, error: Exception) -> InputError:
+    """Return what ends a run where a connection did: on record the file would count as read, and not be read again."""
+    return InputError("the connection broke off", where=name, found=str(error), hint=AGAIN)
+
+
+def _bz2_blocks(file: BinaryIO) -> Iterator[bytes]:
+    # Not `BZ2File`: it takes a damaged second stream for the end, and says nothing.
+    stream, feed = bz2.BZ2Decompressor(), file.read(_BZ2_FEED)
+    while feed or not stream.needs_input:
+        plain = stream.decompress(feed, BLOCK)
+        if plain:
+            yield plain
+        feed = b""
+        if stream.eof:
+            feed = stream.unused_data or file.read(_BZ2_FEED)
+            if not feed:
+                return
+            stream = bz2.BZ2Decompressor()
+        elif stream.needs_input:
+            feed = file.read(_BZ2_FEED)
+            if not feed:
+                raise EOFError("the file ends inside a bz2 stream")
+
+
+def _zstd_blocks(file: BinaryIO) -> Iterator[bytes]:
+    # Not `stream_reader`: it takes the end of a cut file for the end of the stream.
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+    frame, begun = decompressor.decompressobj(), False
+    for raw in iter(lambda: file.read(BLOCK), b""):
+        for start in range(0, len(raw), _ZSTD_FEED):
+            feed = raw[start : start + _ZSTD_FEED]
+            while feed:
+                begun = True
+                plain = frame.decompress(feed)
+                if plain:
+                    yield plain
+                feed = b""
+                if frame.eof:
+                    feed = frame.unused_data
+                    frame, begun = decompressor.decompressobj(), False
+    if begun:
+        raise EOFError("the file ends inside a zstd frame")
+
+
+class Unpacked(RawIOBase):
+    """Blocks as a file for a library that wants one; never gives more than is there, whatever is asked for."""
+
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts, self._held = parts, b""
+        self.error: BrokenStreamError | None = None
+        """Why the file ends where it does, if it breaks off."""
+
+    def readable(self) -> bool:
+        """It is there to be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer, for what reads through one of `io`'s."""
+        found = self.read(len(buffer))
+        buffer[: len(found)] = found
+        return len(found)
+
+    def peek(self, size: int) -> bytes:
+        """Return what `read` would, and keep it."""
+        start = self.read(size)
+        self._held = start + self._held
+        return start
+
+    def read(self, size: int = -1) -> bytes:
+        """Return at most `size` bytes, fewer only at the end."""
+        pieces, missing = [], size if size >= 0 else 1 << 62
+        while missing:
+            if not self._held:
+                try:
+                    self._held = next(self._parts, b"")
+                except BrokenStreamError as error:
+                    self.error = error
+                if not self._held:
+                    break
+            pieces.append(self._held[:missing])
+            self._held = self._held[missing:]
+            missing -= len(pieces[-1])
+        return b"".join(pieces)
+
+
+def bounded(parts: Iterator[bytes], limit: int) -> bytes | TooLong:
+    """Return the whole stream, or `TooLong` as soon as it has more than `limit` bytes."""
+    whole = bytearray()
+    for part in parts:
+        whole += part
+        if len(whole) > limit:
+            return TooLong(len(whole), complete=False)
+    return bytes(whole)
+
+
+def chunks(parts: Iterator[bytes], size: int, limit: int) -> Iterator[tuple[int, bytes | TooLong]]:
+    r"""Yield the number of the first line, from 1, and whole lines: as many as end at the first `\n` from `size` on.
+
+    Where chunks end depends on the content only, not on its blocks. Never holds more than size, limit and a block.
+
+    Args:
+        parts: Blocks of a stream.
+        size: Bytes of a chunk.
+        limit: A longer line that goes beyond `size` is skipped in passing and yields `TooLong`.
+
+    Raises:
+        BrokenStreamError: The stream breaks off; the whole lines before were handed out.
+    """
+    number, skipped, searched, held = 1, 0, 0, bytearray()
+    broken: BrokenStreamError | None = None
+    while True:
+        try:
+            part = next(parts, None)
+        except BrokenStreamError as error:
+            part, broken = None, error
+        if part is None:
+            break
+        if skipped:
+            head, newline, part = part.partition(b"\n")
+            skipped += len(head)
+            if not newline:
+                continue
+            yield number, TooLong(skipped)
+            number, skipped = number + 1, 0
+        held += part
+        while len(held) >= size:
+            end = held.find(b"\n", max(searched, size - 1))
+            start = held.rfind(b"\n", 0, size - 1) + 1  # of the line that goes beyond `size`
+            if (end if end >= 0 else len(held)) - start <= limit:
+                if end < 0:
+                    searched = len(held)
+                    break
+                start = end + 1
+            if start:
+                yield number, bytes(held[:start])
+            number, searched = number + held.count(b"\n", 0, start), 0
+            if start <= end:
+                yield number, TooLong(end - start)
+                number, start = number + 1, end + 1
+            elif end < 0:
+                start, skipped = len(held), len(held) - start
+            del held[:start]
+    if broken:
+        del held[held.rfind(b"\n") + 1 :]
+    if held:
+        yield number, bytes(held)
+    if skipped and not broken:
+        yield number, TooLong(skipped)
+    if broken:
+        raise broken

@@ -1,0 +1,84 @@
+"""Web archives: the pages that servers answered with, as a crawler stored them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from functools import partial
+from importlib import import_module
+from typing import Any, BinaryIO
+
+from slimpajama.core.errors import InputError
+from slimpajama.corpus.sources.pages import page_record
+from slimpajama.corpus.sources.records import Bad, Piece, Record, Want, collect, seen
+from slimpajama.corpus.sources.streams import BrokenStreamError, TooLong, Unpacked, blocks
+
+__all__ = ["read_warc"]
+
+LONGEST_LINE = 1 << 24  # bytes
+_PAGES = {"text/html": True, "application/xhtml+xml": True, "text/plain": False}
+
+
+def read_warc(file: BinaryIO, name: str, want: Want) -> Iterator[Piece]:
+    """Read the pages of a WARC file; a record's number counts responses from 1, its own id is the target's URI.
+
+    Answers that are no page (redirects, errors, pictures) are no documents and are passed over.
+
+    Raises:
+        InputError: `warcio` is not installed.
+    """
+    try:
+        archive = import_module("warcio.archiveiterator").ArchiveIterator
+    except ImportError:
+        raise InputError(
+            "WARC files need the extra `warc`", where=name, hint="pip install 'slimpajama[warc]'"
+        ) from None
+    logging.getLogger("warcio").setLevel(logging.CRITICAL)  # its warnings hold the corpus' own bytes
+    plain = Unpacked(_with_lines(blocks(file, name)))
+    for batch in collect(_records(archive, plain, want), want):
+        yield Piece(partial(iter, [batch]), file.tell())
+
+
+def _with_lines(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """Stop where no line ends for long: between records `warcio` holds a line of any length."""
+    run = 0
+    for part in parts:
+        run = run + len(part) if b"\n" not in part else len(part) - part.rfind(b"\n")
+        if run > LONGEST_LINE:
+            raise BrokenStreamError("too-large", f"more than {LONGEST_LINE} bytes without an end of line")
+        yield part
+
+
+def _records(archive: Any, plain: Unpacked, want: Want) -> Iterator[Record | Bad]:
+    number = 0
+    try:
+        iterator = archive(plain)
+        iterator.INC_RECORD = ""  # a warning with the corpus' own bytes, straight to stderr
+        for record in iterator:
+            if record.rec_type != "response":
+                continue
+            number += 1
+            headers = record.http_headers
+            kind = (headers.get_header("Content-Type") or "").partition(";")[0].strip().lower() if headers else ""
+            if kind not in _PAGES or headers.get_statuscode() != "200":
+                continue
+            content = record.content_stream()
+            data = content.read(want.max_document_bytes + 1)
+            whole = TooLong(len(data), complete=False) if len(data) > want.max_document_bytes else data
+            missing = getattr(record.raw_stream, "limit", 0)
+            if missing > 0 and not record.raw_stream.read(1):
+                if plain.error is None:  # else that is on record
+                    short = f"{missing} bytes fewer than its header says"
+                    yield Bad(f"record {number}", "truncated", short, "a record that is whole")
+                continue
+            packed = getattr(content, "decompressor", None)
+            if isinstance(whole, bytes) and whole and not getattr(packed, "eof", True):
+                yield Bad(f"record {number}", "truncated", "its compression breaks off", "a record that is whole")
+                continue
+            uri = record.rec_headers.get_header("WARC-Target-URI")
+            yield page_record(number, f"record {number}", whole, uri, want, _PAGES[kind])
+    except Exception as error:  # whatever warcio raises over a damaged archive
+        if plain.error is None:
+            yield Bad(f"record {number + 1}", "damaged", seen(error), "WARC")
+    if plain.error:
+        raise plain.error

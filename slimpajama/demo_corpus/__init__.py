@@ -1,5 +1,0 @@
-"""The demo corpus: real Chinese and English text from packages, written as raw files of every format."""
-
-from slimpajama.demo_corpus.build import DemoReport, SourceReport, build_demo_corpus
-
-__all__ = ["DemoReport", "SourceReport", "build_demo_corpus"]

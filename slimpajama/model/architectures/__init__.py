@@ -1,0 +1,34 @@
+"""Architectures, sizes and optimiser of the language model: `build` by configuration, train by `make_optimiser`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from slimpajama.core.config import ModelConfig
+from slimpajama.model.architectures.article import Article
+from slimpajama.model.architectures.base import LanguageModel
+from slimpajama.model.architectures.chunk import ChunkModel
+from slimpajama.model.architectures.gpt import GPT
+from slimpajama.model.architectures.optimiser import Optimiser, make_optimiser
+from slimpajama.model.architectures.presets import Sizes, resolve
+
+__all__ = ["LanguageModel", "Optimiser", "build", "make_optimiser"]
+
+KINDS: dict[str, Callable[[Sizes, int, torch.Generator], LanguageModel[Any]]] = {
+    "article": Article,
+    "chunk": ChunkModel,
+    "gpt": GPT,
+}
+
+
+def build(cfg: ModelConfig, vocab_size: int, seed: int) -> LanguageModel[Any]:
+    """Return a model with fresh weights, on the CPU; the same seed gives the same weights.
+
+    Raises:
+        ConfigError: If the sizes do not fit one another.
+    """
+    sizes = resolve(cfg)
+    return KINDS[sizes.kind](sizes, vocab_size, torch.Generator().manual_seed(seed))

@@ -1,0 +1,103 @@
+"""Sizes of the models, by name. A value above 0 in `ModelConfig` takes the place of the preset's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from slimpajama.core.config import ModelConfig
+from slimpajama.core.errors import ConfigError
+
+__all__ = ["PRESETS", "Sizes", "resolve"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Every number that a model's shape depends on."""
+
+    kind: str
+    """`chunk`, `gpt` or `article`."""
+
+    width: int
+    """Channels of the residual stream."""
+
+    heads: int
+    """Attention heads; `width / heads` channels each."""
+
+    row_tokens: int
+    """Context in tokens."""
+
+    chunk_tokens: int = 1
+    """Tokens a latent (K)."""
+
+    token_blocks: int = 0
+    """Transformer blocks at token level."""
+
+    backbone_blocks: int = 0
+    """Transformer blocks over latents."""
+
+    latent_width: int = 0
+    """Numbers a latent (of `chunk` alone)."""
+
+    latent_levels: int = 0
+    """Values that each of those numbers can take; 0 leaves them as they are."""
+
+    head_dim: int = 64
+    """Channels of an attention head where `width` is not the preset's."""
+
+
+CODE = 12  # numbers that tell the tokens of a vocabulary apart with room to spare; six of 16 levels do, just
+
+PRESETS: dict[str, Sizes] = {
+    "tiny": Sizes(
+        kind="chunk", width=64, heads=2, head_dim=32, row_tokens=64, chunk_tokens=4, token_blocks=1, backbone_blocks=1
+    ),
+    "small": Sizes(kind="chunk", width=192, heads=3, row_tokens=256, chunk_tokens=4, token_blocks=2, backbone_blocks=3),
+    "base": Sizes(kind="chunk", width=512, heads=8, row_tokens=512, chunk_tokens=4, token_blocks=3, backbone_blocks=3),
+    "large": Sizes(
+        kind="chunk", width=1024, heads=16, row_tokens=2048, chunk_tokens=4, token_blocks=6, backbone_blocks=12
+    ),
+    "gpt": Sizes(kind="gpt", width=192, heads=3, row_tokens=256, token_blocks=7),
+    "article": Sizes(kind="article", width=128, heads=1, row_tokens=256),
+}
+
+
+def resolve(cfg: ModelConfig) -> Sizes:
+    """Return the preset's sizes with the overrides of `cfg`.
+
+    Raises:
+        ConfigError: If the sizes do not fit one another.
+    """
+    preset = PRESETS[cfg.preset]
+    width, is_chunk = cfg.width or preset.width, preset.kind == "chunk"
+    chunk_tokens = (cfg.chunk_tokens or preset.chunk_tokens) if is_chunk else 1
+    sizes = replace(
+        preset,
+        width=width,
+        heads=preset.heads if width == preset.width else max(1, width // preset.head_dim),
+        row_tokens=cfg.row_tokens or preset.row_tokens,
+        chunk_tokens=chunk_tokens,
+        latent_width=(cfg.latent_width or CODE * chunk_tokens) if is_chunk else 0,
+        latent_levels=cfg.latent_levels if is_chunk else 0,
+    )
+    if sizes.kind != "article" and sizes.width % (2 * sizes.heads):
+        raise ConfigError(
+            "does not divide into attention heads",
+            where="model.width",
+            expected=f"a multiple of {2 * sizes.heads}",
+            found=str(sizes.width),
+        )
+    if sizes.row_tokens % sizes.chunk_tokens or sizes.row_tokens < 4 * sizes.chunk_tokens:
+        raise ConfigError(
+            "does not divide into chunks",
+            where="model.row_tokens",
+            expected=f"a multiple of chunk_tokens ({sizes.chunk_tokens}), four chunks or more",
+            found=str(sizes.row_tokens),
+        )
+    if sizes.latent_width % sizes.chunk_tokens:
+        raise ConfigError(
+            "does not divide among the tokens of a chunk",
+            where="model.latent_width",
+            expected=f"a multiple of chunk_tokens ({sizes.chunk_tokens})",
+            found=str(sizes.latent_width),
+        )
+    return sizes

@@ -1,0 +1,102 @@
+"""Which held-out documents a model is measured on: the same ones for champion and challenger.
+
+Every published night's `test` split takes part. Per language the documents are taken in the order of a hash of their
+id until the budget in MB is used, and of a long one only its beginning counts, up to a twentieth of the budget: the
+gate compares document by document, so many of them say more than a long one. What is cut is cut between words, not
+tokens, so models with different tokenizers are given the same text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from slimpajama.core.config import EvaluateConfig
+from slimpajama.workspace.manifest import Manifest
+from slimpajama.workspace.store import Store, read_table
+
+__all__ = ["Document", "choose", "cut_words", "held_out_documents"]
+
+DOCUMENT_SHARE = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A held-out document, or the beginning of one."""
+
+    id: str
+    lang: str
+    source: str
+    night: str
+    words: list[str]
+    """Joined they are the text."""
+
+    @property
+    def n_bytes(self) -> int:
+        """UTF-8 bytes of the text."""
+        return sum(len(word.encode()) for word in self.words)
+
+
+def held_out_documents(store: Store, nights: dict[str, Manifest], cfg: EvaluateConfig) -> list[Document]:
+    """Return the documents to score, in order of language and hash."""
+    budget = int(cfg.max_mb_per_language * 1e6)
+    files = [
+        (night, entry)
+        for night, manifest in nights.items()
+        for entry in manifest.files
+        if entry.path.startswith(f"nights/{night}/shards/test/")
+    ]
+    index: list[tuple[str, str, int]] = []
+    for _, entry in files:
+        table = read_table(store, entry.path, ["id", "lang", "n_bytes"], entry.bytes)
+        index += zip(*(table[name].to_pylist() for name in ("lang", "id", "n_bytes")), strict=True)
+    rank = {chosen: number for number, chosen in enumerate(choose(index, budget))}
+    found = [
+        (rank[lang, id_], Document(id_, lang, source, night, cut_words(words, budget // DOCUMENT_SHARE)))
+        for night, entry in files
+        for lang, id_, source, words in _chosen_rows(store, entry.path, rank)
+    ]
+    return [document for _, document in sorted(found, key=lambda item: item[0])]
+
+
+def choose(index: Sequence[tuple[str, str, int]], budget: int) -> list[tuple[str, str]]:
+    """Return (language, id) of the documents to score, by language and hash of the id.
+
+    Args:
+        index: Language, id and UTF-8 bytes of every held-out document, in any order.
+        budget: Bytes a language; the last document taken may exceed it.
+    """
+    used: dict[str, int] = {}
+    chosen = []
+    for lang, id_, n_bytes in sorted(index, key=lambda row: (row[0], _hash(row[1]), row[1])):
+        if used.get(lang, 0) < budget:
+            used[lang] = used.get(lang, 0) + min(n_bytes, budget // DOCUMENT_SHARE)
+            chosen.append((lang, id_))
+    return chosen
+
+
+def cut_words(words: list[str], max_bytes: int) -> list[str]:
+    """Return the first words of at most `max_bytes` together, and at least one."""
+    used = 0
+    for number, word in enumerate(words):
+        used += len(word.encode())
+        if used > max_bytes:
+            return words[: max(1, number)]
+    return words
+
+
+def _chosen_rows(
+    store: Store, path: str, chosen: dict[tuple[str, str], int]
+) -> Iterator[tuple[str, str, str, list[str]]]:  # fmt: skip
+    head = read_table(store, path, ["id", "lang", "source"])
+    keys = zip(head["lang"].to_pylist(), head["id"].to_pylist(), strict=True)
+    wanted = [number for number, key in enumerate(keys) if key in chosen]
+    if wanted:
+        rows = read_table(store, path, ["id", "lang", "source", "words"]).take(wanted)
+        columns = (rows[name].to_pylist() for name in ("lang", "id", "source", "words"))
+        yield from zip(*columns, strict=True)
+
+
+def _hash(id_: str) -> bytes:
+    return hashlib.blake2b(id_.encode(), digest_size=16, person=b"evaluate").digest()

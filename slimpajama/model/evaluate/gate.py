@@ -1,0 +1,161 @@
+"""The gate: a new model replaces the champion only if it is better on held-out text and worse in no language.
+
+Both models score the same documents, so the documents are paired: a bootstrap over documents tells how far the
+difference in bits per byte depends on which documents happen to be held out.
+Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", percentile interval; Koehn 2004 for paired use.
+"""
+
+# D = documents, R = resamples
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slimpajama.core.config import EvaluateConfig
+
+__all__ = ["Decision", "Interval", "Paired", "decide"]
+
+Floats = NDArray[np.float64]
+MIN_DOCUMENTS = 10  # with fewer a bootstrap's interval says nothing; such languages count together as `other`
+OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Scores of two models on the same documents."""
+
+    lang: Sequence[str]
+    n_bytes: NDArray[np.int64]
+    """UTF-8 bytes of each document, shape (D,)."""
+    champion: Floats
+    """Negative log-likelihood of each document in nats, shape (D,)."""
+    challenger: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Bits per byte of both models; the difference is challenger minus champion, so below zero is better."""
+
+    documents: int
+    champion: float
+    challenger: float
+    difference: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the gate decided and why."""
+
+    promote: bool
+    reason: str
+    """One sentence for people."""
+    overall: Interval | None = None
+    languages: dict[str, Interval] | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Return the decision as plain JSON."""
+        return asdict(self)
+
+
+def decide(paired: Paired | None, cfg: EvaluateConfig) -> Decision:
+    """Decide whether the challenger becomes champion.
+
+    It does if its bits per byte, averaged over the languages with equal weight, are lower with the whole interval
+    below zero, and no language is worse with its whole interval above zero.
+
+    Args:
+        paired: Scores of both; None where there is no champion yet.
+        cfg: Resamples, confidence and seed.
+    """
+    if paired is None:
+        return Decision(True, "There was no champion yet.")
+    if not np.isfinite(paired.challenger).all():
+        return Decision(False, "Its likelihood of some held-out text is not finite.")
+    if not paired.n_bytes.sum():
+        return Decision(False, "There is no held-out text to compare on.")
+    languages, resampled = _by_language(paired, cfg)
+    overall = _overall(languages, resampled, cfg)
+    worse = [name for name, interval in languages.items() if interval.low > 0]
+    percent = f"{100 * cfg.confidence:g} % interval {overall.low:+.4f} to {overall.high:+.4f}"
+    figures = f"{overall.challenger:.4f} bits per byte against {overall.champion:.4f} ({percent})"
+    if overall.high >= 0:
+        reason = f"Not clearly better than the champion: {figures}."
+    elif worse:
+        parts = (f"{name} {languages[name].challenger:.4f} against {languages[name].champion:.4f}" for name in worse)
+        reason = f"Better overall, {figures}, but worse in {', '.join(parts)}."
+    else:
+        reason = f"Better than the champion: {figures}, and worse in no language."
+    return Decision(overall.high < 0 and not worse, reason, overall, languages)
+
+
+def group_languages(lang_D: Sequence[str], bytes_D: NDArray[np.int64]) -> list[tuple[str, NDArray[np.int64]]]:
+    """Return the documents of each language that can decide, sorted by name.
+
+    Languages with fewer than MIN_DOCUMENTS documents are pooled as `other`; where even that pool is too small it is
+    left out, unless it is all there is. Empty documents are no evidence.
+    """
+    langs = np.asarray(lang_D, dtype=np.str_)
+    names, counts = np.unique(langs[bytes_D > 0], return_counts=True)
+    large = names[counts >= MIN_DOCUMENTS]
+    groups = [(str(name), np.flatnonzero((langs == name) & (bytes_D > 0))) for name in large]
+    rest = np.flatnonzero(~np.isin(langs, large) & (bytes_D > 0))
+    if len(rest) >= MIN_DOCUMENTS or not groups:
+        groups.append((OTHER, rest))
+    return groups
+
+
+def _by_language(paired: Paired, cfg: EvaluateConfig) -> tuple[dict[str, Interval], Floats]:
+    """Return each language's interval and its resampled differences, shape (languages, R)."""
+    languages, resampled = {}, []
+    for number, (name, chosen) in enumerate(group_languages(paired.lang, paired.n_bytes)):
+        size, champion, challenger = paired.n_bytes[chosen], paired.champion[chosen], paired.challenger[chosen]
+        rng = np.random.default_rng([cfg.seed, number])
+        differences = resample_differences(challenger - champion, size, cfg.bootstrap, rng)
+        resampled.append(differences)
+        bits = math.log(2) * float(size.sum())
+        low, high = _interval(differences, cfg)
+        languages[name] = Interval(
+            documents=len(chosen), champion=float(champion.sum()) / bits, challenger=float(challenger.sum()) / bits,
+            difference=float((challenger - champion).sum()) / bits, low=low, high=high,
+        )  # fmt: skip
+    return languages, np.stack(resampled)
+
+
+def resample_differences(nats_D: Floats, bytes_D: NDArray[np.int64], n: int, rng: np.random.Generator) -> Floats:
+    """Return `n` differences in bits per byte, each over documents drawn with replacement; shape (n,)."""
+    documents = len(nats_D)
+    out = np.empty(n)
+    block = max(1, 4_000_000 // documents)  # counts of one block stay near 32 MB
+    for start in range(0, n, block):
+        counts_RD = rng.multinomial(documents, np.full(documents, 1 / documents), size=min(block, n - start))
+        out[start : start + block] = (counts_RD @ nats_D) / (math.log(2) * (counts_RD @ bytes_D))
+    return out
+
+
+def _overall(languages: dict[str, Interval], resampled: Floats, cfg: EvaluateConfig) -> Interval:
+    """Return the mean over languages, each with the same weight."""
+    low, high = _interval(resampled.mean(axis=0), cfg)
+    rows = list(languages.values())
+
+    def mean(values: list[float]) -> float:
+        return math.fsum(values) / len(values)
+
+    return Interval(
+        documents=sum(row.documents for row in rows), champion=mean([row.champion for row in rows]),
+        challenger=mean([row.challenger for row in rows]), difference=mean([row.difference for row in rows]),
+        low=low, high=high,
+    )  # fmt: skip
+
+
+def _interval(differences: Floats, cfg: EvaluateConfig) -> tuple[float, float]:
+    tail = (1 - cfg.confidence) / 2
+    low, high = np.quantile(differences, [tail, 1 - tail])
+    return float(low), float(high)

@@ -1,0 +1,201 @@
+"""Likelihood and reconstruction of any text: every byte counts, every token is scored exactly once.
+
+A document longer than the model's row is read in windows that overlap by half, and each window scores only what the
+one before did not, so from the second window on a token has at least half a row of context. The first token follows
+`<|document|>`, which itself is never scored. Float32 unless told otherwise.
+"""
+
+# D = documents, W = windows, B = batch, T = tokens a window
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from slimpajama.model.architectures import LanguageModel
+from slimpajama.text.tokenizer import Tokenizer
+
+__all__ = [
+    "Reconstruction",
+    "Scores",
+    "bits_per_byte",
+    "plan_windows",
+    "reconstruct_ids",
+    "reconstruct_text",
+    "score_documents",
+    "score_ids",
+    "score_text",
+]
+
+Ids = Sequence[int] | NDArray[Any]
+BATCH_TOKENS = 8192  # logits of a batch: 268 MB in float32 at 8,192 pieces
+DOCUMENT, START, END, FIRST = range(4)  # columns of a plan
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Sizes and negative log-likelihood of each document; every array has the shape (D,)."""
+
+    n_bytes: NDArray[np.int64]
+    tokens: NDArray[np.int64]
+    nll: NDArray[np.float64]
+    """Of the whole document, in nats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reconstruction:
+    """What came back through the bottleneck, for each document; every array has the shape (D,)."""
+
+    correct: NDArray[np.int64]
+    """Tokens restored exactly."""
+    tokens: NDArray[np.int64]
+    latents: NDArray[np.int64]
+    """Latent vectors that carried them."""
+
+
+def bits_per_byte(nll_nats: float, n_bytes: int) -> float:
+    """Return `nll / (ln 2 * bytes)`; 0 for no bytes. Comparable between models with different tokenizers."""
+    return nll_nats / (math.log(2) * n_bytes) if n_bytes else 0.0
+
+
+def plan_windows(lengths_D: NDArray[np.int64], row_tokens: int) -> NDArray[np.int64]:
+    """Return windows that score every token of every document exactly once.
+
+    Positions count within a document's sequence: 0 is `<|document|>`, token number i (from 0) is at i + 1.
+
+    Args:
+        lengths_D: Tokens a document.
+        row_tokens: Longest window, at least 2.
+
+    Returns:
+        int64 array (W, 4): document, start, end (exclusive), first position that this window scores.
+    """
+    stride = max(1, row_tokens // 2)
+    sequence_D = lengths_D + 1
+    more_D = np.maximum(0, -(-(sequence_D - row_tokens) // stride))
+    count_D = np.where(lengths_D > 0, 1 + more_D, 0)
+    document_W = np.repeat(np.arange(len(lengths_D)), count_D)
+    number_W = np.arange(len(document_W)) - np.repeat(np.cumsum(count_D) - count_D, count_D)
+    start_W = number_W * stride
+    end_W = np.minimum(start_W + row_tokens, sequence_D[document_W])
+    first_W = np.where(number_W == 0, 1, start_W - stride + row_tokens)
+    return np.stack([document_W, start_W, end_W, first_W], axis=1)
+
+
+def plan_rows(lengths_D: NDArray[np.int64], row_tokens: int) -> NDArray[np.int64]:
+    """Return windows side by side, in the columns of `plan_windows`: reconstruction needs no context."""
+    count_D = -(-lengths_D // row_tokens)
+    document_W = np.repeat(np.arange(len(lengths_D)), count_D)
+    number_W = np.arange(len(document_W)) - np.repeat(np.cumsum(count_D) - count_D, count_D)
+    start_W = 1 + number_W * row_tokens
+    return np.stack([document_W, start_W, np.minimum(start_W + row_tokens, lengths_D[document_W] + 1), start_W], axis=1)
+
+
+class Sequences:
+    """Documents, each after `document_id`, as one flat array from which windows are cut."""
+
+    def __init__(self, ids: Sequence[Ids], document_id: int) -> None:
+        self.document_id = document_id
+        self.lengths_D = np.array([len(document) for document in ids], np.int64)
+        self.starts_D = np.cumsum(self.lengths_D + 1) - (self.lengths_D + 1)
+        parts: list[Any] = []
+        for document in ids:
+            parts += [[document_id], np.asarray(document, np.int64)]
+        self.flat = np.concatenate(parts).astype(np.int64) if parts else np.empty(0, np.int64)
+
+    def batches(
+        self, plan: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]]:
+        """Yield windows of about the same length: their rows of the plan, tokens_BT and which of them count."""
+        order = np.argsort(plan[:, START] - plan[:, END], kind="stable")  # longest first: memory peaks at once
+        begin = 0
+        while begin < len(order):
+            length = int(plan[order[begin], END] - plan[order[begin], START])
+            chosen = plan[order[begin : begin + max(1, BATCH_TOKENS // length)]]
+            positions_BT = chosen[:, START, None] + np.arange(length)
+            inside_BT = positions_BT < chosen[:, END, None]
+            source_BT = np.where(inside_BT, self.starts_D[chosen[:, DOCUMENT], None] + positions_BT, 0)
+            tokens_BT = np.where(inside_BT, self.flat[source_BT], self.document_id)
+            yield chosen, tokens_BT, inside_BT & (positions_BT >= chosen[:, FIRST, None])
+            begin += len(chosen)
+
+
+def score_ids(
+    model: LanguageModel[Any], ids: Sequence[Ids], document_id: int, precision: str = "fp32"
+) -> NDArray[np.float64]:
+    """Return the negative log-likelihood of each document in nats, shape (D,).
+
+    Args:
+        model: Scores rows of up to `row_tokens`.
+        ids: Token ids of each document, without `document_id`.
+        document_id: Token that stands before each document.
+        precision: `fp32`, or `bf16` for autocast: faster, good to about three digits.
+    """
+    sequences = Sequences(ids, document_id)
+    device = next(model.parameters()).device
+    nll_D = np.zeros(len(ids))
+    with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        for plan, tokens_BT, counts_BT in sequences.batches(plan_windows(sequences.lengths_D, model.row_tokens)):
+            nll_BT = model.nll(torch.from_numpy(tokens_BT).to(device)).double().cpu().numpy()
+            np.add.at(nll_D, plan[:, DOCUMENT], np.where(counts_BT, nll_BT, 0.0).sum(axis=1))
+    return nll_D
+
+
+def score_documents(model: LanguageModel[Any], tokenizer: Tokenizer, texts: Sequence[str]) -> Scores:
+    """Return bytes, tokens and negative log-likelihood of each text."""
+    ids = [tokenizer.encode(text) for text in texts]
+    return Scores(
+        np.array([len(text.encode()) for text in texts], np.int64),
+        np.array([len(document) for document in ids], np.int64),
+        score_ids(model, ids, tokenizer.document_id),
+    )
+
+
+def score_text(model: LanguageModel[Any], tokenizer: Tokenizer, text: str) -> dict[str, float]:
+    """Return what `slimpajama score` prints for one text, taken as one document."""
+    scores = score_documents(model, tokenizer, [text])
+    n_bytes, nll = int(scores.n_bytes[0]), float(scores.nll[0])
+    tokens = int(scores.tokens[0])
+    return {"bytes": n_bytes, "tokens": tokens, "nll_nats": nll, "bits_per_byte": bits_per_byte(nll, n_bytes)}
+
+
+def reconstruct_ids(model: LanguageModel[Any], ids: Sequence[Ids], document_id: int) -> Reconstruction:
+    """Send each document through the bottleneck and count the tokens that come back exactly.
+
+    Raises:
+        ModelError: If the architecture has no bottleneck.
+    """
+    sequences = Sequences(ids, document_id)
+    device = next(model.parameters()).device
+    correct_D, latents_D = np.zeros(len(ids), np.int64), np.zeros(len(ids), np.int64)
+    with torch.inference_mode():
+        for plan, tokens_BT, counts_BT in sequences.batches(plan_rows(sequences.lengths_D, model.row_tokens)):
+            restored_BT = model.restore(torch.from_numpy(tokens_BT).to(device)).cpu().numpy()
+            same_B = ((restored_BT == tokens_BT) & counts_BT).sum(axis=1)
+            np.add.at(correct_D, plan[:, DOCUMENT], same_B)
+            np.add.at(latents_D, plan[:, DOCUMENT], -(-counts_BT.sum(axis=1) // model.chunk_tokens))
+    return Reconstruction(correct_D, sequences.lengths_D, latents_D)
+
+
+def reconstruct_text(model: LanguageModel[Any], tokenizer: Tokenizer, text: str) -> dict[str, float]:
+    """Return what `slimpajama reconstruct` prints for one text.
+
+    `compression_ratio` counts positions: tokens a latent vector. `text_bytes_per_latent_byte` is the honest one:
+    bytes of text over bytes of latents in bfloat16, below 1 where the representation is larger than the text.
+    """
+    ids = tokenizer.encode(text)
+    result = reconstruct_ids(model, [ids], tokenizer.document_id)
+    tokens, latents = int(result.tokens[0]), int(result.latents[0])
+    latent_bytes = latents * cast(int, model.describe()["latent"]["bytes"])
+    return {
+        "token_accuracy": int(result.correct[0]) / tokens if tokens else 1.0,
+        "compression_ratio": tokens / latents if latents else 0.0,
+        "text_bytes_per_latent_byte": len(text.encode()) / latent_bytes if latent_bytes else 0.0,
+        "tokens": tokens,
+    }

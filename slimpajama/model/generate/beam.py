@@ -1,0 +1,78 @@
+"""Beam search: the likeliest targets of a source, several at once, with the length under control."""
+
+# B = beams, V = vocabulary, T = tokens so far
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from slimpajama.model.architectures.seq2seq import Memory, PairModel
+
+__all__ = ["Found", "beam_search"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A finished target."""
+
+    tokens: list[int]
+    """Without its end."""
+    score: float
+    """Log-likelihood divided by the length to the power of `length_penalty`."""
+
+
+@torch.inference_mode()
+def beam_search(
+    model: PairModel, memory: Memory, kind: int, end: int, *, beams: int, least: int, most: int,
+    length_penalty: float = 1.0, no_repeat: int = 3,
+) -> list[Found]:  # fmt: skip
+    """Return finished targets, the best first; at least one.
+
+    Args:
+        model: Writes.
+        memory: Of one source, B = 1.
+        kind: Number of the task.
+        end: Token that ends a target.
+        beams: Targets under way at once; 1 takes the likeliest token each time.
+        least: Tokens before which no target ends.
+        most: Tokens after which one ends anyway.
+        length_penalty: 0 prefers short targets, above 1 long ones.
+        no_repeat: Tokens in a row that no target has twice; 0 for any.
+
+    Source: the score by length is that of Wu et al. 2016, "Google's neural machine translation system", without its
+    constant; no repeated trigrams as in Paulus et al. 2017, "A deep reinforced model for abstractive summarization".
+    """
+    device = memory.tokens_BS.device
+    kind_B = torch.full((1,), kind, dtype=torch.long, device=device)
+    state, scores_BV = model.start(memory, kind_B)
+    total_B = torch.zeros(1, device=device)
+    finished: list[Found] = []
+    for length in range(most + 1):
+        written = state.text.tokens_BT.tolist()
+        if length >= min(least, most):
+            ends = (total_B + scores_BV[:, end]).tolist()
+            finished += [
+                Found(tokens, e / (length + 1) ** length_penalty) for tokens, e in zip(written, ends, strict=True)
+            ]
+            finished = sorted(finished, key=lambda found: -found.score)[:beams]
+        reachable = float(total_B.max()) / (most + 1) ** length_penalty  # a longer one can only lose likelihood
+        if length == most or (len(finished) == beams and finished[-1].score >= reachable):
+            break
+        scores_BV[:, end] = -torch.inf
+        for row, tokens in enumerate(written):
+            scores_BV[row, _repeats(tokens, no_repeat)] = -torch.inf
+        total_B, places = (total_B[:, None] + scores_BV).flatten().topk(min(beams, scores_BV.numel() - len(written)))
+        state = state.take(places // scores_BV.size(1))
+        scores_BV = model.step(state, places % scores_BV.size(1))
+    return finished
+
+
+def _repeats(tokens: list[int], size: int) -> list[int]:
+    """Return the tokens that would repeat the last `size - 1` and what once followed them."""
+    if not size or len(tokens) < size:
+        return []
+    stem = tokens[len(tokens) - size + 1 :]
+    starts = range(len(tokens) - size + 1)
+    return [tokens[i + size - 1] for i in starts if tokens[i : i + size - 1] == stem]

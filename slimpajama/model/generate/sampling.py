@@ -1,0 +1,89 @@
+"""From logits to tokens: repetition penalty, temperature, top-k, top-p, min-p. No files, no globals."""
+
+# V = vocabulary
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from slimpajama.core.config import GenerateConfig
+from slimpajama.model.architectures import LanguageModel
+
+__all__ = ["generate_tokens", "penalise", "sample"]
+
+
+def penalise(logits_V: Tensor, seen: Sequence[int], penalty: float) -> Tensor:
+    """Return logits in which each token of `seen` is less likely, however often it was seen.
+
+    A positive logit is divided by `penalty`, a negative one multiplied.
+
+    Source: Keskar et al. 2019, "CTRL: a conditional transformer language model for controllable generation",
+    section 4.1, which divides every logit; for negative ones, which that would favour, as in Hugging Face's
+    `RepetitionPenaltyLogitsProcessor`.
+    """
+    index = torch.tensor(seen, dtype=torch.long, device=logits_V.device)
+    found = logits_V[index]
+    return logits_V.index_copy(0, index, torch.where(found > 0, found / penalty, found * penalty))
+
+
+def sample(logits_V: Tensor, cfg: GenerateConfig, generator: torch.Generator) -> int:
+    """Draw one token.
+
+    The temperature comes first, then top-k, top-p and min-p. Equal logits are ranked by token id, so the answer
+    does not depend on the device's sort.
+
+    Args:
+        logits_V: Unnormalised log-probabilities.
+        cfg: Temperature (0 takes the likeliest), `top_k` (0 for all), `top_p`, `min_p`.
+        generator: CPU generator; moves on by one draw unless the temperature is 0.
+
+    Source: top-p, Holtzman et al. 2019, "The curious case of neural text degeneration"; min-p, Nguyen et al. 2024,
+    "Turning up the heat: min-p sampling for creative and coherent LLM outputs".
+    """
+    logits_V = logits_V.detach().float().cpu()
+    if cfg.temperature == 0:
+        return int(logits_V.argmax())
+    ranked, order = torch.sort(logits_V, descending=True, stable=True)
+    if cfg.top_k:
+        ranked, order = ranked[: cfg.top_k], order[: cfg.top_k]
+    p = ((ranked - ranked[0]).double() / cfg.temperature).softmax(dim=0)  # from 0 down: no temperature is too low
+    p[p.cumsum(dim=0) - p >= cfg.top_p] = 0.0  # the token that crosses top_p stays
+    p[p < cfg.min_p * p[0]] = 0.0
+    p[0] = max(float(p[0]), 1e-300)  # top_p = 0 means the likeliest
+    return int(order[torch.multinomial(p, 1, generator=generator)])
+
+
+def generate_tokens(
+    model: LanguageModel[Any],
+    prompt_tokens: Sequence[int],
+    cfg: GenerateConfig,
+    stop_token: int | None,
+    first_V: Tensor | None = None,
+) -> Iterator[int]:
+    """Yield up to `cfg.max_tokens` tokens after the prompt; ends before `stop_token`, which is not yielded.
+
+    The repetition penalty looks back over a row of tokens, prompt included; never at `stop_token`, which stands
+    before every prompt and would be put off for that.
+
+    `first_V` (bool) says which tokens may be the first one; None for all.
+    """
+    generator = torch.Generator().manual_seed(cfg.seed)
+    tokens = list(prompt_tokens)
+    state, logits_1V = model.start(torch.tensor([tokens], dtype=torch.long))
+    if first_V is not None:
+        logits_1V = logits_1V.masked_fill(~first_V.to(logits_1V.device), -torch.inf)
+    for i in range(cfg.max_tokens):
+        if cfg.repetition_penalty != 1:
+            seen = set(tokens[-model.row_tokens :]) - {stop_token}
+            logits_1V = penalise(logits_1V[0], sorted(seen), cfg.repetition_penalty)[None]
+        token = sample(logits_1V[0], cfg, generator)
+        if token == stop_token:
+            return
+        yield token
+        tokens.append(token)
+        if i + 1 < cfg.max_tokens:
+            logits_1V = model.step(state, torch.tensor([token]))

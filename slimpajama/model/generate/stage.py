@@ -1,0 +1,128 @@
+"""Samples of a night: the same prompts and seeds for the champion before and the night's own model.
+
+reports/NIGHT/samples.json             texts with how much each repeats and copies, and how much held-out text does
+reports/NIGHT/samples.manifest.json    written last
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from slimpajama.core.config import Config
+from slimpajama.core.progress import track
+from slimpajama.model.generate.measure import copied_share, repeated_share
+from slimpajama.model.generate.text import generate_texts
+from slimpajama.workspace.manifest import Manifest, Part, Stage, json_bytes, read_verified
+from slimpajama.workspace.nights import load_night
+from slimpajama.workspace.registry import load_model, model_manifest
+from slimpajama.workspace.store import Store, read_table
+
+__all__ = ["GenerateReport", "write_samples"]
+
+VERSION = 3
+PIECES = 500  # held-out texts a language that samples are compared with
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateReport:
+    """Texts of a night."""
+
+    uri: str
+    """Of `samples.json`."""
+    samples: list[dict[str, Any]]
+    """`model`, `role` (champion or challenger), `prompt`, `text` (without the prompt), `repeated_share` and
+    `copied_share`, in the order of models and prompts."""
+
+
+def write_samples(
+    store: Store, cfg: Config, night: str, challenger: str, champion: str | None = None
+) -> GenerateReport:
+    """Continue every prompt with both models and publish the texts.
+
+    Args:
+        store: The workspace.
+        cfg: `generate` is used.
+        night: Whose report the samples belong to.
+        challenger: The night's model.
+        champion: The model it was compared with; None where there was none.
+
+    Raises:
+        ModelError: If a model is not published.
+    """
+    roles = {"champion": champion} if champion and champion != challenger else {}
+    models = roles | {"challenger": challenger}
+    about = {
+        "version": VERSION,
+        "settings": cfg.generate,
+        "models": {role: model_manifest(store, model).digest for role, model in models.items()},
+        "torch": torch.__version__,
+    }
+    folder, path = f"reports/{night}", f"reports/{night}/samples.json"
+    stage = Stage(
+        store, "generate", work=f"{folder}/work/samples", about=about, manifest=f"{folder}/samples.manifest.json"
+    )
+    if not stage.finished:
+        with track("generate", total=len(models) * len(cfg.generate.prompts), unit="texts") as bar:
+            samples: list[dict[str, Any]] = []
+            for role, model in models.items():
+                samples += _samples(store, cfg, role, model)
+                bar.advance(len(cfg.generate.prompts))
+            natural = _natural_repetition(store, model_manifest(store, challenger), cfg.generate.max_tokens)
+        content = {"night": night, "samples": samples, "natural": natural}
+        stage.commit("samples", Part({path: json_bytes(content)}))
+        stage.finish()
+    return GenerateReport(f"{store.uri}/{path}", json.loads(read_verified(store, stage.result.files[0]))["samples"])
+
+
+def _samples(store: Store, cfg: Config, role: str, model_id: str) -> list[dict[str, Any]]:
+    loaded = load_model(store, model_id)
+    prompts = cfg.generate.prompts
+    texts = [generate_texts(loaded.model, loaded.tokenizer, prompt, cfg.generate)[0] for prompt in prompts]
+    ids = [loaded.tokenizer.encode(text) for text in texts]
+    copied = copied_share(ids, _training_tokens(store, model_manifest(store, model_id)))
+    return [
+        {
+            "role": role,
+            "model": model_id,
+            "prompt": prompt,
+            "text": text,
+            "repeated_share": repeated_share(tokens),
+            "copied_share": share,
+        }
+        for prompt, text, tokens, share in zip(prompts, texts, ids, copied, strict=True)
+    ]
+
+
+def _natural_repetition(store: Store, model: Manifest, tokens: int) -> dict[str, float]:
+    """Return by language the mean share that repeats itself of held-out texts cut to `tokens`, the samples' length.
+
+    Shorter ones, which repeat less, do not count.
+    """
+    shares: dict[str, list[float]] = {}
+    for path in _shards(store, model, "validation"):
+        table = read_table(store, path, ["lang", "input_ids"])
+        for lang, ids in zip(table["lang"].to_pylist(), table["input_ids"], strict=True):
+            own = shares.setdefault(lang, [])
+            if len(ids) >= tokens and len(own) < PIECES:
+                own.append(repeated_share(ids.values[:tokens].to_numpy()))
+    return {lang: sum(own) / len(own) for lang, own in sorted(shares.items()) if own}
+
+
+def _training_tokens(store: Store, model: Manifest) -> Iterator[NDArray[np.integer[Any]]]:
+    """Yield the tokens of every shard that the model was trained on."""
+    for path in _shards(store, model, "train"):
+        yield from (chunk.flatten().to_numpy() for chunk in read_table(store, path, ["input_ids"])["input_ids"].chunks)
+
+
+def _shards(store: Store, model: Manifest, split: str) -> Iterator[str]:
+    """Yield the paths of a split in the nights that the model was trained on: they have its tokenizer."""
+    nights: Sequence[str] = sorted(model.about["nights"])
+    for night in nights:
+        yield from load_night(store, night).paths(f"nights/{night}/shards/{split}/")

@@ -1,0 +1,147 @@
+"""What a training reads: the nights' shards and tonight's tokenizer, each file checked against its manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from slimpajama.core.config import TrainConfig
+from slimpajama.core.errors import InputError
+from slimpajama.core.progress import say
+from slimpajama.core.schema import SHARDS
+from slimpajama.model.train.rows import EARLIER, TONIGHT, Mix, ShardTokens, Stream, parse_shard
+from slimpajama.text.tokenizer import Tokenizer
+from slimpajama.workspace.manifest import FileEntry, Manifest, read_verified
+from slimpajama.workspace.nights import load_night
+from slimpajama.workspace.store import Store, read_table
+
+__all__ = ["TrainingData", "gather"]
+
+REBUILD = "Another program or version wrote it: prepare the night again, in a fresh workspace."
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """Published files that one training depends on."""
+
+    store: Store
+    nights: dict[str, Manifest]
+    """Nights that share tonight's tokenizer, tonight last."""
+    tonight: str
+    tokenizer_json: bytes
+    vocab_size: int
+
+    def shards(self, split: str, nights: Sequence[str]) -> list[FileEntry]:
+        """Return the shards of a split, in the order of `nights`."""
+        return [
+            entry
+            for night in nights
+            for entry in self.nights[night].files
+            if entry.path.startswith(f"nights/{night}/shards/{split}/")
+        ]
+
+    def rows(self, cfg: TrainConfig, row_tokens: int, document_id: int) -> Mix:
+        """Return the batches of the training."""
+        earlier = [night for night in self.nights if night != self.tonight]
+        return Mix(
+            self._stream([self.tonight], TONIGHT, cfg.seed, document_id),
+            self._stream(earlier, EARLIER, cfg.seed, document_id),
+            replay_share=cfg.replay_share,
+            batch_rows=max(1, cfg.batch_tokens // row_tokens),
+            row_tokens=row_tokens,
+        )
+
+    def held_out(self) -> dict[str, list[NDArray[np.uint16]]]:
+        """Return the validation documents by language, those of the newest night first."""
+        documents: dict[str, list[NDArray[np.uint16]]] = {}
+        for entry in self.shards("validation", list(reversed(self.nights))):
+            table = self._read(entry, ["lang", "input_ids"])
+            for lang, ids in zip(table["lang"].to_pylist(), table["input_ids"], strict=True):
+                documents.setdefault(lang, []).append(ids.values.to_numpy())
+        return documents
+
+    def sources(self) -> list[dict[str, Any]]:
+        """Return `night`, `source`, `licence`, `lang`, `documents` and `n_bytes` of the train split."""
+        rows = []
+        for night, manifest in self.nights.items():
+            licences = {s["name"]: s["licence"] for s in manifest.about["settings"]["ingest"]["sources"]}
+            entries = self.shards("train", [night])
+            if entries:
+                tables = [read_table(self.store, entry.path, ["source", "lang", "n_bytes"]) for entry in entries]
+                sums = pa.concat_tables(tables).group_by(["source", "lang"])
+                grouped = sums.aggregate([("n_bytes", "sum"), ("n_bytes", "count")])
+                ordered = grouped.sort_by([("source", "ascending"), ("lang", "ascending")])
+                for row in ordered.rename_columns(["source", "lang", "n_bytes", "documents"]).to_pylist():
+                    rows.append({"night": night, "licence": licences.get(row["source"], "")} | row)
+        return rows
+
+    def _stream(self, nights: Sequence[str], number: int, seed: int, document_id: int) -> Stream | None:
+        entries = {entry.path: entry for entry in self.shards("train", nights)}
+        if not entries:
+            return None
+
+        def read(path: str) -> ShardTokens:
+            return parse_shard(self._read(entries[path], ["input_ids", "content_mask"]))
+
+        return Stream(list(entries), read, document_id, seed, number)
+
+    def _read(self, entry: FileEntry, columns: list[str]) -> pa.Table:
+        """Return columns of a shard, `input_ids` among them, after looking whether a model can be given them."""
+        expected = pa.schema([SHARDS.field(name) for name in columns])
+        where = f"{self.store.uri}/{entry.path}"
+        try:
+            file = pq.ParquetFile(pa.BufferReader(read_verified(self.store, entry)))
+            found = file.schema_arrow
+            wrong = [name for name in columns if name not in found.names or found.field(name) != expected.field(name)]
+            if wrong:
+                kinds = (f"{n} {found.field(n).type if n in found.names else 'missing'}" for n in wrong)
+                raise InputError(
+                    "a shard of another schema", where=where, found=", ".join(kinds),
+                    expected=", ".join(f"{name} {expected.field(name).type}" for name in wrong), hint=REBUILD,
+                )  # fmt: skip
+            table = file.read(columns)
+        except pa.ArrowException as error:
+            raise InputError(f"a shard that cannot be read: {error}", where=where, hint=REBUILD) from error
+        largest = pc.max(table["input_ids"].combine_chunks().values).as_py()
+        if largest is not None and largest >= self.vocab_size:
+            raise InputError(
+                "a shard holds ids that the tokenizer does not know", where=where,
+                expected=f"ids below {self.vocab_size}", found=str(largest), hint=REBUILD,
+            )  # fmt: skip
+        return table
+
+
+def gather(store: Store, nights: Sequence[str], tonight: str) -> TrainingData:
+    """Return the nights up to tonight that were encoded with tonight's tokenizer.
+
+    Raises:
+        InputError: If a night is not published, or tonight has no documents.
+    """
+    if tonight not in nights:
+        raise InputError("the night is not published", where=f"{store.uri}/nights", found=tonight)
+    manifests = {night: load_night(store, night) for night in nights[: list(nights).index(tonight) + 1]}
+    tokenizer = _tokenizer(manifests[tonight], tonight)
+    if tokenizer is None:
+        raise InputError("the night has no documents to train on", where=f"{store.uri}/nights/{tonight}")
+    same = {}
+    for night, manifest in manifests.items():
+        own = _tokenizer(manifest, night)
+        if own and own.sha256 == tokenizer.sha256:
+            same[night] = manifest
+        elif own:
+            say("train", f"night {night} has another tokenizer and is not replayed")
+    content = read_verified(store, tokenizer)
+    return TrainingData(store, same, tonight, content, Tokenizer.load(content).vocab_size)
+
+
+def _tokenizer(manifest: Manifest, night: str) -> FileEntry | None:
+    """Return the night's tokenizer; a night that left no new document has none."""
+    wanted = f"nights/{night}/tokenizer/tokenizer.json"
+    return next((entry for entry in manifest.files if entry.path == wanted), None)

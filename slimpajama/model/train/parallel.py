@@ -1,0 +1,201 @@
+"""The gradients of a batch from several threads: the same bits for any number of them.
+
+A batch is cut into parts of PART_TOKENS tokens. Each part is computed on one core and the parts' gradients are added
+in their order, so the number of threads decides about time alone. OpenMP would share out every single operation of a
+small model instead, and its threads would mostly wait for each other.
+
+A GPU takes all rows at once, or as many as its memory holds.
+"""
+
+# B = rows a batch, T = tokens a row
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from slimpajama.core.errors import ConfigError, ModelError
+from slimpajama.core.progress import say
+from slimpajama.model.train.distributed import ALONE, Group
+
+__all__ = ["Team", "batch_gradients", "sharded_gradients"]
+
+PART_TOKENS = 2048  # smaller parts pay for casting all weights and adding up all gradients more often
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Forward = Callable[..., dict[str, Tensor]]
+Part = tuple[Tensor, ...]
+"""What the model takes of some rows: first their token ids (B, T), then for example where content words are."""
+
+
+class Team:
+    """Threads that each compute on one core; outside of `with`, torch's own threads are as before.
+
+    Args:
+        threads: Of this process.
+        group: The other processes of the training.
+    """
+
+    def __init__(self, threads: int, group: Group = ALONE) -> None:
+        self.threads, self.group = threads, group
+        self.most_rows: int | None = None
+        """Rows that fit in memory at once; None before some did not."""
+
+    def __enter__(self) -> Self:
+        self._before = torch.get_num_threads()
+        torch.set_num_threads(1)  # of the threads that start from here on, too
+        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="train")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown()
+        torch.set_num_threads(self._before)
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Return the results in the order of `items`."""
+        if self.threads == 1:
+            return [function(item) for item in items]
+        return list(self._pool.map(function, items))
+
+
+def batch_gradients(
+    forward: Forward, parameters: Sequence[Tensor], batch: Part, precision: str, team: Team
+) -> dict[str, float]:
+    """Set the parameters' `grad` to that of the mean loss over the batch; return the mean losses in nats a token.
+
+    Where memory does not hold a part, this process halves its parts from then on. Parts decide about rounding, and
+    about which tokens of a batch are denoised, but never about the batch.
+
+    Memory: a copy of all gradients for each thread.
+
+    Args:
+        forward: Returns scalar losses of some rows; `total` is the one that is minimised.
+        parameters: All parameters of the model.
+        batch: Token ids and what else the model takes, all of as many rows.
+        precision: `bf16` for autocast, or `fp32`.
+        team: Computes the parts.
+
+    Raises:
+        ConfigError: If there are fewer rows than processes.
+        ModelError: If memory does not hold a single row.
+    """
+    tokens_BT = batch[0]
+    if tokens_BT.size(0) < team.group.size:
+        raise ConfigError(
+            "fewer rows a batch than processes", where="train.batch_tokens",
+            expected=f"at least {team.group.size} rows of {tokens_BT.size(1)} tokens", found=str(tokens_BT.size(0)),
+        )  # fmt: skip
+    rows = _part_rows(tokens_BT, team.group.size)
+    share = team.group.share(_cut(batch, rows))
+    at_once = team.threads if tokens_BT.device.type == "cpu" else 1  # on a GPU they would share its memory
+
+    def gradients(part: Part) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+        losses = _losses(forward, part, precision)
+        grads = torch.autograd.grad(
+            losses["total"], parameters, materialize_grads=True
+        )  # some serve one objective only
+        return grads, losses
+
+    def add_up(most: int) -> tuple[list[Tensor], dict[str, Tensor]] | str:
+        """Return the sums over the share, `most` rows at once; where memory does not hold them, what torch says."""
+        try:
+            means: dict[str, Tensor] = {}
+            sums = [torch.zeros_like(parameter) for parameter in parameters]
+            parts = [piece for part in share for piece in _cut(part, most)]
+            for start in range(0, len(parts), at_once):
+                wave = parts[start : start + at_once]
+                for (tokens, *_), (grads, losses) in zip(wave, team.map(gradients, wave), strict=True):
+                    weight = tokens.size(0) / tokens_BT.size(0)
+                    torch._foreach_add_(sums, grads, alpha=weight)
+                    _add(means, losses, weight)
+        except torch.OutOfMemoryError as error:
+            return str(error)  # nothing else is kept: the error's traceback holds the tensors that filled the memory
+        return sums, means
+
+    before = most = team.most_rows or rows
+    while isinstance(done := add_up(most), str):
+        if most == 1:
+            hint = "Choose a smaller model, or cut it among GPUs: train.processes with train.sharded."
+            raise _no_memory(tokens_BT, 1, done, hint)
+        most //= 2
+        torch.cuda.empty_cache()  # smaller tensors do not fill the gaps that larger ones left
+    if most < before:
+        team.most_rows = most
+        say("train", f"memory does not hold {before} rows of {tokens_BT.size(1)} tokens: from now on {most} at once")
+    sums, means = done
+    team.group.add([*sums, *means.values()])
+    for parameter, total in zip(parameters, sums, strict=True):
+        parameter.grad = total
+    return {name: float(mean) for name, mean in means.items()}
+
+
+def sharded_gradients(
+    forward: Forward, parameters: Sequence[Tensor], batch: Part, precision: str, team: Team
+) -> dict[str, float]:
+    """Do what `batch_gradients` does for a model of shares (`slimpajama.model.architectures.fsdp`), one part at a time.
+
+    FSDP gathers weights in each part's forward and backward pass and averages its gradients over the processes, so all
+    compute parts of one size in step. For the same reason none can halve its own.
+
+    Raises:
+        ConfigError: If the rows do not divide among the processes.
+        ModelError: If memory does not hold a part.
+    """
+    tokens_BT, size = batch[0], team.group.size
+    if tokens_BT.size(0) % size:
+        raise ConfigError(
+            "rows of a batch do not divide among the processes that the model is cut among", where="train.batch_tokens",
+            expected=f"a multiple of {size} rows of {tokens_BT.size(1)} tokens", found=f"{tokens_BT.size(0)} rows",
+        )  # fmt: skip
+    rows = _part_rows(tokens_BT, size)
+    mine = tuple(tensor.chunk(size)[team.group.rank] for tensor in batch)
+    for parameter in parameters:
+        parameter.grad = None
+    means: dict[str, Tensor] = {}
+    try:
+        for part in _cut(mine, rows):
+            losses = _losses(forward, part, precision)
+            weight = part[0].size(0) / tokens_BT.size(0)
+            (losses["total"] * (weight * size)).backward()
+            _add(means, losses, weight)
+    except torch.OutOfMemoryError as error:
+        hint = "Use more processes, or a smaller train.batch_tokens."
+        raise _no_memory(tokens_BT, rows, str(error), hint) from None
+    team.group.add(list(means.values()))
+    return {name: float(mean) for name, mean in means.items()}
+
+
+def _part_rows(tokens_BT: Tensor, processes: int) -> int:
+    """Return how many rows go through the model at once: there is a part for each process at least."""
+    rows = tokens_BT.size(0) // processes
+    return max(1, min(rows, PART_TOKENS // tokens_BT.size(1))) if tokens_BT.device.type == "cpu" else rows
+
+
+def _cut(part: Part, rows: int) -> list[Part]:
+    return list(zip(*(tensor.split(rows) for tensor in part), strict=True))
+
+
+def _losses(forward: Forward, part: Part, precision: str) -> dict[str, Tensor]:
+    with torch.autocast(part[0].device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+        return forward(*part)
+
+
+def _add(means: dict[str, Tensor], losses: dict[str, Tensor], weight: float) -> None:
+    for name, loss in losses.items():
+        means[name] = means.get(name, torch.zeros_like(loss)) + weight * loss.detach()
+
+
+def _no_memory(tokens_BT: Tensor, rows: int, found: str, hint: str) -> ModelError:
+    return ModelError(
+        "out of memory", where=f"training on {tokens_BT.device}",
+        expected=f"room for {rows} row{'s' if rows > 1 else ''} of {tokens_BT.size(1)} tokens",
+        found=found.rstrip(". "), hint=hint,
+    )  # fmt: skip

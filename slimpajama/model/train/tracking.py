@@ -1,0 +1,104 @@
+"""A training's curve, as it is made, for TensorBoard or MLflow; both by option, neither changes a weight.
+
+A run that was killed goes on in the same place: TensorBoard drops what lies beyond the checkpoint, MLflow finds its
+run by the model's name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from slimpajama.core.config import TrainConfig
+from slimpajama.core.errors import ConfigError, printable
+from slimpajama.core.extras import needs
+from slimpajama.core.progress import say
+
+__all__ = ["Log", "tracking"]
+
+Log = Callable[[int, Mapping[str, float]], None]
+"""Takes a step and figures by name, for instance `loss/continue`."""
+EXPERIMENT = "slimpajama"
+
+
+@contextlib.contextmanager
+def tracking(cfg: TrainConfig, name: str, settings: Mapping[str, Any]) -> Iterator[Log]:
+    """Give what sends a step's figures to every tracker that `cfg` names; to none by default.
+
+    Args:
+        cfg: `tensorboard` and `mlflow` are used.
+        name: Id of the model.
+        settings: Recorded with the run, where the tracker has a place for it.
+
+    Raises:
+        ConfigError: A tracker's package is not installed.
+    """
+    logs: list[Log] = []
+    with contextlib.ExitStack() as stack:
+        if cfg.tensorboard:
+            logs.append(stack.enter_context(_tensorboard(Path(cfg.tensorboard) / name)))
+        if cfg.mlflow:
+            logs.append(stack.enter_context(_mlflow(cfg.mlflow, name, settings)))
+
+        def log(step: int, figures: Mapping[str, float]) -> None:
+            for one in [*logs]:
+                try:
+                    one(step, figures)
+                except Exception as error:  # a full disk or a server that is down must not cost the night its model
+                    logs.remove(one)
+                    say("train", f"no longer tracked: {printable(error)}", "warning")
+
+        yield log
+
+
+@contextlib.contextmanager
+def _tensorboard(folder: Path) -> Iterator[Log]:
+    with needs("tensorboard", "tensorboard"):
+        from torch.utils.tensorboard import SummaryWriter
+
+    writers: list[Any] = []
+
+    def log(step: int, figures: Mapping[str, float]) -> None:
+        if not writers:  # the first step of this process: what an earlier one wrote from here on is void
+            writers.append(SummaryWriter(str(folder), purge_step=step))
+        for key, value in figures.items():
+            writers[0].add_scalar(key, value, step)
+        writers[0].flush()
+
+    try:
+        yield log
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+@contextlib.contextmanager
+def _mlflow(uri: str, name: str, settings: Mapping[str, Any]) -> Iterator[Log]:
+    with needs("mlflow", "mlflow"):
+        from mlflow import MlflowClient
+        from mlflow.entities import Param
+
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+        found = client.search_runs([experiment_id], filter_string=f"tags.model = '{name}'")
+        run = found[0] if found else client.create_run(experiment_id, run_name=name, tags={"model": name})
+        run_id = run.info.run_id
+        client.log_batch(run_id, params=[Param(key, str(value)) for key, value in settings.items()])
+    except Exception as error:  # before the training, so that a wrong address is noticed
+        raise ConfigError(f"train.mlflow cannot be used: {printable(error)}", where=uri) from error
+
+    def log(step: int, figures: Mapping[str, float]) -> None:
+        for key, value in figures.items():
+            client.log_metric(run_id, key, value, step=step)
+
+    status = "FAILED"
+    try:
+        yield log
+        status = "FINISHED"
+    finally:
+        with contextlib.suppress(Exception):  # it has been told before that the server is gone
+            client.set_terminated(run_id, status)

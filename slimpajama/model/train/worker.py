@@ -1,0 +1,93 @@
+"""One of the processes that torchrun starts for `train.processes`: `python -m slimpajama.model.train.worker JOB.json`.
+
+They end with a checkpoint of the last step in the model's folder; whoever started them goes on from it, finds the
+budget used and publishes. So a training that is killed with its processes is resumed as any other, by any number of
+processes, and on several machines the same job is started by torchrun's own means:
+
+    torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29400 \
+        -m slimpajama train --config FILE.toml        # on each machine, with the workspace on S3
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from slimpajama.core.config import Config, validate
+from slimpajama.core.errors import ModelError, SlimpajamaError
+from slimpajama.core.progress import complain, console, log_as, say
+from slimpajama.core.temporary import temporary_folder
+from slimpajama.workspace.store import Store, open_store
+
+__all__ = ["is_member", "launch"]
+
+
+def is_member() -> bool:
+    """Say whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def launch(store: Store, cfg: Config, nights: Sequence[str], tonight: str, champion: str | None) -> None:
+    """Train with `train.processes` processes on this machine until their last checkpoint is written.
+
+    Raises:
+        ModelError: If one of them failed; its own message is above.
+    """
+    job = {
+        "workspace": store.uri, "config": TypeAdapter(Config).dump_python(cfg, mode="json"),
+        "nights": list(nights), "tonight": tonight, "champion": champion, "launcher": os.getpid(),
+    }  # fmt: skip
+    with temporary_folder() as folder:
+        path = folder / "job.json"
+        path.write_text(json.dumps(job), encoding="utf-8")
+        say("train", f"{cfg.train.processes} processes")
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "torch.distributed.run", "--standalone",
+                "--nproc-per-node", str(cfg.train.processes), "-m", __name__, str(path),
+            ],
+            stdout=sys.stderr, check=False,
+        )  # fmt: skip
+    if done.returncode:
+        raise ModelError(
+            "a process of the training failed", where=f"train.processes {cfg.train.processes}",
+            found=f"exit code {done.returncode}", hint="Its own message is above; the last checkpoint is kept.",
+        )  # fmt: skip
+
+
+def main(path: str) -> None:
+    """Do this process's part of a job."""
+    from slimpajama.model.train.stage import train_member
+
+    job = json.loads(Path(path).read_text(encoding="utf-8"))
+    threading.Thread(target=_end_with, args=(int(job["launcher"]),), daemon=True).start()
+    cfg = validate(job["config"])
+    log_as(cfg.observe.logs)
+    with console():
+        try:
+            train_member(open_store(job["workspace"]), cfg, job["nights"], job["tonight"], job["champion"])
+        except SlimpajamaError as error:
+            complain(str(error))
+            raise SystemExit(error.exit_code) from None
+
+
+def _end_with(launcher: int) -> None:
+    """End when the process that wants the result is gone: its successor must not meet us at the checkpoints."""
+    while True:
+        try:
+            os.kill(launcher, 0)
+        except OSError:
+            os._exit(1)
+        time.sleep(0.5)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,1 @@
+"""Looks at or mends a workspace afterwards: report, forecast, observation, verification, retention, export."""

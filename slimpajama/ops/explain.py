@@ -1,0 +1,286 @@
+"""Everything known of one document: where it came from, why it was kept or removed, and where it went.
+
+A document may be on record more than once: when a raw file grows, its old lines are read again and removed as exact
+duplicates of themselves. Each record stands for itself, in the order of the nights. Of a document that was forgotten
+nothing is left but that it was.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+from slimpajama.core.config import CleanConfig
+from slimpajama.core.errors import InputError, printable
+from slimpajama.core.schema import DOCUMENTS, REMOVED
+from slimpajama.corpus.clean.rules import judge
+from slimpajama.workspace.lookup import Hit, Match, find_rows, one_of, starts_with
+from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest
+from slimpajama.workspace.nights import load_night, published_nights
+from slimpajama.workspace.store import Store
+from slimpajama.workspace.tombstones import forgotten_list
+
+__all__ = ["documents", "explain", "find_document", "removed", "render"]
+
+PREFIX = re.compile(r"^[0-9a-f]{6,64}$")
+MOST_LISTED = 20  # documents removed for this one that a terminal shows: a licence may have a million copies
+Record = dict[str, Any]
+Nights = dict[str, Manifest]
+
+
+def explain(store: Store, doc_id: str) -> dict[str, Any]:
+    """Return everything known of a document.
+
+    Args:
+        store: The workspace.
+        doc_id: Its id, or the beginning of it: at least six hex digits that only this document has.
+
+    Returns:
+        `id`, `forgotten` (what the list of forgotten documents says of it, or None) and `records`, one for each night
+        that met it: `night`, `status` (kept or removed), `source`, `uri`,
+        `licence`, `raw_file`, `lang`, `sha256`, `n_chars`, `rules` (`rule`, `value`, `threshold`, `passed`); removed
+        ones with `stage`, `rule`, `value`, `threshold`, `duplicate_of`; kept ones with `quality`, `n_bytes`,
+        `removed_for_it`, `shards` (`path`, `split`, `row` from 0, `tokens`) and `models`.
+
+    Raises:
+        InputError: If there is no such document, or several ids begin like this.
+    """
+    nights = {night: load_night(store, night) for night in published_nights(store)}
+    found, hits = find_document(store, nights, doc_id)
+    order = list(nights)
+    hits.sort(key=lambda hit: order.index(hit.values["night"]))
+    records = [_record(store, nights, hit.values) for hit in hits]
+    return {"id": found, "forgotten": _forgotten(store, found), "records": records}
+
+
+def find_document(store: Store, nights: Nights, doc_id: str) -> tuple[str, list[Hit]]:
+    """Return the id that begins like this, be it of a forgotten document, and its rows in `documents` and `removed`.
+
+    Raises:
+        InputError: If there is no such document, or several ids begin like this.
+    """
+    wanted = doc_id.strip().lower()
+    if not PREFIX.match(wanted):
+        raise InputError("not a document's id", found=doc_id, expected="at least 6 hex digits of an id")
+    match = starts_with(wanted)
+    hits = [
+        *documents(store, nights, "id", match, DOCUMENTS.names),
+        *removed(store, nights, "id", match, REMOVED.names),
+    ]
+    forgotten = {doc_id for doc_id in forgotten_list(store).ids() if doc_id.startswith(wanted)}
+    ids = sorted({hit.values["id"] for hit in hits} | forgotten)
+    if not ids:
+        raise InputError(
+            "no such document", where=store.uri, found=doc_id,
+            hint="Ids stand in the report and in nights/*/documents and nights/*/removed.",
+        )  # fmt: skip
+    if len(ids) > 1:
+        more = f", {len(ids) - 5} more" if len(ids) > 5 else ""
+        raise InputError(
+            "several documents' ids begin like this", found=f"{doc_id}: {', '.join(ids[:5])}{more}",
+            hint="Give more digits.",
+        )  # fmt: skip
+    return ids[0], hits
+
+
+def documents(store: Store, nights: Nights, column: str, match: Match, columns: list[str]) -> Iterator[Hit]:
+    """Yield the kept documents of some nights whose `column` matches."""
+    for night, manifest in nights.items():
+        yield from find_rows(store, manifest.paths(f"nights/{night}/documents/"), column, match, columns)
+
+
+def removed(store: Store, nights: Nights, column: str, match: Match, columns: list[str]) -> Iterator[Hit]:
+    """Yield the removed documents of some nights whose `column` matches."""
+    for night, manifest in nights.items():
+        yield from find_rows(store, manifest.paths(f"nights/{night}/removed/"), column, match, columns)
+
+
+def _forgotten(store: Store, doc_id: str) -> Record | None:
+    """Return what the list of forgotten documents says of one, and whether all of it is gone."""
+    listed = forgotten_list(store)
+    entry = next((entry for entry in listed.documents if entry.id == doc_id), None)
+    return dict(json.loads(json_bytes(entry))) | {"finished": doc_id not in listed.unfinished} if entry else None
+
+
+def _record(store: Store, nights: Nights, row: Record) -> Record:
+    manifest = nights[row["night"]]
+    kept = "quality" in row
+    source = _source(manifest, row["source"])
+    common = {name: row[name] for name in ("night", "source", "uri", "lang", "sha256", "n_chars")} | {
+        "status": "kept" if kept else "removed",
+        "licence": source.get("licence", ""),
+        "raw_file": _raw_file(manifest, row["source"], row["uri"]),
+        "rules": _rules(manifest.about["settings"], row),
+    }
+    if not kept:
+        verdict = {name: row[name] for name in ("stage", "rule", "value", "threshold")}
+        return common | verdict | {"duplicate_of": _partner(store, nights, row)}
+    shards = _shards(store, manifest, row)
+    trained = any(shard["split"] == "train" for shard in shards)
+    return common | {
+        "quality": row["quality"],
+        "n_bytes": row["n_bytes"],
+        "removed_for_it": _removed_for(store, nights, row["id"]),
+        "shards": shards,
+        "models": _models(store, row["night"]) if trained else [],
+    }
+
+
+def _source(manifest: Manifest, name: str) -> Record:
+    sources = manifest.about["settings"]["ingest"]["sources"]
+    return next((source for source in sources if source["name"] == name), {})
+
+
+def _raw_file(manifest: Manifest, source: str, uri: str) -> Record | None:
+    """Return `path`, `bytes` and `sha256` of the input that a document was read from; None where it is not listed."""
+    inputs: Iterable[Record] = manifest.about["stages"]["ingest"]["inputs"]
+    found = [i for i in inputs if i["source"] == source and (uri == i["path"] or uri.startswith(f"{i['path']}#"))]
+    best = max(found, key=lambda entry: len(entry["path"]), default=None)  # a file's name may hold a #
+    return {name: best[name] for name in ("path", "bytes", "sha256")} if best else None
+
+
+def _rules(settings: Record, row: Record) -> list[Record]:
+    """Return each rule of that night with what it measured; none where the document was never readable."""
+    if row.get("stage") == "ingest":
+        return []
+    if "quality" in row:
+        quality = row["quality"]
+    else:  # `removed` has no column for what was measured, but the text that it was measured on
+        from slimpajama.corpus.clean.quality import measure_text
+
+        quality = measure_text(row["text"] or "")
+    verdicts = judge(quality, row["lang"], CleanConfig(**settings["clean"]))
+    rules = [_rule(verdict.rule, verdict.value, verdict.threshold, verdict.passed) for verdict in verdicts]
+    if row.get("stage") == "clean":
+        return rules
+    stage, bounds = row.get("stage"), settings.get("decontaminate")
+    value = "no earlier or better document above the threshold"
+    if stage == "dedup":
+        value = row["value"] if row["jaccard"] is None else f"Jaccard {row['jaccard']:.6f}"
+    name = row["rule"] if stage == "dedup" else "near-duplicate"
+    rules.append(_rule(name, value, f"below {settings['dedup']['threshold']:g}", stage != "dedup"))
+    if stage == "decontaminate":
+        rules.append(_rule(row["rule"], row["value"], row["threshold"], passed=False))
+    elif stage != "dedup" and bounds:  # nights of earlier versions have none
+        most = f"less than {bounds['ngram_words']} words in a row, less than {bounds['held_out_share']:.0%} held out"
+        rules.append(_rule("overlap", "with no evaluation record and no held-out document", most, passed=True))
+    return rules
+
+
+def _rule(name: str, value: str, threshold: str, passed: bool) -> Record:
+    return {"rule": name, "value": value, "threshold": threshold, "passed": passed}
+
+
+def _partner(store: Store, nights: Nights, row: Record) -> Record | None:
+    """Return the document that was kept instead, with its own night and place, and the similarity to it."""
+    if not row["duplicate_of"]:
+        return None
+    partner = {"id": row["duplicate_of"], "jaccard": row["jaccard"]}
+    columns = ["id", "night", "source", "uri", "lang", "n_chars"]
+    wanted = one_of([row["duplicate_of"]])
+    places = chain(documents(store, nights, "id", wanted, columns), removed(store, nights, "id", wanted, columns))
+    hit = next(places, None)  # a removed one if it was contaminated itself
+    return partner | (
+        hit.values if hit else {"night": None, "source": None, "uri": None, "lang": None, "n_chars": None}
+    )
+
+
+def _removed_for(store: Store, nights: Nights, doc_id: str) -> list[Record]:
+    columns = ["id", "night", "source", "uri", "rule", "jaccard"]
+    hits = removed(store, nights, "duplicate_of", one_of([doc_id]), columns)
+    return [hit.values for hit in hits]
+
+
+def _shards(store: Store, manifest: Manifest, row: Record) -> list[Record]:
+    """Return the rows of the night's shards that hold the document."""
+    folder = f"nights/{row['night']}/shards/"
+    hits = find_rows(store, manifest.paths(folder), "id", one_of([row["id"]]), ["id", "input_ids"])
+    return [
+        {
+            "path": hit.path,
+            "split": hit.path.removeprefix(folder).split("/")[0],
+            "row": hit.row,
+            "tokens": len(hit.values["input_ids"]),
+        }
+        for hit in hits
+    ]
+
+
+def _models(store: Store, night: str) -> list[Record]:
+    """Return the models whose training read the night's shards, oldest first."""
+    found = []
+    for path in store.list("models"):
+        parts = path.split("/")
+        manifest = load_manifest(store, path) if parts[2:] == ["manifest.json"] else None
+        if manifest and night in manifest.about["nights"]:
+            found.append({"model": parts[1], "night": manifest.about["night"]})
+    return sorted(found, key=lambda model: (model["night"], model["model"]))
+
+
+def render(story: dict[str, Any]) -> str:
+    """Return what `explain` returns as lines for a terminal; whatever the corpus holds, they are safe to print."""
+    lines = [f"document {story['id']}"]
+    if story["forgotten"]:
+        lines += ["", *(f"{name:<12} {printable(text, 2000)}" for name, text in _oblivion(story["forgotten"]))]
+    for record in story["records"]:
+        lines += ["", *(f"{name:<12} {printable(text, 2000)}" for name, text in _lines(record))]
+    return "\n".join(lines)
+
+
+def _oblivion(entry: Record) -> Iterator[tuple[str, str]]:
+    left = "no text is kept" if entry["finished"] else "not finished: run `slimpajama forget` with this id again"
+    yield "forgotten", f"after night {entry['after']}, chosen by {entry['by']}; {left}"
+    yield "it was in", ", ".join(entry["nights"])
+    if entry["sha256"]:
+        yield "text", f"sha256 of the raw text {entry['sha256']}"
+    yield "models", ", ".join([*entry["models"], *entry["tuned"]]) or "none was trained on it"
+
+
+def _lines(record: Record) -> Iterator[tuple[str, str]]:
+    outcome = "kept" if record["status"] == "kept" else f"removed by {record['stage']}, rule {record['rule']}"
+    yield "night", f"{record['night']}: {outcome}"
+    yield "source", f"{record['source']}, licence {record['licence'] or 'not stated'}"
+    yield "uri", record["uri"]
+    if file := record["raw_file"]:
+        yield "raw file", f"{file['path']}, {file['bytes']:,} bytes, sha256 {file['sha256']}"
+    if record["sha256"]:
+        yield "text", f"{record['lang']}, {record['n_chars']:,} characters, sha256 of the raw text {record['sha256']}"
+    if quality := record.get("quality"):
+        yield "quality", ", ".join(f"{name} {_figure(value)}" for name, value in quality.items() if value is not None)
+    for rule in record["rules"]:
+        verdict = "passed" if rule["passed"] else "FAILED"
+        yield "rule", f"{verdict} {rule['rule']}: {rule['value']} ({rule['threshold']})"
+    yield from _fate(record)
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _fate(record: Record) -> Iterator[tuple[str, str]]:
+    if record["status"] == "removed":
+        if partner := record["duplicate_of"]:
+            place = (
+                f"{partner['night']}, {partner['source']}, {partner['uri']}" if partner["uri"] else "no longer there"
+            )
+            yield "duplicate of", f"{partner['id']}, Jaccard {partner['jaccard']:.6f}: {place}"
+        elif not record["rules"]:
+            yield "reason", f"{record['value']} ({record['threshold'] or 'no threshold'})"
+        return
+    for other in record["removed_for_it"][:MOST_LISTED]:
+        jaccard = f"Jaccard {other['jaccard']:.6f}"
+        yield "instead of", f"{other['id']}, {jaccard}, {other['rule']}: {other['night']}, {other['uri']}"
+    if (more := len(record["removed_for_it"]) - MOST_LISTED) > 0:
+        yield "instead of", f"{more:,} more; --json lists them all"
+    for shard in record["shards"]:
+        yield "shard", f"{shard['path']}, row {shard['row']}, {shard['tokens']:,} tokens, split {shard['split']}"
+    if not record["shards"]:
+        yield "shard", "none: the night has no shards"
+    if record["models"]:
+        yield "models", ", ".join(model["model"] for model in record["models"])
+    else:
+        held_out = any(shard["split"] != "train" for shard in record["shards"])
+        yield "models", "none was trained on it" + (": it is held out" if held_out else "")

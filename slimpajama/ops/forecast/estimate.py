@@ -1,0 +1,261 @@
+"""From what a sample took to what a night takes.
+
+- Documents and bytes: a ratio by source. Exact where the sample is everything.
+- Kept: cleaning's share as it is. Duplicates that lie far apart meet in a sample only in part, so the number of
+  clusters is extrapolated (`distinct`), and the sample's plain share is given as what can be kept at most. Where the
+  two are far apart, no error is promised: versions of a document that drift apart are told from a sample badly.
+- Time: three passes tell apart what is paid once and what grows: an eighth of the sample, cold; the same again; the
+  whole sample. Compiling kernels for the first time does not count, the next run finds them; nor does starting Prefect.
+- Memory: what the sample took, the slope between the passes for parts and shards of full size, and what deduplication
+  holds of a document.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from slimpajama.core.config import Config
+from slimpajama.core.progress import lines, report_to, track
+from slimpajama.core.temporary import temporary_folder
+from slimpajama.corpus.ingest import known_inputs
+from slimpajama.corpus.sources.discover import Plan, plan
+from slimpajama.ops.forecast.passes import NIGHT, Cost, Pass, in_flight, run_pass
+from slimpajama.ops.forecast.sample import Sample
+from slimpajama.workspace.overlay import Overlay
+from slimpajama.workspace.store import Store, open_store, read_table
+
+__all__ = ["ERROR", "Forecast", "SourceForecast", "distinct", "forecast"]
+
+ERROR = 0.25  # what a figure may be off in a real run; docs/benchmarks/forecast.md has what it was
+PASSES = (8, 8, 1)  # every n-th piece of the sample
+PLACE = 16  # neighbours in a file, by the records' numbers, that are one place
+ABUNDANT = 10  # places beyond which a cluster is not rare
+DOCUMENT_BYTES = 125  # of memory that deduplication holds of a document (docs/decisions/0009)
+PREFECT_BYTES = 100e6  # of memory that its client takes beside the stages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceForecast:
+    """What is expected of one source."""
+
+    name: str
+    files: int
+    bytes: int
+    """Of the new and changed files, as they lie there."""
+    sampled: float
+    """Share of them that was read; 1 for everything."""
+    documents: float
+    text_bytes: float
+    broken: float
+    """Records that cannot be read."""
+    cleaned: float
+    """Documents left by cleaning."""
+    cleaned_bytes: float
+    kept: float
+    """Documents left by deduplication."""
+    kept_at_most: float
+    """The same, if far apart there are no more duplicates than nearby."""
+    kept_bytes: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What is expected of a night."""
+
+    plan: Plan
+    sources: tuple[SourceForecast, ...] = ()
+    tokens: float = 0.0
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time by stage, with the configured workers."""
+    cpu_seconds: float = 0.0
+    disk_bytes: float = 0.0
+    """Of published files."""
+    peak_disk_bytes: float = 0.0
+    """Of these and the work folder, which lasts until the night is published."""
+    memory_bytes: float = 0.0
+    """Peak of the resident set."""
+    sampled_bytes: int = 0
+    """Text that went through the stages to tell."""
+
+    @property
+    def sure(self) -> bool:
+        """Whether the error holds for what is kept, too: duplicates that the sample does not show matter little."""
+        return self.total("kept_at_most") <= (1 + ERROR) * self.total("kept")
+
+    @property
+    def whole(self) -> bool:
+        """Whether the sample was everything, so that documents and bytes are exact."""
+        return all(source.sampled == 1 for source in self.sources)
+
+    def total(self, name: str) -> float:
+        """Return a figure of the sources added up."""
+        return float(sum(getattr(source, name) for source in self.sources))
+
+
+def forecast(cfg: Config) -> Forecast:
+    """Tell what `prepare` would read, keep and cost now. Nothing is written to the workspace.
+
+    Args:
+        cfg: All of the corpus's sections and `run` are used.
+
+    Raises:
+        InputError: A source cannot be listed, or a file changed while it was read.
+    """
+    base = _workspace(cfg.workspace)
+    found = plan(cfg, known_inputs(base) if base else (), quick=True)
+    if not found.files:
+        return Forecast(plan=found)
+    with track("sample", total=len(PASSES), unit="passes") as bar, temporary_folder() as folder:
+        sample, passes = Sample(cfg, found), []
+        with report_to(lines(lambda text: None)):  # what stages say of the sample would be taken for the night's
+            for number, every in enumerate(PASSES):
+                store = open_store(f"{folder}/{number}")
+                store = Overlay(store, base) if base else store
+                passes.append(run_pass(store, sample, every))
+                bar.advance()
+        return _estimate(found, sample, passes, _clusters(store, passes[-1]))
+
+
+def _workspace(uri: str) -> Store | None:
+    """Return the workspace if there may be a night in it; opening a folder would make it one."""
+    return open_store(uri) if "://" in uri or Path(uri, "nights").is_dir() else None
+
+
+def _estimate(found: Plan, sample: Sample, passes: list[Pass], clusters: pl.DataFrame) -> Forecast:
+    cfg, full = sample.cfg, passes[-1]
+    sources = tuple(
+        _source(sample, full, name, clusters) for name in dict.fromkeys(source for source, _ in sample.groups)
+    )
+    expected = Forecast(plan=found, sources=sources)
+    whole = {
+        "text": expected.total("text_bytes"), "cleaned": expected.total("cleaned_bytes"),
+        "kept": expected.total("kept_bytes"), "once": 1.0,
+    }  # fmt: skip
+    counts = {"text": ("ingest", "bytes"), "cleaned": ("clean", "bytes"), "kept": ("dedup", "kept_bytes")}
+    sizes = [{of: float(sum(p.by_source(*count).values())) for of, count in counts.items()} | {"once": 1.0}
+             for p in passes]  # fmt: skip
+
+    def grown(name: str, figure: Callable[[Cost], float]) -> float:
+        """Return a figure of a stage for the whole night."""
+        of = full.costs[name].grows_with
+        cold, small, large = (figure(p.costs[name]) if name in p.costs else 0.0 for p in passes)
+        more, rise = sizes[-1][of] - sizes[1][of], large - small
+        slope = max(0.0, rise / more if more > sizes[1][of] else large / max(sizes[-1][of], 1.0))
+        return max(0.0, cold - small) + large + slope * max(0.0, whole[of] - sizes[-1][of])
+
+    seconds = {name: grown(name, lambda cost: cost.seconds) for name in full.costs}
+    seconds["ingest"] += sample.scan_seconds / cfg.run.threads()
+    scale = {of: whole[of] / max(sizes[-1][of], 1.0) for of in whole}
+    published = sum(cost.published * scale[cost.grows_with] for cost in full.costs.values())
+    work = sum(cost.work * scale[cost.grows_with] for cost in full.costs.values())
+    shards = full.manifests.get("shards")
+    tokens = sum(sum(split.values()) for split in shards.counts["tokens"].values()) if shards else 0
+    return Forecast(
+        plan=found,
+        sources=sources,
+        tokens=tokens * scale["kept"],
+        seconds=seconds,
+        cpu_seconds=sum(grown(name, lambda cost: cost.cpu_seconds) for name in full.costs) + sample.scan_seconds,
+        disk_bytes=published,
+        peak_disk_bytes=published + work,
+        memory_bytes=_memory(cfg, passes, expected),
+        sampled_bytes=int(sizes[-1]["text"]),
+    )
+
+
+def _memory(cfg: Config, passes: list[Pass], expected: Forecast) -> float:
+    _, small, full = passes
+    slope = (full.peak_bytes - small.peak_bytes) / max(full.in_flight - small.in_flight, 1e6)
+    more = max(0.0, in_flight(cfg, expected.total("text_bytes")) - full.in_flight)
+    return full.peak_bytes + slope * more + DOCUMENT_BYTES * expected.total("documents") + PREFECT_BYTES
+
+
+def _source(sample: Sample, full: Pass, name: str, clusters: pl.DataFrame) -> SourceForecast:
+    documents = text_bytes = broken = sampled = 0.0
+    groups = {pages: files for (source, pages), files in sample.groups.items() if source == name}
+    for pages, files in groups.items():
+        chosen = {file: sample.files[file].share for file in files if file in sample.files}
+        by_bytes = sum(file.bytes for file in files) / max(sum(file.bytes for file in chosen), 1)
+        by_record = len(files) / len(chosen) if pages else by_bytes
+        for file, share in chosen.items():
+            counts = full.read.get(file, (0, 0, 0))
+            documents += counts[0] / share * by_record
+            text_bytes += counts[1] / share * by_bytes
+            broken += counts[2] / share * by_record
+            sampled += file.bytes * share
+    all_files = [file for files in groups.values() for file in files]
+    n_bytes = sum(file.bytes for file in all_files)
+    everything = all(file in sample.files and sample.files[file].share == 1 for file in all_files)
+    read = [full.read[file] for file in all_files if file in full.read]
+    got, got_bytes = (sum(counts[n] for counts in read) for n in (0, 1))  # forgotten ones, too, which ingest refuses
+    left, left_bytes = (full.by_source("clean", count).get(name, 0) for count in ("documents", "bytes"))
+    cleaned = documents * left / max(got, 1)
+    cleaned_bytes = text_bytes * left_bytes / max(got_bytes, 1)
+    share = min(1.0, left / max(cleaned, 1e-9))
+    met = clusters.filter(pl.col("source") == name)
+    more = min(distinct(met["places"].to_list(), share) / max(len(met), 1), 1 / share) if left else 0.0
+    kept, kept_bytes = (full.by_source("dedup", count).get(name, 0) for count in ("kept", "kept_bytes"))
+    return SourceForecast(
+        name=name,
+        files=len(all_files),
+        bytes=n_bytes,
+        sampled=1.0 if everything else sampled / max(n_bytes, 1),
+        documents=documents,
+        text_bytes=text_bytes,
+        broken=broken,
+        cleaned=cleaned,
+        cleaned_bytes=cleaned_bytes,
+        kept=kept * more,
+        kept_at_most=kept / share if left else 0.0,
+        kept_bytes=kept_bytes * more * share * cleaned_bytes / max(left_bytes, 1),
+    )
+
+
+def _clusters(store: Store, full: Pass) -> pl.DataFrame:
+    """Return the sample's duplicate clusters by `source`, with the `places` that each was met at."""
+    folder, listed = f"nights/{NIGHT}", full.manifests["dedup"]
+
+    def rows(name: str, *columns: str) -> pl.DataFrame:
+        found = [pl.DataFrame(read_table(store, path, list(columns))) for path in listed.paths(f"{folder}/{name}")]
+        return pl.concat([pl.DataFrame(schema=dict.fromkeys(columns, pl.String)), *found])
+
+    origin = pl.concat([rows(name, "id", "source", "uri") for name in ("documents/", "removed/dedup-")])
+    number = pl.col("uri").str.extract(r"#(\d{1,15})$").cast(pl.Int64)  # none where records have ids of their own
+    return (
+        rows("minhash/", "id", "cluster")
+        .join(origin, on="id", maintain_order="left")
+        .with_columns(file=pl.col("uri").str.replace(r"#[^#]*$", ""))
+        .with_columns(place=pl.coalesce(number, pl.int_range(pl.len()).over("source", "file")) // PLACE)
+        .group_by("source", "cluster")
+        .agg(places=pl.struct("file", "place").n_unique())
+        .sort("source", "cluster")
+    )
+
+
+def distinct(places: list[int], share: float) -> float:
+    """Estimate how many clusters all places hold from those that a share of the places holds.
+
+    Clusters that are met at more than `ABUNDANT` places are taken as all met; of the others, the ones met once tell
+    how many were not met at all, the more the less equal clusters are in size. Places, not documents, are counted:
+    what repeats among neighbours does so everywhere.
+
+    Args:
+        places: Of each cluster of the sample, the number of sampled places it was met at.
+        share: Of all places that were sampled, above 0 and at most 1.
+
+    Source: Haas et al. 1995, "Sampling-based estimation of the number of distinct values of an attribute" (Duj2a).
+    """
+    rare = [n for n in places if n <= ABUNDANT]
+    if share >= 1 or not rare:
+        return float(len(places))
+    met, once = sum(rare), rare.count(1)
+    missed = once * (1 - share)
+    equal = met * len(rare) / (met - missed)  # Duj1
+    variation = max(0.0, equal * (sum(n * (n - 1) for n in rare) / met**2 + share / met) - 1)
+    unequal = met / (met - missed) * (len(rare) - missed * math.log(1 - share) * variation / share)
+    return len(places) - len(rare) + unequal

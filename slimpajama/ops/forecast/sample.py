@@ -1,0 +1,165 @@
+"""The sample that a forecast is made from: pieces of some files, evenly drawn. The same sources, the same sample.
+
+A source's part of the sample is its part of all text, a smallest part at least. Of text and HTML, where a file is one
+document, whole files are drawn; of records, files that stand evenly in the list and pieces from all over these. Where a
+piece stands in its stretch of the file is drawn by the file's name: at even distances, what repeats at a distance would
+be met too often or never. What must be read to get at later pieces is passed through up to a bound; beyond that the
+beginning of a file stands for the rest, except for plain lines, in which every place can be reached.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+from slimpajama.core.config import Config, SourceConfig
+from slimpajama.corpus.ingest import wanted
+from slimpajama.corpus.sources.discover import InputFile, Plan, open_input
+from slimpajama.corpus.sources.files import format_of, pieces, read
+from slimpajama.corpus.sources.records import Batch, Piece, Want
+from slimpajama.corpus.sources.streams import PACKINGS, is_packed
+
+__all__ = ["Drawn", "Sample"]
+
+SAMPLE_MB = 16.0  # of text; half a million words and more, so that the tokenizer learns from as many as in a real run
+SCAN_MB = 256.0  # of unpacked text that is passed through
+PIECE = 1 << 15  # bytes of lines drawn at once
+FEW = 2  # pieces of a file, if there are enough files to choose from; smaller files are taken whole
+HELD = 64  # pieces held to choose from
+MAX_FILES = 256  # of a source
+MIN_SHARE = 1 / 64  # of the sample, for the smallest source
+EXPANDS = {".gz": 3.0, ".zst": 4.0, ".bz2": 4.0, "parquet": 2.0}  # a guess that only shares out the sample
+PAGES = {"txt", "html"}  # a file is one document
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What is read of a file."""
+
+    pieces: list[Piece]
+    share: float
+    """Of the file that the pieces are."""
+    reached: float = 1.0
+    """Share of the file that was passed through to draw them."""
+
+
+class Sample:
+    """Pieces of some files of a plan.
+
+    Args:
+        cfg: `ingest` is used.
+        found: New and changed files.
+    """
+
+    def __init__(self, cfg: Config, found: Plan) -> None:
+        self.cfg = cfg
+        self.files: dict[InputFile, Drawn] = {}
+        self.groups: dict[tuple[str, bool], list[InputFile]] = {}
+        """All files that the plan has, by source and whether a file is one document."""
+        for file in found.files:
+            self.groups.setdefault((file.source, self.format_of(file) in PAGES), []).append(file)
+        self.expected_bytes = max(sum(map(self.expected, found.files)), 1.0)
+        """Text of all files, guessed by their sizes."""
+        began = time.perf_counter()
+        for (_, pages), files in self.groups.items():
+            share = sum(map(self.expected, files)) / self.expected_bytes
+            for file, n in self._choose(files, pages, SAMPLE_MB * 1e6 * max(min(1.0, share), MIN_SHARE)):
+                self.files[file] = self._draw(file, n)
+        passed = sum(file.bytes * drawn.reached for file, drawn in self.files.items())
+        self.scan_seconds = (time.perf_counter() - began) / max(passed, 1) * sum(file.bytes for file in found.files)
+        """Time of one thread to get at all pieces of all files."""
+
+    def source_of(self, file: InputFile) -> SourceConfig:
+        """Return the settings of a file's source."""
+        return next(source for source in self.cfg.ingest.sources if source.name == file.source)
+
+    def format_of(self, file: InputFile) -> str:
+        """Return a file's format."""
+        return format_of(file.path, self.source_of(file).format)
+
+    def expected(self, file: InputFile) -> float:
+        """Return about how many bytes of text a file holds."""
+        packing = next((end for end in PACKINGS if file.path.lower().endswith(end)), self.format_of(file))
+        return file.bytes * EXPANDS.get(packing, 1.0)
+
+    def every(self, n: int) -> dict[InputFile, list[Piece]]:
+        """Return every n-th piece of the sample, by file."""
+        all_pieces = [(file, piece) for file, drawn in self.files.items() for piece in drawn.pieces]
+        chosen: dict[InputFile, list[Piece]] = {}
+        for file, piece in all_pieces[::n]:
+            chosen.setdefault(file, []).append(piece)
+        return chosen
+
+    def _choose(self, files: list[InputFile], pages: bool, budget: float) -> Iterator[tuple[InputFile, int]]:
+        """Yield the files to read and how many pieces of each; 0 for all of it."""
+        expected = sum(map(self.expected, files))
+        if expected <= budget and len(files) <= MAX_FILES:
+            yield from ((file, 0) for file in files)
+            return
+        each = max(expected / len(files), 1.0)
+        n = max(1, min(len(files), MAX_FILES, int(budget / (each if pages else min(each, FEW * PIECE)))))
+        chosen = [files[(2 * i + 1) * len(files) // (2 * n)] for i in range(n)]
+        share = budget / max(sum(map(self.expected, chosen)), 1.0)
+        for file in chosen:
+            yield file, 0 if pages or share >= 1 else max(1, round(share * self.expected(file) / PIECE))
+
+    def _draw(self, file: InputFile, n: int) -> Drawn:
+        """Return `n` pieces of a file, evenly out of what may be passed through; all of them for 0."""
+        source = self.source_of(file)
+        want = replace(wanted(source, self.cfg.ingest), batch_bytes=PIECE)
+        scan_bytes = max(SCAN_MB * 1e6 * self.expected(file) / self.expected_bytes, n * PIECE)
+        if n and file.bytes > scan_bytes and self.format_of(file) == "jsonl" and not is_packed(file.path):
+            with contextlib.suppress(OSError):  # reading it in order puts on record what is wrong
+                return _windows(file, want, n)
+        rows = n > 0 and self.format_of(file) == "parquet"
+        drawn: list[Piece] = []
+        seen, stride, reached = 0, 1, 1.0
+        for piece in _rows(file, want) if rows else _pieces(file, want):
+            if n and seen * PIECE >= scan_bytes:
+                reached = min(1.0, piece.position / file.bytes)
+                break
+            if seen % stride == 0:
+                drawn.append(piece)
+            if n and len(drawn) > max(2 * n, HELD):  # from here on every second one of those: no file has to be held
+                drawn, stride = drawn[::2], 2 * stride
+            seen += 1
+        if not seen:
+            return Drawn([Piece(partial(read, partial(open_input, file), file.path, want), 0)], 1.0)
+        if n and len(drawn) > n:
+            draw = random.Random(f"{file.source}/{file.path}")
+            drawn = [drawn[draw.randrange(i * len(drawn) // n, (i + 1) * len(drawn) // n)] for i in range(n)]
+        return Drawn(drawn, reached * len(drawn) / seen, reached)
+
+
+def _windows(file: InputFile, want: Want, n: int) -> Drawn:
+    """Return lines from `n` places all over a plain file that is too large to be passed through."""
+    draw, found, passed = random.Random(f"{file.source}/{file.path}"), list[Piece](), 0
+    with open_input(file) as stream:
+        for i in range(n):
+            stream.seek(draw.randrange(i * file.bytes // n, (i + 1) * file.bytes // n))
+            stream.readline(want.max_document_bytes)  # the rest of a line
+            data = b""
+            while len(data) < PIECE and (line := stream.readline(want.max_document_bytes)):
+                data += line
+            found += pieces(partial(io.BytesIO, data), file.path, want)
+            passed += len(data)
+    return Drawn(found, passed / file.bytes, passed / file.bytes)
+
+
+def _pieces(file: InputFile, want: Want) -> Iterator[Piece]:
+    return pieces(partial(open_input, file), file.path, want)
+
+
+def _rows(file: InputFile, want: Want) -> Iterator[Piece]:
+    """Yield a few rows at once of a table whose own pieces are large."""
+    for piece in _pieces(file, want):
+        for batch in piece.read():
+            n = max(1, batch.table.num_rows * PIECE // max(batch.cost, 1))
+            for start in range(0, batch.table.num_rows, n):
+                part = Batch(batch.table.slice(start, n).combine_chunks(), [] if start else batch.bad)
+                yield Piece(partial(iter, [part]), piece.position)

@@ -1,0 +1,102 @@
+"""What the night's kept text is like: lengths of documents, and the words that carry it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from slimpajama.workspace.store import Store, read_table
+
+__all__ = ["cluster_sizes", "length_counts", "top_words"]
+
+WORDS = 40
+MAX_SHARDS = 8  # 16 M tokens at the default size: enough for a ranking, a second or two
+BINS_AN_OCTAVE = 2
+
+
+def length_counts(kept: pa.Table) -> dict[str, Any]:
+    """Return how many documents of each language have which length.
+
+    Args:
+        kept: Columns `lang` and `n_chars`.
+
+    Returns:
+        `edges` in characters, a factor of sqrt(2) apart, and `counts` by language; both empty without documents.
+    """
+    lengths = kept["n_chars"].to_numpy()
+    if not len(lengths):
+        return {"edges": [], "counts": {}}
+    low, high = (math.log2(max(1, int(value))) * BINS_AN_OCTAVE for value in (lengths.min(), lengths.max() + 1))
+    edges = 2.0 ** (np.arange(math.floor(low), math.ceil(high) + 1) / BINS_AN_OCTAVE)
+    languages = np.asarray(kept["lang"].to_pylist())
+    counts = {
+        str(lang): np.histogram(lengths[languages == lang], edges)[0].tolist() for lang in np.unique(languages)
+    }  # fmt: skip
+    return {"edges": [round(float(edge), 2) for edge in edges], "counts": counts}
+
+
+def cluster_sizes(store: Store, minhash: list[str]) -> list[dict[str, int]]:
+    """Return how many clusters of tonight's documents have which size, the smallest size first.
+
+    A cluster is all that similar pairs connect; a document unlike any other is a cluster of one.
+
+    Args:
+        store: The workspace.
+        minhash: The night's files of that folder.
+
+    Returns:
+        `size` and `clusters`. Documents of earlier nights are not counted.
+    """
+    names = [read_table(store, path, ["cluster"])["cluster"] for path in minhash]
+    if not names:
+        return []
+    members = pc.value_counts(pa.chunked_array([chunk for name in names for chunk in name.chunks], pa.string()))
+    sizes = pc.value_counts(members.field("counts")).to_pylist()
+    return sorted(({"size": row["values"], "clusters": row["counts"]} for row in sizes), key=lambda row: row["size"])
+
+
+def top_words(store: Store, shards: list[str]) -> list[dict[str, Any]]:
+    """Return the most frequent content words of each language, in lower case; numbers alone are left out.
+
+    Args:
+        store: The workspace.
+        shards: Training shards; of many only some are counted, evenly spaced: rows are shuffled over shards.
+
+    Returns:
+        `lang`, `words` (`word`, `count`), `files` that were counted and `of_files`; the largest language first.
+        Languages with fewer than a hundredth of the words are left out.
+    """
+    step = max(1, -(-len(shards) // MAX_SHARDS))
+    counted = shards[::step]
+    counters: dict[str, Counter[str]] = {}
+    for path in counted:
+        table = read_table(store, path, ["lang", "content_words"])
+        for lang in pc.unique(table["lang"]).to_pylist():
+            words = table.filter(pc.equal(table["lang"], lang))["content_words"].combine_chunks()
+            counters.setdefault(lang, Counter()).update(_count(words.flatten()))
+    every = sum(counter.total() for counter in counters.values())
+    return [
+        {
+            "lang": lang,
+            "words": [{"word": word, "count": count} for word, count in _ranked(counter)[:WORDS]],
+            "files": len(counted),
+            "of_files": len(shards),
+        }
+        for lang, counter in sorted(counters.items(), key=lambda item: (-item[1].total(), item[0]))
+        if counter.total() >= every / 100
+    ]
+
+
+def _count(words: pa.Array) -> dict[str, int]:
+    lower = pc.utf8_trim_whitespace(pc.utf8_lower(words))  # a word carries the blank before it
+    kinds = pc.value_counts(lower.filter(pc.match_substring_regex(lower, r"\p{L}")))
+    return dict(zip(kinds.field("values").to_pylist(), kinds.field("counts").to_pylist(), strict=True))
+
+
+def _ranked(counter: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(counter.items(), key=lambda item: (-item[1], item[0]))

@@ -1,0 +1,147 @@
+"""What was removed in a night and why: the rules with samples, and near-duplicates side by side.
+
+Nothing here reads a whole column of text: rows to show are chosen by their ids and similarities first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from slimpajama.ops.report.text import Segment, around_first_difference, excerpt
+from slimpajama.workspace.lookup import find_rows, one_of
+from slimpajama.workspace.store import Store, read_table
+
+__all__ = ["duplicate_pairs", "languages_of", "removed_index", "rule_table"]
+
+SAMPLES = 3
+PAIRS, EXACT_PAIRS = 8, 2
+LIGHT = ["id", "lang", "stage", "rule", "threshold", "duplicate_of", "jaccard"]
+SHOWN = ["id", "source", "uri", "lang", "night", "value", "threshold", "text"]
+EXACT = "exact-duplicate"
+Row = dict[str, Any]
+
+
+def removed_index(store: Store, paths: Iterable[str]) -> pa.Table:
+    """Return the columns by which rows are chosen, of all `removed` files together."""
+    tables = [read_table(store, path, LIGHT) for path in paths]
+    schema = pa.schema([(name, pa.float64() if name == "jaccard" else pa.string()) for name in LIGHT])
+    return pa.concat_tables(tables) if tables else schema.empty_table()
+
+
+def languages_of(index: pa.Table, stage: str) -> dict[str, int]:
+    """Return how many documents of each language a stage removed."""
+    kinds = pc.value_counts(index.filter(pc.equal(index["stage"], stage))["lang"])
+    return {row["values"]: row["counts"] for row in kinds.to_pylist() if row["values"]}
+
+
+def rule_table(store: Store, paths: list[str], index: pa.Table) -> list[dict[str, Any]]:
+    """Return each rule that removed something, the busiest first, with a few samples.
+
+    Samples are the documents with the smallest ids; ids are hashes, so this is a fair draw and always the same one.
+
+    Args:
+        store: The workspace.
+        paths: The night's `removed` files.
+        index: What `removed_index` returns for them.
+
+    Returns:
+        `stage`, `rule`, `threshold` (empty where it differs), `documents` and `samples` (`id`, `source`, `uri`,
+        `lang`, `value`, `threshold`, `excerpt`).
+    """
+    grouped = index.group_by(["stage", "rule"]).aggregate([("id", "count"), ("threshold", "min"), ("threshold", "max")])
+    rules = sorted(grouped.to_pylist(), key=lambda row: (-row["id_count"], row["stage"], row["rule"]))
+    chosen = [_smallest_ids(index, row["stage"], row["rule"]) for row in rules]
+    rows = _rows_by_id(store, paths, {id_ for ids in chosen for id_ in ids}, [*SHOWN, "stage", "rule"])
+    return [
+        {
+            "stage": row["stage"],
+            "rule": row["rule"],
+            "threshold": row["threshold_min"] if row["threshold_min"] == row["threshold_max"] else "",
+            "documents": row["id_count"],
+            "samples": [_sample(rows[row["stage"], id_]) for id_ in ids],
+        }
+        for row, ids in zip(rules, chosen, strict=True)
+    ]
+
+
+def _smallest_ids(index: pa.Table, stage: str, rule: str) -> list[str]:
+    ids = index.filter(pc.and_(pc.equal(index["stage"], stage), pc.equal(index["rule"], rule)))["id"]
+    return sorted(set(ids.sort().slice(0, SAMPLES).to_pylist()))
+
+
+def _sample(row: Row) -> Row:
+    shown = {name: row[name] or "" for name in ("id", "source", "uri", "lang", "value", "threshold")}
+    return shown | {"excerpt": excerpt(row["text"])}
+
+
+def duplicate_pairs(
+    store: Store, removed: list[str], index: pa.Table, documents: Mapping[str, list[str]]
+) -> dict[str, Any]:  # fmt: skip
+    """Return how many documents were removed as duplicates, and a few pairs that show the range of similarity.
+
+    Args:
+        store: The workspace.
+        removed: The night's `removed` files.
+        index: What `removed_index` returns for them.
+        documents: Files of kept documents by night, in the order in which partners are looked for.
+
+    Returns:
+        `documents`, `exact` (of them) and `pairs`: `jaccard`, `rule` and for `kept` and `removed` each `id`, `night`,
+        `source`, `uri`, `lang`, `segments`. A kept document that is gone has no segments.
+    """
+    index = index.filter(pc.is_valid(index["duplicate_of"]))
+    exact = pc.equal(index["rule"], EXACT)
+    chosen = [*_spread(index.filter(pc.invert(exact)), PAIRS)]
+    chosen += _spread(index.filter(exact), min(EXACT_PAIRS, PAIRS - len(chosen)))
+    rows = _rows_by_id(store, removed, {row["id"] for row in chosen}, [*SHOWN, "stage"])
+    partners = _partners(store, documents, {row["duplicate_of"] for row in chosen})
+    pairs = [_pair(row, rows["dedup", row["id"]], partners.get(row["duplicate_of"])) for row in chosen]
+    return {"documents": index.num_rows, "exact": pc.sum(exact).as_py() or 0, "pairs": pairs}
+
+
+def _spread(index: pa.Table, count: int) -> list[Row]:
+    """Return at most `count` rows evenly over the similarities, the least similar first."""
+    rows = index.sort_by([("jaccard", "ascending"), ("id", "ascending")])
+    last = rows.num_rows - 1
+    places = sorted({round(number * last / max(1, count - 1)) for number in range(min(count, rows.num_rows))})
+    return list(rows.take(places).to_pylist()) if places else []
+
+
+def _partners(store: Store, documents: Mapping[str, list[str]], ids: set[str]) -> dict[str, Row]:
+    found: dict[str, Row] = {}
+    for night, paths in documents.items():
+        missing = ids - found.keys()
+        if not missing:
+            break
+        for hit in find_rows(store, paths, "id", one_of(missing), ["id", "source", "uri", "lang", "text"]):
+            found[hit.values["id"]] = hit.values | {"night": night}
+    return found
+
+
+def _pair(row: Row, removed: Row, kept: Row | None) -> Row:
+    known = kept or {"id": row["duplicate_of"]}
+    left, right = around_first_difference(known.get("text") or removed["text"], removed["text"])
+
+    def side(document: Row, segments: list[Segment]) -> Row:
+        shown = {name: document.get(name) or "" for name in ("id", "night", "source", "uri", "lang")}
+        return shown | {"segments": [asdict(segment) for segment in segments]}
+
+    return {
+        "jaccard": row["jaccard"],
+        "rule": row["rule"],
+        "kept": side(known, left if kept else []),
+        "removed": side(removed, right),
+    }
+
+
+def _rows_by_id(
+    store: Store, paths: Iterable[str], ids: Collection[str], columns: list[str]
+) -> dict[tuple[str, str], Row]:  # fmt: skip
+    """Return rows of `removed` by stage and id."""
+    hits = find_rows(store, paths, "id", one_of(ids), columns) if ids else ()
+    return {(hit.values["stage"], hit.values["id"]): hit.values for hit in hits}

@@ -1,0 +1,53 @@
+"""The last stage of a night: manifests in, `reports/NIGHT/report.html` and `report.json` out.
+
+reports/NIGHT/manifest.json    written last: only then the night is finished
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+from slimpajama.core.progress import track
+from slimpajama.ops.report.collect import collect
+from slimpajama.ops.report.html import render_html
+from slimpajama.ops.report.inputs import gather
+from slimpajama.workspace.manifest import Manifest, Part, Stage, json_bytes
+from slimpajama.workspace.store import Store
+
+__all__ = ["write_report"]
+
+VERSION = 3  # raise it when the same night gives another report
+LIBRARIES = ("jinja2", "matplotlib", "pyarrow")
+
+
+def write_report(store: Store, night: str, model_id: str | None = None, tuned_id: str | None = None) -> Manifest:
+    """Write the report of a published night; it shows the settings that the night was made with.
+
+    Args:
+        store: The workspace.
+        night: A published night.
+        model_id: The night's model; None where nothing was trained.
+        tuned_id: What a champion was tuned to in this night; None where none was.
+
+    Raises:
+        InputError: If the night is not published.
+        ModelError: If a model is not.
+    """
+    folder = f"reports/{night}"
+    about = {
+        "version": VERSION,
+        "night": night,
+        "model": model_id or "",
+        "tuned": tuned_id or "",
+        "inputs": gather(store, night, model_id, tuned_id).digests(),
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+    }
+    stage = Stage(store, "report", work=f"{folder}/work/report", about=about, manifest=f"{folder}/manifest.json")
+    if stage.finished:
+        return stage.result
+    with track("report", total=1, unit="pages") as bar:
+        report = collect(store, night, model_id, tuned_id)
+        page = render_html(report).encode()
+        stage.commit("report", Part({f"{folder}/report.html": page, f"{folder}/report.json": json_bytes(report)}))
+        bar.advance()
+    return stage.finish()

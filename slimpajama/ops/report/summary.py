@@ -1,0 +1,120 @@
+"""What a night came to, in the few lines that a person reads first."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from slimpajama.apps.tune.stage import TuneReport
+from slimpajama.core.errors import printable
+from slimpajama.model.evaluate.stage import EvaluateReport
+from slimpajama.model.generate.stage import GenerateReport
+from slimpajama.ops.report.applications import asked, given, in_order
+from slimpajama.ops.report.text import excerpt
+
+__all__ = ["NightSummary", "nothing_new", "summarise_night"]
+
+SHOWN = 200  # characters of a text that an application was given or wrote
+FEW = 5  # held-out documents; a language with fewer has a figure in the report, not in these lines
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NightSummary:
+    """Outcome of a nightly run."""
+
+    night: str
+    verdict: str
+    """One sentence."""
+    corpus: str = ""
+    """Where the night's files lie; empty where there was nothing new."""
+    model: str = ""
+    """Where the night's model lies; empty where none was trained."""
+    champion: str = ""
+    report: str = ""
+    bits_per_byte: dict[str, float] = field(default_factory=dict)
+    """Of the night's model on held-out text, by language."""
+    samples: dict[str, str] = field(default_factory=dict)
+    """One text by language, prompt included."""
+    tuned: str = ""
+    """Where the model lies that the champion was tuned to; empty where it was not."""
+    examples: list[dict[str, str]] = field(default_factory=list)
+    """Of each application and language one test pair: `asked`, `given`, `written`, `reference`."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """Return lines for the terminal."""
+        lines = [("night", f"{self.night}: {self.verdict}")]
+        lines += [(name, getattr(self, name)) for name in ("corpus", "model", "champion", "tuned", "report")]
+        bits = ", ".join(f"{lang} {value:.3f}" for lang, value in self.bits_per_byte.items())
+        lines += [("bits/byte", bits)] + [(f"text {lang}", printable(t, 2000)) for lang, t in self.samples.items()]
+        blocks = [lines]
+        for example in self.examples:
+            shown = [
+                (name, printable(excerpt(example[name], SHOWN), 2000)) for name in ("given", "written", "reference")
+            ]
+            blocks.append([("test pair", example["asked"]), *shown])
+        return "\n\n".join("\n".join(f"{name:<10} {text}" for name, text in block if text) for block in blocks)
+
+
+def nothing_new(night: str, champion: str | None) -> NightSummary:
+    """Return the summary of a night that found no new or changed file."""
+    return NightSummary(night=night, verdict="no new or changed file, nothing trained", champion=champion or "")
+
+
+def summarise_night(
+    uri: str,
+    night: str,
+    champion: str | None,
+    evaluation: EvaluateReport | None,
+    samples: GenerateReport | None,
+    tuning: TuneReport | None = None,
+) -> NightSummary:
+    """Return the summary of a published night.
+
+    Args:
+        uri: Of the workspace.
+        night: Its name.
+        champion: Current champion.
+        evaluation: None where no model was trained.
+        samples: None where no model was trained.
+        tuning: None where the champion was not tuned.
+    """
+    corpus, report = f"{uri}/nights/{night}", f"{uri}/reports/{night}/report.html"
+    if evaluation is None or samples is None:
+        verdict = "all new documents were known or too poor, nothing trained"
+        return NightSummary(night=night, verdict=verdict, champion=champion or "", corpus=corpus, report=report)
+    languages = evaluation.figures["languages"]
+    return NightSummary(
+        night=night, verdict=evaluation.reason, model=f"{uri}/models/{evaluation.model}", champion=champion or "",
+        bits_per_byte={
+            lang: figures["bits_per_byte"] for lang, figures in languages.items() if figures["documents"] >= FEW
+        },
+        samples=_one_a_language(samples.samples, evaluation.model), corpus=corpus, report=report,
+        tuned=f"{uri}/tuned/{tuning.model}" if tuning else "", examples=_one_a_kind(tuning) if tuning else [],
+    )  # fmt: skip
+
+
+def _one_a_kind(tuning: TuneReport) -> list[dict[str, str]]:
+    """Return the first sample of each task and language."""
+    chosen: dict[tuple[str, str], dict[str, str]] = {}
+    for sample in in_order(tuning.scores["samples"]):
+        example = {"asked": asked(sample), "given": given(sample)}
+        example |= {"written": sample["output"], "reference": sample["reference"]}
+        chosen.setdefault((sample["task"], sample["target_lang"]), example)
+    return list(chosen.values())
+
+
+def _one_a_language(samples: list[dict[str, Any]], model: str) -> dict[str, str]:
+    chosen: dict[str, str] = {}
+    for sample in samples:
+        if sample["model"] == model:
+            chosen.setdefault("zh" if _is_chinese(sample["prompt"]) else "en", sample["prompt"] + sample["text"])
+    return chosen
+
+
+def _is_chinese(text: str) -> bool:
+    return any(unicodedata.name(char, "").startswith("CJK UNIFIED") for char in text)

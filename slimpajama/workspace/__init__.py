@@ -1,0 +1,1 @@
+"""The one truth on disk or S3: stores, Parquet, manifests, nights, models."""

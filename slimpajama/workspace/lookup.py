@@ -1,0 +1,71 @@
+"""Single rows out of a workspace's Parquet files, without reading the rest of them.
+
+One column is looked through, row group by row group; only where something is found the other columns are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from slimpajama.workspace.store import Store, reading
+
+__all__ = ["Hit", "find_rows", "one_of", "starts_with"]
+
+Match = Callable[[pa.ChunkedArray], pa.ChunkedArray]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One row that was found."""
+
+    path: str
+    row: int
+    """From 0, in the whole file."""
+    values: dict[str, Any]
+
+
+def one_of(values: Collection[str]) -> Match:
+    """Match any of `values`."""
+    wanted = pa.array(sorted(values), pa.string())
+    return lambda column: pc.is_in(column, value_set=wanted)
+
+
+def starts_with(prefix: str) -> Match:
+    """Match values that start with `prefix`."""
+    return lambda column: pc.fill_null(pc.starts_with(column, prefix), False)
+
+
+def find_rows(store: Store, paths: Iterable[str], column: str, match: Match, columns: list[str]) -> Iterator[Hit]:
+    """Yield the rows whose `column` matches, in the order of files and rows.
+
+    Args:
+        store: The workspace.
+        paths: Parquet files, all of which have `column` and `columns`.
+        column: Where to look.
+        match: `one_of(...)` or `starts_with(...)`.
+        columns: What to return of a row that matches.
+
+    Raises:
+        StorageError: If a file is not readable as Parquet.
+    """
+    for path in paths:
+        with reading(store, path) as file:
+            yield from _find(pq.ParquetFile(file), path, column, match, columns)
+
+
+def _find(parquet: pq.ParquetFile, path: str, column: str, match: Match, columns: list[str]) -> Iterator[Hit]:
+    first = 0
+    for group in range(parquet.num_row_groups):
+        keys = parquet.read_row_group(group, columns=[column])[column]
+        places = np.flatnonzero(match(keys).to_numpy())
+        if len(places):
+            rows = parquet.read_row_group(group, columns=columns).take(places).to_pylist()
+            yield from (Hit(path, first + int(place), row) for place, row in zip(places, rows, strict=True))
+        first += len(keys)

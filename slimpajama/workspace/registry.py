@@ -1,0 +1,376 @@
+"""The models of a workspace and the pointer to the champion.
+
+    models/MODEL/manifest.json    written last: only then the model exists
+    models/champion.json          {"model", "night", "history"}, replaced by compare-and-swap
+    tuned/MODEL/manifest.json     of a champion that was taught pairs
+    tuned/current.json            {"tasks", "history"}: the tuned model that serves each task
+
+`history` is a log that only grows: every promotion and every rollback with its reason. The champion is what is left
+on top after playing it through, so a rollback can be followed by another one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load
+
+from slimpajama.core.config import ModelConfig, TextConfig
+from slimpajama.core.errors import LockedError, ModelError, StorageError
+from slimpajama.model.architectures import LanguageModel, build
+from slimpajama.model.device import device
+from slimpajama.text.tokenizer import Tokenizer
+from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes, load_manifest, read_verified
+from slimpajama.workspace.store import Store, parsed_json, sha256
+
+__all__ = [
+    "CHAMPION",
+    "TUNED",
+    "Loaded",
+    "champion",
+    "champion_before",
+    "history",
+    "is_exported",
+    "list_models",
+    "load_exported",
+    "load_model",
+    "model_manifest",
+    "model_of_night",
+    "promote",
+    "promote_once",
+    "require_champion",
+    "rollback",
+    "rollback_targets",
+    "serving",
+    "tuned_manifest",
+    "tuned_models",
+    "tuned_tasks",
+    "with_weights",
+]
+
+CHAMPION = "models/champion.json"
+TUNED = "tuned/current.json"
+History = list[dict[str, str]]
+M = TypeVar("M", bound=torch.nn.Module)
+_OTHER = "It is damaged, or another version of slimpajama made it: copy it again, use that version, or train again."
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A published model, ready for use."""
+
+    id: str
+    model: LanguageModel[Any]
+    tokenizer: Tokenizer
+    config: dict[str, Any]
+    """The model's `config.json`."""
+
+
+def list_models(store: Store) -> list[str]:
+    """Return the published models in order of their names, which start with the night."""
+    paths = (path.split("/") for path in store.list("models"))
+    return sorted(parts[1] for parts in paths if len(parts) == 3 and parts[2] == "manifest.json")
+
+
+def model_manifest(store: Store, model_id: str) -> Manifest:
+    """Return a published model's manifest.
+
+    Raises:
+        ModelError: If there is no such model, or its training has not finished.
+    """
+    manifest = load_manifest(store, f"models/{model_id}/manifest.json") if _is_name(model_id) else None
+    if manifest is None:
+        raise ModelError(
+            "no such model", where=f"{store.uri}/models", found=model_id,
+            hint="`slimpajama models` lists what there is; `slimpajama train` makes one.",
+        )  # fmt: skip
+    return manifest
+
+
+def history(store: Store) -> History:
+    """Return every promotion and rollback, oldest first: `action`, `model`, `night`, `reason`."""
+    return _read(store)[0]
+
+
+def champion(store: Store) -> str | None:
+    """Return the id of the current champion, or None."""
+    stack = _play(history(store))
+    return stack[-1]["model"] if stack else None
+
+
+def champion_before(store: Store, night: str) -> str | None:
+    """Return the newest champion that `night` did not make: what the night's model is compared with.
+
+    A night that is run again after its own model was promoted finds the same answer as before.
+    """
+    stack = [entry for entry in _play(history(store)) if entry["night"] != night]
+    return stack[-1]["model"] if stack else None
+
+
+def rollback_targets(store: Store) -> list[str]:
+    """Return the current champion and all that rollbacks can reach, the newest first."""
+    return [entry["model"] for entry in reversed(_play(history(store)))]
+
+
+def tuned_manifest(store: Store, model_id: str) -> Manifest | None:
+    """Return the manifest of a tuned model, or None where there is none of this name."""
+    return load_manifest(store, f"tuned/{model_id}/manifest.json") if _is_name(model_id) else None
+
+
+def tuned_models(store: Store) -> dict[str, Manifest]:
+    """Return the manifests of the tuned models by their ids."""
+    paths = (path.split("/") for path in store.list("tuned"))
+    names = sorted(parts[1] for parts in paths if len(parts) == 3 and parts[2] == "manifest.json")
+    return {name: manifest for name in names if (manifest := tuned_manifest(store, name))}
+
+
+def tuned_tasks(store: Store) -> tuple[dict[str, str], History, str]:
+    """Return which tuned model serves each task, how that came about, and the pointer's version."""
+    data, version = store.read_versioned(TUNED)
+    if data is None:
+        return {}, [], version
+    found = _pointer(store, TUNED, data)
+    if not isinstance(found.get("tasks"), dict) or not all(isinstance(name, str) for name in found["tasks"].values()):
+        raise _not_a_pointer(store, TUNED)
+    return found["tasks"], found["history"], version
+
+
+def serving(store: Store, task: str) -> str:
+    """Return the tuned model that serves a task.
+
+    Raises:
+        ModelError: If there is none yet.
+    """
+    found = tuned_tasks(store)[0].get(task)
+    if not found:
+        raise ModelError(
+            f"no model is tuned for {task} yet", where=store.uri,
+            hint=f'Add a source with task = "{task}" to pairs.sources and run `slimpajama tune`.',
+        )  # fmt: skip
+    return found
+
+
+def promote(store: Store, model_id: str, reason: str) -> bool:
+    """Make a model the champion; return False where it is already.
+
+    Raises:
+        ModelError: If there is no such model.
+        LockedError: If someone else replaced the pointer at the same time.
+    """
+    night = str(model_manifest(store, model_id).about["night"])
+    log, version = _read(store)
+    stack = _play(log)
+    if stack and stack[-1]["model"] == model_id:
+        return False
+    _write(store, [*log, {"action": "promote", "model": model_id, "night": night, "reason": reason}], version)
+    return True
+
+
+def rollback(store: Store, reason: str = "rolled back by hand") -> str:
+    """Go back to the champion before the current one and return its id.
+
+    Raises:
+        ModelError: If there is none, or it is no longer published.
+        LockedError: If someone else replaced the pointer at the same time.
+    """
+    log, version = _read(store)
+    stack = _play(log)
+    if len(stack) < 2:
+        raise ModelError(
+            "no champion to go back to", where=CHAMPION, found=f"{len(stack)} champion(s) in its history",
+            hint="`slimpajama models promote ID` chooses any published model.",
+        )  # fmt: skip
+    model_manifest(store, stack[-2]["model"])
+    gone = stack[-1]
+    entry = {"action": "rollback", "model": gone["model"], "night": gone["night"], "reason": reason}
+    _write(store, [*log, entry], version)
+    return stack[-2]["model"]
+
+
+def require_champion(store: Store) -> str:
+    """Return the id of the current champion.
+
+    Raises:
+        ModelError: If there is none yet.
+    """
+    found = champion(store)
+    if found is None:
+        raise ModelError(
+            "no champion yet", where=store.uri,
+            hint="Train one with `slimpajama run`, or name a model: `slimpajama models` lists them.",
+        )  # fmt: skip
+    return found
+
+
+def load_model(store: Store, model_id: str | None = None) -> Loaded:
+    """Return a published model; the champion where no id is given.
+
+    Raises:
+        ModelError: If there is no such model, or no champion yet.
+        StorageError: If a file is not what the manifest says.
+    """
+    wanted = model_id or require_champion(store)
+    manifest = model_manifest(store, wanted)
+    entries = {entry.path.rsplit("/", 1)[1]: entry for entry in manifest.files}
+    config, tokenizer, weights = (
+        read_verified(store, _entry(entries, wanted, name))
+        for name in ("config.json", "tokenizer.json", "model.safetensors")
+    )
+    return _assemble(wanted, parsed_json(config, f"models/{wanted}/config.json"), tokenizer, weights)
+
+
+def is_exported(folder: str | None) -> bool:
+    """Return whether this names a folder that `slimpajama export` wrote."""
+    return bool(folder) and Path(folder or "", "tokenizer_config.json").is_file()
+
+
+def load_exported(folder: Path) -> Loaded:
+    """Return the model of a folder that `slimpajama export` wrote; needs no workspace.
+
+    Raises:
+        ModelError: If a file is missing, is none of ours, or is not what was exported.
+    """
+    try:
+        files = {name: (folder / name).read_bytes() for name in ("config.json", "tokenizer.json", "model.safetensors")}
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror}", where=str(error.filename)) from None
+    try:
+        config = dict(json.loads(files["config.json"]))
+        model_id, hashes = str(config.pop("id")), dict(config.pop("sha256"))
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise ModelError(
+            "not the config.json of an exported model", where=str(folder),
+            hint="`slimpajama export --format hf DIR` writes such a folder.",
+        ) from None  # fmt: skip
+    for name in ("tokenizer.json", "model.safetensors"):
+        if (found := sha256(files[name])) != hashes.get(name):
+            raise ModelError(
+                "the file is not what was exported", where=str(folder / name),
+                expected=f"sha256 {str(hashes.get(name))[:16]}…", found=f"sha256 {found[:16]}…",
+                hint="Export or copy it again.",
+            )  # fmt: skip
+    return _assemble(model_id, config, files["tokenizer.json"], files["model.safetensors"])
+
+
+def _assemble(model_id: str, config: dict[str, Any], tokenizer_json: bytes, weights: bytes) -> Loaded:
+    where = f"models/{model_id}"
+    try:
+        text = TypeAdapter(TextConfig).validate_python(config["text"])
+        sizes = TypeAdapter(ModelConfig).validate_python(config["model"])
+    except (LookupError, TypeError, ValidationError) as error:
+        raise ModelError(
+            "not the config.json of a model", where=where, found=str(error).splitlines()[-1].strip(), hint=_OTHER
+        ) from error
+    tokenizer = Tokenizer.load(tokenizer_json, text)
+    model = with_weights(partial(build, sizes, tokenizer.vocab_size, seed=0), weights, where)
+    return Loaded(model_id, model.to(device()).eval(), tokenizer, config)
+
+
+def with_weights(make: Callable[[], M], weights: bytes, where: str) -> M:
+    """Return the model that `make` makes with the weights of a safetensors file.
+
+    Raises:
+        ModelError: It is no such file, or its tensors are not the model's.
+    """
+    try:
+        tensors = load(weights)
+        with torch.device("meta"):  # shapes first, without memory: sizes out of a wrong file could ask for any
+            make().load_state_dict(tensors, assign=True)
+        model = make()
+        model.load_state_dict(tensors)
+    except (SafetensorError, RuntimeError, LookupError, TypeError, ValueError) as error:
+        raise ModelError(
+            "the weights do not fit the architecture", where=where,
+            found=(str(error).splitlines() or [repr(error)])[-1].strip(), hint=_OTHER,
+        ) from error  # fmt: skip
+    return model
+
+
+def _is_name(model_id: str) -> bool:
+    return bool(model_id) and "\0" not in model_id and "/" not in model_id and not model_id.startswith(".")
+
+
+def _entry(entries: dict[str, FileEntry], model_id: str, name: str) -> FileEntry:
+    if name not in entries:
+        raise ModelError("not in the model's manifest", where=f"models/{model_id}", expected=name)
+    return entries[name]
+
+
+def _play(log: History) -> History:
+    """Return the champions that are left after every rollback, the current one last."""
+    stack: History = []
+    for entry in log:
+        if entry["action"] == "promote":
+            stack.append(entry)
+        elif stack:
+            stack.pop()
+    return stack
+
+
+def _read(store: Store) -> tuple[History, str]:
+    data, version = store.read_versioned(CHAMPION)
+    if data is None:
+        return [], version
+    log = _pointer(store, CHAMPION, data)["history"]
+    if not all(isinstance(entry.get(name), str) for entry in log for name in ("action", "model", "night")):
+        raise _not_a_pointer(store, CHAMPION)
+    return log, version
+
+
+def _pointer(store: Store, path: str, data: bytes) -> dict[str, Any]:
+    """Return what a pointer's file holds; its `history` is a list of objects."""
+    found = parsed_json(data, f"{store.uri}/{path}")
+    log = found.get("history") if isinstance(found, dict) else None
+    if not isinstance(log, list) or not all(isinstance(entry, dict) for entry in log):
+        raise _not_a_pointer(store, path)
+    return dict(found)
+
+
+def _not_a_pointer(store: Store, path: str) -> StorageError:
+    hint = "Restore it from a copy of the workspace; or delete it, which forgets all promotions."
+    return StorageError("not a pointer that slimpajama wrote", where=f"{store.uri}/{path}", hint=hint)
+
+
+def _write(store: Store, log: History, version: str) -> None:
+    top = _play(log)[-1]
+    pointer = {"model": top["model"], "night": top["night"], "history": log}
+    if not store.swap(CHAMPION, json_bytes(pointer), version):
+        raise LockedError(
+            "another run replaced the champion first", where=f"{store.uri}/{CHAMPION}",
+            hint="Nothing is lost: look at `slimpajama models`, then run again.",
+        )  # fmt: skip
+
+
+def promote_once(store: Store, model_id: str, reason: str) -> bool:
+    """Promote a model unless it was promoted before; return whether it was done now.
+
+    A night that is run again must not undo a later promotion or a rollback by hand.
+    """
+    done = any(entry["action"] == "promote" and entry["model"] == model_id for entry in history(store))
+    return not done and promote(store, model_id, reason)
+
+
+def model_of_night(store: Store, night: str, wanted: str = "") -> str:
+    """Return the model asked for, or the one that was trained for `night`.
+
+    Raises:
+        ModelError: If there is none, or if there are several and none was asked for.
+    """
+    if wanted:
+        model_manifest(store, wanted)  # raises where there is none
+        return wanted
+    found = [model_id for model_id in list_models(store) if model_manifest(store, model_id).about["night"] == night]
+    if len(found) != 1:
+        raise ModelError(
+            "no model of this night" if not found else "several models of this night", where=f"night {night}",
+            found=", ".join(found), hint="Name one with --model." if found else "Run `slimpajama train`.",
+        )  # fmt: skip
+    return found[0]

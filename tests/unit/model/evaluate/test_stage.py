@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from slimpajama.core.errors import InputError, ModelError
+from slimpajama.model.evaluate import stage as evaluate_stage
+from slimpajama.model.evaluate.stage import SCORES, evaluate, summarise
+from slimpajama.model.train.stage import train
+from slimpajama.workspace.manifest import Manifest, load_manifest
+from slimpajama.workspace.nights import load_night, publish
+from slimpajama.workspace.store import LocalStore, read_json, read_table
+
+
+def row(lang: str, source: str, n_bytes: int, nll: float) -> dict[str, Any]:
+    return {
+        "id": "x", "lang": lang, "source": source, "night": "n", "n_bytes": n_bytes, "n_tokens": n_bytes // 4,
+        "nll_nats": nll, "restored": n_bytes // 8, "latents": n_bytes // 16,
+    }  # fmt: skip
+
+
+def test_the_overall_figure_weighs_languages_and_not_bytes():
+    rows = [row("en", "a", 800, 800 * math.log(2)), row("zh", "a", 16, 3 * 16 * math.log(2))]
+    figures = summarise(pa.Table.from_pylist(rows, SCORES), {"bytes": 2})
+    assert figures["overall"]["bits_per_byte"] == pytest.approx(2.0)
+    assert figures["languages"]["zh"]["bits_per_byte"] == pytest.approx(3.0)
+    assert list(figures["sources"]) == ["en/a", "zh/a"]
+    assert figures["overall"]["token_accuracy"] == 0.5
+    assert figures["overall"]["document_accuracy"] == 0
+    assert figures["overall"]["compression_ratio"] == 4.0
+    assert figures["overall"]["text_bytes_per_latent_byte"] == 8.0
+
+
+def test_a_document_is_restored_where_every_token_of_it_is():
+    rows = [row("zh", "a", 80, 1.0) | {"restored": restored} for restored in (20, 19, 20)]
+    figures = summarise(pa.Table.from_pylist(rows, SCORES), {"bytes": 2})
+    assert figures["languages"]["zh"]["document_accuracy"] == pytest.approx(2 / 3)
+    assert figures["languages"]["zh"]["token_accuracy"] == pytest.approx(59 / 60)
+
+
+def test_the_first_model_is_measured_and_promoted(trained: Any):
+    space, model = trained
+    report = evaluate(space.store, space.cfg, model, space.nights[:1])
+    assert report.promote
+    folder = f"models/{model}/evaluations/{space.nights[0]}"
+    assert space.store.list(folder) == [
+        f"{folder}/evaluation.json", f"{folder}/gate/decision.json", f"{folder}/gate/manifest.json",
+        f"{folder}/manifest.json", f"{folder}/scores.parquet",
+    ]  # fmt: skip
+    scores = read_table(space.store, f"{folder}/scores.parquet")
+    assert report.figures["overall"]["bytes"] == sum(scores["n_bytes"].to_pylist())
+    assert set(report.figures["languages"]) == {"en", "zh"}
+    assert 0 < report.figures["overall"]["token_accuracy"] <= 1
+    assert json.dumps(report.as_dict(), allow_nan=False)
+    assert "Promote" in report.text()
+
+
+def test_a_model_is_compared_on_the_same_documents_with_a_champion_that_is_scored_once(
+    trained: Any, monkeypatch: pytest.MonkeyPatch
+):
+    space, champion = trained
+    longer = replace(space.cfg, train=replace(space.cfg.train, tokens=8192))
+    challenger = train(space.store, longer, space.nights, space.nights[1], champion).model
+    report = evaluate(space.store, space.cfg, challenger, space.nights, champion)
+    assert report.champion == champion
+    assert report.decision["overall"]["difference"] < 0
+    assert report.promote
+    assert report.champion_figures is not None
+    assert report.champion_figures["overall"]["bytes"] == report.figures["overall"]["bytes"]
+    assert "champion" in report.text()
+
+    def not_again(*_: Any) -> None:
+        raise AssertionError("scored again")
+
+    monkeypatch.setattr(evaluate_stage, "_score", not_again)
+    assert evaluate(space.store, space.cfg, challenger, space.nights, champion) == report
+
+
+def test_a_worse_model_is_not_promoted(trained: Any):
+    space, champion = trained
+    short = replace(space.cfg, train=replace(space.cfg.train, tokens=256, warm_start=False))
+    challenger = train(space.store, short, space.nights, space.nights[1]).model
+    report = evaluate(space.store, space.cfg, challenger, space.nights, champion)
+    assert not report.promote
+    decision = read_json(space.store, f"models/{challenger}/evaluations/{space.nights[1]}/gate/decision.json")
+    assert decision["reason"] == report.reason
+
+
+def test_another_confidence_decides_again_without_scoring_again(trained: Any, monkeypatch: pytest.MonkeyPatch):
+    space, model = trained
+    evaluate(space.store, space.cfg, model, space.nights[:1])
+    monkeypatch.setattr(evaluate_stage, "_score", None)
+    path = f"models/{model}/evaluations/{space.nights[0]}/gate/manifest.json"
+    before = load_manifest(space.store, path)
+    evaluate(space.store, replace(space.cfg, evaluate=replace(space.cfg.evaluate, seed=5)), model, space.nights[:1])
+    assert before is not None
+    assert load_manifest(space.store, path) != before
+
+
+def test_a_missing_model_or_night_is_an_error_for_the_user(workspace: Any):
+    with pytest.raises(ModelError, match="no such model"):
+        evaluate(workspace.store, workspace.cfg, "nope", workspace.nights)
+    with pytest.raises(InputError, match="no published night"):
+        evaluate(workspace.store, workspace.cfg, "nope", [])
+
+
+def test_without_held_out_text_the_champion_stays_and_the_reason_is_said(workspace: Any, tmp_path: Path):
+    night, store = workspace.nights[0], LocalStore(str(tmp_path / "none held out"))
+    held_out = ("/shards/validation/", "/shards/test/")
+    files = load_night(workspace.store, night).files
+    kept = tuple(entry for entry in files if not any(part in entry.path for part in held_out))
+    for entry in kept:
+        store.write(entry.path, workspace.store.read(entry.path))
+    publish(store, night, [Manifest("shards", "0", kept, {}, {"seed": 0})], workspace.cfg)
+    first = train(store, workspace.cfg, [night], night)
+    assert first.bits_per_byte == {}
+    assert evaluate(store, workspace.cfg, first.model, [night]).promote
+    short = replace(workspace.cfg, train=replace(workspace.cfg.train, tokens=512))
+    report = evaluate(store, workspace.cfg, train(store, short, [night], night).model, [night], first.model)
+    assert not report.promote
+    assert report.reason == "There is no held-out text to compare on."

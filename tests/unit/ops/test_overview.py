@@ -1,0 +1,34 @@
+"""Tables of what a workspace holds."""
+
+from slimpajama.core.config import load_config
+from slimpajama.ops.overview import list_models_with_scores, list_nights, table
+from slimpajama.workspace.manifest import Manifest
+from slimpajama.workspace.nights import publish
+from slimpajama.workspace.store import open_store
+
+
+def test_nights_are_listed_with_what_came_of_them(tmp_path):
+    store = open_store(str(tmp_path))
+    stages = [
+        Manifest("ingest", "1", (), {"documents": {"a": 3, "b": 1}}, {}),
+        Manifest("dedup", "2", (), {"kept": {"a": 2}}, {}),
+        Manifest("shards", "3", (), {"tokens": {"train": {"zh": 5}, "test": {"en": 4}}}, {}),
+    ]
+    publish(store, "n1", stages, load_config(None))
+    (row,) = list_nights(store)
+    assert (row["night"], row["read"], row["kept"], row["tokens"], row["promoted"]) == ("n1", 4, 2, 9, "")
+
+
+def test_models_are_listed_with_their_night(trained):
+    workspace, model = trained
+    (row,) = list_models_with_scores(workspace.store)
+    assert (row["model"], row["night"], row["champion"]) == (model, workspace.nights[0], "")
+
+
+def test_a_table_lines_its_columns_up_and_shows_no_control_characters():
+    text = table([{"a": "x", "b": 1}, {"a": "long\x1b[31m", "c": "中"}])
+    head, first, second = text.splitlines()
+    assert head.split() == ["a", "b", "c"]
+    assert first.index("1") == head.index("b")
+    assert "\x1b" not in second
+    assert table([]) == ""
