@@ -56,8 +56,6 @@ from slimpajama.corpus.pairs.stage import make_pairs, read_split
 from slimpajama.text.tokenizer import SEPARATOR, Tokenizer
 from slimpajama.workspace.store import Store, open_store
 
-__all__ = ["main"]
-
 ENDLESS = 10**12
 WAYS = 100  # validation pairs of each task and language that choose how ours writes
 FASTEST = 8000  # tokens a processor second that BART is given batches for; it goes round again if it is faster
@@ -91,12 +89,15 @@ def task_of(args: argparse.Namespace, workspace: str) -> Task:
     given = load_config(args.pairs)
     tune = TuneConfig(tokens=ENDLESS, max_seconds=60 * args.minutes, max_test_pairs=args.tests)
     cfg = replace(
-        given, tune=tune, apply=ApplyConfig(), evaluate=EvaluateConfig(), model=ModelConfig(preset="small"),
-        train=TrainConfig(), run=replace(given.run, workers=1),
-    )  # fmt: skip
-    return Task(
-        cfg=cfg, workspace=workspace, cache=args.cache, base_minutes=args.base_minutes, minutes=args.minutes
-    )  # fmt: skip
+        given,
+        tune=tune,
+        apply=ApplyConfig(),
+        evaluate=EvaluateConfig(),
+        model=ModelConfig(preset="small"),
+        train=TrainConfig(),
+        run=replace(given.run, workers=1),
+    )
+    return Task(cfg=cfg, workspace=workspace, cache=args.cache, base_minutes=args.base_minutes, minutes=args.minutes)
 
 
 def demo_pairs(folder: Path) -> Path:
@@ -133,12 +134,16 @@ def run_ours(task: Task) -> dict[str, Any]:
         sums = text.setdefault(source["lang"], [0, 0])
         sums[0], sums[1] = sums[0] + source["documents"], sums[1] + source["n_bytes"]
     return {
-        "outputs": {OURS: outputs}, "write_s": time.process_time() - began,
+        "outputs": {OURS: outputs},
+        "write_s": time.process_time() - began,
         "parameters": sum(parameter.numel() for parameter in tuned.model.parameters()),
         "ways": tuned.ways,
-        "base_tokens": history.step * rows.batch_rows * rows.row_tokens, "tokens": training["tokens"],
-        "bits": {lang: [before[lang], after[lang]] for lang in before}, "text": text, "precision": cfg.train.precision,
-    }  # fmt: skip
+        "base_tokens": history.step * rows.batch_rows * rows.row_tokens,
+        "tokens": training["tokens"],
+        "bits": {lang: [before[lang], after[lang]] for lang in before},
+        "text": text,
+        "precision": cfg.train.precision,
+    }
 
 
 def held_out_bits(store: Store, cfg: Config, models: Sequence[Any], tokenizer: Tokenizer) -> list[dict[str, float]]:
@@ -195,9 +200,12 @@ def prepare_bart(task: Task, splits: Mapping[str, pl.DataFrame], tests: pl.DataF
     _, tokenizer, cfg = training_data(task.workspace)
     base: Any = build(task.cfg.model, tokenizer.vocab_size, 0)
     encode = partial(
-        encode_pairs, tokenizer=tokenizer, row_tokens=2 * tune.source_tokens,  # one holds a question, and its passage
-        source_tokens=tune.source_tokens, target_tokens=min(tune.target_tokens, base.row_tokens),
-    )  # fmt: skip
+        encode_pairs,
+        tokenizer=tokenizer,
+        row_tokens=2 * tune.source_tokens,  # one holds a question, and its passage
+        source_tokens=tune.source_tokens,
+        target_tokens=min(tune.target_tokens, base.row_tokens),
+    )
     known = splits["validation"].group_by("task", maintain_order=True).head(VALIDATION)
     learnt, guiding, asked = (
         encode(rows.with_columns(draft=pl.lit(""))) for rows in (directions(splits["train"]), directions(known), tests)
@@ -206,10 +214,18 @@ def prepare_bart(task: Task, splits: Mapping[str, pl.DataFrame], tests: pl.DataF
     seconds = 60 * (task.base_minutes + task.minutes + DICTIONARY_MINUTES)
 
     def training() -> Iterator[Sequence[NDArray[Any]]]:
-        rows, tokens = PairRows(
-            learnt, kinds, row_tokens=base.row_tokens, batch_tokens=tune.batch_tokens,
-            vocab_size=tokenizer.vocab_size, chunk_tokens=1, seed=tune.seed,
-        ), 0  # fmt: skip
+        rows, tokens = (
+            PairRows(
+                learnt,
+                kinds,
+                row_tokens=base.row_tokens,
+                batch_tokens=tune.batch_tokens,
+                vocab_size=tokenizer.vocab_size,
+                chunk_tokens=1,
+                seed=tune.seed,
+            ),
+            0,
+        )
         while tokens < FASTEST * seconds:
             batch = rows.batch()
             tokens += batch[0].size + batch[1].size
@@ -236,12 +252,17 @@ def prepare_bart(task: Task, splits: Mapping[str, pl.DataFrame], tests: pl.DataF
     np.savez(folder / "ids.npz", **cast(Any, arrays))
     ours = PairModel(base, kinds, tokenizer.document_id, torch.Generator())
     said = {
-        "vocabulary": tokenizer.vocab_size, "kinds": len(kinds), "end": tokenizer.document_id,
+        "vocabulary": tokenizer.vocab_size,
+        "kinds": len(kinds),
+        "end": tokenizer.document_id,
         "source_tokens": max(len(ids) for some in (learnt, guiding, asked) for ids in some.sources),
-        "target_tokens": tune.target_tokens, "seconds": seconds, "seed": tune.seed,
-        "parameters": sum(parameter.numel() for parameter in ours.parameters()), "lr": BART_LR,
+        "target_tokens": tune.target_tokens,
+        "seconds": seconds,
+        "seed": tune.seed,
+        "parameters": sum(parameter.numel() for parameter in ours.parameters()),
+        "lr": BART_LR,
         "bf16": BART_BF16 and cfg.precision == "bf16",
-    }  # fmt: skip
+    }
     (folder / "settings.json").write_text(json.dumps(said), encoding="utf-8")
     return [place for places in alike(asked) for place in places]
 

@@ -16,8 +16,6 @@ from slimpajama.apps.tune.metrics import measure as mean_of
 from slimpajama.ops.report.markdown import escape
 from slimpajama.ops.report.text import excerpt
 
-__all__ = ["BART", "DICTIONARY_MINUTES", "OURS", "PARTS", "UNTRAINED", "write_examples", "write_page"]
-
 OURS, BART, UNTRAINED = "ours", "bart", "baselines"
 PARTS = (OURS, BART, UNTRAINED)
 DICTIONARY_MINUTES = 2  # of counting the dictionary, which BART has on top
@@ -55,9 +53,12 @@ def scores_of(tests: pl.DataFrame, found: Mapping[str, dict[str, Any]]) -> dict[
 
 
 def write_page(
-    minutes: tuple[float, float], counts: Mapping[str, Any], tests: pl.DataFrame, found: Mapping[str, dict[str, Any]],
+    minutes: tuple[float, float],
+    counts: Mapping[str, Any],
+    tests: pl.DataFrame,
+    found: Mapping[str, dict[str, Any]],
     about: str,
-) -> str:  # fmt: skip
+) -> str:
     """Return the page over all parts that were run.
 
     Args:
@@ -86,7 +87,7 @@ def write_page(
         "\n## Measures\n",
         MEASURES_NOTE,
         *(part for kind, sides in scores.items() for part in _measures(kind, sides)),
-    ]  # fmt: skip
+    ]
     if OURS in found:
         bits = found[OURS]["bits"].items()
         lines += [
@@ -192,11 +193,14 @@ def _mark(kind: Kind, sides: Scores) -> dict[str, object]:
     low, high = interval((ours - values[best]).tolist())
     above = ours.mean() > values[best].mean()
     return {
-        "task": task, "to": lang, "measure": MAIN[task], "ours": f"{ours.mean():.1f}",
+        "task": task,
+        "to": lang,
+        "measure": MAIN[task],
+        "ours": f"{ours.mean():.1f}",
         "best of the others": f"`{best}` {values[best].mean():.1f}",
         "difference": f"{(ours - values[best]).mean():+.1f} ({low:+.1f} to {high:+.1f})",
         "above all": ("clearly" if low > 0 else "yes") if above else "no",
-    }  # fmt: skip
+    }
 
 
 def write_examples(tests: pl.DataFrame, found: Mapping[str, dict[str, Any]]) -> str:

@@ -31,12 +31,23 @@ def bart(said: dict[str, Any], hidden: int) -> BartForConditionalGeneration:
     filler = said["vocabulary"]
     model = BartForConditionalGeneration(
         BartConfig(
-            vocab_size=filler + 1 + said["kinds"], max_position_embeddings=said["source_tokens"] + 1, d_model=WIDTH,
-            encoder_layers=LAYERS, decoder_layers=LAYERS, encoder_attention_heads=HEADS, decoder_attention_heads=HEADS,
-            encoder_ffn_dim=hidden, decoder_ffn_dim=hidden, dropout=0.0, bos_token_id=said["end"],
-            eos_token_id=said["end"], pad_token_id=filler, decoder_start_token_id=said["end"], forced_eos_token_id=None,
+            vocab_size=filler + 1 + said["kinds"],
+            max_position_embeddings=said["source_tokens"] + 1,
+            d_model=WIDTH,
+            encoder_layers=LAYERS,
+            decoder_layers=LAYERS,
+            encoder_attention_heads=HEADS,
+            decoder_attention_heads=HEADS,
+            encoder_ffn_dim=hidden,
+            decoder_ffn_dim=hidden,
+            dropout=0.0,
+            bos_token_id=said["end"],
+            eos_token_id=said["end"],
+            pad_token_id=filler,
+            decoder_start_token_id=said["end"],
+            forced_eos_token_id=None,
         )
-    )  # fmt: skip
+    )
     # one setting sizes both tables of positions; what the decoder never reaches would count as parameters
     model.model.decoder.embed_positions = BartLearnedPositionalEmbedding(said["target_tokens"] + 1, WIDTH)
     torch.nn.init.normal_(model.model.decoder.embed_positions.weight, std=model.config.init_std)
@@ -127,9 +138,13 @@ def write(model: BartForConditionalGeneration, ids: Ids, said: dict[str, Any]) -
     never = [said["vocabulary"] + number for number in range(said["kinds"] + 1)]
     for name in ids.names("test"):
         found = model.generate(
-            **ids.source(name), num_beams=4, no_repeat_ngram_size=3, min_new_tokens=1,
-            max_new_tokens=said["target_tokens"], suppress_tokens=never,
-        )  # fmt: skip
+            **ids.source(name),
+            num_beams=4,
+            no_repeat_ngram_size=3,
+            min_new_tokens=1,
+            max_new_tokens=said["target_tokens"],
+            suppress_tokens=never,
+        )
         written += [[token for token in row if token != said["end"] and token not in never] for row in found.tolist()]
     return written
 

@@ -30,8 +30,6 @@ from slimpajama.apps.tune.spans import sentences
 from slimpajama.core.config import TextConfig
 from slimpajama.text.segment import Segmenter
 
-__all__ = ["DESCRIPTIONS", "write_baselines"]
-
 DESCRIPTIONS = {
     "lead-1": "the source's first sentence",
     "lead": "its first one to three, as many as score best on validation pairs",
@@ -146,7 +144,7 @@ class Dictionary:
         source_E, target_E, place_E = (ways[name].to_numpy() for name in ("source", "target", "place"))
         key_U, first_E, way_E = np.unique(
             source_E.astype(np.int64) * len(written_words) + target_E, return_index=True, return_inverse=True
-        )  # fmt: skip
+        )
         source_U = source_E[first_E]
         chance_U: NDArray[np.float64] = np.ones(len(first_E))
         for _ in range(ROUNDS):
@@ -173,7 +171,7 @@ def _numbered(side: pl.DataFrame) -> tuple[pl.Series, pl.DataFrame]:
 
 def write_baselines(
     train: pl.DataFrame, validation: pl.DataFrame, tests: pl.DataFrame
-) -> tuple[dict[str, list[str | None]], dict[str, dict[str, int]]]:  # fmt: skip
+) -> tuple[dict[str, list[str | None]], dict[str, dict[str, int]]]:
     """Return what each baseline writes for test pairs, None where the task is another's; and how many sentences
     `lead` and `textrank` take by language.
 

@@ -20,8 +20,6 @@ from slimpajama.workspace.nights import load_night, published_nights
 from slimpajama.workspace.registry import load_model, model_manifest
 from slimpajama.workspace.store import Store, open_store, read_table
 
-__all__ = ["main"]
-
 PEERS = {
     "xz -9e": ("xz", "-9e", "-c", "{file}"),
     "zstd --ultra -22": ("zstd", "-q", "--ultra", "-22", "-c", "{file}"),

@@ -22,8 +22,6 @@ from benchmarks.machine import DOCS, Measured, conditions, measure, median, sett
 from benchmarks.night import Times, run_night, total, write_config
 from slimpajama.core.progress import say
 
-__all__ = ["main"]
-
 TINY = 50  # documents for what a start costs: enough that its filters leave some
 PRESETS = ("chinese", "slimpajama")
 MARK_MB_S, MARK_RATIO = 12, 60
@@ -123,17 +121,23 @@ def main() -> None:
     }
     rows = [
         {
-            "": f"stages, preset {preset}", "MB per CPU-s": f"{value:.1f}", "mark": MARK_MB_S,
-            "times datatrove": f"{value / mixed:.0f}", "its mark": MARK_RATIO,
+            "": f"stages, preset {preset}",
+            "MB per CPU-s": f"{value:.1f}",
+            "mark": MARK_MB_S,
+            "times datatrove": f"{value / mixed:.0f}",
+            "its mark": MARK_RATIO,
         }
         for preset, value in rate.items()
-    ]  # fmt: skip
+    ]
     rows.append(
         {
-            "": "`slimpajama prepare` with start-up and Prefect", "MB per CPU-s": f"{megabytes / whole.cpu_s:.1f}",
-            "mark": "", "times datatrove": f"{megabytes / whole.cpu_s / mixed:.0f}", "its mark": "",
+            "": "`slimpajama prepare` with start-up and Prefect",
+            "MB per CPU-s": f"{megabytes / whole.cpu_s:.1f}",
+            "mark": "",
+            "times datatrove": f"{megabytes / whole.cpu_s / mixed:.0f}",
+            "its mark": "",
         }
-    )  # fmt: skip
+    )
     rows.append(
         {
             "": "datatrove, without start-up, by the corpus's mixture",

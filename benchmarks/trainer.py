@@ -40,22 +40,41 @@ def gpt2(vocabulary: int) -> GPT2LMHeadModel:
     """Decoder only: a row is continued."""
     return GPT2LMHeadModel(
         GPT2Config(
-            vocab_size=vocabulary, n_positions=ROW_TOKENS, n_embd=WIDTH, n_layer=7, n_head=HEADS, bos_token_id=0,
-            eos_token_id=0, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+            vocab_size=vocabulary,
+            n_positions=ROW_TOKENS,
+            n_embd=WIDTH,
+            n_layer=7,
+            n_head=HEADS,
+            bos_token_id=0,
+            eos_token_id=0,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
         )
-    )  # fmt: skip
+    )
 
 
 def bart(vocabulary: int) -> BartForConditionalGeneration:
     """Encoder and decoder: a row is read, and written again."""
     return BartForConditionalGeneration(
         BartConfig(
-            vocab_size=vocabulary, max_position_embeddings=ROW_TOKENS, d_model=WIDTH, encoder_layers=3,
-            decoder_layers=3, encoder_attention_heads=HEADS, decoder_attention_heads=HEADS,
-            encoder_ffn_dim=4 * WIDTH, decoder_ffn_dim=4 * WIDTH, dropout=0.0, bos_token_id=0, eos_token_id=0,
-            pad_token_id=1, decoder_start_token_id=0, forced_eos_token_id=0,
+            vocab_size=vocabulary,
+            max_position_embeddings=ROW_TOKENS,
+            d_model=WIDTH,
+            encoder_layers=3,
+            decoder_layers=3,
+            encoder_attention_heads=HEADS,
+            decoder_attention_heads=HEADS,
+            encoder_ffn_dim=4 * WIDTH,
+            decoder_ffn_dim=4 * WIDTH,
+            dropout=0.0,
+            bos_token_id=0,
+            eos_token_id=0,
+            pad_token_id=1,
+            decoder_start_token_id=0,
+            forced_eos_token_id=0,
         )
-    )  # fmt: skip
+    )
 
 
 class Rows(Dataset[dict[str, torch.Tensor]]):
@@ -87,9 +106,15 @@ def main(kind: str, variant: str, rows: str, vocabulary: str, steps: str, out: s
     torch.set_num_threads(1)
     model = {"gpt2": gpt2, "bart": bart}[kind](int(vocabulary))
     given = TrainingArguments(
-        output_dir=out, use_cpu=True, max_steps=int(steps), save_strategy="no", report_to=[], disable_tqdm=True,
-        gradient_accumulation_steps=2, **VARIANTS[variant],
-    )  # fmt: skip
+        output_dir=out,
+        use_cpu=True,
+        max_steps=int(steps),
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        gradient_accumulation_steps=2,
+        **VARIANTS[variant],
+    )
     if given.per_device_train_batch_size * given.gradient_accumulation_steps != ROWS_A_STEP:
         raise SystemExit(f"Trainer's default is another batch: {given.per_device_train_batch_size}")
     clock = Clock()

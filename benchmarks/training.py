@@ -40,23 +40,26 @@ from slimpajama.core.config import Config, ModelConfig, RunConfig, TrainConfig
 from slimpajama.core.progress import say
 from slimpajama.model.device import has_fast_bf16
 
-__all__ = ["main"]
-
 PEERS = ["transformers==5.24.0", "accelerate==1.15.0", "torch==2.13.0", "numpy"]
 WARM_UP = 2  # steps
 FEW = 2  # steps of what takes long
 STEP_TOKENS = TrainConfig().batch_tokens
 MEMORY = "base-memory"
 OURS = {
-    "small": ModelConfig(preset="small"), "small-compile": ModelConfig(preset="small"),
+    "small": ModelConfig(preset="small"),
+    "small-compile": ModelConfig(preset="small"),
     "base": ModelConfig(preset="base"),
-}  # fmt: skip
+}
 THEIRS = {f"{kind}-{variant}" for kind in ("gpt2", "bart") for variant in ("default", "bf16-compile", "fp32-compile")}
 PARTS = [*OURS, *sorted(THEIRS), MEMORY]
 SIZES = [
-    *((n, n, n) for n in (512, 1024, 2048)), (2048, 192, 768), (2048, 768, 192), (512, 192, 8192), (512, 8192, 192),
+    *((n, n, n) for n in (512, 1024, 2048)),
+    (2048, 192, 768),
+    (2048, 768, 192),
+    (512, 192, 8192),
+    (512, 8192, 192),
     (4096, 512, 2048),
-]  # fmt: skip
+]
 """Matrix products (rows, inner, columns) that the peak is the best of: square, and as they occur in the models."""
 
 SIDES_NOTE = """\
@@ -144,12 +147,18 @@ def run_ours(workspace: str, name: str, steps: int) -> dict[str, Any]:
     total = sum(event.self_cpu_time_total for event in events)
     slowest = sorted(events, key=lambda event: -event.self_cpu_time_total)[:12]
     return {
-        "seconds": seconds[WARM_UP:].tolist(), "first_s": seconds[0] + children.ru_utime + children.ru_stime,
-        "parameters": model.describe()["parameters"], "batch_tokens": batch_tokens, "precision": cfg.precision,
-        "peak": peak, "peak_size": size, "flops": whole.get_total_flops(), "update_flops": update.get_total_flops(),
+        "seconds": seconds[WARM_UP:].tolist(),
+        "first_s": seconds[0] + children.ru_utime + children.ru_stime,
+        "parameters": model.describe()["parameters"],
+        "batch_tokens": batch_tokens,
+        "precision": cfg.precision,
+        "peak": peak,
+        "peak_size": size,
+        "flops": whole.get_total_flops(),
+        "update_flops": update.get_total_flops(),
         "update_s": statistics.median(optimiser_s),
         "profile": {event.key: event.self_cpu_time_total / total for event in slowest},
-    }  # fmt: skip
+    }
 
 
 def matmul_peak(dtype: Any) -> tuple[float, str]:
@@ -191,9 +200,10 @@ def run_memory(workspace: str, minutes: float, tokens: int) -> dict[str, Any]:
     from slimpajama.workspace.store import open_store
 
     cfg = Config(
-        model=OURS["base"], run=RunConfig(workers=1),
+        model=OURS["base"],
+        run=RunConfig(workers=1),
         train=TrainConfig(tokens=tokens, max_seconds=60 * minutes),
-    )  # fmt: skip
+    )
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(Path(workspace, "nights"), Path(folder, "nights"))
         store = open_store(folder)
@@ -332,13 +342,16 @@ def write_page(kept: dict[str, dict[str, Any]]) -> str:
 def _side(name: str, part: dict[str, Any]) -> dict[str, object]:
     first, seconds = part["turns"][0], [s for turn in part["turns"] for s in turn["seconds"]]
     return {
-        "": name, "parameters": f"{first['parameters']:,}", "precision": first.get("precision", _precision(name)),
-        "tokens a processor second": f"{STEP_TOKENS / step_s(part):,.0f}", "s a step": f"{step_s(part):.2f}",
+        "": name,
+        "parameters": f"{first['parameters']:,}",
+        "precision": first.get("precision", _precision(name)),
+        "tokens a processor second": f"{STEP_TOKENS / step_s(part):,.0f}",
+        "s a step": f"{step_s(part):.2f}",
         "least to most": f"{min(seconds):.2f} to {max(seconds):.2f}",
         "first step, with compiling": f"{first['first_s']:.0f} s",
         "turns x steps": f"{len(part['turns'])} x {part['length']}",
         "commit": part["commit"],
-    }  # fmt: skip
+    }
 
 
 def _precision(name: str) -> str:
@@ -354,11 +367,14 @@ def _ratios(sides: dict[str, dict[str, Any]]) -> list[dict[str, object]]:
         rate, theirs = (STEP_TOKENS / step_s(part) for part in (sides["small"] if default else best, sides[name]))
         rows.append(
             {
-                "": name, "its tokens a processor second": f"{theirs:,.0f}", "ours": f"{rate:,.0f}",
-                "ratio": f"{rate / theirs:.2f}", "at the peak": f"{at_peak / theirs:.2f}",
+                "": name,
+                "its tokens a processor second": f"{theirs:,.0f}",
+                "ours": f"{rate:,.0f}",
+                "ratio": f"{rate / theirs:.2f}",
+                "at the peak": f"{at_peak / theirs:.2f}",
                 "mark": "3" if default else "2",
             }
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -369,14 +385,19 @@ def _share(name: str, part: dict[str, Any]) -> dict[str, object]:
 
     first = part["turns"][0]
     return {
-        "": name, "precision": first["precision"],
-        "peak, GFLOP/s": f"{median(part, lambda turn: turn['peak']) / 1e9:.1f}", "reached at": first["peak_size"],
-        "GFLOP a step": f"{first['flops'] / 1e9:.1f}", "of them Newton-Schulz": f"{first['update_flops'] / 1e9:.1f}",
-        "s a step": f"{step_s(part):.2f}", "of it the optimiser": f"{median(part, lambda turn: turn['update_s']):.2f}",
+        "": name,
+        "precision": first["precision"],
+        "peak, GFLOP/s": f"{median(part, lambda turn: turn['peak']) / 1e9:.1f}",
+        "reached at": first["peak_size"],
+        "GFLOP a step": f"{first['flops'] / 1e9:.1f}",
+        "of them Newton-Schulz": f"{first['update_flops'] / 1e9:.1f}",
+        "s a step": f"{step_s(part):.2f}",
+        "of it the optimiser": f"{median(part, lambda turn: turn['update_s']):.2f}",
         "share of the peak": f"{median(part, lambda turn: share(turn, True)):.0%}",
-        "without the optimiser": f"{median(part, lambda turn: share(turn, False)):.0%}", "mark": "25%",
+        "without the optimiser": f"{median(part, lambda turn: share(turn, False)):.0%}",
+        "mark": "25%",
         "commit": part["commit"],
-    }  # fmt: skip
+    }
 
 
 def _profile(part: dict[str, Any]) -> str:
@@ -388,12 +409,14 @@ def _profile(part: dict[str, Any]) -> str:
 def _memory(part: dict[str, Any]) -> dict[str, object]:
     run = part["turns"][0]
     return {
-        "minutes": f"{run['minutes']:g}", "steps": f"{run['steps']:,}", "CPU-s": f"{run['cpu_s']:,.0f}",
+        "minutes": f"{run['minutes']:g}",
+        "steps": f"{run['steps']:,}",
+        "CPU-s": f"{run['cpu_s']:,.0f}",
         **{f"{n}/10": f"{mb:.0f}" for n, mb in enumerate(run["tenths"], 1)},
         "last to first": f"{run['tenths'][-1] / run['tenths'][0]:.3f}",
         "peak with mapped files, MB": f"{run['peak_mb']:.0f}",
         "commit": part["commit"],
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

@@ -18,8 +18,6 @@ import numpy.typing as npt
 
 from slimpajama.corpus.dedup.normalise import normalise
 
-__all__ = ["Pairs", "hashed", "jaccard", "join"]
-
 NGRAM = 13
 
 Hashes = npt.NDArray[np.uint64]

@@ -28,15 +28,19 @@ from browser import UIS, browser, pages
 from servers import prefect_api
 from small_corpus import HOSTILE, write_story, write_story_night
 
-__all__ = ["main"]
-
 SHARD_MB = 0.0075
 AGAIN = "run, again"
 TEXTS = {
-    "run": "Beginning flow run", "verdict": "There was no champion", "funnel": "text kept", "removed": "near-duplicate",
-    "duplicates": "near-duplicate", "training": "from random weights", "samples": "The librarian",
-    "flow": "The flow of a night", AGAIN: "Beginning flow run",
-}  # fmt: skip
+    "run": "Beginning flow run",
+    "verdict": "There was no champion",
+    "funnel": "text kept",
+    "removed": "near-duplicate",
+    "duplicates": "near-duplicate",
+    "training": "from random weights",
+    "samples": "The librarian",
+    "flow": "The flow of a night",
+    AGAIN: "Beginning flow run",
+}
 SIZE: Any = {"width": 1180, "height": 860}
 
 

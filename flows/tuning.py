@@ -12,9 +12,7 @@ from tasks.tuning import tune_task
 
 
 @flow(name="tune-model", flow_run_name=named(choose_published))
-def tune_model(
-    config: Config | None = None, config_file: str = "", night: str = "", model: str = ""
-) -> TuneReport:  # fmt: skip
+def tune_model(config: Config | None = None, config_file: str = "", night: str = "", model: str = "") -> TuneReport:
     """Teach the champion the pairs of `[pairs]`, measure it on the test pairs, and let it serve what it is better at.
 
     Args:

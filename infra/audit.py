@@ -47,15 +47,39 @@ def main(python: str) -> int:
     tools = Path(sys.executable).parent
     ADVISORIES.unlink(missing_ok=True)
     subprocess.run(
-        [tools / "cyclonedx-py", "environment", "--pyproject", "pyproject.toml", "--output-reproducible",
-         "--output-file", SBOM, python], check=True,
-    )  # fmt: skip
+        [
+            tools / "cyclonedx-py",
+            "environment",
+            "--pyproject",
+            "pyproject.toml",
+            "--output-reproducible",
+            "--output-file",
+            SBOM,
+            python,
+        ],
+        check=True,
+    )
     print(f"audit: {SBOM} lists {len(json.loads(SBOM.read_text(encoding='utf-8'))['components'])} packages")
     done = subprocess.run(
-        [tools / "pip-audit", "--disable-pip", "--no-deps", "--requirement", "requirements.lock", "--timeout", "10",
-         "--progress-spinner", "off", "--format", "json", "--output", ADVISORIES],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [
+            tools / "pip-audit",
+            "--disable-pip",
+            "--no-deps",
+            "--requirement",
+            "requirements.lock",
+            "--timeout",
+            "10",
+            "--progress-spinner",
+            "off",
+            "--format",
+            "json",
+            "--output",
+            ADVISORIES,
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     there = ADVISORIES.is_file() and ADVISORIES.stat().st_size
     code, lines = verdict(json.loads(ADVISORIES.read_text(encoding="utf-8")) if there else None)
     if not there:

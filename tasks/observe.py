@@ -19,8 +19,6 @@ from slimpajama.ops.observe import observers
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.store import Store, open_store
 
-__all__ = ["PAGE", "RETRY", "configuration", "named", "report", "show_progress", "tonight", "unlinked"]
-
 PAGE = 200  # the most that Prefect's server returns at once
 SHOWN_EVERY_S = 5.0
 T = TypeVar("T")

@@ -66,10 +66,12 @@ def start_again(config: Config, flow_run: UUID) -> str:
             return ""
         tags = [tag for tag in run.tags if not _counts(tag)]
         again = client.create_flow_run_from_deployment(
-            run.deployment_id, parameters=run.parameters, tags=[*tags, f"{ATTEMPT}{attempt}"],
+            run.deployment_id,
+            parameters=run.parameters,
+            tags=[*tags, f"{ATTEMPT}{attempt}"],
             state=Scheduled(scheduled_time=dt.datetime.now(dt.UTC) + dt.timedelta(seconds=lease)),
             idempotency_key=f"instead-of-{run.id}",
-        )  # fmt: skip
+        )
     get_run_logger().info("recover: %s died, attempt %d follows", run.name, attempt)
     return again.name
 
@@ -88,9 +90,11 @@ def tell(config: Config, flow_run: UUID) -> bool:
     block = Block.load(config.recovery.alert)
     if not isinstance(block, NotificationBlock):
         raise ConfigError(
-            "not a notification block", where="recovery.alert", found=config.recovery.alert,
+            "not a notification block",
+            where="recovery.alert",
+            found=config.recovery.alert,
             hint="`prefect block type ls` lists what can notify.",
-        )  # fmt: skip
+        )
     cast(Any, block).notify(body, subject=subject)  # waits here, for this is no coroutine
     return True
 

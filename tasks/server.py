@@ -19,8 +19,6 @@ from collections.abc import Callable, Iterator
 from prefect.context import refresh_global_settings_context
 from prefect.settings import get_current_settings, temporary_settings
 
-__all__ = ["temporary_server"]
-
 ALONE = {
     "PREFECT_UI_ENABLED": "0",
     "PREFECT__SERVER_EPHEMERAL": "1",

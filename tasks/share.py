@@ -17,8 +17,6 @@ from slimpajama.workspace.claims import helped_by
 from slimpajama.workspace.store import open_store
 from tasks.observe import RETRY
 
-__all__ = ["with_workers"]
-
 SHARES = 4  # a worker and stage: small enough to even out, large enough that entering the stage costs little
 
 

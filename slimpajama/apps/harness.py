@@ -27,8 +27,6 @@ from slimpajama.model.generate.text import stop_place, stream_text
 from slimpajama.workspace.registry import Loaded, is_exported, load_exported, load_model
 from slimpajama.workspace.store import open_store
 
-__all__ = ["HarnessModel", "run_tasks"]
-
 BLOCK = 512  # requests between two signs of progress; sorted by length inside a block
 MAX_TOKENS = 256  # the harness's own default
 SAMPLING = ("temperature", "top_k", "top_p", "seed")
@@ -98,9 +96,12 @@ class HarnessModel(LM):  # type: ignore[misc] # the harness carries no types
 
 
 def run_tasks(
-    loaded: Loaded, tasks: Sequence[str], folder: Path | None = None, fewshot: int | None = None,
+    loaded: Loaded,
+    tasks: Sequence[str],
+    folder: Path | None = None,
+    fewshot: int | None = None,
     limit: int | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Run tasks of the harness and return `{"model", "tasks": {task: {metric: value}}, "samples": {task: n}}`.
 
     Args:
@@ -120,14 +121,20 @@ def run_tasks(
         manager = TaskManager(include_path="." if folder else None, include_defaults=not folder)
         if unknown := [name for name in tasks if not manager.match_tasks([name])]:
             raise InputError(
-                "no such task", where=str(folder or "lm-eval"), found=", ".join(unknown),
+                "no such task",
+                where=str(folder or "lm-eval"),
+                found=", ".join(unknown),
                 expected=", ".join(manager.all_tasks[:20]),
-            )  # fmt: skip
+            )
         try:
             found = simple_evaluate(
-                HarnessModel(loaded=loaded), tasks=list(tasks), num_fewshot=fewshot, limit=limit,
-                task_manager=manager, log_samples=False,
-            )  # fmt: skip
+                HarnessModel(loaded=loaded),
+                tasks=list(tasks),
+                num_fewshot=fewshot,
+                limit=limit,
+                task_manager=manager,
+                log_samples=False,
+            )
         except (OSError, ValueError, LookupError) as error:
             raise InputError(f"the harness cannot run this: {error}", where=", ".join(tasks)) from error
     return {

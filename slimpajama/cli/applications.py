@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from slimpajama.apps.tune.retrieve import Source
     from slimpajama.core.config import ApplyConfig
 
-__all__ = ["register"]
 
 TunedModel = Annotated[str, typer.Option("--model", help="Tuned model; default: the one that serves the task.")]
 
@@ -39,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 def pairs(
     workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None, as_json: AsJson = False
-) -> None:  # fmt: skip
+) -> None:
     """Read, check and split the task data of `pairs.sources`, and tell what stays and what is left out.
 
     `tune` does it, too; this shows it before anything is trained.
@@ -57,9 +56,13 @@ def pairs(
 
 
 def summarize(
-    text: TextFiles = None, model: TunedModel = "", workspace: Workspace = None, config: ConfigFile = None,
-    set_: Overrides = None, as_json: AsJson = False,
-) -> None:  # fmt: skip
+    text: TextFiles = None,
+    model: TunedModel = "",
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
     """Summarise a text, Chinese or English, of any length.
 
     Example: slimpajama summarize --text article.txt --workspace demo/workspace
@@ -71,9 +74,13 @@ def summarize(
 
 def translate(
     to: Annotated[str, typer.Option(help="Language to translate to: zh or en.", metavar="LANG")],
-    text: TextFiles = None, model: TunedModel = "", workspace: Workspace = None, config: ConfigFile = None,
-    set_: Overrides = None, as_json: AsJson = False,
-) -> None:  # fmt: skip
+    text: TextFiles = None,
+    model: TunedModel = "",
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
     """Translate a text sentence by sentence; lines stay lines.
 
     Example: slimpajama translate --to zh --text manual.txt --workspace demo/workspace
@@ -98,9 +105,12 @@ def answer(
     context_workspace: Annotated[
         str, typer.Option(help="Look for the answer in the documents of a workspace.", metavar="DIR_OR_URI")
     ] = "",
-    model: TunedModel = "", workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None,
+    model: TunedModel = "",
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+    set_: Overrides = None,
     as_json: AsJson = False,
-) -> None:  # fmt: skip
+) -> None:
     """Answer a question about a text, or about the corpus, with the sentence that the answer rests on.
 
     Example: slimpajama answer --question "Who wrote it?" --context-file article.txt --workspace demo/workspace

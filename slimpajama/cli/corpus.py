@@ -9,8 +9,6 @@ import typer
 
 from slimpajama.cli.options import AsJson, ConfigFile, Overrides, Workspace, emit, settings, store_of
 
-__all__ = ["register"]
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""

@@ -12,8 +12,6 @@ from slimpajama.cli.options import AsJson, ConfigFile, Model, Workspace, emit, l
 if TYPE_CHECKING:
     from slimpajama.workspace.store import Store
 
-__all__ = ["register"]
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
@@ -29,8 +27,11 @@ def export(
         Path | None, typer.Option(help="New or empty folder for the corpus as a Parquet dataset.", metavar="DIR")
     ] = None,
     night: Annotated[list[str] | None, typer.Option(help="Night of the dataset, repeatable; default: all.")] = None,
-    model: Model = None, workspace: Workspace = None, config: ConfigFile = None, as_json: AsJson = False,
-) -> None:  # fmt: skip
+    model: Model = None,
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
     """Write a model (safetensors, config, tokenizer, card) or, with --dataset, the corpus, for use elsewhere.
 
     Example: slimpajama export --format hf exported --workspace demo/workspace
@@ -56,8 +57,11 @@ def export(
 def compress(
     file: Annotated[Path, typer.Argument(help="Any file; text in the model's languages gains.", metavar="FILE")],
     out: Annotated[Path, typer.Option(help="Compressed file.", metavar="F")],
-    model: Model = None, workspace: Workspace = None, config: ConfigFile = None, as_json: AsJson = False,
-) -> None:  # fmt: skip
+    model: Model = None,
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
     """Compress a file by the model's likelihood; restoring it takes the same model, and the same kind of machine.
 
     Example: slimpajama compress article.txt --out article.slp --workspace demo/workspace
@@ -68,8 +72,11 @@ def compress(
 def decompress(
     file: Annotated[Path, typer.Argument(help="Compressed file.", metavar="F")],
     out: Annotated[Path, typer.Option(help="Where the content goes.", metavar="FILE")],
-    model: Model = None, workspace: Workspace = None, config: ConfigFile = None, as_json: AsJson = False,
-) -> None:  # fmt: skip
+    model: Model = None,
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
     """Restore a file exactly; nothing is written unless its checksum is right.
 
     Example: slimpajama decompress article.slp --out article.txt --workspace demo/workspace
@@ -100,8 +107,11 @@ def lm_eval(
     ] = None,
     num_fewshot: Annotated[int | None, typer.Option(min=0, help="Solved examples before each question.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N questions of each task.")] = None,
-    model: Model = None, workspace: Workspace = None, config: ConfigFile = None, as_json: AsJson = False,
-) -> None:  # fmt: skip
+    model: Model = None,
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
     """Run tasks of EleutherAI's lm-evaluation-harness on a model; needs pip install 'slimpajama[eval]'.
 
     Example: slimpajama lm-eval --tasks zh_words,en_words --include-path tasks --workspace demo/workspace

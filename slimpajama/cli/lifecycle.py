@@ -18,7 +18,6 @@ from slimpajama.cli.options import AsJson, ConfigFile, Night, Overrides, Workspa
 if TYPE_CHECKING:
     from slimpajama.core.config import Config
 
-__all__ = ["register"]
 
 PREFECT = {
     "DO_NOT_TRACK": "1",
@@ -56,9 +55,14 @@ def flow_session() -> Iterator[Callable[[], None]]:
 
 
 def run(
-    workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None, as_json: AsJson = False,
-    night: Night = "", start: Start = "", dry_run: DryRun = False,
-) -> None:  # fmt: skip
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+    night: Night = "",
+    start: Start = "",
+    dry_run: DryRun = False,
+) -> None:
     """Run the whole lifecycle for one night: prepare, train, evaluate, generate, tune if `tune.nightly` is set, report.
 
     A run that was killed goes on where it stopped; what is finished is skipped.
@@ -84,9 +88,14 @@ def stage_timings() -> dict[str, object]:
 
 
 def prepare(
-    workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None, as_json: AsJson = False,
-    night: Night = "", start: Start = "", dry_run: DryRun = False,
-) -> None:  # fmt: skip
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+    night: Night = "",
+    start: Start = "",
+    dry_run: DryRun = False,
+) -> None:
     """Prepare the corpus only: raw files to published shards.
 
     Example: slimpajama prepare --config demo/demo.toml --dry-run
@@ -110,9 +119,12 @@ def prepare(
 
 
 def train(
-    workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None, as_json: AsJson = False,
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+    set_: Overrides = None,
+    as_json: AsJson = False,
     night: Night = "",
-) -> None:  # fmt: skip
+) -> None:
     """Train a model on a published night, starting from the champion.
 
     Example: slimpajama train --config demo/demo.toml --set train.tokens=1000000
@@ -143,9 +155,13 @@ def take_part(cfg: Config, night: str) -> None:
 
 
 def evaluate(
-    workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None, as_json: AsJson = False,
-    night: Night = "", model: Annotated[str, typer.Option(help="Model to measure; default: the night's newest.")] = "",
-) -> None:  # fmt: skip
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+    night: Night = "",
+    model: Annotated[str, typer.Option(help="Model to measure; default: the night's newest.")] = "",
+) -> None:
     """Measure a model on held-out text beside the champion, and promote it if it is better.
 
     Example: slimpajama evaluate --workspace demo/workspace
@@ -161,9 +177,13 @@ def evaluate(
 
 
 def tune(
-    workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None, as_json: AsJson = False,
-    night: Night = "", model: Annotated[str, typer.Option(help="Model to tune; default: the champion.")] = "",
-) -> None:  # fmt: skip
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+    set_: Overrides = None,
+    as_json: AsJson = False,
+    night: Night = "",
+    model: Annotated[str, typer.Option(help="Model to tune; default: the champion.")] = "",
+) -> None:
     """Teach the champion your pairs, so that it summarises, translates and answers; measure it on the test pairs.
 
     Example: slimpajama tune --config slimpajama.toml --set tune.tokens=8000000
@@ -178,9 +198,12 @@ def tune(
 
 
 def clean_up(
-    workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None, as_json: AsJson = False,
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+    set_: Overrides = None,
+    as_json: AsJson = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and stop.")] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Remove rejected models, leftovers of finished runs, and old runs in Prefect; champions and corpus stay.
 
     Example: slimpajama clean-up --config demo/demo.toml --dry-run

@@ -27,7 +27,6 @@ from slimpajama.cli.options import (
 if TYPE_CHECKING:
     pass
 
-__all__ = ["register"]
 
 models_app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
 
@@ -40,9 +39,12 @@ def register(app: typer.Typer) -> None:
 
 
 def score(
-    text: TextFiles = None, model: Model = None, workspace: Workspace = None, config: ConfigFile = None,
+    text: TextFiles = None,
+    model: Model = None,
+    workspace: Workspace = None,
+    config: ConfigFile = None,
     as_json: AsJson = False,
-) -> None:  # fmt: skip
+) -> None:
     """Tell how well a model predicts a text: negative log-likelihood, in nats and in bits per byte.
 
     Every byte of the text counts, nothing is dropped or normalised.
@@ -59,9 +61,12 @@ def score(
 
 
 def reconstruct(
-    text: TextFiles = None, model: Model = None, workspace: Workspace = None, config: ConfigFile = None,
+    text: TextFiles = None,
+    model: Model = None,
+    workspace: Workspace = None,
+    config: ConfigFile = None,
     as_json: AsJson = False,
-) -> None:  # fmt: skip
+) -> None:
     """Compress a text into latents, restore it from them, and tell how much came back.
 
     Example: slimpajama reconstruct --text article.txt --workspace demo/workspace
@@ -71,9 +76,10 @@ def reconstruct(
     loaded = loaded_model(model, workspace, config)
     value = reconstruct_text(loaded.model, loaded.tokenizer, read_text(text))
     emit(
-        value, as_json,
+        value,
+        as_json,
         f"{value['token_accuracy']:.2%} of the tokens restored at {value['compression_ratio']:g} tokens a latent",
-    )  # fmt: skip
+    )
 
 
 def generate(
@@ -92,9 +98,12 @@ def generate(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same text.")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Texts to generate.")] = 1,
-    model: Model = None, workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None,
+    model: Model = None,
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+    set_: Overrides = None,
     as_json: AsJson = False,
-) -> None:  # fmt: skip
+) -> None:
     """Continue a prompt; with --json one object a text, a line each.
 
     Example: slimpajama generate --prompt 今天 --max-tokens 60 --seed 1 --workspace demo/workspace
@@ -105,10 +114,15 @@ def generate(
     from slimpajama.model.generate.text import stream_text
 
     given = {
-        "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
-        "repetition_penalty": repetition_penalty, "seed": seed,
+        "max_tokens": max_tokens,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "seed": seed,
         "stop": json.dumps(stop, ensure_ascii=False).replace("\x7f", r"\u007f") if stop else None,  # JSON as TOML
-    }  # fmt: skip
+    }
     overrides = [f"generate.{key}={value}" for key, value in given.items() if value is not None]
     cfg = settings(workspace, config, [*(set_ or []), *overrides]).generate
     if prompt_file is not None:
@@ -141,8 +155,11 @@ def serve(
         bool, typer.Option("--without-token", help="Let everyone in who reaches the host, if nothing names a token.")
     ] = False,
     max_queue: Annotated[int, typer.Option(min=1, max=1000, help="Requests that may wait; more get a 429.")] = 16,
-    model: Model = None, workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None,
-) -> None:  # fmt: skip
+    model: Model = None,
+    workspace: Workspace = None,
+    config: ConfigFile = None,
+    set_: Overrides = None,
+) -> None:
     """Serve completions over HTTP as OpenAI's API does, and a page to try it; follows the champion.
 
     Example: slimpajama serve --port 8000 --workspace demo/workspace
@@ -154,9 +171,10 @@ def serve(
     token = read_token(token_file)
     if token is None and not without_token and not is_loopback(host):
         raise ConfigError(
-            "others could reach the server, and nothing asks who they are", where=f"--host {host}",
+            "others could reach the server, and nothing asks who they are",
+            where=f"--host {host}",
             hint="Give --token-file or SLIMPAJAMA_TOKEN, or say --without-token.",
-        )  # fmt: skip
+        )
     store, cfg = store_of(workspace, config), settings(workspace, config, set_)
     with listen(host, port) as listening:
         run(Worker(store, model, max_queue), cfg.generate, listening, host, token, cfg.apply)

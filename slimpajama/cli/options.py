@@ -14,19 +14,6 @@ if TYPE_CHECKING:
     from slimpajama.workspace.registry import Loaded
     from slimpajama.workspace.store import Store
 
-__all__ = [
-    "AsJson",
-    "ConfigFile",
-    "Model",
-    "Night",
-    "Overrides",
-    "TextFiles",
-    "Workspace",
-    "emit",
-    "loaded_model",
-    "read_text",
-    "settings",
-]
 
 DEFAULT_FILE = "slimpajama.toml"
 

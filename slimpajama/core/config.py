@@ -20,30 +20,6 @@ from pydantic.dataclasses import dataclass
 
 from slimpajama.core.errors import ConfigError, masked
 
-__all__ = [
-    "ApplyConfig",
-    "CleanConfig",
-    "Config",
-    "DecontaminateConfig",
-    "DedupConfig",
-    "EvaluateConfig",
-    "GenerateConfig",
-    "IngestConfig",
-    "ModelConfig",
-    "ObserveConfig",
-    "PairSourceConfig",
-    "PairsConfig",
-    "RunConfig",
-    "ShardsConfig",
-    "SourceConfig",
-    "TextConfig",
-    "TokenizerConfig",
-    "TrainConfig",
-    "TuneConfig",
-    "fingerprint",
-    "load_config",
-]
-
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 FILE_BYTES = 1_000_000  # of a configuration: a device has no end
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -154,9 +130,15 @@ class CleanConfig:
 
 
 SLIMPAJAMA = {
-    "threshold": 0.8, "ngram_chars": 13, "drop_punctuation": True, "num_perm": 128, "bands": 9, "rows": 13,
-    "verify": False, "clusters": "components",
-}  # fmt: skip
+    "threshold": 0.8,
+    "ngram_chars": 13,
+    "drop_punctuation": True,
+    "num_perm": 128,
+    "bands": 9,
+    "rows": 13,
+    "verify": False,
+    "clusters": "components",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -772,9 +754,11 @@ def resolve_paths(config: Config, base: Path) -> Config:
         return str((base / path).resolve()) if path and "://" not in path else path
 
     return replace(
-        config, workspace=workspace, run=replace(config.run, source_root=root),
+        config,
+        workspace=workspace,
+        run=replace(config.run, source_root=root),
         train=replace(config.train, tensorboard=absolute(config.train.tensorboard)),
         observe=replace(
             config.observe, openlineage=absolute(config.observe.openlineage), metrics=absolute(config.observe.metrics)
         ),
-    )  # fmt: skip
+    )

@@ -11,8 +11,6 @@ from pydantic import TypeAdapter
 
 from slimpajama.core.config import SECTIONS, Config, SourceConfig
 
-__all__ = ["render"]
-
 HEAD = """# Every setting
 
 A TOML file, named by `--config` (or `slimpajama.toml` in the current folder); `--set section.key=value` overrides one

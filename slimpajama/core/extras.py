@@ -7,8 +7,6 @@ from collections.abc import Iterator
 
 from slimpajama.core.errors import ConfigError
 
-__all__ = ["needs"]
-
 
 @contextlib.contextmanager
 def needs(extra: str, package: str) -> Iterator[None]:

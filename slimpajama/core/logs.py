@@ -10,8 +10,6 @@ from typing import Any
 
 from slimpajama.core.progress import Bar, Sink, Timing, labels
 
-__all__ = ["Emit", "Records", "json_lines"]
-
 EVERY_S = 10.0
 
 Emit = Callable[[str, str, dict[str, Any]], None]

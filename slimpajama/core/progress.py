@@ -20,10 +20,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from slimpajama.workspace.manifest import Manifest, Stage
 
-__all__ = [
-    "Bar", "Sink", "Timing", "also_to", "complain", "console", "current", "labels", "lines", "live", "log_as",
-    "report_to", "say", "timings", "track",
-]  # fmt: skip
 
 WIDTH = 13  # of the longest stage's name
 
@@ -262,9 +258,7 @@ class _Tee(Sink):
         self.sinks = sinks
 
     start, end, say = _each("start"), _each("end"), _each("say")
-    manifest_read, stage_begun, stage_finished = (
-        _each("manifest_read"), _each("stage_begun"), _each("stage_finished")
-    )  # fmt: skip
+    manifest_read, stage_begun, stage_finished = (_each("manifest_read"), _each("stage_begun"), _each("stage_finished"))
 
 
 @contextlib.contextmanager

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-__all__ = [
-    "CLEANED", "DOCUMENTS", "MINHASH", "PAIRS", "QUALITY", "RAW", "REMOVED", "SHARDS", "WORDS", "dense_list",
-    "removed_table",
-]  # fmt: skip
-
 RAW = pa.schema(
     [
         ("id", pa.string()),  # 32 hex digits of (source name, place in the source, text)

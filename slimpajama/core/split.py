@@ -9,8 +9,6 @@ import numpy as np
 
 from slimpajama.core.config import PairsConfig, ShardsConfig
 
-__all__ = ["SPLITS", "assign", "unit_hashes"]
-
 SPLITS = ("train", "validation", "test")
 
 

@@ -11,8 +11,6 @@ from pathlib import Path
 from slimpajama.core.errors import StorageError
 from slimpajama.workspace.store import AGAIN
 
-__all__ = ["temporary_files", "temporary_folder"]
-
 
 @contextlib.contextmanager
 def temporary_files() -> Iterator[None]:
@@ -27,9 +25,10 @@ def temporary_files() -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(
-            f"temporary files cannot be written: {error.strerror or error}", where=_folder(),
+            f"temporary files cannot be written: {error.strerror or error}",
+            where=_folder(),
             hint=f"Make room there, or let TMPDIR name another folder. {AGAIN}",
-        ) from error  # fmt: skip
+        ) from error
 
 
 @contextlib.contextmanager

@@ -34,8 +34,6 @@ from slimpajama.workspace.manifest import Manifest, Part, Stage, add_counts
 from slimpajama.workspace.nights import load_night, published_nights, work_folder
 from slimpajama.workspace.store import Store, read_table
 
-__all__ = ["decontaminate"]
-
 COLUMNS = ["id", "source", "uri", "lang", "sha256", "n_chars", "text", "n_bytes"]
 EXCERPT = 160  # characters
 Names = list[str]

@@ -29,8 +29,6 @@ from slimpajama.workspace.nights import load_night, published_nights, work_folde
 from slimpajama.workspace.store import Store, sha256
 from slimpajama.workspace.tombstones import RULE, forgotten_list
 
-__all__ = ["Take", "document_id", "ingest", "known_inputs", "unread", "wanted"]
-
 Row = dict[str, Any]
 Take = Callable[[InputFile, Want], Iterator[Batch]]
 

@@ -29,8 +29,6 @@ import pyarrow as pa
 
 from slimpajama.text.buffers import text_buffers
 
-__all__ = ["VERSION", "Index", "Match", "Windows", "code_table", "cut", "find", "make_index", "sample", "sampling"]
-
 VERSION = 2  # of units, hashes and windows
 LEAST_WINDOWS = 3  # of a held-out document, that must be met: one or two are a phrase
 COMMON = 2  # held-out documents may share a window; what more of them have is boilerplate and says nothing of any
@@ -213,9 +211,22 @@ def find(texts: pa.LargeStringArray, held_out: npt.NDArray[np.bool_], index: Ind
     n = len(texts)
     match = Match(np.full(n, -1, np.int32), np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int32))
     _find(
-        offsets, data, code_table(), held_out, index.hashes, index.items, index.places, index.filter, index.starts,
-        index.unit_ends, index.units, index.need, index.half_words, np.uint64(index.rate - 1), *match,
-    )  # fmt: skip
+        offsets,
+        data,
+        code_table(),
+        held_out,
+        index.hashes,
+        index.items,
+        index.places,
+        index.filter,
+        index.starts,
+        index.unit_ends,
+        index.units,
+        index.need,
+        index.half_words,
+        np.uint64(index.rate - 1),
+        *match,
+    )
     return match
 
 
@@ -296,9 +307,19 @@ def _longest(offsets: Any) -> int:
 
 @numba.njit(nogil=True, cache=True)
 def _cut(
-    offsets: Any, data: Any, codes: Any, half_words: int, step: int, mask: Any,
-    ends: Any, hashes: Any, places: Any, unit_ends: Any, all_units: Any, weights: Any,
-) -> None:  # fmt: skip
+    offsets: Any,
+    data: Any,
+    codes: Any,
+    half_words: int,
+    step: int,
+    mask: Any,
+    ends: Any,
+    hashes: Any,
+    places: Any,
+    unit_ends: Any,
+    all_units: Any,
+    weights: Any,
+) -> None:
     most = _longest(offsets)
     units, before = np.empty(most, np.uint64), np.empty(most + 1, np.int32)
     starts, stops = np.empty(most, np.int32), np.empty(most, np.int32)
@@ -338,10 +359,25 @@ def _lookup(value: Any, hashes: Any, marks: Any, starts: Any, shift: Any) -> int
 
 @numba.njit(nogil=True, cache=True)
 def _find(
-    offsets: Any, data: Any, codes: Any, held_out: Any, hashes: Any, items: Any, places: Any, marks: Any,
-    starts_of: Any, unit_ends: Any, record_units: Any, need: Any, half_words: int, mask: Any,
-    item: Any, begin: Any, end: Any, amount: Any,
-) -> None:  # fmt: skip
+    offsets: Any,
+    data: Any,
+    codes: Any,
+    held_out: Any,
+    hashes: Any,
+    items: Any,
+    places: Any,
+    marks: Any,
+    starts_of: Any,
+    unit_ends: Any,
+    record_units: Any,
+    need: Any,
+    half_words: int,
+    mask: Any,
+    item: Any,
+    begin: Any,
+    end: Any,
+    amount: Any,
+) -> None:
     most = _longest(offsets)
     units, before = np.empty(most, np.uint64), np.empty(most + 1, np.int32)
     starts, stops = np.empty(most, np.int32), np.empty(most, np.int32)

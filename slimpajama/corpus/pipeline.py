@@ -18,8 +18,6 @@ from slimpajama.workspace.manifest import Manifest, load_manifest
 from slimpajama.workspace.nights import work_folder
 from slimpajama.workspace.store import Store
 
-__all__ = ["run_share", "run_stages"]
-
 STAGES: dict[str, tuple[Callable[..., Manifest], tuple[str, ...]]] = {
     "ingest": (ingest, ()),
     "clean": (clean, ("ingest",)),
@@ -74,9 +72,11 @@ def run_share(store: Store, cfg: Config, night: str, stage: str, keys: list[str]
         path = f"{work_folder(night, name)}/manifest.json"
         if (manifest := load_manifest(store, path)) is None:
             raise StorageError(
-                f"{stage} needs what {name} has made", where=f"{store.uri}/{path}", found="nothing",
+                f"{stage} needs what {name} has made",
+                where=f"{store.uri}/{path}",
+                found="nothing",
                 hint="Do all workers see the same workspace? A cluster needs one on S3 or on a shared disk.",
-            )  # fmt: skip
+            )
         arguments.append(manifest)
     with share_of(keys):
         run(store, cfg, night, *arguments)

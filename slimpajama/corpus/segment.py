@@ -21,8 +21,6 @@ from slimpajama.workspace.manifest import Counts, Manifest, Part, Stage
 from slimpajama.workspace.nights import work_folder
 from slimpajama.workspace.store import Store, read_table
 
-__all__ = ["segment"]
-
 
 def segment(store: Store, cfg: Config, night: str, documents: Manifest) -> Manifest:
     """Cut tonight's kept documents into words.
@@ -70,9 +68,11 @@ def _user_words(cfg: Config) -> tuple[UserWord, ...]:
         return parse_user_dictionary(file.read_bytes(), cfg.text.user_dictionary)
     except OSError as error:
         raise ConfigError(
-            "the user dictionary cannot be read", where="text.user_dictionary",
-            found=f"{file}: {error.strerror}", expected="a file of words, one a line",
-        ) from None  # fmt: skip
+            "the user dictionary cannot be read",
+            where="text.user_dictionary",
+            found=f"{file}: {error.strerror}",
+            expected="a file of words, one a line",
+        ) from None
 
 
 def _words(table: pa.Table, segmenter: Segmenter) -> tuple[pa.Table, Counts]:

@@ -11,8 +11,6 @@ import torch
 
 from slimpajama.core.config import Config
 
-__all__ = ["device", "has_fast_bf16", "one_thread", "with_precision"]
-
 # oneDNN keeps the kernels that it has compiled for shapes, 1,024 of them. With 64 a tuning takes a fifth less memory
 # (2.0 GB where it took 2.5) and is no slower, and a process of many nights grows less. Read at the first product.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")

@@ -23,8 +23,6 @@ from slimpajama.workspace.nights import load_night, published_nights
 from slimpajama.workspace.store import Store
 from slimpajama.workspace.tombstones import forgotten_list
 
-__all__ = ["documents", "explain", "find_document", "removed", "render"]
-
 PREFIX = re.compile(r"^[0-9a-f]{6,64}$")
 MOST_LISTED = 20  # documents removed for this one that a terminal shows: a licence may have a million copies
 Record = dict[str, Any]
@@ -74,15 +72,18 @@ def find_document(store: Store, nights: Nights, doc_id: str) -> tuple[str, list[
     ids = sorted({hit.values["id"] for hit in hits} | forgotten)
     if not ids:
         raise InputError(
-            "no such document", where=store.uri, found=doc_id,
+            "no such document",
+            where=store.uri,
+            found=doc_id,
             hint="Ids stand in the report and in nights/*/documents and nights/*/removed.",
-        )  # fmt: skip
+        )
     if len(ids) > 1:
         more = f", {len(ids) - 5} more" if len(ids) > 5 else ""
         raise InputError(
-            "several documents' ids begin like this", found=f"{doc_id}: {', '.join(ids[:5])}{more}",
+            "several documents' ids begin like this",
+            found=f"{doc_id}: {', '.join(ids[:5])}{more}",
             hint="Give more digits.",
-        )  # fmt: skip
+        )
     return ids[0], hits
 
 

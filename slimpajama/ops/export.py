@@ -27,8 +27,6 @@ from slimpajama.workspace.nights import choose_published, load_night, published_
 from slimpajama.workspace.registry import champion, history, model_manifest, require_champion
 from slimpajama.workspace.store import Store, read_table
 
-__all__ = ["export_dataset", "export_model", "lineage"]
-
 SPLITS = ("train", "validation", "test")
 FILE_BYTES = 256_000_000  # of text in a file of the dataset; the hub shows files of up to about 300 MB at once
 
@@ -142,20 +140,25 @@ def _model_card(store: Store, name: str, manifest: Manifest, own: bytes, chain: 
     """Return README.md: the hub's head, the card written after training, results, lineage and use."""
     sources = _sources(store, manifest.about["nights"])
     head = {
-        "language": ["zh", "en"], "license": "other", "license_name": "by-source",
-        "licences": sorted({licence for _, licence in sources}), "library_name": "slimpajama",
-        "pipeline_tag": "text-generation", "tags": ["slimpajama", "chinese", "english", "autoencoder"],
-    }  # fmt: skip
+        "language": ["zh", "en"],
+        "license": "other",
+        "license_name": "by-source",
+        "licences": sorted({licence for _, licence in sources}),
+        "library_name": "slimpajama",
+        "pipeline_tag": "text-generation",
+        "tags": ["slimpajama", "chinese", "english", "autoencoder"],
+    }
     line = [
         [entry["model"], entry["night"] or "no longer published", ", ".join(entry["nights"]), entry["sha256"]]
         for entry in chain
     ]
     sections = [
-        own.decode().rstrip(), *_results(store, name),
+        own.decode().rstrip(),
+        *_results(store, name),
         "## Lineage\n\nEach model started from the weights of the one below; the last from random ones.\n\n"
         + _table(["model", "night", "trained on nights", "sha256 of the weights"], line),
         _USE,
-    ]  # fmt: skip
+    ]
     return (_head(head) + "\n\n".join(sections) + "\n").encode()
 
 
@@ -294,16 +297,21 @@ def _add(files: _Files, table: pa.Table, counts: dict[tuple[str, str, str], list
 
 
 def _dataset_card(
-    sources: list[tuple[str, str]], nights: list[str], files: dict[str, int],
+    sources: list[tuple[str, str]],
+    nights: list[str],
+    files: dict[str, int],
     counts: dict[tuple[str, str, str], list[int]],
-) -> bytes:  # fmt: skip
+) -> bytes:
     paths = [{"split": split, "path": f"data/{split}-*.parquet"} for split in SPLITS if files[split]]
     head = {
-        "language": sorted({lang for _, _, lang in counts if len(lang) == 2}), "license": "other",
-        "license_name": "by-source", "licences": sorted({licence for _, licence in sources}),
-        "task_categories": ["text-generation"], "tags": ["slimpajama"],
+        "language": sorted({lang for _, _, lang in counts if len(lang) == 2}),
+        "license": "other",
+        "license_name": "by-source",
+        "licences": sorted({licence for _, licence in sources}),
+        "task_categories": ["text-generation"],
+        "tags": ["slimpajama"],
         "configs": [{"config_name": "default", "data_files": paths}],
-    }  # fmt: skip
+    }
     rows = [[*key, f"{n:,}", f"{size / 1e6:,.2f}"] for key, (n, size) in sorted(counts.items())]
     sections = [
         "# Corpus",

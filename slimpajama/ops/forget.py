@@ -35,8 +35,6 @@ from slimpajama.workspace.registry import list_models, model_manifest, rollback_
 from slimpajama.workspace.store import Store, parquet_bytes, read_table, sha256
 from slimpajama.workspace.tombstones import RULE, Forgotten, ForgottenList, forgotten_list, write_list
 
-__all__ = ["ForgetReport", "forget"]
-
 LARGE_SHARE = 0.01  # of all records: a pattern that finds more is likely to be wrong
 KEPT = ["id", "sha256", "night"]
 LOST = [*KEPT, "rule", "duplicate_of"]
@@ -143,14 +141,19 @@ def _check(by: str, value: str) -> None:
 
 def _check_share(nights: Nights, found: int) -> None:
     records = sum(
-        entry.rows for manifest in nights.values() for entry in manifest.files
+        entry.rows
+        for manifest in nights.values()
+        for entry in manifest.files
         if entry.path.split("/")[2] in ("documents", "removed")
-    )  # fmt: skip
+    )
     if found > LARGE_SHARE * records:
         raise ConfigError(
-            "the pattern finds much", where="--pattern", found=f"{found:,} of {records:,} records",
-            expected=f"at most {LARGE_SHARE:.0%}", hint="Look at it with --dry-run --yes; --yes forgets them all.",
-        )  # fmt: skip
+            "the pattern finds much",
+            where="--pattern",
+            found=f"{found:,} of {records:,} records",
+            expected=f"at most {LARGE_SHARE:.0%}",
+            hint="Look at it with --dry-run --yes; --yes forgets them all.",
+        )
 
 
 def _forgotten_before(
@@ -220,21 +223,30 @@ def _plan(store: Store, nights: Nights, chosen: dict[str, str], found: list[Hit]
     def entry(doc_id: str, text: str) -> Forgotten:
         saw = _saw(models, {night for night in touched if doc_id in trained[night]})
         return Forgotten(
-            doc_id, text, chosen.get(doc_id, "duplicate"), newest,
-            nights=tuple(night for night in touched if doc_id in ids[night]), models=tuple(saw),
+            doc_id,
+            text,
+            chosen.get(doc_id, "duplicate"),
+            newest,
+            nights=tuple(night for night in touched if doc_id in ids[night]),
+            models=tuple(saw),
             tuned=tuple(model for model, base in bases.items() if base in saw),
-        )  # fmt: skip
+        )
 
     texts = {hit.values["id"]: hit.values["sha256"] or "" for hit in found}
     entries = [entry(*item) for item in sorted(texts.items())]
     saw = _saw(models, {night for night in touched if trained[night]})
     partners = {hit.values["duplicate_of"] for hit in found if hit.values.get("duplicate_of")}
     return ForgetReport(
-        entries, dry_run, nights={night: _by_fate(hits) for night, hits in touched.items()},
+        entries,
+        dry_run,
+        nights={night: _by_fate(hits) for night, hits in touched.items()},
         files=[path for night in touched for path in _affected(store, nights[night], ids[night])],
-        models=saw, tuned=[model for model, base in bases.items() if base in saw],
-        alike=sorted(partners - set(texts)), begun=open_nights(store), advice=_advice(store, saw, newest),
-    )  # fmt: skip
+        models=saw,
+        tuned=[model for model, base in bases.items() if base in saw],
+        alike=sorted(partners - set(texts)),
+        begun=open_nights(store),
+        advice=_advice(store, saw, newest),
+    )
 
 
 def _by_fate(hits: list[Hit]) -> dict[str, int]:

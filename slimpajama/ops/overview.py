@@ -9,8 +9,6 @@ from slimpajama.workspace.manifest import Manifest, load_manifest
 from slimpajama.workspace.nights import load_night, published_nights
 from slimpajama.workspace.store import Store, read_json
 
-__all__ = ["add_up", "list_models_with_scores", "list_nights", "table"]
-
 Rows = list[dict[str, Any]]
 
 

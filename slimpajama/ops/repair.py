@@ -29,8 +29,6 @@ from slimpajama.workspace.nights import INDEX
 from slimpajama.workspace.overlay import Overlay
 from slimpajama.workspace.store import Store, open_store
 
-__all__ = ["repair"]
-
 # What later nights read of one.
 COMPARED = ("manifest.json", "minhash/", "bands/", "texts/", "tokenizer/", "shards/")
 

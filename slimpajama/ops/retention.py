@@ -19,8 +19,6 @@ from slimpajama.workspace.nights import published_nights
 from slimpajama.workspace.registry import list_models, model_manifest, rollback_targets, tuned_models, tuned_tasks
 from slimpajama.workspace.store import Store
 
-__all__ = ["CleanUpReport", "Removable", "clean_up", "removable"]
-
 
 @dataclass(frozen=True, slots=True)
 class Removable:

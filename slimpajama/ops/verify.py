@@ -18,8 +18,6 @@ from slimpajama.workspace.manifest import FileEntry, load_manifest
 from slimpajama.workspace.nights import INDEX, published_nights
 from slimpajama.workspace.store import Store, faults
 
-__all__ = ["SCRATCH", "Problems", "verify"]
-
 SCRATCH = "repair"  # folder of `slimpajama.ops.repair`, and gone when it is done
 RESTORE = "Restore it from a backup"
 Problems = dict[str, StorageError]

@@ -6,8 +6,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-__all__ = ["text_buffers"]
-
 
 def text_buffers(texts: pa.LargeStringArray) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
     """Return an array's offsets (int64 [N + 1]) and UTF-8 bytes, without copying.

@@ -21,8 +21,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-__all__ = ["DIGIT", "HAN", "LETTER", "SPACE", "WORD_BYTES", "Lattice", "UserWord", "cut_block", "load_lattice"]
-
 WORD_BYTES = 64  # a longer word is cut between characters: what the vocabulary does to a word stays cheap
 
 # Kinds of characters, as the kernel sees them.
@@ -230,9 +228,18 @@ def _is_word(codes: Any, begin: int, end: int, keys: Any, weights: Any) -> bool:
 
 @numba.njit(nogil=True, cache=True)
 def _viterbi(
-    codes: Any, begin: int, end: int, emit: Any, start: Any, trans: Any, back: Any, data: Any, place: int,
-    lengths: Any, used: int,
-) -> int:  # fmt: skip
+    codes: Any,
+    begin: int,
+    end: int,
+    emit: Any,
+    start: Any,
+    trans: Any,
+    back: Any,
+    data: Any,
+    place: int,
+    lengths: Any,
+    used: int,
+) -> int:
     """Append the words of the likeliest states of `codes[begin:end]`; states 0 B, 1 E, 2 M, 3 S."""
     c = codes[begin]
     b, e, m, s = start[0] + emit[0, c], start[1] + emit[1, c], start[2] + emit[2, c], start[3] + emit[3, c]
@@ -264,9 +271,23 @@ def _viterbi(
 
 @numba.njit(nogil=True, cache=True)
 def _cut_run(
-    codes: Any, n: int, keys: Any, weights: Any, unknown: float, emit: Any, start: Any, trans: Any,
-    hmm: bool, route: Any, ends: Any, back: Any, data: Any, place: int, lengths: Any, used: int,
-) -> int:  # fmt: skip
+    codes: Any,
+    n: int,
+    keys: Any,
+    weights: Any,
+    unknown: float,
+    emit: Any,
+    start: Any,
+    trans: Any,
+    hmm: bool,
+    route: Any,
+    ends: Any,
+    back: Any,
+    data: Any,
+    place: int,
+    lengths: Any,
+    used: int,
+) -> int:
     """Append the words of a run of characters from FIRST to LAST, each of three bytes, that begins at `place`."""
     _likeliest(codes, n, keys, weights, unknown, route, ends)
     i = 0
@@ -290,9 +311,19 @@ def _cut_run(
 
 @numba.njit(nogil=True, cache=True)
 def _cut(
-    offsets: Any, data: Any, kinds: Any, keys: Any, weights: Any, unknown: float, emit: Any, start: Any, trans: Any,
-    hmm: bool, lengths: Any, counts: Any,
-) -> int:  # fmt: skip
+    offsets: Any,
+    data: Any,
+    kinds: Any,
+    keys: Any,
+    weights: Any,
+    unknown: float,
+    emit: Any,
+    start: Any,
+    trans: Any,
+    hmm: bool,
+    lengths: Any,
+    counts: Any,
+) -> int:
     room = 256  # characters in a run; grows
     codes, route = np.empty(room, np.int64), np.empty(room + 1)
     ends, back = np.empty(room, np.int64), np.empty((room, 4), np.uint8)
@@ -317,9 +348,23 @@ def _cut(
                     if i < stop:
                         c, step = _step(data, i)
                 used = _cut_run(
-                    codes, n, keys, weights, unknown, emit, start, trans,
-                    hmm, route, ends, back, data, i - 3 * n, lengths, used,
-                )  # fmt: skip
+                    codes,
+                    n,
+                    keys,
+                    weights,
+                    unknown,
+                    emit,
+                    start,
+                    trans,
+                    hmm,
+                    route,
+                    ends,
+                    back,
+                    data,
+                    i - 3 * n,
+                    lengths,
+                    used,
+                )
                 continue
             kind = kinds[c]
             begin = i

@@ -24,8 +24,6 @@ from slimpajama.text.buffers import text_buffers
 from slimpajama.text.lattice import DIGIT, HAN, LETTER, SPACE, WORD_BYTES, UserWord, cut_block, load_lattice
 from slimpajama.text.stopwords import stop_words
 
-__all__ = ["WORD_BYTES", "Segmenter", "engine_versions", "parse_user_dictionary"]
-
 # Unified ideographs with all extensions, the compatibility blocks, the iteration mark and the ideographic zero.
 _HAN = re.compile(r"([\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+)")
 
@@ -145,9 +143,11 @@ def parse_user_dictionary(data: bytes, where: str = "") -> tuple[UserWord, ...]:
         seen = int(rest.pop(0)) if rest and re.fullmatch(r"[0-9]{1,9}", rest[0]) else 0
         if len(rest) > 1 or not re.fullmatch(r"[\u4e00-\u9fd5]+", word):
             raise InputError(
-                "not a line of a user dictionary", where=f"{where}:{number}", found=repr(line[:60]),
+                "not a line of a user dictionary",
+                where=f"{where}:{number}",
+                found=repr(line[:60]),
                 expected="a word of Han characters (U+4E00 to U+9FD5), optionally a count below 10^9 and a tag",
-            )  # fmt: skip
+            )
         words.append(UserWord(word, seen))
     return tuple(words)
 

@@ -17,8 +17,6 @@ import stopwordsiso
 
 from slimpajama.core.config import TextConfig
 
-__all__ = ["LICENCE", "content_flags", "stop_words"]
-
 LICENCE = "stopwords-iso, MIT"
 
 

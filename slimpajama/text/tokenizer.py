@@ -24,9 +24,8 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from slimpajama.core.config import TextConfig, TokenizerConfig
 from slimpajama.core.errors import ModelError
-from slimpajama.text.segment import WORD_BYTES, Segmenter
-
-__all__ = ["DOCUMENT", "MAX_PIECE_BYTES", "SEPARATOR", "Tokenizer", "train_tokenizer"]
+from slimpajama.text.lattice import WORD_BYTES
+from slimpajama.text.segment import Segmenter
 
 SEPARATOR = "\x1f"
 MAX_PIECE_BYTES = 32

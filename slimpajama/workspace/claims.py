@@ -11,8 +11,6 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
-__all__ = ["Hands", "ShareDone", "hands", "helped_by", "mine", "share_of"]
-
 Hands = Callable[[str, list[str]], Iterator[list[str]]]
 """Stage and keys of units that are to be made -> groups of keys, each when its units are made."""
 

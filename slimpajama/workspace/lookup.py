@@ -16,8 +16,6 @@ import pyarrow.parquet as pq
 
 from slimpajama.workspace.store import Store, reading
 
-__all__ = ["Hit", "find_rows", "one_of", "starts_with"]
-
 Match = Callable[[pa.ChunkedArray], pa.ChunkedArray]
 
 

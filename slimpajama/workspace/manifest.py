@@ -30,11 +30,6 @@ from slimpajama.core.progress import current, say
 from slimpajama.workspace.claims import ShareDone, hands, mine
 from slimpajama.workspace.store import CHECK, Store, parquet_bytes, read_json, sha256
 
-__all__ = [
-    "FileEntry", "Manifest", "Part", "Stage", "add_counts", "forget", "json_bytes", "load_manifest", "read_verified",
-    "read_verified_table",
-]  # fmt: skip
-
 Counts = dict[str, Any]
 T = TypeVar("T")
 
@@ -104,9 +99,11 @@ def load_manifest(store: Store, path: str) -> Manifest | None:
     except ValidationError as error:
         (first, *_) = error.errors()
         raise StorageError(
-            "not a manifest", where=f"{store.uri}/{path}", found=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
+            "not a manifest",
+            where=f"{store.uri}/{path}",
+            found=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
             hint=CHECK,
-        ) from error  # fmt: skip
+        ) from error
     current().manifest_read(manifest)
     return manifest
 
@@ -128,10 +125,12 @@ def read_verified(store: Store, entry: FileEntry) -> bytes:
     data = store.read(entry.path)
     if sha256(data) != entry.sha256:
         raise StorageError(
-            "the file is not what its manifest says", where=f"{store.uri}/{entry.path}",
-            expected=f"sha256 {entry.sha256[:16]}…", found=f"sha256 {sha256(data)[:16]}…",
+            "the file is not what its manifest says",
+            where=f"{store.uri}/{entry.path}",
+            expected=f"sha256 {entry.sha256[:16]}…",
+            found=f"sha256 {sha256(data)[:16]}…",
             hint="It was changed or damaged after it was published: `slimpajama verify` says what to do.",
-        )  # fmt: skip
+        )
     return data
 
 
@@ -209,10 +208,12 @@ class Stage:
             self._read_parts()
         elif mine() is not None:
             raise StorageError(
-                f"this worker would not make the same {self.name}", where=f"{self.store.uri}/{state}",
-                expected=f"fingerprint {found or 'of a stage that runs'}", found=self.fingerprint,
+                f"this worker would not make the same {self.name}",
+                where=f"{self.store.uri}/{state}",
+                expected=f"fingerprint {found or 'of a stage that runs'}",
+                found=self.fingerprint,
                 hint="Give every worker the same code, libraries and files: the requirements.lock of one commit.",
-            )  # fmt: skip
+            )
         else:
             self.store.delete_tree(self.work)
             self.store.write(state, json_bytes({"fingerprint": self.fingerprint}))
@@ -224,9 +225,12 @@ class Stage:
                 self._parts[key] = read_json(self.store, path) if key in (mine() or {key}) else {}
 
     def map(
-        self, units: Sequence[tuple[str, T]], make: Callable[[T], Part], workers: int = 1,
+        self,
+        units: Sequence[tuple[str, T]],
+        make: Callable[[T], Part],
+        workers: int = 1,
         done: Callable[[T], None] | None = None,
-    ) -> list[Counts]:  # fmt: skip
+    ) -> list[Counts]:
         """Run `make` for each unit that has no marker yet and commit what it returns; others may help.
 
         Args:

@@ -22,24 +22,6 @@ from slimpajama.core.progress import say
 from slimpajama.workspace.manifest import FileEntry, Manifest, forget, json_bytes, load_manifest
 from slimpajama.workspace.store import CHECK, Store, parsed_json
 
-__all__ = [
-    "INDEX",
-    "STAGES",
-    "begin_at",
-    "choose_night",
-    "choose_preparation",
-    "choose_published",
-    "discard",
-    "drop_unlisted",
-    "finish_publication",
-    "load_night",
-    "open_nights",
-    "publish",
-    "published_nights",
-    "require_documents",
-    "work_folder",
-]
-
 INDEX = "nights/index.json"
 # What a night's files depend on.
 CORPUS_SETTINGS = ("ingest", "clean", "dedup", "decontaminate", "text", "tokenizer", "shards")
@@ -123,9 +105,11 @@ def choose_published(store: Store, wanted: str = "") -> str:
     published = published_nights(store)
     if not published or (wanted and wanted not in published):
         raise InputError(
-            "no such night" if published else "nothing is published yet", where=f"{store.uri}/nights", found=wanted,
+            "no such night" if published else "nothing is published yet",
+            where=f"{store.uri}/nights",
+            found=wanted,
             hint="`slimpajama nights` lists what there is." if published else "Run `slimpajama prepare` first.",
-        )  # fmt: skip
+        )
     return wanted or published[-1]
 
 
@@ -142,9 +126,11 @@ def begin_at(store: Store, night: str, stage: str) -> None:
         raise ConfigError("no such stage", where="--from", expected=", ".join(STAGES), found=stage)
     if load_manifest(store, f"nights/{night}/manifest.json"):
         raise InputError(
-            "the night is published and never changes", where=f"night {night}", found=f"--from {stage}",
+            "the night is published and never changes",
+            where=f"night {night}",
+            found=f"--from {stage}",
             hint="A night that is not published yet can be begun at a stage; name a new one with --night.",
-        )  # fmt: skip
+        )
     for name in STAGES[STAGES.index(stage) :]:
         forget(store, work_folder(night, name))
 
@@ -160,10 +146,12 @@ def require_documents(store: Store, night: str, documents: Manifest) -> bool:
     left = bool(documents.paths(f"nights/{night}/documents/"))
     if not left and not published_nights(store):
         raise InputError(
-            "no document is left", where=f"{store.uri}/nights/{night}", found=json.dumps(documents.counts),
+            "no document is left",
+            where=f"{store.uri}/nights/{night}",
+            found=json.dumps(documents.counts),
             hint="See its removed/*.parquet, the sources' uri and text_field, and the rules of [clean]."
             " Nothing was published.",
-        )  # fmt: skip
+        )
     return left
 
 
@@ -206,9 +194,11 @@ def finish_publication(store: Store, night: str, cfg: Config) -> Manifest | None
     changed = [name for name, value in _settings(cfg).items() if manifest.about["settings"].get(name, value) != value]
     if changed:
         raise InputError(
-            "the night is published and never changes", where=f"night {night}",
-            found=f"other settings of {', '.join(changed)}", hint="Leave --night out, or name a new one.",
-        )  # fmt: skip
+            "the night is published and never changes",
+            where=f"night {night}",
+            found=f"other settings of {', '.join(changed)}",
+            hint="Leave --night out, or name a new one.",
+        )
     _append_to_index(store, night)
     store.delete_tree(f"nights/{night}/work")
     say("prepare", f"night {night} is published, skipped")

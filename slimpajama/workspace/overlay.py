@@ -6,8 +6,6 @@ from typing import BinaryIO
 
 from slimpajama.workspace.store import Store
 
-__all__ = ["Overlay"]
-
 
 class Overlay:
     """Reads find what lies in either store; writes, removals and listings are of the upper one alone.

@@ -31,31 +31,6 @@ from slimpajama.text.tokenizer import Tokenizer
 from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes, load_manifest, read_verified
 from slimpajama.workspace.store import Store, parsed_json, sha256
 
-__all__ = [
-    "CHAMPION",
-    "TUNED",
-    "Loaded",
-    "champion",
-    "champion_before",
-    "history",
-    "is_exported",
-    "list_models",
-    "load_exported",
-    "load_model",
-    "model_manifest",
-    "model_of_night",
-    "promote",
-    "promote_once",
-    "require_champion",
-    "rollback",
-    "rollback_targets",
-    "serving",
-    "tuned_manifest",
-    "tuned_models",
-    "tuned_tasks",
-    "with_weights",
-]
-
 CHAMPION = "models/champion.json"
 TUNED = "tuned/current.json"
 History = list[dict[str, str]]
@@ -89,9 +64,11 @@ def model_manifest(store: Store, model_id: str) -> Manifest:
     manifest = load_manifest(store, f"models/{model_id}/manifest.json") if _is_name(model_id) else None
     if manifest is None:
         raise ModelError(
-            "no such model", where=f"{store.uri}/models", found=model_id,
+            "no such model",
+            where=f"{store.uri}/models",
+            found=model_id,
             hint="`slimpajama models` lists what there is; `slimpajama train` makes one.",
-        )  # fmt: skip
+        )
     return manifest
 
 
@@ -152,9 +129,10 @@ def serving(store: Store, task: str) -> str:
     found = tuned_tasks(store)[0].get(task)
     if not found:
         raise ModelError(
-            f"no model is tuned for {task} yet", where=store.uri,
+            f"no model is tuned for {task} yet",
+            where=store.uri,
             hint=f'Add a source with task = "{task}" to pairs.sources and run `slimpajama tune`.',
-        )  # fmt: skip
+        )
     return found
 
 
@@ -185,9 +163,11 @@ def rollback(store: Store, reason: str = "rolled back by hand") -> str:
     stack = _play(log)
     if len(stack) < 2:
         raise ModelError(
-            "no champion to go back to", where=CHAMPION, found=f"{len(stack)} champion(s) in its history",
+            "no champion to go back to",
+            where=CHAMPION,
+            found=f"{len(stack)} champion(s) in its history",
             hint="`slimpajama models promote ID` chooses any published model.",
-        )  # fmt: skip
+        )
     model_manifest(store, stack[-2]["model"])
     gone = stack[-1]
     entry = {"action": "rollback", "model": gone["model"], "night": gone["night"], "reason": reason}
@@ -204,9 +184,10 @@ def require_champion(store: Store) -> str:
     found = champion(store)
     if found is None:
         raise ModelError(
-            "no champion yet", where=store.uri,
+            "no champion yet",
+            where=store.uri,
             hint="Train one with `slimpajama run`, or name a model: `slimpajama models` lists them.",
-        )  # fmt: skip
+        )
     return found
 
 
@@ -247,16 +228,19 @@ def load_exported(folder: Path) -> Loaded:
         model_id, hashes = str(config.pop("id")), dict(config.pop("sha256"))
     except (ValueError, LookupError, TypeError, RecursionError):
         raise ModelError(
-            "not the config.json of an exported model", where=str(folder),
+            "not the config.json of an exported model",
+            where=str(folder),
             hint="`slimpajama export --format hf DIR` writes such a folder.",
-        ) from None  # fmt: skip
+        ) from None
     for name in ("tokenizer.json", "model.safetensors"):
         if (found := sha256(files[name])) != hashes.get(name):
             raise ModelError(
-                "the file is not what was exported", where=str(folder / name),
-                expected=f"sha256 {str(hashes.get(name))[:16]}…", found=f"sha256 {found[:16]}…",
+                "the file is not what was exported",
+                where=str(folder / name),
+                expected=f"sha256 {str(hashes.get(name))[:16]}…",
+                found=f"sha256 {found[:16]}…",
                 hint="Export or copy it again.",
-            )  # fmt: skip
+            )
     return _assemble(model_id, config, files["tokenizer.json"], files["model.safetensors"])
 
 
@@ -288,9 +272,11 @@ def with_weights(make: Callable[[], M], weights: bytes, where: str) -> M:
         model.load_state_dict(tensors)
     except (SafetensorError, RuntimeError, LookupError, TypeError, ValueError) as error:
         raise ModelError(
-            "the weights do not fit the architecture", where=where,
-            found=(str(error).splitlines() or [repr(error)])[-1].strip(), hint=_OTHER,
-        ) from error  # fmt: skip
+            "the weights do not fit the architecture",
+            where=where,
+            found=(str(error).splitlines() or [repr(error)])[-1].strip(),
+            hint=_OTHER,
+        ) from error
     return model
 
 
@@ -344,9 +330,10 @@ def _write(store: Store, log: History, version: str) -> None:
     pointer = {"model": top["model"], "night": top["night"], "history": log}
     if not store.swap(CHAMPION, json_bytes(pointer), version):
         raise LockedError(
-            "another run replaced the champion first", where=f"{store.uri}/{CHAMPION}",
+            "another run replaced the champion first",
+            where=f"{store.uri}/{CHAMPION}",
             hint="Nothing is lost: look at `slimpajama models`, then run again.",
-        )  # fmt: skip
+        )
 
 
 def promote_once(store: Store, model_id: str, reason: str) -> bool:
@@ -370,7 +357,9 @@ def model_of_night(store: Store, night: str, wanted: str = "") -> str:
     found = [model_id for model_id in list_models(store) if model_manifest(store, model_id).about["night"] == night]
     if len(found) != 1:
         raise ModelError(
-            "no model of this night" if not found else "several models of this night", where=f"night {night}",
-            found=", ".join(found), hint="Name one with --model." if found else "Run `slimpajama train`.",
-        )  # fmt: skip
+            "no model of this night" if not found else "several models of this night",
+            where=f"night {night}",
+            found=", ".join(found),
+            hint="Name one with --model." if found else "Run `slimpajama train`.",
+        )
     return found[0]

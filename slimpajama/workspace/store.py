@@ -33,11 +33,6 @@ import pyarrow.parquet as pq
 
 from slimpajama.core.errors import LockedError, StorageError
 
-__all__ = [
-    "CHECK", "Store", "faults", "open_store", "parquet_bytes", "parsed_json", "read_json", "read_sealed", "read_table",
-    "reading", "sealed", "sha256",
-]  # fmt: skip
-
 REPETITIVE = ["lang", "source", "night", "stage", "rule", "threshold"]
 TMP = ".tmp"  # on the workspace's own file system, so that a rename stays atomic
 LOCK = ".lock"
@@ -104,9 +99,14 @@ def parquet_bytes(table: pa.Table, row_group_rows: int = 10_000, *, passing: boo
     sink = io.BytesIO()
     short = [field.name for field in table.schema if field.type not in (pa.large_string(), pa.binary())]
     pq.write_table(
-        table, sink, compression="lz4" if passing else "zstd", compression_level=None if passing else 1,
-        row_group_size=row_group_rows, use_dictionary=REPETITIVE, write_statistics=short,
-    )  # fmt: skip
+        table,
+        sink,
+        compression="lz4" if passing else "zstd",
+        compression_level=None if passing else 1,
+        row_group_size=row_group_rows,
+        use_dictionary=REPETITIVE,
+        write_statistics=short,
+    )
     return sink.getvalue()
 
 
@@ -141,9 +141,12 @@ def reading(store: Store, path: str, size: int | None = None) -> Iterator[Binary
         with store.open(path) as file:
             if size is not None and (found := file.seek(0, io.SEEK_END)) != size:
                 raise StorageError(
-                    "the file is not what its manifest says", where=f"{store.uri}/{path}",
-                    expected=f"{size} bytes", found=f"{found} bytes", hint=CHECK,
-                )  # fmt: skip
+                    "the file is not what its manifest says",
+                    where=f"{store.uri}/{path}",
+                    expected=f"{size} bytes",
+                    found=f"{found} bytes",
+                    hint=CHECK,
+                )
             yield file
     except faults(pa.ArrowException) as error:
         raise StorageError(f"not readable as Parquet: {error}", where=f"{store.uri}/{path}", hint=CHECK) from error
@@ -289,9 +292,11 @@ class LocalStore:
         except BlockingIOError:
             file.seek(0)
             raise LockedError(
-                "another run holds the workspace", where=self.uri, found=file.read().decode(errors="replace").strip(),
+                "another run holds the workspace",
+                where=self.uri,
+                found=file.read().decode(errors="replace").strip(),
                 hint="Wait for it to end, or stop it.",
-            ) from None  # fmt: skip
+            ) from None
         with self._swapping():  # which needs no lock, so a pointer's temporary file may be there, and in use
             for leftover in (self.root / TMP).glob("*"):  # of runs that were killed
                 leftover.unlink(missing_ok=True)
@@ -369,9 +374,11 @@ class S3Store:
                 self.delete(probe)
         if not refused:
             raise StorageError(
-                "the store ignores conditional puts", where=self.uri, expected="If-None-Match to be honoured",
+                "the store ignores conditional puts",
+                where=self.uri,
+                expected="If-None-Match to be honoured",
                 hint="Two runs could overwrite each other here; use a store that honours them.",
-            )  # fmt: skip
+            )
 
     def _key(self, path: str) -> str:
         if ".." in path.split("/"):
@@ -546,9 +553,11 @@ class _Lease:
         holder: dict[str, Any] = json.loads(data) if data else {"until": 0.0, "owner": ""}
         if holder["until"] > time.time() or not self.store.swap(LOCK, self._body(), version):
             raise LockedError(
-                "another run holds the workspace", where=self.store.uri, found=str(holder["owner"]),
+                "another run holds the workspace",
+                where=self.store.uri,
+                found=str(holder["owner"]),
                 hint=f"Wait for it to end; after a kill its lease runs out within {LEASE_S:.0f} s.",
-            )  # fmt: skip
+            )
         self.thread.start()
 
     def _ours(self) -> tuple[bool, str]:

@@ -18,8 +18,6 @@ from slimpajama.core.errors import LockedError, StorageError
 from slimpajama.workspace.manifest import json_bytes
 from slimpajama.workspace.store import Store, parsed_json
 
-__all__ = ["INDEX", "RULE", "Forgotten", "ForgottenList", "forgotten_list", "write_list"]
-
 INDEX = "forgotten/index.json"
 RULE = "forgotten"
 """Rule in `removed` of what came in again and was refused."""

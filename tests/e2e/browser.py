@@ -9,9 +9,14 @@ from servers import post
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `e2e`: make setup EXTRAS=dev,e2e")
 UIS = {"v1": "", "v2": "/v2"}  # the classic one and the new one, by the path that they start at
 FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 
 def chromium():

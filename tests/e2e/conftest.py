@@ -48,8 +48,12 @@ def slimpajama(prefect_server):
         done = subprocess.run(
             [*program, *map(str, arguments)],
             env=os.environ | prefect_server | environment,
-            capture_output=True, text=True, timeout=600, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
         if check is not None:
             assert done.returncode == check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
@@ -69,6 +73,9 @@ def undisturbed(corpus, tmp_path_factory, prefect_server):
     workspace = tmp_path_factory.mktemp("undisturbed") / "w"
     subprocess.run(
         [sys.executable, "-m", "slimpajama", *map(str, arguments(corpus, workspace))],
-        env=os.environ | prefect_server, check=True, timeout=600, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+        env=os.environ | prefect_server,
+        check=True,
+        timeout=600,
+        stdin=subprocess.DEVNULL,
+    )
     return published(workspace)

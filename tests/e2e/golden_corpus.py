@@ -109,11 +109,15 @@ def write_golden(folder):
     pairs = [(sentences(9000 + n)[:90], chinese(9000 + n)[:40]) for n in range(60)]
     translations = [{"source": en, "target": zh, "page": str(n // 3)} for n, (en, zh) in enumerate(pairs)]
     _lines(folder / "pairs" / "translation.jsonl", translations)
-    digests = [{"source": make(8000 + n), "target": make(8000 + n)[:30]} for make in (chinese, sentences)
-               for n in range(30)]  # fmt: skip
+    digests = [
+        {"source": make(8000 + n), "target": make(8000 + n)[:30]} for make in (chinese, sentences) for n in range(30)
+    ]
     _lines(folder / "pairs" / "summarization.jsonl", digests)
-    answers = [{"source": make(7000 + n), "question": f"{make(7000 + n)[5:20]}?", "target": [make(7000 + n)[:9]]}
-               for make in (chinese, sentences) for n in range(30)]  # fmt: skip
+    answers = [
+        {"source": make(7000 + n), "question": f"{make(7000 + n)[5:20]}?", "target": [make(7000 + n)[:9]]}
+        for make in (chinese, sentences)
+        for n in range(30)
+    ]
     _lines(folder / "pairs" / "answers.jsonl", answers)
     write_golden_night(folder, 0)
     return folder / "golden.toml"

@@ -39,9 +39,13 @@ def started(arguments, log, environment=os.environ):
     """Run a program in the background, what it says in `log`; yield its process, and stop it if it still runs."""
     with log.open("wb") as file:
         process = subprocess.Popen(
-            [*map(str, arguments)], env=environment, stdout=file, stderr=file, stdin=subprocess.DEVNULL,
+            [*map(str, arguments)],
+            env=environment,
+            stdout=file,
+            stderr=file,
+            stdin=subprocess.DEVNULL,
             start_new_session=True,
-        )  # fmt: skip
+        )
     try:
         yield process
     finally:
@@ -84,10 +88,17 @@ def s3_server(folder):
     names = ("master", "master.grpc", "volume", "volume.grpc", "filer", "filer.grpc", "s3", "s3.grpc")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
     options = {
-        "ip": "127.0.0.1", "ip.bind": "127.0.0.1", "dir": folder, "s3.config": folder / "s3.json", "volume.max": 0,
-        "master.volumeSizeLimitMB": 64, "master.telemetry": "false", "s3.port.iceberg": 0, "s3.port.lance": 0,
+        "ip": "127.0.0.1",
+        "ip.bind": "127.0.0.1",
+        "dir": folder,
+        "s3.config": folder / "s3.json",
+        "volume.max": 0,
+        "master.volumeSizeLimitMB": 64,
+        "master.telemetry": "false",
+        "s3.port.iceberg": 0,
+        "s3.port.lance": 0,
         **{f"{name.partition('.')[0]}.port{'.grpc' if '.' in name else ''}": port for name, port in ports.items()},
-    }  # fmt: skip
+    }
     settings = (f"-{name}={value}" for name, value in options.items())
     endpoint = f"http://127.0.0.1:{ports['s3']}"
     with started([weed, "-logtostderr=true", "server", "-filer", "-s3", *settings], folder / "log"):
@@ -96,20 +107,28 @@ def s3_server(folder):
 
         fs = s3fs.S3FileSystem(
             key=key, secret=secret, endpoint_url=endpoint, use_listings_cache=False, skip_instance_cache=True
-        )  # fmt: skip
+        )
         until(lambda: fs.mkdir("tests") or fs.pipe_file("tests/ready", b"1"), 60, "the first put")
         yield {
-            "AWS_ENDPOINT_URL": endpoint, "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret,
+            "AWS_ENDPOINT_URL": endpoint,
+            "AWS_ACCESS_KEY_ID": key,
+            "AWS_SECRET_ACCESS_KEY": secret,
             "AWS_DEFAULT_REGION": "us-east-1",
-        }  # fmt: skip
+        }
 
 
 def command(*arguments, timeout=300, **environment):
     """Run a program from the project's folder and return what it said."""
     done = subprocess.run(
-        [*map(str, arguments)], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True,
-        timeout=timeout, check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+        [*map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
     assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

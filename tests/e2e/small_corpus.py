@@ -26,8 +26,15 @@ QUESTIONS = {
 def chinese(seed):
     draw = random.Random(seed)
     count = draw.randint(6, 14)
-    return "".join(draw.choice(PLACES) + "，" + draw.choice(SUBJECTS) + draw.choice(VERBS) + draw.choice(OBJECTS)
-                   + draw.choice(ENDS) for _ in range(count))  # fmt: skip
+    return "".join(
+        draw.choice(PLACES)
+        + "，"
+        + draw.choice(SUBJECTS)
+        + draw.choice(VERBS)
+        + draw.choice(OBJECTS)
+        + draw.choice(ENDS)
+        for _ in range(count)
+    )
 
 
 def english():
@@ -140,25 +147,36 @@ WHAT = (
     "letters from the coast|a list of words|the train timetable"
 ).split("|")
 WHERE = "in the reading room|before breakfast|during the storm|with great care|for the third time|by hand".split("|")
-SO = "Nobody had expected it.|The result was better than last year.|Two questions are still open.|It took all day.|" \
-    "The children asked for more.|A copy was sent to the archive.".split("|")  # fmt: skip
+SO = (
+    "Nobody had expected it.|The result was better than last year.|Two questions are still open.|It took all day.|"
+    "The children asked for more.|A copy was sent to the archive.".split("|")
+)
 
 
 def sentences(seed):
     """Return an English text drawn by a seed."""
     draw = random.Random(seed)
-    lines = [f"{draw.choice(WHO)} {draw.choice(DID)} {draw.choice(WHAT)} {draw.choice(WHERE)}. {draw.choice(SO)}"
-             for _ in range(draw.randint(5, 12))]  # fmt: skip
+    lines = [
+        f"{draw.choice(WHO)} {draw.choice(DID)} {draw.choice(WHAT)} {draw.choice(WHERE)}. {draw.choice(SO)}"
+        for _ in range(draw.randint(5, 12))
+    ]
     return " ".join(lines)
 
 
 HOSTILE = (
-    "<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "[here](javascript:alert(3))",
-    "![](javascript:alert(4))", "</td></tr></table></details><h1>taken over</h1>",
-    "<iframe srcdoc='<script>parent.alert(5)</script>'></iframe>", "&lt;script&gt;alert(6)&lt;/script&gt;",
-    '```mermaid\nflowchart LR\n a["<img src=x onerror=alert(7)>"]\n```', "| a | b |\n|---|---|\n| *c* | `d` |",
-    "$\\href{javascript:alert(8)}{x}$ {{ 7 * 7 }}", "https://example.invalid/pixel.png", "\u202egnp.egami",
-)  # fmt: skip
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(2)>',
+    "[here](javascript:alert(3))",
+    "![](javascript:alert(4))",
+    "</td></tr></table></details><h1>taken over</h1>",
+    "<iframe srcdoc='<script>parent.alert(5)</script>'></iframe>",
+    "&lt;script&gt;alert(6)&lt;/script&gt;",
+    '```mermaid\nflowchart LR\n a["<img src=x onerror=alert(7)>"]\n```',
+    "| a | b |\n|---|---|\n| *c* | `d` |",
+    "$\\href{javascript:alert(8)}{x}$ {{ 7 * 7 }}",
+    "https://example.invalid/pixel.png",
+    "\u202egnp.egami",
+)
 
 STORY = """
 workspace = "{workspace}"

@@ -26,9 +26,13 @@ def prepared(files):
 def start(log, *arguments, **environment):
     with log.open("wb") as file:
         return subprocess.Popen(
-            [*map(str, arguments)], env=os.environ | environment, stdout=file, stderr=file, stdin=subprocess.DEVNULL,
+            [*map(str, arguments)],
+            env=os.environ | environment,
+            stdout=file,
+            stderr=file,
+            stdin=subprocess.DEVNULL,
             start_new_session=True,
-        )  # fmt: skip
+        )
 
 
 @pytest.fixture
@@ -38,15 +42,30 @@ def dask(tmp_path, s3, prefect_server):
     address = f"tcp://127.0.0.1:{port}"
     environment = prefect_server | s3 | {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "10s"}
     scheduler = start(
-        tmp_path / "scheduler.log", BIN / "dask", "scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard",
+        tmp_path / "scheduler.log",
+        BIN / "dask",
+        "scheduler",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        port,
+        "--no-dashboard",
         **environment,
-    )  # fmt: skip
+    )
     quiet = ("--nthreads", 1, "--no-nanny", "--no-dashboard", "--host", "127.0.0.1")
     workers = [
-        start(tmp_path / f"worker-{n}.log", BIN / "dask", "worker", address, *quiet, "--local-directory", tmp_path,
-              **environment)
+        start(
+            tmp_path / f"worker-{n}.log",
+            BIN / "dask",
+            "worker",
+            address,
+            *quiet,
+            "--local-directory",
+            tmp_path,
+            **environment,
+        )
         for n in range(2)
-    ]  # fmt: skip
+    ]
     try:
         until(lambda: two_workers(address), 120, "the second worker")
         yield address, workers
@@ -67,9 +86,16 @@ def test_two_workers_of_dask_one_of_them_killed_over_s3_make_the_same_bytes(
     address, workers = dask
     settings = ("--set", "run.engine=dask", "--set", f"run.address={address}")
     night = start(
-        tmp_path / "night.log", *PREPARE, "--config", corpus / "config.toml", "--workspace", s3_uri, *settings,
-        **prefect_server, **s3,
-    )  # fmt: skip
+        tmp_path / "night.log",
+        *PREPARE,
+        "--config",
+        corpus / "config.toml",
+        "--workspace",
+        s3_uri,
+        *settings,
+        **prefect_server,
+        **s3,
+    )
     store = open_store(s3_uri)
     try:
         until(lambda: store.list("nights/n1/work/clean/parts/")[0], 180, "a unit that a worker has made")
@@ -90,10 +116,24 @@ def test_rays_workers_one_of_them_killed_make_the_same_bytes(corpus, undisturbed
     pytest.importorskip("ray", reason="needs the extra `e2e`: make setup EXTRAS=dev,e2e")
     workspace = tmp_path / "w"
     night = start(
-        tmp_path / "night.log", "unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *PREPARE,
-        "--config", corpus / "config.toml", "--workspace", workspace, "--set", "run.engine=ray", "--set",
-        "run.workers=2", PREFECT_HOME=str(tmp_path / "prefect"),
-    )  # fmt: skip
+        tmp_path / "night.log",
+        "unshare",
+        "--net",
+        "sh",
+        "-c",
+        'ip link set lo up && exec "$@"',
+        "sh",
+        *PREPARE,
+        "--config",
+        corpus / "config.toml",
+        "--workspace",
+        workspace,
+        "--set",
+        "run.engine=ray",
+        "--set",
+        "run.workers=2",
+        PREFECT_HOME=str(tmp_path / "prefect"),
+    )
     try:
         until(lambda: next(workspace.glob("nights/n1/work/clean/parts/*.json")), 240, "a unit that a worker has made")
         worker = until(lambda: busy_ray_worker(night.pid), 20, "a worker of Ray")

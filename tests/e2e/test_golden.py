@@ -29,9 +29,14 @@ def night(program, folder, workspace, name, server, **environment):
     """Run a whole night by a program of the command line."""
     arguments = ["run", "--config", folder / "golden.toml", "--workspace", workspace, "--night", name]
     done = subprocess.run(
-        [sys.executable, *map(str, [*program, *arguments])], env=os.environ | server | environment,
-        capture_output=True, text=True, timeout=600, check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+        [sys.executable, *map(str, [*program, *arguments])],
+        env=os.environ | server | environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
 
 

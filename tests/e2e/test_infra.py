@@ -56,9 +56,15 @@ def test_with_credentials_it_takes_them_twice_and_an_announcement_starts_a_night
             ]
         )
         command(
-            BIN / "prefect", "event", "emit", "slimpajama.raw-files.announced", "--resource-id", "slimpajama.sources",
-            **locked, **client,
-        )  # fmt: skip
+            BIN / "prefect",
+            "event",
+            "emit",
+            "slimpajama.raw-files.announced",
+            "--resource-id",
+            "slimpajama.sources",
+            **locked,
+            **client,
+        )
 
         def announced():
             (run,) = [run for run in api.read_flow_runs() if not run.auto_scheduled]
@@ -81,8 +87,13 @@ def test_a_form_of_another_page_can_change_nothing(locked):
 
 def test_waiting_ends_when_the_server_has_died(locked):
     done = subprocess.run(
-        ["sh", "infra/deploy.sh"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        ["sh", "infra/deploy.sh"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
         env=locked | {"PREFECT_API_URL": "http://127.0.0.1:9/api", "SERVER_PID": "2147483646", "PATH": "/usr/bin:/bin"},
-    )  # fmt: skip
+    )
     assert done.returncode == 1
     assert "no Prefect server answers" in done.stderr

@@ -68,10 +68,17 @@ def test_every_bad_record_is_on_record_and_the_night_goes_on(bad_corpus, slimpaj
     ]
     seen = {(row["uri"].rsplit("/", 1)[-1].partition("#")[0], row["rule"]) for row in removed if row["source"] == "bad"}
     assert {
-        ("cut.jsonl.gz", "truncated"), ("latin1.txt", "invalid-utf8"), ("gbk.txt", "invalid-utf8"),
-        ("mixed.jsonl", "not-json"), ("mixed.jsonl", "no-text"), ("mixed.jsonl", "short-document"),
-        ("empty.txt", "empty-file"), ("deep.jsonl", "not-json"), ("nul.txt", "has-nul"), ("no.parquet", "unreadable"),
-    } <= seen  # fmt: skip
+        ("cut.jsonl.gz", "truncated"),
+        ("latin1.txt", "invalid-utf8"),
+        ("gbk.txt", "invalid-utf8"),
+        ("mixed.jsonl", "not-json"),
+        ("mixed.jsonl", "no-text"),
+        ("mixed.jsonl", "short-document"),
+        ("empty.txt", "empty-file"),
+        ("deep.jsonl", "not-json"),
+        ("nul.txt", "has-nul"),
+        ("no.parquet", "unreadable"),
+    } <= seen
     assert ("missing", "no-files") in {(row["source"], row["rule"]) for row in removed}
     assert all(row["night"] == night and row["value"] for row in removed)
 
@@ -124,9 +131,12 @@ def test_a_second_run_is_told_that_the_workspace_is_held(bad_corpus, prefect_ser
 def test_an_interrupt_says_how_to_go_on(bad_corpus, prefect_server, tmp_path):
     command = [sys.executable, "-m", "slimpajama", "run", "--config", str(bad_corpus / "config.toml")]
     process = subprocess.Popen(
-        [*command, "--workspace", str(tmp_path / "w")], env=os.environ | prefect_server, text=True,
-        stderr=subprocess.PIPE, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+        [*command, "--workspace", str(tmp_path / "w")],
+        env=os.environ | prefect_server,
+        text=True,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+    )
     assert process.stderr.readline().startswith("ingest")  # it is under way
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=120)

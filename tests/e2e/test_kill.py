@@ -13,10 +13,19 @@ SEED = 20261123
 
 
 def test_every_stage_published_something(undisturbed):
-    for prefix in ("nights/n1/documents/", "nights/n1/removed/", "nights/n1/minhash/", "nights/n1/bands/",
-                   "nights/n1/shards/train/", "nights/n1/README.md", "nights/n1/croissant.json",
-                   "nights/n1/manifest.json", "models/n1-tiny-", "models/champion.json",
-                   "reports/n1/report.html"):  # fmt: skip
+    for prefix in (
+        "nights/n1/documents/",
+        "nights/n1/removed/",
+        "nights/n1/minhash/",
+        "nights/n1/bands/",
+        "nights/n1/shards/train/",
+        "nights/n1/README.md",
+        "nights/n1/croissant.json",
+        "nights/n1/manifest.json",
+        "models/n1-tiny-",
+        "models/champion.json",
+        "reports/n1/report.html",
+    ):
         assert any(name.startswith(prefix) for name in undisturbed), prefix
 
 
@@ -41,9 +50,12 @@ def test_kills_at_any_time_change_no_published_byte(corpus, undisturbed, prefect
     command = [sys.executable, "-m", "slimpajama", *map(str, arguments(corpus, workspace))]
     for _ in range(5):
         process = subprocess.Popen(
-            command, env=os.environ | prefect_server, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            command,
+            env=os.environ | prefect_server,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             start_new_session=True,
-        )  # fmt: skip
+        )
         delays.append(round(draw.uniform(4.0, 14.0), 2))
         time.sleep(delays[-1])
         os.killpg(process.pid, signal.SIGKILL)

@@ -30,17 +30,36 @@ def lineage_server():
         server.shutdown()
 
 
-STAGES = ["ingest", "clean", "compare", "decontaminate", "dedup", "segment", "tokenizer", "shards", "train",
-          "evaluate", "gate", "generate", "report"]  # fmt: skip
+STAGES = [
+    "ingest",
+    "clean",
+    "compare",
+    "decontaminate",
+    "dedup",
+    "segment",
+    "tokenizer",
+    "shards",
+    "train",
+    "evaluate",
+    "gate",
+    "generate",
+    "report",
+]
 
 
 def test_an_observed_night_tells_everything_and_publishes_the_same_bytes(corpus, undisturbed, slimpajama, tmp_path):
     workspace, metrics = tmp_path / "工作区 w", tmp_path / "slimpajama.prom"
     with lineage_server() as (address, events):
         done = slimpajama(
-            *arguments(corpus, workspace), "--set", f"observe.openlineage={address}",
-            "--set", f"observe.metrics={metrics}", "--set", "observe.logs=json", "--json",
-        )  # fmt: skip
+            *arguments(corpus, workspace),
+            "--set",
+            f"observe.openlineage={address}",
+            "--set",
+            f"observe.metrics={metrics}",
+            "--set",
+            "observe.logs=json",
+            "--json",
+        )
     assert published(workspace) == undisturbed
 
     records = [json.loads(line) for line in done.stderr.splitlines()]

@@ -44,11 +44,18 @@ class Postgres:
         options = ("-D", self.folder / "data", "-p", str(self.port), "-h", "127.0.0.1", "-k", self.folder / "data")
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*AS_NOBODY, self.bin / "postgres", *options], cwd=self.folder, stdout=log, stderr=log,
-                stdin=subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
-        until(lambda: self.run("psql", "-h", "127.0.0.1", "-p", self.port, "-U", "prefect", "-c", "SELECT 1",
-                               "postgres"), 60, "PostgreSQL")  # fmt: skip
+                [*AS_NOBODY, self.bin / "postgres", *options],
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        until(
+            lambda: self.run("psql", "-h", "127.0.0.1", "-p", self.port, "-U", "prefect", "-c", "SELECT 1", "postgres"),
+            60,
+            "PostgreSQL",
+        )
 
     def kill(self):
         """End it as a crash does, and all that serve its connections."""
@@ -114,8 +121,21 @@ def test_a_night_outlives_its_server(up, corpus, undisturbed):
 
 def test_what_the_server_knows_is_in_postgresql(up, postgres):
     found = subprocess.run(
-        [postgres.bin / "psql", "-h", "127.0.0.1", "-p", str(postgres.port), "-U", "prefect", "-At", "-c",
-         "SELECT json_agg(name) FROM deployment", "postgres"],
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            postgres.bin / "psql",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(postgres.port),
+            "-U",
+            "prefect",
+            "-At",
+            "-c",
+            "SELECT json_agg(name) FROM deployment",
+            "postgres",
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     assert "nightly" in json.loads(found.stdout)

@@ -50,7 +50,7 @@ def up(corpus, heard, tmp_path_factory):
         with temporary_settings({PREFECT_API_URL: api}):
             CustomWebhookNotificationBlock(
                 name="nights", url=heard[1], json_data={"text": "{{subject}} {{body}}"}
-            ).save("nights")  # fmt: skip
+            ).save("nights")
         yield api, settings
 
 
@@ -106,9 +106,7 @@ def test_a_run_that_keeps_dying_is_told_of_and_not_started_again(up, heard):
     api, _ = up
     bodies, _ = heard
     with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
-        run = client.create_flow_run(
-            flow(lambda: None, name="nightly"), name="一夜", tags=["slimpajama", "attempt-2"]
-        )  # fmt: skip
+        run = client.create_flow_run(flow(lambda: None, name="nightly"), name="一夜", tags=["slimpajama", "attempt-2"])
         client.set_flow_run_state(run.id, Crashed(message="内存不足"), force=True)
     (body,) = until(lambda: [body for body in bodies if str(run.id) in body] or 1 / 0, 120, "the alert")
     assert "\\u4e00\\u591c" in body or "一夜" in body
@@ -122,9 +120,13 @@ def test_a_night_that_dies_with_its_worker_is_gone_on_with_when_there_is_one_aga
         os.kill(pid, signal.SIGKILL)
     with Path(settings["RUN"], "worker-again.log").open("wb") as log:
         again = subprocess.Popen(
-            [BIN / "prefect", "worker", "start", "--pool", "local"], cwd=ROOT, stdout=log, stderr=log,
-            env=os.environ | {"PREFECT_API_URL": api, "SLIMPAJAMA_HOME": str(ROOT)}, start_new_session=True,
-        )  # fmt: skip
+            [BIN / "prefect", "worker", "start", "--pool", "local"],
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"PREFECT_API_URL": api, "SLIMPAJAMA_HOME": str(ROOT)},
+            start_new_session=True,
+        )
     try:
         expect_recovery(api, workspace, undisturbed, 420)
     finally:

@@ -55,8 +55,18 @@ def workspace(tmp_path):
 def server(workspace, tmp_path):
     (tmp_path / "token").write_text(TOKEN)
     (port,) = free_ports(1)
-    command = [sys.executable, "-m", "slimpajama", "serve", "--port", port, "--workspace", workspace.uri,
-               "--token-file", tmp_path / "token"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "slimpajama",
+        "serve",
+        "--port",
+        port,
+        "--workspace",
+        workspace.uri,
+        "--token-file",
+        tmp_path / "token",
+    ]
     with started(command, tmp_path / "log", os.environ | {"OMP_NUM_THREADS": "1"}) as process:
         until(lambda: ask(port, "GET", "/health").read(), 300, "the server")
         yield process, port, tmp_path / "log"
@@ -108,7 +118,10 @@ def test_a_host_that_others_reach_needs_a_token(workspace):
     done = subprocess.run(
         [sys.executable, "-m", "slimpajama", "serve", "--host", "0.0.0.0", "--port", "0", "--workspace", workspace.uri],
         env={key: value for key, value in os.environ.items() if key != "SLIMPAJAMA_TOKEN"},
-        capture_output=True, text=True, check=False, timeout=300,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert done.returncode == 2
     assert "without-token" in done.stderr

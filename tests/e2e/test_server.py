@@ -9,10 +9,15 @@ import sys
 def test_a_run_brings_its_own_server_and_leaves_records_but_no_process(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
     done = subprocess.run(
-        [sys.executable, "-m", "slimpajama", "clean-up", "--workspace", tmp_path / "w"], capture_output=True, text=True,
-        env=environment | {"PREFECT_HOME": str(tmp_path / "home")}, timeout=300, check=False, start_new_session=True,
+        [sys.executable, "-m", "slimpajama", "clean-up", "--workspace", tmp_path / "w"],
+        capture_output=True,
+        text=True,
+        env=environment | {"PREFECT_HOME": str(tmp_path / "home")},
+        timeout=300,
+        check=False,
+        start_new_session=True,
         stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     with sqlite3.connect(tmp_path / "home" / "prefect.db") as records:
         assert records.execute("SELECT name, state_type FROM flow_run").fetchall() == [("clean-up-w", "COMPLETED")]

@@ -14,9 +14,12 @@ from small_corpus import HOSTILE, write_story, write_story_night
 pytestmark = pytest.mark.skipif(not chromium(), reason="no Chromium or Chrome is installed: apt-get install chromium")
 NIGHT = "2026-11-23"
 SHOWN = {
-    "verdict": "There was no champion yet", "funnel": "too few to call anything unusual", "removed": "near-duplicate",
-    "duplicates": "alert(", "samples": "＜script＞alert(1)＜/script＞",
-}  # fmt: skip
+    "verdict": "There was no champion yet",
+    "funnel": "too few to call anything unusual",
+    "removed": "near-duplicate",
+    "duplicates": "alert(",
+    "samples": "＜script＞alert(1)＜/script＞",
+}
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +63,13 @@ def assert_inert(page, text):
     page.wait_for_function("text => document.body.innerText.includes(text)", arg=text)
     page.wait_for_timeout(300)  # for what would run behind it
     assert page.done == []
-    assert page.locator("h1:has-text('taken over'), iframe, img[src='x'], [href^='javascript:'], [src^='javascript:'], "
-                        "[href*='example.invalid']").count() == 0  # fmt: skip
+    assert (
+        page.locator(
+            "h1:has-text('taken over'), iframe, img[src='x'], [href^='javascript:'], [src^='javascript:'], "
+            "[href*='example.invalid']"
+        ).count()
+        == 0
+    )
 
 
 def test_a_script_that_does_run_would_be_noticed(page):

@@ -26,9 +26,10 @@ KEPT, KEPT_BYTES, MAX_BYTES = 40, 1500, 4096  # inputs a target, bytes of one; b
 TOKEN = re.compile(rb'"[^"\n]{0,30}"|<[^<>\n]{0,30}>|[A-Za-z][\w-]{1,30}|[\x80-\xff]{2,30}')  # what mutations insert
 OF_JSON = ("tokenizer", "model", "manifests")
 STRANGE = (
-    *"null true -1 0 1 1.5 1e308 1099511627776 9223372036854775808 [] {} [[]]".split(), "[" * 300 + "]" * 300,
+    *"null true -1 0 1 1.5 1e308 1099511627776 9223372036854775808 [] {} [[]]".split(),
+    "[" * 300 + "]" * 300,
     *map(json.dumps, ("", "好", "\ud800", "\0", "../x", "/x", "a" * 300)),
-)  # fmt: skip
+)
 LIMITS = (f"-max_len={MAX_BYTES}", "-rss_limit_mb=2048", "-timeout=20")
 EXAMPLES = """examples:
   python -m tests.fuzz.run jsonl html --seconds 300 --seed 7

@@ -68,8 +68,10 @@ from slimpajama.workspace.store import LocalStore
 LIMIT = 2000  # bytes of a record here
 ZH, EN = "今天天气很好，我们去公园。", "The weather is fine today."
 PACK: tuple[tuple[str, Callable[[bytes], bytes]], ...] = (
-    (".gz", partial(gzip.compress, mtime=0)), (".bz2", bz2.compress), (".zst", zstandard.compress),
-)  # fmt: skip
+    (".gz", partial(gzip.compress, mtime=0)),
+    (".bz2", bz2.compress),
+    (".zst", zstandard.compress),
+)
 
 
 @contextmanager
@@ -205,9 +207,11 @@ def clean(data: bytes) -> None:
     """Normalising, masking, measuring: each text as if alone, in the one form; the rules agree both ways."""
     option = data[0] if data else 0
     cfg = CleanConfig(
-        fold_width=bool(option & 1), mask_pii=bool(option & 2), simplify=bool(option & 4),
+        fold_width=bool(option & 1),
+        mask_pii=bool(option & 2),
+        simplify=bool(option & 4),
         preset=sorted(PRESETS)[option // 8 % len(PRESETS)],
-    )  # fmt: skip
+    )
     texts = [part.decode(errors="replace") for part in data[1:].split(b"\0", 2)]
     written, masked = rewrite(pa.array(texts, pa.large_string()), cfg)
     written.validate(full=True)
@@ -377,8 +381,10 @@ def model(data: bytes) -> None:
     """An exported model's folder with a hostile `config.json` or weights: refused, or it reads a text."""
     loaded = small_model()
     config = {"id": "m", "text": {}, "model": {"preset": "tiny", "width": 32, "row_tokens": 16}}
-    wanted = {"tokenizer.json": loaded.tokenizer.json,
-              "model.safetensors": safetensors.torch.save(loaded.model.state_dict())}  # fmt: skip
+    wanted = {
+        "tokenizer.json": loaded.tokenizer.json,
+        "model.safetensors": safetensors.torch.save(loaded.model.state_dict()),
+    }
     if data[:1] == b"\1":
         wanted["model.safetensors"] = data[1:]
     if data[:1] == b"\2":  # a file's head is its length in eight bytes and JSON
@@ -417,8 +423,10 @@ def manifests(data: bytes) -> None:
     target.write_bytes(patched(json.dumps(whole).encode(), content) if kind == 0 else content)
     use: tuple[Callable[[], object], ...] = (
         lambda: (load_manifest(store, path).digest, model_of_night(store, "n")),  # type: ignore[union-attr]
-        lambda: champion(store), lambda: tuned_tasks(store), lambda: json_bytes(load_config(target)),
-    )  # fmt: skip
+        lambda: champion(store),
+        lambda: tuned_tasks(store),
+        lambda: json_bytes(load_config(target)),
+    )
     with may_refuse(StorageError, ModelError, ConfigError):
         use[kind]()
 
@@ -426,6 +434,20 @@ def manifests(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
     for target in (
-        jsonl, csv, warc, tables, html, packed, pairs, clean, words, dedup, code, compress, tokenizer, model, manifests
+        jsonl,
+        csv,
+        warc,
+        tables,
+        html,
+        packed,
+        pairs,
+        clean,
+        words,
+        dedup,
+        code,
+        compress,
+        tokenizer,
+        model,
+        manifests,
     )
-}  # fmt: skip
+}

@@ -211,9 +211,10 @@ def test_a_wrong_pointer_is_refused_by_name(path: str, data: bytes, said: str, t
     store = LocalStore(str(tmp_path))
     store.write(path, data)
     use: dict[str, Callable[[], object]] = {
-        "models/champion.json": lambda: load_model(store), "tuned/current.json": lambda: tuned_tasks(store),
+        "models/champion.json": lambda: load_model(store),
+        "tuned/current.json": lambda: tuned_tasks(store),
         "nights/index.json": lambda: published_nights(store),
-    }  # fmt: skip
+    }
     with pytest.raises(SlimpajamaError) as caught:
         use[path]()
     assert said in str(caught.value)
@@ -223,11 +224,13 @@ def test_a_wrong_pointer_is_refused_by_name(path: str, data: bytes, said: str, t
 @pytest.mark.parametrize(
     "manifest",
     [
-        b"[]", b'{"name": 5}', b'{"name": "n", "fingerprint": "", "files": [[]], "counts": {}, "about": {}}',
+        b"[]",
+        b'{"name": 5}',
+        b'{"name": "n", "fingerprint": "", "files": [[]], "counts": {}, "about": {}}',
         b'{"name": "n", "fingerprint": "", "files": [], "counts": {}, "about": []}',
         b'{"name": "n", "fingerprint": "", "files": [], "counts": {}, "about": {"x": %b}}' % (b"[" * 300 + b"]" * 300),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_manifest_is_refused_by_name(manifest: bytes, tmp_path: Path):
     store = LocalStore(str(tmp_path))
     store.write("models/m/manifest.json", manifest)

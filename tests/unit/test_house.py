@@ -36,9 +36,27 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize("name", ["run", "prepare", "train", "evaluate", "generate", "serve", "dedup", "score",
-                                  "reconstruct", "explain", "nights", "models", "verify", "demo-corpus", "lm-eval",
-                                  "export"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "run",
+        "prepare",
+        "train",
+        "evaluate",
+        "generate",
+        "serve",
+        "dedup",
+        "score",
+        "reconstruct",
+        "explain",
+        "nights",
+        "models",
+        "verify",
+        "demo-corpus",
+        "lm-eval",
+        "export",
+    ],
+)
 def test_every_command_has_help_with_an_example(name):
     done = subprocess.run(
         [sys.executable, "-m", "slimpajama", name, "--help"], capture_output=True, text=True, check=True
@@ -56,8 +74,12 @@ def called(source: str) -> Iterator[tuple[str, ast.Call]]:
 TEXTS = (ast.Constant, ast.JoinedStr, ast.BinOp)  # a command is a list
 PICKLES = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 RUNS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "torch.load", "yaml.load"}
-MUST = {"np.load": ("allow_pickle", "False"), "numpy.load": ("allow_pickle", "False"),
-        "jinja2.Environment": ("autoescape", "True"), "Environment": ("autoescape", "True")}  # fmt: skip
+MUST = {
+    "np.load": ("allow_pickle", "False"),
+    "numpy.load": ("allow_pickle", "False"),
+    "jinja2.Environment": ("autoescape", "True"),
+    "Environment": ("autoescape", "True"),
+}
 NEVER = ("shell", "trust_remote_code", "allow_pickle")
 
 
@@ -82,11 +104,23 @@ OURS = sorted(path for folder in ("slimpajama", "tasks", "flows") for path in (R
 
 @pytest.mark.parametrize(
     "source",
-    ["import pickle", "from pickle import loads", "torch.load(x)", "np.load(x)", "np.load(x, allow_pickle=True)",
-     "yaml.load(x)", "eval(x)", "exec(x)", "os.system(x)", "subprocess.run('ls', shell=True)",
-     "subprocess.run(f'ls {x}')", "jinja2.Environment()", "load_dataset(x, trust_remote_code=True)",
-     "dist.broadcast_object_list(x)"],
-)  # fmt: skip
+    [
+        "import pickle",
+        "from pickle import loads",
+        "torch.load(x)",
+        "np.load(x)",
+        "np.load(x, allow_pickle=True)",
+        "yaml.load(x)",
+        "eval(x)",
+        "exec(x)",
+        "os.system(x)",
+        "subprocess.run('ls', shell=True)",
+        "subprocess.run(f'ls {x}')",
+        "jinja2.Environment()",
+        "load_dataset(x, trust_remote_code=True)",
+        "dist.broadcast_object_list(x)",
+    ],
+)
 def test_what_could_run_a_file_is_found(source: str):
     assert unsafe(source)
 

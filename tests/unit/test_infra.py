@@ -94,8 +94,10 @@ def test_no_container_of_the_manifests_can_become_root_or_write_its_image():
     assert pod["securityContext"]["runAsNonRoot"]
     for container in pod["initContainers"] + pod["containers"]:
         assert container["securityContext"] == {
-            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}
-        }  # fmt: skip
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
 
 
 @pytest.fixture
@@ -137,8 +139,10 @@ def test_the_runbook_names_only_files_and_commands_that_exist(page):
 
 def test_both_runbooks_give_the_same_commands():
     english, chinese = (
-        [re.sub(r"\s*#.*", "", block) for block in
-         re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), flags=re.S)]
+        [
+            re.sub(r"\s*#.*", "", block)
+            for block in re.findall(r"```sh\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), flags=re.S)
+        ]
         for page in ("operations.md", "operations.zh-CN.md")
-    )  # fmt: skip
+    )
     assert english == chinese

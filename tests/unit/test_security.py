@@ -21,15 +21,24 @@ from slimpajama.workspace.registry import with_weights
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "hunter2"
 CARRIERS = [
-    f"https://me:{SECRET}@example.org/a.txt", f"https://{SECRET}@example.org/a.txt", f"s3://key:{SECRET}@bucket/*",
-    f"zip://*.txt::https://me:{SECRET}@example.org/a.zip", f"https://example.org/数据.txt?X-Amz-Signature={SECRET}",
-    f"https://example.org/a?b=1&access_token={SECRET}&c=2", f"https://example.org/a?sig={SECRET}",
+    f"https://me:{SECRET}@example.org/a.txt",
+    f"https://{SECRET}@example.org/a.txt",
+    f"s3://key:{SECRET}@bucket/*",
+    f"zip://*.txt::https://me:{SECRET}@example.org/a.zip",
+    f"https://example.org/数据.txt?X-Amz-Signature={SECRET}",
+    f"https://example.org/a?b=1&access_token={SECRET}&c=2",
+    f"https://example.org/a?sig={SECRET}",
     f"https://example.org/a?AWSAccessKeyId={SECRET}",
-]  # fmt: skip
+]
 PLAIN = [
-    "raw/*.jsonl", "数据/2024?/*.txt", "s3://bucket/prefix/*", "abfs://container@account.dfs.core.windows.net/*",
-    "sftp://me@host/a", "https://example.org/a.txt?page=2&author=me", "https://example.org:8080/@me/a",
-]  # fmt: skip
+    "raw/*.jsonl",
+    "数据/2024?/*.txt",
+    "s3://bucket/prefix/*",
+    "abfs://container@account.dfs.core.windows.net/*",
+    "sftp://me@host/a",
+    "https://example.org/a.txt?page=2&author=me",
+    "https://example.org:8080/@me/a",
+]
 
 
 @pytest.mark.parametrize("uri", CARRIERS)
@@ -40,8 +49,10 @@ def test_no_address_of_the_settings_may_carry_a_secret_and_the_refusal_does_not_
         {"ingest": allowed["ingest"] | {"sources": [source]}},
         {"decontaminate": {"evaluations": [source]}} | allowed,
         {"pairs": {"sources": [source | {"task": "translation"}]}} | allowed,
-        {"workspace": uri}, {"train": {"mlflow": uri}}, {"observe": {"openlineage": uri}},
-    ):  # fmt: skip
+        {"workspace": uri},
+        {"train": {"mlflow": uri}},
+        {"observe": {"openlineage": uri}},
+    ):
         with pytest.raises(ConfigError, match="password or token") as caught:
             validate(given)
         assert SECRET not in str(caught.value)

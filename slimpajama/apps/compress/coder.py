@@ -14,8 +14,6 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MOST_BITS", "ONE", "PLACE", "decode_bit", "encode_bit", "finish", "new_coder", "start_decoding"]
-
 ONE = 1 << 16  # a probability of 1; those that are coded lie in [1, ONE - 1]
 MOST_BITS = 8 * ONE  # that a byte can stand for: the likeliest costs log2(ONE / (ONE - 1)), more than 1 / ONE
 LOW, HIGH, CODE, PLACE = range(4)

@@ -27,8 +27,6 @@ from slimpajama.core.errors import CompressedFileError, InputError, unwritable
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.registry import Loaded
 
-__all__ = ["compress", "decompress", "fingerprint", "read_file", "write_file"]
-
 MAGIC, VERSION = b"\x89SLP", 1
 HEAD, CRC = struct.Struct(">4sBB32sQQ32s"), struct.Struct(">I")
 CODED, STORED = range(2)
@@ -37,8 +35,9 @@ CODED, STORED = range(2)
 def fingerprint(manifest: Manifest) -> bytes:
     """Return 32 bytes that change with the weights, the architecture or the tokenizer."""
     names = ("/model.safetensors", "/config.json", "/tokenizer.json")
-    hashes = sorted(f"{entry.path.rsplit('/', 1)[1]} {entry.sha256}" for entry in manifest.files
-                    if entry.path.endswith(names))  # fmt: skip
+    hashes = sorted(
+        f"{entry.path.rsplit('/', 1)[1]} {entry.sha256}" for entry in manifest.files if entry.path.endswith(names)
+    )
     return hashlib.sha256("\n".join(hashes).encode()).digest()
 
 
@@ -83,9 +82,12 @@ def decompress(whole: bytes, loaded: Loaded, print_: bytes, where: str = "") -> 
         begin += 1 + length
     if wanted != print_:
         raise CompressedFileError(
-            "compressed with another model", where=where, expected=f"{names[0]} ({wanted.hex()[:12]})",
-            found=f"{loaded.id} ({print_.hex()[:12]})", hint="Name its model with --model, and its --workspace.",
-        )  # fmt: skip
+            "compressed with another model",
+            where=where,
+            expected=f"{names[0]} ({wanted.hex()[:12]})",
+            found=f"{loaded.id} ({print_.hex()[:12]})",
+            hint="Name its model with --model, and its --workspace.",
+        )
     code = body[begin:]
     if method > STORED or begin > len(body) or tokens > min(n_bytes, MOST_BITS * (len(code) + 8)):
         raise CompressedFileError("holds what no compression writes", where=where, hint="Do not trust its source.")
@@ -95,9 +97,12 @@ def decompress(whole: bytes, loaded: Loaded, print_: bytes, where: str = "") -> 
         data = loaded.tokenizer.decode_bytes(decode(loaded.model, loaded.tokenizer, code, tokens).tolist())
     if len(data) != n_bytes or hashlib.sha256(data).digest() != digest:
         raise CompressedFileError(
-            "this machine computes other probabilities", where=where, expected=names[1], found=_machine(),
+            "this machine computes other probabilities",
+            where=where,
+            expected=names[1],
+            found=_machine(),
             hint="Decompress it with the torch and the kind of processor that it was compressed with.",
-        )  # fmt: skip
+        )
     return data
 
 

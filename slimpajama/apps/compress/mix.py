@@ -28,8 +28,6 @@ from numpy.typing import NDArray
 
 from slimpajama.apps.compress.coder import ONE, decode_bit, encode_bit
 
-__all__ = ["Mixer", "code_step", "new_mixer"]
-
 ORDERS = np.array([0, 1, 2, 3, 4, 6])
 MODEL, MATCH, INPUTS = len(ORDERS), len(ORDERS) + 1, len(ORDERS) + 2
 SHARES = float(1 << 30)  # the model's probabilities as integers; each piece has one share more
@@ -72,9 +70,13 @@ def new_mixer(pieces: tuple[bytes, ...], tokens: int, streams: int) -> Mixer:
     weights[:BY_KNOWN, MATCH] = 0.25
     return Mixer(
         np.array(sorted(range(len(pieces)), key=lambda index: (pieces[index], index)), np.int64),
-        np.zeros((len(ORDERS), 1 << bits), np.uint16), meaning, weights, np.full(1 << (bits - 2), -1, np.int64),
-        np.full(streams, -1, np.int64), np.zeros(streams, np.int64),
-    )  # fmt: skip
+        np.zeros((len(ORDERS), 1 << bits), np.uint16),
+        meaning,
+        weights,
+        np.full(1 << (bits - 2), -1, np.int64),
+        np.full(streams, -1, np.int64),
+        np.zeros(streams, np.int64),
+    )
 
 
 @numba.njit(nogil=True, cache=True, inline="always")

@@ -23,8 +23,6 @@ from slimpajama.model.architectures import LanguageModel
 from slimpajama.model.device import one_thread
 from slimpajama.text.tokenizer import Tokenizer
 
-__all__ = ["decode", "encode"]
-
 STREAMS, LEAST_TOKENS = 32, 2048  # a stream begins without context, so short files are read as fewer
 ROOM = 16 * 8  # bytes a token can take: 16 forks, and no bit writes more than the coder holds
 

@@ -36,8 +36,6 @@ from slimpajama.apps.serve.worker import Event, Job, Worker
 from slimpajama.core.config import ApplyConfig, GenerateConfig
 from slimpajama.core.errors import SlimpajamaError
 
-__all__ = ["ALIAS", "MAX_BODY", "make_app"]
-
 ALIAS = "champion"  # the name that stays the same when the model behind it changes
 MAX_BODY = 4_000_000  # bytes: a megabyte of Chinese prompt is three, with JSON's escapes up to twice that
 BODY_S = 30.0
@@ -47,9 +45,12 @@ PAGE = Path(__file__).with_name("page.html")
 
 
 def make_app(
-    worker: Worker, cfg: GenerateConfig, token: str | None = None, hosts: frozenset[str] = frozenset(),
+    worker: Worker,
+    cfg: GenerateConfig,
+    token: str | None = None,
+    hosts: frozenset[str] = frozenset(),
     apply: ApplyConfig | None = None,
-) -> Any:  # fmt: skip
+) -> Any:
     """Return the application.
 
     Args:
@@ -68,9 +69,7 @@ def make_app(
             raise ApiError(403, "not served under this host name", "unknown_host")
         given = request.headers.get("authorization", "").encode()
         if token is not None and not hmac.compare_digest(given, f"Bearer {token}".encode()):
-            raise ApiError(
-                401, "missing or wrong token", "invalid_api_key", headers={"WWW-Authenticate": "Bearer"}
-            )  # fmt: skip
+            raise ApiError(401, "missing or wrong token", "invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
 
     def submit(
         texts: Any = (), task: str = "", call: Any = None
@@ -183,9 +182,11 @@ class _Answer:
     def __init__(self, asked: CompletionRequest, job: Job) -> None:
         self.asked, self.job = asked, job
         self.head = {
-            "id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time()),
+            "id": f"cmpl-{uuid.uuid4().hex}",
+            "object": "text_completion",
+            "created": int(time.time()),
             "model": job.loaded.id,
-        }  # fmt: skip
+        }
         self.usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
 
     def choice(self, event: Event, text: str) -> dict[str, Any]:
@@ -225,9 +226,7 @@ class _Answer:
         yield "data: [DONE]\n\n"
 
 
-async def _events(
-    request: Request, job: Job, inbox: asyncio.Queue[Event | Exception | None]
-) -> AsyncIterator[Event]:  # fmt: skip
+async def _events(request: Request, job: Job, inbox: asyncio.Queue[Event | Exception | None]) -> AsyncIterator[Event]:
     """Yield what the worker sends; whoever stops listening, goes away or has waited for `REQUEST_S` cancels the job."""
 
     async def watch() -> None:

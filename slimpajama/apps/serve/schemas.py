@@ -18,8 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from slimpajama.apps.tune.inference import Tuned
 from slimpajama.core.config import ApplyConfig, GenerateConfig
 
-__all__ = ["APPLICATIONS", "MAX_TOKENS", "ApiError", "ApplicationRequest", "CompletionRequest", "parse", "texts_of"]
-
 MAX_TOKENS = 8192  # of all texts of a request: about as long as anyone waits for a small model
 Text = Annotated[str, Field(max_length=200_000)]  # characters: some minutes of a small model's time
 Zero = Annotated[float, Field(ge=0, le=0)]
@@ -119,8 +117,10 @@ class AnswerRequest(BaseModel):
 
 ApplicationRequest = SummarizeRequest | TranslateRequest | AnswerRequest
 APPLICATIONS: dict[str, type[ApplicationRequest]] = {
-    "summarize": SummarizeRequest, "translate": TranslateRequest, "answer": AnswerRequest,
-}  # fmt: skip
+    "summarize": SummarizeRequest,
+    "translate": TranslateRequest,
+    "answer": AnswerRequest,
+}
 Request = TypeVar("Request", bound=BaseModel)
 
 

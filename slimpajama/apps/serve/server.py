@@ -19,8 +19,6 @@ from slimpajama.apps.serve.worker import Worker
 from slimpajama.core.config import ApplyConfig, GenerateConfig
 from slimpajama.core.errors import ConfigError
 
-__all__ = ["TOKEN_VARIABLE", "is_loopback", "listen", "read_token", "run"]
-
 TOKEN_VARIABLE = "SLIMPAJAMA_TOKEN"
 GRACE_S = 20  # for running requests at a SIGTERM; Docker and Kubernetes kill after 10 and 30 s unless told otherwise
 CONNECTIONS = 64  # beside those of the queue; above it a plain 503
@@ -93,7 +91,7 @@ class PatientProtocol(H11Protocol):
 
 def run(
     worker: Worker, cfg: GenerateConfig, listening: socket.socket, host: str, token: str | None, apply: ApplyConfig
-) -> None:  # fmt: skip
+) -> None:
     """Answer until SIGTERM or SIGINT; then finish what runs, for at most `GRACE_S`.
 
     Without a token, and reachable from this machine only, it answers to this machine's names only: see `make_app`.
@@ -104,9 +102,17 @@ def run(
     address = f"[{host}]" if ":" in host else host
     app = make_app(worker, cfg, token, hosts, apply)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, proxy_headers=False, lifespan="on", ws="none",
-        timeout_graceful_shutdown=GRACE_S, http=PatientProtocol, limit_concurrency=worker.max_queue + CONNECTIONS,
-    )  # fmt: skip
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="on",
+        ws="none",
+        timeout_graceful_shutdown=GRACE_S,
+        http=PatientProtocol,
+        limit_concurrency=worker.max_queue + CONNECTIONS,
+    )
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn repeats the signal when it is done; the end is no failure
         signal.signal(number, lambda *_: None)
     print(

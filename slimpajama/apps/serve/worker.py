@@ -27,8 +27,6 @@ from slimpajama.model.generate.text import Tally, stream_text
 from slimpajama.workspace.registry import Loaded, champion, load_model, serving, tuned_tasks
 from slimpajama.workspace.store import Store
 
-__all__ = ["Event", "Job", "Worker"]
-
 LOG = logging.getLogger(__name__)
 STOP_S = 5.0
 

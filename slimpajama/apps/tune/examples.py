@@ -23,21 +23,6 @@ from slimpajama.corpus.shards.columns import encode_words, words_of
 from slimpajama.model.architectures.seq2seq import NO_QUOTE
 from slimpajama.text.tokenizer import Tokenizer
 
-__all__ = [
-    "ANSWER",
-    "SUMMARIZE",
-    "Examples",
-    "directions",
-    "drafted",
-    "encode_pairs",
-    "encode_texts",
-    "kind_of",
-    "padded",
-    "places_of",
-    "rarity",
-    "windows",
-]
-
 SUMMARIZE, ANSWER = "summarize", "answer"
 QUOTED = (SUMMARIZE, ANSWER)
 QUESTION_SHARE = 0.25  # of a row, at most, that a question takes in each window
@@ -69,7 +54,7 @@ class Examples:
 
 def encode_pairs(
     rows: pl.DataFrame, tokenizer: Tokenizer, row_tokens: int, source_tokens: int, target_tokens: int
-) -> Examples:  # fmt: skip
+) -> Examples:
     """Return the examples of pairs.
 
     Args:
@@ -111,9 +96,12 @@ def directions(pairs: pl.DataFrame) -> pl.DataFrame:
     """Return pairs and behind them those that are learnt both ways once more, turned round; `reversed` tells which."""
     first = pairs.with_columns(reversed=pl.lit(False))
     back = first.filter("both_ways").with_columns(
-        source=pl.col("targets").list.first(), targets=pl.concat_list("source"), source_lang=pl.col("target_lang"),
-        target_lang=pl.col("source_lang"), reversed=pl.lit(True),
-    )  # fmt: skip
+        source=pl.col("targets").list.first(),
+        targets=pl.concat_list("source"),
+        source_lang=pl.col("target_lang"),
+        target_lang=pl.col("source_lang"),
+        reversed=pl.lit(True),
+    )
     return pl.concat([first, back])
 
 

@@ -42,8 +42,6 @@ from slimpajama.model.device import one_thread
 from slimpajama.model.generate.beam import Found, beam_search
 from slimpajama.text.tokenizer import Tokenizer
 
-__all__ = ["DRAFT", "QUOTED", "WRITTEN", "Answer", "Tuned", "language_of", "ways_of"]
-
 WRITTEN, QUOTED, DRAFT = "written", "quoted", "draft"
 
 
@@ -80,9 +78,14 @@ class Tuned:
     """
 
     def __init__(
-        self, model: PairModel, tokenizer: Tokenizer, dictionary: Dictionary, ways: Mapping[str, str],
-        source_tokens: int, target_tokens: int,
-    ) -> None:  # fmt: skip
+        self,
+        model: PairModel,
+        tokenizer: Tokenizer,
+        dictionary: Dictionary,
+        ways: Mapping[str, str],
+        source_tokens: int,
+        target_tokens: int,
+    ) -> None:
         self.model, self.tokenizer, self.dictionary, self.ways = model, tokenizer, dictionary, dict(ways)
         self.source_tokens, self.target_tokens = source_tokens, target_tokens
 
@@ -98,9 +101,11 @@ class Tuned:
         """
         if kind not in self.model.kinds:
             raise InputError(
-                "the model was not tuned for this", found=kind, expected=", ".join(self.model.kinds),
+                "the model was not tuned for this",
+                found=kind,
+                expected=", ".join(self.model.kinds),
                 hint="Add such pairs to pairs.sources and run `slimpajama tune`.",
-            )  # fmt: skip
+            )
         return self.model.kinds.index(kind)
 
     def read(self, source: Ids, kind: str) -> Memory:
@@ -116,9 +121,16 @@ class Tuned:
         memory, most = self.read(source, kind), min(most or self.target_tokens, self.model.row_tokens - 1)
         with one_thread():
             return beam_search(
-                self.model, memory, self.number_of(kind), self.tokenizer.document_id, beams=cfg.beams,
-                least=least, most=most, length_penalty=cfg.length_penalty, no_repeat=cfg.no_repeat,
-            )[0]  # fmt: skip
+                self.model,
+                memory,
+                self.number_of(kind),
+                self.tokenizer.document_id,
+                beams=cfg.beams,
+                least=least,
+                most=most,
+                length_penalty=cfg.length_penalty,
+                no_repeat=cfg.no_repeat,
+            )[0]
 
     def quote(self, source: Ids, kind: str, spans: NDArray[np.int64]) -> Quote | None:
         """Return the best of some spans (first and last token) of a source."""

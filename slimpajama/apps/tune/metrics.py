@@ -25,8 +25,6 @@ import numpy as np
 from slimpajama.core.config import TextConfig
 from slimpajama.text.segment import Segmenter
 
-__all__ = ["HAN", "MAIN", "answer_scores", "interval", "measure", "score", "units"]
-
 MAIN = {"summarization": "rougeL", "translation": "chrf", "question-answering": "f1"}
 """What decides about a task."""
 RESAMPLES, CONFIDENCE = 1000, 0.95

@@ -35,8 +35,6 @@ from slimpajama.core.split import unit_hashes
 from slimpajama.corpus.shards.columns import words_of
 from slimpajama.text.segment import Segmenter
 
-__all__ = ["Dictionary", "with_drafts", "with_drafts_of_others"]
-
 CANDIDATES = 24  # translations of a word that are weighed
 ROUNDS = 5
 LEAST_TOGETHER = 2  # pairs in which both words must stand, and times that a phrase must have had a translation

@@ -20,8 +20,6 @@ from slimpajama.workspace.lookup import find_rows, one_of
 from slimpajama.workspace.nights import load_night, published_nights
 from slimpajama.workspace.store import Store, read_table
 
-__all__ = ["CorpusIndex", "Source"]
-
 
 @dataclass(frozen=True, slots=True)
 class Source:

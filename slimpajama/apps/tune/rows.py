@@ -21,8 +21,6 @@ from numpy.typing import NDArray
 from slimpajama.apps.tune.examples import Examples, padded
 from slimpajama.core.errors import InputError
 
-__all__ = ["PairRows"]
-
 POOL = 4096  # pairs that are sorted by length together
 
 
@@ -40,9 +38,16 @@ class PairRows:
     """
 
     def __init__(
-        self, examples: Examples, kinds: tuple[str, ...], *, row_tokens: int, batch_tokens: int, vocab_size: int,
-        chunk_tokens: int, seed: int,
-    ) -> None:  # fmt: skip
+        self,
+        examples: Examples,
+        kinds: tuple[str, ...],
+        *,
+        row_tokens: int,
+        batch_tokens: int,
+        vocab_size: int,
+        chunk_tokens: int,
+        seed: int,
+    ) -> None:
         if not len(examples):
             raise InputError("no pair to tune on", where="pairs.sources")
         self.examples, self.seed = examples, seed

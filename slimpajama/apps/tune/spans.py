@@ -17,10 +17,6 @@ from numpy.typing import NDArray
 
 from slimpajama.text.tokenizer import Tokenizer
 
-__all__ = [
-    "Quote", "answer_spans", "best_quote", "quote_of", "sentence_ends", "sentence_runs", "sentence_spans", "sentences",
-]  # fmt: skip
-
 MOST_SENTENCES = 5
 FULL_LINE = 50  # characters from which on a line without an end goes on in the next
 LEAST_ALIKE = 0.15  # F1 in tokens, below which sentences say something else

@@ -66,8 +66,6 @@ from slimpajama.workspace.registry import (
 )
 from slimpajama.workspace.store import Store, parquet_bytes
 
-__all__ = ["TuneReport", "choose_tests", "choose_ways", "learn", "load_tuned", "tune"]
-
 VERSION = 5  # raise it when the same inputs give other weights or figures
 SAMPLES = 2  # texts of each task and language that the report shows
 OUTPUTS = pa.schema(
@@ -131,9 +129,11 @@ def tune(store: Store, cfg: Config, champion: str) -> TuneReport:
     set_name, pairs = make_pairs(store, cfg)
     if missing := {"train", "test"} - set(pairs.counts["pairs"]):
         raise InputError(
-            "too few pairs", where="pairs.sources", found=f"none for {' and '.join(sorted(missing))}",
+            "too few pairs",
+            where="pairs.sources",
+            found=f"none for {' and '.join(sorted(missing))}",
             hint="Bring more, or raise pairs.test_share.",
-        )  # fmt: skip
+        )
     base = load_model(store, champion)
     if not isinstance(base.model, ChunkModel):
         raise ModelError(
@@ -179,7 +179,7 @@ def tune(store: Store, cfg: Config, champion: str) -> TuneReport:
 
 def learn(
     cfg: Config, base: Loaded, pairs: pl.DataFrame, checkpoints: Checkpoints | None = None
-) -> tuple[Tuned, dict[str, Any]]:  # fmt: skip
+) -> tuple[Tuned, dict[str, Any]]:
     """Return what a champion has learnt of pairs and a record of it; `base` itself stays as it was."""
     assert isinstance(base.model, ChunkModel)
     row_tokens, tokenizer = base.model.row_tokens, base.tokenizer
@@ -195,13 +195,24 @@ def learn(
     model.ends_V[:-1] = torch.from_numpy(sentence_ends(tokenizer))
     model.to(device())
     settings = replace(
-        cfg.train, tokens=cfg.tune.tokens, max_seconds=cfg.tune.max_seconds, batch_tokens=cfg.tune.batch_tokens,
-        lr=cfg.tune.lr, seed=cfg.tune.seed, tensorboard="", mlflow="",
-    )  # fmt: skip
+        cfg.train,
+        tokens=cfg.tune.tokens,
+        max_seconds=cfg.tune.max_seconds,
+        batch_tokens=cfg.tune.batch_tokens,
+        lr=cfg.tune.lr,
+        seed=cfg.tune.seed,
+        tensorboard="",
+        mlflow="",
+    )
     rows = PairRows(
-        examples, model.kinds, row_tokens=row_tokens, batch_tokens=cfg.tune.batch_tokens, vocab_size=model.vocab_size,
-        chunk_tokens=model.chunk_tokens, seed=cfg.tune.seed,
-    )  # fmt: skip
+        examples,
+        model.kinds,
+        row_tokens=row_tokens,
+        batch_tokens=cfg.tune.batch_tokens,
+        vocab_size=model.vocab_size,
+        chunk_tokens=model.chunk_tokens,
+        seed=cfg.tune.seed,
+    )
     optimiser = make_optimiser(model, settings.lr, settings.precision)
     with Team(cfg.run.threads()) as team, track("tune", total=settings.tokens, unit="tokens") as bar:
         history = train_model(model, optimiser, rows, settings, team, cold=True, checkpoints=checkpoints, bar=bar)
@@ -298,9 +309,7 @@ def choose_ways(tuned: Tuned, validation: pl.DataFrame, cfg: Config) -> dict[str
     return found
 
 
-def _measured(
-    tuned: Tuned, tests: pl.DataFrame, cfg: Config
-) -> tuple[pa.Table, dict[str, Any], list[dict[str, str]]]:  # fmt: skip
+def _measured(tuned: Tuned, tests: pl.DataFrame, cfg: Config) -> tuple[pa.Table, dict[str, Any], list[dict[str, str]]]:
     """Return what the model makes of test pairs, with scores; the measures by task and target language; samples."""
     chosen = choose_tests(tests, cfg.tune.max_test_pairs)
     outputs, samples, found = [], list[dict[str, str]](), dict[str, dict[str, list[dict[str, float]]]]()

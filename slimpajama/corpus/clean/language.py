@@ -18,8 +18,6 @@ import numpy as np
 import numpy.typing as npt
 import pycld2
 
-__all__ = ["MIXED_BELOW", "Languages", "identify"]
-
 MIXED_BELOW = 0.8  # share of the main language; below it, more than every fifth byte of text is another language
 HAN_DOMINANT = 0.5  # share of ideographs; one says as much as 2.9 English letters, so three quarters are Chinese
 HAN_PRESENT = 0.1  # the same: from here on a quarter of what is said is Chinese

@@ -29,8 +29,6 @@ import pyarrow.compute as pc
 
 from slimpajama.text.buffers import text_buffers
 
-__all__ = ["ASSIGNED", "normalise", "normalise_block"]
-
 ASSIGNED = (*range(0x40000), *range(0xE0000, 0xE0200))
 """Code points that Unicode assigns or will: planes 4 to 13 are empty, what lies behind is private."""
 

@@ -15,8 +15,6 @@ from slimpajama.corpus.clean.rules import MOSTLY_HAN
 from slimpajama.corpus.clean.signals import COUNTS, HAN_PER_WORD, scan
 from slimpajama.text.buffers import text_buffers
 
-__all__ = ["measure", "measure_text"]
-
 Column = npt.NDArray[Any]
 
 

@@ -16,8 +16,6 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["WORDS", "ngram_repetition", "repeats"]
-
 WORDS = (2, 3, 4, 5, 6, 7, 8, 9, 10)
 """Widths in words; of the first three the share of the most frequent one is measured, of the others all repeats."""
 _TOP = 3

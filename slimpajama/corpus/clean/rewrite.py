@@ -11,8 +11,6 @@ from slimpajama.core.config import CleanConfig
 from slimpajama.corpus.clean.normalise import normalise_block
 from slimpajama.corpus.clean.pii import mask_block
 
-__all__ = ["rewrite"]
-
 
 def rewrite(texts: pa.LargeStringArray, cfg: CleanConfig) -> tuple[pa.LargeStringArray, Counter[str]]:
     """Return texts in the one form, with what the options ask for, and how many items of personal data were masked."""

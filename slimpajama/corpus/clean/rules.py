@@ -28,8 +28,6 @@ import pyarrow as pa
 from slimpajama.core.config import CleanConfig
 from slimpajama.core.errors import ConfigError
 
-__all__ = ["MOSTLY_HAN", "RULES", "Bound", "Rule", "Verdict", "bounds", "first_verdicts", "judge"]
-
 MOSTLY_HAN = 0.5  # share of ideographs from which the Chinese bounds hold
 
 
@@ -168,9 +166,11 @@ def bounds(cfg: CleanConfig) -> list[Bound]:
         if name not in RULES:
             near = difflib.get_close_matches(name, RULES, n=1)
             raise ConfigError(
-                "no such rule", where=f"clean.thresholds.{key}", expected=", ".join(RULES) if not near else near[0],
+                "no such rule",
+                where=f"clean.thresholds.{key}",
+                expected=", ".join(RULES) if not near else near[0],
                 found=name,
-            )  # fmt: skip
+            )
         if key == name:
             found[name] = (value, cfg.thresholds.get(f"{name}-han", value))
         else:

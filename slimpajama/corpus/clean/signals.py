@@ -20,8 +20,6 @@ import opencc
 
 from slimpajama.corpus.clean.normalise import ASSIGNED
 
-__all__ = ["COUNTS", "GOPHER_STOP_WORDS", "HAN_PER_WORD", "HAN_STOP_WORDS", "Scan", "scan", "unit_hash"]
-
 HAN_PER_WORD = 2
 """Ideographs in a Chinese word, ours: jieba's words have 1.75 and 1.77 of them in technical texts, 2.09 in statutes.
 Over FineWeb2's bound on repeated 5-grams are, of 120 documents each with jieba's words and with 2 ideographs: statutes
@@ -31,12 +29,32 @@ GOPHER_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")  # 
 HAN_STOP_WORDS = tuple("的年在月是和日了於為有被人中为他與後也而由")  # Penedo et al. 2025, FineWeb2, cmn_Hani
 
 COUNTS = (
-    "chars", "content", "beyond_ascii", "han", "kana", "traditional", "simplified",
-    "units", "unit_chars", "alphabetic", "symbols_alone", "stop_words", "english_hits",
-    "hashes", "ellipses", "curly", "lorem_ipsum",
-    "newlines", "lines", "line_chars", "bullet_lines", "ellipsis_lines", "punctuated_lines", "short_lines",
+    "chars",
+    "content",
+    "beyond_ascii",
+    "han",
+    "kana",
+    "traditional",
+    "simplified",
+    "units",
+    "unit_chars",
+    "alphabetic",
+    "symbols_alone",
+    "stop_words",
+    "english_hits",
+    "hashes",
+    "ellipses",
+    "curly",
+    "lorem_ipsum",
+    "newlines",
+    "lines",
+    "line_chars",
+    "bullet_lines",
+    "ellipsis_lines",
+    "punctuated_lines",
+    "short_lines",
     "javascript_lines",
-)  # fmt: skip
+)
 """Columns of `Scan.counts`. `beyond_ascii`: of the content characters. `traditional` and `simplified`: ideographs that
 only this script has. `stop_words`: different ones; `english_hits`: units that are one of Gopher's. `symbols_alone`:
 runs without letter or digit between white space. `line_chars`: without white space at a line's ends."""
@@ -128,10 +146,23 @@ def scan(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8]) -> Scan:
 
 @numba.njit(nogil=True, cache=True)
 def _scan(
-    offsets: Any, data: Any, classes: Any, lower: Any, keys: Any, numbers: Any, counts: Any,
-    unit_ends: Any, unit_hashes: Any, unit_lens: Any, line_ends: Any, line_hashes: Any, line_lens: Any,
-    para_ends: Any, para_hashes: Any, para_lens: Any,
-) -> None:  # fmt: skip
+    offsets: Any,
+    data: Any,
+    classes: Any,
+    lower: Any,
+    keys: Any,
+    numbers: Any,
+    counts: Any,
+    unit_ends: Any,
+    unit_hashes: Any,
+    unit_lens: Any,
+    line_ends: Any,
+    line_hashes: Any,
+    line_lens: Any,
+    para_ends: Any,
+    para_hashes: Any,
+    para_lens: Any,
+) -> None:
     u = n = p = 0  # next free places of units, lines and paragraphs
     for d in range(len(offsets) - 1):
         first_u, first_n, first_p = u, n, p

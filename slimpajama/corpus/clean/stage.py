@@ -23,8 +23,6 @@ from slimpajama.workspace.manifest import Counts, Manifest, Part, Stage
 from slimpajama.workspace.nights import work_folder
 from slimpajama.workspace.store import Store, read_table
 
-__all__ = ["clean"]
-
 
 def clean(store: Store, cfg: Config, night: str, raw: Manifest) -> Manifest:
     """Normalise tonight's raw documents, tell their language and remove what the rules refuse.

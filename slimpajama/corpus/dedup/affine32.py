@@ -14,8 +14,6 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["affine32_signatures"]
-
 
 def affine32_signatures(
     utf8: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], ngram: int, num_perm: int, seed: int

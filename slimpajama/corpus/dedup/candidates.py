@@ -24,8 +24,6 @@ import numpy.typing as npt
 
 from slimpajama.corpus.dedup.spill import Packed, unpack
 
-__all__ = ["HistoryJoin", "caught_table", "group_pairs", "most_shared", "probability_caught"]
-
 GROUP = 8
 CROWD = 48
 NEIGHBOURS = 8

@@ -18,8 +18,6 @@ import numpy.typing as npt
 
 from slimpajama.corpus.dedup.spill import HALF, Packed
 
-__all__ = ["Verdict", "components", "judge"]
-
 AT_ONCE = 500_000  # pairs that are sorted together, and those of one document
 
 

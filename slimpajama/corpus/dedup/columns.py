@@ -11,18 +11,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-__all__ = [
-    "content_array",
-    "content_column",
-    "key_file",
-    "large_strings",
-    "pack_ids",
-    "read_keys",
-    "read_texts",
-    "text_file",
-    "unpack_ids",
-]
-
 BATCH = 16  # texts that are packed, and so read, together
 DIGITS = np.frombuffer(b"0123456789abcdef", np.uint8)
 
@@ -74,9 +62,13 @@ def key_file(content: npt.NDArray[np.uint8], keys: npt.NDArray[np.uint64]) -> by
     columns = np.concatenate([content[:, :8].copy().view(np.uint64).ravel(), keys.T.ravel()])
     sink = io.BytesIO()  # hashes do not compress, and no two are alike: plain values, no statistics
     pq.write_table(
-        pa.table({"key": columns}), sink, row_group_size=len(keys), use_dictionary=False, compression="none",
+        pa.table({"key": columns}),
+        sink,
+        row_group_size=len(keys),
+        use_dictionary=False,
+        compression="none",
         write_statistics=False,
-    )  # fmt: skip
+    )
     return sink.getvalue()
 
 

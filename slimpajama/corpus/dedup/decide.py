@@ -32,8 +32,6 @@ from slimpajama.corpus.dedup.history_join import ROW, Documents, Hits, LoadKeys,
 from slimpajama.corpus.dedup.similarity import LoadTexts, Texts, similarities
 from slimpajama.corpus.dedup.spill import HALF, Packed, PairSet, distinct, pack
 
-__all__ = ["Outcome", "decide"]
-
 LOOKS = 4  # at the groups of each band; what a look finds decides who takes part in the next one
 PAIR_BYTES = 320  # a pair that waits in memory is 8 bytes, four times while it is sorted in; a share of the memory
 TONIGHT = 1 << 62  # set in a place: the shelf is one of tonight's

@@ -36,15 +36,17 @@ from slimpajama.corpus.dedup.kernel import sketch
 from slimpajama.corpus.sources.files import TABLES, format_of, pieces
 from slimpajama.corpus.sources.records import Batch, Piece, Want
 
-__all__ = ["FilesReport", "dedup_files"]
-
 WORK = ".dedup-work"
 ROWS = 10_000  # in a row group
 SHOWN = 20  # bad records that the summary names
 WANT = Want(
-    max_document_bytes=256_000_000, id_field="id", batch_bytes=16_000_000, batch_rows=1 << 20,
-    all_columns=True, any_text=True,
-)  # fmt: skip
+    max_document_bytes=256_000_000,
+    id_field="id",
+    batch_bytes=16_000_000,
+    batch_rows=1 << 20,
+    all_columns=True,
+    any_text=True,
+)
 NOTHING = pa.schema([("id", pa.string()), ("text", pa.large_string())]).empty_table()
 
 

@@ -23,8 +23,6 @@ from slimpajama.workspace.manifest import FileEntry, Manifest
 from slimpajama.workspace.nights import INDEX, load_night, published_nights
 from slimpajama.workspace.store import Store, open_store, read_table, reading
 
-__all__ = ["History", "KeptFiles", "open_past"]
-
 # keys compare where these are equal
 SKETCH_SETTINGS = ("ngram_chars", "drop_punctuation", "sketch", "num_perm", "bands", "rows", "seed")
 
@@ -148,7 +146,9 @@ def open_past(uri: str, cfg: DedupConfig) -> Past:
     kept = Path(uri, "kept")
     if not any(kept.glob("*.parquet")):
         raise InputError(
-            "nothing to compare with", where=uri, expected="a workspace, or a folder that holds kept/*.parquet",
+            "nothing to compare with",
+            where=uri,
+            expected="a workspace, or a folder that holds kept/*.parquet",
             hint="A workspace is one once its first night is published; a folder is what `dedup --out` writes.",
-        )  # fmt: skip
+        )
     return KeptFiles(kept, cfg)

@@ -14,8 +14,6 @@ from slimpajama.corpus.dedup.candidates import HistoryJoin, most_shared
 from slimpajama.corpus.dedup.columns import pack_ids
 from slimpajama.corpus.dedup.spill import Packed, pack
 
-__all__ = ["ROW", "Documents", "Earlier", "Hits", "LoadKeys", "Past", "meet_history"]
-
 LoadKeys = Callable[[Sequence[int]], Iterable[npt.NDArray[np.uint64]]]
 """Row groups of key files -> uint64 [groups, rows] of tonight's documents, a file's worth after another."""
 ROW = 32  # bits of a place that number a row on its shelf

@@ -26,8 +26,6 @@ import pyarrow as pa
 from slimpajama.corpus.dedup.normalise import normalise_block
 from slimpajama.text.buffers import text_buffers
 
-__all__ = ["jaccard"]
-
 Counts = npt.NDArray[np.int64]
 
 WINDOW = 4096  # shingles hashed at a time, so that a long document stays in the cache

@@ -24,8 +24,6 @@ from slimpajama.corpus.dedup.minhash import oph_signatures
 from slimpajama.corpus.dedup.normalise import Normalised, normalise_block, without_punctuation
 from slimpajama.text.buffers import text_buffers
 
-__all__ = ["VERSION", "Sketches", "band_keys", "signatures", "sketch"]
-
 VERSION = 2  # of normalisation, hashing and keys; sketches of different versions do not compare
 BLOCK_BYTES = 128 * 1024  # text, code points and hashes of a block stay within a second-level cache of 1 MB
 

@@ -17,8 +17,6 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["oph_signatures"]
-
 EMPTY = 0xFFFFFFFF
 
 

@@ -21,8 +21,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["RUN", "Normalised", "normalise", "normalise_block", "without_punctuation"]
-
 SPACE = np.uint8(0x20)
 DOTTED_I = 0x130  # `İ`, lowers to `i` and the combining dot above
 COMBINING_DOT = np.uint32(0x307)

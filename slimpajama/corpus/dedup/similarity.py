@@ -27,8 +27,6 @@ from slimpajama.corpus.dedup.jaccard import jaccard
 from slimpajama.corpus.dedup.normalise import without_punctuation
 from slimpajama.corpus.dedup.spill import HALF, Packed, PairSet, TextBuckets, distinct, pack, save, unpack
 
-__all__ = ["LoadTexts", "Texts", "similarities"]
-
 CHUNK_CHARS = 2_000_000  # compared in one call; with 13 bytes and more a character it stays near the cache
 AT_ONCE = 1000  # texts put into buckets at a time
 SHARE = 125  # a bucket's characters are this part of the memory in bytes: 3 bytes each, twice while they are sorted

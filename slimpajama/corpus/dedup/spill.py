@@ -10,8 +10,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["HALF", "PairSet", "TextBuckets", "distinct", "pack", "save", "unpack"]
-
 Packed = npt.NDArray[np.uint64]
 """Pairs of documents, smaller number * 2^32 + larger."""
 HALF = np.uint64(0xFFFFFFFF)  # the larger one's bits

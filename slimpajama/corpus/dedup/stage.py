@@ -46,8 +46,6 @@ from slimpajama.workspace.manifest import Counts, Manifest, Part, Stage, add_cou
 from slimpajama.workspace.nights import load_night, published_nights, work_folder
 from slimpajama.workspace.store import Store, read_table, reading
 
-__all__ = ["compare", "deduplicate"]
-
 
 def compare(store: Store, cfg: Config, night: str, cleaned: Manifest) -> Manifest:
     """Find exact and near-duplicates among tonight's documents and among all earlier nights'.

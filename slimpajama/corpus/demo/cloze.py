@@ -11,8 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-__all__ = ["GAP", "english_names", "frequencies", "passages", "questions"]
-
 GAP = "____"
 QUESTIONS = 2  # of a passage, at most: with more, one text would make most of them
 # Ends behind a mark with its quotes, in English before white space and not behind an initial, or with the line.
@@ -21,9 +19,11 @@ _WHOLE = re.compile(r"[^（“].*[。！？.!?][”’』\"]*")  # neither a hea
 _SENTENCE_CHARS = {"zh": range(14, 100), "en": range(40, 260)}
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]{2,}(?: [A-Z][a-z]+)*")  # not at a sentence's beginning
 _NO_NAMES = frozenset(
-    ("The January February March April May June July August September October November December "
-     "Monday Tuesday Wednesday Thursday Friday Saturday Sunday").split()
-)  # fmt: skip
+    (
+        "The January February March April May June July August September October November December "
+        "Monday Tuesday Wednesday Thursday Friday Saturday Sunday"
+    ).split()
+)
 
 
 def english_names(text: str) -> tuple[str, ...]:

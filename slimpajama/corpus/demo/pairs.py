@@ -26,8 +26,6 @@ from slimpajama.corpus.demo import chinese, cloze, python_texts
 from slimpajama.corpus.demo.download import CINDER, HEAT, HORIZON, JUPYTERLAB_ZH, members, read_member
 from slimpajama.corpus.pairs.records import Pair, read_pairs
 
-__all__ = ["CATALOGUES", "PairsReport", "PairsSource", "pair_sources", "write_pairs"]
-
 CATALOGUES = {
     "jupyterlab": (JUPYTERLAB_ZH, "BSD-3-Clause, Project Jupyter"),
     "horizon": (HORIZON, "Apache-2.0, OpenStack"),
@@ -133,9 +131,14 @@ def write_pairs(source: PairsSource, folder: Path) -> PairsReport:
         found += [item for item in read if isinstance(item, Pair)]
     n_bytes = sum(len("".join((pair.source, pair.question, *pair.targets)).encode()) for pair in found)
     return PairsReport(
-        name=source.name, task=source.task, pattern=f"{folder.name}/{source.name}/*", files=len(files),
-        pairs=len(found), text_mb=round(n_bytes / 1e6, 3), licence=source.licence,
-    )  # fmt: skip
+        name=source.name,
+        task=source.task,
+        pattern=f"{folder.name}/{source.name}/*",
+        files=len(files),
+        pairs=len(found),
+        text_mb=round(n_bytes / 1e6, 3),
+        licence=source.licence,
+    )
 
 
 def _catalogues(wheel: Path) -> Files:

@@ -16,8 +16,6 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["descriptions", "licences", "module_texts", "modules", "named_docstrings", "package_modules", "topic_pages"]
-
 _SKIPPED = frozenset(
     ("test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "turtledemo", "pydoc_data", "__pycache__")
 )

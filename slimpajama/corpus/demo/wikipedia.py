@@ -13,8 +13,6 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 
-__all__ = ["articles", "plain_text"]
-
 _GONE = re.compile(
     r"<!--.*?-->|<ref[^>]*/>|<ref.*?</ref>|<(math|gallery|timeline|table|imagemap|source|code)\b.*?</\1>|__[A-Z]+__",
     re.DOTALL | re.IGNORECASE,

@@ -32,12 +32,18 @@ from slimpajama.corpus.sources.records import Bad, seen, too_large
 from slimpajama.corpus.sources.streams import BrokenStreamError, TooLong, Unpacked, blocks, bounded, chunks, is_packed
 from slimpajama.corpus.sources.tables import HOSTILE, group_rows, row_groups, too_much
 
-__all__ = ["FORMATS", "Pair", "pair_format", "read_pairs"]
-
 FORMATS = {
-    ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".arrow": "arrow",
-    ".json": "squad", ".tmx": "tmx", ".po": "po", ".mo": "mo",
-}  # fmt: skip
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".json": "squad",
+    ".tmx": "tmx",
+    ".po": "po",
+    ".mo": "mo",
+}
 WHOLE = 1 << 28  # bytes of a file that is parsed as a whole
 LINE = 1 << 24  # bytes of a line
 _MARKUP = ("bpt", "ept", "ph", "it", "ut")  # TMX's elements whose content is another format's code, not text
@@ -298,6 +304,13 @@ def _gettext(file: BinaryIO, name: str, source: PairSourceConfig, *, compiled: b
 
 
 _READERS: dict[str, Callable[[BinaryIO, str, PairSourceConfig], Iterator[Pair | Bad]]] = {
-    "jsonl": _jsonl, "csv": _csv, "tsv": _tsv, "parquet": _parquet, "arrow": _arrow, "squad": _squad, "tmx": _tmx,
-    "po": partial(_gettext, compiled=False), "mo": partial(_gettext, compiled=True),
-}  # fmt: skip
+    "jsonl": _jsonl,
+    "csv": _csv,
+    "tsv": _tsv,
+    "parquet": _parquet,
+    "arrow": _arrow,
+    "squad": _squad,
+    "tmx": _tmx,
+    "po": partial(_gettext, compiled=False),
+    "mo": partial(_gettext, compiled=True),
+}

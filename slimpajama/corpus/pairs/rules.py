@@ -18,8 +18,6 @@ import polars as pl
 
 from slimpajama.core.config import PairsConfig
 
-__all__ = ["HAN_LETTERS", "language", "refuse"]
-
 HAN_LETTERS = 2.7
 SLACK = 13.5  # letters that both sides are taken to be longer: a name in a title of two words is no misalignment
 LEAST_HAN = 0.02  # of the letters of a Chinese side; of 88,713 aligned sentences 99.9 % have more
@@ -72,7 +70,8 @@ def refuse(pairs: pl.DataFrame, cfg: PairsConfig) -> pl.DataFrame:
     rules: list[tuple[str, pl.Expr, pl.Expr, pl.Expr]] = [
         ("empty-side", pl.any_horizontal(empty), _which(sides, empty), pl.lit("a letter, digit or ideograph")),
         (
-            "too-long", pl.col("source").str.len_chars() > cfg.max_source_chars,
+            "too-long",
+            pl.col("source").str.len_chars() > cfg.max_source_chars,
             pl.format("{} characters", pl.col("source").str.len_chars()),
             pl.lit(f"at most {cfg.max_source_chars} characters"),
         ),
@@ -80,12 +79,14 @@ def refuse(pairs: pl.DataFrame, cfg: PairsConfig) -> pl.DataFrame:
         ("swapped-languages", crossed, seen, pl.format("{} to {}", lang, other)),
         (
             "wrong-language",
-            pl.when(translation).then(wrong_source | wrong_target)
+            pl.when(translation)
+            .then(wrong_source | wrong_target)
             .otherwise(told & (lang != other) & (pl.min_horizontal(*shares) < LEAST_HAN)),
-            seen, pl.format("{} to {}", lang, pl.when(translation).then(other).otherwise(lang)),
+            seen,
+            pl.format("{} to {}", lang, pl.when(translation).then(other).otherwise(lang)),
         ),
         ("length-ratio", ratio >= most, pl.format("{}", ratio.round(2)), pl.format("less than {}", most)),
-    ]  # fmt: skip
+    ]
     return pairs.select(
         pl.coalesce(pl.when(bad).then(part).otherwise(None) for bad, part in cases).alias(column)
         for column, cases in (

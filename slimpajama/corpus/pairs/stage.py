@@ -49,8 +49,6 @@ from slimpajama.corpus.sources.records import Bad
 from slimpajama.workspace.manifest import Manifest, Part, Stage, add_counts, read_verified_table
 from slimpajama.workspace.store import Store
 
-__all__ = ["make_pairs", "protected_tests", "read_split", "render"]
-
 VERSION = 1  # raise it when the same files give other pairs
 PART_ROWS = 20_000
 Rows = list[dict[str, Any]]
@@ -79,9 +77,7 @@ def make_pairs(store: Store, cfg: Config) -> tuple[str, Manifest]:
     files = list(_files(cfg))
     about = _about(cfg, files)
     name = fingerprint("pairs", about)[:12]
-    stage = Stage(
-        store, "pairs", work=f"pairs/{name}/work", about=about, manifest=f"pairs/{name}/manifest.json"
-    )  # fmt: skip
+    stage = Stage(store, "pairs", work=f"pairs/{name}/work", about=about, manifest=f"pairs/{name}/manifest.json")
     if stage.finished:
         return name, stage.result
     with track("pairs", total=sum(file.bytes for file in files if isinstance(file, InputFile)), unit="B") as bar:
@@ -96,9 +92,11 @@ def make_pairs(store: Store, cfg: Config) -> tuple[str, Manifest]:
     if pairs.is_empty():
         rules = Counter(str(row["rule"]) for row in removed)
         raise InputError(
-            "no pair is left", where="pairs.sources", found=", ".join(f"{rule} {n}" for rule, n in rules.items()),
+            "no pair is left",
+            where="pairs.sources",
+            found=", ".join(f"{rule} {n}" for rule, n in rules.items()),
             hint="The fields of a source are named by `fields`.",
-        )  # fmt: skip
+        )
     stage.commit("set", _part(f"pairs/{name}", pairs, removed))
     return name, stage.finish()
 
@@ -173,12 +171,18 @@ def _row(source: PairSourceConfig, path: str, place: str, pair: Pair) -> dict[st
     number = pair.place.rsplit(" ", 1)[-1]
     texts = json.dumps([pair.source, pair.question, *pair.targets], ensure_ascii=False)
     return {
-        "id": document_id(source.name, f"{place}#{number}", texts), "task": source.task, "set": source.name,
-        "uri": f"{path}#{number}", "both_ways": source.task == "translation" and source.both_ways,
-        "source_lang": source.languages[0], "target_lang": source.languages[1],
-        "group": f"{source.name}/{pair.group}" if pair.group else "", "source": pair.source,
-        "question": pair.question if source.task == "question-answering" else "", "targets": list(pair.targets),
-    }  # fmt: skip
+        "id": document_id(source.name, f"{place}#{number}", texts),
+        "task": source.task,
+        "set": source.name,
+        "uri": f"{path}#{number}",
+        "both_ways": source.task == "translation" and source.both_ways,
+        "source_lang": source.languages[0],
+        "target_lang": source.languages[1],
+        "group": f"{source.name}/{pair.group}" if pair.group else "",
+        "source": pair.source,
+        "question": pair.question if source.task == "question-answering" else "",
+        "targets": list(pair.targets),
+    }
 
 
 def _frame(rows: Rows, cfg: Config) -> pl.DataFrame:
@@ -311,9 +315,7 @@ def _part(folder: str, pairs: pl.DataFrame, removed: Rows) -> Part:
             files[f"{folder}/{split}/part-{number:05d}.parquet"] = table
     kept = pairs.group_by("split", "task", "set").len().to_dicts()
     counts = add_counts({row["split"]: {row["task"]: {row["set"]: row["len"]}}} for row in kept)
-    return Part(
-        files, {"pairs": counts, "removed": add_counts({row["source"]: {row["rule"]: 1}} for row in removed)}
-    )  # fmt: skip
+    return Part(files, {"pairs": counts, "removed": add_counts({row["source"]: {row["rule"]: 1}} for row in removed)})
 
 
 def render(folder: str, counts: Mapping[str, Any]) -> str:

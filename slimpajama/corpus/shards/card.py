@@ -18,8 +18,6 @@ from slimpajama.core.split import SPLITS
 from slimpajama.text.stopwords import LICENCE
 from slimpajama.workspace.manifest import Counts, FileEntry, add_counts, json_bytes
 
-__all__ = ["croissant", "data_card", "escape", "with_files", "with_note"]
-
 COLUMNS = {
     "id": "document id: 32 hex digits of source, place in the source and text",
     "lang": "language of the document: zh, zh-Hant, en, mixed or unknown",
@@ -115,7 +113,7 @@ def data_card(
                 ["split and shuffle", _settings(cfg.shards)],
             ],
         ),
-    ]  # fmt: skip
+    ]
     return (_head(sorted(by_lang), files) + "\n\n".join(sections) + "\n").encode()
 
 
@@ -165,10 +163,13 @@ def croissant(cfg: Config, night: str, files: Sequence[FileEntry], counts: Count
     for split in splits:
         distribution.append(
             {
-                "@type": "cr:FileSet", "@id": f"{split}-files", "name": f"{split}-files",
-                "includes": f"shards/{split}/*.parquet", "encodingFormat": "application/x-parquet",
+                "@type": "cr:FileSet",
+                "@id": f"{split}-files",
+                "name": f"{split}-files",
+                "includes": f"shards/{split}/*.parquet",
+                "encodingFormat": "application/x-parquet",
             }
-        )  # fmt: skip
+        )
     return json_bytes(
         {
             "@context": _CONTEXT,
@@ -196,11 +197,16 @@ def _file_objects(files: Sequence[FileEntry], folder: str) -> list[dict[str, Any
     places = [entry.path.removeprefix(folder) for entry in files]
     return [
         {
-            "@type": FILE_OBJECT, "@id": place, "name": place, "contentUrl": place, "sha256": entry.sha256,
-            "contentSize": f"{entry.bytes} B", "encodingFormat": "application/x-parquet",
+            "@type": FILE_OBJECT,
+            "@id": place,
+            "name": place,
+            "contentUrl": place,
+            "sha256": entry.sha256,
+            "contentSize": f"{entry.bytes} B",
+            "encodingFormat": "application/x-parquet",
         }
         for place, entry in zip(places, files, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def with_files(described: bytes, night: str, files: Sequence[FileEntry]) -> bytes:
@@ -221,8 +227,11 @@ def _field(split: str, name: str) -> dict[str, Any]:
     repeated = pa.types.is_list(kind)
     inner = kind.value_type if repeated else kind
     field = {
-        "@type": "cr:Field", "@id": f"{split}/{name}", "name": name, "description": COLUMNS[name],
+        "@type": "cr:Field",
+        "@id": f"{split}/{name}",
+        "name": name,
+        "description": COLUMNS[name],
         "dataType": "sc:Text" if inner == pa.string() else "sc:Integer",
         "source": {"fileSet": {"@id": f"{split}-files"}, "extract": {"column": name}},
-    }  # fmt: skip
+    }
     return field | ({"repeated": True} if repeated else {})

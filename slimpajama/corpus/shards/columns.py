@@ -17,8 +17,6 @@ from slimpajama.core.schema import SHARDS, dense_list
 from slimpajama.text.buffers import text_buffers
 from slimpajama.text.tokenizer import Tokenizer
 
-__all__ = ["encode_words", "features", "shard_bytes", "words_of"]
-
 
 def words_of(rows: pa.Table) -> pa.ListArray:
     """Return the words of each row as indices into the different ones, which come in the order of their first places.
@@ -141,9 +139,17 @@ def encode_words(
 
 @numba.njit(nogil=True, cache=True)
 def _spread(
-    places: Any, words: Any, carries: Any, tokens: Any, starts: Any,
-    content: Any, content_ends: Any, input_ids: Any, mask: Any, ends: Any,
-) -> None:  # fmt: skip
+    places: Any,
+    words: Any,
+    carries: Any,
+    tokens: Any,
+    starts: Any,
+    content: Any,
+    content_ends: Any,
+    input_ids: Any,
+    mask: Any,
+    ends: Any,
+) -> None:
     """Copy each word's tokens to its place, with its flag; the two ends become where each document's lists end."""
     used, kept = 0, 0
     for d in range(len(places) - 1):

@@ -32,8 +32,6 @@ from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, Part, Sta
 from slimpajama.workspace.nights import load_night, published_nights, work_folder
 from slimpajama.workspace.store import Store, read_sealed, read_table, sealed, sha256
 
-__all__ = ["make_shards", "make_tokenizer"]
-
 TOKENIZER = "tokenizer/tokenizer.json"
 AGAIN = "`slimpajama prepare --from shards` makes it anew."
 SAMPLE_WORDS = 500_000  # words that merges are learnt from, drawn by their counts in the whole sample

@@ -28,9 +28,6 @@ from slimpajama.corpus.sources.files import TABLES, format_of
 from slimpajama.corpus.sources.records import Bad
 from slimpajama.workspace.store import faults
 
-__all__ = ["InputFile", "Plan", "current_version", "fixed_folder", "list_source", "open_input", "plan", "plan_again"]
-
-
 _MAGIC = frozenset("*?[")
 _CHUNK = 1 << 20
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")  # an IPv4 address in its last 32 bits (RFC 6052)
@@ -124,9 +121,11 @@ def plan_again(cfg: Config, inputs: list[dict[str, Any]], problems: list[list[st
     keys = [(entry["source"], entry["path"], entry["sha256"]) for entry in inputs]
     if changed := [path for source, path, content in keys if (source, path, content) not in found]:
         raise InputError(
-            f"{len(changed)} of {len(keys)} raw files are gone or were changed", where=changed[0],
-            expected="what the night has read", hint="Put them back, or name the folder of --config that they lie in.",
-        )  # fmt: skip
+            f"{len(changed)} of {len(keys)} raw files are gone or were changed",
+            where=changed[0],
+            expected="what the night has read",
+            hint="Put them back, or name the folder of --config that they lie in.",
+        )
     again = ((source, path, unread.get((source, path, rule))) for source, path, rule in problems)
     return Plan(
         tuple(_units([found[key] for key in keys], int(cfg.ingest.part_mb * 1e6))),

@@ -13,8 +13,6 @@ from slimpajama.corpus.ingest import wanted
 from slimpajama.corpus.sources.discover import InputFile, current_version, list_source, open_input
 from slimpajama.corpus.sources.files import read
 
-__all__ = ["RECORDS", "list_evaluations", "read_evaluations"]
-
 RECORDS = pa.schema([("name", pa.string()), ("text", pa.large_string())])  # `set: file#record`, and its text in NFC
 
 
@@ -49,9 +47,12 @@ def read_evaluations(files: list[InputFile], cfg: Config) -> pa.Table:
         for batch in read(partial(open_input, file), file.path, wanted(sources[file.source], cfg.ingest)):
             for bad in batch.bad[:1]:
                 raise InputError(
-                    f"evaluation file: {bad.rule}", where=f"{file.path}, {bad.place}" if bad.place else file.path,
-                    expected=bad.threshold, found=bad.value, hint="Mend or remove the record, or the set.",
-                )  # fmt: skip
+                    f"evaluation file: {bad.rule}",
+                    where=f"{file.path}, {bad.place}" if bad.place else file.path,
+                    expected=bad.threshold,
+                    found=bad.value,
+                    hint="Mend or remove the record, or the set.",
+                )
             own = zip(batch.table["id"].to_pylist(), batch.table["number"].to_pylist(), strict=True)
             names = [f"{file.source}: {file.path}#{number if id_ is None else id_}" for id_, number in own]
             texts = [unicodedata.normalize("NFC", text) for text in batch.table["text"].to_pylist()]

@@ -21,8 +21,6 @@ from slimpajama.corpus.sources.tables import read_arrow, read_csv, read_parquet
 from slimpajama.corpus.sources.warc import read_warc
 from slimpajama.workspace.store import faults
 
-__all__ = ["TABLES", "format_of", "pieces", "read"]
-
 _SUFFIXES = {
     **dict.fromkeys((".txt", ".text", ".md", ".rst"), "txt"),
     **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-__all__ = ["TreeTooLargeError", "declared_encoding", "visible_text"]
-
 MAX_WORK = 20_000_000  # tags times depth; the parser is quadratic in depth, and 100,000 open tags take 20 seconds
 MAX_OPEN = 150_000  # tags that an end tag could close: whether it does, a table in between may decide
 MAX_COPIES = 5_000_000  # elements: open `<font>`s and the like are made anew in every block after them, 400 bytes each
@@ -38,9 +36,11 @@ _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:
 MANY = 20
 _UTF8 = ("utf-8", "utf8", "utf-16", "utf-16le", "utf-16be")
 _WIDER = {  # as browsers read them
-    **dict.fromkeys(("gb2312", "gbk", "x-gbk", "gb_2312-80"), "gb18030"), "big5": "big5hkscs", "euc-kr": "cp949",
+    **dict.fromkeys(("gb2312", "gbk", "x-gbk", "gb_2312-80"), "gb18030"),
+    "big5": "big5hkscs",
+    "euc-kr": "cp949",
     "shift_jis": "cp932",
-}  # fmt: skip
+}
 _ENCODINGS = frozenset(  # as Python names those of WHATWG Encoding
     "ascii big5 big5hkscs cp1250 cp1251 cp1252 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 cp866 cp874 cp932 cp949 "
     "euc_jp euc_kr gb18030 iso2022_jp iso8859-1 iso8859-10 iso8859-11 iso8859-13 iso8859-14 iso8859-15 iso8859-16 "

@@ -27,10 +27,8 @@ from slimpajama.corpus.sources.records import (
     seen,
     sift,
     too_large,
-)  # fmt: skip
+)
 from slimpajama.corpus.sources.streams import TooLong, blocks, chunks
-
-__all__ = ["field_of", "parse_object", "read_jsonl"]
 
 MAX_DEPTH = 500  # Python's parser gives up somewhere below 1,000, depending on who calls it
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)

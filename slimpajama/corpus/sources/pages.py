@@ -10,8 +10,6 @@ from slimpajama.corpus.sources.html import TreeTooLargeError, declared_encoding,
 from slimpajama.corpus.sources.records import Bad, Piece, Record, Want, checked, collect, decoded, too_large
 from slimpajama.corpus.sources.streams import TooLong, blocks, bounded
 
-__all__ = ["page_record", "read_page"]
-
 
 def read_page(file: BinaryIO, name: str, want: Want, html: bool) -> Iterator[Piece]:
     """Yield the whole file as one record."""

@@ -29,11 +29,6 @@ import pyarrow.compute as pc
 from slimpajama.core.errors import printable
 from slimpajama.corpus.sources.streams import BLOCK, BrokenStreamError, TooLong
 
-__all__ = [
-    "ROW_BYTES", "Bad", "Batch", "Piece", "Record", "Want", "checked", "collect", "column", "decoded", "failed",
-    "joined", "seen", "sift", "too_large",
-]  # fmt: skip
-
 ROW_BYTES = 200  # what a record costs beside its text, so that a flood of bad or tiny ones is cut, too
 
 

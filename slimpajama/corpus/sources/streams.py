@@ -20,10 +20,6 @@ import zstandard
 from slimpajama.core.errors import InputError
 from slimpajama.workspace.store import AGAIN, faults
 
-__all__ = [
-    "PACKINGS", "BrokenStreamError", "TooLong", "Unpacked", "blocks", "bounded", "broke_off", "chunks", "is_packed",
-]  # fmt: skip
-
 BLOCK = 1 << 20
 BOMB_RATIO, BOMB_BYTES = 200, 1 << 27  # text packs to a tenth; what unpacks to more than both is no text
 PACKINGS = (".gz", ".zst", ".bz2")

@@ -36,7 +36,7 @@ from slimpajama.corpus.sources.records import (
     seen,
     sift,
     too_large,
-)  # fmt: skip
+)
 from slimpajama.corpus.sources.streams import (
     BOMB_BYTES,
     BOMB_RATIO,
@@ -48,15 +48,20 @@ from slimpajama.corpus.sources.streams import (
     is_packed,
 )
 
-__all__ = ["HOSTILE", "group_rows", "read_arrow", "read_csv", "read_parquet", "row_groups", "too_much"]
-
 AT_ONCE = 1 << 27  # bytes that rows may take which are decoded together
 COPY_LIMIT = 1 << 32  # bytes of a compressed Parquet file once unpacked to disk, where it must lie to be read
 _BOM = "\ufeff"
 _ESCAPED = re.compile("[\udc80-\udcff]{1,4}")  # what `surrogateescape` makes of bytes that are no UTF-8
 HOSTILE = (  # what a bad file raises
-    pa.ArrowException, OSError, LookupError, ValueError, ArithmeticError, MemoryError, TypeError, BadZipFile,
-)  # fmt: skip
+    pa.ArrowException,
+    OSError,
+    LookupError,
+    ValueError,
+    ArithmeticError,
+    MemoryError,
+    TypeError,
+    BadZipFile,
+)
 _Lines = tuple[int, bytes | TooLong]
 
 
@@ -353,9 +358,14 @@ def _has(schema: pa.Schema, name: str) -> bool:
 
 
 def _row_group(
-    open_file: Callable[[], BinaryIO], meta: pq.FileMetaData, columns: list[str], group: int, first: int, limit: int,
+    open_file: Callable[[], BinaryIO],
+    meta: pq.FileMetaData,
+    columns: list[str],
+    group: int,
+    first: int,
+    limit: int,
     want: Want,
-) -> Iterator[Batch]:  # fmt: skip
+) -> Iterator[Batch]:
     unpacked = 0
     try:
         with open_file() as file:

@@ -13,8 +13,6 @@ from slimpajama.corpus.sources.pages import page_record
 from slimpajama.corpus.sources.records import Bad, Piece, Record, Want, collect, seen
 from slimpajama.corpus.sources.streams import BrokenStreamError, TooLong, Unpacked, blocks
 
-__all__ = ["read_warc"]
-
 LONGEST_LINE = 1 << 24  # bytes
 _PAGES = {"text/html": True, "application/xhtml+xml": True, "text/plain": False}
 

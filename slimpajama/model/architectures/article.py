@@ -16,8 +16,6 @@ from slimpajama.model.architectures.base import OBJECTIVES, LanguageModel
 from slimpajama.model.architectures.layers import Linear, head_loss
 from slimpajama.model.architectures.presets import Sizes
 
-__all__ = ["Article"]
-
 HIDDEN = 256
 LEAST_CLASSES = 10_000
 

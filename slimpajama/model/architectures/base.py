@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from slimpajama.model.architectures.layers import cross_entropy, likeliest
 from slimpajama.model.architectures.presets import Sizes
 
-__all__ = ["OBJECTIVES", "LanguageModel", "window"]
-
 State = TypeVar("State")
 
 OBJECTIVES: Mapping[str, float] = MappingProxyType({"continue": 1.0, "restore": 0.5, "denoise": 0.1})

@@ -28,8 +28,6 @@ from slimpajama.model.architectures.latent import Latent
 from slimpajama.model.architectures.layers import Cache, Linear, Stack, head_loss, norm, working
 from slimpajama.model.architectures.presets import Sizes
 
-__all__ = ["ChunkModel"]
-
 Between = Callable[[int, Tensor], Tensor]
 
 RESTORE_EVERY = 8  # of the chunks
@@ -203,9 +201,12 @@ class ChunkModel(LanguageModel[ChunkState]):
         return logits_BV
 
     def advance(
-        self, state: ChunkState, first_BD: Tensor | None = None, decoder: Stack | None = None,
+        self,
+        state: ChunkState,
+        first_BD: Tensor | None = None,
+        decoder: Stack | None = None,
         between: Between | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Read the tokens that both levels have not read yet; return the states (B, D) that score those after them.
 
         Place p of the decoder reads token p - 1, so n tokens make n + 1 places; place i of the backbone reads

@@ -15,8 +15,6 @@ from slimpajama.model.architectures.base import LanguageModel
 from slimpajama.model.architectures.layers import Block
 from slimpajama.model.device import device
 
-__all__ = ["is_share", "shard", "share_of", "whole"]
-
 
 def shard(model: LanguageModel[Any]) -> None:
     """Leave of each parameter this process's share, on its device; before an optimiser is made of them.

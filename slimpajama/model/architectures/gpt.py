@@ -16,8 +16,6 @@ from slimpajama.model.architectures.base import OBJECTIVES, LanguageModel, windo
 from slimpajama.model.architectures.layers import Cache, Stack, head_loss, norm, working
 from slimpajama.model.architectures.presets import Sizes
 
-__all__ = ["GPT"]
-
 
 @dataclass(slots=True)
 class GPTState:

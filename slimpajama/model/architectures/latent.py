@@ -20,8 +20,6 @@ from torch.nn import functional as F
 
 from slimpajama.model.architectures.layers import Linear, norm, working
 
-__all__ = ["Latent"]
-
 SHARPNESS = 12.0  # cosine to logit at the start; it is learned
 RESTORED_LEVELS = 16  # that restoring is learned from where the latents themselves are not quantised
 

@@ -16,11 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = [
-    "Block", "Cache", "Linear", "Stack", "attention", "cross_entropy", "head_loss", "likeliest", "norm", "rope_tables",
-    "working",
-]  # fmt: skip
-
 Cache = list[tuple[Tensor, Tensor] | None]
 """Room for keys and values of each block, (B, H, longest row, D / H); None before the first token."""
 
@@ -88,9 +83,14 @@ class Block(nn.Module):
         self.down = Linear(4 * width, width, generator, zero=True)
 
     def forward(
-        self, x_BTD: Tensor, cos: Tensor, sin: Tensor, past: tuple[Tensor, Tensor] | None = None, start: int = 0,
+        self,
+        x_BTD: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        past: tuple[Tensor, Tensor] | None = None,
+        start: int = 0,
         there_BT: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Return the block's output.
 
         Args:
@@ -105,9 +105,14 @@ class Block(nn.Module):
         return y_BTD
 
     def attend(
-        self, x_BTD: Tensor, cos: Tensor, sin: Tensor, past: tuple[Tensor, Tensor] | None, start: int,
+        self,
+        x_BTD: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        past: tuple[Tensor, Tensor] | None,
+        start: int,
         there_BT: Tensor | None,
-    ) -> Tensor:  # fmt: skip
+    ) -> Tensor:
         """Attention of the new positions over all so far, or over all that are there."""
         B, T, D = x_BTD.shape
         q, k, v = self.qkv(x_BTD).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
@@ -156,9 +161,13 @@ class Stack(nn.Module):
         self.sin: Tensor
 
     def forward(
-        self, x_BTD: Tensor, cache: Cache | None = None, start: int = 0,
-        between: Callable[[int, Tensor], Tensor] | None = None, there_BT: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
+        self,
+        x_BTD: Tensor,
+        cache: Cache | None = None,
+        start: int = 0,
+        between: Callable[[int, Tensor], Tensor] | None = None,
+        there_BT: Tensor | None = None,
+    ) -> Tensor:
         """Return the normed output of the last block; `cache` is brought up to date in place.
 
         Args:

@@ -16,8 +16,6 @@ from torch import Tensor, nn
 
 from slimpajama.model.architectures.fsdp import share_of, whole
 
-__all__ = ["Optimiser", "make_optimiser"]
-
 # Chosen on short runs (400,000 tokens, steps of 2,048, one seed), bits per byte zh / en: momentum 0.9 -> 0.85 gained
 # 0.008 / 0.012, eps 1e-10 -> 1e-5 0.012 / 0.005 (1e-4 lost it again), ADAM_LR 0.005 -> 0.01 0.014 / 0.008.
 MUON_LR, MOMENTUM = 0.03, 0.85

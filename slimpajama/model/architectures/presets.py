@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from slimpajama.core.config import ModelConfig
 from slimpajama.core.errors import ConfigError
 
-__all__ = ["PRESETS", "Sizes", "resolve"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sizes:

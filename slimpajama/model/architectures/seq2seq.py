@@ -34,8 +34,6 @@ from torch.nn import functional as F
 from slimpajama.model.architectures.chunk import FIRST, Z0, ChunkModel, ChunkState
 from slimpajama.model.architectures.layers import Linear, Stack, attention, cross_entropy, norm, working
 
-__all__ = ["NO_QUOTE", "Memory", "PairModel", "PairState"]
-
 MOST_WINDOWS = 16
 READER_BLOCKS = 2
 GRAMS = 1, 2, 3  # tokens in a row that a question and its passage share: a rare ideograph is three tokens
@@ -266,9 +264,13 @@ class PairModel(nn.Module):
         return -torch.log(((1 - gate_BT) * own_BT + gate_BT * copied_BT).clamp_min(LEAST))
 
     def forward(
-        self, source_BS: Tensor, target_BT: Tensor, kind_B: Tensor, quote_B2: Tensor,
+        self,
+        source_BS: Tensor,
+        target_BT: Tensor,
+        kind_B: Tensor,
+        quote_B2: Tensor,
         weights: Mapping[str, float] | None = None,
-    ) -> dict[str, Tensor]:  # fmt: skip
+    ) -> dict[str, Tensor]:
         """Return scalar losses in nats, `total` and those it is made of.
 
         Args:

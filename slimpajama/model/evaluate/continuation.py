@@ -21,8 +21,6 @@ from slimpajama.model.architectures import LanguageModel
 from slimpajama.model.evaluate.score import DOCUMENT, END, FIRST, Ids, Sequences, plan_windows
 from slimpajama.text.tokenizer import Tokenizer
 
-__all__ = ["score_continuations", "score_ends", "split_pair"]
-
 
 def split_pair(tokenizer: Tokenizer, context: str, continuation: str) -> tuple[list[int], int]:
     """Return the ids of `context + continuation`, and how many of them come before the continuation."""

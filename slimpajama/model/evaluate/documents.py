@@ -16,8 +16,6 @@ from slimpajama.core.config import EvaluateConfig
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.store import Store, read_table
 
-__all__ = ["Document", "choose", "cut_words", "held_out_documents"]
-
 DOCUMENT_SHARE = 20
 
 
@@ -88,7 +86,7 @@ def cut_words(words: list[str], max_bytes: int) -> list[str]:
 
 def _chosen_rows(
     store: Store, path: str, chosen: dict[tuple[str, str], int]
-) -> Iterator[tuple[str, str, str, list[str]]]:  # fmt: skip
+) -> Iterator[tuple[str, str, str, list[str]]]:
     head = read_table(store, path, ["id", "lang", "source"])
     keys = zip(head["lang"].to_pylist(), head["id"].to_pylist(), strict=True)
     wanted = [number for number, key in enumerate(keys) if key in chosen]

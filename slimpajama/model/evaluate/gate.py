@@ -19,8 +19,6 @@ from numpy.typing import NDArray
 
 from slimpajama.core.config import EvaluateConfig
 
-__all__ = ["Decision", "Interval", "Paired", "decide"]
-
 Floats = NDArray[np.float64]
 MIN_DOCUMENTS = 10  # with fewer a bootstrap's interval says nothing; such languages count together as `other`
 OTHER = "other"
@@ -123,9 +121,13 @@ def _by_language(paired: Paired, cfg: EvaluateConfig) -> tuple[dict[str, Interva
         bits = math.log(2) * float(size.sum())
         low, high = _interval(differences, cfg)
         languages[name] = Interval(
-            documents=len(chosen), champion=float(champion.sum()) / bits, challenger=float(challenger.sum()) / bits,
-            difference=float((challenger - champion).sum()) / bits, low=low, high=high,
-        )  # fmt: skip
+            documents=len(chosen),
+            champion=float(champion.sum()) / bits,
+            challenger=float(challenger.sum()) / bits,
+            difference=float((challenger - champion).sum()) / bits,
+            low=low,
+            high=high,
+        )
     return languages, np.stack(resampled)
 
 
@@ -149,10 +151,13 @@ def _overall(languages: dict[str, Interval], resampled: Floats, cfg: EvaluateCon
         return math.fsum(values) / len(values)
 
     return Interval(
-        documents=sum(row.documents for row in rows), champion=mean([row.champion for row in rows]),
-        challenger=mean([row.challenger for row in rows]), difference=mean([row.difference for row in rows]),
-        low=low, high=high,
-    )  # fmt: skip
+        documents=sum(row.documents for row in rows),
+        champion=mean([row.champion for row in rows]),
+        challenger=mean([row.challenger for row in rows]),
+        difference=mean([row.difference for row in rows]),
+        low=low,
+        high=high,
+    )
 
 
 def _interval(differences: Floats, cfg: EvaluateConfig) -> tuple[float, float]:

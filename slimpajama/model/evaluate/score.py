@@ -21,18 +21,6 @@ from numpy.typing import NDArray
 from slimpajama.model.architectures import LanguageModel
 from slimpajama.text.tokenizer import Tokenizer
 
-__all__ = [
-    "Reconstruction",
-    "Scores",
-    "bits_per_byte",
-    "plan_windows",
-    "reconstruct_ids",
-    "reconstruct_text",
-    "score_documents",
-    "score_ids",
-    "score_text",
-]
-
 Ids = Sequence[int] | NDArray[Any]
 BATCH_TOKENS = 8192  # logits of a batch: 268 MB in float32 at 8,192 pieces
 DOCUMENT, START, END, FIRST = range(4)  # columns of a plan

@@ -31,8 +31,6 @@ from slimpajama.workspace.nights import load_night
 from slimpajama.workspace.registry import load_model, model_manifest
 from slimpajama.workspace.store import Store
 
-__all__ = ["EvaluateReport", "evaluate"]
-
 VERSION = 2  # raise it when the same model and text give other figures
 BLOCK = 32  # documents between two signs of progress
 SCORES = pa.schema(
@@ -106,11 +104,15 @@ def evaluate(
     other = _measure(store, cfg, champion, manifests) if champion else None
     decision = _decide(store, cfg.evaluate, f"{_folder(model_id, nights)}/gate", own, other)
     return EvaluateReport(
-        model=model_id, champion=champion or "", night=nights[-1],
-        promote=decision["promote"], reason=decision["reason"], decision=decision,
+        model=model_id,
+        champion=champion or "",
+        night=nights[-1],
+        promote=decision["promote"],
+        reason=decision["reason"],
+        decision=decision,
         figures=_read(store, own, "evaluation.json"),
         champion_figures=_read(store, other, "evaluation.json") if other else None,
-    )  # fmt: skip
+    )
 
 
 def _measure(store: Store, cfg: Config, model_id: str, nights: dict[str, Manifest]) -> Manifest:
@@ -243,9 +245,11 @@ def _paired(store: Store, own: Manifest, other: Manifest) -> Paired:
     if challenger["id"].to_pylist() != champion["id"].to_pylist():
         raise RuntimeError("champion and challenger were scored on different documents")
     return Paired(
-        challenger["lang"].to_pylist(), challenger["n_bytes"].to_numpy(),
-        champion["nll_nats"].to_numpy(), challenger["nll_nats"].to_numpy(),
-    )  # fmt: skip
+        challenger["lang"].to_pylist(),
+        challenger["n_bytes"].to_numpy(),
+        champion["nll_nats"].to_numpy(),
+        challenger["nll_nats"].to_numpy(),
+    )
 
 
 def _folder(model_id: str, nights: Sequence[str]) -> str:

@@ -10,8 +10,6 @@ import torch
 
 from slimpajama.model.architectures.seq2seq import Memory, PairModel
 
-__all__ = ["Found", "beam_search"]
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -25,9 +23,17 @@ class Found:
 
 @torch.inference_mode()
 def beam_search(
-    model: PairModel, memory: Memory, kind: int, end: int, *, beams: int, least: int, most: int,
-    length_penalty: float = 1.0, no_repeat: int = 3,
-) -> list[Found]:  # fmt: skip
+    model: PairModel,
+    memory: Memory,
+    kind: int,
+    end: int,
+    *,
+    beams: int,
+    least: int,
+    most: int,
+    length_penalty: float = 1.0,
+    no_repeat: int = 3,
+) -> list[Found]:
     """Return finished targets, the best first; at least one.
 
     Args:

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["copied_share", "ngram_hashes", "repeated_share"]
-
 REPEAT_TOKENS = 4
 COPY_TOKENS = 16  # about 50 bytes: nobody writes that much word for word by chance
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio, odd: multiplying by it mixes and is invertible

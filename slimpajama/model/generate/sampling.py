@@ -13,8 +13,6 @@ from torch import Tensor
 from slimpajama.core.config import GenerateConfig
 from slimpajama.model.architectures import LanguageModel
 
-__all__ = ["generate_tokens", "penalise", "sample"]
-
 
 def penalise(logits_V: Tensor, seen: Sequence[int], penalty: float) -> Tensor:
     """Return logits in which each token of `seen` is less likely, however often it was seen.

@@ -24,8 +24,6 @@ from slimpajama.workspace.nights import load_night
 from slimpajama.workspace.registry import load_model, model_manifest
 from slimpajama.workspace.store import Store, read_table
 
-__all__ = ["GenerateReport", "write_samples"]
-
 VERSION = 3
 PIECES = 500  # held-out texts a language that samples are compared with
 

@@ -15,8 +15,6 @@ from slimpajama.model.architectures import LanguageModel
 from slimpajama.model.generate.sampling import generate_tokens
 from slimpajama.text.tokenizer import MAX_PIECE_BYTES, Tokenizer
 
-__all__ = ["Tally", "generate_texts", "held_back", "stop_place", "stream_text"]
-
 
 @dataclass(slots=True)
 class Tally:
@@ -49,7 +47,7 @@ def held_back(text: str, stop: Sequence[str]) -> int:
 
 def stream_text(
     model: LanguageModel[Any], tokenizer: Tokenizer, prompt: str, cfg: GenerateConfig, tally: Tally | None = None
-) -> Iterator[str]:  # fmt: skip
+) -> Iterator[str]:
     """Return the continuation of `prompt` in pieces of whole characters, up to its end or a stop string.
 
     A token may end inside a character: its bytes wait for the next one. Bytes that can be part of no character, and

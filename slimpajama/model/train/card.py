@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["model_card"]
-
 
 def model_card(name: str, description: dict[str, Any], training: dict[str, Any], sources: list[dict[str, Any]]) -> str:
     """Return the model's `README.md`.

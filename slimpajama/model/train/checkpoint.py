@@ -21,8 +21,6 @@ from slimpajama.core.progress import say
 from slimpajama.workspace.manifest import json_bytes
 from slimpajama.workspace.store import Store, read_json, sha256
 
-__all__ = ["Checkpoint", "Checkpoints"]
-
 STEP = re.compile(r"/step-(\d{7})/checkpoint\.json$")
 
 
@@ -79,9 +77,11 @@ class Checkpoints:
         data = self.store.read(f"{folder}/state.safetensors")
         if sha256(data) != record["sha256"]:
             raise StorageError(
-                "not what was written", where=f"{folder}/state.safetensors",
-                expected=f"{record['bytes']} bytes", found=f"{len(data)} bytes of another content",
-            )  # fmt: skip
+                "not what was written",
+                where=f"{folder}/state.safetensors",
+                expected=f"{record['bytes']} bytes",
+                found=f"{len(data)} bytes of another content",
+            )
         return Checkpoint(step, load(data), record["state"])
 
     def _remove(self, step: int) -> None:

@@ -22,8 +22,6 @@ from slimpajama.workspace.manifest import FileEntry, Manifest, read_verified
 from slimpajama.workspace.nights import load_night
 from slimpajama.workspace.store import Store, read_table
 
-__all__ = ["TrainingData", "gather"]
-
 REBUILD = "Another program or version wrote it: prepare the night again, in a fresh workspace."
 
 
@@ -103,18 +101,24 @@ class TrainingData:
             if wrong:
                 kinds = (f"{n} {found.field(n).type if n in found.names else 'missing'}" for n in wrong)
                 raise InputError(
-                    "a shard of another schema", where=where, found=", ".join(kinds),
-                    expected=", ".join(f"{name} {expected.field(name).type}" for name in wrong), hint=REBUILD,
-                )  # fmt: skip
+                    "a shard of another schema",
+                    where=where,
+                    found=", ".join(kinds),
+                    expected=", ".join(f"{name} {expected.field(name).type}" for name in wrong),
+                    hint=REBUILD,
+                )
             table = file.read(columns)
         except pa.ArrowException as error:
             raise InputError(f"a shard that cannot be read: {error}", where=where, hint=REBUILD) from error
         largest = pc.max(table["input_ids"].combine_chunks().values).as_py()
         if largest is not None and largest >= self.vocab_size:
             raise InputError(
-                "a shard holds ids that the tokenizer does not know", where=where,
-                expected=f"ids below {self.vocab_size}", found=str(largest), hint=REBUILD,
-            )  # fmt: skip
+                "a shard holds ids that the tokenizer does not know",
+                where=where,
+                expected=f"ids below {self.vocab_size}",
+                found=str(largest),
+                hint=REBUILD,
+            )
         return table
 
 

@@ -17,8 +17,6 @@ from typing import TypeVar
 import torch
 from torch import Tensor, distributed
 
-__all__ = ["ALONE", "Group", "joined"]
-
 LONGEST_WAIT = dt.timedelta(minutes=30)  # for a process that writes a checkpoint
 Item = TypeVar("Item")
 

@@ -30,8 +30,6 @@ from slimpajama.model.train.rows import Rows
 from slimpajama.model.train.schedule import lr_scale, progress_share
 from slimpajama.model.train.tracking import Log
 
-__all__ = ["History", "train_model"]
-
 CURVE_POINTS = 50
 VALIDATIONS = 4
 CLIP_NORM = 1.0  # of the whole gradient; what GPT-3, Llama and nanochat's early runs use
@@ -167,16 +165,16 @@ def _losses(
     norm = whole(torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM))
     if not (math.isfinite(values["total"]) and math.isfinite(float(norm))):
         raise ModelError(
-            f"training diverged at step {step}", where=f"rows from {place}", expected="a finite loss and gradient",
+            f"training diverged at step {step}",
+            where=f"rows from {place}",
+            expected="a finite loss and gradient",
             found=f"loss {values['total']}, gradient norm {float(norm)}",
-            hint="Lower train.lr, or train with train.precision = \"fp32\".",
-        )  # fmt: skip
+            hint='Lower train.lr, or train with train.precision = "fp32".',
+        )
     return values
 
 
-def _checkpoint(
-    model: nn.Module, optimiser: Optimiser, rows: Rows, history: History, team: Team
-) -> Checkpoint:  # fmt: skip
+def _checkpoint(model: nn.Module, optimiser: Optimiser, rows: Rows, history: History, team: Team) -> Checkpoint:
     """Return a checkpoint, which does not depend on how the model is cut; without tensors where it is not to be saved.
 
     All processes have to take part, each tensor is gathered by itself.

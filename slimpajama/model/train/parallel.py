@@ -23,8 +23,6 @@ from slimpajama.core.errors import ConfigError, ModelError
 from slimpajama.core.progress import say
 from slimpajama.model.train.distributed import ALONE, Group
 
-__all__ = ["Team", "batch_gradients", "sharded_gradients"]
-
 PART_TOKENS = 2048  # smaller parts pay for casting all weights and adding up all gradients more often
 
 Item = TypeVar("Item")
@@ -90,9 +88,11 @@ def batch_gradients(
     tokens_BT = batch[0]
     if tokens_BT.size(0) < team.group.size:
         raise ConfigError(
-            "fewer rows a batch than processes", where="train.batch_tokens",
-            expected=f"at least {team.group.size} rows of {tokens_BT.size(1)} tokens", found=str(tokens_BT.size(0)),
-        )  # fmt: skip
+            "fewer rows a batch than processes",
+            where="train.batch_tokens",
+            expected=f"at least {team.group.size} rows of {tokens_BT.size(1)} tokens",
+            found=str(tokens_BT.size(0)),
+        )
     rows = _part_rows(tokens_BT, team.group.size)
     share = team.group.share(_cut(batch, rows))
     at_once = team.threads if tokens_BT.device.type == "cpu" else 1  # on a GPU they would share its memory
@@ -152,9 +152,11 @@ def sharded_gradients(
     tokens_BT, size = batch[0], team.group.size
     if tokens_BT.size(0) % size:
         raise ConfigError(
-            "rows of a batch do not divide among the processes that the model is cut among", where="train.batch_tokens",
-            expected=f"a multiple of {size} rows of {tokens_BT.size(1)} tokens", found=f"{tokens_BT.size(0)} rows",
-        )  # fmt: skip
+            "rows of a batch do not divide among the processes that the model is cut among",
+            where="train.batch_tokens",
+            expected=f"a multiple of {size} rows of {tokens_BT.size(1)} tokens",
+            found=f"{tokens_BT.size(0)} rows",
+        )
     rows = _part_rows(tokens_BT, size)
     mine = tuple(tensor.chunk(size)[team.group.rank] for tensor in batch)
     for parameter in parameters:
@@ -195,7 +197,9 @@ def _add(means: dict[str, Tensor], losses: dict[str, Tensor], weight: float) -> 
 
 def _no_memory(tokens_BT: Tensor, rows: int, found: str, hint: str) -> ModelError:
     return ModelError(
-        "out of memory", where=f"training on {tokens_BT.device}",
+        "out of memory",
+        where=f"training on {tokens_BT.device}",
         expected=f"room for {rows} row{'s' if rows > 1 else ''} of {tokens_BT.size(1)} tokens",
-        found=found.rstrip(". "), hint=hint,
-    )  # fmt: skip
+        found=found.rstrip(". "),
+        hint=hint,
+    )

@@ -24,8 +24,6 @@ from numpy.typing import NDArray
 from slimpajama.core.errors import InputError
 from slimpajama.text.buffers import text_buffers
 
-__all__ = ["Mix", "Rows", "ShardTokens", "Stream", "pack_documents", "parse_shard"]
-
 TONIGHT, EARLIER = 0, 1  # keeps the orders of the two streams apart
 
 

@@ -6,8 +6,6 @@ has to be warmed up again each time, which forgets (Hägele et al. 2024, arXiv:2
 
 from __future__ import annotations
 
-__all__ = ["lr_scale", "progress_share"]
-
 
 def progress_share(step: int, steps: int, seconds: float = 0.0, max_seconds: float = 0.0) -> float:
     """Return how much of the night is over in the middle of step number `step` (from 0), in [0, 1].

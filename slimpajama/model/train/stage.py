@@ -38,8 +38,6 @@ from slimpajama.workspace.manifest import Manifest, Part, Stage, json_bytes
 from slimpajama.workspace.registry import Loaded, load_model, model_manifest
 from slimpajama.workspace.store import Store, sha256
 
-__all__ = ["TrainReport", "train", "train_member"]
-
 VERSION = 6  # raise it when the same inputs give other weights
 NOT_IN_WEIGHTS = ("checkpoint_seconds", "keep_checkpoints", "tensorboard", "mlflow")
 
@@ -92,9 +90,7 @@ def train(store: Store, cfg: Config, nights: Sequence[str], tonight: str, champi
     return _report(store, plan.name, stage.result, skipped)
 
 
-def train_member(
-    store: Store, cfg: Config, nights: Sequence[str], tonight: str, champion: str | None = None
-) -> str:  # fmt: skip
+def train_member(store: Store, cfg: Config, nights: Sequence[str], tonight: str, champion: str | None = None) -> str:
     """Take part in a training that torchrun started, up to its last checkpoint; return the model's id.
 
     Args and errors are those of `train`, which publishes afterwards.
@@ -178,9 +174,17 @@ def _train(cfg: Config, plan: _Plan, group: Group) -> tuple[LanguageModel[Any], 
         track("train", total=cfg.train.tokens, unit="tokens") as bar,
     ):
         history: History = train_model(
-            model, make_optimiser(model, cfg.train.lr, cfg.train.precision), rows, cfg.train, team,
-            cold=base is None, checkpoints=plan.checkpoints, validate=validation, bar=bar, log=log,
-        )  # fmt: skip
+            model,
+            make_optimiser(model, cfg.train.lr, cfg.train.precision),
+            rows,
+            cfg.train,
+            team,
+            cold=base is None,
+            checkpoints=plan.checkpoints,
+            validate=validation,
+            bar=bar,
+            log=log,
+        )
     return model, {
         "started_from": base.id if base else "",
         "steps": history.step,
@@ -224,7 +228,12 @@ def _report(store: Store, name: str, manifest: Manifest, skipped: bool) -> Train
         return {key: value for key, value in point.items() if key not in ("step", "tokens")}
 
     return TrainReport(
-        model=name, uri=f"{store.uri}/models/{name}", skipped=skipped, started_from=manifest.about["started_from"],
-        steps=counts["steps"], tokens=counts["tokens"],
-        losses=figures(counts["losses"]), bits_per_byte=figures(counts["validation"]),
-    )  # fmt: skip
+        model=name,
+        uri=f"{store.uri}/models/{name}",
+        skipped=skipped,
+        started_from=manifest.about["started_from"],
+        steps=counts["steps"],
+        tokens=counts["tokens"],
+        losses=figures(counts["losses"]),
+        bits_per_byte=figures(counts["validation"]),
+    )

@@ -16,8 +16,6 @@ from slimpajama.core.errors import ConfigError, printable
 from slimpajama.core.extras import needs
 from slimpajama.core.progress import say
 
-__all__ = ["Log", "tracking"]
-
 Log = Callable[[int, Mapping[str, float]], None]
 """Takes a step and figures by name, for instance `loss/continue`."""
 EXPERIMENT = "slimpajama"

@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 from slimpajama.model.architectures import LanguageModel
 
-__all__ = ["Validation", "validation_rows"]
-
 LANGUAGE_TOKENS = 16_384  # two languages take about 2 s a time on one core
 
 

@@ -27,8 +27,6 @@ from slimpajama.core.progress import complain, console, log_as, say
 from slimpajama.core.temporary import temporary_folder
 from slimpajama.workspace.store import Store, open_store
 
-__all__ = ["is_member", "launch"]
-
 
 def is_member() -> bool:
     """Say whether torchrun started this process."""
@@ -42,25 +40,39 @@ def launch(store: Store, cfg: Config, nights: Sequence[str], tonight: str, champ
         ModelError: If one of them failed; its own message is above.
     """
     job = {
-        "workspace": store.uri, "config": TypeAdapter(Config).dump_python(cfg, mode="json"),
-        "nights": list(nights), "tonight": tonight, "champion": champion, "launcher": os.getpid(),
-    }  # fmt: skip
+        "workspace": store.uri,
+        "config": TypeAdapter(Config).dump_python(cfg, mode="json"),
+        "nights": list(nights),
+        "tonight": tonight,
+        "champion": champion,
+        "launcher": os.getpid(),
+    }
     with temporary_folder() as folder:
         path = folder / "job.json"
         path.write_text(json.dumps(job), encoding="utf-8")
         say("train", f"{cfg.train.processes} processes")
         done = subprocess.run(
             [
-                sys.executable, "-m", "torch.distributed.run", "--standalone",
-                "--nproc-per-node", str(cfg.train.processes), "-m", __name__, str(path),
+                sys.executable,
+                "-m",
+                "torch.distributed.run",
+                "--standalone",
+                "--nproc-per-node",
+                str(cfg.train.processes),
+                "-m",
+                __name__,
+                str(path),
             ],
-            stdout=sys.stderr, check=False,
-        )  # fmt: skip
+            stdout=sys.stderr,
+            check=False,
+        )
     if done.returncode:
         raise ModelError(
-            "a process of the training failed", where=f"train.processes {cfg.train.processes}",
-            found=f"exit code {done.returncode}", hint="Its own message is above; the last checkpoint is kept.",
-        )  # fmt: skip
+            "a process of the training failed",
+            where=f"train.processes {cfg.train.processes}",
+            found=f"exit code {done.returncode}",
+            hint="Its own message is above; the last checkpoint is kept.",
+        )
 
 
 def main(path: str) -> None:

@@ -29,8 +29,6 @@ from slimpajama.ops.forecast.sample import Sample
 from slimpajama.workspace.overlay import Overlay
 from slimpajama.workspace.store import Store, open_store, read_table
 
-__all__ = ["ERROR", "Forecast", "SourceForecast", "distinct", "forecast"]
-
 ERROR = 0.25  # what a figure may be off in a real run; docs/benchmarks/forecast.md has what it was
 PASSES = (8, 8, 1)  # every n-th piece of the sample
 PLACE = 16  # neighbours in a file, by the records' numbers, that are one place
@@ -133,12 +131,15 @@ def _estimate(found: Plan, sample: Sample, passes: list[Pass], clusters: pl.Data
     )
     expected = Forecast(plan=found, sources=sources)
     whole = {
-        "text": expected.total("text_bytes"), "cleaned": expected.total("cleaned_bytes"),
-        "kept": expected.total("kept_bytes"), "once": 1.0,
-    }  # fmt: skip
+        "text": expected.total("text_bytes"),
+        "cleaned": expected.total("cleaned_bytes"),
+        "kept": expected.total("kept_bytes"),
+        "once": 1.0,
+    }
     counts = {"text": ("ingest", "bytes"), "cleaned": ("clean", "bytes"), "kept": ("dedup", "kept_bytes")}
-    sizes = [{of: float(sum(p.by_source(*count).values())) for of, count in counts.items()} | {"once": 1.0}
-             for p in passes]  # fmt: skip
+    sizes = [
+        {of: float(sum(p.by_source(*count).values())) for of, count in counts.items()} | {"once": 1.0} for p in passes
+    ]
 
     def grown(name: str, figure: Callable[[Cost], float]) -> float:
         """Return a figure of a stage for the whole night."""

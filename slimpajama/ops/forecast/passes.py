@@ -21,14 +21,18 @@ from slimpajama.ops.forecast.sample import PIECE, Sample
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.store import Store
 
-__all__ = ["NIGHT", "Cost", "Pass", "run_pass"]
-
 NIGHT = "dry-run"
 WORK = f"nights/{NIGHT}/work/"
 GROWS_WITH = {
-    "ingest": "text", "clean": "text", "compare": "cleaned", "decontaminate": "cleaned", "dedup": "cleaned",
-    "segment": "kept", "tokenizer": "once", "shards": "kept",
-}  # fmt: skip
+    "ingest": "text",
+    "clean": "text",
+    "compare": "cleaned",
+    "decontaminate": "cleaned",
+    "dedup": "cleaned",
+    "segment": "kept",
+    "tokenizer": "once",
+    "shards": "kept",
+}
 """What a stage's work grows with: `text`, `cleaned` or `kept` bytes, or nothing; a tokenizer learns from a bounded
 number of words."""
 

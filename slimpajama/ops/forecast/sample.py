@@ -24,8 +24,6 @@ from slimpajama.corpus.sources.files import format_of, pieces, read
 from slimpajama.corpus.sources.records import Batch, Piece, Want
 from slimpajama.corpus.sources.streams import PACKINGS, is_packed
 
-__all__ = ["Drawn", "Sample"]
-
 SAMPLE_MB = 16.0  # of text; half a million words and more, so that the tokenizer learns from as many as in a real run
 SCAN_MB = 256.0  # of unpacked text that is passed through
 PIECE = 1 << 15  # bytes of lines drawn at once

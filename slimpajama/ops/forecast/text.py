@@ -10,8 +10,6 @@ from slimpajama.core.errors import printable
 from slimpajama.ops.forecast.estimate import ERROR, Forecast
 from slimpajama.ops.overview import table
 
-__all__ = ["as_dict", "render"]
-
 SHOWN = 10  # files and problems that are listed for people; --json has all
 TOTALS = ("documents", "text_bytes", "broken", "cleaned", "cleaned_bytes", "kept", "kept_at_most", "kept_bytes")
 
@@ -63,12 +61,17 @@ def render(forecast: Forecast, train: TrainConfig | None = None) -> str:
         return "\n".join([*listed, "no new or changed file: nothing to do"])
     rows = [
         {
-            "source": source["name"], "files": f"{source['files']:,}", "bytes": f"{source['bytes']:,}",
-            "sampled": f"{source['sampled']:.1%}", "documents": f"{source['documents']:,}",
-            "text": _mb(source["text_bytes"]), "cleaned": f"{source['cleaned']:,}", "kept": f"{source['kept']:,}",
+            "source": source["name"],
+            "files": f"{source['files']:,}",
+            "bytes": f"{source['bytes']:,}",
+            "sampled": f"{source['sampled']:.1%}",
+            "documents": f"{source['documents']:,}",
+            "text": _mb(source["text_bytes"]),
+            "cleaned": f"{source['cleaned']:,}",
+            "kept": f"{source['kept']:,}",
         }
         for source in value["sources"]
-    ]  # fmt: skip
+    ]
     return "\n".join([*listed, "", table(rows), "", *_totals(forecast, value)])
 
 

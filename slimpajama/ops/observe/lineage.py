@@ -31,8 +31,6 @@ from slimpajama.ops.observe import Observer, harmless
 from slimpajama.workspace.manifest import FileEntry, Manifest, Stage, json_bytes
 from slimpajama.workspace.store import Store
 
-__all__ = ["Lineage", "run_id"]
-
 PRODUCER = f"urn:slimpajama:{__version__}"
 IDS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:slimpajama")
 SCHEMAS = {"documents": DOCUMENTS, "removed": REMOVED, "shards": SHARDS}
@@ -122,11 +120,15 @@ class Lineage(Observer):
             self.client = OpenLineageClient(config={"transport": _transport(self.target)})
         self.client.emit(
             RunEvent(
-                eventTime=dt.datetime.now(dt.UTC).isoformat(), eventType=state, producer=PRODUCER,
-                run=Run(run, facets), job=Job(self.store.uri, job), inputs=inputs,
+                eventTime=dt.datetime.now(dt.UTC).isoformat(),
+                eventType=state,
+                producer=PRODUCER,
+                run=Run(run, facets),
+                job=Job(self.store.uri, job),
+                inputs=inputs,
                 outputs=self._outputs(stage) if stage and stage.finished else [],
             )
-        )  # fmt: skip
+        )
 
     def _inputs(self, stage: Stage) -> list[InputDataset]:
         digests = {match.decode() for match in DIGEST.findall(json_bytes(stage.about))}
@@ -141,14 +143,19 @@ class Lineage(Observer):
         statistics = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet
         return [
             OutputDataset(
-                *_name(f"{self.store.uri}/{folder}"), facets=_schema(folder),
-                outputFacets={"outputStatistics": statistics(
-                    rowCount=sum(e.rows for e in files), size=sum(e.bytes for e in files), fileCount=len(files),
-                    producer=PRODUCER,
-                )},
+                *_name(f"{self.store.uri}/{folder}"),
+                facets=_schema(folder),
+                outputFacets={
+                    "outputStatistics": statistics(
+                        rowCount=sum(e.rows for e in files),
+                        size=sum(e.bytes for e in files),
+                        fileCount=len(files),
+                        producer=PRODUCER,
+                    )
+                },
             )
             for folder, files in _folders(stage.result.files).items()
-        ]  # fmt: skip
+        ]
 
 
 def _transport(target: str) -> dict[str, Any]:

@@ -24,8 +24,6 @@ from slimpajama.workspace.manifest import Manifest, Stage
 from slimpajama.workspace.nights import load_night, published_nights
 from slimpajama.workspace.store import Store, read_json
 
-__all__ = ["METRICS", "Metrics"]
-
 PREFIX = "slimpajama_"
 CHAMPION = "models/champion.json"  # read as it is: the registry would load torch, which a preparation does without
 # Name -> labels beside `workspace`, meaning.

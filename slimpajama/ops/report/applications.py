@@ -11,8 +11,6 @@ from typing import Any
 
 from slimpajama.ops.report.format import MEASURES, number
 
-__all__ = ["asked", "given", "in_order", "reason_rows", "task_rows", "way_rows"]
-
 Tuning = Mapping[str, Any]
 
 
@@ -24,12 +22,17 @@ def task_rows(tuning: Tuning) -> list[dict[str, Any]]:
             low, high = found["interval"]
             rows.append(
                 {
-                    "task": task, "lang": lang, "measure": name, "score": f"{found[decides]:.1f}",
-                    "interval": f"{low:.1f} to {high:.1f}", "pairs": number(found["n"]),
+                    "task": task,
+                    "lang": lang,
+                    "measure": name,
+                    "score": f"{found[decides]:.1f}",
+                    "interval": f"{low:.1f} to {high:.1f}",
+                    "pairs": number(found["n"]),
                     "others": ", ".join(f"{name} {found[key]:.1f}" for key, name in others if key in found),
-                    "copied": f"{found['copied']:.0f} %", "length": f"{found['length']:.2f}",
+                    "copied": f"{found['copied']:.0f} %",
+                    "length": f"{found['length']:.2f}",
                 }
-            )  # fmt: skip
+            )
     return rows
 
 

@@ -17,8 +17,6 @@ from slimpajama.ops.report.removed import duplicate_pairs, languages_of, removed
 from slimpajama.workspace.manifest import FileEntry, Manifest
 from slimpajama.workspace.store import Store
 
-__all__ = ["collect"]
-
 VERSIONS = ("cld2", "unicode", "engine", "library", "torch", "numpy")  # what stages call their libraries by
 
 

@@ -12,8 +12,6 @@ import pyarrow.compute as pc
 
 from slimpajama.workspace.store import Store, read_table
 
-__all__ = ["cluster_sizes", "length_counts", "top_words"]
-
 WORDS = 40
 MAX_SHARDS = 8  # 16 M tokens at the default size: enough for a ranking, a second or two
 BINS_AN_OCTAVE = 2
@@ -34,9 +32,7 @@ def length_counts(kept: pa.Table) -> dict[str, Any]:
     low, high = (math.log2(max(1, int(value))) * BINS_AN_OCTAVE for value in (lengths.min(), lengths.max() + 1))
     edges = 2.0 ** (np.arange(math.floor(low), math.ceil(high) + 1) / BINS_AN_OCTAVE)
     languages = np.asarray(kept["lang"].to_pylist())
-    counts = {
-        str(lang): np.histogram(lengths[languages == lang], edges)[0].tolist() for lang in np.unique(languages)
-    }  # fmt: skip
+    counts = {str(lang): np.histogram(lengths[languages == lang], edges)[0].tolist() for lang in np.unique(languages)}
     return {"edges": [round(float(edge), 2) for edge in edges], "counts": counts}
 
 

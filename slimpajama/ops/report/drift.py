@@ -13,8 +13,6 @@ from typing import Any
 
 from slimpajama.ops.report.funnel import total
 
-__all__ = ["drift", "measures"]
-
 LEAST_NIGHTS = 3  # fewer have no spread worth the name
 LEAST_DOCUMENTS = 20  # of a source: a share of fewer says little
 LIMIT, NORMAL = 3.5, 0.6745
@@ -72,8 +70,12 @@ def drift(nights: Sequence[Counts]) -> list[dict[str, Any]]:
         spread = max(median(abs(value - middle) for value in before), FLOOR * abs(middle), 1e-3)
         rows.append(
             {
-                "measure": name, "tonight": now, "median": middle, "low": min(before), "high": max(before),
+                "measure": name,
+                "tonight": now,
+                "median": middle,
+                "low": min(before),
+                "high": max(before),
                 "unusual": NORMAL * abs(now - middle) / spread > LIMIT,
             }
-        )  # fmt: skip
+        )
     return sorted(rows, key=lambda row: (not row["unusual"], row["measure"]))

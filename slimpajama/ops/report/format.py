@@ -5,11 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = [
-    "LABELS", "LEVELS", "MEASURES", "bits", "natural_repetition", "number", "percent", "sentence_share", "short",
-    "signed", "size",
-]  # fmt: skip
-
 NONE = "–"
 MEASURES = {
     "summarization": {"rougeL": "ROUGE-L", "rouge1": "ROUGE-1", "rouge2": "ROUGE-2"},

@@ -11,8 +11,6 @@ import pyarrow.compute as pc
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.store import Store, read_table
 
-__all__ = ["LEVELS", "history_row", "kept_documents", "split_rows", "tonight", "total"]
-
 LEVELS = (
     "found",
     "readable",

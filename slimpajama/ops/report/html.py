@@ -28,8 +28,6 @@ from slimpajama.ops.report.format import (
 )
 from slimpajama.ops.report.text import visible
 
-__all__ = ["render_html"]
-
 Report = dict[str, Any]
 HAN = range(0x3400, 0xA000)
 
@@ -48,9 +46,15 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
     )
     environment.filters |= {
-        "num": number, "size": size, "bits": bits, "signed": signed, "percent": percent, "lang": _lang,
-        "pct": sentence_share, "pct2": lambda value: sentence_share(value, 2),
-    }  # fmt: skip
+        "num": number,
+        "size": size,
+        "bits": bits,
+        "signed": signed,
+        "percent": percent,
+        "lang": _lang,
+        "pct": sentence_share,
+        "pct2": lambda value: sentence_share(value, 2),
+    }
     return environment
 
 
@@ -153,11 +157,12 @@ def _tiles(report: Report) -> list[dict[str, str]]:
     tiles = [
         _tile("documents kept", number(kept["documents"]), f"of {number(found['documents'])} found"),
         _tile(
-            "duplicates", number(duplicates["documents"]),
+            "duplicates",
+            number(duplicates["documents"]),
             f"{number(duplicates['of_earlier_nights'])} of earlier nights' documents",
         ),
         _tile("training tokens", short(train), size(kept["bytes"]) + " of text kept"),
-    ]  # fmt: skip
+    ]
     rows = [row for row in _comparison(report) if not row["overall"]]
     for row in sorted(rows, key=lambda row: row["name"] not in ("zh", "en"))[:2]:
         note = f"{signed(row['difference'])} against the champion" if row["champion"] else "no champion to compare with"
@@ -182,9 +187,10 @@ def _comparison(report: Report) -> list[Report]:
         nothing = {"champion": None, "difference": None, "tone": "", "forest": None}
         return [
             {"name": name, "documents": part["documents"], "challenger": part["bits_per_byte"]}
-            | nothing | {"overall": name == "all languages"}
+            | nothing
+            | {"overall": name == "all languages"}
             for name, part in parts.items()
-        ]  # fmt: skip
+        ]
     parts = verdict["languages"] | {"all languages": verdict["overall"]}
     scale = 1.08 * max(1e-9, *(abs(part[end]) for part in parts.values() for end in ("low", "high", "difference")))
     return [
@@ -251,9 +257,13 @@ def _tuning(tuning: Report | None) -> Report | None:
         for sample in in_order(tuning["scores"]["samples"])
     ]
     return {
-        "model": tuning["model"], "base": tuning["base"], "tasks": task_rows(tuning), "reasons": reason_rows(tuning),
-        "ways": way_rows(tuning), "samples": samples,
-    }  # fmt: skip
+        "model": tuning["model"],
+        "base": tuning["base"],
+        "tasks": task_rows(tuning),
+        "reasons": reason_rows(tuning),
+        "ways": way_rows(tuning),
+        "samples": samples,
+    }
 
 
 def _plots(report: Report) -> dict[str, str]:

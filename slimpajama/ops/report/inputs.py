@@ -11,8 +11,6 @@ from slimpajama.workspace.manifest import Manifest, load_manifest, read_verified
 from slimpajama.workspace.nights import load_night
 from slimpajama.workspace.store import Store
 
-__all__ = ["Inputs", "gather", "read_listed"]
-
 EARLIER_NIGHTS = 7
 
 
@@ -44,9 +42,14 @@ class Inputs:
     def digests(self) -> dict[str, Any]:
         """Return what the report's fingerprint is made of."""
         parts = {
-            "corpus": self.corpus, "model": self.model, "evaluation": self.evaluation, "gate": self.gate,
-            "champion": self.champion_evaluation, "samples": self.samples, "tuned": self.tuned,
-        }  # fmt: skip
+            "corpus": self.corpus,
+            "model": self.model,
+            "evaluation": self.evaluation,
+            "gate": self.gate,
+            "champion": self.champion_evaluation,
+            "samples": self.samples,
+            "tuned": self.tuned,
+        }
         digests = {name: manifest.digest for name, manifest in parts.items() if manifest}
         return digests | {"earlier": {name: manifest.digest for name, manifest in self.earlier.items()}}
 
@@ -105,9 +108,11 @@ def _champion(store: Store, night: str, digest: str) -> tuple[str, Manifest | No
             if manifest and manifest.digest == digest:
                 return parts[1], manifest
     raise StorageError(
-        "the champion's evaluation is missing", where=f"{store.uri}/models", expected=f"digest {digest[:12]}…",
+        "the champion's evaluation is missing",
+        where=f"{store.uri}/models",
+        expected=f"digest {digest[:12]}…",
         hint="Evaluate the night's model again.",
-    )  # fmt: skip
+    )
 
 
 def read_listed(store: Store, manifest: Manifest, name: str) -> Any:

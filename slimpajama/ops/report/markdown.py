@@ -20,8 +20,6 @@ from slimpajama.ops.report.format import LABELS, bits, natural_repetition, numbe
 from slimpajama.ops.report.plots import loss_curve
 from slimpajama.ops.report.text import excerpt, visible
 
-__all__ = ["FLOW", "escape", "pieces", "tuning"]
-
 Report = Mapping[str, Any]
 FULL_WIDTH = {ord(char): ord(char) + 0xFEE0 for char in "<>&|`*_~\\[]!#@"}
 LINKS = re.compile(r"://|(?i:\bwww\.|\b(?:javascript|data|mailto):)")  # what some renderer would make a link of
@@ -148,8 +146,9 @@ def _drift(report: Report) -> str:
         return f"### Against {before} earlier night{'' if before == 1 else 's'}: too few to call anything unusual\n"
     if not unusual:
         return f"### Against {before} earlier nights: nothing unusual\n"
-    rows = [[f"⚠ {row['measure']}", *(bits(row[name]) for name in ("tonight", "median", "low", "high"))]
-            for row in unusual]  # fmt: skip
+    rows = [
+        [f"⚠ {row['measure']}", *(bits(row[name]) for name in ("tonight", "median", "low", "high"))] for row in unusual
+    ]
     table = _table(["measure", "tonight", "median", "lowest", "highest"], rows)
     return f"### Against {before} earlier nights: {len(unusual)} unusual\n\n{table}\n"
 
@@ -226,8 +225,9 @@ def _training(report: Report) -> str:
 
 
 def _samples(report: Report) -> str:
-    roles = {sample["role"]: "new model" if sample["role"] == "challenger" else "champion"
-             for sample in report["samples"]}  # fmt: skip
+    roles = {
+        sample["role"]: "new model" if sample["role"] == "challenger" else "champion" for sample in report["samples"]
+    }
     if not roles:
         return ""
     prompts: dict[str, dict[str, str]] = {}

@@ -9,8 +9,6 @@ from slimpajama.ops.report.text import excerpt
 from slimpajama.workspace.registry import tuned_tasks
 from slimpajama.workspace.store import Store
 
-__all__ = ["evaluation", "natural_repetition", "samples", "training", "tuning", "verdict"]
-
 Part = dict[str, Any]
 SHOWN = 600  # characters of a text that an application was given or wrote
 
@@ -23,9 +21,13 @@ def verdict(store: Store, inputs: Inputs) -> Part:
         `challenger`, `champion` (null where there is none), and the gate's `confidence`, `overall` and `languages`.
     """
     undecided = {
-        "promoted": None, "challenger": inputs.model_id or None, "champion": None,
-        "confidence": None, "overall": None, "languages": None,
-    }  # fmt: skip
+        "promoted": None,
+        "challenger": inputs.model_id or None,
+        "champion": None,
+        "confidence": None,
+        "overall": None,
+        "languages": None,
+    }
     if not inputs.model:
         reason = "Nothing was trained: no document of this night is new after cleaning and deduplication."
         return undecided | {"status": "untrained", "reason": reason}

@@ -15,8 +15,6 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "cluster_plot", "length_histogram", "loss_curve", "series_colour"]
-
 COLOURS = {"zh": "#d9480f", "en": "#1c7ed6", "zh-Hant": "#9c36b5", "mixed": "#2b8a3e"}
 SPARE = ("#0c8599", "#b08900", "#c2255c", "#495057")
 SERIES = 4  # more lines than these nobody can tell apart
@@ -54,9 +52,13 @@ def loss_curve(curve: Sequence[Mapping[str, float]], validation: Sequence[Mappin
 
 
 def _lines(
-    axes: Axes, points: Sequence[Mapping[str, float]], colours: Mapping[str, str], label: str,
-    skip: tuple[str, ...] = (), marker: str = "",
-) -> None:  # fmt: skip
+    axes: Axes,
+    points: Sequence[Mapping[str, float]],
+    colours: Mapping[str, str],
+    label: str,
+    skip: tuple[str, ...] = (),
+    marker: str = "",
+) -> None:
     names = sorted({name for point in points for name in point} - {"step", "tokens", *skip})
     for position, name in enumerate(names):
         pairs = [(point["tokens"] / 1e6, point[name]) for point in points if name in point]

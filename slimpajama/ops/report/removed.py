@@ -16,8 +16,6 @@ from slimpajama.ops.report.text import Segment, around_first_difference, excerpt
 from slimpajama.workspace.lookup import find_rows, one_of
 from slimpajama.workspace.store import Store, read_table
 
-__all__ = ["duplicate_pairs", "languages_of", "removed_index", "rule_table"]
-
 SAMPLES = 3
 PAIRS, EXACT_PAIRS = 8, 2
 LIGHT = ["id", "lang", "stage", "rule", "threshold", "duplicate_of", "jaccard"]
@@ -81,7 +79,7 @@ def _sample(row: Row) -> Row:
 
 def duplicate_pairs(
     store: Store, removed: list[str], index: pa.Table, documents: Mapping[str, list[str]]
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Return how many documents were removed as duplicates, and a few pairs that show the range of similarity.
 
     Args:
@@ -141,7 +139,7 @@ def _pair(row: Row, removed: Row, kept: Row | None) -> Row:
 
 def _rows_by_id(
     store: Store, paths: Iterable[str], ids: Collection[str], columns: list[str]
-) -> dict[tuple[str, str], Row]:  # fmt: skip
+) -> dict[tuple[str, str], Row]:
     """Return rows of `removed` by stage and id."""
     hits = find_rows(store, paths, "id", one_of(ids), columns) if ids else ()
     return {(hit.values["stage"], hit.values["id"]): hit.values for hit in hits}

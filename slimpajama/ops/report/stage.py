@@ -14,8 +14,6 @@ from slimpajama.ops.report.inputs import gather
 from slimpajama.workspace.manifest import Manifest, Part, Stage, json_bytes
 from slimpajama.workspace.store import Store
 
-__all__ = ["write_report"]
-
 VERSION = 3  # raise it when the same night gives another report
 LIBRARIES = ("jinja2", "matplotlib", "pyarrow")
 

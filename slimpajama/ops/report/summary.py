@@ -13,8 +13,6 @@ from slimpajama.model.generate.stage import GenerateReport
 from slimpajama.ops.report.applications import asked, given, in_order
 from slimpajama.ops.report.text import excerpt
 
-__all__ = ["NightSummary", "nothing_new", "summarise_night"]
-
 SHOWN = 200  # characters of a text that an application was given or wrote
 FEW = 5  # held-out documents; a language with fewer has a figure in the report, not in these lines
 
@@ -89,13 +87,19 @@ def summarise_night(
         return NightSummary(night=night, verdict=verdict, champion=champion or "", corpus=corpus, report=report)
     languages = evaluation.figures["languages"]
     return NightSummary(
-        night=night, verdict=evaluation.reason, model=f"{uri}/models/{evaluation.model}", champion=champion or "",
+        night=night,
+        verdict=evaluation.reason,
+        model=f"{uri}/models/{evaluation.model}",
+        champion=champion or "",
         bits_per_byte={
             lang: figures["bits_per_byte"] for lang, figures in languages.items() if figures["documents"] >= FEW
         },
-        samples=_one_a_language(samples.samples, evaluation.model), corpus=corpus, report=report,
-        tuned=f"{uri}/tuned/{tuning.model}" if tuning else "", examples=_one_a_kind(tuning) if tuning else [],
-    )  # fmt: skip
+        samples=_one_a_language(samples.samples, evaluation.model),
+        corpus=corpus,
+        report=report,
+        tuned=f"{uri}/tuned/{tuning.model}" if tuning else "",
+        examples=_one_a_kind(tuning) if tuning else [],
+    )
 
 
 def _one_a_kind(tuning: TuneReport) -> list[dict[str, str]]:

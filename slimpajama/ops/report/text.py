@@ -7,8 +7,6 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-__all__ = ["Segment", "around_first_difference", "excerpt", "visible"]
-
 HIDDEN = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
 COMPARED_CHARS = 200_000  # of each document; what differs only after that is not worth the seconds
 CUT_SHORT = {("insert", True), ("delete", True)}

@@ -28,8 +28,11 @@ def test_a_text_is_one_line_that_reads_back_in_both_languages():
     record = json.loads(line)
     assert record["message"] == " ".join(HOSTILE.split())
     assert {key: record[key] for key in ("level", "stage", "workspace", "night")} == {
-        "level": "warning", "stage": "clean", "workspace": "工作区\n", "night": "2026-01-01",
-    }  # fmt: skip
+        "level": "warning",
+        "stage": "clean",
+        "workspace": "工作区\n",
+        "night": "2026-01-01",
+    }
     assert record["time"].endswith("+00:00")
 
 

@@ -35,10 +35,18 @@ def ids(night, n):
 def cleaned(store, night, texts):
     stage = Stage(store, "clean", work=work_folder(night, "clean"), about={"texts": texts})
     rows = [
-        {"id": id_, "text": body, "lang": "zh", "source": "web", "uri": f"web.txt#{k}", "n_chars": len(body),
-         "sha256": sha256(body.encode()), "n_bytes": len(body.encode())}
+        {
+            "id": id_,
+            "text": body,
+            "lang": "zh",
+            "source": "web",
+            "uri": f"web.txt#{k}",
+            "n_chars": len(body),
+            "sha256": sha256(body.encode()),
+            "n_bytes": len(body.encode()),
+        }
         for k, (id_, body) in enumerate(zip(ids(night, len(texts)), texts, strict=True))
-    ]  # fmt: skip
+    ]
     half = len(rows) // 2
     for number, part in enumerate((rows[:half], rows[half:])):
         name = f"part-{number:05d}"
@@ -92,9 +100,11 @@ def test_a_document_with_an_exam_question_is_removed_and_the_row_names_question_
     assert en["value"].startswith("19 words of exam: eval/exam.jsonl.gz#q-en, characters 6 to 108: WHICH OF")
     assert zh["text"] == texts[1]
     assert stages[2].counts == {
-        "removed": {"web": {"evaluation-overlap": 2}}, "bytes": sum(len(t.encode()) for t in texts[1:]),
-        "records": 2, "too_short": 0,
-    }  # fmt: skip
+        "removed": {"web": {"evaluation-overlap": 2}},
+        "bytes": sum(len(t.encode()) for t in texts[1:]),
+        "records": 2,
+        "too_short": 0,
+    }
     kept = [row for path in stages[3].paths("nights/n1/documents/") for row in read_table(store, path).to_pylist()]
     assert [row["text"] for row in kept] == [texts[0]]
 

@@ -96,10 +96,13 @@ def test_a_planted_stretch_is_found_with_its_exact_place(stretch, before, after)
 @pytest.mark.parametrize(
     "disguised",
     [
-        EN.upper(), EN.replace(" ", "\n\n  "), EN.replace("a small", "“a small”,"), EN.replace("bod", "b\u00adod"),
+        EN.upper(),
+        EN.replace(" ", "\n\n  "),
+        EN.replace("a small", "“a small”,"),
+        EN.replace("bod", "b\u00adod"),
         "".join(chr(ord(c) + 0xFEE0) if c.isalpha() else c for c in EN),
     ],
-)  # fmt: skip
+)
 def test_case_width_punctuation_and_white_space_hide_nothing_in_english(disguised):
     assert stretches([f"x {disguised} y"], [EN]) == [(0, 2, 2 + len(disguised))]
 

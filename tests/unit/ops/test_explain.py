@@ -23,10 +23,17 @@ POEM = "床前明月光，疑是地上霜。" * 10
 
 def row(doc_id: str, night: str, text: str = POEM, place: str = "1") -> dict[str, Any]:
     return {
-        "id": doc_id, "text": text, "lang": "zh", "source": "poems", "uri": f"raw/a#b.jsonl#{place}", "night": night,
-        "sha256": sha256(text.encode()), "n_chars": len(text), "n_bytes": len(text.encode()),
+        "id": doc_id,
+        "text": text,
+        "lang": "zh",
+        "source": "poems",
+        "uri": f"raw/a#b.jsonl#{place}",
+        "night": night,
+        "sha256": sha256(text.encode()),
+        "n_chars": len(text),
+        "n_bytes": len(text.encode()),
         "quality": {"content_chars": 100, "han_share": 1.0, "lang_zh": 0.98, "lang_en": 0.0, "lang_reliable": True},
-    }  # fmt: skip
+    }
 
 
 def duplicate(doc_id: str, night: str, of: str, jaccard: float) -> dict[str, Any]:
@@ -161,8 +168,11 @@ def test_a_near_duplicate_names_its_partner_with_similarity_night_and_place(stor
     assert (partner["id"], partner["jaccard"], partner["night"]) == (KEPT, 0.9125, FIRST)
     assert partner["uri"] == "raw/a#b.jsonl#1"
     assert [(rule["rule"], rule["passed"]) for rule in record["rules"]] == [
-        ("no-content", True), ("short-document", True), ("language", True), ("near-duplicate", False),
-    ]  # fmt: skip
+        ("no-content", True),
+        ("short-document", True),
+        ("language", True),
+        ("near-duplicate", False),
+    ]
 
 
 def test_a_short_document_shows_the_chinese_bound_and_what_was_measured(store: LocalStore) -> None:

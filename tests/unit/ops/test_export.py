@@ -164,7 +164,7 @@ def corpus(tmp_path: Path) -> LocalStore:
         } | {
             f"shards/{split}/{split}-0": pa.table({"id": [rows[i]["id"] for i in chosen]})
             for split, chosen in {"train": [0, 1, 2, 5, 6, 7], "test": [3], "validation": [4]}.items()
-        }  # fmt: skip
+        }
         entries = []
         for name, table in tables.items():
             data = parquet_bytes(table)

@@ -79,10 +79,17 @@ def write_raw(folder: Path, night: str, texts: dict[str, list[str]]) -> None:
 
 
 def settings(folder: Path) -> Config:
-    return load_config(None, [
-        'ingest.sources=[{name="zh", uri="raw/zh-*"}, {name="en", uri="raw/en-*"}]', f'run.source_root="{folder}"',
-        "run.workers=1", "tokenizer.vocab_size=400", "shards.test_share=0.1", "shards.validation_share=0.1",
-    ])  # fmt: skip
+    return load_config(
+        None,
+        [
+            'ingest.sources=[{name="zh", uri="raw/zh-*"}, {name="en", uri="raw/en-*"}]',
+            f'run.source_root="{folder}"',
+            "run.workers=1",
+            "tokenizer.vocab_size=400",
+            "shards.test_share=0.1",
+            "shards.validation_share=0.1",
+        ],
+    )
 
 
 def prepare(store: Store, cfg: Config, night: str) -> Manifest:

@@ -40,12 +40,21 @@ def write_lines(path, texts):
 
 
 def config(folder):
-    return load_config(None, [
-        f"workspace={folder / 'workspace'}", f"run.source_root={folder}", "run.workers=2",
-        'ingest.sources=[{name="web", uri="raw/*.jsonl"}, {name="later", uri="later/*.txt"}]',
-        'pairs.sources=[{name="pairs", uri="pairs/*.jsonl", task="translation"}]', "pairs.test_share=0.3",
-        "clean.min_chars=50", "clean.min_chars_han=30", "tokenizer.vocab_size=400", "ingest.part_mb=0.02",
-    ])  # fmt: skip
+    return load_config(
+        None,
+        [
+            f"workspace={folder / 'workspace'}",
+            f"run.source_root={folder}",
+            "run.workers=2",
+            'ingest.sources=[{name="web", uri="raw/*.jsonl"}, {name="later", uri="later/*.txt"}]',
+            'pairs.sources=[{name="pairs", uri="pairs/*.jsonl", task="translation"}]',
+            "pairs.test_share=0.3",
+            "clean.min_chars=50",
+            "clean.min_chars_han=30",
+            "tokenizer.vocab_size=400",
+            "ingest.part_mb=0.02",
+        ],
+    )
 
 
 @pytest.fixture(scope="session")

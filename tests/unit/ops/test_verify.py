@@ -125,9 +125,10 @@ def test_what_lies_in_a_work_folder_or_a_broken_off_repair_does_not_count(store)
 
 def test_names_out_of_a_manifest_cannot_reach_the_terminal_or_leave_the_workspace(store):
     entries = [{"path": path, "sha256": "0" * 64, "bytes": 3} for path in ("models/\x1b[31m/x", "../outside")]
-    store.write("models/x/manifest.json", json.dumps(
-        {"name": "x", "fingerprint": "0", "files": entries, "counts": {}, "about": {}}
-    ).encode())  # fmt: skip
+    store.write(
+        "models/x/manifest.json",
+        json.dumps({"name": "x", "fingerprint": "0", "files": entries, "counts": {}, "about": {}}).encode(),
+    )
     _, bad = verify(store)
     assert len(bad) == 2
     assert not [text for text in map(str, bad.values()) if "\x1b" in text]

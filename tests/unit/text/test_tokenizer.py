@@ -88,16 +88,37 @@ def test_something_that_is_no_tokenizer_is_refused():
 @pytest.mark.parametrize(
     "change",
     [
-        {"normalizer": {"type": "Lowercase"}}, {"pre_tokenizer": {"type": "Whitespace"}},
+        {"normalizer": {"type": "Lowercase"}},
+        {"pre_tokenizer": {"type": "Whitespace"}},
         {"truncation": {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}},
-        {"padding": {"strategy": {"Fixed": 99}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 9999,
-                     "pad_type_id": 0, "pad_token": "x"}},
-        {"added_tokens": [{"id": 9999, "content": "散步", "single_word": False, "lstrip": False, "rstrip": False,
-                           "normalized": False, "special": False}]},
-        {"model": {"dropout": 0.9}}, {"model": {"end_of_word_suffix": "e"}},
+        {
+            "padding": {
+                "strategy": {"Fixed": 99},
+                "direction": "Right",
+                "pad_to_multiple_of": None,
+                "pad_id": 9999,
+                "pad_type_id": 0,
+                "pad_token": "x",
+            }
+        },
+        {
+            "added_tokens": [
+                {
+                    "id": 9999,
+                    "content": "散步",
+                    "single_word": False,
+                    "lstrip": False,
+                    "rstrip": False,
+                    "normalized": False,
+                    "special": False,
+                }
+            ]
+        },
+        {"model": {"dropout": 0.9}},
+        {"model": {"end_of_word_suffix": "e"}},
         {"model": {"continuing_subword_prefix": "##"}},  # the library would end the process' thread over it
     ],
-)  # fmt: skip
+)
 def test_whatever_else_a_file_asks_for_every_byte_comes_back(change):
     data = json.loads(trained())
     changed = data | change | {"model": data["model"] | change.get("model", {})}

@@ -29,8 +29,9 @@ def store(tmp_path: Path) -> LocalStore:
 def test_a_row_is_found_with_its_place_across_row_groups(store: LocalStore) -> None:
     hits = list(find_rows(store, ["a.parquet", "b.parquet"], "id", one_of({"0015", "0063", "gone"}), ["text"]))
     assert [(hit.path, hit.row, hit.values) for hit in hits] == [
-        ("a.parquet", 15, {"text": "文本0015"}), ("b.parquet", 3, {"text": "文本0063"}),
-    ]  # fmt: skip
+        ("a.parquet", 15, {"text": "文本0015"}),
+        ("b.parquet", 3, {"text": "文本0063"}),
+    ]
 
 
 def test_a_prefix_finds_all_that_begin_with_it_and_no_null(store: LocalStore) -> None:

@@ -28,11 +28,21 @@ TEXT = "今天天气很好。The weather is fine.\n" * 12
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"a", b"\x00" * 99, b"\xff", b"\x1f\x1f", b"\r\n" * 20, bytes(range(256)), b"<|document|>" * 9,
-        TEXT.encode(), TEXT.encode()[:-2] + b"\xe4\xbb", "好".encode()[:2] * 30, b"\xed\xa0\x80",
+        b"",
+        b"a",
+        b"\x00" * 99,
+        b"\xff",
+        b"\x1f\x1f",
+        b"\r\n" * 20,
+        bytes(range(256)),
+        b"<|document|>" * 9,
+        TEXT.encode(),
+        TEXT.encode()[:-2] + b"\xe4\xbb",
+        "好".encode()[:2] * 30,
+        b"\xed\xa0\x80",
         b"\xef\xbb\xbf\xed\xb2\x80 \x1f\xc0\x80",
     ],
-)  # fmt: skip
+)
 def test_awkward_bytes_come_back(loaded: Loaded, data: bytes):
     assert files.decompress(files.compress(data, loaded, MARK), loaded, MARK) == data
 
@@ -76,10 +86,13 @@ def test_every_cut_and_every_flipped_bit_is_refused(loaded: Loaded):
 @pytest.mark.parametrize(
     ("method", "sizes", "rest"),
     [
-        (0, (5, 5), b""), (0, (5, 5), b"\x09a"), (0, (1 << 60, 1 << 60), b"\0\0code"), (0, (3, 4), b"\0\0code"),
+        (0, (5, 5), b""),
+        (0, (5, 5), b"\x09a"),
+        (0, (1 << 60, 1 << 60), b"\0\0code"),
+        (0, (3, 4), b"\0\0code"),
         (7, (3, 3), b"\0\0c"),
     ],
-)  # fmt: skip
+)
 def test_a_head_that_no_compression_writes_is_refused_at_once(
     loaded: Loaded, method: int, sizes: tuple[int, int], rest: bytes
 ):
@@ -145,10 +158,13 @@ sys.stdout.buffer.write(made)
 def test_processes_with_other_hash_seeds_and_threads_make_the_same_file(loaded: Loaded):
     made = [
         subprocess.run(
-            [sys.executable, "-c", PROCESS, threads], input=loaded.tokenizer._data, capture_output=True, check=True,
+            [sys.executable, "-c", PROCESS, threads],
+            input=loaded.tokenizer._data,
+            capture_output=True,
+            check=True,
             env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
         ).stdout
         for seed, threads in (("1", "1"), ("2", "2"))
-    ]  # fmt: skip
+    ]
     assert made[0] == made[1]
     assert files.decompress(made[0], loaded, MARK) == "今天天气很好。The weather is fine.".encode() * 9

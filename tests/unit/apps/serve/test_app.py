@@ -79,8 +79,11 @@ def test_metrics_name_the_model_and_the_queue_and_want_the_token_too(worker_of: 
     samples = [sample for family in text_string_to_metric_families(answer.text) for sample in family.samples]
     values = {sample.name.removeprefix("slimpajama_serve_"): sample.value for sample in samples}
     assert values | {"model_loaded_timestamp_seconds": 0.0} == {
-        "requests_waiting": 0.0, "requests_waiting_max": 3.0, "model_loaded_timestamp_seconds": 0.0, "model_info": 1.0,
-    }  # fmt: skip
+        "requests_waiting": 0.0,
+        "requests_waiting_max": 3.0,
+        "model_loaded_timestamp_seconds": 0.0,
+        "model_info": 1.0,
+    }
     assert samples[-1].labels == {"model": loaded.id}
 
 
@@ -305,9 +308,14 @@ def test_a_client_that_goes_away_ends_its_generation(
         async def send(_: Any) -> None: ...
 
         scope = {
-            "type": "http", "method": "POST", "path": "/v1/completions", "query_string": b"", "http_version": "1.1",
-            "headers": [(b"content-type", b"application/json")], "asgi": {"version": "3.0", "spec_version": "2.3"},
-        }  # fmt: skip
+            "type": "http",
+            "method": "POST",
+            "path": "/v1/completions",
+            "query_string": b"",
+            "http_version": "1.1",
+            "headers": [(b"content-type", b"application/json")],
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
+        }
         async with app.router.lifespan_context(app):
             request = asyncio.create_task(app(scope, receive, send))
             await asyncio.to_thread(gate.reached.acquire)

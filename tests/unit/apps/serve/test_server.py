@@ -19,9 +19,18 @@ from slimpajama.core.errors import ConfigError
 
 @pytest.mark.parametrize(
     ("host", "answer"),
-    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True),
-     ("0.0.0.0", False), ("::", False), ("", False), ("192.168.1.1", False), ("localhost.example", False)],
-)  # fmt: skip
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("", False),
+        ("192.168.1.1", False),
+        ("localhost.example", False),
+    ],
+)
 def test_only_this_machine_is_loopback(host: str, answer: bool):
     assert is_loopback(host) is answer
 
@@ -80,9 +89,10 @@ async def hello(_: Any, __: Any, send: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "said", [b"", b"POST /v1/comp", b"GET / HTTP/1.1\r\nHost: x\r\n", "GET /今天".encode()],
+    "said",
+    [b"", b"POST /v1/comp", b"GET / HTTP/1.1\r\nHost: x\r\n", "GET /今天".encode()],
     ids=["nothing", "half a line", "half a head", "half a path in Chinese"],
-)  # fmt: skip
+)
 def test_a_client_that_never_ends_its_request_is_let_go(running: Callable[[Any], socket.socket], said: bytes):
     client = running(hello)
     client.sendall(said)

@@ -23,9 +23,7 @@ def rows(data=None, **settings):
 
 
 def pairs_of(batch):
-    return [
-        (s[s < V].tolist(), t[t < V].tolist(), int(k), q.tolist()) for s, t, k, q in zip(*batch, strict=True)
-    ]  # fmt: skip
+    return [(s[s < V].tolist(), t[t < V].tolist(), int(k), q.tolist()) for s, t, k, q in zip(*batch, strict=True)]
 
 
 def test_an_epoch_holds_every_pair_once_with_its_task():

@@ -50,10 +50,13 @@ def config(cfg, raw, **settings):
     )
     options = {"tokens": 4096, "batch_tokens": 256, "target_tokens": 16, "source_tokens": 64, "max_test_pairs": 4}
     return replace(
-        cfg, pairs=PairsConfig(sources=sources, test_share=0.2), tune=TuneConfig(**options | settings),
-        apply=ApplyConfig(beams=2), dedup=replace(cfg.dedup, threshold=0.99),
+        cfg,
+        pairs=PairsConfig(sources=sources, test_share=0.2),
+        tune=TuneConfig(**options | settings),
+        apply=ApplyConfig(beams=2),
+        dedup=replace(cfg.dedup, threshold=0.99),
         run=RunConfig(source_root=str(raw), workers=1),
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -195,9 +198,11 @@ def test_applications_work_on_any_text_and_refuse_what_is_none(tuned):
     found = model.answer("哪里？", "今天北京天气很好。我们学习语言模型。" * 30, cfg.apply)
     assert found.passage in ("今天北京天气很好。", "我们学习语言模型。") or "今天" in found.passage
     for call in (
-        lambda: model.summarize(" \n", cfg.apply), lambda: list(model.translate("。", "en", cfg.apply)),
-        lambda: model.answer("?", "text", cfg.apply), lambda: model.answer("who", "", cfg.apply),
-    ):  # fmt: skip
+        lambda: model.summarize(" \n", cfg.apply),
+        lambda: list(model.translate("。", "en", cfg.apply)),
+        lambda: model.answer("?", "text", cfg.apply),
+        lambda: model.answer("who", "", cfg.apply),
+    ):
         with pytest.raises(InputError, match="is empty"):
             call()
     for text, lang in (("The weather.", "en"), ("天气。123", "zh")):

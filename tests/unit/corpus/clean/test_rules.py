@@ -74,7 +74,7 @@ CASES = [
     ("fineweb-dup-line-chars", "版权所有\n版权所有\n正文第一行", "All rights reserved\nAll rights reserved\nText"),
     ("fineweb-short-lines", "", lines(10, "Menu %", "A line that is much longer than thirty characters.")),
     ("fineweb-lines-per-word", lines(20, "第%行", "完"), lines(20, "Menu %", "End")),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("rule", "chinese", "english"), CASES)
@@ -166,5 +166,7 @@ def test_a_threshold_of_no_rule_names_the_nearest():
 def test_a_signal_that_an_older_night_did_not_measure_is_passed_over():
     quality = dict.fromkeys((field.name for field in QUALITY), None) | {"content_chars": 300, "han_share": 0.0}
     assert [v.rule for v in judge(quality, "en", CleanConfig(preset="fineweb"))] == [
-        "no-content", "short-document", "language",
-    ]  # fmt: skip
+        "no-content",
+        "short-document",
+        "language",
+    ]

@@ -40,21 +40,28 @@ def cleaned(store, night, parts):
     for number, rows in enumerate(parts):
         table = [
             {
-                "id": hashlib.sha256(f"{night} {number} {place}".encode()).hexdigest()[:32], "text": body,
-                "lang": "en" if body.isascii() else "zh", "source": source, "uri": f"{source}.txt#{place}",
-                "sha256": hashlib.sha256(body.encode()).hexdigest(), "n_chars": len(body),
-                "n_bytes": len(body.encode()), "quality": None,
+                "id": hashlib.sha256(f"{night} {number} {place}".encode()).hexdigest()[:32],
+                "text": body,
+                "lang": "en" if body.isascii() else "zh",
+                "source": source,
+                "uri": f"{source}.txt#{place}",
+                "sha256": hashlib.sha256(body.encode()).hexdigest(),
+                "n_chars": len(body),
+                "n_bytes": len(body.encode()),
+                "quality": None,
             }
             for place, (source, body) in enumerate(rows)
-        ]  # fmt: skip
+        ]
         name = f"part-00000-{number:05d}"
         stage.commit(name, Part({f"{stage.work}/{name}.parquet": pa.Table.from_pylist(table, CLEANED)}))
     return stage.finish()
 
 
 def cleaned_ids(night, parts):
-    return [[hashlib.sha256(f"{night} {n} {k}".encode()).hexdigest()[:32] for k in range(len(part))]
-            for n, part in enumerate(parts)]  # fmt: skip
+    return [
+        [hashlib.sha256(f"{night} {n} {k}".encode()).hexdigest()[:32] for k in range(len(part))]
+        for n, part in enumerate(parts)
+    ]
 
 
 def config(*overrides):

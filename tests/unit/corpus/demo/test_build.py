@@ -78,8 +78,14 @@ def test_ingest_reads_back_every_document_that_was_written(tmp_path: Path):
     assert counts["removed"] == {}
     assert counts["documents"]["reviews-zh"] == 3
     assert {file.path.rpartition("/")[2].partition(".")[2] for file in plan(cfg, []).files} == {
-        "jsonl.gz", "jsonl.zst", "parquet", "txt", "txt.gz", "csv", "html",
-    }  # fmt: skip
+        "jsonl.gz",
+        "jsonl.zst",
+        "parquet",
+        "txt",
+        "txt.gz",
+        "csv",
+        "html",
+    }
 
 
 @pytest.mark.usefixtures("archives")
@@ -122,9 +128,15 @@ def test_the_pairs_stage_reads_back_every_pair_of_every_source(tmp_path: Path):
             read.update(sources)
     assert read == {source.name: source.pairs for source in report.pairs}
     assert read == {
-        "jupyterlab": 1, "horizon": 1, "cinder": 1, "heat": 1,
-        "headlines-zh": 1, "docstrings-en": 2, "cloze-zh": 2, "cloze-en": 1,
-    }  # fmt: skip
+        "jupyterlab": 1,
+        "horizon": 1,
+        "cinder": 1,
+        "heat": 1,
+        "headlines-zh": 1,
+        "docstrings-en": 2,
+        "cloze-zh": 2,
+        "cloze-en": 1,
+    }
     assert all(source.name in report.text() and source.licence in report.text() for source in report.pairs)
 
 

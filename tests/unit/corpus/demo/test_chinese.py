@@ -9,11 +9,14 @@ def test_tagged_words_become_plain_paragraphs():
 
 def test_an_article_begins_at_a_headline_after_text():
     lines = [
-        "省长的问候", "本报记者阎晓明", "最后一个下午，省长带着慰问品去看望困难企业。",
+        "省长的问候",
+        "本报记者阎晓明",
+        "最后一个下午，省长带着慰问品去看望困难企业。",
         "（附图片１张）",
-        "春天的故事", "春天来了，花开了。",
+        "春天的故事",
+        "春天来了，花开了。",
         "本报讯昨天，一座大桥通车。",
-    ]  # fmt: skip
+    ]
     assert [article.split("\n")[0] for article in articles(lines)] == [
         "省长的问候",
         "春天的故事",

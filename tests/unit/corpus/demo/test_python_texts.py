@@ -20,8 +20,11 @@ async def h():
 
 def test_docstrings_come_in_order_with_their_names_and_no_code_is_run():
     assert python_texts.docstrings(SOURCE + b"raise SystemExit").split("\n\n") == [
-        "Module text.", "A\nClass text.", "f\nMethod text.", "h\nAsync text.",
-    ]  # fmt: skip
+        "Module text.",
+        "A\nClass text.",
+        "f\nMethod text.",
+        "h\nAsync text.",
+    ]
 
 
 def test_what_is_no_python_has_no_docstrings():

@@ -43,8 +43,10 @@ with pa.ipc.new_stream(ARROW, pa.Table.from_pylist([ROW]).schema) as writer:
 TMX = f"""<?xml version="1.0"?><tmx version="1.4"><header/><body>
 <tu><tuv xml:lang="en-US"><seg>The <bpt i="1">&lt;b&gt;</bpt>quick<ept i="1">&lt;/b&gt;</ept> brown fox.</seg></tuv>
 <tuv xml:lang="zh_CN"><seg>{ZH}</seg></tuv></tu></body></tmx>""".encode()
-PO = f'msgid ""\nmsgstr "Content-Type: text/plain; charset=UTF-8\\n"\n\nmsgid "{EN}"\nmsgstr "{ZH}"\n\n' \
-     f'#, fuzzy\nmsgid "fuzzy"\nmsgstr "模糊"\n\nmsgid "file"\nmsgid_plural "files"\nmsgstr[0] "文件"\n'  # fmt: skip
+PO = (
+    f'msgid ""\nmsgstr "Content-Type: text/plain; charset=UTF-8\\n"\n\nmsgid "{EN}"\nmsgstr "{ZH}"\n\n'
+    f'#, fuzzy\nmsgid "fuzzy"\nmsgstr "模糊"\n\nmsgid "file"\nmsgid_plural "files"\nmsgstr[0] "文件"\n'
+)
 
 
 def compiled(messages):
@@ -90,14 +92,20 @@ def test_a_fields_name_leads_into_nested_records():
 
 SQUAD = {
     "data": [
-        {"title": "城市", "paragraphs": [
-            {"context": "北京是首都。", "qas": [
-                {"id": "1", "question": "首都是哪里？", "answers": [{"text": "北京"}, {"text": "北京"}]},
-                {"id": "2", "question": "无解？", "answers": []},
-            ]},
-        ]},
+        {
+            "title": "城市",
+            "paragraphs": [
+                {
+                    "context": "北京是首都。",
+                    "qas": [
+                        {"id": "1", "question": "首都是哪里？", "answers": [{"text": "北京"}, {"text": "北京"}]},
+                        {"id": "2", "question": "无解？", "answers": []},
+                    ],
+                },
+            ],
+        },
     ]
-}  # fmt: skip
+}
 
 
 def test_questions_of_one_title_belong_together_and_equal_answers_count_once():
@@ -136,8 +144,12 @@ def test_a_translation_memory_gives_the_languages_that_are_asked_for_the_other_w
         ("a.json", b"[]", "not-json"),
         ("a.json", b"{}", "empty-file"),
         ("a.tmx", TMX[:-20], "damaged"),
-        ("a.tmx", b'<!DOCTYPE t [<!ENTITY a SYSTEM "file:///etc/passwd">]><tmx><tu><tuv xml:lang="en"><seg>&a;</seg>'
-                  b"</tuv></tu></tmx>", "damaged"),
+        (
+            "a.tmx",
+            b'<!DOCTYPE t [<!ENTITY a SYSTEM "file:///etc/passwd">]><tmx><tu><tuv xml:lang="en"><seg>&a;</seg>'
+            b"</tuv></tu></tmx>",
+            "damaged",
+        ),
         ("a.po", b"msgid", "damaged"),
         ("a.po", b"/etc/passwd", "damaged"),
         ("a.mo", b"/etc/passwd", "damaged"),
@@ -145,7 +157,7 @@ def test_a_translation_memory_gives_the_languages_that_are_asked_for_the_other_w
         ("a.xyz", b"", "unknown-format"),
         ("a.jsonl", b"", "empty-file"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_read_is_told_by_its_rule(name, data, rule):
     found = read(data, name)
     assert [item.rule for item in found if isinstance(item, Bad)] == [rule]

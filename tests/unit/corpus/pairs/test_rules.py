@@ -12,9 +12,15 @@ LONG_EN, LONG_ZH = f"{EN} " * 40, ZH * 40
 
 def verdict(source, target, task="translation", question="", langs=("en", "zh"), **settings):
     rows = pl.DataFrame(
-        {"task": [task], "source": [source], "question": [question], "target": [target], "source_lang": [langs[0]],
-         "target_lang": [langs[1]]}
-    )  # fmt: skip
+        {
+            "task": [task],
+            "source": [source],
+            "question": [question],
+            "target": [target],
+            "source_lang": [langs[0]],
+            "target_lang": [langs[1]],
+        }
+    )
     if task != "translation":
         rows = rows.with_columns(source_lang=language("source"), target_lang=language("target"))
     return refuse(rows, PairsConfig(**settings)).row(0)

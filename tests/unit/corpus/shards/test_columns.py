@@ -36,9 +36,11 @@ def rows(documents: list[list[str]]) -> pa.Table:
 
 
 # Words that differ in one byte of any eight, or in their length: a zero byte at the end is one of them.
-ALIKE = [
-    "a" * n + last for n in (0, 1, 6, 7, 8, 14, 15, 16, 31, 62, 63) for last in ("a", "b", "\0")
-] + ["\0a", "b" + "a" * 16, "aaaaaaaab" + "a" * 7]  # fmt: skip
+ALIKE = ["a" * n + last for n in (0, 1, 6, 7, 8, 14, 15, 16, 31, 62, 63) for last in ("a", "b", "\0")] + [
+    "\0a",
+    "b" + "a" * 16,
+    "aaaaaaaab" + "a" * 7,
+]
 
 
 @given(st.lists(st.lists(st.sampled_from([*WORDS, *ALIKE]) | st.text(max_size=16), max_size=8), max_size=6))
@@ -86,10 +88,15 @@ def test_the_file_has_the_schema_and_tells_datasets_its_features():
     lists = pa.array([WORDS, []], pa.list_(pa.string()))
     indices = pa.ListArray.from_arrays(lists.offsets, lists.values.dictionary_encode())
     columns = {
-        "id": ["a", "b"], "lang": ["zh", "en"], "source": ["s", "s"], "words": indices, "content_words": indices,
+        "id": ["a", "b"],
+        "lang": ["zh", "en"],
+        "source": ["s", "s"],
+        "words": indices,
+        "content_words": indices,
         "input_ids": pa.array([[1, 65_535], []], pa.list_(pa.uint16())),
-        "content_mask": ["10", ""], "n_bytes": np.array([1, 2]),
-    }  # fmt: skip
+        "content_mask": ["10", ""],
+        "n_bytes": np.array([1, 2]),
+    }
     file = shard_bytes(pa.table(columns))
     table = pq.read_table(io.BytesIO(file))
     assert table.schema.equals(SHARDS)

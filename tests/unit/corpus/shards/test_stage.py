@@ -24,11 +24,18 @@ def documents(part):
         text = (ZH if n % 2 else EN).format(number) * (1 + n % 3)
         rows.append(
             {
-                "id": f"{number * 7919 % 100_000:032x}", "text": text, "lang": "zh" if n % 2 else "en", "source": "s",
-                "uri": f"f#{number}", "sha256": "", "n_chars": len(text), "n_bytes": len(text.encode()), "night": "n",
+                "id": f"{number * 7919 % 100_000:032x}",
+                "text": text,
+                "lang": "zh" if n % 2 else "en",
+                "source": "s",
+                "uri": f"f#{number}",
+                "sha256": "",
+                "n_chars": len(text),
+                "n_bytes": len(text.encode()),
+                "night": "n",
                 "quality": None,
             }
-        )  # fmt: skip
+        )
     return rows
 
 
@@ -174,8 +181,10 @@ def test_a_shard_is_named_by_its_content_and_its_rows_are_on_record(made):
 
 
 def test_shards_have_about_the_target_size(made):
-    sizes = [sum(row["n_bytes"] for row in read_table(made[0], path).to_pylist())
-             for path in made[2][-1].paths("nights/n/shards/train/")]  # fmt: skip
+    sizes = [
+        sum(row["n_bytes"] for row in read_table(made[0], path).to_pylist())
+        for path in made[2][-1].paths("nights/n/shards/train/")
+    ]
     assert max(sizes) < 3 * 3000  # 3 kB of text a shard, documents of 80 to 250 bytes, drawn by hash
 
 

@@ -25,8 +25,11 @@ from slimpajama.corpus.sources.records import Bad, Batch, Want
 
 WANT = Want(max_document_bytes=100_000)
 PACK: dict[str, Callable[[bytes], bytes]] = {
-    "": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".zst": zstandard.compress,
-}  # fmt: skip
+    "": bytes,
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".zst": zstandard.compress,
+}
 TEXTS = [f"第{n}篇 document {zlib.crc32(str(n).encode())} " + "好" * 9 for n in range(3000)]
 
 
@@ -106,7 +109,7 @@ JSON_LINES = [
     (b'{"text": "x", "k": 1, "k": 2}', "x"),
     (b'{"text": "a", "id": "one"}', "a"),  # an id that an earlier record has
     (b'{"text": "' + b"x" * 200_000 + b'"}', Bad("line 2", "too-large", "200012 bytes", "at most 100000 bytes")),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("line", "expected"), JSON_LINES)
@@ -198,9 +201,13 @@ def test_a_flood_of_bad_records_comes_in_bounded_batches():
 
 def test_pages_of_a_web_archive_are_documents_and_the_rest_is_passed_over():
     archive = warc_file(
-        page("<title>题</title><p>正文".encode()), page(b"\x89PNG", "image/png"), page(b"gone", status="404 Not Found"),
-        page(b"plain text", "text/plain; charset=utf-8"), page(b"\xff\xfd"), page(b"y" * 200_000),
-    )  # fmt: skip
+        page("<title>题</title><p>正文".encode()),
+        page(b"\x89PNG", "image/png"),
+        page(b"gone", status="404 Not Found"),
+        page(b"plain text", "text/plain; charset=utf-8"),
+        page(b"\xff\xfd"),
+        page(b"y" * 200_000),
+    )
     found = read("a.warc.gz", gzip.compress(archive))
     assert texts(found) == ["题\n正文", "plain text"]
     assert [batch.table["id"].to_pylist() for batch in found] == [["https://example.org/0", "https://example.org/3"]]
@@ -265,17 +272,19 @@ def test_no_bytes_break_a_reader(name: tuple[str, str], data: bytes, packed: boo
 
 SMALL = {
     "a.jsonl": "".join(json.dumps({"text": text, "id": 3}) + "\n" for text in TEXTS[:40]).encode(),
-    "a.csv": ('id,text\n' + "".join(f'1,"{text}"\n' for text in TEXTS[:40])).encode(),
+    "a.csv": ("id,text\n" + "".join(f'1,"{text}"\n' for text in TEXTS[:40])).encode(),
     "a.arrow": arrow(id=range(40), text=TEXTS[:40]),
     "a.parquet": parquet(10, id=range(40), text=TEXTS[:40]),
     "a.warc": warc_file(*(page(f"<p>{text}".encode()) for text in TEXTS[:20])),
-}  # fmt: skip
+}
 
 
 @given(
-    st.sampled_from([*SMALL]), st.sampled_from([*PACK]),
-    st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=6)), min_size=1, max_size=4), st.booleans(),
-)  # fmt: skip
+    st.sampled_from([*SMALL]),
+    st.sampled_from([*PACK]),
+    st.lists(st.tuples(st.floats(0, 1), st.binary(min_size=1, max_size=6)), min_size=1, max_size=4),
+    st.booleans(),
+)
 @settings(max_examples=600)
 def test_no_damage_breaks_a_reader(name: str, packing: str, damages: list[tuple[float, bytes]], inside: bool):
     """Bytes overwritten anywhere, in the file or in its archive."""

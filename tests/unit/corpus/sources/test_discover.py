@@ -159,10 +159,15 @@ def test_a_change_after_planning_is_seen(tmp_path: Path):
 @pytest.mark.parametrize(
     ("pattern", "folder"),
     [
-        ("raw/*.jsonl", "raw/"), ("raw/2024/*/a*.txt", "raw/2024/"), ("a.txt", ""), ("raw/a.txt", "raw/"),
-        ("/data/**/x.txt", "/data/"), ("s3://bucket/prefix/*.gz", "s3://bucket/prefix/"), ("./raw/[ab].txt", "./raw/"),
+        ("raw/*.jsonl", "raw/"),
+        ("raw/2024/*/a*.txt", "raw/2024/"),
+        ("a.txt", ""),
+        ("raw/a.txt", "raw/"),
+        ("/data/**/x.txt", "/data/"),
+        ("s3://bucket/prefix/*.gz", "s3://bucket/prefix/"),
+        ("./raw/[ab].txt", "./raw/"),
     ],
-)  # fmt: skip
+)
 def test_the_fixed_folder_of_a_pattern_ends_before_its_first_wildcard(pattern: str, folder: str):
     assert fixed_folder(pattern) == folder
 
@@ -185,11 +190,14 @@ def test_an_unknown_protocol_is_an_error_that_names_it():
 @pytest.mark.parametrize(
     ("uri", "refused"),
     [
-        ("memory://x/*", "memory"), ("https://example.org/a.txt", "https"), ("S3://x/*", "S3"),
-        ("zip://*.txt::s3://b/a.zip", "zip"), ("filecache::s3://b/a", "filecache"),
+        ("memory://x/*", "memory"),
+        ("https://example.org/a.txt", "https"),
+        ("S3://x/*", "S3"),
+        ("zip://*.txt::s3://b/a.zip", "zip"),
+        ("filecache::s3://b/a", "filecache"),
         ("s3://b/*::http://127.0.0.1", "http"),
     ],
-)  # fmt: skip
+)
 def test_a_protocol_that_is_not_allowed_is_an_error_that_names_the_setting(uri: str, refused: str):
     source = {"name": "web", "uri": uri}
     with pytest.raises(ConfigError, match=f"source web needs '{refused}', which ingest.protocols does not allow"):
@@ -237,9 +245,22 @@ def test_no_address_inside_a_private_network_is_opened(server: str, monkeypatch:
 
 @pytest.mark.parametrize(
     "address",
-    ["10.1.2.3", "169.254.169.254", "::1", "fe80::1%eth0", "::ffff:127.0.0.1", "0.0.0.0", "100.64.0.1", "224.0.0.1",
-     "fd00:ec2::254", "64:ff9b::a9fe:a9fe", "64:ff9b:1::808:808", "2002:7f00:1::", "ff02::1"],
-)  # fmt: skip
+    [
+        "10.1.2.3",
+        "169.254.169.254",
+        "::1",
+        "fe80::1%eth0",
+        "::ffff:127.0.0.1",
+        "0.0.0.0",
+        "100.64.0.1",
+        "224.0.0.1",
+        "fd00:ec2::254",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::808:808",
+        "2002:7f00:1::",
+        "ff02::1",
+    ],
+)
 def test_private_addresses_of_every_kind_are_refused(address: str):
     with pytest.raises(PermissionError, match="inside a private network"):
         discover._check_public((0, 0, 0, "", (address, 80)))

@@ -52,11 +52,21 @@ def rules(items: list[Record | Bad]) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("a.txt", "txt"), ("a.md.gz", "txt"), ("A.JSONL.ZST", "jsonl"), ("b.ndjson", "jsonl"), ("c.csv.gz", "csv"),
-        ("d.parquet", "parquet"), ("a.txt.bz2", "txt"), ("g.warc.gz", "warc"), ("h.arrow", "arrow"), ("e.htm", "html"),
-        ("README", ""), ("x.exe", ""), ("a.gz", ""),
+        ("a.txt", "txt"),
+        ("a.md.gz", "txt"),
+        ("A.JSONL.ZST", "jsonl"),
+        ("b.ndjson", "jsonl"),
+        ("c.csv.gz", "csv"),
+        ("d.parquet", "parquet"),
+        ("a.txt.bz2", "txt"),
+        ("g.warc.gz", "warc"),
+        ("h.arrow", "arrow"),
+        ("e.htm", "html"),
+        ("README", ""),
+        ("x.exe", ""),
+        ("a.gz", ""),
     ],
-)  # fmt: skip
+)
 def test_the_format_is_told_by_the_name(name: str, kind: str):
     assert files.format_of(name) == kind
     assert files.format_of(name, "csv") == "csv"
@@ -103,9 +113,19 @@ def test_broken_json_lines_are_named_and_the_others_read():
     )
     found = read("a.jsonl", data)
     assert rules(found) == [
-        "ok", "not-json", "invalid-utf8", "not-json", "no-text", "no-text", "no-text", "has-nul", "lone-surrogate",
-        "too-large", "too-large", "ok",
-    ]  # fmt: skip
+        "ok",
+        "not-json",
+        "invalid-utf8",
+        "not-json",
+        "no-text",
+        "no-text",
+        "no-text",
+        "has-nul",
+        "lone-surrogate",
+        "too-large",
+        "too-large",
+        "ok",
+    ]
     assert found[0] == Record(1, "好 one")
     assert found[1] == Bad("line 2", "not-json", "Expecting value: line 1 column 1 (char 0)", "one JSON object")
     assert found[2] == Bad("line 3", "invalid-utf8", "bytes ff 22 7d at byte 11", "valid UTF-8")
@@ -223,12 +243,28 @@ def test_arrow_reads_csv_as_python_does(texts: list[str], end: str, quoted: bool
     assert read("a.csv", data, id_field="id") == read("a.csv", data + b'8,"never closed', id_field="id")[: len(texts)]
 
 
-LINE = st.sampled_from([
-    '{"text": "好", "id": "k"}', '{"text": "a\\u4e2d", "id": 3}', '{"id": null, "text": "x", "more": [{"a": 1}]}', "{}",
-    '{"text": "  "}', '{"text": "\\u0000"}', '{"text": 5}', '{"text": "\\ud83d"}', '{"text":', '"x"}', "[]", "",
-    "}", "{",
-    '{"text": "a"} {"text": "b"}', '{"text": "1", "text": "2"}', '{"te\\u0078t": "e"}', '{"text": "n", "n": NaN}',
-])  # fmt: skip
+LINE = st.sampled_from(
+    [
+        '{"text": "好", "id": "k"}',
+        '{"text": "a\\u4e2d", "id": 3}',
+        '{"id": null, "text": "x", "more": [{"a": 1}]}',
+        "{}",
+        '{"text": "  "}',
+        '{"text": "\\u0000"}',
+        '{"text": 5}',
+        '{"text": "\\ud83d"}',
+        '{"text":',
+        '"x"}',
+        "[]",
+        "",
+        "}",
+        "{",
+        '{"text": "a"} {"text": "b"}',
+        '{"text": "1", "text": "2"}',
+        '{"te\\u0078t": "e"}',
+        '{"text": "n", "n": NaN}',
+    ]
+)
 
 
 @given(st.lists(LINE, max_size=12), st.sampled_from(["\n", "\r\n"]), st.integers(1, 200))

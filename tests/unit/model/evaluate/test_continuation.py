@@ -76,9 +76,9 @@ def test_context_and_continuation_add_up_to_the_whole_text(model: LanguageModel[
     whole_D = score_ids(model, ids, tokenizer.document_id)
     for first in (0, 1, 40):
         ends_D, _ = score_ends(model, ids, [first] * len(ids), tokenizer.document_id)
-        begins_D = np.array([
-            score_ids(model, [i[:first]], tokenizer.document_id)[0] if len(i) < ROW else np.nan for i in ids
-        ])  # fmt: skip
+        begins_D = np.array(
+            [score_ids(model, [i[:first]], tokenizer.document_id)[0] if len(i) < ROW else np.nan for i in ids]
+        )
         short_D = ~np.isnan(begins_D)
         assert short_D.sum() == len(ids) - 1
         assert (begins_D + ends_D)[short_D] == pytest.approx(whole_D[short_D], rel=1e-5)

@@ -20,9 +20,16 @@ from slimpajama.workspace.store import LocalStore, read_json, read_table
 
 def row(lang: str, source: str, n_bytes: int, nll: float) -> dict[str, Any]:
     return {
-        "id": "x", "lang": lang, "source": source, "night": "n", "n_bytes": n_bytes, "n_tokens": n_bytes // 4,
-        "nll_nats": nll, "restored": n_bytes // 8, "latents": n_bytes // 16,
-    }  # fmt: skip
+        "id": "x",
+        "lang": lang,
+        "source": source,
+        "night": "n",
+        "n_bytes": n_bytes,
+        "n_tokens": n_bytes // 4,
+        "nll_nats": nll,
+        "restored": n_bytes // 8,
+        "latents": n_bytes // 16,
+    }
 
 
 def test_the_overall_figure_weighs_languages_and_not_bytes():
@@ -50,9 +57,12 @@ def test_the_first_model_is_measured_and_promoted(trained: Any):
     assert report.promote
     folder = f"models/{model}/evaluations/{space.nights[0]}"
     assert space.store.list(folder) == [
-        f"{folder}/evaluation.json", f"{folder}/gate/decision.json", f"{folder}/gate/manifest.json",
-        f"{folder}/manifest.json", f"{folder}/scores.parquet",
-    ]  # fmt: skip
+        f"{folder}/evaluation.json",
+        f"{folder}/gate/decision.json",
+        f"{folder}/gate/manifest.json",
+        f"{folder}/manifest.json",
+        f"{folder}/scores.parquet",
+    ]
     scores = read_table(space.store, f"{folder}/scores.parquet")
     assert report.figures["overall"]["bytes"] == sum(scores["n_bytes"].to_pylist())
     assert set(report.figures["languages"]) == {"en", "zh"}

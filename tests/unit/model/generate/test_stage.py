@@ -23,8 +23,9 @@ def test_every_prompt_is_continued_and_the_texts_are_published(trained: Any):
     assert all(0 <= sample["repeated_share"] <= 1 for sample in report.samples)
     assert all(0 <= sample["copied_share"] <= 1 for sample in report.samples)
     assert space.store.list("reports") == [
-        f"reports/{space.nights[0]}/samples.json", f"reports/{space.nights[0]}/samples.manifest.json",
-    ]  # fmt: skip
+        f"reports/{space.nights[0]}/samples.json",
+        f"reports/{space.nights[0]}/samples.manifest.json",
+    ]
 
 
 def test_the_samples_stand_beside_held_out_text_of_their_length(trained: Any):

@@ -16,9 +16,15 @@ from slimpajama.workspace.store import LocalStore, parquet_bytes, sha256
 
 NIGHT, VOCABULARY = "2026-01-01", 300
 ROW = {
-    "id": "x", "lang": "zh", "source": "s", "words": ["今天"], "content_words": ["今天"], "input_ids": [7, 299],
-    "content_mask": "11", "n_bytes": 6,
-}  # fmt: skip
+    "id": "x",
+    "lang": "zh",
+    "source": "s",
+    "words": ["今天"],
+    "content_words": ["今天"],
+    "input_ids": [7, 299],
+    "content_mask": "11",
+    "n_bytes": 6,
+}
 
 
 def data_of(root: Path, content: bytes, split: str = "train") -> TrainingData:

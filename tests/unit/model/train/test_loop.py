@@ -46,10 +46,15 @@ def train(
     probe = torch.arange(64).reshape(2, 32) + 1
     with Team(threads) as team:
         history = train_model(
-            model, make_optimiser(model, cfg.lr), rows(), cfg, team, cold=True,
+            model,
+            make_optimiser(model, cfg.lr),
+            rows(),
+            cfg,
+            team,
+            cold=True,
             checkpoints=Checkpoints(store, FOLDER, cfg.keep_checkpoints) if store else None,
             validate=(lambda: {"en": float(model.nll(probe).mean())}) if validate else None,
-        )  # fmt: skip
+        )
     return model.state_dict(), history
 
 

@@ -86,9 +86,7 @@ def test_the_second_night_starts_from_the_champion_and_replays_the_first(trained
 
 def test_another_architecture_starts_fresh_and_says_so(trained: Any):
     space, model = trained
-    wider = replace(
-        space.cfg, model=replace(space.cfg.model, width=32), train=replace(space.cfg.train, tokens=256)
-    )  # fmt: skip
+    wider = replace(space.cfg, model=replace(space.cfg.model, width=32), train=replace(space.cfg.train, tokens=256))
     said: list[str] = []
     with report_to(lines(said.append)):
         assert train(space.store, wider, space.nights, space.nights[1], champion=model).started_from == ""

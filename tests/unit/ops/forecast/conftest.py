@@ -52,10 +52,14 @@ def cfg(tmp_path: Path) -> Config:
     sources = tuple(
         SourceConfig(name=name, uri=uri)
         for name, uri in {
-            "lines": "raw/*.jsonl*", "rows": "raw/*.csv", "table": "raw/*.parquet", "notes": "raw/*.txt",
-            "pages": "raw/*.html", "none": "raw/*.warc",
+            "lines": "raw/*.jsonl*",
+            "rows": "raw/*.csv",
+            "table": "raw/*.parquet",
+            "notes": "raw/*.txt",
+            "pages": "raw/*.html",
+            "none": "raw/*.warc",
         }.items()
-    )  # fmt: skip
+    )
     return Config(
         workspace=str(tmp_path / "workspace"),
         ingest=IngestConfig(sources=sources),

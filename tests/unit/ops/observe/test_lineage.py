@@ -57,9 +57,13 @@ def test_each_stage_begins_and_completes_inside_the_night(toy: Any, tmp_path: Pa
     for event in events:
         check(event)
     assert told(events) == [
-        ("nightly", "START"), ("ingest", "START"), ("ingest", "COMPLETE"), ("segment", "START"),
-        ("segment", "COMPLETE"), ("nightly", "COMPLETE"),
-    ]  # fmt: skip
+        ("nightly", "START"),
+        ("ingest", "START"),
+        ("ingest", "COMPLETE"),
+        ("segment", "START"),
+        ("segment", "COMPLETE"),
+        ("nightly", "COMPLETE"),
+    ]
     night = events[0]["run"]["runId"]
     assert {event["run"]["facets"]["parent"]["run"]["runId"] for event in events[1:-1]} == {night}
     assert toy.said == []

@@ -34,17 +34,28 @@ PROSE = "It was the best of times, it was the worst of times. " * 6
 def document(number: int, text: str, lang: str, night: str, uri: str = "") -> dict[str, Any]:
     uri = uri or f"raw/{night}.jsonl#{number}"
     return {
-        "id": f"{number:032x}", "text": text, "lang": lang, "source": "web", "uri": uri,
-        "sha256": sha256(text.encode()), "n_chars": len(text), "n_bytes": len(text.encode()), "night": night,
-    }  # fmt: skip
+        "id": f"{number:032x}",
+        "text": text,
+        "lang": lang,
+        "source": "web",
+        "uri": uri,
+        "sha256": sha256(text.encode()),
+        "n_chars": len(text),
+        "n_bytes": len(text.encode()),
+        "night": night,
+    }
 
 
 def copy_of(row: dict[str, Any], jaccard: float) -> dict[str, Any]:
     rule = "exact-duplicate" if jaccard == 1 else "near-duplicate"
     return {
-        "stage": "dedup", "rule": rule, "value": f"{jaccard:.6f}", "threshold": "0.8", "duplicate_of": row["id"],
+        "stage": "dedup",
+        "rule": rule,
+        "value": f"{jaccard:.6f}",
+        "threshold": "0.8",
+        "duplicate_of": row["id"],
         "jaccard": jaccard,
-    }  # fmt: skip
+    }
 
 
 def write(store: LocalStore, path: str, content: pa.Table | bytes) -> FileEntry:
@@ -77,14 +88,18 @@ def write_night(store: LocalStore, night: str, kept: list[Any], lost: list[Any],
     inputs = [{"source": "web", "path": f"raw/{night}.jsonl", "bytes": 9, "sha256": "0" * 64}]
     counts: dict[str, Any] = {
         "ingest": {
-            "files": 1, "documents": by("source", readable), "bytes": by("source", readable, "n_bytes"),
+            "files": 1,
+            "documents": by("source", readable),
+            "bytes": by("source", readable, "n_bytes"),
             "removed": {row["source"]: {row["rule"]: 1} for row in by_stage["ingest"]},
         },
         "clean": {
-            "documents": by("source", clean), "bytes": by("source", clean, "n_bytes"), "languages": by("lang", clean),
+            "documents": by("source", clean),
+            "bytes": by("source", clean, "n_bytes"),
+            "languages": by("lang", clean),
         },
         "dedup": {"kept": by("source", kept), "kept_bytes": by("source", kept, "n_bytes"), "removed_for_earlier": 1},
-    }  # fmt: skip
+    }
     if clean:
         minhash = [
             {"id": row["id"], "content": b"0" * 16, "kept": row in kept}
@@ -116,10 +131,12 @@ def write_night(store: LocalStore, night: str, kept: list[Any], lost: list[Any],
     config = [SourceConfig(name="web", uri="raw/*.jsonl", licence=licence)]
     settings = {"ingest": IngestConfig(sources=tuple(config)), "clean": CleanConfig(), "dedup": DedupConfig()}
     about = {
-        "night": night, "earlier": list(NIGHTS[: NIGHTS.index(night)]), "software": {"slimpajama": "0"},
+        "night": night,
+        "earlier": list(NIGHTS[: NIGHTS.index(night)]),
+        "software": {"slimpajama": "0"},
         "settings": {name: canonical(value) for name, value in settings.items()},
         "stages": {"ingest": {"inputs": inputs}, "clean": {"cld2": "1"}},
-    }  # fmt: skip
+    }
     return publish(store, f"{folder}/manifest.json", sorted(entries, key=lambda entry: entry.path), counts, about)
 
 

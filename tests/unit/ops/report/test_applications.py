@@ -51,5 +51,6 @@ def test_rows_have_the_figures_of_every_task_and_language():
     (row,) = task_rows(report())
     assert (row["task"], row["lang"], row["score"], row["measure"]) == ("translation", "zh", "21.2", "chrF")
     assert way_rows(report()) == [
-        {"kind": "summarize", "lang": "zh", "way": "quoted"}, {"kind": "translate-zh", "lang": "en", "way": "draft"}
-    ]  # fmt: skip
+        {"kind": "summarize", "lang": "zh", "way": "quoted"},
+        {"kind": "translate-zh", "lang": "en", "way": "draft"},
+    ]

@@ -28,8 +28,9 @@ def test_levels_count_broken_records_short_documents_and_duplicates(reports: Rep
     assert report["funnel"]["levels"][0]["bytes"] is None
     assert [row["documents"] for row in report["funnel"]["sources"]] == [[11, 10, 7, 5, 5]]
     assert {row["name"]: row["documents"] for row in report["funnel"]["languages"]} == {
-        "en": [None, 9, 6, 5, 5], "zh": [None, 1, 1, 0, 0],
-    }  # fmt: skip
+        "en": [None, 9, 6, 5, 5],
+        "zh": [None, 1, 1, 0, 0],
+    }
 
 
 def test_history_holds_earlier_nights_and_this_one_but_no_later_one(reports: Reports, nights: Nights) -> None:
@@ -47,8 +48,11 @@ def test_a_night_that_was_cleaned_up_is_left_out_of_the_history(store: LocalStor
 def test_rules_are_counted_and_shown_with_the_smallest_ids(reports: Reports) -> None:
     rules = {rule["rule"]: rule for rule in reports["2026-01-02"]["rules"]}
     assert {name: rule["documents"] for name, rule in rules.items()} == {
-        "short-document": 3, "not-json": 1, "near-duplicate": 1, "exact-duplicate": 1,
-    }  # fmt: skip
+        "short-document": 3,
+        "not-json": 1,
+        "near-duplicate": 1,
+        "exact-duplicate": 1,
+    }
     short = rules["short-document"]
     assert (short["stage"], short["threshold"]) == ("clean", "at least 200")
     assert [sample["id"] for sample in short["samples"]] == [f"{number:032x}" for number in (22, 23, 24)]
@@ -115,8 +119,14 @@ def test_clusters_are_counted_by_their_size(reports: Reports) -> None:
 def test_sources_carry_their_licence_and_files_their_sizes(reports: Reports, nights: Nights) -> None:
     report = reports["2026-01-01"]
     assert report["sources"][0] | {"uri": ""} == {
-        "name": "web", "uri": "", "format": "auto", "priority": 0, "licence": "CC0-1.0", "files": 1, "bytes": 9,
-    }  # fmt: skip
+        "name": "web",
+        "uri": "",
+        "format": "auto",
+        "priority": 0,
+        "licence": "CC0-1.0",
+        "files": 1,
+        "bytes": 9,
+    }
     folders = {row["folder"]: row for row in report["files"]}
     assert folders["nights/2026-01-01/documents"]["rows"] == 2
     assert folders[f"models/{nights['2026-01-01']}"]["bytes"] > 0
@@ -135,8 +145,9 @@ def test_a_tuning_has_its_own_reasons_and_excerpts_and_what_it_depends_on(report
     tuning = reports["2026-01-02"]["tuning"]
     assert reports["2026-01-01"]["tuning"] is None
     assert {task: one["reason"][:8] for task, one in tuning["decisions"].items()} == {
-        "translation": "better: ", "question-answering": "nobody s",
-    }  # fmt: skip
+        "translation": "better: ",
+        "question-answering": "nobody s",
+    }
     assert tuning["base"] == reports["2026-01-02"]["verdict"]["challenger"]
     assert len(tuning["scores"]["samples"][1]["source"]) <= 600
     assert reports["2026-01-02"]["settings"]["tune"] == {"tokens": 4096}

@@ -13,19 +13,26 @@ def night(found: int, kept: int, zh: int, rules: dict[str, int] | None = None) -
         "ingest": {"documents": {"web": found}},
         "clean": {"removed": {"web": rules or {}}},
         "dedup": {
-            "kept": {"web": kept}, "kept_bytes": {"web": 1000 * kept}, "kept_languages": {"zh": zh, "en": kept - zh},
+            "kept": {"web": kept},
+            "kept_bytes": {"web": 1000 * kept},
+            "kept_languages": {"zh": zh, "en": kept - zh},
         },
         "shards": {"tokens": {"train": {"zh": 300 * kept}}, "bytes": {"train": {"zh": 900 * kept}}},
-    }  # fmt: skip
+    }
 
 
 def test_measures_are_shares_and_sizes_of_the_counts():
     assert measures(night(100, 80, 60, {"short-document": 20})) == pytest.approx(
         {
-            "kept of all found": 0.8, "bytes a kept document": 1000.0, "bytes a token": 3.0, "zh of kept": 0.75,
-            "en of kept": 0.25, "short-document of found": 0.2, "kept of web": 0.8,
+            "kept of all found": 0.8,
+            "bytes a kept document": 1000.0,
+            "bytes a token": 3.0,
+            "zh of kept": 0.75,
+            "en of kept": 0.25,
+            "short-document of found": 0.2,
+            "kept of web": 0.8,
         }
-    )  # fmt: skip
+    )
 
 
 def test_a_night_like_the_others_is_not_unusual():

@@ -11,9 +11,15 @@ LANGUAGES = {
     "fr": {"bits_per_byte": 9.0, "documents": 1},
 }
 EVALUATION = EvaluateReport(
-    model="n-small-1", champion="", night="n", promote=True, reason="There was no champion yet.", decision={},
-    figures={"languages": LANGUAGES}, champion_figures=None,
-)  # fmt: skip
+    model="n-small-1",
+    champion="",
+    night="n",
+    promote=True,
+    reason="There was no champion yet.",
+    decision={},
+    figures={"languages": LANGUAGES},
+    champion_figures=None,
+)
 SAMPLES = GenerateReport(
     uri="w/reports/n/samples.json",
     samples=[
@@ -56,8 +62,11 @@ def test_a_tuned_night_shows_one_test_pair_of_each_application_and_language():
     tuning = TuneReport("n-1", "n", "p", False, {"tasks": {}, "bits_per_byte": {}, "samples": samples}, {})
     summary = summarise_night("w", "n", "n", EVALUATION, SAMPLES, tuning)
     assert [example["asked"] for example in summary.examples] == [
-        "summary", "translation to en", "translation to zh", "answer",
-    ]  # fmt: skip
+        "summary",
+        "translation to en",
+        "translation to zh",
+        "answer",
+    ]
     text = summary.text()
     assert "tuned      w/tuned/n-1\n" in text
     assert all(f"written    first of {' '.join(kind)}\nreference  the reference" in text for kind in kinds)
