@@ -57,11 +57,15 @@ from slimpajama.text.tokenizer import SEPARATOR, Tokenizer
 from slimpajama.workspace.store import Store, open_store
 
 ENDLESS = 10**12
-WAYS = 100  # validation pairs of each task and language that choose how ours writes
-FASTEST = 8000  # tokens a processor second that BART is given batches for; it goes round again if it is faster
+# Validation pairs of each task and language that choose how ours writes.
+WAYS = 100
+# Tokens a processor second that BART is given batches for; it goes round again if it is faster.
+FASTEST = 8000
 BART_LR = 1e-3
-BART_BATCH = 16  # texts that it writes at once
-VALIDATION = 100  # pairs a task, for its loss
+# Texts that it writes at once.
+BART_BATCH = 16
+# Pairs a task, for its loss.
+VALIDATION = 100
 BART_BF16 = True
 
 
@@ -202,7 +206,8 @@ def prepare_bart(task: Task, splits: Mapping[str, pl.DataFrame], tests: pl.DataF
     encode = partial(
         encode_pairs,
         tokenizer=tokenizer,
-        row_tokens=2 * tune.source_tokens,  # one holds a question, and its passage
+        # One holds a question, and its passage.
+        row_tokens=2 * tune.source_tokens,
         source_tokens=tune.source_tokens,
         target_tokens=min(tune.target_tokens, base.row_tokens),
     )
@@ -340,7 +345,8 @@ def main() -> None:
         (task.base_minutes, task.minutes), counts, tests, found, args.about or "The demo's pairs, out of packages."
     )
     (DOCS / "applications.md").write_text(page, encoding="utf-8")
-    examples = args.cache / "applications" / "examples.md"  # texts of others: not for the repository
+    # Texts of others: not for the repository.
+    examples = args.cache / "applications" / "examples.md"
     examples.write_text(write_examples(tests, found), encoding="utf-8")
     print(page)
     say("bench", f"examples are in {examples}")

@@ -18,8 +18,10 @@ from slimpajama.ops.report.text import excerpt
 
 OURS, BART, UNTRAINED = "ours", "bart", "baselines"
 PARTS = (OURS, BART, UNTRAINED)
-DICTIONARY_MINUTES = 2  # of counting the dictionary, which BART has on top
-SHOWN, EXAMPLES = 200, 3  # characters of a source, and examples a task and language
+# Of counting the dictionary, which BART has on top.
+DICTIONARY_MINUTES = 2
+# Characters of a source, and examples a task and language.
+SHOWN, EXAMPLES = 200, 3
 LR_NOTE = """\
 Of 5e-4, 1e-3 and 2e-3 at
   4,096 tokens a step and 1e-3 and 2e-3 at 1,024, three minutes each, the losses on validation pairs were 7.62, 7.62,

@@ -40,8 +40,10 @@ DESCRIPTIONS = {
     "bm25": "the passage's sentence that BM25 (bm25s) puts first for the question",
 }
 MOST_SENTENCES = 3
-MOST_WORDS = 60  # of either side of a pair that the dictionary learns from: both sides' product is its memory
-ROUNDS = 5  # of IBM Model 1, as its toolkits take by default
+# Of either side of a pair that the dictionary learns from: both sides' product is its memory.
+MOST_WORDS = 60
+# Of IBM Model 1, as its toolkits take by default.
+ROUNDS = 5
 VALIDATION = 200  # pairs a language
 _END = re.compile(r"[。！？；.!?][”’」』）)\"'`*]*$")
 
@@ -100,7 +102,8 @@ def textrank(text: str) -> list[int]:
     common_NN = (there_NV @ there_NV.T).toarray()
     alike_NN = common_NN / np.maximum(lengths_N[:, None] + lengths_N[None], 1e-9)
     np.fill_diagonal(alike_NN, 0.0)
-    alike_NN[lengths_N[:, None] + lengths_N[None] == 0] = 0.0  # two sentences of one word each
+    # Two sentences of one word each.
+    alike_NN[lengths_N[:, None] + lengths_N[None] == 0] = 0.0
     ranks = nx.pagerank(nx.from_numpy_array(alike_NN), weight="weight")
     return sorted(ranks, key=lambda place: (-ranks[place], place))
 
@@ -152,7 +155,8 @@ class Dictionary:
             share_E /= np.bincount(place_E, share_E)[place_E]
             chance_U = np.bincount(way_E, share_E)
             chance_U /= np.bincount(source_U, chance_U)[source_U]
-        order = np.lexsort((key_U, -chance_U, source_U))  # of equal chances the first word in the order of words
+        # Of equal chances the first word in the order of words.
+        order = np.lexsort((key_U, -chance_U, source_U))
         best_V = order[np.unique(source_U[order], return_index=True)[1]]
         heads, likeliest = read_words.gather(source_U[best_V]), written_words.gather(target_E[first_E[best_V]])
         self.best = dict(zip(heads, likeliest, strict=True))

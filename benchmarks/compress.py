@@ -46,7 +46,8 @@ def peer_bytes(name: str, file: Path, folder: Path) -> int | None:
     """Return the size that a peer makes of `file`; None where it is not installed."""
     if not shutil.which(PEERS[name][0]):
         return None
-    if PEERS[name][0] == "7z":  # writes no archive of its own to a pipe
+    # Writes no archive of its own to a pipe.
+    if PEERS[name][0] == "7z":
         out = folder / "peer.7z"
         out.unlink(missing_ok=True)
         subprocess.run(["7z", "a", *PEERS[name][2:4], str(out), str(file)], capture_output=True, check=True)

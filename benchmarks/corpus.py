@@ -22,7 +22,8 @@ from benchmarks.machine import DOCS, Measured, conditions, measure, median, sett
 from benchmarks.night import Times, run_night, total, write_config
 from slimpajama.core.progress import say
 
-TINY = 50  # documents for what a start costs: enough that its filters leave some
+# Documents for what a start costs: enough that its filters leave some.
+TINY = 50
 PRESETS = ("chinese", "slimpajama")
 MARK_MB_S, MARK_RATIO = 12, 60
 

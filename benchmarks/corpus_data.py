@@ -52,9 +52,11 @@ PACKAGES = (
     "gnome-user-docs",
 )
 NGRAM = 13
-SHORTEST = 20  # characters; less is a page without a text of its own
+# Characters; less is a page without a text of its own.
+SHORTEST = 20
 VARIANTS = 600  # a language
-EDITED = (600, 20_000)  # characters of documents that are edited: long enough to place edits, short enough to be many
+# Characters of documents that are edited: long enough to place edits, short enough to be many.
+EDITED = (600, 20_000)
 
 # Translations: of folders named by a language only English and Chinese ones are taken.
 _LANGUAGE = re.compile(r"/(?:help|html|installation-guide-amd64|translations)/([a-z]{2}(?:[-_@][A-Za-z]+)?)(?=/)")
@@ -178,7 +180,8 @@ def edited(text: str, similarity: float, words: Sequence[str], rng: random.Rando
     Edits of one place: words deleted, foreign words put in, characters replaced, a block moved. A cut of n-grams at
     one place costs about 13 of them on either side, so `places` follows from the share that shall be lost.
     """
-    lost = (1 - similarity) / (1 + similarity)  # share of either side's n-grams that the other lacks
+    # Share of either side's n-grams that the other lacks.
+    lost = (1 - similarity) / (1 + similarity)
     places = max(1, round(len(text) * lost / 1.15 / (NGRAM + 3)))
     for _ in range(places):
         at, kind = rng.randrange(len(text)), rng.randrange(8)
@@ -212,7 +215,8 @@ def variants(
         copy = edited(text, 0.5 + 0.5 * (number + 0.5) / VARIANTS, words, rng)
         made.append((f"{name}#variant-{number}", copy))
         truth.append((name, made[-1][0], exact_jaccard(text, copy)))
-    rng.shuffle(made)  # a copy may stand before its original
+    # A copy may stand before its original.
+    rng.shuffle(made)
     return made, truth
 
 

@@ -107,7 +107,8 @@ def run_peer(name: str, python: str, file: Path, out: Path, language: str) -> Me
     command = [python, Path(__file__).with_name("peers.py"), name, file, out, language]
     try:
         return measure(command, {"PYTHONPATH": ""})
-    except RuntimeError:  # Daft now and then ends by a segmentation fault
+    except RuntimeError:
+        # Daft now and then ends by a segmentation fault.
         return measure(command, {"PYTHONPATH": ""})
 
 
@@ -187,7 +188,8 @@ def compare(language: str, corpus: Path, folder: Path, args: argparse.Namespace)
     for name in names:
         middle = median(runs[name])
         running = middle.cpu_s - startup[name]
-        clear = running > 0.1 * startup[name]  # else the sample is too small to tell it from starting
+        # Else the sample is too small to tell it from starting.
+        clear = running > 0.1 * startup[name]
         rows.append(
             {
                 "": name,

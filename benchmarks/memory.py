@@ -30,7 +30,8 @@ COMMANDS = ("dedup", "prepare")
 KEY = ("command", "input, GB", "workers")  # of a row
 NGRAM = 13
 PART_BYTES = 100_000_000
-SPACE = 4.0  # bytes of disk a byte of text: the input, what is kept, and the work folder of `prepare`
+# Bytes of disk a byte of text: the input, what is kept, and the work folder of `prepare`.
+SPACE = 4.0
 
 
 def grow(sources: Sequence[Path], folder: Path, size: float) -> list[Path]:

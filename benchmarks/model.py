@@ -32,7 +32,8 @@ from slimpajama.core.progress import say
 LANGUAGES = ("zh", "en")
 SEEDS = (0, 1, 2)
 HELD_OUT_BYTES = 300_000  # a language
-PROMPT, NEW_TOKENS, TURNS = 32, 200, 9  # of the measurement of generation
+# Of the measurement of generation.
+PROMPT, NEW_TOKENS, TURNS = 32, 200, 9
 SPEED = "generation"
 
 
@@ -173,7 +174,8 @@ def parser_of(description: str | None, parts: Sequence[str]) -> argparse.Argumen
     parser.add_argument("--workspace", default="")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     parser.add_argument("--list", action="store_true", help="print the parts' names")
-    parser.add_argument("--here", help=argparse.SUPPRESS)  # one part, in this process
+    # One part, in this process.
+    parser.add_argument("--here", help=argparse.SUPPRESS)
     return parser
 
 

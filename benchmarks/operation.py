@@ -33,8 +33,10 @@ sys.path.append(str(ROOT / "tests" / "e2e"))
 from servers import s3_server
 
 TWO_AT_ONCE = "two preparations at once, the stages alone, one thread each"
-BLOB = 32_000_000  # bytes of a file that is copied
-PART_MB = 8  # of the intermediate files: enough of them for two workers, also in a small corpus
+# Bytes of a file that is copied.
+BLOB = 32_000_000
+# Of the intermediate files: enough of them for two workers, also in a small corpus.
+PART_MB = 8
 SHORT = """\
 ## What these times consist of
 

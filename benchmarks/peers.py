@@ -45,7 +45,8 @@ def _datatrove_steps(source: Path, out: Path, language: str) -> tuple[Any, list[
     from datatrove.pipeline.writers import JsonlWriter
     from datatrove.utils.hashing import HashConfig
 
-    cfg = MinhashConfig(hash_config=HashConfig(precision=64))  # its own defaults: 14 buckets of 8 hashes, 5-grams
+    # Its own defaults: 14 buckets of 8 hashes, 5-grams.
+    cfg = MinhashConfig(hash_config=HashConfig(precision=64))
 
     def reader() -> Any:
         return JsonlReader(str(source.parent), glob_pattern=source.name)

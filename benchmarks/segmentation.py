@@ -109,7 +109,8 @@ def speed(samples: dict[str, list[str]]) -> list[dict[str, object]]:
         for way, run in ways.items():
             for name, column in columns.items():
                 began = time.process_time()
-                run(column if round_ else column.slice(0, 2))  # the first time loads and compiles
+                # The first time loads and compiles.
+                run(column if round_ else column.slice(0, 2))
                 if round_:
                     size = sum(len(text.encode()) for text in samples[name])
                     rates.setdefault((way, name), []).append(size / 1e6 / (time.process_time() - began))

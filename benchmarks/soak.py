@@ -52,9 +52,12 @@ PREPARATION, TRAINING, POINTERS = KINDS = ("preparation", "training to tuning", 
 MOMENTS = ("before", "torn", "after")
 POINTER_FILES = ("index.json", "champion.json", "current.json")
 DISK_FAULTS = ("EIO", "ENOSPC")
-SHARE = 0.03  # of the requests to S3 that are struck
-MOST_STOPS = 20  # of one night, by errors of its storage
-LEASE_S = 5.0  # of a killed run on S3, which the next one waits for
+# Of the requests to S3 that are struck.
+SHARE = 0.03
+# Of one night, by errors of its storage.
+MOST_STOPS = 20
+# Of a killed run on S3, which the next one waits for.
+LEASE_S = 5.0
 THROUGH, KILLED, STOPPED = 0, -signal.SIGKILL, 3  # how a process ended
 PRELOADED = ["benchmarks.night", "torch", "polars", "slimpajama.model.train.stage"]
 BAD_INPUTS = (
@@ -65,7 +68,8 @@ BAD_INPUTS = (
     bad_inputs.EXPORTED,
     bad_inputs.POINTERS,
 )
-CHILDREN = multiprocessing.get_context("forkserver")  # they start in no time, from a process without threads
+# They start in no time, from a process without threads.
+CHILDREN = multiprocessing.get_context("forkserver")
 
 
 KILLS = """\
@@ -399,7 +403,8 @@ def in_one_process(folder: Path, nights: int, run: Callable[[Config, str], None]
     answers, answer = CHILDREN.Pipe(duplex=False)
     process = CHILDREN.Process(target=_in_one_process, args=(run, cfg, nights, folder, answer))
     process.start()
-    answer.close()  # or its end would not show if the process died
+    # Or its end would not show if the process died.
+    answer.close()
     found: list[State] = []
     while len(found) < nights:
         found.append(answers.recv())

@@ -28,7 +28,8 @@ from transformers import (
 )
 
 WIDTH, HEADS, ROW_TOKENS = 192, 3, 256
-ROWS_A_STEP = 16  # twice Trainer's default: it adds up two batches of 8, so that a step is as many tokens as ours
+# Twice Trainer's default: it adds up two batches of 8, so that a step is as many tokens as ours.
+ROWS_A_STEP = 16
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "bf16-compile": {"bf16": True, "torch_compile": True},

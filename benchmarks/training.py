@@ -42,7 +42,8 @@ from slimpajama.model.device import has_fast_bf16
 
 PEERS = ["transformers==5.24.0", "accelerate==1.15.0", "torch==2.13.0", "numpy"]
 WARM_UP = 2  # steps
-FEW = 2  # steps of what takes long
+# Steps of what takes long.
+FEW = 2
 STEP_TOKENS = TrainConfig().batch_tokens
 MEMORY = "base-memory"
 OURS = {
@@ -136,7 +137,8 @@ def run_ours(workspace: str, name: str, steps: int) -> dict[str, Any]:
             began = time.process_time()
             optimiser.step(0.0, team.map)
             optimiser_s.append(time.process_time() - began)
-    alone = Team(1)  # computes in the calling thread, where counters and profilers see it
+    # Computes in the calling thread, where counters and profilers see it.
+    alone = Team(1)
     with FlopCounterMode(display=False) as whole:
         train(alone, 1)
     with FlopCounterMode(display=False) as update:

@@ -65,14 +65,16 @@ def join(texts: Sequence[str], threshold: float) -> Pairs:
         place = np.searchsorted(distinct, elements)
         length = len(elements) - math.ceil(threshold * len(elements) - 1e-9) + 1
         prefix = place[np.argsort(count[place], kind="stable")[:length]]
-        prefix = prefix[count[prefix] > 1]  # what no other document has joins it to none
+        # What no other document has joins it to none.
+        prefix = prefix[count[prefix] > 1]
         words.append(prefix.astype(np.int64))
         owners.append(np.full(len(prefix), number, np.int64))
     word, owner = np.concatenate(words), np.concatenate(owners)
     order = np.lexsort((owner, word))
     word, owner = word[order], owner[order]
     candidates, alive, step = np.zeros(0, np.uint64), np.arange(len(owner)), 0
-    while len(alive):  # neighbours among the documents of one word, then those two apart, and so on
+    # Neighbours among the documents of one word, then those two apart, and so on.
+    while len(alive):
         step += 1
         alive = alive[alive + step < len(owner)]
         alive = alive[word[alive + step] == word[alive]]

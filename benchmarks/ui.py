@@ -23,7 +23,8 @@ from PIL import Image
 
 from benchmarks.machine import DOCS, ROOT, conditions, table
 
-sys.path.insert(0, str(ROOT / "tests" / "e2e"))  # servers, corpus and browser are those of the tests
+# Servers, corpus and browser are those of the tests.
+sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 from browser import UIS, browser, pages
 from servers import prefect_api
 from small_corpus import HOSTILE, write_story, write_story_night
@@ -127,7 +128,8 @@ def take_pictures(folder: Path, out: Path, nights: int) -> None:
         for name in paths:
             for ui, prefix in UIS.items():
                 page.goto(f"{api.removesuffix('/api')}{prefix}{paths[name]}")
-                page.wait_for_timeout(20_000 if name == "run" else 4000)  # graphs are drawn with an animation
+                # Graphs are drawn with an animation.
+                page.wait_for_timeout(20_000 if name == "run" else 4000)
                 shoot(page, out / f"{ui}-{name}.png")
         page.goto((folder / "workspace" / "reports" / last / "report.html").as_uri())
         shoot(page, out / "report.png")

@@ -13,7 +13,8 @@ from slimpajama.ops.report.markdown import pieces
 from slimpajama.workspace.manifest import load_manifest, read_verified
 from slimpajama.workspace.store import open_store
 
-KEY = "night"  # artifacts of one key are versions of each other, so the UI shows how nights compare
+# Artifacts of one key are versions of each other, so the UI shows how nights compare.
+KEY = "night"
 
 
 @task(name="artifacts", task_run_name="artifacts-{night}", cache_policy=NO_CACHE)

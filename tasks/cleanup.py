@@ -80,5 +80,6 @@ def _remove(client: SyncPrefectClient, runs: Sequence[UUID]) -> None:
     for run in runs:
         try:
             client.delete_flow_run(run)
-        except ObjectNotFound:  # went with the run that it was a part of
+        except ObjectNotFound:
+            # Went with the run that it was a part of.
             continue

@@ -19,7 +19,8 @@ from slimpajama.ops.observe import observers
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.store import Store, open_store
 
-PAGE = 200  # the most that Prefect's server returns at once
+# The most that Prefect's server returns at once.
+PAGE = 200
 SHOWN_EVERY_S = 5.0
 T = TypeVar("T")
 Choose = Callable[[Store, str], str]
@@ -47,7 +48,8 @@ def tonight(config: Config | None, config_file: str, night: str, choose: Choose)
 
 
 def _run_log() -> Emit:
-    logger = get_run_logger()  # the flow's, taken once: a stage's threads know of no run
+    # The flow's, taken once: a stage's threads know of no run.
+    logger = get_run_logger()
 
     def emit(level: str, text: str, fields: dict[str, Any]) -> None:
         getattr(logger, level)("%s", f"{fields['stage']:<{WIDTH}} {text}", extra=fields)
@@ -57,11 +59,13 @@ def _run_log() -> Emit:
 
 def show_progress() -> Callable[[Bar], None]:
     """Return what shows a running stage as a progress artifact of its task: how far, how fast, how long still."""
-    made: dict[int, tuple[Bar, UUID]] = {}  # holds the bar, so that no other one gets its id
+    # Holds the bar, so that no other one gets its id.
+    made: dict[int, tuple[Bar, UUID]] = {}
 
     def show(bar: Bar) -> None:
         percent = min(100.0, 100 * bar.done / bar.total) if bar.total else 0.0
-        with contextlib.suppress(Exception):  # a server that does not answer costs a line on a page, not the night
+        # A server that does not answer costs a line on a page, not the night.
+        with contextlib.suppress(Exception):
             if found := made.get(id(bar)):
                 update_progress_artifact(found[1], percent, bar.describe())
             else:
@@ -96,7 +100,8 @@ def named(choose: Choose | None = None) -> Callable[[], str]:
         config = configuration(given.get("config"), given.get("config_file", ""))
         parts = [runtime.flow_run.flow_name, config.workspace.rstrip("/").rsplit("/", 1)[-1]]
         if choose:
-            with contextlib.suppress(InputError):  # nothing is published yet: the flow itself will say so
+            # Nothing is published yet: the flow itself will say so.
+            with contextlib.suppress(InputError):
                 parts.append(choose(open_store(config.workspace), given.get("night", "")))
         return "-".join(parts)
 

@@ -22,7 +22,8 @@ from slimpajama.core.errors import ConfigError, printable
 from slimpajama.workspace.store import LEASE_S
 from tasks.observe import PAGE, RETRY
 
-ATTEMPT = "attempt-"  # tag of a run that was started in place of one that died
+# Tag of a run that was started in place of one that died.
+ATTEMPT = "attempt-"
 
 # Tasks are given a run's id: Prefect takes the state inside a run for a task to wait for.
 
@@ -58,7 +59,8 @@ def start_again(config: Config, flow_run: UUID) -> str:
     The night itself goes on where it stopped: its manifests know what is done. A run is replaced once, however often
     its death is reported.
     """
-    lease = LEASE_S if config.workspace.startswith("s3://") else 0.0  # what the dead run held runs out by then
+    # What the dead run held runs out by then.
+    lease = LEASE_S if config.workspace.startswith("s3://") else 0.0
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(flow_run)
         attempt = 1 + max((int(tag.removeprefix(ATTEMPT)) for tag in run.tags if _counts(tag)), default=0)
@@ -95,7 +97,8 @@ def tell(config: Config, flow_run: UUID) -> bool:
             found=config.recovery.alert,
             hint="`prefect block type ls` lists what can notify.",
         )
-    cast(Any, block).notify(body, subject=subject)  # waits here, for this is no coroutine
+    # Waits here, for this is no coroutine.
+    cast(Any, block).notify(body, subject=subject)
     return True
 
 

@@ -23,7 +23,8 @@ ALONE = {
     "PREFECT_UI_ENABLED": "0",
     "PREFECT__SERVER_EPHEMERAL": "1",
     "PREFECT__SERVER_FINAL": "1",
-    "PREFECT_API_BLOCKS_REGISTER_ON_START": "0",  # we keep nothing in blocks; a server that stays registers its own
+    # We keep nothing in blocks; a server that stays registers its own.
+    "PREFECT_API_BLOCKS_REGISTER_ON_START": "0",
 }
 """Of the server alone: what Prefect gives its temporary server, and less to do at its start."""
 
@@ -47,9 +48,11 @@ def temporary_server() -> Iterator[Callable[[], None]]:
         env=os.environ | settings.to_environment_variables(exclude_unset=True) | ALONE,
     )
     atexit.register(_stop, server)
-    url = os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"  # for processes that we start, too
+    # For processes that we start, too.
+    url = os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
     refresh_global_settings_context()
-    with temporary_settings({"flows.heartbeat_frequency": None}):  # nobody listens, and a flow's end waits up to 1 s
+    # Nobody listens, and a flow's end waits up to 1 s.
+    with temporary_settings({"flows.heartbeat_frequency": None}):
         yield lambda: _wait(server, url, settings.server.ephemeral.startup_timeout_seconds)
 
 

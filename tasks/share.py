@@ -17,7 +17,8 @@ from slimpajama.workspace.claims import helped_by
 from slimpajama.workspace.store import open_store
 from tasks.observe import RETRY
 
-SHARES = 4  # a worker and stage: small enough to even out, large enough that entering the stage costs little
+# A worker and stage: small enough to even out, large enough that entering the stage costs little.
+SHARES = 4
 
 
 @task(name="share", task_run_name="{stage}-share-{number}", cache_policy=NO_CACHE, **RETRY)

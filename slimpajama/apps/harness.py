@@ -27,7 +27,8 @@ from slimpajama.model.generate.text import stop_place, stream_text
 from slimpajama.workspace.registry import Loaded, is_exported, load_exported, load_model
 from slimpajama.workspace.store import open_store
 
-BLOCK = 512  # requests between two signs of progress; sorted by length inside a block
+# Requests between two signs of progress; sorted by length inside a block.
+BLOCK = 512
 MAX_TOKENS = 256  # the harness's own default
 SAMPLING = ("temperature", "top_k", "top_p", "seed")
 
@@ -83,7 +84,8 @@ class HarnessModel(LM):  # type: ignore[misc] # the harness carries no types
     def _generate(self, context: str, arguments: dict[str, Any]) -> str:
         given = normalize_gen_kwargs(arguments, MAX_TOKENS)
         stops = [stop for stop in given.pop("until") if stop]
-        max_tokens, _ = given.pop("max_gen_toks"), given.pop("do_sample")  # not to sample is temperature 0
+        # Not to sample is temperature 0.
+        max_tokens, _ = given.pop("max_gen_toks"), given.pop("do_sample")
         if unknown := sorted(set(given) - set(SAMPLING)):
             raise InputError("not a setting of generation", found=", ".join(unknown), expected=", ".join(SAMPLING))
         cfg = GenerateConfig(**{"temperature": 0.0, "top_p": 1.0} | given, max_tokens=max_tokens)

@@ -18,8 +18,10 @@ from slimpajama.core.progress import complain
 
 __all__ = ["app", "main"]
 
-INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
-UsageError: Any = typer.BadParameter.__mro__[1]  # of the click that typer uses, which may be a copy of its own
+# What typer makes of a KeyboardInterrupt.
+INTERRUPTED = 130
+# Of the click that typer uses, which may be a copy of its own.
+UsageError: Any = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="slimpajama",
@@ -40,7 +42,8 @@ applications.register(app)
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
     code = run(sys.argv[1:] if arguments is None else arguments)
-    gc.freeze()  # else the interpreter's last look for garbage goes over every library's objects: 3 s after a night
+    # Else the interpreter's last look for garbage goes over every library's objects: 3 s after a night.
+    gc.freeze()
     sys.exit(code)
 
 
@@ -62,5 +65,6 @@ def run(arguments: list[str]) -> int:
         complain("interrupted; run the same command again and it goes on from here")
         return 1
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output went away, as `head` does
+        # The reader of our output went away, as `head` does.
+        sys.stderr.close()
         return 1

@@ -23,7 +23,8 @@ PREFECT = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # its log is for the UI; users get one line
+    # Its log is for the UI; users get one line.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
 }
 Start = Annotated[str, typer.Option("--from", help="Begin an unpublished night again at this stage.", metavar="STAGE")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Sample what would be read, say what to expect, and stop.")]
@@ -47,7 +48,8 @@ def flow_session() -> Iterator[Callable[[], None]]:
     from slimpajama.core.memory import settle
     from slimpajama.core.progress import console
 
-    settle()  # before Prefect starts threads that take arenas of their own
+    # Before Prefect starts threads that take arenas of their own.
+    settle()
     from tasks.server import temporary_server
 
     with console(), temporary_server() as ready:

@@ -131,7 +131,8 @@ def generate(
         prompt = read_text([prompt_file]).removesuffix("\n").removesuffix("\r")
     shown = printable_lines if sys.stdout.isatty() else str
     loaded = loaded_model(model, workspace, config)
-    torch.set_num_threads(1)  # a step is too small to share: two threads took ten times the processor's time
+    # A step is too small to share: two threads took ten times the processor's time.
+    torch.set_num_threads(1)
     for number in range(n):
         pieces = stream_text(loaded.model, loaded.tokenizer, prompt, replace(cfg, seed=cfg.seed + number))
         if as_json:
@@ -139,7 +140,8 @@ def generate(
             print(json.dumps(value, ensure_ascii=False), flush=True)
             continue
         sys.stdout.write(shown(prompt))
-        for piece in pieces:  # as it is made: a reader sees the first words at once
+        # As it is made: a reader sees the first words at once.
+        for piece in pieces:
             sys.stdout.write(shown(piece))
             sys.stdout.flush()
         sys.stdout.write("\n")

@@ -21,7 +21,8 @@ from pydantic.dataclasses import dataclass
 from slimpajama.core.errors import ConfigError, masked
 
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-FILE_BYTES = 1_000_000  # of a configuration: a device has no end
+# Of a configuration: a device has no end.
+FILE_BYTES = 1_000_000
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
@@ -33,9 +34,11 @@ def _without_credentials(uri: str) -> str:
 
 
 Location = Annotated[str, Field(pattern=r"^[^\x00]+$"), AfterValidator(_without_credentials)]
-Place = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # of a file or folder, or empty for none
+# Of a file or folder, or empty for none.
+Place = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 Address = Annotated[Place, AfterValidator(_without_credentials)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]  # becomes part of file names
+# Becomes part of file names.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -690,7 +693,8 @@ def load_config(
             data = tomllib.loads(raw.decode("utf-8-sig"))
         except FileNotFoundError:
             raise ConfigError("no such file", where=str(file), hint="Name a TOML file with --config.") from None
-        except (ValueError, RecursionError, OSError) as error:  # not UTF-8, not TOML, a number too long, too deep
+        except (ValueError, RecursionError, OSError) as error:
+            # Not UTF-8, not TOML, a number too long, too deep.
             raise ConfigError(f"not readable as TOML: {error}", where=str(file), hint=_SETTINGS) from None
         base = file.resolve().parent
     for text in overrides or []:

@@ -60,7 +60,8 @@ class SlimpajamaError(Exception):
         self.what, self.where, self.expected, self.found, self.hint = what, where, expected, found, hint
 
     def __str__(self) -> str:
-        what = printable(self.what, 10_000)  # it may quote a key, a name or a library that quotes the corpus
+        # It may quote a key, a name or a library that quotes the corpus.
+        what = printable(self.what, 10_000)
         text = f"{printable(self.where)}: {what}" if self.where else what
         if self.expected:
             text += f": expected {printable(self.expected)}"
@@ -68,7 +69,8 @@ class SlimpajamaError(Exception):
             text += f"{',' if self.expected else ':'} found {printable(self.found)}"
         return f"{text}. {self.hint}" if self.hint else text
 
-    def __reduce__(self) -> tuple[Any, ...]:  # keyword-only arguments do not survive a process boundary otherwise
+    # keyword-only arguments do not survive a process boundary otherwise.
+    def __reduce__(self) -> tuple[Any, ...]:
         return (_rebuild, (type(self), self.what, self.where, self.expected, self.found, self.hint))
 
 

@@ -12,8 +12,10 @@ from functools import cache
 import pyarrow as pa
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
-LARGE = 8 << 20  # bytes from which an array is a mapping of its own, gone when it is freed
-KEPT = 64 << 20  # bytes at the heap's end that stay ours: pages given back and asked for again cost 3 us each
+# Bytes from which an array is a mapping of its own, gone when it is freed.
+LARGE = 8 << 20
+# Bytes at the heap's end that stay ours: pages given back and asked for again cost 3 us each.
+KEPT = 64 << 20
 ARENAS = 2
 
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from slimpajama.workspace.manifest import Manifest, Stage
 
 
-WIDTH = 13  # of the longest stage's name
+# Of the longest stage's name.
+WIDTH = 13
 
 
 @dataclass(slots=True)
@@ -175,7 +176,8 @@ class _Live(Sink):
 
     def start(self, bar: Bar) -> None:
         over = threading.Event()
-        context = contextvars.copy_context()  # so that `show` knows which task it speaks for
+        # So that `show` knows which task it speaks for.
+        context = contextvars.copy_context()
         thread = threading.Thread(target=context.run, args=(self._watch, bar, over), name="progress", daemon=True)
         self.running[id(bar)] = over, thread
         thread.start()
@@ -185,7 +187,8 @@ class _Live(Sink):
         while not over.wait(self.every_s):
             self.show(bar)
             shown = True
-        if shown:  # the last word; a stage that was over at once needs none
+        # The last word; a stage that was over at once needs none.
+        if shown:
             self.show(bar)
 
     def end(self, bar: Bar, timing: Timing) -> None:
@@ -196,8 +199,10 @@ class _Live(Sink):
 
 _sink: Sink = Sink()
 _json = False
-labels: dict[str, str] = {}  # workspace and night of what runs, for sinks that name them
-timings: list[Timing] = []  # of this process, in the order the stages ended
+# Workspace and night of what runs, for sinks that name them.
+labels: dict[str, str] = {}
+# Of this process, in the order the stages ended.
+timings: list[Timing] = []
 
 
 def _amount(value: float, unit: str) -> str:

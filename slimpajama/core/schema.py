@@ -6,34 +6,47 @@ import pyarrow as pa
 
 RAW = pa.schema(
     [
-        ("id", pa.string()),  # 32 hex digits of (source name, place in the source, text)
+        # 32 hex digits of (source name, place in the source, text).
+        ("id", pa.string()),
         ("source", pa.string()),
-        ("uri", pa.string()),  # file as matched by the source's pattern, then `#` and the record's place in it
-        ("sha256", pa.string()),  # of the text's UTF-8 as it was read
+        # File as matched by the source's pattern, then `#` and the record's place in it.
+        ("uri", pa.string()),
+        # Of the text's UTF-8 as it was read.
+        ("sha256", pa.string()),
         ("text", pa.large_string()),
     ]
 )
 
 QUALITY = pa.struct(
     [
-        ("content_chars", pa.int64()),  # characters that are neither punctuation, symbol nor white space
+        # Characters that are neither punctuation, symbol nor white space.
+        ("content_chars", pa.int64()),
         ("han_share", pa.float32()),  # of the content characters
-        ("lang_zh", pa.float32()),  # shares of the text by language, from the identifier
+        # Shares of the text by language, from the identifier.
+        ("lang_zh", pa.float32()),
         ("lang_en", pa.float32()),
         ("lang_reliable", pa.bool_()),
-        ("words", pa.float32()),  # runs of letters and digits; two ideographs count as one
-        ("word_length", pa.float32()),  # characters a word; of the runs alone where ideographs are less than half
-        ("symbols_per_word", pa.float32()),  # number signs or ellipses, whichever are more
-        ("alphabetic", pa.float32()),  # of the runs and ideographs, and of symbols that stand alone
-        ("stop_words", pa.int64()),  # different ones, of both languages
+        # Runs of letters and digits; two ideographs count as one.
+        ("words", pa.float32()),
+        # Characters a word; of the runs alone where ideographs are less than half.
+        ("word_length", pa.float32()),
+        # Number signs or ellipses, whichever are more.
+        ("symbols_per_word", pa.float32()),
+        # Of the runs and ideographs, and of symbols that stand alone.
+        ("alphabetic", pa.float32()),
+        # Different ones, of both languages.
+        ("stop_words", pa.int64()),
         ("curly_brackets", pa.int64()),
         ("lorem_ipsum", pa.int64()),
-        ("line_length", pa.float32()),  # characters a line that is not empty, as everything on lines below
+        # Characters a line that is not empty, as everything on lines below.
+        ("line_length", pa.float32()),
         ("lines_per_word", pa.float32()),  # line breaks
         *((f"{kind}_lines", pa.float32()) for kind in ("bullet", "ellipsis", "punctuated", "short", "javascript")),
         *((f"dup_{part}", pa.float32()) for part in ("lines", "line_chars", "paragraphs", "paragraph_chars")),
-        *((f"top_{n}gram", pa.float32()) for n in (2, 3, 4)),  # characters in the most frequent one
-        *((f"dup_{n}gram", pa.float32()) for n in range(5, 11)),  # characters in those that occurred before
+        # Characters in the most frequent one.
+        *((f"top_{n}gram", pa.float32()) for n in (2, 3, 4)),
+        # Characters in those that occurred before.
+        *((f"dup_{n}gram", pa.float32()) for n in range(5, 11)),
     ]
 )
 
@@ -41,7 +54,8 @@ CLEANED = pa.schema(
     [
         ("id", pa.string()),
         ("text", pa.large_string()),  # normalised
-        ("lang", pa.string()),  # zh, zh-Hant, en, mixed, another ISO code, or unknown
+        # zh, zh-Hant, en, mixed, another ISO code, or unknown.
+        ("lang", pa.string()),
         ("source", pa.string()),
         ("uri", pa.string()),
         ("sha256", pa.string()),
@@ -75,11 +89,14 @@ REMOVED = pa.schema(
         ("sha256", pa.string()),
         ("n_chars", pa.int64()),
         ("night", pa.string()),
-        ("stage", pa.string()),  # ingest, clean, dedup or decontaminate
+        # ingest, clean, dedup or decontaminate.
+        ("stage", pa.string()),
         ("rule", pa.string()),
-        ("value", pa.string()),  # what was measured or seen
+        # What was measured or seen.
+        ("value", pa.string()),
         ("threshold", pa.string()),
-        ("duplicate_of", pa.string()),  # id of the kept document
+        # Id of the kept document.
+        ("duplicate_of", pa.string()),
         ("jaccard", pa.float64()),  # exact similarity to it
         ("text", pa.large_string()),
     ]
@@ -88,8 +105,10 @@ REMOVED = pa.schema(
 MINHASH = pa.schema(
     [
         ("id", pa.string()),
-        ("content", pa.binary(16)),  # 128-bit hash of the normalised text
-        ("cluster", pa.string()),  # smallest id of the connected component, over all nights
+        # 128-bit hash of the normalised text.
+        ("content", pa.binary(16)),
+        # Smallest id of the connected component, over all nights.
+        ("cluster", pa.string()),
         ("kept", pa.bool_()),
     ]
 )
@@ -97,23 +116,29 @@ MINHASH = pa.schema(
 WORDS = pa.schema(
     [
         ("id", pa.string()),
-        ("lengths", pa.binary()),  # a byte a word, in order: how many bytes of the document's text are the word
+        # A byte a word, in order: how many bytes of the document's text are the word.
+        ("lengths", pa.binary()),
     ]
 )
 
 PAIRS = pa.schema(
     [
-        ("id", pa.string()),  # 32 hex digits of (source name, place in the source, all texts)
-        ("task", pa.string()),  # summarization, translation or question-answering
-        ("set", pa.string()),  # name of the source in the configuration
+        # 32 hex digits of (source name, place in the source, all texts).
+        ("id", pa.string()),
+        # summarization, translation or question-answering.
+        ("task", pa.string()),
+        # Name of the source in the configuration.
+        ("set", pa.string()),
         ("uri", pa.string()),
         ("both_ways", pa.bool_()),
         ("source_lang", pa.string()),
         ("target_lang", pa.string()),
-        ("group", pa.string()),  # what stays in one split
+        # What stays in one split.
+        ("group", pa.string()),
         ("source", pa.large_string()),
         ("question", pa.large_string()),  # empty but for question-answering
-        ("targets", pa.list_(pa.large_string())),  # each is right; the first is what is learnt
+        # Each is right; the first is what is learnt.
+        ("targets", pa.list_(pa.large_string())),
     ]
 )
 
@@ -132,7 +157,8 @@ SHARDS = pa.schema(
         "words": dense_list(pa.string()),
         "content_words": dense_list(pa.string()),
         "input_ids": dense_list(pa.uint16()),
-        "content_mask": pa.string(),  # a character a token of input_ids: 1 where it is part of a content word, else 0
+        # A character a token of input_ids: 1 where it is part of a content word, else 0.
+        "content_mask": pa.string(),
         "n_bytes": pa.int64(),
     }.items()
 )

@@ -41,5 +41,6 @@ def temporary_folder() -> Iterator[Path]:
 def _folder() -> str:
     try:
         return tempfile.gettempdir()
-    except OSError:  # none of the folders that the system may have can be written to
+    except OSError:
+        # None of the folders that the system may have can be written to.
         return os.environ.get("TMPDIR", "TMPDIR")

@@ -66,7 +66,8 @@ def decontaminate(store: Store, cfg: Config, night: str, cleaned: Manifest, comp
     if files or pairs or settings.held_out_share:
         about |= {
             "split": {name: getattr(cfg.shards, name) for name in ("seed", "test_share", "validation_share")},
-            "opencc": importlib.metadata.version("opencc"),  # these two decide what is the same character
+            # These two decide what is the same character.
+            "opencc": importlib.metadata.version("opencc"),
             "unicode": unicodedata.unidata_version,
             "compared": compared.digest,
             "earlier": {name: manifest.digest for name, manifest in earlier.items()},

@@ -147,7 +147,8 @@ def _check_unchanged(file: InputFile) -> None:
     try:
         unchanged = current_version(file) == file.sha256
     except OSError:
-        unchanged = True  # gone or unreadable by now: on record already
+        # Gone or unreadable by now: on record already.
+        unchanged = True
     if not unchanged:
         raise InputError("changed while it was read", where=file.path, hint="Run again once it is written.")
 

@@ -29,15 +29,21 @@ import pyarrow as pa
 
 from slimpajama.text.buffers import text_buffers
 
-VERSION = 2  # of units, hashes and windows
-LEAST_WINDOWS = 3  # of a held-out document, that must be met: one or two are a phrase
-COMMON = 2  # held-out documents may share a window; what more of them have is boilerplate and says nothing of any
-FULL_BYTES = 50_000_000  # of held-out text, up to which one window in four is taken: about 3 million, 70 bytes each
-_SINGLE = np.uint32(1 << 31)  # flag of a code point that is a unit by itself
+# Of units, hashes and windows.
+VERSION = 2
+# Of a held-out document, that must be met: one or two are a phrase.
+LEAST_WINDOWS = 3
+# held-out documents may share a window; what more of them have is boilerplate and says nothing of any.
+COMMON = 2
+# Of held-out text, up to which one window in four is taken: about 3 million, 70 bytes each.
+FULL_BYTES = 50_000_000
+# Flag of a code point that is a unit by itself.
+_SINGLE = np.uint32(1 << 31)
 _BORDER, _UNSEEN = np.uint32(0), np.uint32(1)
 _SEED, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, over code points
 _SIX_BITS = np.uint64(63)
-_BASE = np.uint64(0x9E3779B97F4A7C15)  # of the rolling hash over units
+# Of the rolling hash over units.
+_BASE = np.uint64(0x9E3779B97F4A7C15)
 _SINGLES = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "HANGUL")  # how their names begin
 
 
@@ -52,7 +58,8 @@ def code_table() -> npt.NDArray[np.uint32]:
     for point in (*range(0xD800), *range(0xE000, 0x40000), *range(0xE0000, 0xE0200)):
         char = chr(point)
         category = unicodedata.category(char)
-        if category == "Cf" or 0xFE00 <= point <= 0xFE0F or point >= 0xE0000:  # the last two: variation selectors
+        # The last two: variation selectors.
+        if category == "Cf" or 0xFE00 <= point <= 0xFE0F or point >= 0xE0000:
             table[point] = _UNSEEN
         elif category[0] in "LMN":
             folded = unicodedata.normalize("NFKC", char)
@@ -189,7 +196,8 @@ def make_index(
     n_records = len(records.weights)
     need = np.maximum(np.ceil(share * windows), LEAST_WINDOWS).astype(np.int32)
     need[:n_records] = np.minimum(records.weights, 2 * ngram_words)
-    bits = max(10, len(hashes).bit_length() - 3)  # up to 8 windows a word: small enough to stay in a near cache
+    # Up to 8 windows a word: small enough to stay in a near cache.
+    bits = max(10, len(hashes).bit_length() - 3)
     words = hashes >> np.uint64(64 - bits)
     marks = np.zeros(1 << bits, np.uint64)
     two = (np.uint64(1) << (hashes & _SIX_BITS)) | (np.uint64(1) << ((hashes >> np.uint64(6)) & _SIX_BITS))
@@ -265,7 +273,8 @@ def _units(data: Any, begin: Any, end: Any, codes: Any, units: Any, before: Any,
                 word, inside = _SEED, True
                 starts[n] = at - begin
             word = (word ^ np.uint64(code)) * _PRIME
-            while i < end and data[i] < 0x80 and codes[data[i]] > _UNSEEN:  # the rest of a word in ASCII
+            # The rest of a word in ASCII.
+            while i < end and data[i] < 0x80 and codes[data[i]] > _UNSEEN:
                 word = (word ^ np.uint64(codes[data[i]])) * _PRIME
                 i += 1
             stops[n] = i - begin
@@ -381,10 +390,12 @@ def _find(
     most = _longest(offsets)
     units, before = np.empty(most, np.uint64), np.empty(most + 1, np.int32)
     starts, stops = np.empty(most, np.int32), np.empty(most, np.int32)
-    firsts, widths = np.empty(most, np.int32), np.empty(most, np.int32)  # of windows that are in the index
+    # Of windows that are in the index.
+    firsts, widths = np.empty(most, np.int32), np.empty(most, np.int32)
     powers = _powers(half_words)
     records = len(unit_ends) - 1
-    seen = np.full(len(hashes), -1, np.int32)  # the last document that met a window
+    # The last document that met a window.
+    seen = np.full(len(hashes), -1, np.int32)
     met, met_in = np.zeros(len(need), np.int32), np.full(len(need), -1, np.int32)
     shift = np.uint64(64)
     size = len(marks)
@@ -454,7 +465,8 @@ def _find(
                     e += 1
                 if e == len(hashes) or hashes[e] != value:
                     continue
-                if i > to + half_words:  # not where the stretch before ends: a new one
+                # Not where the stretch before ends: a new one.
+                if i > to + half_words:
                     from_ = i
                 to = max(to, i + widths[k])
                 if stops[to - 1] - starts[from_] > end[d] - begin[d]:

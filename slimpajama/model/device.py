@@ -15,7 +15,8 @@ from slimpajama.core.config import Config
 # (2.0 GB where it took 2.5) and is no slower, and a process of many nights grows less. Read at the first product.
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
-FAST_BF16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")  # x86 and ARM: instructions that multiply bfloat16
+# x86 and ARM: instructions that multiply bfloat16.
+FAST_BF16 = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 
 
 def device() -> torch.device:

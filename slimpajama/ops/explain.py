@@ -24,7 +24,8 @@ from slimpajama.workspace.store import Store
 from slimpajama.workspace.tombstones import forgotten_list
 
 PREFIX = re.compile(r"^[0-9a-f]{6,64}$")
-MOST_LISTED = 20  # documents removed for this one that a terminal shows: a licence may have a million copies
+# Documents removed for this one that a terminal shows: a licence may have a million copies.
+MOST_LISTED = 20
 Record = dict[str, Any]
 Nights = dict[str, Manifest]
 
@@ -139,7 +140,8 @@ def _raw_file(manifest: Manifest, source: str, uri: str) -> Record | None:
     """Return `path`, `bytes` and `sha256` of the input that a document was read from; None where it is not listed."""
     inputs: Iterable[Record] = manifest.about["stages"]["ingest"]["inputs"]
     found = [i for i in inputs if i["source"] == source and (uri == i["path"] or uri.startswith(f"{i['path']}#"))]
-    best = max(found, key=lambda entry: len(entry["path"]), default=None)  # a file's name may hold a #
+    # A file's name may hold a #.
+    best = max(found, key=lambda entry: len(entry["path"]), default=None)
     return {name: best[name] for name in ("path", "bytes", "sha256")} if best else None
 
 
@@ -149,7 +151,8 @@ def _rules(settings: Record, row: Record) -> list[Record]:
         return []
     if "quality" in row:
         quality = row["quality"]
-    else:  # `removed` has no column for what was measured, but the text that it was measured on
+    else:
+        # `removed` has no column for what was measured, but the text that it was measured on.
         from slimpajama.corpus.clean.quality import measure_text
 
         quality = measure_text(row["text"] or "")
@@ -165,7 +168,8 @@ def _rules(settings: Record, row: Record) -> list[Record]:
     rules.append(_rule(name, value, f"below {settings['dedup']['threshold']:g}", stage != "dedup"))
     if stage == "decontaminate":
         rules.append(_rule(row["rule"], row["value"], row["threshold"], passed=False))
-    elif stage != "dedup" and bounds:  # nights of earlier versions have none
+    elif stage != "dedup" and bounds:
+        # Nights of earlier versions have none.
         most = f"less than {bounds['ngram_words']} words in a row, less than {bounds['held_out_share']:.0%} held out"
         rules.append(_rule("overlap", "with no evaluation record and no held-out document", most, passed=True))
     return rules
@@ -183,7 +187,8 @@ def _partner(store: Store, nights: Nights, row: Record) -> Record | None:
     columns = ["id", "night", "source", "uri", "lang", "n_chars"]
     wanted = one_of([row["duplicate_of"]])
     places = chain(documents(store, nights, "id", wanted, columns), removed(store, nights, "id", wanted, columns))
-    hit = next(places, None)  # a removed one if it was contaminated itself
+    # A removed one if it was contaminated itself.
+    hit = next(places, None)
     return partner | (
         hit.values if hit else {"night": None, "source": None, "uri": None, "lang": None, "n_chars": None}
     )

@@ -28,7 +28,8 @@ from slimpajama.workspace.registry import champion, history, model_manifest, req
 from slimpajama.workspace.store import Store, read_table
 
 SPLITS = ("train", "validation", "test")
-FILE_BYTES = 256_000_000  # of text in a file of the dataset; the hub shows files of up to about 300 MB at once
+# Of text in a file of the dataset; the hub shows files of up to about 300 MB at once.
+FILE_BYTES = 256_000_000
 
 
 @contextlib.contextmanager
@@ -44,7 +45,8 @@ def new_folder(target: Path) -> Iterator[Path]:
     try:
         draft.mkdir(parents=True)
         yield draft
-        draft.replace(target)  # an empty folder gives way, any other refuses
+        # An empty folder gives way, any other refuses.
+        draft.replace(target)
     except OSError as error:
         raise unwritable(error, target, "folder") from error
     finally:
@@ -225,7 +227,8 @@ def export_dataset(store: Store, folder: Path, nights: Sequence[str] = ()) -> di
     """
     chosen = [choose_published(store, night) for night in nights] or published_nights(store)
     if not chosen:
-        choose_published(store)  # says that nothing is published
+        # Says that nothing is published.
+        choose_published(store)
     manifests = {night: load_night(store, night) for night in sorted(set(chosen), key=published_nights(store).index)}
     with new_folder(folder) as draft:
         writers = {split: _Files(draft / "data", split) for split in SPLITS}

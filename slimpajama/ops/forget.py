@@ -35,11 +35,13 @@ from slimpajama.workspace.registry import list_models, model_manifest, rollback_
 from slimpajama.workspace.store import Store, parquet_bytes, read_table, sha256
 from slimpajama.workspace.tombstones import RULE, Forgotten, ForgottenList, forgotten_list, write_list
 
-LARGE_SHARE = 0.01  # of all records: a pattern that finds more is likely to be wrong
+# Of all records: a pattern that finds more is likely to be wrong.
+LARGE_SHARE = 0.01
 KEPT = ["id", "sha256", "night"]
 LOST = [*KEPT, "rule", "duplicate_of"]
 HELD_OUT = r"^\d+% of held-out document (?P<id>[0-9a-f]{32}) of night "  # as decontamination words it
-SHOWN = 5  # ids that a terminal shows
+# Ids that a terminal shows.
+SHOWN = 5
 Nights = dict[str, Manifest]
 
 
@@ -250,7 +252,8 @@ def _plan(store: Store, nights: Nights, chosen: dict[str, str], found: list[Hit]
 
 
 def _by_fate(hits: list[Hit]) -> dict[str, int]:
-    kept = sum("rule" not in hit.values for hit in hits)  # a column of `removed` alone
+    # A column of `removed` alone.
+    kept = sum("rule" not in hit.values for hit in hits)
     return {"documents": kept, "removed": len(hits) - kept}
 
 
@@ -302,13 +305,16 @@ def _carry_out(store: Store, listed: ForgottenList) -> ForgottenList:
     ids = {night: [entry.id for entry in left if night in entry.nights] for night in nights}
     touched = [night for night in nights if ids[night]]
     for night in open_nights(store):
-        discard(store, night)  # the list has changed, so it would begin again anyway
-    store.delete_tree(SCRATCH)  # where nights are made again from raw files
+        # The list has changed, so it would begin again anyway.
+        discard(store, night)
+    # Where nights are made again from raw files.
+    store.delete_tree(SCRATCH)
     with track("forget", total=len(touched), unit="nights") as bar:
         for night in touched:
             drop_unlisted(store, night, _without(store, night, ids[night]).files, besides="manifest.json")
             bar.advance()
-    for night in nights[nights.index(touched[0]) :] if touched else ():  # later ones show earlier nights' texts
+    # Later ones show earlier nights' texts.
+    for night in nights[nights.index(touched[0]) :] if touched else ():
         _report_again(store, night)
     return write_list(store, replace(listed, unfinished=()))
 
@@ -316,7 +322,8 @@ def _carry_out(store: Store, listed: ForgottenList) -> ForgottenList:
 def _report_again(store: Store, night: str) -> None:
     folder = f"reports/{night}"
     found = load_manifest(store, f"{folder}/manifest.json")
-    if found is None:  # what is there of it is made when the night is finished
+    # What is there of it is made when the night is finished.
+    if found is None:
         for path in (f"{folder}/report.html", f"{folder}/report.json"):
             store.delete(path)
         return
@@ -387,10 +394,12 @@ def _rewritten(store: Store, path: str, stays: np.ndarray, listed: set[str]) -> 
         data = shard_bytes(table)
         return {path: _File(f"{path.removesuffix(name)}{sha256(data)[:16]}.parquet", data, len(table))}
     data = parquet_bytes(table)
-    stem = re.sub(r"-[0-9a-f]{16}$", "", name.removesuffix(".parquet"))  # the part's own, so files keep their order
+    # The part's own, so files keep their order.
+    stem = re.sub(r"-[0-9a-f]{16}$", "", name.removesuffix(".parquet"))
     new = f"{stem}-{sha256(data)[:16]}.parquet"
     made: dict[str, _File | None] = {path: _File(path.replace(name, new), data, len(table))}
-    for other in beside:  # found by the minhash file's name and the number of the row
+    # Found by the minhash file's name and the number of the row.
+    for other in beside:
         suffix = other.rsplit(".", 1)[1]
         renamed = f"{other.rsplit('/', 1)[0]}/{new.removesuffix('.parquet')}.{suffix}"
         with store.open(other) as file:

@@ -83,7 +83,8 @@ def _rebuild(
 ) -> str:
     """Put in place, and take out of `left`, what comes out as it is listed; return why the rest does not."""
     is_night = folder.startswith("nights/")
-    hidden = f"{folder}/" if is_night else f"{folder}/manifest.json"  # a report shows the samples beside it
+    # A report shows the samples beside it.
+    hidden = f"{folder}/" if is_night else f"{folder}/manifest.json"
     made: list[Manifest] = []
     try:
         scratch = Overlay(open_store(f"{store.uri}/{SCRATCH}/{folder}"), store, (hidden,))

@@ -18,7 +18,8 @@ from slimpajama.workspace.manifest import FileEntry, load_manifest
 from slimpajama.workspace.nights import INDEX, published_nights
 from slimpajama.workspace.store import Store, faults
 
-SCRATCH = "repair"  # folder of `slimpajama.ops.repair`, and gone when it is done
+# Folder of `slimpajama.ops.repair`, and gone when it is done.
+SCRATCH = "repair"
 RESTORE = "Restore it from a backup"
 Problems = dict[str, StorageError]
 """By path in the workspace, in order."""
@@ -71,7 +72,8 @@ def _is_manifest(path: str) -> bool:
 def _problem(store: Store, entry: FileEntry, present: set[str]) -> StorageError | None:
     hint = _what_next(entry.path)
     try:
-        if entry.path not in present and not store.exists(entry.path):  # it may have come since they were listed
+        # It may have come since they were listed.
+        if entry.path not in present and not store.exists(entry.path):
             return StorageError("missing", where=entry.path, hint=hint)
         with store.open(entry.path) as file:
             size = file.seek(0, io.SEEK_END)
@@ -125,7 +127,8 @@ def _nights(store: Store, present: set[str]) -> Iterator[StorageError]:
     at_work = {path.split("/")[1] for path in present if re.match("nights/[^/]+/work/", path)}
     for path in sorted(manifests - set(nights)):
         if path.split("/")[1] in at_work:
-            continue  # it is being published; if that was broken off, the next run ends it
+            # It is being published; if that was broken off, the next run ends it.
+            continue
         night = printable(path.split("/")[1])
         hint = f"`slimpajama prepare --night {night}` ends a publication that was broken off. Or: restore the list."
         yield StorageError(f"its night is not in {INDEX}", where=path, hint=hint)

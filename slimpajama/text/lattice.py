@@ -21,15 +21,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-WORD_BYTES = 64  # a longer word is cut between characters: what the vocabulary does to a word stays cheap
+# A longer word is cut between characters: what the vocabulary does to a word stays cheap.
+WORD_BYTES = 64
 
 # Kinds of characters, as the kernel sees them.
 OTHER, LETTER, DIGIT, SPACE, HAN = range(5)
 
-FIRST, LAST = 0x4E00, 0x9FD5  # what jieba takes for Chinese; other ideographs it returns one by one
+# What jieba takes for Chinese; other ideographs it returns one by one.
+FIRST, LAST = 0x4E00, 0x9FD5
 _SLOT_BITS = 20
-_ROOT = 1 << _SLOT_BITS  # the one node without a slot
-_CHAR_BITS = 15  # LAST - FIRST < 2 ** 15
+# The one node without a slot.
+_ROOT = 1 << _SLOT_BITS
+# LAST - FIRST < 2 ** 15.
+_CHAR_BITS = 15
 _NEVER = -3.14e100  # jieba's logarithm of zero
 
 
@@ -80,7 +84,8 @@ def load_lattice(user_words: tuple[UserWord, ...] = ()) -> Lattice:
     distinct, place = np.unique(counts, return_inverse=True)
     # `math.log`, as jieba does: numpy's may differ in the last bit.
     logs = np.array([math.log(count or 1) - math.log(total) for count in distinct.tolist()])
-    slots = np.full((1 << _SLOT_BITS, 2), np.nan)  # key and weight side by side: one cache line for both
+    # Key and weight side by side: one cache line for both.
+    slots = np.full((1 << _SLOT_BITS, 2), np.nan)
     keys, weights = slots.view(np.int64)[:, 0], slots[:, 1]
     keys[:] = -1
     codes = np.frombuffer("".join(words.to_pylist()).encode("utf-32-le"), np.uint32)
@@ -125,7 +130,8 @@ def cut_block(
     size = int(offsets[-1] - offsets[0])
     lengths, counts = np.empty(size, np.uint8), np.zeros(len(offsets) - 1, np.int64)
     offsets, data = offsets.view(), data.view()
-    offsets.flags.writeable = data.flags.writeable = False  # or numba compiles once more for arrays that are
+    # Or numba compiles once more for arrays that are.
+    offsets.flags.writeable = data.flags.writeable = False
     used = _cut(offsets, data, kinds, *model, hmm, lengths, counts)
     return lengths[:used].copy(), counts
 
@@ -148,7 +154,8 @@ def _insert(codes: Any, n_chars: Any, weights: Any, keys: Any, slots: Any) -> bo
         node = _ROOT
         for i in range(begin, end):
             if not FIRST <= codes[i] <= LAST:
-                node = -1  # never looked up: such a word is not in a run of Han characters
+                # Never looked up: such a word is not in a run of Han characters.
+                node = -1
                 break
         if node == _ROOT:
             for i in range(begin, end):
@@ -206,10 +213,12 @@ def _likeliest(codes: Any, n: int, keys: Any, weights: Any, unknown: float, rout
             if keys[node] < 0:
                 break
             weight = weights[node]
-            if not np.isnan(weight):  # a word, no mere beginning
+            # A word, no mere beginning.
+            if not np.isnan(weight):
                 some = True
                 total = weight + route[k + 1]
-                if total >= best:  # jieba prefers the longer word at a tie
+                # jieba prefers the longer word at a tie.
+                if total >= best:
                     best, end = total, k + 1
         if not some:
             best = unknown + route[i + 1]
@@ -256,7 +265,8 @@ def _viterbi(
         to_s, back[i, 3] = (from_s, 3) if from_s >= from_e else (from_e, 1)
         b, e, m, s = to_b, to_e, to_m, to_s
     state = 3 if s >= e else 1
-    for i in range(end - 1, begin, -1):  # the states, from the last to the first
+    # The states, from the last to the first.
+    for i in range(end - 1, begin, -1):
         before = back[i, state]
         back[i, 0] = state
         state = before
@@ -324,7 +334,8 @@ def _cut(
     lengths: Any,
     counts: Any,
 ) -> int:
-    room = 256  # characters in a run; grows
+    # Characters in a run; grows.
+    room = 256
     codes, route = np.empty(room, np.int64), np.empty(room + 1)
     ends, back = np.empty(room, np.int64), np.empty((room, 4), np.uint8)
     used = 0
@@ -369,12 +380,14 @@ def _cut(
             kind = kinds[c]
             begin = i
             i += step
-            if kind == HAN:  # an ideograph that jieba does not know
+            # An ideograph that jieba does not know.
+            if kind == HAN:
                 lengths[used] = step
                 used += 1
                 continue
             if kind == SPACE:
-                last = begin  # where the run's last white space begins
+                # Where the run's last white space begins.
+                last = begin
                 after = HAN
                 while i < stop:
                     c, step = _step(data, i)
@@ -392,7 +405,8 @@ def _cut(
                     lengths[used] = i - last
                     used += 1
                     continue
-                begin, kind = last, after  # a plain space belongs to the word that follows
+                # A plain space belongs to the word that follows.
+                begin, kind = last, after
                 i += step
             while i < stop:
                 c, step = _step(data, i)

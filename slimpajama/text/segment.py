@@ -30,7 +30,8 @@ _HAN = re.compile(r"([\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020
 # `\s+(?!\S)` leaves the last white space of a run to the word that follows, if it is a plain space.
 _BETWEEN = re.compile(r" ?[^\W\d_]+(?:['’][^\W\d_]+)*| ?\d+| ?(?:[^\w\s]|_)+|\s+(?!\S)|\s")
 
-_BORDER = "\n"  # never inside a Han run, and the engine returns it as a word of its own
+# Never inside a Han run, and the engine returns it as a word of its own.
+_BORDER = "\n"
 
 
 class Segmenter:
@@ -50,7 +51,8 @@ class Segmenter:
         self._user_words = tuple(user_words)
         self._rust = _rjieba(self._user_words) if cfg.engine == "rjieba" else None
         if not self._rust:
-            load_lattice(self._user_words)  # now, not in each of several threads
+            # Now, not in each of several threads.
+            load_lattice(self._user_words)
 
     def cut(self, text: str) -> list[str]:
         """Return the words of `text`; `"".join(cut(text)) == text` for every text."""
@@ -81,7 +83,8 @@ def by_rule(text: str, cut_han: Callable[[str, bool], list[str]], hmm: bool) -> 
 
     This is the definition that the kernel is tested against, and the way for engines that return Python strings.
     """
-    pieces = _HAN.split(text)  # between, Han, between, Han, ..., between
+    # Between, Han, between, Han, ..., between.
+    pieces = _HAN.split(text)
     words = _BETWEEN.findall(pieces[0])
     # One call for all runs: a call into the engine costs as much as cutting ten characters.
     han = [*cut_han(_BORDER.join(pieces[1::2]), hmm), _BORDER] if len(pieces) > 1 else []
@@ -160,7 +163,8 @@ def engine_versions(cfg: TextConfig, user_words: Sequence[UserWord] = ()) -> dic
         with jieba.Tokenizer().get_dict_file() as file:
             dictionary = hashlib.sha256(file.read()).hexdigest()
     else:
-        dictionary = "compiled in"  # so its version stands for it
+        # So its version stands for it.
+        dictionary = "compiled in"
     lists = {name: "\n".join(sorted(stop_words((name,)))) for name in cfg.stop_words}
     user = "\n".join(f"{word} {seen}" for word, seen in user_words)
     return {

@@ -30,8 +30,10 @@ from slimpajama.text.segment import Segmenter
 SEPARATOR = "\x1f"
 MAX_PIECE_BYTES = 32
 MOST_PIECES = 1 << 16  # ids are uint16
-_NO_TEXT = re.compile(f"([{SEPARATOR}\udc80-\udcff]+)")  # how Python writes a byte that is not UTF-8
-DOCUMENT = "<|document|>"  # stands before every document: what a text that has no past is conditioned on
+# How Python writes a byte that is not UTF-8.
+_NO_TEXT = re.compile(f"([{SEPARATOR}\udc80-\udcff]+)")
+# Stands before every document: what a text that has no past is conditioned on.
+DOCUMENT = "<|document|>"
 
 
 def _byte_of_char() -> dict[str, int]:
@@ -81,13 +83,16 @@ def train_tokenizer(joined: Iterable[str], cfg: TokenizerConfig) -> bytes:
         min_frequency=2,
         show_progress=False,
         special_tokens=[DOCUMENT],
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),  # a set: sorted, or ids differ from run to run
-        max_token_length=MAX_PIECE_BYTES,  # a rule of dashes is not worth a piece
+        # A set: sorted, or ids differ from run to run.
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        # A rule of dashes is not worth a piece.
+        max_token_length=MAX_PIECE_BYTES,
     )
     # Cutting a word and writing it in the alphabet of bytes costs more than learning: once each, not at every place.
     counts = Counter(word for text in joined for word in text.split(SEPARATOR))
     pieces = ((" ".join(piece for piece, _ in byte_level.pre_tokenize_str(word)), n) for word, n in counts.items())
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # the alphabet has no white space
+    # The alphabet has no white space.
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.train_from_iterator((" ".join([piece] * n) for piece, n in pieces), trainer)
     tokenizer.pre_tokenizer = _pre_tokenizer()
     return (tokenizer.to_str(pretty=False) + "\n").encode()
@@ -189,7 +194,8 @@ class Tokenizer:
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """Return the ids of any bytes; what is not UTF-8, and U+001F, is encoded byte by byte."""
-        parts = _NO_TEXT.split(data.decode("utf-8", "surrogateescape"))  # text, other bytes, text, ..., text
+        # Text, other bytes, text, ..., text.
+        parts = _NO_TEXT.split(data.decode("utf-8", "surrogateescape"))
         ids = self.encode_joined([SEPARATOR.join(self.segmenter.cut(part)) for part in parts[::2]])
         for i, part in enumerate(parts[1::2]):
             ids[i] += self._kernel_tables[0][np.frombuffer(part.encode("utf-8", "surrogateescape"), np.uint8)].tolist()
@@ -208,7 +214,8 @@ class Tokenizer:
             ValueError: A word is longer.
         """
         longest = pc.max(pc.binary_length(words)).as_py() or 0
-        if longest > WORD_BYTES:  # the kernel's time grows with the square of the length
+        # The kernel's time grows with the square of the length.
+        if longest > WORD_BYTES:
             raise ValueError(f"words must have at most {WORD_BYTES} bytes, found {longest}")
         begins = np.zeros(len(words) + 1, np.int64)
         if not len(words):

@@ -20,7 +20,8 @@ class ShareDone(Exception):  # noqa: N818
 
 
 _hands: Hands | None = None
-_mine: ContextVar[frozenset[str] | None] = ContextVar("mine", default=None)  # a worker has several threads
+# A worker has several threads.
+_mine: ContextVar[frozenset[str] | None] = ContextVar("mine", default=None)
 
 
 def hands() -> Hands | None:

@@ -221,7 +221,8 @@ class Stage:
     def _read_parts(self) -> None:
         for path in self.store.list(f"{self.work}/parts/"):
             key = path.rsplit("/", 1)[1].removesuffix(".json")
-            if key not in self._parts:  # of others' units a share needs to know only that they are there
+            # Of others' units a share needs to know only that they are there.
+            if key not in self._parts:
                 self._parts[key] = read_json(self.store, path) if key in (mine() or {key}) else {}
 
     def map(
@@ -244,7 +245,8 @@ class Stage:
         """
 
         if (share := mine()) is not None:
-            units, workers = [(key, unit) for key, unit in units if key in share], 1  # a worker's slot is one thread
+            # A worker's slot is one thread.
+            units, workers = [(key, unit) for key, unit in units if key in share], 1
         told = set() if share is not None else self._let_help(dict(units), done)
 
         def run(item: tuple[str, T]) -> Counts:
@@ -260,7 +262,8 @@ class Stage:
             try:
                 counts = [future.result() for future in futures]
             except BaseException:
-                pool.shutdown(cancel_futures=True)  # the first error ends the stage; committed units stay
+                # The first error ends the stage; committed units stay.
+                pool.shutdown(cancel_futures=True)
                 raise
             finally:
                 give_back()
@@ -325,4 +328,5 @@ class Stage:
 
     def _drop_work(self) -> None:
         if not self.manifest_path.startswith(f"{self.work}/"):
-            self.store.delete_tree(self.work)  # the manifest has taken over
+            # The manifest has taken over.
+            self.store.delete_tree(self.work)

@@ -163,7 +163,8 @@ def publish(store: Store, night: str, stages: list[Manifest], cfg: Config) -> Ma
     folder = f"nights/{night}/"
     files = [e for stage in stages for e in stage.files if not e.path.startswith(f"{folder}work/")]
     files.sort(key=lambda entry: entry.path)
-    drop_unlisted(store, night, files, besides="work/")  # written under other settings by a run that did not finish
+    # Written under other settings by a run that did not finish.
+    drop_unlisted(store, night, files, besides="work/")
     about = json.loads(json_bytes(_about(store, night, stages, cfg)))
     counts = {stage.name: stage.counts for stage in stages}
     manifest = Manifest("night", fingerprint([stage.digest for stage in stages]), tuple(files), counts, about)

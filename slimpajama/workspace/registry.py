@@ -266,7 +266,8 @@ def with_weights(make: Callable[[], M], weights: bytes, where: str) -> M:
     """
     try:
         tensors = load(weights)
-        with torch.device("meta"):  # shapes first, without memory: sizes out of a wrong file could ask for any
+        # Shapes first, without memory: sizes out of a wrong file could ask for any.
+        with torch.device("meta"):
             make().load_state_dict(tensors, assign=True)
         model = make()
         model.load_state_dict(tensors)
@@ -352,7 +353,8 @@ def model_of_night(store: Store, night: str, wanted: str = "") -> str:
         ModelError: If there is none, or if there are several and none was asked for.
     """
     if wanted:
-        model_manifest(store, wanted)  # raises where there is none
+        # Raises where there is none.
+        model_manifest(store, wanted)
         return wanted
     found = [model_id for model_id in list_models(store) if model_manifest(store, model_id).about["night"] == night]
     if len(found) != 1:

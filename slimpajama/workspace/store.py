@@ -34,15 +34,22 @@ import pyarrow.parquet as pq
 from slimpajama.core.errors import LockedError, StorageError
 
 REPETITIVE = ["lang", "source", "night", "stage", "rule", "threshold"]
-TMP = ".tmp"  # on the workspace's own file system, so that a rename stays atomic
+# On the workspace's own file system, so that a rename stays atomic.
+TMP = ".tmp"
 LOCK = ".lock"
-Paths = list[str]  # inside a class that has a method `list`, the type needs another name
-WHOLE = 8 << 20  # bytes up to which S3 is asked for a file at once: they cost less than a second and a third request
+# Inside a class that has a method `list`, the type needs another name.
+Paths = list[str]
+# Bytes up to which S3 is asked for a file at once: they cost less than a second and a third request.
+WHOLE = 8 << 20
 CHECK = "Run `slimpajama verify`."
-LEASE_S = 60.0  # S3 has no lock that dies with its process; a lease that is not renewed does
-CONNECT_S, ANSWER_S = 10, 60  # how long S3 may take to be reached, and to send the next byte
-ATTEMPTS = 8  # of botocore, for a request that was refused or not answered; it waits up to 20 s between two
-TRIES = 3  # of a request that botocore has given up, or whose answer came cut or damaged
+# S3 has no lock that dies with its process; a lease that is not renewed does.
+LEASE_S = 60.0
+# How long S3 may take to be reached, and to send the next byte.
+CONNECT_S, ANSWER_S = 10, 60
+# Of botocore, for a request that was refused or not answered; it waits up to 20 s between two.
+ATTEMPTS = 8
+# Of a request that botocore has given up, or whose answer came cut or damaged.
+TRIES = 3
 AGAIN = "Run again: it goes on where it stopped."
 HINTS = {
     errno.ENOSPC: f"Free some space. {AGAIN}",
@@ -51,7 +58,8 @@ HINTS = {
     errno.EIO: "The disk may be failing: see the kernel's log, then run `slimpajama verify`.",
 }
 REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409")
-NO_ENTRY = ("400", "403", "ExpiredToken", "InvalidToken", "TokenRefreshRequired")  # HEAD's answer is a number
+# HEAD's answer is a number.
+NO_ENTRY = ("400", "403", "ExpiredToken", "InvalidToken", "TokenRefreshRequired")
 
 
 def sha256(data: bytes) -> str:
@@ -167,10 +175,12 @@ def parsed_json(data: bytes, where: str) -> Any:
     """Return the JSON value of a file that was read from `where`."""
     try:
         value = json.loads(data)
-        if b"\\ud" in data.lower():  # our own files hold no escape of this kind; half a pair can be written nowhere
+        # Our own files hold no escape of this kind; half a pair can be written nowhere.
+        if b"\\ud" in data.lower():
             json.dumps(value, ensure_ascii=False).encode()
         return value
-    except (ValueError, RecursionError) as error:  # of JSON, or of the UTF-8 that it is written in
+    except (ValueError, RecursionError) as error:
+        # Of JSON, or of the UTF-8 that it is written in.
         raise StorageError(f"not readable as JSON: {error}", where=where, hint=CHECK) from error
 
 
@@ -229,7 +239,8 @@ class LocalStore:
                 os.fsync(file.fileno())
         except OSError:
             with contextlib.suppress(OSError):
-                temporary.unlink()  # what is there of it would keep the disk full
+                # What is there of it would keep the disk full.
+                temporary.unlink()
             raise
         return temporary
 
@@ -266,7 +277,8 @@ class LocalStore:
     def _swapping(self) -> Iterator[None]:
         guarded = self.root / (LOCK + ".swap")
         with self._mutex, _disk(guarded, "written"), guarded.open("ab") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)  # between processes; the mutex is for threads
+            # Between processes; the mutex is for threads.
+            fcntl.flock(guard, fcntl.LOCK_EX)
             yield
 
     def swap(self, path: str, data: bytes, version: str) -> bool:
@@ -297,11 +309,14 @@ class LocalStore:
                 found=file.read().decode(errors="replace").strip(),
                 hint="Wait for it to end, or stop it.",
             ) from None
-        with self._swapping():  # which needs no lock, so a pointer's temporary file may be there, and in use
-            for leftover in (self.root / TMP).glob("*"):  # of runs that were killed
+        # Which needs no lock, so a pointer's temporary file may be there, and in use.
+        with self._swapping():
+            # Of runs that were killed.
+            for leftover in (self.root / TMP).glob("*"):
                 leftover.unlink(missing_ok=True)
         file.truncate(0)
-        with contextlib.suppress(OSError):  # on a full disk it is held without a name: `clean-up` must get in
+        # On a full disk it is held without a name: `clean-up` must get in.
+        with contextlib.suppress(OSError):
             file.write(f"{owner}, process {os.getpid()} on {socket.gethostname()}\n".encode())
 
     @contextlib.contextmanager
@@ -332,16 +347,19 @@ def _disk(path: Path, doing: str) -> Iterator[None]:
 
 def _unless_gone(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
-        raise error  # `os.walk` would leave the folder out, and what is in it would pass for not there
+        # `os.walk` would leave the folder out, and what is in it would pass for not there.
+        raise error
 
 
-_held: set[str] = set()  # workspaces this process holds, so that a flow inside a flow does not lock itself out
+# Workspaces this process holds, so that a flow inside a flow does not lock itself out.
+_held: set[str] = set()
 
 
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)  # the name itself must survive a power loss, not just the bytes
+        # The name itself must survive a power loss, not just the bytes.
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -356,14 +374,16 @@ class S3Store:
         self._base = self.uri.removeprefix("s3://")
         # One client a process, which a fork makes anew: making one takes 0.1 s and more of the processor's time.
         self._fs = s3fs.S3FileSystem(
-            use_listings_cache=False,  # a cached listing is wrong as soon as anyone else writes
+            # A cached listing is wrong as soon as anyone else writes.
+            use_listings_cache=False,
             config_kwargs={
                 "connect_timeout": CONNECT_S,
                 "read_timeout": ANSWER_S,
                 "retries": {"max_attempts": ATTEMPTS, "mode": "adaptive"},
             },
         )
-        self._fs.retries = TRIES  # times botocore's: with s3fs's own five a silent store is waited for forty minutes
+        # Times botocore's: with s3fs's own five a silent store is waited for forty minutes.
+        self._fs.retries = TRIES
 
     def _check_conditional_puts(self) -> None:
         probe = f".probe/{uuid.uuid4().hex}"
@@ -416,7 +436,8 @@ class S3Store:
     def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
         with self._errors(path, "read"):
             if start == end:
-                return b""  # which no range can ask for
+                # Which no range can ask for.
+                return b""
             part = start or end is not None
             return self._get(path, **({"Range": f"bytes={start}-{'' if end is None else end - 1}"} if part else {}))[0]
 
@@ -432,7 +453,8 @@ class S3Store:
         bucket, _, key = self._key(path).partition("/")
         with self._errors(path, "read"):
             try:
-                self._fs.call_s3("head_object", Bucket=bucket, Key=key)  # `isfile` lists a prefix, too, on a miss
+                # `isfile` lists a prefix, too, on a miss.
+                self._fs.call_s3("head_object", Bucket=bucket, Key=key)
             except FileNotFoundError:
                 return False
         return True
@@ -493,7 +515,8 @@ class S3Store:
         bucket, _, base = self._base.partition("/")
         keys = [{"Key": f"{base}/{path}".lstrip("/")} for path in self.list(prefix.rstrip("/") + "/")]
         with self._errors(prefix, "deleted"):
-            for start in range(0, len(keys), 1000):  # as many as a request takes
+            # As many as a request takes.
+            for start in range(0, len(keys), 1000):
                 some = {"Objects": keys[start : start + 1000], "Quiet": True}
                 answer = self._fs.call_s3("delete_objects", Bucket=bucket, Delete=some)
                 if refused := answer.get("Errors"):
@@ -567,15 +590,18 @@ class _Lease:
 
     def _renew(self) -> None:
         while not self.stop.wait(LEASE_S / 3):
-            with contextlib.suppress(StorageError):  # the store may be well again in time
+            # The store may be well again in time.
+            with contextlib.suppress(StorageError):
                 ours, version = self._ours()
                 if not ours:
-                    return  # taken over: our puts of immutable files do no harm, pointers are compare-and-swap
+                    # Taken over: our puts of immutable files do no harm, pointers are compare-and-swap.
+                    return
                 self.store.swap(LOCK, self._body(), version)
 
     def release(self) -> None:
         self.stop.set()
         self.thread.join()
-        with contextlib.suppress(StorageError):  # it runs out by itself, and must not hide why the run ended
+        # It runs out by itself, and must not hide why the run ended.
+        with contextlib.suppress(StorageError):
             if self._ours()[0]:
                 self.store.delete(LOCK)

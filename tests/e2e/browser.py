@@ -7,7 +7,8 @@ import pytest
 from servers import post
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `e2e`: make setup EXTRAS=dev,e2e")
-UIS = {"v1": "", "v2": "/v2"}  # the classic one and the new one, by the path that they start at
+# The classic one and the new one, by the path that they start at.
+UIS = {"v1": "", "v2": "/v2"}
 FLAGS = (
     "--no-sandbox",
     "--disable-gpu",

@@ -32,7 +32,8 @@ def s3_uri(s3, monkeypatch):
 def prefect_server(tmp_path_factory):
     """Start a Prefect server of the tests' own on a free port; yield the environment that reaches it."""
     home = tmp_path_factory.mktemp("prefect")
-    one_thread = {"OMP_NUM_THREADS": "1"}  # a tiny model gains nothing from a second, and loses much on a busy machine
+    # A tiny model gains nothing from a second, and loses much on a busy machine.
+    one_thread = {"OMP_NUM_THREADS": "1"}
     with prefect_api(home) as environment:
         yield environment | one_thread
 

@@ -24,7 +24,8 @@ def die():
 
 def arm(moment, number, only="", die=die):
     """Make this process die, or do something else, at its Nth change of a file whose path has `only` in it."""
-    numbers, mine = itertools.count(1), threading.local()  # files are written by several threads at once
+    # Files are written by several threads at once.
+    numbers, mine = itertools.count(1), threading.local()
 
     def dying(change):
         def changed(self, path, *args, **options):

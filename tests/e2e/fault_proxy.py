@@ -10,14 +10,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
 KINDS = ("500", "503", "reset before", "reset after", "reset within", "hang", "slow", "cut", "damage", "expired")
-PASSING = tuple(kind for kind in KINDS if kind != "expired")  # what goes by without anyone's help
-SLOW_S = 0.5  # how late an answer comes
+# What goes by without anyone's help.
+PASSING = tuple(kind for kind in KINDS if kind != "expired")
+# How late an answer comes.
+SLOW_S = 0.5
 ERRORS = {
     "500": (500, "InternalError", "We encountered an internal error. Please try again."),
     "503": (503, "SlowDown", "Please reduce your request rate."),
     "expired": (400, "ExpiredToken", "The provided token has expired."),
 }
-OF_BODIES = ("reset within", "cut", "damage")  # which only an object has: a list's bytes have no checksum
+# Which only an object has: a list's bytes have no checksum.
+OF_BODIES = ("reset within", "cut", "damage")
 NOT_PASSED_ON = ("connection", "transfer-encoding", "keep-alive")
 
 
@@ -73,7 +76,8 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.pass_on(body, fault)
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # names that http.server looks for
+    # Names that http.server looks for.
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any
 
     def chunks(self):
         """Read a body that comes in chunks; return it as it came, its signatures within."""

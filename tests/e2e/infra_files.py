@@ -6,7 +6,8 @@ import yaml
 from servers import ROOT
 
 FOLDER = ROOT / "infra" / "compose"
-VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*)|:\?[^}]*)?\}")  # ${NAME}, ${NAME:-default}, ${NAME:?message}
+# ${NAME}, ${NAME:-default}, ${NAME:?message}.
+VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*)|:\?[^}]*)?\}")
 
 
 def compose(name="compose.yaml", **values):

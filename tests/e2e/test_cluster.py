@@ -107,7 +107,8 @@ def test_two_workers_of_dask_one_of_them_killed_over_s3_make_the_same_bytes(
     made = {path: sha256(store.read(path)) for path in store.list("nights/")}
     assert made == prepared(undisturbed)
     said = (tmp_path / "worker-1.log").read_text()
-    assert "share" in said, said  # the work was done there
+    # The work was done there.
+    assert "share" in said, said
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not sys.platform.startswith("linux"), reason="unshare -n wants root on Linux")

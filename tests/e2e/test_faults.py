@@ -76,7 +76,8 @@ def test_faults_that_last_stop_a_night_clearly_and_later_it_ends_in_the_same_byt
     uri, server = faulty
     monkeypatch.setattr(storage, "ATTEMPTS", 1)
     for number, kind in enumerate(("500", "reset before", "hang", "cut", "damage", "expired")):
-        s3fs.S3FileSystem.clear_instance_cache()  # as in a new process: with new credentials, without old waits
+        # As in a new process: with new credentials, without old waits.
+        s3fs.S3FileSystem.clear_instance_cache()
         server.plan = Plan((kind,), share=1.0, start=30 + 3 * number, hang_s=1.5)
         with pytest.raises(StorageError, match=f"{uri}/.*goes on where it stopped") as stopped:
             until_free(config, uri)
@@ -157,7 +158,8 @@ def test_a_full_and_a_read_only_disk_stop_a_night_clearly_and_with_room_it_goes_
     store = open_store(str(workspace))
     with contextlib.suppress(OSError):
         (small_disk / "rest").write_bytes(bytes(4 << 20))
-    assert clean_up(store, RetentionConfig()).as_dict()  # what makes room needs none
+    # What makes room needs none.
+    assert clean_up(store, RetentionConfig()).as_dict()
     (small_disk / "rest").unlink()
     remount(small_disk, "size=64m,ro")
     with pytest.raises(StorageError, match=r"Read-only file system\. Mount it writable"):
@@ -270,7 +272,8 @@ def test_champions_promoted_and_rolled_back_by_several_processes_are_all_in_the_
     promote(store, "n0-a", "ours")
     done = 0
     while done < 15:
-        with contextlib.suppress(LockedError, ModelError):  # someone was first, or left nothing to go back to
+        # Someone was first, or left nothing to go back to.
+        with contextlib.suppress(LockedError, ModelError):
             rollback(store, "ours")
             promote(store, "n2-c", "ours")
             done += 1

@@ -19,10 +19,12 @@ from small_corpus import published
 
 BEFORE = "ee1f43d"
 LISTED = Path(__file__).with_name("golden.json")
-CARDS = ("/README.md", "/report.html")  # for people: these may change
+# For people: these may change.
+CARDS = ("/README.md", "/report.html")
 DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 MODEL = re.compile(r"\b(n\d-tiny-[0-9a-f]{8}(?:-[0-9a-f]{8})?)\b")
-LEFT_OUT = {"fingerprint"}  # made of the digests beside it
+# Made of the digests beside it.
+LEFT_OUT = {"fingerprint"}
 
 
 def night(program, folder, workspace, name, server, **environment):

@@ -71,7 +71,8 @@ def test_swap_refuses_a_version_that_is_gone(store):
 
 def test_a_second_run_is_refused_while_the_lease_lasts_and_let_in_after_it(store, s3_uri, monkeypatch):
     with store.lock("first"):
-        monkeypatch.setattr(storage, "_held", set())  # as another process sees it
+        # As another process sees it.
+        monkeypatch.setattr(storage, "_held", set())
         with pytest.raises(LockedError, match="first, process"), open_store(s3_uri).lock("second"):
             pass
     with open_store(s3_uri).lock("second"):
@@ -98,7 +99,8 @@ def test_parquet_and_stages_work_as_on_a_disk(store):
 
 def test_a_wrong_key_is_an_error_that_names_the_place(s3_uri, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    s3fs.S3FileSystem.clear_instance_cache()  # as in a new process: a client reads its keys once
+    # As in a new process: a client reads its keys once.
+    s3fs.S3FileSystem.clear_instance_cache()
     with pytest.raises(StorageError, match=f"{s3_uri}/x: .*(denied|Forbidden|signature)"):
         open_store(s3_uri).read("x")
     s3fs.S3FileSystem.clear_instance_cache()
@@ -125,7 +127,8 @@ def test_a_folder_goes_whatever_it_holds(store):
         store.write(name, b"1")
     store.delete_tree("w")
     assert store.list() == ["w-else"]
-    store.delete_tree("w")  # nothing there is nothing to do
+    # Nothing there is nothing to do.
+    store.delete_tree("w")
 
 
 def test_a_missing_object_is_named(store, s3_uri):

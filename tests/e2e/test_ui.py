@@ -38,7 +38,8 @@ def profile():
     """One browser profile for all tests: both UIs are large, and cached after the first page."""
     with browser() as started:
         profile = started.new_context()
-        profile.set_default_timeout(120_000)  # of milliseconds; a busy machine may need them
+        # Of milliseconds; a busy machine may need them.
+        profile.set_default_timeout(120_000)
         yield profile
 
 
@@ -61,7 +62,8 @@ def address(night, ui, name):
 def assert_inert(page, text):
     """The text can be read, nothing ran, nothing was fetched, and no element of theirs is there."""
     page.wait_for_function("text => document.body.innerText.includes(text)", arg=text)
-    page.wait_for_timeout(300)  # for what would run behind it
+    # For what would run behind it.
+    page.wait_for_timeout(300)
     assert page.done == []
     assert (
         page.locator(
@@ -108,7 +110,8 @@ def test_hostile_text_in_the_page_of_the_server_is_only_text(night, page):
         page.goto(f"http://127.0.0.1:{port}/")
         page.locator("#prompt").fill(said)
         page.locator("#max_tokens").fill("8")
-        page.locator("#go").click()  # answered by the model itself
+        # Answered by the model itself.
+        page.locator("#go").click()
         page.get_by_text("as long as allowed").or_(page.get_by_text("finished")).wait_for()
         assert page.locator("#prompted").inner_text() == said
         page.route("**/v1/completions", lambda route: route.fulfill(**next(answers)))

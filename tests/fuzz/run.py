@@ -22,7 +22,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 CORPUS, BUILD = ROOT / "tests" / "fuzz" / "corpus", ROOT / "build" / "fuzz"
-KEPT, KEPT_BYTES, MAX_BYTES = 40, 1500, 4096  # inputs a target, bytes of one; bytes of an input while fuzzing
+# Inputs a target, bytes of one; bytes of an input while fuzzing.
+KEPT, KEPT_BYTES, MAX_BYTES = 40, 1500, 4096
 TOKEN = re.compile(rb'"[^"\n]{0,30}"|<[^<>\n]{0,30}>|[A-Za-z][\w-]{1,30}|[\x80-\xff]{2,30}')  # what mutations insert
 OF_JSON = ("tokenizer", "model", "manifests")
 STRANGE = (
@@ -90,14 +91,17 @@ def fuzz(name: str, seconds: int, seed: int) -> int:
         import warcio.archiveiterator  # noqa: F401
 
         from tests.fuzz.targets import TARGETS
-    for module in sorted(sys.modules.keys() & {*kernels}):  # in order: counters are numbered as they come
-        for function in vars(sys.modules[module]).values():  # the plain ones; numba compiles the others as written
+    # In order: counters are numbered as they come.
+    for module in sorted(sys.modules.keys() & {*kernels}):
+        # The plain ones; numba compiles the others as written.
+        for function in vars(sys.modules[module]).values():
             if isinstance(function, types.FunctionType) and function.__module__ == module:
                 atheris.instrument_func(function)
     found, made, kept = BUILD / "findings" / name, BUILD / "corpus" / name, CORPUS / name
     tokens = set()
     for path in sorted(kept.iterdir()):
-        TARGETS[name](path.read_bytes())  # compiles the kernels, which takes longer than an input may
+        # Compiles the kernels, which takes longer than an input may.
+        TARGETS[name](path.read_bytes())
         tokens.update(TOKEN.findall(path.read_bytes()))
     dictionary = BUILD / f"{name}.dict"
     dictionary.write_text("".join(f'"{escaped(token)}"\n' for token in sorted(tokens)), encoding="ascii")
@@ -164,7 +168,8 @@ def keep(name: str) -> None:
         try:
             TARGETS[name](data)
         except Exception:
-            continue  # a finding is not kept: it is mended first
+            # A finding is not kept: it is mended first.
+            continue
         finally:
             sys.settrace(None)
         if path.parent != folder and len(seen) > before:

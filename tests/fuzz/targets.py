@@ -65,7 +65,8 @@ from slimpajama.workspace.manifest import json_bytes, load_manifest
 from slimpajama.workspace.registry import Loaded, champion, load_exported, model_of_night, tuned_tasks
 from slimpajama.workspace.store import LocalStore
 
-LIMIT = 2000  # bytes of a record here
+# Bytes of a record here.
+LIMIT = 2000
 ZH, EN = "今天天气很好，我们去公园。", "The weather is fine today."
 PACK: tuple[tuple[str, Callable[[bytes], bytes]], ...] = (
     (".gz", partial(gzip.compress, mtime=0)),
@@ -122,7 +123,8 @@ def jsonl(data: bytes) -> None:
 
 def csv(data: bytes) -> None:
     """CSV: by Arrow and by Python the same rows."""
-    if len(data) <= LIMIT:  # beyond it a cut may fall inside a row that is too long
+    # Beyond it a cut may fall inside a row that is too long.
+    if len(data) <= LIMIT:
         read_alike("a.csv", data)
 
 
@@ -218,7 +220,8 @@ def clean(data: bytes) -> None:
     alone = [rewrite(pa.array([text], pa.large_string()), cfg) for text in texts]
     assert written.to_pylist() == [text for single, _ in alone for text in single.to_pylist()]
     assert masked == sum((counts for _, counts in alone), type(masked)())
-    if not cfg.simplify:  # OpenCC may find a phrase in what it has written
+    # OpenCC may find a phrase in what it has written.
+    if not cfg.simplify:
         assert all(unicodedata.is_normalized("NFC", text) for text in written.to_pylist())
         assert rewrite(written, cfg)[0] == written
     langs, n_chars, quality = measure(written)
@@ -282,7 +285,8 @@ def dedup(data: bytes) -> None:
     parts = data[1:].split(b"\0")[:6]
     raw = np.frombuffer(b"".join(parts), np.uint8)
     ends = np.cumsum([0, *map(len, parts)])
-    block = normalise_block(ends, raw)  # bytes that are no UTF-8 among them
+    # Bytes that are no UTF-8 among them.
+    block = normalise_block(ends, raw)
     assert block.byte_offsets[-1] <= 2 * len(raw)
     texts = [part.decode(errors="replace") for part in parts]
     array, plain = pa.array(texts, pa.large_string()), [normalise(text) for text in texts]
@@ -339,11 +343,13 @@ MARK = b"m" * 32
 
 def compress(data: bytes) -> None:
     """Compressed files: any bytes come back; a file made by an enemy, checksum included, gives a clear error."""
-    plain = data[:40]  # a token is a step of the model
+    # A token is a step of the model.
+    plain = data[:40]
     whole = compressed.compress(plain, small_model(), MARK)
     assert compressed.decompress(whole, small_model(), MARK) == plain
     digest = hashlib.sha256(b"").digest()
-    few, shift = (data[0] % 99, data[1] % 25) if len(data) > 1 else (1, 0)  # what lies between takes its time
+    # What lies between takes its time.
+    few, shift = (data[0] % 99, data[1] % 25) if len(data) > 1 else (1, 0)
     sizes = struct.pack(">QQ", few, few if data[:1] < b"\x80" else 1 << 40 + shift - 1)
     for body in (data, whole[:4] + data, whole[:6] + MARK + sizes + digest + data[2:]):
         for file in (body, body + compressed.CRC.pack(zlib.crc32(body))):
@@ -387,7 +393,8 @@ def model(data: bytes) -> None:
     }
     if data[:1] == b"\1":
         wanted["model.safetensors"] = data[1:]
-    if data[:1] == b"\2":  # a file's head is its length in eight bytes and JSON
+    # A file's head is its length in eight bytes and JSON.
+    if data[:1] == b"\2":
         weights = wanted["model.safetensors"]
         size = int.from_bytes(weights[:8], "little")
         head = patched(weights[8 : 8 + size], data[1:])

@@ -20,10 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-LIMIT = 1_000_000  # bytes of a record in these tests
-BOMB = 1 << 23  # what an archive may unpack to in these tests, whatever its size: a sixteenth of the real bound
+# Bytes of a record in these tests.
+LIMIT = 1_000_000
+# What an archive may unpack to in these tests, whatever its size: a sixteenth of the real bound.
+BOMB = 1 << 23
 ZH, EN = "今天天气很好，我们去公园。", "The weather is fine today."
-WIDE = ZH * 4  # enough characters to tell an encoding by
+# Enough characters to tell an encoding by.
+WIDE = ZH * 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

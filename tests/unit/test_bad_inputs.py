@@ -78,7 +78,8 @@ def make_names(folder: Path) -> None:
                 with open(full, "wb") as file:
                     file.write(f"{ZH} {name!r}".encode())
             except OSError:
-                assert isinstance(name, bytes)  # this disk takes UTF-8 names only
+                # This disk takes UTF-8 names only.
+                assert isinstance(name, bytes)
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +195,8 @@ def test_a_wrong_model_is_refused_before_it_takes_memory(
 ):
     found = exported | {name: change(exported[name])}
     assert found[name] != exported[name]
-    if name != "config.json":  # whoever makes such a file makes its hash
+    # Whoever makes such a file makes its hash.
+    if name != "config.json":
         config = json.loads(found["config.json"])
         config["sha256"][name] = sha256(found[name])
         found["config.json"] = json.dumps(config).encode()
@@ -260,7 +262,8 @@ SMALL = {case.name: data for case in CASES if len(data := case.make()) < 3000}
 
 
 @given(st.sampled_from(FUZZED), st.binary(max_size=200))
-@example("utf16.html", b"<meta charset=undefined>a")  # each once raised what no reader meant to
+# Each once raised what no reader meant to.
+@example("utf16.html", b"<meta charset=undefined>a")
 @example("utf16.html", b"<meta charset=idna>\xff")
 @example("many.parquet", b"PAR1\x00\x00\x00\x00PAR1")
 @example("tail.jsonl.bz2", b"BZh9\x17\x72\x45\x38\x50\x90\x00\x00\x00\x00")
@@ -286,7 +289,8 @@ DEEP_TMX += b"</hi>" * 5000 + b"</seg></tuv></tu></body></tmx>"
 
 
 @given(st.sampled_from(sorted(FORMATS)), st.binary(max_size=200))
-@example(".csv", b"source,target\n" + b"x" * 20_000_000)  # longer than any field may be
+# Longer than any field may be.
+@example(".csv", b"source,target\n" + b"x" * 20_000_000)
 @example(".csv", b"source,target\na\rb,c\n")
 @example(".tmx", DEEP_TMX)
 @settings(max_examples=100)
@@ -304,4 +308,5 @@ def test_a_parquet_file_of_pairs_is_bounded_as_one_of_documents_is(name: str, mo
     source = PairSourceConfig(name="p", uri="p", task="translation", fields={"source": "text", "target": "text"})
     found = list(read_pairs(lambda: io.BytesIO(case.make()), name, source))
     assert [item.rule for item in found if isinstance(item, Bad)] == [case.bad[-1][1]]
-    assert len(found) < 10  # there is no bound to a single text of a pair
+    # There is no bound to a single text of a pair.
+    assert len(found) < 10

@@ -71,7 +71,8 @@ def called(source: str) -> Iterator[tuple[str, ast.Call]]:
             yield ast.unparse(node.func), node
 
 
-TEXTS = (ast.Constant, ast.JoinedStr, ast.BinOp)  # a command is a list
+# A command is a list.
+TEXTS = (ast.Constant, ast.JoinedStr, ast.BinOp)
 PICKLES = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"}
 RUNS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "torch.load", "yaml.load"}
 MUST = {

@@ -115,12 +115,14 @@ def units(tmp_path):
 
 def test_systemd_understands_every_line_of_the_units(units):
     files, environment = units
-    assert said_by("systemd-analyze", "verify", *files, env=environment) == ""  # findings alone do not change the code
+    # Findings alone do not change the code.
+    assert said_by("systemd-analyze", "verify", *files, env=environment) == ""
 
 
 def test_the_units_expose_little_of_the_host(units):
     files, environment = units
-    for file in files:  # 0 is nothing, 10 everything; without hardening it is 9.2
+    # 0 is nothing, 10 everything; without hardening it is 9.2.
+    for file in files:
         said_by("systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", file, env=environment)
 
 

@@ -79,7 +79,8 @@ def test_no_message_shows_the_secret_of_an_address(uri: str):
 def test_hostile_text_is_looked_through_in_linear_time(text: str):
     begun = time.process_time()
     masked(text * 200_000)
-    assert time.process_time() - begun < 10  # quadratic time would be hours
+    # Quadratic time would be hours.
+    assert time.process_time() - begun < 10
 
 
 class Runs:
@@ -100,7 +101,8 @@ def test_a_pickle_in_place_of_a_model_is_refused_and_not_run(tmp_path: Path, nam
             with_weights(lambda: torch.nn.Linear(1, 1), data, "models/x")
     assert not (tmp_path / name).exists()
     pickle.loads(pickle.dumps(Runs(str(tmp_path / name))))
-    assert (tmp_path / name).exists()  # so it would have been run
+    # So it would have been run.
+    assert (tmp_path / name).exists()
 
 
 def audit() -> Any:

@@ -14,8 +14,10 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-ONE = 1 << 16  # a probability of 1; those that are coded lie in [1, ONE - 1]
-MOST_BITS = 8 * ONE  # that a byte can stand for: the likeliest costs log2(ONE / (ONE - 1)), more than 1 / ONE
+# A probability of 1; those that are coded lie in [1, ONE - 1].
+ONE = 1 << 16
+# That a byte can stand for: the likeliest costs log2(ONE / (ONE - 1)), more than 1 / ONE.
+MOST_BITS = 8 * ONE
 LOW, HIGH, CODE, PLACE = range(4)
 TOP = np.uint64(56)
 BYTE = np.uint64(8)

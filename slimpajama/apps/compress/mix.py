@@ -30,13 +30,17 @@ from slimpajama.apps.compress.coder import ONE, decode_bit, encode_bit
 
 ORDERS = np.array([0, 1, 2, 3, 4, 6])
 MODEL, MATCH, INPUTS = len(ORDERS), len(ORDERS) + 1, len(ORDERS) + 2
-SHARES = float(1 << 30)  # the model's probabilities as integers; each piece has one share more
+# The model's probabilities as integers; each piece has one share more.
+SHARES = float(1 << 30)
 LEAST_MATCH, LONGEST_MATCH = 5, 24  # tokens
-BY_KNOWN = LONGEST_MATCH + 1  # where the sets of weights begin that are chosen so
+# Where the sets of weights begin that are chosen so.
+BY_KNOWN = LONGEST_MATCH + 1
 BY_LEVEL = BY_KNOWN + len(ORDERS) + 1
 RATE, CALIBRATION = 0.004, 0.008
-SUREST = 8.0  # log-odds of the model beyond it say no more, and would make steps of learning too long
-SURE = 1 / 4096  # no table is surer than this: it would take long to learn otherwise
+# log-odds of the model beyond it say no more, and would make steps of learning too long.
+SUREST = 8.0
+# No table is surer than this: it would take long to learn otherwise.
+SURE = 1 / 4096
 MIX = np.uint64(0x9E3779B97F4A7C15)
 
 

@@ -23,8 +23,10 @@ from slimpajama.model.architectures import LanguageModel
 from slimpajama.model.device import one_thread
 from slimpajama.text.tokenizer import Tokenizer
 
-STREAMS, LEAST_TOKENS = 32, 2048  # a stream begins without context, so short files are read as fewer
-ROOM = 16 * 8  # bytes a token can take: 16 forks, and no bit writes more than the coder holds
+# A stream begins without context, so short files are read as fewer.
+STREAMS, LEAST_TOKENS = 32, 2048
+# Bytes a token can take: 16 forks, and no bit writes more than the coder holds.
+ROOM = 16 * 8
 
 
 def encode(model: LanguageModel[Any], tokenizer: Tokenizer, ids: NDArray[np.int64]) -> bytes:

@@ -36,10 +36,13 @@ from slimpajama.apps.serve.worker import Event, Job, Worker
 from slimpajama.core.config import ApplyConfig, GenerateConfig
 from slimpajama.core.errors import SlimpajamaError
 
-ALIAS = "champion"  # the name that stays the same when the model behind it changes
-MAX_BODY = 4_000_000  # bytes: a megabyte of Chinese prompt is three, with JSON's escapes up to twice that
+# The name that stays the same when the model behind it changes.
+ALIAS = "champion"
+# Bytes: a megabyte of Chinese prompt is three, with JSON's escapes up to twice that.
+MAX_BODY = 4_000_000
 BODY_S = 30.0
-REQUEST_S = 900.0  # waiting in the queue included; what is not answered by then makes room for others
+# Waiting in the queue included; what is not answered by then makes room for others.
+REQUEST_S = 900.0
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 PAGE = Path(__file__).with_name("page.html")
 
@@ -272,7 +275,8 @@ def _api_error(error: Exception) -> ApiError:
     """Return what a client is told of an error: of ours everything, of a defect nothing."""
     if isinstance(error, ApiError):
         return error
-    if isinstance(error, HTTPException):  # no such path, no such method
+    # No such path, no such method.
+    if isinstance(error, HTTPException):
         return ApiError(error.status_code, str(error.detail), "not_found" if error.status_code == 404 else "refused")
     if isinstance(error, SlimpajamaError):
         return ApiError(400, str(error), "invalid_value")
@@ -283,7 +287,8 @@ def _api_error(error: Exception) -> ApiError:
 
 async def _refuse(_: Request, error: Exception) -> Response:
     refused = _api_error(error)
-    headers = {**HEADERS, **(getattr(error, "headers", None) or {})}  # a defect's answer passes `_headed` by
+    # A defect's answer passes `_headed` by.
+    headers = {**HEADERS, **(getattr(error, "headers", None) or {})}
     return JSONResponse(refused.body, refused.status, headers=headers)
 
 

@@ -18,8 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from slimpajama.apps.tune.inference import Tuned
 from slimpajama.core.config import ApplyConfig, GenerateConfig
 
-MAX_TOKENS = 8192  # of all texts of a request: about as long as anyone waits for a small model
-Text = Annotated[str, Field(max_length=200_000)]  # characters: some minutes of a small model's time
+# Of all texts of a request: about as long as anyone waits for a small model.
+MAX_TOKENS = 8192
+# Characters: some minutes of a small model's time.
+Text = Annotated[str, Field(max_length=200_000)]
 Zero = Annotated[float, Field(ge=0, le=0)]
 SETTINGS = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
 

@@ -20,9 +20,12 @@ from slimpajama.core.config import ApplyConfig, GenerateConfig
 from slimpajama.core.errors import ConfigError
 
 TOKEN_VARIABLE = "SLIMPAJAMA_TOKEN"
-GRACE_S = 20  # for running requests at a SIGTERM; Docker and Kubernetes kill after 10 and 30 s unless told otherwise
-CONNECTIONS = 64  # beside those of the queue; above it a plain 503
-PATIENCE_S = 15.0  # for a request's head, or for a client that has stopped to read; at most twice that
+# For running requests at a SIGTERM; Docker and Kubernetes kill after 10 and 30 s unless told otherwise.
+GRACE_S = 20
+# Beside those of the queue; above it a plain 503.
+CONNECTIONS = 64
+# For a request's head, or for a client that has stopped to read; at most twice that.
+PATIENCE_S = 15.0
 
 
 def is_loopback(host: str) -> bool:
@@ -82,7 +85,8 @@ class PatientProtocol(H11Protocol):
         pending = self.transport.get_write_buffer_size()
         idle = self.cycle is None or self.cycle.response_complete
         if 0 < unread <= pending:
-            self.transport.abort()  # `close` would wait for the client to read
+            # `close` would wait for the client to read.
+            self.transport.abort()
         elif idle and not pending and self.cycle is before:
             self.transport.close()
         elif self in self.connections:
@@ -113,7 +117,8 @@ def run(
         http=PatientProtocol,
         limit_concurrency=worker.max_queue + CONNECTIONS,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn repeats the signal when it is done; the end is no failure
+    # uvicorn repeats the signal when it is done; the end is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     print(
         f"slimpajama: {worker.loaded.id} at http://{address}:{listening.getsockname()[1]}/", file=sys.stderr, flush=True

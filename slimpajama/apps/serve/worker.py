@@ -93,7 +93,8 @@ class Worker:
     def stop(self) -> None:
         """End at the next piece; what still waits is not computed."""
         self._stopping.set()
-        with contextlib.suppress(queue.Full):  # then it will look by itself after the job it is at
+        # Then it will look by itself after the job it is at.
+        with contextlib.suppress(queue.Full):
             self._jobs.put_nowait(None)
         self._thread.join(STOP_S)
 
@@ -121,7 +122,8 @@ class Worker:
         self._jobs.put_nowait(job)
 
     def _run(self) -> None:
-        torch.set_num_threads(1)  # a step is too small to share: two threads took ten times the processor's time
+        # A step is too small to share: two threads took ten times the processor's time.
+        torch.set_num_threads(1)
         while not self._stopping.is_set():
             with contextlib.suppress(queue.Empty):
                 if job := self._jobs.get(timeout=self._poll_s):
@@ -134,11 +136,14 @@ class Worker:
         end: Exception | None = None
         try:
             self._compute(job)
-        except Exception as error:  # whatever a request meets, the next one is answered
+        except Exception as error:
+            # Whatever a request meets, the next one is answered.
             end = error
-            if not isinstance(error, SlimpajamaError):  # its message could quote the text, its lines cannot
+            # Its message could quote the text, its lines cannot.
+            if not isinstance(error, SlimpajamaError):
                 LOG.error("%s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
-        with contextlib.suppress(RuntimeError):  # the event loop is gone, and whoever waited with it
+        # The event loop is gone, and whoever waited with it.
+        with contextlib.suppress(RuntimeError):
             job.send(end)
 
     def _compute(self, job: Job) -> None:
@@ -175,7 +180,8 @@ class Worker:
                 LOG.warning("now serving %s", wanted)
             self._trouble = ""
         except (SlimpajamaError, OSError) as error:
-            if str(error) != self._trouble:  # once, not at every look
+            # Once, not at every look.
+            if str(error) != self._trouble:
                 self._trouble = str(error)
                 LOG.warning("still serving %s: %s", self.loaded.id, error)
         self._polled = time.monotonic()

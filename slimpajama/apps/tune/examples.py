@@ -25,7 +25,8 @@ from slimpajama.text.tokenizer import Tokenizer
 
 SUMMARIZE, ANSWER = "summarize", "answer"
 QUOTED = (SUMMARIZE, ANSWER)
-QUESTION_SHARE = 0.25  # of a row, at most, that a question takes in each window
+# Of a row, at most, that a question takes in each window.
+QUESTION_SHARE = 0.25
 
 Ids = NDArray[np.uint16]
 

@@ -167,9 +167,8 @@ class Tuned:
                 return self.tokenizer.decode(read[quote.first : quote.last + 1]).strip()
         before = len(source) + 1
         while self.source_tokens < len(source) < before:
-            parts = [
-                source[at : at + self.source_tokens] for at in range(0, len(source), self.source_tokens)
-            ]  # the last may be short: a summary of little is little
+            # The last may be short: a summary of little is little.
+            parts = [source[at : at + self.source_tokens] for at in range(0, len(source), self.source_tokens)]
             before = len(source)
             (source,) = self.encode(["\n".join(self._summary(part, cfg) for part in parts)])
         return self._summary(source[: self.source_tokens], cfg)
@@ -202,7 +201,8 @@ class Tuned:
         if self.way(kind, text) == DRAFT:
             return draft
         source, drafted_ = self.encode([text, draft])
-        parts = -(-max(len(source), len(drafted_)) // self.target_tokens)  # only where a sentence is very long
+        # Only where a sentence is very long.
+        parts = -(-max(len(source), len(drafted_)) // self.target_tokens)
         found = [
             self.write(drafted(*both, self.tokenizer.document_id, self.source_tokens), kind, cfg, most=cfg.max_tokens)
             for both in zip(np.array_split(source, parts), np.array_split(drafted_, parts), strict=True)
@@ -213,11 +213,13 @@ class Tuned:
     def answer(self, question: str, context: str, cfg: ApplyConfig) -> Answer:
         """Return the likeliest answer to a question about a text of any length."""
         asked, source = self.encode([_needed(question, "question"), _needed(context, "context")])
-        step = self.source_tokens // 2  # passages overlap by half: no answer is cut in all of them
+        # Passages overlap by half: no answer is cut in all of them.
+        step = self.source_tokens // 2
         passages = [source[at : at + 2 * step] for at in range(0, max(1, len(source) - step), step)]
         wanted = set(units(question))
         shared = [len(wanted & set(units(self.tokenizer.decode(passage)))) for passage in passages]
-        way = self.way(ANSWER, question)  # not the context's: answers out of several are compared by their scores
+        # Not the context's: answers out of several are compared by their scores.
+        way = self.way(ANSWER, question)
         best: tuple[float, str, Ids] | None = None
         for number in np.argsort(-np.array(shared), kind="stable")[: cfg.passages].tolist():
             score, text = self._answer(passages[number], asked, way, cfg)

@@ -35,12 +35,17 @@ from slimpajama.core.split import unit_hashes
 from slimpajama.corpus.shards.columns import words_of
 from slimpajama.text.segment import Segmenter
 
-CANDIDATES = 24  # translations of a word that are weighed
+# Translations of a word that are weighed.
+CANDIDATES = 24
 ROUNDS = 5
-LEAST_TOGETHER = 2  # pairs in which both words must stand, and times that a phrase must have had a translation
-BLOCK = 20_000  # pairs at once: bounds what their products take
-MOST_WORDS, MOST_BECOME = 4, 6  # words of a phrase, and of its translation
-JOINER = "\x1f"  # between the words of a phrase
+# Pairs in which both words must stand, and times that a phrase must have had a translation.
+LEAST_TOGETHER = 2
+# Pairs at once: bounds what their products take.
+BLOCK = 20_000
+# Words of a phrase, and of its translation.
+MOST_WORDS, MOST_BECOME = 4, 6
+# Between the words of a phrase.
+JOINER = "\x1f"
 
 Array = NDArray[Any]
 

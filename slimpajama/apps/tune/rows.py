@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from slimpajama.apps.tune.examples import Examples, padded
 from slimpajama.core.errors import InputError
 
-POOL = 4096  # pairs that are sorted by length together
+# Pairs that are sorted by length together.
+POOL = 4096
 
 
 class PairRows:

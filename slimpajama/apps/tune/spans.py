@@ -18,12 +18,18 @@ from numpy.typing import NDArray
 from slimpajama.text.tokenizer import Tokenizer
 
 MOST_SENTENCES = 5
-FULL_LINE = 50  # characters from which on a line without an end goes on in the next
-LEAST_ALIKE = 0.15  # F1 in tokens, below which sentences say something else
-MOST_TOKENS = 64  # of an answer that is no sentences
-AROUND = 32  # tokens on either side of a place in which a question's words count
-CANDIDATES = 100  # spans that are weighed against each other
-SHARPNESS = 2.0  # power of the likelihoods of a span's ends: scored apart, they look less sure than they are together
+# Characters from which on a line without an end goes on in the next.
+FULL_LINE = 50
+# F1 in tokens, below which sentences say something else.
+LEAST_ALIKE = 0.15
+# Of an answer that is no sentences.
+MOST_TOKENS = 64
+# Tokens on either side of a place in which a question's words count.
+AROUND = 32
+# Spans that are weighed against each other.
+CANDIDATES = 100
+# Power of the likelihoods of a span's ends: scored apart, they look less sure than they are together.
+SHARPNESS = 2.0
 
 Ids = NDArray[np.uint16]
 

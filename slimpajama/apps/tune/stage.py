@@ -66,8 +66,10 @@ from slimpajama.workspace.registry import (
 )
 from slimpajama.workspace.store import Store, parquet_bytes
 
-VERSION = 5  # raise it when the same inputs give other weights or figures
-SAMPLES = 2  # texts of each task and language that the report shows
+# Raise it when the same inputs give other weights or figures.
+VERSION = 5
+# Texts of each task and language that the report shows.
+SAMPLES = 2
 OUTPUTS = pa.schema(
     [
         ("id", pa.string()),
@@ -305,7 +307,8 @@ def choose_ways(tuned: Tuned, validation: pl.DataFrame, cfg: Config) -> dict[str
                 tried.setdefault(key, {}).setdefault(way, []).append(scores[MAIN[row["task"]]])
             bar.advance()
     for key, ways in tried.items():
-        found[key] = max(ways, key=lambda way: sum(ways[way]))  # the first of equal ones
+        # The first of equal ones.
+        found[key] = max(ways, key=lambda way: sum(ways[way]))
     return found
 
 

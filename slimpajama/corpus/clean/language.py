@@ -18,13 +18,20 @@ import numpy as np
 import numpy.typing as npt
 import pycld2
 
-MIXED_BELOW = 0.8  # share of the main language; below it, more than every fifth byte of text is another language
-HAN_DOMINANT = 0.5  # share of ideographs; one says as much as 2.9 English letters, so three quarters are Chinese
-HAN_PRESENT = 0.1  # the same: from here on a quarter of what is said is Chinese
-KANA_SHARE = 0.1  # of the ideographs; Japanese has more kana than ideographs, Chinese reviews a stray の
-ENGLISH_HITS = 0.08  # share of Gopher's stop words among the units; English prose has 0.15 to 0.2
-BEYOND_ASCII = 0.01  # of the content characters, at most, in a text that counts as ASCII
-HAN_BYTES = 3  # of UTF-8, nearly always; a letter beside it is taken for one byte
+# Share of the main language; below it, more than every fifth byte of text is another language.
+MIXED_BELOW = 0.8
+# Share of ideographs; one says as much as 2.9 English letters, so three quarters are Chinese.
+HAN_DOMINANT = 0.5
+# The same: from here on a quarter of what is said is Chinese.
+HAN_PRESENT = 0.1
+# Of the ideographs; Japanese has more kana than ideographs, Chinese reviews a stray の.
+KANA_SHARE = 0.1
+# Share of Gopher's stop words among the units; English prose has 0.15 to 0.2.
+ENGLISH_HITS = 0.08
+# Of the content characters, at most, in a text that counts as ASCII.
+BEYOND_ASCII = 0.01
+# Of UTF-8, nearly always; a letter beside it is taken for one byte.
+HAN_BYTES = 3
 _CHINESE = {"zh", "zh-Hant"}
 _SLICES, _SLICE_BYTES = 8, 250
 """Looked at in a longer text, evenly spread. On 12,900 texts that are not mostly ideographs 99 % got the language
@@ -95,7 +102,8 @@ def _sample(text: npt.NDArray[np.uint8]) -> bytes:
     slices = []
     for start in np.linspace(0, len(text) - _SLICE_BYTES, _SLICES).astype(np.int64).tolist():
         part = text[start : start + _SLICE_BYTES].tobytes()
-        slices.append(part.decode(errors="ignore").encode())  # a character that was cut goes
+        # A character that was cut goes.
+        slices.append(part.decode(errors="ignore").encode())
     return b"\n".join(slices)
 
 
@@ -103,6 +111,7 @@ def _shares(text: bytes) -> tuple[bool, dict[str, float]]:
     """Return whether CLD2 trusts its answer, and its shares of the text by language code."""
     try:
         reliable, _, details = pycld2.detect(text, bestEffort=False)
-    except pycld2.error:  # raised for code points that it takes for no valid UTF-8
+    except pycld2.error:
+        # Raised for code points that it takes for no valid UTF-8.
         return False, {}
     return bool(reliable), {code: percent / 100 for _, code, percent, _ in details if code != "un"}

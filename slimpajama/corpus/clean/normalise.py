@@ -43,9 +43,11 @@ _OUT: Ranges = (
     *((plane + 0xFFFE, plane + 0xFFFF) for plane in range(0, 0x110000, 0x10000)),
 )
 _FULL_WIDTH: Ranges = ((0xFF10, 0xFF19), (0xFF21, 0xFF3A), (0xFF41, 0xFF5A))
-_TO_ASCII = 0xFEE0  # distance of a full-width letter or digit from its ASCII form
+# Distance of a full-width letter or digit from its ASCII form.
+_TO_ASCII = 0xFEE0
 
-_JOINING = "\u0600-\u109f\u1780-\u18af\u1a20-\u1cff\ua840-\uabff\U00010a00-\U00011fff"  # scripts that join or stack
+# Scripts that join or stack.
+_JOINING = "\u0600-\u109f\u1780-\u18af\u1a20-\u1cff\ua840-\uabff\U00010a00-\U00011fff"
 _PICTOGRAPH = "\u2190-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
 _SECOND_JOINER = re.compile("(?<=[\u200c\u200d])[\u200c\u200d]+")
 _JOINER_ELSEWHERE = re.compile(
@@ -73,7 +75,8 @@ def _actions(fold_width: bool) -> npt.NDArray[np.uint8]:
             table[point] = _SLOW
         if parts and parts[0][0] != "<":
             table[[int(part, 16) for part in parts[1:]]] = _SLOW
-    table[0x1161:0x1176] = table[0x11A8:0x11C3] = _SLOW  # vowels and finals that compose to Hangul syllables
+    # Vowels and finals that compose to Hangul syllables.
+    table[0x1161:0x1176] = table[0x11A8:0x11C3] = _SLOW
     table[0x200C:0x200E] = _SLOW  # joiners
     for action, ranges in ((_BREAK, _LINE_BREAKS), (_DROP, _OUT), (_FOLD, _FULL_WIDTH if fold_width else ())):
         for first, last in ranges:
@@ -93,7 +96,8 @@ def normalise(text: str, *, fold_width: bool = False) -> str:
     """
     text = _replace(text.replace("\r\n", "\n"), fold_width)
     text = unicodedata.normalize("NFC", text)
-    while "\u200d" in text or "\u200c" in text:  # NFC orders marks, and so decides what stands before a joiner
+    # NFC orders marks, and so decides what stands before a joiner.
+    while "\u200d" in text or "\u200c" in text:
         shorter = _JOINER_ELSEWHERE.sub("", _SECOND_JOINER.sub("", text))
         if shorter == text:
             break
@@ -128,12 +132,14 @@ def _normalise(offsets: Any, data: Any, actions: Any, out: Any, ends: Any, slow:
     j = 0
     for d in range(len(offsets) - 1):
         i, end, first = offsets[d], offsets[d + 1], j
-        kept = j  # behind the last character that is no white space
+        # Behind the last character that is no white space.
+        kept = j
         while i < end:
             b = np.uint32(data[i])
             c, length = b, 1
             if b < 0x80:
-                if actions[b] <= _SPACE:  # written so that there is no branch to guess at each space
+                # Written so that there is no branch to guess at each space.
+                if actions[b] <= _SPACE:
                     out[j] = b
                     i += 1
                     j += j > first or actions[b] == _KEEP
@@ -142,7 +148,8 @@ def _normalise(offsets: Any, data: Any, actions: Any, out: Any, ends: Any, slow:
             else:
                 length = 2 if b < 0xE0 else 3 if b < 0xF0 else 4
                 if b < 0xC0 or b > 0xF4 or i + length > end:
-                    slow[d] = True  # no UTF-8: Python says so
+                    # No UTF-8: Python says so.
+                    slow[d] = True
                     break
                 c = b & np.uint32(0xFF >> (length + 1))
                 for n in range(1, length):

@@ -14,7 +14,8 @@ from collections import Counter
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)  # 2**(17 - i) mod 11
+# 2**(17 - i) mod 11.
+_WEIGHTS = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
 _CHECK = "10X98765432"
 
 _FOUND = re.compile(
@@ -70,7 +71,8 @@ def mask(text: str) -> tuple[str, Counter[str]]:
         return f"<{kind.upper()}>"
 
     before = ""
-    while text != before:  # what stood glued behind an address stands free once that is masked
+    # What stood glued behind an address stands free once that is masked.
+    while text != before:
         before, text = text, _FOUND.sub(replace, text)
     return text, counts
 

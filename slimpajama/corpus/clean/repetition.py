@@ -19,7 +19,8 @@ import numpy.typing as npt
 WORDS = (2, 3, 4, 5, 6, 7, 8, 9, 10)
 """Widths in words; of the first three the share of the most frequent one is measured, of the others all repeats."""
 _TOP = 3
-_PLACE = np.uint64((1 << 21) - 1)  # of a slot's 64 bits: the first place, counted from 1; above it bits of the key
+# Of a slot's 64 bits: the first place, counted from 1; above it bits of the key.
+_PLACE = np.uint64((1 << 21) - 1)
 
 Parts = tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64], npt.NDArray[np.int32]]
 
@@ -101,14 +102,16 @@ def _repeats(ends: Any, hashes: Any, lengths: Any, shares: Any) -> None:
 def _ngrams(ends: Any, hashes: Any, lengths: Any, widths: Any, shares: Any) -> None:
     most = _most(ends)
     table = np.empty(_table_size(most), np.uint64)
-    sieve = np.empty(_table_size(2 * most), np.uint8)  # bits shifted in by the n-grams that fall on it: one or more
+    # Bits shifted in by the n-grams that fall on it: one or more.
+    sieve = np.empty(_table_size(2 * most), np.uint8)
     keys = np.empty(most, np.uint64)
     count = np.empty(most, np.int32)
     start = np.zeros(most + 1, np.int64)  # characters before a unit
+    # First place of the same n-gram; -1: occurs once.
     group, longer = (
         np.empty(most, np.int32),
         np.empty(most, np.int32),
-    )  # first place of the same n-gram; -1: occurs once
+    )
     places = np.empty(most, np.int32)
     for d in range(len(ends) - 1):
         first, n = ends[d], ends[d + 1] - ends[d]
@@ -130,7 +133,8 @@ def _ngrams(ends: Any, hashes: Any, lengths: Any, widths: Any, shares: Any) -> N
                         key ^= key >> np.uint64(31)
                     keys[i] = key
                     sieve[key & mask] = (sieve[key & mask] << 1) | 1
-                for i in range(n - width + 1):  # without a branch that the processor would have to guess
+                # Without a branch that the processor would have to guess.
+                for i in range(n - width + 1):
                     places[found] = i
                     found += sieve[keys[i] & mask] > 1
             else:
@@ -143,7 +147,8 @@ def _ngrams(ends: Any, hashes: Any, lengths: Any, widths: Any, shares: Any) -> N
                         places[kept] = i
                         kept += 1
                     else:
-                        group[i] = longer[i] = -1  # no later place of this width looks back at it
+                        # No later place of this width looks back at it.
+                        group[i] = longer[i] = -1
                 found = kept
             size = _table_size(found)
             table[:size] = 0

@@ -28,7 +28,8 @@ import pyarrow as pa
 from slimpajama.core.config import CleanConfig
 from slimpajama.core.errors import ConfigError
 
-MOSTLY_HAN = 0.5  # share of ideographs from which the Chinese bounds hold
+# Share of ideographs from which the Chinese bounds hold.
+MOSTLY_HAN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +99,16 @@ RULES = {
         Rule("chinesewebtext-length", "content_chars", True, " content characters"),
         Rule("chinesewebtext-line-length", "line_length", True, " characters a line"),
         Rule("chinesewebtext-han-share", "han_share", True, languages=("zh", "zh-Hant")),
-        _most("chinesewebtext-13gram", "dup_7gram"),  # 7 words are 14 ideographs, the nearest width
+        # 7 words are 14 ideographs, the nearest width.
+        _most("chinesewebtext-13gram", "dup_7gram"),
     )
 }
 """Every rule beside `no-content`, `short-document` and `language`, in the order they are asked."""
 
 Bounds = dict[str, tuple[float | None, float | None]]
 
-_GOPHER: Bounds = {  # second figure: the Chinese reading; FineWeb2's where it has one
+# Second figure: the Chinese reading; FineWeb2's where it has one.
+_GOPHER: Bounds = {
     "gopher-few-words": (50, 50),
     "gopher-many-words": (100_000, 100_000),
     "gopher-short-words": (3, 1),
@@ -116,7 +119,8 @@ _GOPHER: Bounds = {  # second figure: the Chinese reading; FineWeb2's where it h
     "gopher-alphabetic": (0.8, 0.735),
     "gopher-stop-words": (2, 2),
     "gopher-dup-lines": (0.3, 0.287),
-    "gopher-dup-line-chars": (0.2, None),  # FineWeb2 takes FineWeb's stricter bound instead, and leaves paragraphs out
+    # FineWeb2 takes FineWeb's stricter bound instead, and leaves paragraphs out.
+    "gopher-dup-line-chars": (0.2, None),
     "gopher-dup-paragraphs": (0.3, None),
     "gopher-dup-paragraph-chars": (0.2, None),
     **dict(zip((f"gopher-top-{n}gram" for n in (2, 3, 4)), ((0.20, 0.256), (0.18, 0.201), (0.16, 0.171)), strict=True)),
@@ -128,15 +132,19 @@ _GOPHER: Bounds = {  # second figure: the Chinese reading; FineWeb2's where it h
     "gopher-dup-10gram": (0.10, 0.127),
 }
 _FINEWEB: Bounds = {
-    "fineweb-dup-line-chars": (0.01, 0.1),  # E.4 and pipeline; 3.6 says 0.1, which FineWeb2 takes
+    # E.4 and pipeline; 3.6 says 0.1, which FineWeb2 takes.
+    "fineweb-dup-line-chars": (0.01, 0.1),
     "c4-lorem-ipsum": (0, 0),
-    "c4-curly-bracket": (0, None),  # FineWeb2 leaves C4's rules out
-    "c4-javascript": (0.5, None),  # ours: C4 drops such lines, here more than half of them drop the document
+    # FineWeb2 leaves C4's rules out.
+    "c4-curly-bracket": (0, None),
+    # Ours: C4 drops such lines, here more than half of them drop the document.
+    "c4-javascript": (0.5, None),
     "fineweb-punctuated-lines": (0.12, 0.106),
     "fineweb-short-lines": (0.67, None),
     "fineweb-lines-per-word": (0.3, 0.178),
 }
-_CHINESE: Bounds = {  # for Chinese documents FineWeb2 and ChineseWebText, for others Gopher
+# For Chinese documents FineWeb2 and ChineseWebText, for others Gopher.
+_CHINESE: Bounds = {
     "fineweb-dup-line-chars": (None, 0.1),
     "c4-lorem-ipsum": (0, 0),
     "fineweb-punctuated-lines": (None, 0.106),
@@ -229,7 +237,8 @@ def _column(quality: pa.StructArray, name: str) -> npt.NDArray[np.float64]:
 
 
 def _or_nan(bound: float | None) -> float:
-    return float("nan") if bound is None else float(bound)  # nothing is above or below it
+    # Nothing is above or below it.
+    return float("nan") if bound is None else float(bound)
 
 
 def _verdict(rule: Rule, value: Any, bound: float, cfg: CleanConfig) -> Verdict:

@@ -25,8 +25,10 @@ HAN_PER_WORD = 2
 Over FineWeb2's bound on repeated 5-grams are, of 120 documents each with jieba's words and with 2 ideographs: statutes
 12 and 21 %, technical texts 0 and 0 %, Debian's documentation 2.5 and 1.7 %."""
 
-GOPHER_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")  # Rae et al. 2021, Gopher, A.1.1
-HAN_STOP_WORDS = tuple("的年在月是和日了於為有被人中为他與後也而由")  # Penedo et al. 2025, FineWeb2, cmn_Hani
+# Rae et al. 2021, Gopher, A.1.1.
+GOPHER_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
+# Penedo et al. 2025, FineWeb2, cmn_Hani.
+HAN_STOP_WORDS = tuple("的年在月是和日了於為有被人中为他與後也而由")
 
 COUNTS = (
     "chars",
@@ -59,14 +61,17 @@ COUNTS = (
 only this script has. `stop_words`: different ones; `english_hits`: units that are one of Gopher's. `symbols_alone`:
 runs without letter or digit between white space. `line_chars`: without white space at a line's ends."""
 
-MAX_UNITS = 1 << 20  # a document's units, lines and paragraphs from here on are counted, not searched for repetition
-SHORT_LINE = 30  # characters (Penedo et al. 2024, FineWeb); an ideograph counts as 2.7, as in `min_chars_han`
+# A document's units, lines and paragraphs from here on are counted, not searched for repetition.
+MAX_UNITS = 1 << 20
+# Characters (Penedo et al. 2024, FineWeb); an ideograph counts as 2.7, as in `min_chars_han`.
+SHORT_LINE = 30
 
 _SPACE, _PUNCTUATION, _LETTER, _NUMBER, _HAN, _KANA = 1, 2, 3, 4, 5, 6  # 0: anything else
 _KIND, _TERMINAL, _BULLET, _TRADITIONAL, _SIMPLIFIED = 7, 8, 16, 32, 64
 _HAN_RANGES = ((0x3005, 0x3008), (0x3400, 0x4DC0), (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, 0x40000))
 _KANA_RANGES = ((0x3041, 0x3100), (0x31F0, 0x3200), (0xFF66, 0xFFA0), (0x1100, 0x1200), (0xAC00, 0xD7B0))
-_TERMINALS = ".!?…\"'”’" + "。！？；｡．」』"  # C4's (Raffel et al. 2020: a closing quotation mark is one), and Chinese
+# C4's (Raffel et al. 2020: a closing quotation mark is one), and Chinese.
+_TERMINALS = ".!?…\"'”’" + "。！？；｡．」』"
 _BULLETS = "•‣◦●○▪■□◆◇▶►➢·・*-–—"
 _SPECIAL = ("javascript", "lorem", "ipsum")
 _SEED, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, over code points
@@ -98,10 +103,11 @@ def _classes() -> npt.NDArray[np.uint8]:
     for chars, flag in ((_TERMINALS, _TERMINAL), (_BULLETS, _BULLET)):
         table[[ord(char) for char in chars]] |= flag
     ideographs = [chr(point) for point in np.flatnonzero(table == _HAN)]
+    # What changes both ways, compatibility ideographs for one, tells nothing.
     changed = [
         np.array(opencc.OpenCC(script).convert("\n".join(ideographs)).split("\n")) != ideographs
         for script in ("t2s", "s2t")
-    ]  # what changes both ways, compatibility ideographs for one, tells nothing
+    ]
     for change, flag in ((changed[0] & ~changed[1], _TRADITIONAL), (changed[1] & ~changed[0], _SIMPLIFIED)):
         table[[ord(char) for char, told in zip(ideographs, change, strict=True) if told]] |= flag
     return table
@@ -136,10 +142,11 @@ def scan(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8]) -> Scan:
     """
     n, size = len(offsets) - 1, int(offsets[-1] - offsets[0])
     counts = np.zeros((n, len(COUNTS)), np.int64)
+    # At most one unit or line in two bytes, one paragraph in three, and a last one.
     parts = [
         (np.zeros(n + 1, np.int64), np.empty(most, np.uint64), np.empty(most, np.int32))
         for most in (size // 2 + n, size // 2 + n, size // 3 + n)
-    ]  # at most one unit or line in two bytes, one paragraph in three, and a last one
+    ]
     _scan(offsets, data, _classes(), *_tables(), counts, *parts[0], *parts[1], *parts[2])
     return Scan(counts, *((ends, hashes[: ends[-1]], lengths[: ends[-1]]) for ends, hashes, lengths in parts))
 
@@ -163,7 +170,8 @@ def _scan(
     para_hashes: Any,
     para_lens: Any,
 ) -> None:
-    u = n = p = 0  # next free places of units, lines and paragraphs
+    # Next free places of units, lines and paragraphs.
+    u = n = p = 0
     for d in range(len(offsets) - 1):
         first_u, first_n, first_p = u, n, p
         chars = wide = han = kana = traditional = simplified = 0
@@ -171,7 +179,8 @@ def _scan(
         newlines = lines = line_chars = bullets = ellipsis_lines = punctuated = short = javascript = 0
         stops = np.uint64(0)
         word, word_chars, word_letters, joined, after_lorem = _SEED, 0, False, False, False
-        run, run_content = False, False  # of anything but white space
+        # Of anything but white space.
+        run, run_content = False, False
         line, length, line_han, pending, dots = _SEED, 0, 0, False, 0
         last, last_char, line_bullet, line_ellipsis, line_script = np.uint8(0), np.uint32(0), False, False, False
         para, para_chars = _SEED, 0
@@ -294,7 +303,8 @@ def _scan(
             hashes += c in (0x23, 0xFF03)
             curly += c in (0x7B, 0xFF5B)
             last, last_char = flags, c
-            if kind == _LETTER:  # the rest of a word in ASCII: what can change is little
+            # The rest of a word in ASCII: what can change is little.
+            if kind == _LETTER:
                 while i < end and data[i] < 0x80 and classes[data[i]] == _LETTER:
                     c = np.uint32(data[i])
                     word = (word ^ np.uint64(lower[c])) * _PRIME
@@ -310,7 +320,8 @@ def _scan(
             stops &= stops - np.uint64(1)
             stop_words += 1
         row = counts[d]
-        singles = han + kana  # every letter or digit is in a run, every ideograph a unit
+        # Every letter or digit is in a run, every ideograph a unit.
+        singles = han + kana
         row[0], row[1], row[2], row[3], row[4] = chars, run_chars + singles, wide + singles, han, kana
         row[5], row[6], row[7], row[8] = traditional, simplified, runs + singles, run_chars + singles
         row[9], row[10], row[11], row[12] = lettered + singles, alone, stop_words, hits

@@ -45,9 +45,11 @@ def clean(store: Store, cfg: Config, night: str, raw: Manifest) -> Manifest:
         "version": 3,
         "settings": cfg.clean,
         "rules": {rule.name: {"other": other, "han": han} for rule, other, han in bounds(cfg.clean)},
-        "opencc": importlib.metadata.version("opencc"),  # tells the scripts apart, and converts
+        # Tells the scripts apart, and converts.
+        "opencc": importlib.metadata.version("opencc"),
         "cld2": importlib.metadata.version("pycld2"),
-        "unicode": unicodedata.unidata_version,  # Python's tables decide categories and NFC
+        # Python's tables decide categories and NFC.
+        "unicode": unicodedata.unidata_version,
         "raw": raw.digest,
     }
     stage = Stage(store, "clean", work=work_folder(night, "clean"), about=about)

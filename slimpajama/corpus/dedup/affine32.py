@@ -30,7 +30,8 @@ def affine32_signatures(
 
 @lru_cache(maxsize=4)
 def _permutations(num_perm: int, seed: int) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
-    draw = np.random.RandomState(seed)  # the legacy generator, whose stream numpy has frozen
+    # The legacy generator, whose stream numpy has frozen.
+    draw = np.random.RandomState(seed)
     a = draw.randint(0, 1 << 31, num_perm, dtype=np.uint32) * np.uint32(2) + np.uint32(1)
     return a, draw.randint(0, 1 << 32, num_perm, dtype=np.uint32)
 
@@ -53,7 +54,8 @@ def _sha1_32(message: Any, block: Any, w: Any) -> Any:
         for k in range(64):
             at = start + k
             block[k] = message[at] if at < n else 0x80 if at == n else 0
-        if n + 9 <= start + 64:  # the last block ends with the length in bits
+        # The last block ends with the length in bits.
+        if n + 9 <= start + 64:
             for k in range(8):
                 block[63 - k] = (8 * n >> 8 * k) & 0xFF
         for i in range(16):
@@ -94,7 +96,8 @@ def _lower(h: Any, a: Any, b: Any, row: Any) -> None:
 def _signatures(utf8: Any, offsets: Any, ngram: int, a: Any, b: Any, out: Any) -> None:
     block, w = np.empty(64, np.uint8), np.empty(80, np.uint32)
     for d in range(len(offsets) - 1):
-        end, ahead = offsets[d + 1], 0  # ahead: characters between `start` and `stop`
+        # Ahead: characters between `start` and `stop`.
+        end, ahead = offsets[d + 1], 0
         start = stop = offsets[d]
         while True:
             while stop < end and (ahead < ngram or utf8[stop] & 0xC0 == 0x80):

@@ -27,9 +27,12 @@ from slimpajama.corpus.dedup.spill import Packed, unpack
 GROUP = 8
 CROWD = 48
 NEIGHBOURS = 8
-SHARED = 48  # kept earlier documents that one key is compared with
-LEFT_OUT, KNOWN, NEW = 0, 1, 2  # in a later look: removed; survived the last one, too; survives since
-PARTNERS = 16  # of all earlier documents that share a key, this many are compared: those that share the most
+# Kept earlier documents that one key is compared with.
+SHARED = 48
+# In a later look: removed; survived the last one, too; survives since.
+LEFT_OUT, KNOWN, NEW = 0, 1, 2
+# Of all earlier documents that share a key, this many are compared: those that share the most.
+PARTNERS = 16
 
 Pairs = npt.NDArray[np.int64]
 
@@ -133,7 +136,8 @@ class HistoryJoin:
         for column, order, ordered in zip(keys, self._order, self._sorted, strict=True):
             order[:] = np.argsort(column, kind="stable")
             ordered[:] = column[order]
-        self._taken = np.zeros((*self._sorted.shape, 2), np.uint8)  # at a key's first place: removed, kept
+        # At a key's first place: removed, kept.
+        self._taken = np.zeros((*self._sorted.shape, 2), np.uint8)
         # Keys are hashes, evenly spread: a directory over their top bits replaces most of a binary search.
         bits = max(1, keys.shape[1].bit_length() - 3)
         self._shift = np.uint64(64 - bits)

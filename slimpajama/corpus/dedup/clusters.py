@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from slimpajama.corpus.dedup.spill import HALF, Packed
 
-AT_ONCE = 500_000  # pairs that are sorted together, and those of one document
+# Pairs that are sorted together, and those of one document.
+AT_ONCE = 500_000
 
 
 class Verdict(NamedTuple):
@@ -100,7 +101,8 @@ def components(blocks: Iterable[Packed], n: int) -> npt.NDArray[np.uint32]:
 
 @numba.njit(nogil=True, cache=True)
 def _stars(pairs: Any, similarity: Any, judged_from: int, kept: Any, partner: Any, jaccard: Any) -> None:
-    for p in range(len(pairs)):  # by second document: every possible partner of it is decided by now
+    # By second document: every possible partner of it is decided by now.
+    for p in range(len(pairs)):
         first, second = np.int64(pairs[p] >> np.uint64(32)), np.int64(pairs[p] & np.uint64(0xFFFFFFFF))
         if second >= judged_from and kept[second] and kept[first]:
             kept[second] = False

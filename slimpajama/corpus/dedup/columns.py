@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-BATCH = 16  # texts that are packed, and so read, together
+# Texts that are packed, and so read, together.
+BATCH = 16
 DIGITS = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
@@ -36,7 +37,8 @@ def content_array(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.uint8]:
 def pack_ids(ids: pa.Array) -> pa.Array:
     """Return ids of 32 hex digits as binary(16): less than half of the memory, and in the same order."""
     digits = np.frombuffer("".join(ids.to_pylist()).encode(), np.uint8).reshape(-1, 32)
-    values = (digits & 15) + 9 * (digits >> 6)  # a letter's code ends in 1 to 6
+    # A letter's code ends in 1 to 6.
+    values = (digits & 15) + 9 * (digits >> 6)
     return content_column((values[:, ::2] << 4 | values[:, 1::2]).astype(np.uint8))
 
 
@@ -60,7 +62,8 @@ def key_file(content: npt.NDArray[np.uint8], keys: npt.NDArray[np.uint64]) -> by
         keys: uint64 [N, bands].
     """
     columns = np.concatenate([content[:, :8].copy().view(np.uint64).ravel(), keys.T.ravel()])
-    sink = io.BytesIO()  # hashes do not compress, and no two are alike: plain values, no statistics
+    # Hashes do not compress, and no two are alike: plain values, no statistics.
+    sink = io.BytesIO()
     pq.write_table(
         pa.table({"key": columns}),
         sink,

@@ -32,9 +32,12 @@ from slimpajama.corpus.dedup.history_join import ROW, Documents, Hits, LoadKeys,
 from slimpajama.corpus.dedup.similarity import LoadTexts, Texts, similarities
 from slimpajama.corpus.dedup.spill import HALF, Packed, PairSet, distinct, pack
 
-LOOKS = 4  # at the groups of each band; what a look finds decides who takes part in the next one
-PAIR_BYTES = 320  # a pair that waits in memory is 8 bytes, four times while it is sorted in; a share of the memory
-TONIGHT = 1 << 62  # set in a place: the shelf is one of tonight's
+# At the groups of each band; what a look finds decides who takes part in the next one.
+LOOKS = 4
+# A pair that waits in memory is 8 bytes, four times while it is sorted in; a share of the memory.
+PAIR_BYTES = 320
+# Set in a place: the shelf is one of tonight's.
+TONIGHT = 1 << 62
 
 
 class Outcome(NamedTuple):
@@ -103,7 +106,8 @@ def decide(
     is_copy = np.ones(len(node), np.bool_)
     is_copy[nodes] = False
     partner, jaccard = verdict.partner[node], verdict.jaccard[node]
-    copied = is_copy & (partner < 0)  # its node is kept, so the node itself is the partner
+    # Its node is kept, so the node itself is the partner.
+    copied = is_copy & (partner < 0)
     jaccard[copied] = 1.0
     partner[copied] = node[copied]
     met = np.flatnonzero((verdict.partner >= 0) & (verdict.partner < m))
@@ -148,7 +152,8 @@ def _compare(
         for band, (found, large) in _groups(keys, node, n - m, sorted(bands), left, apart, cfg, workers):
             pairs.add(found + np.uint64(m << 32 | m))
             crowded |= {band} if large else set()
-        bands = crowded  # the others hold nothing for another look
+        # The others hold nothing for another look.
+        bands = crowded
         if not cfg.verify:
             alike += [distinct(np.concatenate(list(pairs.blocks())))]
             similarity += [np.full(len(alike[-1]), np.nan)]
@@ -161,11 +166,13 @@ def _compare(
             break
         verdict = judge(alike, similarity, n, hits.kept)
         survives = verdict.partner[m:] < 0
-        apart = None if look else verdict.component[m:]  # who is near whom stays, so once is enough
+        # Who is near whom stays, so once is enough.
+        apart = None if look else verdict.component[m:]
         left = survives + (survives & (left == LEFT_OUT) if left is not None else survives).astype(np.uint8)
     verdict = judge(alike, similarity, n, hits.kept, cfg.clusters)
     missing = np.flatnonzero((verdict.partner >= 0) & np.isnan(verdict.jaccard))
-    if cfg.verify and len(missing):  # a component's keeper and those that only a chain joins to it
+    # A component's keeper and those that only a chain joins to it.
+    if cfg.verify and len(missing):
         pairs.add(pack(np.column_stack([verdict.partner[missing], missing])))
         for found, values in verify(0.0):
             verdict.jaccard[(found & HALF).astype(np.int64)] = values
@@ -197,7 +204,8 @@ def _columns(keys: LoadKeys, groups: Sequence[int], node: npt.NDArray[np.uint32]
     """Return uint64 [groups, n], keys by the documents' numbers."""
     columns, start = np.empty((len(groups), n), np.uint64), 0
     for part in keys(groups):
-        columns[:, node[start : start + part.shape[1]]] = part  # copies write the same key twice
+        # Copies write the same key twice.
+        columns[:, node[start : start + part.shape[1]]] = part
         start += part.shape[1]
     return columns
 
@@ -233,7 +241,8 @@ def _collapse(documents: Documents) -> tuple[npt.NDArray[np.uint32], npt.NDArray
     keys = [("p", "descending"), ("n", "descending"), ("id", "ascending")]
     ranked = pc.sort_indices(table, keys).to_numpy().astype(np.uint32)
     halves = documents.content.view(np.uint64)
-    order = np.lexsort((halves[ranked, 1], halves[ranked, 0])).astype(np.uint32)  # stable: copies in order of survival
+    # Stable: copies in order of survival.
+    order = np.lexsort((halves[ranked, 1], halves[ranked, 0])).astype(np.uint32)
     ordered = halves[ranked[order]]
     new = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))[: len(order)]
     del ordered
@@ -255,7 +264,8 @@ def _families(
     """
     m, best = len(hits.kept), np.empty(len(component), np.int64)
     of_ids = pc.array_sort_indices(ids, order="descending").to_numpy().astype(np.int64)
-    best[component[node[of_ids]]] = of_ids + m  # the last one written stays: the smallest
+    # The last one written stays: the smallest.
+    best[component[node[of_ids]]] = of_ids + m
     earlier = pc.array_sort_indices(hits.cluster, order="descending").to_numpy().astype(np.int64)
     best[component[earlier]] = earlier
     return best[component[node]]

@@ -38,7 +38,8 @@ from slimpajama.corpus.sources.records import Batch, Piece, Want
 
 WORK = ".dedup-work"
 ROWS = 10_000  # in a row group
-SHOWN = 20  # bad records that the summary names
+# Bad records that the summary names.
+SHOWN = 20
 WANT = Want(
     max_document_bytes=256_000_000,
     id_field="id",
@@ -150,7 +151,8 @@ def dedup_files(
         for folder in ("kept", "removed"):
             shutil.rmtree(out / folder, ignore_errors=True)
             (work / folder).rename(out / folder)
-    except OSError as error:  # of reading there is none: what cannot be read is counted
+    except OSError as error:
+        # Of reading there is none: what cannot be read is counted.
         raise unwritable(error, out, "--out") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -185,14 +187,16 @@ def _first_pass(inputs: Sequence[Path], spool: Path, cfg: DedupConfig, threads: 
                 before = piece.position
                 running.append(pool.submit(_take, piece, path, name, spool / f"{len(running):05d}", cfg))
                 if len(running) > 2 * threads:
-                    running[-2 * threads].result()  # pieces in flight are bounded
+                    # Pieces in flight are bounded.
+                    running[-2 * threads].result()
         return [future.result() for future in running]
 
 
 def _pieces(path: Path) -> Iterator[Piece]:
     if not path.is_file():
         raise InputError("no such file", where=str(path))
-    kind = format_of(path.name) or format_of(f"{path.name}l")  # .json is JSON lines, too
+    # .json is JSON lines, too.
+    kind = format_of(path.name) or format_of(f"{path.name}l")
     if kind not in TABLES:
         raise InputError("unknown kind of file", where=str(path), expected=", ".join(sorted(TABLES)))
     return pieces(lambda: path.open("rb"), path.name, replace(WANT, format=kind))
@@ -230,7 +234,8 @@ def _take(piece: Piece, path: Path, name: str, spool: Path, cfg: DedupConfig) ->
     keys = spool.with_suffix(".parquet")
     if len(text):
         keys.write_bytes(key_file(sketches.content, sketches.keys))
-    ids = pa.array(table["id"].to_pylist(), pa.string())  # an array of its own: the table's would keep its text
+    # An array of its own: the table's would keep its text.
+    ids = pa.array(table["id"].to_pylist(), pa.string())
     return _Batch(len(ids), ids, sketches.n_chars, sketches.content, bad, n_bad, text.nbytes, load, keys)
 
 
@@ -259,7 +264,8 @@ def _decide(found: list[_Batch], past: Past | None, cfg: DedupConfig, threads: i
         content=np.concatenate([np.zeros((0, 16), np.uint8), *(batch.content for batch in filled)]),
         starts=np.cumsum([0, *counts])[:-1],
     )
-    for number, batch in enumerate(found):  # what is in `documents` need not stand twice
+    # What is in `documents` need not stand twice.
+    for number, batch in enumerate(found):
         found[number] = batch._replace(ids=none, n_chars=documents.n_chars[:0], content=documents.content[:0])
     filled = [batch for batch in found if batch.rows]
 

@@ -16,7 +16,8 @@ from slimpajama.corpus.dedup.spill import Packed, pack
 
 LoadKeys = Callable[[Sequence[int]], Iterable[npt.NDArray[np.uint64]]]
 """Row groups of key files -> uint64 [groups, rows] of tonight's documents, a file's worth after another."""
-ROW = 32  # bits of a place that number a row on its shelf
+# Bits of a place that number a row on its shelf.
+ROW = 32
 
 
 class Documents(NamedTuple):

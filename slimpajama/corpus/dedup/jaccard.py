@@ -28,10 +28,13 @@ from slimpajama.text.buffers import text_buffers
 
 Counts = npt.NDArray[np.int64]
 
-WINDOW = 4096  # shingles hashed at a time, so that a long document stays in the cache
+# Shingles hashed at a time, so that a long document stays in the cache.
+WINDOW = 4096
 FREE = 0
-SAMPLED = np.uint64(2**61)  # hashes below are in a document's sample: one of 8
-UNLIKELY = 20.0  # -log of a chance of 2 in 10^9
+# Hashes below are in a document's sample: one of 8.
+SAMPLED = np.uint64(2**61)
+# -log of a chance of 2 in 10^9.
+UNLIKELY = 20.0
 
 
 def jaccard(
@@ -54,7 +57,8 @@ def jaccard(
     starts, lengths = block.char_offsets[:-1], np.diff(block.char_offsets)
     counts = np.where(lengths > 0, np.maximum(lengths - ngram + 1, 1), 0)  # shingles, repeats included
     scratch = np.empty((2, WINDOW + ngram), np.uint64)
-    hashes = np.empty(len(block.chars), np.uint64)  # document d's begin at its first character
+    # Document d's begin at its first character.
+    hashes = np.empty(len(block.chars), np.uint64)
     sample, ends = np.empty(len(hashes) + 1, np.uint64), np.zeros(len(counts) + 1, np.int64)
     _hash_documents(block.chars, block.char_offsets, counts, scratch, hashes, sample, ends)
     some = np.arange(len(pairs))
@@ -62,7 +66,8 @@ def jaccard(
         some = np.flatnonzero(_likely(*_intersect(sample, ends[:-1], np.diff(ends), pairs, 0.0), least))
     out = np.zeros(len(pairs))
     shared, union = _intersect(hashes, starts, counts, pairs[some], least)
-    out[some] = np.where(union > 0, shared / np.maximum(union, 1), 1.0)  # two empty documents are the same document
+    # Two empty documents are the same document.
+    out[some] = np.where(union > 0, shared / np.maximum(union, 1), 1.0)
     return out
 
 
@@ -133,7 +138,8 @@ def _hash_documents(chars: Any, offsets: Any, counts: Any, scratch: Any, out: An
                 a, b = b, a
                 done += step
             _finish(a, out[start : start + n - width + 1])
-            for i in range(start, start + n - width + 1):  # without a branch, which would be foreseen badly
+            # Without a branch, which would be foreseen badly.
+            for i in range(start, start + n - width + 1):
                 sample[n_sampled] = out[i]
                 n_sampled += np.int64(out[i] < SAMPLED)
         ends[d + 1] = n_sampled
@@ -151,7 +157,8 @@ def _slots(shingles: int) -> int:
 @numba.njit(nogil=True, cache=True)
 def _find(table: Any, value: Any) -> Any:
     """Return the slot that holds `value`, or the free one where it would go."""
-    last = np.uint64(len(table) - 1)  # unsigned: a signed index would be checked for being negative
+    # Unsigned: a signed index would be checked for being negative.
+    last = np.uint64(len(table) - 1)
     slot = value & last
     while table[slot, 0] != FREE and table[slot, 0] != value:
         slot = (slot + np.uint64(1)) & last
@@ -197,7 +204,8 @@ def _look_up(
                 added[new] = slot
                 new += 1
                 reachable = min(distinct, shared + len(theirs) - 1 - i)
-                if reachable + 1e-6 < least * (distinct + new):  # the rest is rounding's: never too early
+                # The rest is rounding's: never too early.
+                if reachable + 1e-6 < least * (distinct + new):
                     shared = 0
                     break
                 continue

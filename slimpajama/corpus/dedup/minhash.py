@@ -40,7 +40,8 @@ def oph_signatures(
 def _borrowing(num_perm: int, seed: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Return each bin's order of lenders and, inverted, each lender's rank in it; both [num_perm, num_perm]."""
     x = np.arange(num_perm * num_perm, dtype=np.uint64) + np.uint64((seed & 0xFFFFFFFF) << 32)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # splitmix64, Steele et al. 2014
+    # splitmix64, Steele et al. 2014.
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
     orders = np.argsort((x ^ (x >> np.uint64(31))).reshape(num_perm, num_perm), axis=1, kind="stable")
     return orders.astype(np.int32), np.argsort(orders, axis=1, kind="stable").astype(np.int32)
@@ -104,7 +105,8 @@ def _borrow(row: Any, filled: Any, orders: Any, ranks: Any) -> None:
             n += 1
     if n in (0, bins):
         return
-    few = n * n < bins  # then looking at each lender is cheaper than walking the order until one is filled
+    # Then looking at each lender is cheaper than walking the order until one is filled.
+    few = n * n < bins
     lent = row.copy()
     for j in range(bins):
         if lent[j] != EMPTY:

@@ -22,9 +22,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 SPACE = np.uint8(0x20)
-DOTTED_I = 0x130  # `İ`, lowers to `i` and the combining dot above
+# `İ`, lowers to `i` and the combining dot above.
+DOTTED_I = 0x130
 COMBINING_DOT = np.uint32(0x307)
-RUN = 4096  # characters of ASCII that are looked at at once: they stay in the nearest cache
+# Characters of ASCII that are looked at at once: they stay in the nearest cache.
+RUN = 4096
 # Positions are unsigned all through: numba asks of every signed index whether it counts from the end.
 _ZERO, _ONE, _TWO, _THREE, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 2, 3, 4, 8))
 _NOT_ASCII = np.uint64(0x8080808080808080)
@@ -62,7 +64,8 @@ def _fold_table() -> npt.NDArray[np.uint32]:
 
 
 _FOLD = _fold_table()
-_SHORT = np.uint32(0x800)  # code points from here on take three bytes
+# Code points from here on take three bytes.
+_SHORT = np.uint32(0x800)
 # Of each 256 code points below 0x10000: whether one of them changes, or takes less than three bytes.
 _FOLDS = (_FOLD[:0x10000] != np.arange(0x10000)).reshape(-1, 256).any(axis=1) | (np.arange(256) < _SHORT // 256)
 
@@ -75,7 +78,8 @@ def normalise_block(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8])
         data: uint8, UTF-8. Bytes that are no UTF-8 are taken as Latin-1, so that nothing is read out of bounds.
     """
     n, size = len(offsets) - 1, int(offsets[-1] - offsets[0])
-    utf8 = np.empty(2 * size, np.uint8)  # only stray bytes double; `İ` and two others grow from 2 bytes to 3
+    # Only stray bytes double; `İ` and two others grow from 2 bytes to 3.
+    utf8 = np.empty(2 * size, np.uint8)
     chars = np.empty(size, np.uint32)
     byte_offsets, char_offsets = np.zeros(n + 1, np.int64), np.zeros(n + 1, np.int64)
     _normalise(offsets, data, _FOLD, _FOLDS, utf8, byte_offsets, chars, char_offsets)
@@ -168,11 +172,13 @@ def _normalise(
     Long runs of ASCII take three passes, two of which the compiler makes vector code of: 0.95 ns a byte instead of
     1.9 in the loop for short ones. Characters of three bytes that stay as they are, as ideographs do, are copied.
     """
-    j, k = _ZERO, _ZERO  # next free place in utf8 and chars
+    # Next free place in utf8 and chars.
+    j, k = _ZERO, _ZERO
     lowered = np.empty(RUN, np.uint8)
     for d in range(len(offsets) - 1):
         i, end, first = np.uint64(offsets[d]), np.uint64(offsets[d + 1]), k
-        last = SPACE  # so that leading white space is not written; otherwise any other character is as good
+        # So that leading white space is not written; otherwise any other character is as good.
+        last = SPACE
         while i < end:
             b = data[i]
             if b < 0x80:

@@ -27,10 +27,14 @@ from slimpajama.corpus.dedup.jaccard import jaccard
 from slimpajama.corpus.dedup.normalise import without_punctuation
 from slimpajama.corpus.dedup.spill import HALF, Packed, PairSet, TextBuckets, distinct, pack, save, unpack
 
-CHUNK_CHARS = 2_000_000  # compared in one call; with 13 bytes and more a character it stays near the cache
-AT_ONCE = 1000  # texts put into buckets at a time
-SHARE = 125  # a bucket's characters are this part of the memory in bytes: 3 bytes each, twice while they are sorted
-GIVE_BACK_EVERY = 16  # buckets; giving back what is used again at once costs page faults
+# Compared in one call; with 13 bytes and more a character it stays near the cache.
+CHUNK_CHARS = 2_000_000
+# Texts put into buckets at a time.
+AT_ONCE = 1000
+# A bucket's characters are this part of the memory in bytes: 3 bytes each, twice while they are sorted.
+SHARE = 125
+# Buckets; giving back what is used again at once costs page faults.
+GIVE_BACK_EVERY = 16
 
 LoadTexts = Callable[[int, npt.NDArray[np.int64]], pa.LargeStringArray]
 """Shelf (a file's worth) and rows, ascending -> their texts; null where a text is gone."""
@@ -82,7 +86,8 @@ def similarities(
             places = np.searchsorted(nodes, unpack(packed).astype(np.uint32))
             yield packed, _compare(places, text, texts.n_chars[nodes], cfg, least, workers, pool)
             del table, text
-            if number % GIVE_BACK_EVERY == 0:  # holes between the buckets' arrays would add up
+            # Holes between the buckets' arrays would add up.
+            if number % GIVE_BACK_EVERY == 0:
                 give_back()
             bar.advance(len(packed))
     shelves.rmdir()
@@ -107,13 +112,15 @@ def _compare(
         out[part] = np.where(gone[local].any(axis=1), 0.0, found)
 
     family = components([pack(pairs)], len(n_chars))
-    order = np.argsort(family[pairs[:, 0]], kind="stable")  # so that few documents are in two chunks
+    # So that few documents are in two chunks.
+    order = np.argsort(family[pairs[:, 0]], kind="stable")
     running: list[Future[None]] = []
     for start, end in pairwise([0, *_chunks(pairs[order], n_chars, CHUNK_CHARS).tolist()]):
         part = order[start:end]
         rows, local = np.unique(pairs[part], return_inverse=True)
         running.append(pool.submit(compare, part, local.reshape(-1, 2), texts.take(pa.array(rows))))
-        if len(running) > workers:  # texts in flight are bounded too
+        # Texts in flight are bounded too.
+        if len(running) > workers:
             running.pop(0).result()
     for future in running:
         future.result()
@@ -127,7 +134,8 @@ def _coarse(pairs: PairSet, n_chars: npt.NDArray[np.uint32], most: int, folder: 
         second = (packed & HALF).astype(np.int64)
         count += np.bincount(second, minlength=n)
         touched[second] = touched[(packed >> np.uint64(32)).astype(np.int64)] = True
-    count += np.where(touched, n_chars, 0)  # a pair weighs as much as a character
+    # A pair weighs as much as a character.
+    count += np.where(touched, n_chars, 0)
     if count.sum() <= most:
         whole = distinct(np.concatenate(list(pairs.blocks())))
         if len(whole):
@@ -176,7 +184,8 @@ def _fetch(needed: list[npt.NDArray[np.uint32]], texts: Texts, store: TextBucket
     for start, end in zip(starts, np.append(starts[1:], len(places)), strict=True):
         rows, copies = np.unique(places[start:end] & 0xFFFFFFFF, return_inverse=True)
         found = texts.load(int(places[start] >> 32), rows)
-        for low in range(start, end, AT_ONCE):  # a text that many buckets need is copied as often
+        # A text that many buckets need is copied as often.
+        for low in range(start, end, AT_ONCE):
             part = slice(low, min(end, low + AT_ONCE))
             store.add(bucket[part], nodes[part], found.take(pa.array(copies[low - start : part.stop - start])))
     return store

@@ -130,7 +130,8 @@ def _sketching(cfg: DedupConfig) -> dict[str, Any]:
     return {
         "version": VERSION,
         "settings": {name: value for name, value in asdict(cfg).items() if name != "memory_mb"},
-        "unicode": unicodedata.unidata_version,  # Python's tables decide lower case and white space
+        # Python's tables decide lower case and white space.
+        "unicode": unicodedata.unidata_version,
     }
 
 

@@ -26,7 +26,8 @@ def decide_texts(ids: pa.Array, texts: pa.LargeStringArray, cfg: DedupConfig, wo
         workers: Threads; the answer does not depend on it.
     """
     found = sketch(texts, cfg, workers)
-    columns = [found.content[:, :8].copy().view(np.uint64).ravel(), *found.keys.T]  # as a key file's row groups
+    # As a key file's row groups.
+    columns = [found.content[:, :8].copy().view(np.uint64).ravel(), *found.keys.T]
     documents = Documents(
         ids, np.zeros(len(texts), np.int32), found.n_chars, found.content, np.zeros(min(1, len(texts)), np.int64)
     )

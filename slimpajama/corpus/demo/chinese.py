@@ -6,13 +6,15 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 
-HEADLINE_CHARS = 36  # longer lines, or lines with a clause's punctuation, are text
+# Longer lines, or lines with a clause's punctuation, are text.
+HEADLINE_CHARS = 36
 _CLAUSE = re.compile(r"[。！？；，：…]")
 _NO_HEADLINE = ("（", "“", "『", "———")
 _END_OF_TEXT = re.compile(r"[。！？…”』）]$")
 _NAME_TAGS = ("nr", "ns", "nt")  # of people, places, organisations
 _BYLINE = re.compile(r"^(本报|新华社|记者|编者)|[（(]\w*图片")
-_REPORT = "本报讯"  # "our paper's report": opens a news item that has no headline of its own
+# "our paper's report": opens a news item that has no headline of its own.
+_REPORT = "本报讯"
 
 
 def paragraphs(tagged: str) -> Iterator[str]:

@@ -12,12 +12,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 GAP = "____"
-QUESTIONS = 2  # of a passage, at most: with more, one text would make most of them
+# Of a passage, at most: with more, one text would make most of them.
+QUESTIONS = 2
 # Ends behind a mark with its quotes, in English before white space and not behind an initial, or with the line.
 _SENTENCE = re.compile(r"[^\n]+?(?:[。！？][”’』）]*|(?<!\b[A-Z])[.!?][\"”’)]*(?=\s|$)|(?=\n|$))")
-_WHOLE = re.compile(r"[^（“].*[。！？.!?][”’』\"]*")  # neither a heading, nor a remark in brackets, nor half a speech
+# Neither a heading, nor a remark in brackets, nor half a speech.
+_WHOLE = re.compile(r"[^（“].*[。！？.!?][”’』\"]*")
 _SENTENCE_CHARS = {"zh": range(14, 100), "en": range(40, 260)}
-_NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]{2,}(?: [A-Z][a-z]+)*")  # not at a sentence's beginning
+# Not at a sentence's beginning.
+_NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]{2,}(?: [A-Z][a-z]+)*")
 _NO_NAMES = frozenset(
     (
         "The January February March April May June July August September October November December "
@@ -66,7 +69,8 @@ def questions(
     used: set[tuple[int, int]] = set()
     repeated = (name for name in dict.fromkeys(names) if passage.count(name) > 1)
     for name in sorted(repeated, key=lambda name: (texts_with[name], passage.find(name))):
-        for begin, end in reversed(spans):  # a name is introduced before it is used
+        # A name is introduced before it is used.
+        for begin, end in reversed(spans):
             sentence = passage[begin:end].strip()
             if sentence.count(name) != 1 or (begin, end) in used or len(sentence) not in _SENTENCE_CHARS[lang]:
                 continue

@@ -56,7 +56,8 @@ HORIZON = Archive(
     "8a981dae4fb6626e71553aa185f6e429b0b1efb86b04b0a72c3b18ee04f1f990",
     ("--only-binary", ":all:"),
 )
-CINDER = Archive(  # its later versions have fewer messages, or none
+# Its later versions have fewer messages, or none.
+CINDER = Archive(
     "cinder==11.2.2",
     "cinder-11.2.2-py2.py3-none-any.whl",
     "d9c17c8577a9a9d2a78bc65eb41521b31a4c13666bae38d70a267b884a3fe7fe",

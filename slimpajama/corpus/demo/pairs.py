@@ -32,11 +32,14 @@ CATALOGUES = {
     "cinder": (CINDER, "Apache-2.0, OpenStack"),
     "heat": (HEAT, "Apache-2.0, OpenStack"),
 }
-PACKAGES = ("matplotlib", "numpy", "polars")  # that every installation has; Python's own are in the corpus
+# That every installation has; Python's own are in the corpus.
+PACKAGES = ("matplotlib", "numpy", "polars")
 _OWN = "PSF-2.0 (matplotlib), BSD-3-Clause (numpy), MIT (polars), LGPL-2.1 (gensim)"
 _CATALOGUE = r"/zh_(CN|Hans)/LC_MESSAGES/[^/]+\.(po|mo)$"
-_HEAD_CHARS = range(20, 200)  # of a docstring's first paragraph: shorter says nothing, longer sums up nothing
-_LEAST_CHARS = {"zh": 100, "en": 150}  # of what is summed up
+# Of a docstring's first paragraph: shorter says nothing, longer sums up nothing.
+_HEAD_CHARS = range(20, 200)
+# Of what is summed up.
+_LEAST_CHARS = {"zh": 100, "en": 150}
 _PASSAGE_CHARS = {"zh": 600, "en": 1500}
 
 Row = dict[str, str]
@@ -149,7 +152,8 @@ def _catalogues(wheel: Path) -> Files:
 
 def _jsonl(rows: Iterable[Row]) -> Files:
     data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-    yield "pairs.jsonl.gz", gzip.compress(data, compresslevel=6, mtime=0)  # no clock in the file
+    # No clock in the file.
+    yield "pairs.jsonl.gz", gzip.compress(data, compresslevel=6, mtime=0)
 
 
 def _headlines(articles: Iterable[tuple[str, str]]) -> Iterator[Row]:

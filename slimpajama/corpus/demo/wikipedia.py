@@ -20,10 +20,10 @@ _GONE = re.compile(
 _TEMPLATE = re.compile(r"\{\{([^{}]*)\}\}")
 _TABLE = re.compile(r"\{\|(?:(?!\{\||\|\}).)*\|\}", re.DOTALL)
 _MEDIA = re.compile(r"\[\[\s*(?:File|Image|Category):[^\[\]]*\]\]", re.IGNORECASE)
-_OTHER_WIKI = re.compile(r"\[\[[a-z-]{2,12}:[^\[\]|]*\]\]")  # the same article in another language
-_INNER_LINK = re.compile(
-    r"\[\[(?!\s*(?:File|Image|Category):)(?:[^\[\]|]*\|)?([^\[\]|]*)\]\]", re.IGNORECASE
-)  # those in a picture's caption, too, so that the picture has no brackets in it
+# The same article in another language.
+_OTHER_WIKI = re.compile(r"\[\[[a-z-]{2,12}:[^\[\]|]*\]\]")
+# Those in a picture's caption, too, so that the picture has no brackets in it.
+_INNER_LINK = re.compile(r"\[\[(?!\s*(?:File|Image|Category):)(?:[^\[\]|]*\|)?([^\[\]|]*)\]\]", re.IGNORECASE)
 _LINK = re.compile(r"\[\[(?:[^\[\]|]*\|)?([^\[\]]*)\]\]")
 _URL = re.compile(r"\[(?:https?:)?//\S+\s*([^\]]*)\]")
 _MARKUP = re.compile(r"'{2,5}|</?[a-zA-Z][^<>]*>")
@@ -34,7 +34,8 @@ _APPENDIX = re.compile(
     re.IGNORECASE,
 )
 _LIST_MARK = re.compile(r"^[*#:;]+\s*")
-_EMPTY_BRACKETS = re.compile(r"\s*\([\s,;:]*\)")  # a pronunciation was in there
+# A pronunciation was in there.
+_EMPTY_BRACKETS = re.compile(r"\s*\([\s,;:]*\)")
 _HALF_EMPTY = re.compile(r"(?<=\()[\s,;:]+|[\s,;:]+(?=\))")
 _INNER_SPACE = re.compile(r"[ \t\xa0]+")
 
@@ -70,7 +71,8 @@ def plain_text(wikitext: str) -> str:
 
 
 def _until_stable(pattern: re.Pattern[str], replace: object, text: str) -> str:
-    for _ in range(20):  # nested constructs go from the inside out
+    # Nested constructs go from the inside out.
+    for _ in range(20):
         text, count = pattern.subn(replace, text)  # type: ignore[call-overload]
         if not count:
             break
@@ -90,7 +92,8 @@ def _template_text(match: re.Match[str]) -> str:
 
 
 def _lines(text: str) -> Iterator[str]:
-    skipping = 0  # level of the appendix heading that is being skipped
+    # Level of the appendix heading that is being skipped.
+    skipping = 0
     for raw in text.split("\n"):
         line = _INNER_SPACE.sub(" ", raw).strip()
         heading = _HEADING.match(line)

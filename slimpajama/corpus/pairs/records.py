@@ -44,10 +44,13 @@ FORMATS = {
     ".po": "po",
     ".mo": "mo",
 }
-WHOLE = 1 << 28  # bytes of a file that is parsed as a whole
+# Bytes of a file that is parsed as a whole.
+WHOLE = 1 << 28
 LINE = 1 << 24  # bytes of a line
-_MARKUP = ("bpt", "ept", "ph", "it", "ut")  # TMX's elements whose content is another format's code, not text
-_MO = (b"\xde\x12\x04\x95", b"\x95\x04\x12\xde")  # how a compiled catalogue begins, by the order of its bytes
+# TMX's elements whose content is another format's code, not text.
+_MARKUP = ("bpt", "ept", "ph", "it", "ut")
+# How a compiled catalogue begins, by the order of its bytes.
+_MO = (b"\xde\x12\x04\x95", b"\x95\x04\x12\xde")
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 
 Row = dict[str, Any]
@@ -145,7 +148,8 @@ def _lines(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes | TooLong]]:
 
 def _csv(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
     plain = Unpacked(blocks(file, name))
-    csv.field_size_limit(LINE)  # one for the whole process
+    # One for the whole process.
+    csv.field_size_limit(LINE)
     rows = csv.DictReader(io.TextIOWrapper(io.BufferedReader(plain), "utf-8-sig", newline=""))
     for number, row in enumerate(rows, 1):
         yield _pair({str(key): value for key, value in row.items()}, f"row {number}", source)
@@ -213,7 +217,8 @@ def _arrow(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair
     data = _whole(file, name)
     opened = pa.ipc.open_file if data.startswith(b"ARROW1") else pa.ipc.open_stream
     table = opened(data).read_all()
-    table.validate(full=True)  # offsets out of a hostile file would be followed anywhere
+    # Offsets out of a hostile file would be followed anywhere.
+    table.validate(full=True)
     for number, row in enumerate(table.to_pylist(), 1):
         yield _pair(row, f"row {number}", source)
 
@@ -257,7 +262,8 @@ def _tmx(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair |
                 unit += 1
                 sides = [_side(element, language) for language in source.languages]
                 yield _pair(dict(zip(("source", "target"), sides, strict=True)), f"unit {unit}", _plain(source))
-                root.clear()  # or the whole file would gather in memory
+                # Or the whole file would gather in memory.
+                root.clear()
     except ElementTree.ParseError as error:
         raise plain.error or BrokenStreamError("damaged", str(error)) from None
     if plain.error:
@@ -292,12 +298,15 @@ def _gettext(file: BinaryIO, name: str, source: PairSourceConfig, *, compiled: b
     data = _whole(file, name)
     if compiled and data[:4] not in _MO:
         raise BrokenStreamError("damaged", "no catalogue of messages")
-    try:  # polib takes a content that is the name of a file for that file: no name ends in a line feed
+    try:
+        # Polib takes a content that is the name of a file for that file: no name ends in a line feed.
         catalogue = polib.mofile(data) if compiled else polib.pofile(data.decode("utf-8-sig") + "\n")
-    except Exception as error:  # polib raises whatever a damaged file makes it stumble over
+    except Exception as error:
+        # Polib raises whatever a damaged file makes it stumble over.
         raise BrokenStreamError("damaged", seen(error)) from None
     for number, entry in enumerate(catalogue, 1):
-        doubtful = entry.obsolete or entry.msgid_plural or getattr(entry, "fuzzy", False)  # not told of a compiled one
+        # Not told of a compiled one.
+        doubtful = entry.obsolete or entry.msgid_plural or getattr(entry, "fuzzy", False)
         if not doubtful and entry.msgid and entry.msgstr:
             row = {"source": entry.msgid, "target": entry.msgstr}
             yield _pair(row, f"message {number}", _plain(source))

@@ -19,10 +19,14 @@ import polars as pl
 from slimpajama.core.config import PairsConfig
 
 HAN_LETTERS = 2.7
-SLACK = 13.5  # letters that both sides are taken to be longer: a name in a title of two words is no misalignment
-LEAST_HAN = 0.02  # of the letters of a Chinese side; of 88,713 aligned sentences 99.9 % have more
-MOST_HAN = 0.2  # of the letters of any other
-CHINESE = 0.3  # of the letters, from which on a text counts as Chinese where nobody says what it is
+# Letters that both sides are taken to be longer: a name in a title of two words is no misalignment.
+SLACK = 13.5
+# Of the letters of a Chinese side; of 88,713 aligned sentences 99.9 % have more.
+LEAST_HAN = 0.02
+# Of the letters of any other.
+MOST_HAN = 0.2
+# Of the letters, from which on a text counts as Chinese where nobody says what it is.
+CHINESE = 0.3
 
 
 def _han(column: str) -> pl.Expr:

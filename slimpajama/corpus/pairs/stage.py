@@ -49,7 +49,8 @@ from slimpajama.corpus.sources.records import Bad
 from slimpajama.workspace.manifest import Manifest, Part, Stage, add_counts, read_verified_table
 from slimpajama.workspace.store import Store
 
-VERSION = 1  # raise it when the same files give other pairs
+# Raise it when the same files give other pairs.
+VERSION = 1
 PART_ROWS = 20_000
 Rows = list[dict[str, Any]]
 

@@ -30,7 +30,8 @@ def words_of(rows: pa.Table) -> pa.ListArray:
     offsets, text = text_buffers(rows["text"].cast(pa.large_string()).combine_chunks())
     places, lengths = text_buffers(rows["lengths"].cast(pa.large_binary()).combine_chunks())
     lengths = lengths[places[0] : places[-1]]
-    data = np.zeros(int(offsets[-1] - offsets[0]) // 8 + 2, np.uint64)  # words are read eight bytes at once
+    # Words are read eight bytes at once.
+    data = np.zeros(int(offsets[-1] - offsets[0]) // 8 + 2, np.uint64)
     data.view(np.uint8)[: offsets[-1] - offsets[0]] = text[offsets[0] : offsets[-1]]
     offsets, places = offsets - offsets[0], places - places[0]
     indices, firsts, different = np.empty(len(lengths), np.int32), np.empty(len(lengths), np.int64), -1
@@ -155,7 +156,8 @@ def _spread(
     for d in range(len(places) - 1):
         for w in range(places[d], places[d + 1]):
             word = words[w]
-            content[kept] = word  # overwritten by the next one, unless it stays
+            # Overwritten by the next one, unless it stays.
+            content[kept] = word
             kept += carries[word]
             for i in range(starts[word], starts[word + 1]):
                 input_ids[used] = tokens[i]
@@ -189,13 +191,17 @@ def shard_bytes(table: pa.Table) -> bytes:
         sink,
         table.schema,
         compression="zstd",
-        compression_level=1,  # level 3: 8 % smaller, a third slower to write
+        # Level 3: 8 % smaller, a third slower to write.
+        compression_level=1,
         use_dictionary=["id", "lang", "source", *words],
         # Ids in two planes of low and high bytes: a fifth smaller than indices into a dictionary, in half the time.
         column_encoding={"input_ids.list.element": "BYTE_STREAM_SPLIT"},
-        dictionary_pagesize_limit=1 << 30,  # never fall back to plain strings, twice the size
-        write_statistics=["id", "lang", "source", "n_bytes"],  # of words they take longer than the words themselves
-        store_schema=False,  # Arrow's own schema would make readers hand out indices instead of strings
+        # Never fall back to plain strings, twice the size.
+        dictionary_pagesize_limit=1 << 30,
+        # Of words they take longer than the words themselves.
+        write_statistics=["id", "lang", "source", "n_bytes"],
+        # Arrow's own schema would make readers hand out indices instead of strings.
+        store_schema=False,
     ) as writer:
         writer.write_table(table, row_group_size=len(table))
         writer.add_key_value_metadata({"huggingface": json.dumps({"info": {"features": features()}})})

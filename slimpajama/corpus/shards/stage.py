@@ -34,7 +34,8 @@ from slimpajama.workspace.store import Store, read_sealed, read_table, sealed, s
 
 TOKENIZER = "tokenizer/tokenizer.json"
 AGAIN = "`slimpajama prepare --from shards` makes it anew."
-SAMPLE_WORDS = 500_000  # words that merges are learnt from, drawn by their counts in the whole sample
+# Words that merges are learnt from, drawn by their counts in the whole sample.
+SAMPLE_WORDS = 500_000
 
 
 def make_tokenizer(store: Store, cfg: Config, night: str, documents: Manifest, words: Manifest) -> Manifest:
@@ -44,7 +45,8 @@ def make_tokenizer(store: Store, cfg: Config, night: str, documents: Manifest, w
         The stage's manifest; its one file is `nights/NIGHT/tokenizer/tokenizer.json`.
     """
     earlier = (load_night(store, name) for name in reversed(published_nights(store)))
-    previous = next((found for found in earlier if "tokenizer" in found.about["stages"]), None)  # not all kept any text
+    # Not all kept any text.
+    previous = next((found for found in earlier if "tokenizer" in found.about["stages"]), None)
     kept = previous is not None and previous.about["stages"]["tokenizer"]["settings"] == canonical(cfg.tokenizer)
     own = next(e for e in previous.files if e.path.endswith(f"/{TOKENIZER}")) if previous and kept else None
     origin = own.path if own else words.digest

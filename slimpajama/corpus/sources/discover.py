@@ -30,11 +30,16 @@ from slimpajama.workspace.store import faults
 
 _MAGIC = frozenset("*?[")
 _CHUNK = 1 << 20
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")  # an IPv4 address in its last 32 bits (RFC 6052)
-_TUNNELS = tuple(map(ipaddress.ip_network, ("2002::/16", "64:ff9b:1::/48")))  # 6to4; a network's own NAT64 (RFC 8215)
-_WAITS_S = (1.0, 2.0, 4.0)  # before an HTTP request is sent again
-_BUSY = frozenset((408, 425, 429, 500, 502, 503, 504))  # answers that may be others the next time
-_TOLD = frozenset((404, 405, 416))  # fsspec itself makes something of these: not there, no such method, no such range
+# An IPv4 address in its last 32 bits (RFC 6052).
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# 6to4; a network's own NAT64 (RFC 8215).
+_TUNNELS = tuple(map(ipaddress.ip_network, ("2002::/16", "64:ff9b:1::/48")))
+# Before an HTTP request is sent again.
+_WAITS_S = (1.0, 2.0, 4.0)
+# Answers that may be others the next time.
+_BUSY = frozenset((408, 425, 429, 500, 502, 503, 504))
+# fsspec itself makes something of these: not there, no such method, no such range.
+_TOLD = frozenset((404, 405, 416))
 NO_FILES = Bad("", "no-files", "0 files", "at least 1 file")
 
 
@@ -182,7 +187,8 @@ def list_source(
             status = full.stat()
             if stat.S_ISDIR(status.st_mode):
                 continue
-            if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            # Opening a pipe would wait for ever.
+            if not stat.S_ISREG(status.st_mode):
                 yield path, Bad("", "unreadable", "a device or a pipe", "a regular file")
                 continue
             hashed = doubtful is None or (source.name, path, status.st_size) in doubtful
@@ -267,7 +273,8 @@ def _remote(uri: str) -> tuple[Any, str]:
     used = protocols(uri)
     options: dict[str, Any] = {protocol: {"get_client": _public_client} for protocol in used & {"http", "https"}}
     if "s3" in used:
-        options["s3"] = {"use_listings_cache": False}  # a cached listing would hide what others wrote since
+        # A cached listing would hide what others wrote since.
+        options["s3"] = {"use_listings_cache": False}
     try:
         for protocol in used & {"http", "https"}:
             for address in socket.getaddrinfo(urlsplit(uri.rsplit("::", 1)[-1]).hostname, protocol):
@@ -302,12 +309,14 @@ async def _patiently(request: Any, send: Any) -> Any:
     import aiohttp
 
     found, where = "", str(request.url)
-    for wait_s in (0.0, *(() if request.method == "HEAD" else _WAITS_S)):  # after a HEAD fsspec tries a GET
+    # After a HEAD fsspec tries a GET.
+    for wait_s in (0.0, *(() if request.method == "HEAD" else _WAITS_S)):
         await asyncio.sleep(wait_s)
         try:
             answer = await send(request)
             if answer.status == 206:
-                await answer.read()  # a block of a few megabytes; one that breaks off is asked for again
+                # A block of a few megabytes; one that breaks off is asked for again.
+                await answer.read()
             elif answer.status == 200 and not request.headers.get("Range", "bytes=0-").startswith("bytes=0-"):
                 hint = "Copy the file to a disk, and name it there."
                 raise _RefusedError("the server sends no part of a file", where=where, hint=hint)
@@ -341,7 +350,8 @@ def _check_public(address: Any) -> None:
     found = ipaddress.ip_address(host.partition("%")[0])
     inner = getattr(found, "ipv4_mapped", None) or found
     if found in _NAT64:
-        inner = ipaddress.ip_address(int(found) & 0xFFFFFFFF)  # where a gateway goes on to
+        # Where a gateway goes on to.
+        inner = ipaddress.ip_address(int(found) & 0xFFFFFFFF)
     if not inner.is_global or inner.is_multicast or any(inner in network for network in _TUNNELS):
         raise PermissionError(f"{host} is inside a private network")
 
@@ -380,9 +390,11 @@ def open_input(file: InputFile) -> BinaryIO:
         except FileNotFoundError as error:
             cause = _cause(error)
             if isinstance(cause, _RefusedError):
-                raise PermissionError(cause.found or cause.what) from None  # this file alone: it is on record
+                # This file alone: it is on record.
+                raise PermissionError(cause.found or cause.what) from None
             raise cause or error from None
-        except (BadZipFile, RuntimeError) as error:  # of `zip://`: damaged, or needs a password
+        except (BadZipFile, RuntimeError) as error:
+            # Of `zip://`: damaged, or needs a password.
             raise OSError(str(error)) from error
     return Path(file.location).open("rb")
 

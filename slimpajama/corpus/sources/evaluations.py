@@ -13,7 +13,8 @@ from slimpajama.corpus.ingest import wanted
 from slimpajama.corpus.sources.discover import InputFile, current_version, list_source, open_input
 from slimpajama.corpus.sources.files import read
 
-RECORDS = pa.schema([("name", pa.string()), ("text", pa.large_string())])  # `set: file#record`, and its text in NFC
+# `set: file#record`, and its text in NFC.
+RECORDS = pa.schema([("name", pa.string()), ("text", pa.large_string())])
 
 
 def list_evaluations(cfg: Config) -> list[InputFile]:

@@ -32,7 +32,8 @@ _SUFFIXES = {
 }
 
 
-TABLES = {"jsonl", "csv", "parquet", "arrow"}  # formats whose records have fields
+# Formats whose records have fields.
+TABLES = {"jsonl", "csv", "parquet", "arrow"}
 
 
 def format_of(name: str, wanted: str = "auto", suffixes: Mapping[str, str] = _SUFFIXES) -> str:

@@ -9,11 +9,16 @@ from collections.abc import Iterator
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-MAX_WORK = 20_000_000  # tags times depth; the parser is quadratic in depth, and 100,000 open tags take 20 seconds
-MAX_OPEN = 150_000  # tags that an end tag could close: whether it does, a table in between may decide
-MAX_COPIES = 5_000_000  # elements: open `<font>`s and the like are made anew in every block after them, 400 bytes each
-MAX_ATTRIBUTES = 10_000  # of one tag; the parser compares each with all before it
-MAX_OPTIONS = 500  # of a page whose lists stay as they are: the parser looks through a list at each of its options
+# Tags times depth; the parser is quadratic in depth, and 100,000 open tags take 20 seconds.
+MAX_WORK = 20_000_000
+# Tags that an end tag could close: whether it does, a table in between may decide.
+MAX_OPEN = 150_000
+# Elements: open `<font>`s and the like are made anew in every block after them, 400 bytes each.
+MAX_COPIES = 5_000_000
+# Of one tag; the parser compares each with all before it.
+MAX_ATTRIBUTES = 10_000
+# Of a page whose lists stay as they are: the parser looks through a list at each of its options.
+MAX_OPTIONS = 500
 
 _BLOCKS = re.compile(
     "address|article|aside|blockquote|br|caption|center|dd|details|dialog|div|dl|dt|fieldset|figcaption|figure|footer|"
@@ -23,14 +28,16 @@ _CELLS = re.compile("td|th")
 _INVISIBLE = re.compile("head|iframe|math|noscript|object|script|style|svg|template")
 _AS_WRITTEN = re.compile("pre|textarea")
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
-_NEVER_OPEN = re.compile(  # no end tag, or one that the next of its kind implies
+# No end tag, or one that the next of its kind implies.
+_NEVER_OPEN = re.compile(
     "area|base|br|col|d[dt]|embed|hr|img|input|li|link|meta|option|p|source|t(body|d|foot|h|head|r|rack)|wbr",
     re.IGNORECASE,
 )
 _COPIED = re.compile(r"<(?:b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)[\s/][^>]*", re.IGNORECASE)
 _LONG_TAG = re.compile(r"<[a-zA-Z][^<>]{20000,}")
 _OPTION, _LIST = re.compile("<option", re.IGNORECASE), re.compile("(</?)select", re.IGNORECASE)
-_BREAK = "\x1e"  # cannot come from a page: taken out of every text, where `&#30;` may have put it
+# Cannot come from a page: taken out of every text, where `&#30;` may have put it.
+_BREAK = "\x1e"
 _SPACE = re.compile(r"[ \t\n\r\f]+")
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE)
 MANY = 20
@@ -41,7 +48,8 @@ _WIDER = {  # as browsers read them
     "euc-kr": "cp949",
     "shift_jis": "cp932",
 }
-_ENCODINGS = frozenset(  # as Python names those of WHATWG Encoding
+# As Python names those of WHATWG Encoding.
+_ENCODINGS = frozenset(
     "ascii big5 big5hkscs cp1250 cp1251 cp1252 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 cp866 cp874 cp932 cp949 "
     "euc_jp euc_kr gb18030 iso2022_jp iso8859-1 iso8859-10 iso8859-11 iso8859-13 iso8859-14 iso8859-15 iso8859-16 "
     "iso8859-2 iso8859-3 iso8859-4 iso8859-5 iso8859-6 iso8859-7 iso8859-8 iso8859-9 koi8-r koi8-u mac-cyrillic "
@@ -83,7 +91,8 @@ def _is_utf8(page: bytes) -> bool:
         text = page.decode()
     except UnicodeDecodeError:
         return False
-    return len(page) - len(text) >= 2 * MANY  # two bytes of an ideograph's three, one of an accented letter's two
+    # Two bytes of an ideograph's three, one of an accented letter's two.
+    return len(page) - len(text) >= 2 * MANY
 
 
 def visible_text(page: str) -> str:
@@ -94,7 +103,8 @@ def visible_text(page: str) -> str:
     """
     _check_work(page)
     if sum(1 for _ in _OPTION.finditer(page)) > MAX_OPTIONS:
-        page = _LIST.sub(r"\1div", page)  # a block, too, and of the same text
+        # A block, too, and of the same text.
+        page = _LIST.sub(r"\1div", page)
     tree = LexborHTMLParser(page)
     title_node = tree.css_first("title")
     title = _SPACE.sub(" ", title_node.text().replace(_BREAK, "") if title_node else "").strip()
@@ -121,7 +131,8 @@ def _pieces(body: LexborNode) -> Iterator[str]:
             node = child
             continue
         yield _border(tag)
-        while node.next is None:  # nothing beside it: back up to where there is something
+        # Nothing beside it: back up to where there is something.
+        while node.next is None:
             if node.parent is None or node.parent.tag == "html":
                 return
             node = node.parent
@@ -152,7 +163,8 @@ def _check_work(page: str) -> None:
         deepest = max(deepest, depth)
     if tags * deepest > MAX_WORK or opened > MAX_OPEN:
         raise TreeTooLargeError(f"{tags} tags, {deepest} deep")
-    copied = 3 * len(set(_COPIED.findall(page)))  # of equal ones, three (HTML's "Noah's Ark clause")
+    # Of equal ones, three (HTML's "Noah's Ark clause").
+    copied = 3 * len(set(_COPIED.findall(page)))
     if tags * copied > MAX_COPIES:
         raise TreeTooLargeError(f"{tags} tags, {copied} to be open at once")
     attributes = max((len(tag.split()) for tag in _LONG_TAG.findall(page)), default=0)

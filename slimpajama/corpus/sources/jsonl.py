@@ -30,7 +30,8 @@ from slimpajama.corpus.sources.records import (
 )
 from slimpajama.corpus.sources.streams import TooLong, blocks, chunks
 
-MAX_DEPTH = 500  # Python's parser gives up somewhere below 1,000, depending on who calls it
+# Python's parser gives up somewhere below 1,000, depending on who calls it.
+MAX_DEPTH = 500
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 
@@ -42,7 +43,8 @@ def read_jsonl(file: BinaryIO, name: str, want: Want) -> Iterator[Piece]:
 
 def _parse(first: int, data: bytes | TooLong, want: Want) -> Iterable[Batch]:
     if isinstance(data, bytes) and not data.strip():
-        return []  # at once: a bomb may hold nothing but ends of lines
+        # At once: a bomb may hold nothing but ends of lines.
+        return []
     batch = None if isinstance(data, TooLong) else _parse_flawless(first, data, want)
     return collect(_records(first, data, want), want) if batch is None else [batch]
 
@@ -140,7 +142,8 @@ def parse_object(line: bytes, place: str) -> dict[str, Any] | Bad:
 
 
 def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= 4300 else float(digits)  # Python refuses to read longer ones
+    # Python refuses to read longer ones.
+    return int(digits) if len(digits) <= 4300 else float(digits)
 
 
 def field_of(data: Any, name: str) -> Any:

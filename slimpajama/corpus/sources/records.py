@@ -29,7 +29,8 @@ import pyarrow.compute as pc
 from slimpajama.core.errors import printable
 from slimpajama.corpus.sources.streams import BLOCK, BrokenStreamError, TooLong
 
-ROW_BYTES = 200  # what a record costs beside its text, so that a flood of bad or tiny ones is cut, too
+# What a record costs beside its text, so that a flood of bad or tiny ones is cut, too.
+ROW_BYTES = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +156,8 @@ def checked(number: int, place: str, text: object, own_id: object, want: Want) -
 def _valid(text: str) -> str:
     try:
         text.encode()
-    except UnicodeEncodeError:  # half a pair, or bytes that are no UTF-8
+    except UnicodeEncodeError:
+        # Half a pair, or bytes that are no UTF-8.
         return printable(text)
     return text
 
@@ -219,7 +221,8 @@ def sift(first: int, noun: str, texts: list[pa.Array], ids: pa.Array | None, wan
     if len(texts) > 1:
         there = [pc.if_else(pc.equal(pc.binary_length(part), 0), None, part) for part in texts]
         none = reduce(pc.and_, map(pc.is_null, there))
-        there[0] = pc.if_else(none, "", there[0])  # a row of nulls would be skipped as a whole, and shift the others
+        # A row of nulls would be skipped as a whole, and shift the others.
+        there[0] = pc.if_else(none, "", there[0])
         text = pc.binary_join_element_wise(*there, pa.scalar("\n\n", pa.large_string()), null_handling="skip")
         text = pc.if_else(none, None, text)
     table = pa.table({"number": numbers, "id": pa.nulls(len(text), pa.string()) if ids is None else ids, "text": text})

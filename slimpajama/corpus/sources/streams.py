@@ -21,11 +21,15 @@ from slimpajama.core.errors import InputError
 from slimpajama.workspace.store import AGAIN, faults
 
 BLOCK = 1 << 20
-BOMB_RATIO, BOMB_BYTES = 200, 1 << 27  # text packs to a tenth; what unpacks to more than both is no text
+# Text packs to a tenth; what unpacks to more than both is no text.
+BOMB_RATIO, BOMB_BYTES = 200, 1 << 27
 PACKINGS = (".gz", ".zst", ".bz2")
-_ZSTD_FEED = 1 << 8  # bytes; four of them can stand for 128 KiB, so this bounds a block by 8 MiB
-_BZ2_FEED = 1 << 13  # bytes; what follows an end of stream is copied, and there may be one every 14 bytes
-_ZSTD_WINDOW = 1 << 27  # bytes of history that a frame may ask for; zstd's own limit for streams
+# Bytes; four of them can stand for 128 KiB, so this bounds a block by 8 MiB.
+_ZSTD_FEED = 1 << 8
+# Bytes; what follows an end of stream is copied, and there may be one every 14 bytes.
+_BZ2_FEED = 1 << 13
+# Bytes of history that a frame may ask for; zstd's own limit for streams.
+_ZSTD_WINDOW = 1 << 27
 
 
 class BrokenStreamError(Exception):
@@ -78,7 +82,8 @@ def _blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
     try:
         if name.lower().endswith(".gz"):
             with gzip.GzipFile(fileobj=file, mode="rb") as plain:
-                yield from iter(lambda: plain.read1(BLOCK), b"")  # `read` would keep back what precedes a damage
+                # `read` would keep back what precedes a damage.
+                yield from iter(lambda: plain.read1(BLOCK), b"")
         elif name.lower().endswith(".bz2"):
             yield from _bz2_blocks(file)
         elif name.lower().endswith(".zst"):
@@ -90,7 +95,8 @@ def _blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
     except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError, BadZipFile) as error:
         raise BrokenStreamError("damaged", str(error)) from None
     except OSError as error:
-        damaged = error.errno is None and name.lower().endswith(".bz2")  # this library has no error of its own
+        # This library has no error of its own.
+        damaged = error.errno is None and name.lower().endswith(".bz2")
         raise BrokenStreamError("damaged" if damaged else "unreadable", error.strerror or str(error)) from None
     except faults() as error:
         raise broke_off(name, error) from None
@@ -223,7 +229,8 @@ def chunks(parts: Iterator[bytes], size: int, limit: int) -> Iterator[tuple[int,
         held += part
         while len(held) >= size:
             end = held.find(b"\n", max(searched, size - 1))
-            start = held.rfind(b"\n", 0, size - 1) + 1  # of the line that goes beyond `size`
+            # Of the line that goes beyond `size`.
+            start = held.rfind(b"\n", 0, size - 1) + 1
             if (end if end >= 0 else len(held)) - start <= limit:
                 if end < 0:
                     searched = len(held)

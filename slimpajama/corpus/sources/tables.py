@@ -48,11 +48,15 @@ from slimpajama.corpus.sources.streams import (
     is_packed,
 )
 
-AT_ONCE = 1 << 27  # bytes that rows may take which are decoded together
-COPY_LIMIT = 1 << 32  # bytes of a compressed Parquet file once unpacked to disk, where it must lie to be read
+# Bytes that rows may take which are decoded together.
+AT_ONCE = 1 << 27
+# Bytes of a compressed Parquet file once unpacked to disk, where it must lie to be read.
+COPY_LIMIT = 1 << 32
 _BOM = "\ufeff"
-_ESCAPED = re.compile("[\udc80-\udcff]{1,4}")  # what `surrogateescape` makes of bytes that are no UTF-8
-HOSTILE = (  # what a bad file raises
+# What `surrogateescape` makes of bytes that are no UTF-8.
+_ESCAPED = re.compile("[\udc80-\udcff]{1,4}")
+# What a bad file raises.
+HOSTILE = (
     pa.ArrowException,
     OSError,
     LookupError,
@@ -164,7 +168,8 @@ def _csv_flawless(data: bytes, names: list[str], has_header: bool, number: int, 
 
 def _csv_records(lines: Iterable[_Lines], header: list[str], number: int, want: Want) -> Iterator[Record | Bad]:
     limit = want.max_document_bytes
-    csv.field_size_limit(limit)  # one for the whole process; more characters than bytes never fit
+    # One for the whole process; more characters than bytes never fit.
+    csv.field_size_limit(limit)
     skipped: list[Bad] = []
 
     def decoded_lines() -> Iterator[str]:
@@ -177,7 +182,8 @@ def _csv_records(lines: Iterable[_Lines], header: list[str], number: int, want: 
                     length = line if isinstance(line, TooLong) else TooLong(len(line))
                     skipped.append(too_large(f"line {place}", length, limit))
                 else:
-                    text = line.decode("utf-8", "surrogateescape")  # so that one bad byte costs one row
+                    # So that one bad byte costs one row.
+                    text = line.decode("utf-8", "surrogateescape")
                     yield (text.removeprefix(_BOM) if place == 1 else text) + "\n"
 
     rows = csv.reader(decoded_lines(), strict=True)
@@ -246,7 +252,8 @@ def read_parquet(file: BinaryIO, open_file: Callable[[], BinaryIO], name: str, w
         file, open_file = cast(BinaryIO, plain.file), lambda: open(plain.name, "rb")  # noqa: SIM115
     try:
         size = file.seek(0, io.SEEK_END)
-    except ValueError as error:  # of a server that says that it sends files from their beginning only
+    except ValueError as error:
+        # Of a server that says that it sends files from their beginning only.
         raise BrokenStreamError("unreadable", str(error)) from None
     if size == 0:
         return
@@ -386,7 +393,8 @@ def read_arrow(file: BinaryIO, name: str, want: Want) -> Iterator[Piece]:
     """Read an Arrow stream or file, as `datasets` saves them; a record's number is its row, from 1."""
     plain, number = Unpacked(blocks(file, name)), 1
     if plain.peek(8).startswith(b"ARROW1"):
-        plain.read(8)  # an Arrow file is this, a stream, and a footer
+        # An Arrow file is this, a stream, and a footer.
+        plain.read(8)
     if not plain.peek(1) and plain.error is None:
         return
     try:
@@ -396,7 +404,8 @@ def read_arrow(file: BinaryIO, name: str, want: Want) -> Iterator[Piece]:
             yield failed(missing)
             return
         for rows in stream:
-            rows.validate(full=True)  # offsets out of a hostile file would be followed anywhere
+            # Offsets out of a hostile file would be followed anywhere.
+            rows.validate(full=True)
             for start in range(0, rows.num_rows, want.batch_rows):
                 for batch in _batches(rows.slice(start, want.batch_rows), number + start, want):
                     yield Piece(partial(iter, [batch]), file.tell())

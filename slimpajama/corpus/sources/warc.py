@@ -31,7 +31,8 @@ def read_warc(file: BinaryIO, name: str, want: Want) -> Iterator[Piece]:
         raise InputError(
             "WARC files need the extra `warc`", where=name, hint="pip install 'slimpajama[warc]'"
         ) from None
-    logging.getLogger("warcio").setLevel(logging.CRITICAL)  # its warnings hold the corpus' own bytes
+    # Its warnings hold the corpus' own bytes.
+    logging.getLogger("warcio").setLevel(logging.CRITICAL)
     plain = Unpacked(_with_lines(blocks(file, name)))
     for batch in collect(_records(archive, plain, want), want):
         yield Piece(partial(iter, [batch]), file.tell())
@@ -51,7 +52,8 @@ def _records(archive: Any, plain: Unpacked, want: Want) -> Iterator[Record | Bad
     number = 0
     try:
         iterator = archive(plain)
-        iterator.INC_RECORD = ""  # a warning with the corpus' own bytes, straight to stderr
+        # A warning with the corpus' own bytes, straight to stderr.
+        iterator.INC_RECORD = ""
         for record in iterator:
             if record.rec_type != "response":
                 continue
@@ -65,7 +67,8 @@ def _records(archive: Any, plain: Unpacked, want: Want) -> Iterator[Record | Bad
             whole = TooLong(len(data), complete=False) if len(data) > want.max_document_bytes else data
             missing = getattr(record.raw_stream, "limit", 0)
             if missing > 0 and not record.raw_stream.read(1):
-                if plain.error is None:  # else that is on record
+                # Else that is on record.
+                if plain.error is None:
                     short = f"{missing} bytes fewer than its header says"
                     yield Bad(f"record {number}", "truncated", short, "a record that is whole")
                 continue
@@ -75,7 +78,8 @@ def _records(archive: Any, plain: Unpacked, want: Want) -> Iterator[Record | Bad
                 continue
             uri = record.rec_headers.get_header("WARC-Target-URI")
             yield page_record(number, f"record {number}", whole, uri, want, _PAGES[kind])
-    except Exception as error:  # whatever warcio raises over a damaged archive
+    except Exception as error:
+        # Whatever warcio raises over a damaged archive.
         if plain.error is None:
             yield Bad(f"record {number + 1}", "damaged", seen(error), "WARC")
     if plain.error:

@@ -31,7 +31,8 @@ from slimpajama.model.architectures.presets import Sizes
 Between = Callable[[int, Tensor], Tensor]
 
 RESTORE_EVERY = 8  # of the chunks
-FIRST, Z0, GAP, FLAG = range(4)  # learned vectors: before the first token, first latent, left-out token, denoise
+# Learned vectors: before the first token, first latent, left-out token, denoise.
+FIRST, Z0, GAP, FLAG = range(4)
 DENOISE_EVERY = 16  # of the tokens
 
 
@@ -232,7 +233,8 @@ class ChunkModel(LanguageModel[ChunkState]):
 
     def describe(self) -> dict[str, Any]:
         numbers, levels = self.sizes.latent_width, self.sizes.latent_levels
-        size = numbers * math.log2(levels) / 8 if levels else 2 * numbers  # unquantised numbers are kept as bfloat16
+        # Unquantised numbers are kept as bfloat16.
+        size = numbers * math.log2(levels) / 8 if levels else 2 * numbers
         return super().describe() | {
             "latent": {"tokens": self.chunk_tokens, "numbers": numbers, "levels": levels, "bytes": size}
         }

@@ -34,7 +34,8 @@ def shard(model: LanguageModel[Any]) -> None:
 
     for owner in model.modules():
         for name, parameter in list(owner.named_parameters(recurse=False)):
-            if not parameter.ndim:  # FSDP takes no scalars; `whole` undoes it
+            # FSDP takes no scalars; `whole` undoes it.
+            if not parameter.ndim:
                 setattr(owner, name, nn.Parameter(parameter.detach()[None]))
     for module in model.modules():
         if isinstance(module, Block):

@@ -20,8 +20,10 @@ from torch.nn import functional as F
 
 from slimpajama.model.architectures.layers import Linear, norm, working
 
-SHARPNESS = 12.0  # cosine to logit at the start; it is learned
-RESTORED_LEVELS = 16  # that restoring is learned from where the latents themselves are not quantised
+# Cosine to logit at the start; it is learned.
+SHARPNESS = 12.0
+# That restoring is learned from where the latents themselves are not quantised.
+RESTORED_LEVELS = 16
 
 
 class Latent(nn.Module):
@@ -41,7 +43,8 @@ class Latent(nn.Module):
     ) -> None:
         super().__init__()
         self.levels = levels
-        self.codes = nn.Parameter(torch.empty(vocab_size + 1, width // chunk_tokens))  # the last is a left-out token's
+        # The last is a left-out token's.
+        self.codes = nn.Parameter(torch.empty(vocab_size + 1, width // chunk_tokens))
         nn.init.normal_(self.codes, generator=generator)
         self.narrow = Linear(channels, width, generator, zero=True)
         self.widen = Linear(width, channels, generator)

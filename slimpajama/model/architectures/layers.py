@@ -19,9 +19,12 @@ from torch.nn import functional as F
 Cache = list[tuple[Tensor, Tensor] | None]
 """Room for keys and values of each block, (B, H, longest row, D / H); None before the first token."""
 
-LOSS_ROWS = 512  # tokens whose logits stand at once: 512 x 8192 floats are 16 MB, which a level-3 cache holds
-LEAST = torch.finfo(torch.float32).tiny  # a probability that underflows counts as this one: 87 nats
-SHORT_ROW = 512  # up to here a plain matmul beats SDPA on a CPU, and its scores fit in memory
+# Tokens whose logits stand at once: 512 x 8192 floats are 16 MB, which a level-3 cache holds.
+LOSS_ROWS = 512
+# A probability that underflows counts as this one: 87 nats.
+LEAST = torch.finfo(torch.float32).tiny
+# Up to here a plain matmul beats SDPA on a CPU, and its scores fit in memory.
+SHORT_ROW = 512
 
 
 def working(x: Tensor) -> Tensor:
@@ -47,7 +50,8 @@ class Linear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(stack, n_out, n_in))
         if not zero:
-            bound = math.sqrt(3.0 / n_in)  # uniform with variance 1 / n_in
+            # Uniform with variance 1 / n_in.
+            bound = math.sqrt(3.0 / n_in)
             nn.init.uniform_(self.weight, -bound, bound, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -142,7 +146,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, there_BS: Tensor) -> Tensor:
 
 
 def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    with torch.autocast(q.device.type, enabled=False):  # softmax sums in float32 anyway; autocast would copy for it
+    # Softmax sums in float32 anyway; autocast would copy for it.
+    with torch.autocast(q.device.type, enabled=False):
         y_BHTD: Tensor = ((q * q.size(-1) ** -0.5) @ k.transpose(2, 3) + mask).softmax(dim=-1) @ v
     return y_BHTD
 
@@ -200,8 +205,10 @@ class _HeadLoss(torch.autograd.Function):
         w, grad_w, grad_x = weight_VD.to(x_ND.dtype), torch.zeros_like(weight_VD), torch.empty_like(x_ND)
         total = torch.zeros((), dtype=torch.float32, device=x_ND.device)
         rows = min(LOSS_ROWS, x_ND.size(0))
-        low = x_ND.new_empty(rows, w.size(0))  # used again and again, like the next two:
-        full = low.new_empty(low.shape, dtype=torch.float32)  # on a CPU, fresh pages cost more than the arithmetic
+        # Used again and again, like the next two:
+        low = x_ND.new_empty(rows, w.size(0))
+        # On a CPU, fresh pages cost more than the arithmetic.
+        full = low.new_empty(low.shape, dtype=torch.float32)
         step_w, step_w_full = torch.empty_like(w), torch.empty_like(weight_VD)
         for x, target, out in zip(*(t.split(rows) for t in (x_ND, target_N[:, None], grad_x)), strict=True):
             p, g = full[: x.size(0)], low[: x.size(0)]

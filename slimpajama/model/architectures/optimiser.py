@@ -20,7 +20,8 @@ from slimpajama.model.architectures.fsdp import share_of, whole
 # 0.008 / 0.012, eps 1e-10 -> 1e-5 0.012 / 0.005 (1e-4 lost it again), ADAM_LR 0.005 -> 0.01 0.014 / 0.008.
 MUON_LR, MOMENTUM = 0.03, 0.85
 ADAM_LR, BETAS = 0.01, (0.8, 0.95)
-ADAM_EPS = 1e-5  # large on purpose: Adam's division would push rows of rare tokens along at full speed
+# Large on purpose: Adam's division would push rows of rare tokens along at full speed.
+ADAM_EPS = 1e-5
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 
@@ -30,7 +31,8 @@ def orthogonal(m: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
     Singular values end between 0.7 and 1.2, which is all that Muon needs.
     """
-    if m.device.type == "cpu":  # here a loop over 2-D products is faster than one batched product
+    # Here a loop over 2-D products is faster than one batched product.
+    if m.device.type == "cpu":
         return torch.stack([newton_schulz(one, dtype) for one in m])
     return newton_schulz(m, dtype)
 

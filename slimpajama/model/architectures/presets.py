@@ -43,7 +43,8 @@ class Sizes:
     """Channels of an attention head where `width` is not the preset's."""
 
 
-CODE = 12  # numbers that tell the tokens of a vocabulary apart with room to spare; six of 16 levels do, just
+# Numbers that tell the tokens of a vocabulary apart with room to spare; six of 16 levels do, just.
+CODE = 12
 
 PRESETS: dict[str, Sizes] = {
     "tiny": Sizes(

@@ -36,12 +36,17 @@ from slimpajama.model.architectures.layers import Linear, Stack, attention, cros
 
 MOST_WINDOWS = 16
 READER_BLOCKS = 2
-GRAMS = 1, 2, 3  # tokens in a row that a question and its passage share: a rare ideograph is three tokens
-NEAR = 9, 33  # tokens around a place in which they count
-SIGNS = 2 * len(GRAMS) * (3 + len(NEAR))  # with a question, and without
-PLACES = 24  # steps of the logarithm of a place, two for each doubling
+# Tokens in a row that a question and its passage share: a rare ideograph is three tokens.
+GRAMS = 1, 2, 3
+# Tokens around a place in which they count.
+NEAR = 9, 33
+# With a question, and without.
+SIGNS = 2 * len(GRAMS) * (3 + len(NEAR))
+# Steps of the logarithm of a place, two for each doubling.
+PLACES = 24
 NO_QUOTE = -1
-LEAST = 1e-20  # a probability that underflows counts as this one
+# A probability that underflows counts as this one.
+LEAST = 1e-20
 
 
 @dataclass(slots=True)
@@ -162,7 +167,8 @@ class PairModel(nn.Module):
         signs_WTQ, quotable_WT = (x.view(-1, row, *x.shape[2:]) for x in self.signs(source_BS))
         window_WD = norm(self.window)[: S // row].repeat(B, 1) + norm(self.kind)[kind_W]
         x_WTD = self.spread(h_WnD + z_WnD).view(e_WTD.shape) + e_WTD + working(signs_WTQ @ norm(self.asked))
-        looked_at_WT = there_WT | ~there_WT.any(dim=1, keepdim=True)  # a window of padding has to look somewhere
+        # A window of padding has to look somewhere.
+        looked_at_WT = there_WT | ~there_WT.any(dim=1, keepdim=True)
         m_WTD = self.reader(norm(x_WTD + working(window_WD)[:, None]), there_BT=looked_at_WT)
         quote_WT2 = F.linear(m_WTD, self.quote).float() + F.linear(signs_WTQ, self.quote_signs).float()
         place_S = (2 * torch.arange(1, S + 1, device=source_BS.device).log2()).long().clamp_max(PLACES - 1)
@@ -184,11 +190,13 @@ class PairModel(nn.Module):
         """
         behind_BS = (source_BS == self.end).cumsum(dim=1)
         row = min(source_BS.size(1), self.row_tokens)
-        asked = slice(self.row_tokens // 4 + 1)  # where a question stands, with its end
+        # Where a question stands, with its end.
+        asked = slice(self.row_tokens // 4 + 1)
         windows_WT = source_BS.view(-1, row)
         behind_WT = (windows_WT == self.end).cumsum(dim=1)
         question_BS = ((behind_WT == 0) & (behind_WT[:, -1:] > 0)).view(source_BS.shape)
-        first_BS = question_BS & (behind_BS == 0)  # that of the first window; the others repeat it
+        # That of the first window; the others repeat it.
+        first_BS = question_BS & (behind_BS == 0)
         asked_B1 = behind_BS[:, -1:] > 0
         there_BS = (source_BS < self.vocab_size) & (source_BS != self.end)
         quotable_BS = there_BS & ~question_BS
@@ -201,14 +209,16 @@ class PairModel(nn.Module):
         sentence_BS = ends_BS.cumsum(dim=1) - ends_BS.long()
         signs = []
         for n in GRAMS:
-            if n > 1:  # where n - 1 tokens match, and the one behind them
+            # Where n - 1 tokens match, and the one behind them.
+            if n > 1:
                 match_BSS = match_BSS & F.pad(match_BSS[:, 1:, 1:], (0, 1, 0, 1))
                 gram_BS = gram_BS + F.pad(rarity_BS[:, n - 1 :], (0, n - 1))
             asked_BS = (match_BSS & first_BS[:, None]).any(dim=2)
             again_BS = (match_BSS & quotable_BS[:, None]).sum(dim=2) > 1
             weight_BS = gram_BS * (torch.where(asked_B1, asked_BS, again_BS) & quotable_BS)
             near = [F.avg_pool1d(weight_BS[:, None], size, 1, size // 2)[:, 0] * (size / scale_B1) for size in NEAR]
-            repeated_BA = match_BSS[:, asked, asked].tril(-1).any(dim=2)  # A: places of the question
+            # A: places of the question.
+            repeated_BA = match_BSS[:, asked, asked].tril(-1).any(dim=2)
             shared_BSA = match_BSS[..., asked] & (first_BS[:, asked] & ~repeated_BA)[:, None] & quotable_BS[..., None]
             shared_BS = (_any_of(shared_BSA, sentence_BS) @ gram_BS[:, asked, None])[..., 0]
             comes_back_BS = torch.zeros_like(weight_BS).scatter_add(1, sentence_BS, weight_BS).gather(1, sentence_BS)

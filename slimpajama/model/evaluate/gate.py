@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from slimpajama.core.config import EvaluateConfig
 
 Floats = NDArray[np.float64]
-MIN_DOCUMENTS = 10  # with fewer a bootstrap's interval says nothing; such languages count together as `other`
+# With fewer a bootstrap's interval says nothing; such languages count together as `other`.
+MIN_DOCUMENTS = 10
 OTHER = "other"
 
 
@@ -135,7 +136,8 @@ def resample_differences(nats_D: Floats, bytes_D: NDArray[np.int64], n: int, rng
     """Return `n` differences in bits per byte, each over documents drawn with replacement; shape (n,)."""
     documents = len(nats_D)
     out = np.empty(n)
-    block = max(1, 4_000_000 // documents)  # counts of one block stay near 32 MB
+    # Counts of one block stay near 32 MB.
+    block = max(1, 4_000_000 // documents)
     for start in range(0, n, block):
         counts_RD = rng.multinomial(documents, np.full(documents, 1 / documents), size=min(block, n - start))
         out[start : start + block] = (counts_RD @ nats_D) / (math.log(2) * (counts_RD @ bytes_D))

@@ -22,7 +22,8 @@ from slimpajama.model.architectures import LanguageModel
 from slimpajama.text.tokenizer import Tokenizer
 
 Ids = Sequence[int] | NDArray[Any]
-BATCH_TOKENS = 8192  # logits of a batch: 268 MB in float32 at 8,192 pieces
+# Logits of a batch: 268 MB in float32 at 8,192 pieces.
+BATCH_TOKENS = 8192
 DOCUMENT, START, END, FIRST = range(4)  # columns of a plan
 
 
@@ -101,7 +102,8 @@ class Sequences:
         self, plan: NDArray[np.int64]
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]]:
         """Yield windows of about the same length: their rows of the plan, tokens_BT and which of them count."""
-        order = np.argsort(plan[:, START] - plan[:, END], kind="stable")  # longest first: memory peaks at once
+        # Longest first: memory peaks at once.
+        order = np.argsort(plan[:, START] - plan[:, END], kind="stable")
         begin = 0
         while begin < len(order):
             length = int(plan[order[begin], END] - plan[order[begin], START])

@@ -31,18 +31,22 @@ from slimpajama.workspace.nights import load_night
 from slimpajama.workspace.registry import load_model, model_manifest
 from slimpajama.workspace.store import Store
 
-VERSION = 2  # raise it when the same model and text give other figures
-BLOCK = 32  # documents between two signs of progress
+# Raise it when the same model and text give other figures.
+VERSION = 2
+# Documents between two signs of progress.
+BLOCK = 32
 SCORES = pa.schema(
     [
         ("id", pa.string()),
         ("lang", pa.string()),
         ("source", pa.string()),
         ("night", pa.string()),
-        ("n_bytes", pa.int64()),  # of the text that was scored
+        # Of the text that was scored.
+        ("n_bytes", pa.int64()),
         ("n_tokens", pa.int64()),
         ("nll_nats", pa.float64()),
-        ("restored", pa.int64()),  # tokens that came back through the bottleneck; null where there is none
+        # Tokens that came back through the bottleneck; null where there is none.
+        ("restored", pa.int64()),
         ("latents", pa.int64()),
     ]
 )

@@ -63,7 +63,8 @@ def beam_search(
                 Found(tokens, e / (length + 1) ** length_penalty) for tokens, e in zip(written, ends, strict=True)
             ]
             finished = sorted(finished, key=lambda found: -found.score)[:beams]
-        reachable = float(total_B.max()) / (most + 1) ** length_penalty  # a longer one can only lose likelihood
+        # A longer one can only lose likelihood.
+        reachable = float(total_B.max()) / (most + 1) ** length_penalty
         if length == most or (len(finished) == beams and finished[-1].score >= reachable):
             break
         scores_BV[:, end] = -torch.inf

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 REPEAT_TOKENS = 4
-COPY_TOKENS = 16  # about 50 bytes: nobody writes that much word for word by chance
-MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio, odd: multiplying by it mixes and is invertible
+# About 50 bytes: nobody writes that much word for word by chance.
+COPY_TOKENS = 16
+# 2^64 over the golden ratio, odd: multiplying by it mixes and is invertible.
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 def ngram_hashes(ids_N: NDArray[np.integer], n: int) -> NDArray[np.uint64]:

@@ -48,10 +48,13 @@ def sample(logits_V: Tensor, cfg: GenerateConfig, generator: torch.Generator) ->
     ranked, order = torch.sort(logits_V, descending=True, stable=True)
     if cfg.top_k:
         ranked, order = ranked[: cfg.top_k], order[: cfg.top_k]
-    p = ((ranked - ranked[0]).double() / cfg.temperature).softmax(dim=0)  # from 0 down: no temperature is too low
-    p[p.cumsum(dim=0) - p >= cfg.top_p] = 0.0  # the token that crosses top_p stays
+    # From 0 down: no temperature is too low.
+    p = ((ranked - ranked[0]).double() / cfg.temperature).softmax(dim=0)
+    # The token that crosses top_p stays.
+    p[p.cumsum(dim=0) - p >= cfg.top_p] = 0.0
     p[p < cfg.min_p * p[0]] = 0.0
-    p[0] = max(float(p[0]), 1e-300)  # top_p = 0 means the likeliest
+    # top_p = 0 means the likeliest.
+    p[0] = max(float(p[0]), 1e-300)
     return int(order[torch.multinomial(p, 1, generator=generator)])
 
 

@@ -25,7 +25,8 @@ from slimpajama.workspace.registry import load_model, model_manifest
 from slimpajama.workspace.store import Store, read_table
 
 VERSION = 3
-PIECES = 500  # held-out texts a language that samples are compared with
+# held-out texts a language that samples are compared with.
+PIECES = 500
 
 
 @dataclass(frozen=True, slots=True)

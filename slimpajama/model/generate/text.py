@@ -69,7 +69,8 @@ def stream_text(
     tally = tally or Tally()
     stem = prompt.removesuffix(" ") or prompt
     owed = prompt[len(stem) :].encode()
-    end = stem[-model.row_tokens * MAX_PIECE_BYTES :]  # of a megabyte, cutting the rest into words would be for nothing
+    # Of a megabyte, cutting the rest into words would be for nothing.
+    end = stem[-model.row_tokens * MAX_PIECE_BYTES :]
     try:
         end.encode()
     except UnicodeEncodeError as error:

@@ -86,5 +86,6 @@ class Checkpoints:
 
     def _remove(self, step: int) -> None:
         folder = f"{self.folder}/step-{step:07d}"
-        self.store.delete(f"{folder}/checkpoint.json")  # first: without it the rest does not count
+        # First: without it the rest does not count.
+        self.store.delete(f"{folder}/checkpoint.json")
         self.store.delete_tree(folder)

@@ -17,7 +17,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, distributed
 
-LONGEST_WAIT = dt.timedelta(minutes=30)  # for a process that writes a checkpoint
+# For a process that writes a checkpoint.
+LONGEST_WAIT = dt.timedelta(minutes=30)
 Item = TypeVar("Item")
 
 
@@ -69,4 +70,5 @@ def joined() -> Iterator[Group]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=LONGEST_WAIT)
     yield Group(distributed.get_rank(), distributed.get_world_size(), int(os.environ["LOCAL_WORLD_SIZE"]))
-    distributed.destroy_process_group()  # not after an error: the others would abort before they have said theirs
+    # Not after an error: the others would abort before they have said theirs.
+    distributed.destroy_process_group()

@@ -32,7 +32,8 @@ from slimpajama.model.train.tracking import Log
 
 CURVE_POINTS = 50
 VALIDATIONS = 4
-CLIP_NORM = 1.0  # of the whole gradient; what GPT-3, Llama and nanochat's early runs use
+# Of the whole gradient; what GPT-3, Llama and nanochat's early runs use.
+CLIP_NORM = 1.0
 
 
 @dataclass(slots=True)
@@ -125,7 +126,8 @@ def train_model(
             model.train()
             _tell(log, "bits_per_byte", history.validation[-1])
         if bar:
-            if cfg.max_seconds:  # the time may be over before the tokens are
+            # The time may be over before the tokens are.
+            if cfg.max_seconds:
                 bar.total = min(cfg.tokens, history.step * batch_tokens * cfg.max_seconds / history.seconds)
             bar.advance(batch_tokens, f"loss {losses.get('continue', losses['total']):.3f}")
         if checkpoints and (over or history.seconds - saved >= cfg.checkpoint_seconds):

@@ -23,7 +23,8 @@ from slimpajama.core.errors import ConfigError, ModelError
 from slimpajama.core.progress import say
 from slimpajama.model.train.distributed import ALONE, Group
 
-PART_TOKENS = 2048  # smaller parts pay for casting all weights and adding up all gradients more often
+# Smaller parts pay for casting all weights and adding up all gradients more often.
+PART_TOKENS = 2048
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -47,7 +48,8 @@ class Team:
 
     def __enter__(self) -> Self:
         self._before = torch.get_num_threads()
-        torch.set_num_threads(1)  # of the threads that start from here on, too
+        # Of the threads that start from here on, too.
+        torch.set_num_threads(1)
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="train")
         return self
 
@@ -95,13 +97,13 @@ def batch_gradients(
         )
     rows = _part_rows(tokens_BT, team.group.size)
     share = team.group.share(_cut(batch, rows))
-    at_once = team.threads if tokens_BT.device.type == "cpu" else 1  # on a GPU they would share its memory
+    # On a GPU they would share its memory.
+    at_once = team.threads if tokens_BT.device.type == "cpu" else 1
 
     def gradients(part: Part) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         losses = _losses(forward, part, precision)
-        grads = torch.autograd.grad(
-            losses["total"], parameters, materialize_grads=True
-        )  # some serve one objective only
+        # Some serve one objective only.
+        grads = torch.autograd.grad(losses["total"], parameters, materialize_grads=True)
         return grads, losses
 
     def add_up(most: int) -> tuple[list[Tensor], dict[str, Tensor]] | str:
@@ -117,7 +119,8 @@ def batch_gradients(
                     torch._foreach_add_(sums, grads, alpha=weight)
                     _add(means, losses, weight)
         except torch.OutOfMemoryError as error:
-            return str(error)  # nothing else is kept: the error's traceback holds the tensors that filled the memory
+            # Nothing else is kept: the error's traceback holds the tensors that filled the memory.
+            return str(error)
         return sums, means
 
     before = most = team.most_rows or rows
@@ -126,7 +129,8 @@ def batch_gradients(
             hint = "Choose a smaller model, or cut it among GPUs: train.processes with train.sharded."
             raise _no_memory(tokens_BT, 1, done, hint)
         most //= 2
-        torch.cuda.empty_cache()  # smaller tensors do not fill the gaps that larger ones left
+        # Smaller tensors do not fill the gaps that larger ones left.
+        torch.cuda.empty_cache()
     if most < before:
         team.most_rows = most
         say("train", f"memory does not hold {before} rows of {tokens_BT.size(1)} tokens: from now on {most} at once")

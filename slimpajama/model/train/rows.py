@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from slimpajama.core.errors import InputError
 from slimpajama.text.buffers import text_buffers
 
-TONIGHT, EARLIER = 0, 1  # keeps the orders of the two streams apart
+# Keeps the orders of the two streams apart.
+TONIGHT, EARLIER = 0, 1
 
 
 class ShardTokens(NamedTuple):
@@ -68,7 +69,8 @@ def pack_documents(shard: ShardTokens, order: NDArray[np.int64], document_id: in
     within = np.arange(int(lengths.sum()), dtype=np.int64) - np.repeat(ends - lengths, lengths)
     source = np.repeat(starts[order], lengths) + within - 1
     border = within == 0
-    source[border] = 0  # overwritten below; only has to be a valid index
+    # Overwritten below; only has to be a valid index.
+    source[border] = 0
     ids = shard.ids[source] if len(shard.ids) else np.zeros(len(source), np.uint16)
     content = shard.content[source] if len(shard.content) else np.zeros(len(source), np.bool_)
     ids[border], content[border] = document_id, True
@@ -96,7 +98,8 @@ class Stream:
     shard: int = 0
     offset: int = 0
     _packed: ShardTokens | None = None
-    _empty: int = 0  # shards without a token in a row
+    # Shards without a token in a row.
+    _empty: int = 0
 
     def take(self, n: int) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
         """Return the next `n` tokens and their content flags, each of shape (n,)."""
@@ -138,7 +141,8 @@ class Stream:
 
     def _next_shard(self) -> None:
         self._empty = 0 if self.offset else self._empty + 1
-        if self._empty == 2 * len(self.shards):  # a whole epoch lies within them, wherever it began
+        # A whole epoch lies within them, wherever it began.
+        if self._empty == 2 * len(self.shards):
             raise InputError("no document to train on in any shard", where=", ".join(self.shards[:3]))
         self.shard, self.offset, self._packed = self.shard + 1, 0, None
         if self.shard == len(self.shards):

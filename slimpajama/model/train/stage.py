@@ -38,7 +38,8 @@ from slimpajama.workspace.manifest import Manifest, Part, Stage, json_bytes
 from slimpajama.workspace.registry import Loaded, load_model, model_manifest
 from slimpajama.workspace.store import Store, sha256
 
-VERSION = 6  # raise it when the same inputs give other weights
+# Raise it when the same inputs give other weights.
+VERSION = 6
 NOT_IN_WEIGHTS = ("checkpoint_seconds", "keep_checkpoints", "tensorboard", "mlflow")
 
 
@@ -83,10 +84,12 @@ def train(store: Store, cfg: Config, nights: Sequence[str], tonight: str, champi
         if not stage.has("model"):
             if cfg.train.processes > 1:
                 launch(store, cfg, nights, tonight, champion)
-            model, training = _train(cfg, plan, ALONE)  # goes on from the last checkpoint, be it the last step's
+            # Goes on from the last checkpoint, be it the last step's.
+            model, training = _train(cfg, plan, ALONE)
             stage.commit("model", _publish(cfg, plan, model, training))
         stage.finish()
-    plan.checkpoints.clear()  # only after the manifest: a kill before it must find them
+    # Only after the manifest: a kill before it must find them.
+    plan.checkpoints.clear()
     return _report(store, plan.name, stage.result, skipped)
 
 

@@ -44,7 +44,8 @@ def tracking(cfg: TrainConfig, name: str, settings: Mapping[str, Any]) -> Iterat
             for one in [*logs]:
                 try:
                     one(step, figures)
-                except Exception as error:  # a full disk or a server that is down must not cost the night its model
+                except Exception as error:
+                    # A full disk or a server that is down must not cost the night its model.
                     logs.remove(one)
                     say("train", f"no longer tracked: {printable(error)}", "warning")
 
@@ -59,7 +60,8 @@ def _tensorboard(folder: Path) -> Iterator[Log]:
     writers: list[Any] = []
 
     def log(step: int, figures: Mapping[str, float]) -> None:
-        if not writers:  # the first step of this process: what an earlier one wrote from here on is void
+        # The first step of this process: what an earlier one wrote from here on is void.
+        if not writers:
             writers.append(SummaryWriter(str(folder), purge_step=step))
         for key, value in figures.items():
             writers[0].add_scalar(key, value, step)
@@ -86,7 +88,8 @@ def _mlflow(uri: str, name: str, settings: Mapping[str, Any]) -> Iterator[Log]:
         run = found[0] if found else client.create_run(experiment_id, run_name=name, tags={"model": name})
         run_id = run.info.run_id
         client.log_batch(run_id, params=[Param(key, str(value)) for key, value in settings.items()])
-    except Exception as error:  # before the training, so that a wrong address is noticed
+    except Exception as error:
+        # Before the training, so that a wrong address is noticed.
         raise ConfigError(f"train.mlflow cannot be used: {printable(error)}", where=uri) from error
 
     def log(step: int, figures: Mapping[str, float]) -> None:
@@ -98,5 +101,6 @@ def _mlflow(uri: str, name: str, settings: Mapping[str, Any]) -> Iterator[Log]:
         yield log
         status = "FINISHED"
     finally:
-        with contextlib.suppress(Exception):  # it has been told before that the server is gone
+        # It has been told before that the server is gone.
+        with contextlib.suppress(Exception):
             client.set_terminated(run_id, status)

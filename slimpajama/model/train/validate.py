@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from slimpajama.model.architectures import LanguageModel
 
-LANGUAGE_TOKENS = 16_384  # two languages take about 2 s a time on one core
+# Two languages take about 2 s a time on one core.
+LANGUAGE_TOKENS = 16_384
 
 
 def validation_rows(

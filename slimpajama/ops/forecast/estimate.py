@@ -29,12 +29,18 @@ from slimpajama.ops.forecast.sample import Sample
 from slimpajama.workspace.overlay import Overlay
 from slimpajama.workspace.store import Store, open_store, read_table
 
-ERROR = 0.25  # what a figure may be off in a real run; docs/benchmarks/forecast.md has what it was
-PASSES = (8, 8, 1)  # every n-th piece of the sample
-PLACE = 16  # neighbours in a file, by the records' numbers, that are one place
-ABUNDANT = 10  # places beyond which a cluster is not rare
-DOCUMENT_BYTES = 125  # of memory that deduplication holds of a document (docs/decisions/0009)
-PREFECT_BYTES = 100e6  # of memory that its client takes beside the stages
+# What a figure may be off in a real run; docs/benchmarks/forecast.md has what it was.
+ERROR = 0.25
+# Every n-th piece of the sample.
+PASSES = (8, 8, 1)
+# Neighbours in a file, by the records' numbers, that are one place.
+PLACE = 16
+# Places beyond which a cluster is not rare.
+ABUNDANT = 10
+# Of memory that deduplication holds of a document (docs/decisions/0009).
+DOCUMENT_BYTES = 125
+# Of memory that its client takes beside the stages.
+PREFECT_BYTES = 100e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +116,8 @@ def forecast(cfg: Config) -> Forecast:
         return Forecast(plan=found)
     with track("sample", total=len(PASSES), unit="passes") as bar, temporary_folder() as folder:
         sample, passes = Sample(cfg, found), []
-        with report_to(lines(lambda text: None)):  # what stages say of the sample would be taken for the night's
+        # What stages say of the sample would be taken for the night's.
+        with report_to(lines(lambda text: None)):
             for number, every in enumerate(PASSES):
                 store = open_store(f"{folder}/{number}")
                 store = Overlay(store, base) if base else store
@@ -193,7 +200,8 @@ def _source(sample: Sample, full: Pass, name: str, clusters: pl.DataFrame) -> So
     n_bytes = sum(file.bytes for file in all_files)
     everything = all(file in sample.files and sample.files[file].share == 1 for file in all_files)
     read = [full.read[file] for file in all_files if file in full.read]
-    got, got_bytes = (sum(counts[n] for counts in read) for n in (0, 1))  # forgotten ones, too, which ingest refuses
+    # Forgotten ones, too, which ingest refuses.
+    got, got_bytes = (sum(counts[n] for counts in read) for n in (0, 1))
     left, left_bytes = (full.by_source("clean", count).get(name, 0) for count in ("documents", "bytes"))
     cleaned = documents * left / max(got, 1)
     cleaned_bytes = text_bytes * left_bytes / max(got_bytes, 1)
@@ -226,7 +234,8 @@ def _clusters(store: Store, full: Pass) -> pl.DataFrame:
         return pl.concat([pl.DataFrame(schema=dict.fromkeys(columns, pl.String)), *found])
 
     origin = pl.concat([rows(name, "id", "source", "uri") for name in ("documents/", "removed/dedup-")])
-    number = pl.col("uri").str.extract(r"#(\d{1,15})$").cast(pl.Int64)  # none where records have ids of their own
+    # None where records have ids of their own.
+    number = pl.col("uri").str.extract(r"#(\d{1,15})$").cast(pl.Int64)
     return (
         rows("minhash/", "id", "cluster")
         .join(origin, on="id", maintain_order="left")

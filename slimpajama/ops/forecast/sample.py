@@ -24,15 +24,23 @@ from slimpajama.corpus.sources.files import format_of, pieces, read
 from slimpajama.corpus.sources.records import Batch, Piece, Want
 from slimpajama.corpus.sources.streams import PACKINGS, is_packed
 
-SAMPLE_MB = 16.0  # of text; half a million words and more, so that the tokenizer learns from as many as in a real run
-SCAN_MB = 256.0  # of unpacked text that is passed through
-PIECE = 1 << 15  # bytes of lines drawn at once
-FEW = 2  # pieces of a file, if there are enough files to choose from; smaller files are taken whole
-HELD = 64  # pieces held to choose from
+# Of text; half a million words and more, so that the tokenizer learns from as many as in a real run.
+SAMPLE_MB = 16.0
+# Of unpacked text that is passed through.
+SCAN_MB = 256.0
+# Bytes of lines drawn at once.
+PIECE = 1 << 15
+# Pieces of a file, if there are enough files to choose from; smaller files are taken whole.
+FEW = 2
+# Pieces held to choose from.
+HELD = 64
 MAX_FILES = 256  # of a source
-MIN_SHARE = 1 / 64  # of the sample, for the smallest source
-EXPANDS = {".gz": 3.0, ".zst": 4.0, ".bz2": 4.0, "parquet": 2.0}  # a guess that only shares out the sample
-PAGES = {"txt", "html"}  # a file is one document
+# Of the sample, for the smallest source.
+MIN_SHARE = 1 / 64
+# A guess that only shares out the sample.
+EXPANDS = {".gz": 3.0, ".zst": 4.0, ".bz2": 4.0, "parquet": 2.0}
+# A file is one document.
+PAGES = {"txt", "html"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +120,8 @@ class Sample:
         want = replace(wanted(source, self.cfg.ingest), batch_bytes=PIECE)
         scan_bytes = max(SCAN_MB * 1e6 * self.expected(file) / self.expected_bytes, n * PIECE)
         if n and file.bytes > scan_bytes and self.format_of(file) == "jsonl" and not is_packed(file.path):
-            with contextlib.suppress(OSError):  # reading it in order puts on record what is wrong
+            # Reading it in order puts on record what is wrong.
+            with contextlib.suppress(OSError):
                 return _windows(file, want, n)
         rows = n > 0 and self.format_of(file) == "parquet"
         drawn: list[Piece] = []
@@ -123,7 +132,8 @@ class Sample:
                 break
             if seen % stride == 0:
                 drawn.append(piece)
-            if n and len(drawn) > max(2 * n, HELD):  # from here on every second one of those: no file has to be held
+            # From here on every second one of those: no file has to be held.
+            if n and len(drawn) > max(2 * n, HELD):
                 drawn, stride = drawn[::2], 2 * stride
             seen += 1
         if not seen:
@@ -140,7 +150,8 @@ def _windows(file: InputFile, want: Want, n: int) -> Drawn:
     with open_input(file) as stream:
         for i in range(n):
             stream.seek(draw.randrange(i * file.bytes // n, (i + 1) * file.bytes // n))
-            stream.readline(want.max_document_bytes)  # the rest of a line
+            # The rest of a line.
+            stream.readline(want.max_document_bytes)
             data = b""
             while len(data) < PIECE and (line := stream.readline(want.max_document_bytes)):
                 data += line

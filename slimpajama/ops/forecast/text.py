@@ -10,7 +10,8 @@ from slimpajama.core.errors import printable
 from slimpajama.ops.forecast.estimate import ERROR, Forecast
 from slimpajama.ops.overview import table
 
-SHOWN = 10  # files and problems that are listed for people; --json has all
+# Files and problems that are listed for people; --json has all.
+SHOWN = 10
 TOTALS = ("documents", "text_bytes", "broken", "cleaned", "cleaned_bytes", "kept", "kept_at_most", "kept_bytes")
 
 

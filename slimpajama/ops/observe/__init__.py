@@ -18,7 +18,8 @@ from slimpajama.workspace.store import Store
 
 __all__ = ["Observer", "harmless", "observers"]
 
-PATIENCE = 3  # failures; a server that hangs must not cost a night more than that
+# Failures; a server that hangs must not cost a night more than that.
+PATIENCE = 3
 
 
 class Observer(Sink):

@@ -36,7 +36,8 @@ IDS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:slimpajama")
 SCHEMAS = {"documents": DOCUMENTS, "removed": REMOVED, "shards": SHARDS}
 RETRY = {"total": 1, "connect": 1, "read": 0}
 TIMEOUT_S = 5.0
-RAW = {"ingest": "inputs", "decontaminate": "evaluations"}  # where a stage lists files from outside the workspace
+# Where a stage lists files from outside the workspace.
+RAW = {"ingest": "inputs", "decontaminate": "evaluations"}
 DIGEST = re.compile(rb'"([0-9a-f]{64})"')
 # Folders that a stage reads of what it depends on; a night's manifest lists more than any later stage wants.
 READS = {
@@ -81,7 +82,8 @@ class Lineage(Observer):
     @harmless
     def manifest_read(self, manifest: Manifest) -> None:
         self.known[manifest.digest] = set(_folders(manifest.files))
-        own = f"nights/{self.night}/tokenizer/"  # which stages name by its own hash, the same in many nights
+        # Which stages name by its own hash, the same in many nights.
+        own = f"nights/{self.night}/tokenizer/"
         self.known |= {entry.sha256: {_folder(entry)} for entry in manifest.files if entry.path.startswith(own)}
 
     @harmless

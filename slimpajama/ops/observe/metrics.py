@@ -25,7 +25,8 @@ from slimpajama.workspace.nights import load_night, published_nights
 from slimpajama.workspace.store import Store, read_json
 
 PREFIX = "slimpajama_"
-CHAMPION = "models/champion.json"  # read as it is: the registry would load torch, which a preparation does without
+# Read as it is: the registry would load torch, which a preparation does without.
+CHAMPION = "models/champion.json"
 # Name -> labels beside `workspace`, meaning.
 METRICS: dict[str, tuple[tuple[str, ...], str]] = {
     "run_success": (("flow",), "Whether the last run came through."),

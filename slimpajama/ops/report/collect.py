@@ -17,7 +17,8 @@ from slimpajama.ops.report.removed import duplicate_pairs, languages_of, removed
 from slimpajama.workspace.manifest import FileEntry, Manifest
 from slimpajama.workspace.store import Store
 
-VERSIONS = ("cld2", "unicode", "engine", "library", "torch", "numpy")  # what stages call their libraries by
+# What stages call their libraries by.
+VERSIONS = ("cld2", "unicode", "engine", "library", "torch", "numpy")
 
 
 def collect(store: Store, night: str, model_id: str | None = None, tuned_id: str | None = None) -> dict[str, Any]:

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from slimpajama.workspace.store import Store, read_table
 
 WORDS = 40
-MAX_SHARDS = 8  # 16 M tokens at the default size: enough for a ranking, a second or two
+# 16 M tokens at the default size: enough for a ranking, a second or two.
+MAX_SHARDS = 8
 BINS_AN_OCTAVE = 2
 
 
@@ -89,7 +90,8 @@ def top_words(store: Store, shards: list[str]) -> list[dict[str, Any]]:
 
 
 def _count(words: pa.Array) -> dict[str, int]:
-    lower = pc.utf8_trim_whitespace(pc.utf8_lower(words))  # a word carries the blank before it
+    # A word carries the blank before it.
+    lower = pc.utf8_trim_whitespace(pc.utf8_lower(words))
     kinds = pc.value_counts(lower.filter(pc.match_substring_regex(lower, r"\p{L}")))
     return dict(zip(kinds.field("values").to_pylist(), kinds.field("counts").to_pylist(), strict=True))
 

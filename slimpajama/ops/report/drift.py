@@ -13,8 +13,10 @@ from typing import Any
 
 from slimpajama.ops.report.funnel import total
 
-LEAST_NIGHTS = 3  # fewer have no spread worth the name
-LEAST_DOCUMENTS = 20  # of a source: a share of fewer says little
+# Fewer have no spread worth the name.
+LEAST_NIGHTS = 3
+# Of a source: a share of fewer says little.
+LEAST_DOCUMENTS = 20
 LIMIT, NORMAL = 3.5, 0.6745
 FLOOR = 0.05
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 NONE = "–"
+# Of an application, the one that decides first.
 MEASURES = {
     "summarization": {"rougeL": "ROUGE-L", "rouge1": "ROUGE-1", "rouge2": "ROUGE-2"},
     "translation": {"chrf": "chrF", "bleu": "BLEU"},
     "question-answering": {"f1": "F1", "exact": "exact match"},
-}  # of an application, the one that decides first
+}
 LEVELS = {"found": "found", "readable": "readable", "clean": "clean", "unique": "unique", "kept": "kept"}
 LABELS = {
     "promoted": "new champion",

@@ -11,13 +11,14 @@ import pyarrow.compute as pc
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.store import Store, read_table
 
+# Documents after: nothing, ingest, clean, dedup, decontaminate.
 LEVELS = (
     "found",
     "readable",
     "clean",
     "unique",
     "kept",
-)  # documents after: nothing, ingest, clean, dedup, decontaminate
+)
 KEPT = ["source", "lang", "n_chars", "n_bytes"]
 Counts = Mapping[str, Any]
 Row = dict[str, Any]

@@ -42,7 +42,8 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        finalize=lambda value: visible(value) if type(value) is str else value,  # Markup is a subclass, and ours
+        # Markup is a subclass, and ours.
+        finalize=lambda value: visible(value) if type(value) is str else value,
         trim_blocks=True,
     )
     environment.filters |= {

@@ -22,8 +22,10 @@ from slimpajama.ops.report.text import excerpt, visible
 
 Report = Mapping[str, Any]
 FULL_WIDTH = {ord(char): ord(char) + 0xFEE0 for char in "<>&|`*_~\\[]!#@"}
-LINKS = re.compile(r"://|(?i:\bwww\.|\b(?:javascript|data|mailto):)")  # what some renderer would make a link of
-BEGINS = re.compile(r"^[-+=](?!\d)")  # of a line: a list, or a heading's underline
+# What some renderer would make a link of.
+LINKS = re.compile(r"://|(?i:\bwww\.|\b(?:javascript|data|mailto):)")
+# Of a line: a list, or a heading's underline.
+BEGINS = re.compile(r"^[-+=](?!\d)")
 
 FLOW = """```mermaid
 flowchart TB

@@ -10,7 +10,8 @@ from slimpajama.workspace.registry import tuned_tasks
 from slimpajama.workspace.store import Store
 
 Part = dict[str, Any]
-SHOWN = 600  # characters of a text that an application was given or wrote
+# Characters of a text that an application was given or wrote.
+SHOWN = 600
 
 
 def verdict(store: Store, inputs: Inputs) -> Part:

@@ -17,13 +17,16 @@ from matplotlib.figure import Figure
 
 COLOURS = {"zh": "#d9480f", "en": "#1c7ed6", "zh-Hant": "#9c36b5", "mixed": "#2b8a3e"}
 SPARE = ("#0c8599", "#b08900", "#c2255c", "#495057")
-SERIES = 4  # more lines than these nobody can tell apart
+# More lines than these nobody can tell apart.
+SERIES = 4
 INK, GRID = "#667085", "#d0d5dd"
 LOSSES = {"continue": "#1c7ed6", "denoise": "#d9480f", "restore": "#2b8a3e"}
 STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # real text: small, sharp and readable by machines
+    # Real text: small, sharp and readable by machines.
+    "svg.fonttype": "none",
     "font.family": ["sans-serif"],
-    "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so that the layout is the same everywhere
+    # Comes with matplotlib, so that the layout is the same everywhere.
+    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.5,
     "axes.unicode_minus": False,
     "path.simplify": False,
@@ -140,7 +143,8 @@ def _svg(figure: Figure, name: str) -> str:
         figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = sink.getvalue().decode()
     svg = re.sub(r"<(metadata|style).*?</\1>\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r'(\sid="|url\(#|href="#)', rf"\g<1>{name}-", svg)  # several figures share one page
+    # Several figures share one page.
+    svg = re.sub(r'(\sid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
     return re.sub(r"#[0-9a-f]{6}\b", _variable, svg).strip()
 
 

@@ -14,7 +14,8 @@ from slimpajama.ops.report.inputs import gather
 from slimpajama.workspace.manifest import Manifest, Part, Stage, json_bytes
 from slimpajama.workspace.store import Store
 
-VERSION = 3  # raise it when the same night gives another report
+# Raise it when the same night gives another report.
+VERSION = 3
 LIBRARIES = ("jinja2", "matplotlib", "pyarrow")
 
 

@@ -13,8 +13,10 @@ from slimpajama.model.generate.stage import GenerateReport
 from slimpajama.ops.report.applications import asked, given, in_order
 from slimpajama.ops.report.text import excerpt
 
-SHOWN = 200  # characters of a text that an application was given or wrote
-FEW = 5  # held-out documents; a language with fewer has a figure in the report, not in these lines
+# Characters of a text that an application was given or wrote.
+SHOWN = 200
+# held-out documents; a language with fewer has a figure in the report, not in these lines.
+FEW = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,8 @@ import unicodedata
 from dataclasses import dataclass
 
 HIDDEN = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
-COMPARED_CHARS = 200_000  # of each document; what differs only after that is not worth the seconds
+# Of each document; what differs only after that is not worth the seconds.
+COMPARED_CHARS = 200_000
 CUT_SHORT = {("insert", True), ("delete", True)}
 SPACE = re.compile(r"\s+")
 
@@ -69,7 +70,8 @@ def around_first_difference(
     cut_left, cut_right = left[start : parting + after], right[start : parting + after]
     steps = difflib.SequenceMatcher(None, cut_left, cut_right, autojunk=False).get_opcodes()
     if steps and (steps[-1][0], len(left if steps[-1][0] == "insert" else right) > parting + after) in CUT_SHORT:
-        steps.pop()  # only where the excerpt ends, not where the document does
+        # Only where the excerpt ends, not where the document does.
+        steps.pop()
     sides: tuple[list[Segment], list[Segment]] = ([], [])
     for tag, l0, l1, r0, r1 in steps:
         for side, piece in ((sides[0], cut_left[l0:l1]), (sides[1], cut_right[r0:r1])):

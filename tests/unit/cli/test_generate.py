@@ -34,7 +34,8 @@ def test_a_prompt_comes_from_the_command_line_a_file_or_stdin(generate: Any, tmp
     assert json.loads(given[1])["prompt"] == "今天"
     assert generate("--prompt-file", str(tmp_path / "prompt"), "--json") == given
     assert generate("--prompt-file", "-", "--json", stdin="今天\r\n".encode()) == given
-    assert generate("--json")[0] == 0  # an empty one is the beginning of a document
+    # An empty one is the beginning of a document.
+    assert generate("--json")[0] == 0
 
 
 def test_stop_strings_end_the_text(generate: Any):

@@ -104,7 +104,8 @@ def test_a_kill_in_the_middle_of_a_file_changes_no_byte(cfg: Config, tmp_path: P
 def test_a_second_night_reads_only_what_no_published_night_has_read(cfg: Config, tmp_path: Path):
     store = LocalStore(str(tmp_path / "w"))
     first = ingest(store, cfg, "n1")
-    assert ingest(store, cfg, "n1-again").counts["files"] == 3  # n1 is not published yet
+    # n1 is not published yet.
+    assert ingest(store, cfg, "n1-again").counts["files"] == 3
     publish(store, "n1", [first], cfg)
     assert len(known_inputs(store)) == 3
     assert ingest(store, cfg, "n2").counts["files"] == 0

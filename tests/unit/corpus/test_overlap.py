@@ -179,7 +179,8 @@ def test_a_document_that_holds_most_of_a_held_out_one_is_found_and_one_that_quot
     most, little = other + " " + text[: len(text) * 3 // 4], other + " " + text[: len(text) // 4]
     index, match = held_out_matches([most, little, other], [text])
     assert match.item.tolist() == [0, -1, -1]
-    assert 0.65 < match.amount[0] / index.windows[0] < 0.85  # three quarters of a sample of about a hundred
+    # Three quarters of a sample of about a hundred.
+    assert 0.65 < match.amount[0] / index.windows[0] < 0.85
     stretch = most.encode()[match.begin[0] : match.end[0]].decode()
     assert stretch in most[len(other) :]
     assert len(stretch) > len(text) // 2

@@ -185,7 +185,8 @@ def test_the_text_stands_nowhere_any_more(folder: Path, store: LocalStore, lang:
     root = folder / "workspace"
     kinds = {path.split("/")[-2] for path in places(root, SECRET[lang])}
     shards = "train" if lang == "zh" else "test"
-    assert kinds == {"documents", "removed", "texts", shards, FIRST, SECOND}  # or this test looks at too little
+    # Or this test looks at too little.
+    assert kinds == {"documents", "removed", "texts", shards, FIRST, SECOND}
     report = forget(store, "id", id_of(store, secret(lang))[:10])
     assert report.nights[FIRST] == {"documents": 1, "removed": 1}
     assert report.nights[SECOND] == {"documents": 0, "removed": 3 if lang == "en" else 2}
@@ -238,7 +239,8 @@ def test_the_next_night_does_not_take_it_in_again(folder: Path, store: LocalStor
     assert manifest.counts["dedup"]["kept"] == {"en": 1}
     assert manifest.counts["dedup"]["removed"] == {"en": {"exact-duplicate": 20}}
     assert places(folder / "workspace", SECRET["en"]) == []
-    assert forget(store, "id", doc_id).before  # what was refused is no document
+    # What was refused is no document.
+    assert forget(store, "id", doc_id).before
 
 
 @pytest.mark.usefixtures("quick_pages")
@@ -259,9 +261,11 @@ def test_models_that_saw_it_are_named_and_the_way_back_is_told(store: LocalStore
     for model in ("2026-01-01-tiny-b", "2026-01-02-tiny-c"):
         promote(store, model, "better")
     report = forget(store, "id", id_of(store, secret("zh")))
-    assert report.models == ["2026-01-01-tiny-b", "2026-01-02-tiny-c"]  # the second saw none of it, but its ancestor
+    # The second saw none of it, but its ancestor.
+    assert report.models == ["2026-01-01-tiny-b", "2026-01-02-tiny-c"]
     assert report.tuned == ["t"]
-    assert load_night(store, FIRST).digest != digest  # so no training of before goes on
+    # So no training of before goes on.
+    assert load_night(store, FIRST).digest != digest
     assert [line.strip() for line in report.advice if "rollback" in line] == ["slimpajama models rollback"] * 2
     assert {entry.models for entry in report.documents} == {(), ("2026-01-01-tiny-b", "2026-01-02-tiny-c")}
 
@@ -345,7 +349,8 @@ def test_after_a_kill_any_next_run_finishes_and_no_night_takes_it_in_meanwhile(f
     doc_id = id_of(store, secret("zh"))
     whole = Memory(contents(Path(store.uri)))
     forget(cast(Store, whole), "id", doc_id)
-    for path, data in whole.before[3].items():  # the list is written, and two files are anew
+    # The list is written, and two files are anew.
+    for path, data in whole.before[3].items():
         store.write(path, data)
     assert doc_id in forgotten_list(store).unfinished
     assert verify(store)[1] == {}
@@ -461,6 +466,7 @@ def test_a_report_whose_model_is_gone_is_written_without_it(folder: Path, store:
 
 def test_a_workspace_that_a_run_holds_is_left_alone(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     with store.lock("a night"):
-        monkeypatch.setattr("slimpajama.workspace.store._held", set())  # as another process sees it
+        # As another process sees it.
+        monkeypatch.setattr("slimpajama.workspace.store._held", set())
         with pytest.raises(LockedError):
             forget(store, "id", id_of(store, secret("zh")))

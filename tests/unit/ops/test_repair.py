@@ -72,7 +72,8 @@ def two_real_nights(tmp_path_factory):
         )
         write_lines(folder / "raw" / f"{night}-b.jsonl", [text(seed) for seed in range(40, 50)])
         if number:
-            write_lines(folder / "later" / "x.txt", [text(777)])  # a source that had no file the first time
+            # A source that had no file the first time.
+            write_lines(folder / "later" / "x.txt", [text(777)])
         store = open_store(cfg.workspace)
         publish(store, night, list(run_stages(store, cfg, night)), cfg)
         write_report(store, night)

@@ -66,7 +66,8 @@ def test_corpus_and_reports_are_never_touched(store: LocalStore):
 
 
 def test_what_a_kept_model_started_from_stays_though_a_rollback_cannot_reach_it(store: LocalStore):
-    rollback(store)  # model 4 is left; model 2 is the champion, and 5 of the newest night was started from 4
+    # Model 4 is left; model 2 is the champion, and 5 of the newest night was started from 4.
+    rollback(store)
     clean_up(store, RetentionConfig(nights=1))
     assert champion(store) == "2026-01-03-tiny-2"
     assert names(store) == ["0", "2", "4", "5"]

@@ -119,7 +119,8 @@ def test_no_word_is_longer_than_64_bytes(engine: str, run: str):
 @given(texts=st.lists(MIXED | CHINESE, max_size=5))
 def test_a_block_of_documents_is_cut_as_each_of_them(engine: str, texts: list[str]):
     segmenter = Segmenter(TextConfig(engine=engine))
-    padded = pa.array(["前面", *texts, "后面"], pa.large_string()).slice(1, len(texts))  # a view into a longer array
+    # A view into a longer array.
+    padded = pa.array(["前面", *texts, "后面"], pa.large_string()).slice(1, len(texts))
     expected = [bytes(len(word.encode()) for word in segmenter.cut(text)) for text in texts]
     assert segmenter.lengths(padded).to_pylist() == expected
 

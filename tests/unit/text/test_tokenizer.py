@@ -116,7 +116,8 @@ def test_something_that_is_no_tokenizer_is_refused():
         },
         {"model": {"dropout": 0.9}},
         {"model": {"end_of_word_suffix": "e"}},
-        {"model": {"continuing_subword_prefix": "##"}},  # the library would end the process' thread over it
+        # The library would end the process' thread over it.
+        {"model": {"continuing_subword_prefix": "##"}},
     ],
 )
 def test_whatever_else_a_file_asks_for_every_byte_comes_back(change):

@@ -86,7 +86,8 @@ def test_what_others_do_not_make_is_made_here(store, alone):
 
     def others(stage, keys):
         in_another_thread(lambda: only(keys[:2]))
-        yield keys[:2]  # whoever has the rest has died
+        # Whoever has the rest has died.
+        yield keys[:2]
 
     def only(keys):
         with share_of(keys):

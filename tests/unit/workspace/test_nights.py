@@ -69,7 +69,8 @@ def test_a_preparation_alone_goes_on_to_the_next_night_once_one_is_published(sto
     publish(store, "2026-11-22", stages(store, "2026-11-22"), CFG)
     assert choose_preparation(store, today=TODAY) == "2026-11-23"
     store.write("nights/2026-11-22/work/left/state.json", b"{}")
-    assert choose_preparation(store, today=TODAY) == "2026-11-22"  # its publication was broken off
+    # Its publication was broken off.
+    assert choose_preparation(store, today=TODAY) == "2026-11-22"
     store.delete_tree("nights/2026-11-22/work")
     store.write("nights/2026-11-21/work/ingest/state.json", b"{}")
     assert choose_preparation(store, today=TODAY) == "2026-11-21"

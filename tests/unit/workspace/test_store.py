@@ -164,7 +164,8 @@ def test_a_pointer_is_replaced_while_another_process_takes_the_workspace(store):
     with store._swapping():
         temporary = store._temporary(b"1")
         taking.start()
-        taking.join(0.2)  # it waits, or the file is gone by now
+        # It waits, or the file is gone by now.
+        taking.join(0.2)
         assert temporary.exists()
     taking.join()
     assert not temporary.exists()

@@ -55,7 +55,8 @@ def test_any_bytes_come_back(loaded: Loaded, data: bytes):
 
 def test_several_streams_come_back(loaded: Loaded, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("slimpajama.apps.compress.streams.LEAST_TOKENS", 20)
-    for extra in range(4):  # the last stream is shorter than the others, or not
+    # The last stream is shorter than the others, or not.
+    for extra in range(4):
         data = TEXT.encode() + b"x" * extra
         assert files.decompress(files.compress(data, loaded, MARK), loaded, MARK) == data
 

@@ -8,7 +8,8 @@ import pytest
 from slimpajama.apps.compress.coder import PLACE, finish, new_coder, start_decoding
 from slimpajama.apps.compress.mix import code_step, new_mixer
 
-PIECES = tuple(bytes([byte]) for byte in range(97, 97 + 11))  # not a power of two
+# Not a power of two.
+PIECES = tuple(bytes([byte]) for byte in range(97, 97 + 11))
 
 
 def run(ranks: np.ndarray, p_BV: np.ndarray, code: bytes | None = None) -> bytes:
@@ -40,7 +41,8 @@ def test_a_wrong_model_costs_less_and_less():
     p_BV[0, 3] = 1.0
     rng = np.random.default_rng(0)
     short, long = (len(run(rng.choice([1, 8], n), p_BV)) for n in (500, 4000))
-    assert long - short < 1.1 * 3500 / 8  # a bit each; the model alone would pay thirty
+    # A bit each; the model alone would pay thirty.
+    assert long - short < 1.1 * 3500 / 8
 
 
 def test_a_model_that_knows_is_believed():

@@ -212,7 +212,8 @@ def test_the_page_runs_its_own_script_and_nothing_else(client: TestClient):
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert "innerHTML" not in answer.text
-    assert "://" not in answer.text  # nothing is fetched from elsewhere
+    # Nothing is fetched from elsewhere.
+    assert "://" not in answer.text
     assert "续写 · Continue" in answer.text
 
 
@@ -321,12 +322,14 @@ def test_a_client_that_goes_away_ends_its_generation(
             await asyncio.to_thread(gate.reached.acquire)
             gone.set()
             await asyncio.wait_for(request, 60)
-            for _ in range(50):  # enough for every piece that may be under way, and by far not for the whole text
+            # Enough for every piece that may be under way, and by far not for the whole text.
+            for _ in range(50):
                 gate.steps.release()
             assert (await asyncio.to_thread(ended.get, True, 60)).cancelled.is_set()
 
     asyncio.run(talk())
-    assert gate.steps.acquire(blocking=False)  # it did not take them all
+    # It did not take them all.
+    assert gate.steps.acquire(blocking=False)
 
 
 def test_a_request_that_takes_too_long_is_ended_and_makes_room(

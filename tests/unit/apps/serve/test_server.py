@@ -96,7 +96,8 @@ async def hello(_: Any, __: Any, send: Any) -> None:
 def test_a_client_that_never_ends_its_request_is_let_go(running: Callable[[Any], socket.socket], said: bytes):
     client = running(hello)
     client.sendall(said)
-    assert b"hello" not in client.makefile("rb").read()  # which ends with the connection
+    # Which ends with the connection.
+    assert b"hello" not in client.makefile("rb").read()
 
 
 def test_a_client_that_goes_on_sending_after_its_answer_is_let_go(running: Callable[[Any], socket.socket]):
@@ -110,7 +111,8 @@ def test_a_client_that_does_not_read_is_let_go(running: Callable[[Any], socket.s
 
     async def flood(_: Any, __: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        for _ in range(64):  # more than any system takes on behalf of who does not read
+        # More than any system takes on behalf of who does not read.
+        for _ in range(64):
             await send({"type": "http.response.body", "body": b"x" * 1_000_000, "more_body": True})
         ended.set()
 

@@ -68,7 +68,8 @@ def drafts(dictionary, segmenter, lang, *texts):
 
 def test_a_draft_is_written_as_its_language_is(dictionary, segmenter):
     assert drafts(dictionary, segmenter, "en", "老师学校") == ["Teacher school"]
-    assert drafts(dictionary, segmenter, "zh", "Teacher school", "") == ["学校，老师", ""]  # as they stood in pairs
+    # As they stood in pairs.
+    assert drafts(dictionary, segmenter, "zh", "Teacher school", "") == ["学校，老师", ""]
 
 
 def test_what_is_not_known_stays_as_it_is(dictionary, segmenter):

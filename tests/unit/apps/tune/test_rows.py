@@ -87,7 +87,8 @@ def test_every_window_of_a_passage_begins_with_the_question():
         assert read[at : at + 3].tolist() == [90, 91, 0]
     assert np.concatenate([read[at + 3 : at + ROW] for at in range(0, len(read), ROW)]).tolist() == source.tolist()
     long = windows(source, np.arange(50, 70, dtype=np.uint16), 0, ROW, 64)
-    assert long[:5].tolist() == [50, 51, 52, 0, 1]  # a quarter of the row, no more
+    # A quarter of the row, no more.
+    assert long[:5].tolist() == [50, 51, 52, 0, 1]
     assert windows(source, question[:0], 0, ROW, 20).tolist() == source[:20].tolist()
 
 

@@ -115,7 +115,8 @@ def test_every_way_writes_something(tuned, kind):
         else:
             found = "".join(model.translate(text, "zh", cfg.apply))
         if way == QUOTED:
-            assert found in text  # whole characters, also where a token is less than one
+            # Whole characters, also where a token is less than one.
+            assert found in text
             assert found
         if way == DRAFT:
             assert found
@@ -156,7 +157,8 @@ def test_a_tuning_that_stops_ends_with_the_same_bytes(tuned, trained, tmp_path, 
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    tune_stage.make_pairs(other, cfg)  # a stage of its own, which is to stop here no more
+    # A stage of its own, which is to stop here no more.
+    tune_stage.make_pairs(other, cfg)
     with monkeypatch.context() as patch:
         if moment == "in the middle":
             real, steps = tune_stage.PairRows.batch, []
@@ -285,7 +287,8 @@ def test_a_terminal_never_gets_control_characters_out_of_a_model(monkeypatch):
     from slimpajama.cli import applications
 
     text = "好\x1b[2J\nok"
-    assert applications._shown(text) == text  # a pipe gets the bytes as they are
+    # A pipe gets the bytes as they are.
+    assert applications._shown(text) == text
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     assert "\x1b" not in applications._shown(text)
     assert applications._shown(text).startswith("好")

@@ -54,7 +54,8 @@ def test_the_result_is_nfc_valid_utf8_and_free_of_controls_and_noncharacters(tex
 
 @given(st.text(st.characters(categories=["Lu", "Ll", "Lo", "Nd", "P", "S"], max_codepoint=0xFFFF), max_size=40))
 def test_visible_text_in_nfc_is_not_touched(text: str):
-    visible = unicodedata.normalize("NFC", text).replace("\ufffc", "")  # the object replacement is no text
+    # The object replacement is no text.
+    visible = unicodedata.normalize("NFC", text).replace("\ufffc", "")
     assert normalise(visible) == visible
 
 

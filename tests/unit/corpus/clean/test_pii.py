@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 
 from slimpajama.corpus.clean.pii import is_identity_card, mask, mask_block
 
-CARD = "11010519491231002X"  # the example of GB 11643-1999
+# The example of GB 11643-1999.
+CARD = "11010519491231002X"
 
 
 @pytest.mark.parametrize(
@@ -20,7 +21,8 @@ CARD = "11010519491231002X"  # the example of GB 11643-1999
         (f"ID {CARD.lower()}", "ID <ID>"),
         ("手机13812345678，或 +86 139-1234-5678", "手机<PHONE>，或 <PHONE>"),
         ("Call 0086 13812345678 now", "Call <PHONE> now"),
-        ("写信 a@example.com\u0338，ping 8.8.8.8\u0338", "写信 <EMAIL>，ping <IP>"),  # `>` and a stroke are `≯` in NFC
+        # `>` and a stroke are `≯` in NFC.
+        ("写信 a@example.com\u0338，ping 8.8.8.8\u0338", "写信 <EMAIL>，ping <IP>"),
     ],
 )
 def test_personal_data_is_masked_beside_chinese_and_english(text: str, masked: str):
@@ -59,7 +61,8 @@ def test_exactly_one_check_digit_is_right(first: int, place: int, born: object, 
     number = f"{first}{place:05d}{born:%Y%m%d}{serial:03d}" if str(born) >= "1800" else "11010519491231002"
     right = [check for check in "0123456789X" if is_identity_card(number + check)]
     assert len(right) == (number[6:10] < "2100")
-    for check in right:  # two neighbours swapped are noticed
+    # Two neighbours swapped are noticed.
+    for check in right:
         swapped = number[:15] + number[16] + number[15] + check
         assert swapped == number + check or not is_identity_card(swapped)
 

@@ -125,7 +125,8 @@ def test_a_block_gives_the_verdicts_that_its_documents_give_alone(preset: str):
         ("a" * 9 + "... !!!", False),
         ("中文四字", True),
         ("三个字，。！！！", False),
-        ("中文 abcdef", False),  # mostly Latin: the longer bound
+        # Mostly Latin: the longer bound.
+        ("中文 abcdef", False),
     ],
 )
 def test_length_is_counted_without_punctuation_and_by_script(text: str, kept: bool):

@@ -25,9 +25,8 @@ def datasketch(text, ngram, num_perm, seed):
 
 
 @given(st.lists(st.text(max_size=90), max_size=4), st.sampled_from([1, 5, 13, 64]))
-@example(
-    ["", "a", "你好", "x" * 13, "語" * 64, "𐐀" * 64, "語" * 18 + "ab"], 13
-)  # 55, 56 and 64 bytes are SHA-1's corners
+# 55, 56 and 64 bytes are SHA-1's corners.
+@example(["", "a", "你好", "x" * 13, "語" * 64, "𐐀" * 64, "語" * 18 + "ab"], 13)
 @example(["a" * 55, "a" * 56, "a" * 64, "語" * 64, "𐐀" * 64], 64)
 def test_signatures_equal_datasketch(texts, ngram):
     expected = [datasketch(text, ngram, 32, 1) for text in texts]

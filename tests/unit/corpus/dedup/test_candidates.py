@@ -153,4 +153,5 @@ def test_the_table_rises_and_the_default_bands_catch_what_they_must():
     assert [p for _, p in table] == sorted(p for _, p in table)
     assert dict(table)[0.8] == pytest.approx(1 - (1 - 0.8**7) ** 36)
     assert dict(table)[0.8] > 0.9997
-    assert SHARED < 256  # the counters of a key are bytes
+    # The counters of a key are bytes.
+    assert SHARED < 256

@@ -76,4 +76,5 @@ def test_few_texts_are_read_without_the_others():
     texts = ["".join(map(chr, rng.integers(0x4E00, 0x9FA5, 2000))) for _ in range(800)]
     file = Counting(text_file(pa.array(texts, pa.large_string())))
     assert read_texts(file, np.array([100, 700])).to_pylist() == [texts[100], texts[700]]
-    assert file.got < len(file.getvalue()) / 10  # 2 of 50 batches, and the list of all
+    # 2 of 50 batches, and the list of all.
+    assert file.got < len(file.getvalue()) / 10

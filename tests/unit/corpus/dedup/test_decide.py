@@ -103,7 +103,8 @@ def check(batches, outcomes):
                 assert same == (normalise(texts[i]) == normalise(texts[partner]))
     survivors = pa.array([texts[i] for i in kept], pa.large_string())
     pairs = np.array([(a, b) for a in range(len(kept)) for b in range(a + 1, len(kept))]).reshape(-1, 2)
-    assert (jaccard(survivors, pairs, CFG.ngram_chars) < 0.9).all()  # from 0.9 on the bands miss one pair in 10^7
+    # From 0.9 on the bands miss one pair in 10^7.
+    assert (jaccard(survivors, pairs, CFG.ngram_chars) < 0.9).all()
 
 
 @settings(max_examples=15)
@@ -165,11 +166,13 @@ def test_components_keep_one_of_a_chain_and_say_how_like_it_is():
 def test_a_crowded_family_is_one_cluster_also_where_only_removed_documents_link_it(seed):
     rng = np.random.default_rng(seed)
     frame, a, b = ("".join(rng.choice([chr(c) for c in range(0x4E00, 0x9000)], n)) for n in (1000, 130, 130))
-    texts = [frame + a + a[::-1], frame + b + b[::-1]]  # unlike each other: the two that survive
+    # Unlike each other: the two that survive.
+    texts = [frame + a + a[::-1], frame + b + b[::-1]]
     texts += [frame + side[: 100 - k] + str(k) for side in (a, b) for k in range(15)]
     batch = Batch(texts, [name(i) for i in range(len(texts))])
     batch.keys = rng.integers(0, 2**64, batch.keys.shape, np.uint64)
-    batch.keys[1] = 7  # all meet in this band, and in no other
+    # All meet in this band, and in no other.
+    batch.keys[1] = 7
     outcome = run(batch)
     assert outcome.kept.sum() == 2
     assert len(set(outcome.cluster().to_pylist())) == 1
@@ -211,7 +214,8 @@ def test_an_earlier_document_survives_whatever_its_length():
 def chain():
     rng = np.random.default_rng(5)
     text = "".join(rng.choice([chr(c) for c in range(0x4E00, 0x5E00)], 600))
-    return [text, text[60:] + text[:1] * 2, text[120:] + text[1:2] * 3]  # each 0.87 like the next, 0.76 like the last
+    # Each 0.87 like the next, 0.76 like the last.
+    return [text, text[60:] + text[:1] * 2, text[120:] + text[1:2] * 3]
 
 
 def test_a_removed_document_of_an_earlier_night_lends_its_cluster_but_is_no_partner():
@@ -222,7 +226,8 @@ def test_a_removed_document_of_an_earlier_night_lends_its_cluster_but_is_no_part
     b = Batch([third], ["a"])
     later = run(b, Past((a, outcome)))
     assert later.kept.tolist() == [True]
-    assert later.cluster().to_pylist() == ["b"]  # not its own smaller id: the first night's documents are split already
+    # Not its own smaller id: the first night's documents are split already.
+    assert later.cluster().to_pylist() == ["b"]
 
 
 def test_a_text_that_was_forgotten_is_nobodys_partner():
@@ -252,7 +257,8 @@ def test_copies_cost_no_comparisons(n):
     assert outcome.compared == 0
     assert outcome.kept.sum() == 1
     assert set(outcome.duplicate_of().drop_null().to_pylist()) == {min(tiled.ids.to_pylist())}
-    assert time.process_time() - start < 10  # a quarter of a second; quadratic would be hours
+    # A quarter of a second; quadratic would be hours.
+    assert time.process_time() - start < 10
 
 
 def test_memory_grows_by_what_stands_for_a_document_and_no_more():
@@ -275,4 +281,5 @@ def test_memory_grows_by_what_stands_for_a_document_and_no_more():
 
     peak(1000, 1)  # compiles
     assert (peak(300_000, 1) - peak(100_000, 1)) / 200_000 < 100
-    assert peak(300_000, 1) < peak(300_000, 1000)  # what may be used, is
+    # What may be used, is.
+    assert peak(300_000, 1) < peak(300_000, 1000)

@@ -80,7 +80,8 @@ def test_every_kind_of_file_gives_the_same_decision(tmp_path, out, kind, workers
     monkeypatch.setattr(files, "WANT", replace(files.WANT, batch_bytes=3000))  # many batches
     report = dedup_files([write_inputs(tmp_path, kind)], out, CFG, workers)
     kept, removed = outcome(out)
-    assert [row["id"] for row in kept] == [f"d{n}" for n in range(1, 40, 2)]  # the longer of each pair
+    # The longer of each pair.
+    assert [row["id"] for row in kept] == [f"d{n}" for n in range(1, 40, 2)]
     assert [row["text"] for row in kept] == [record["text"] for record in RECORDS[1::2]]
     assert [(row["id"], row["duplicate_of"]) for row in removed] == [(f"d{n}", f"d{n + 1}") for n in range(0, 40, 2)]
     assert all(0.8 <= row["jaccard"] < 1 for row in removed)

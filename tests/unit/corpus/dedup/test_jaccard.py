@@ -35,7 +35,8 @@ HOSTILE = "İΣςß\u0307\u0301\u200d\u202e\ufeff\ufffe\ue000\U0010ffff\U0001f46
 
 
 @given(st.lists(st.text(HOSTILE, max_size=30), min_size=2, max_size=2), st.sampled_from([1, 2, 5, 13]))
-@example(["İ" * 13, "i\u0307" * 13], 13)  # the one code point that becomes two
+# The one code point that becomes two.
+@example(["İ" * 13, "i\u0307" * 13], 13)
 @example(["\x00" * 20, "\x00" * 13], 13)
 def test_shingles_of_hostile_texts_equal_those_of_python(texts, ngram):
     check(texts, [(0, 1), (0, 0), (1, 0)], ngram)
@@ -61,7 +62,8 @@ def test_unlike_documents_are_given_up_early():
 
 def test_long_documents_that_drift_apart():
     rng = np.random.default_rng(0)
-    assert WINDOW < 20_000  # so that shingles across windows are seen
+    # So that shingles across windows are seen.
+    assert WINDOW < 20_000
     base = "".join(chr(c) for c in rng.integers(0x4E00, 0x5200, 20_000))
     texts = [base, base[:9000] + "改" + base[9000:], base[5000:], base[::-1], base[:100] * 200, "别的" * 30]
     check(texts, [(a, b) for a in range(6) for b in range(6)], 13)

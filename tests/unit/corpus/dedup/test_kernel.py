@@ -60,7 +60,8 @@ def test_band_keys_are_equal_exactly_where_the_rows_are(bands, rows, data):
     keys = band_keys(pair, bands, rows)
     expected = (pair[0] == pair[1]).reshape(bands, rows).all(axis=1)
     assert (keys[0] == keys[1]).tolist() == expected.tolist()
-    assert len(set(keys[0].tolist())) == bands  # bands of the same values differ, too
+    # Bands of the same values differ, too.
+    assert len(set(keys[0].tolist())) == bands
 
 
 def test_no_kernel_calls_a_kernel_of_another_module():

@@ -56,7 +56,8 @@ def test_a_signature_depends_on_the_set_of_shingles_only():
     once = np.arange(100, 140, dtype=np.uint32)
     twice = np.concatenate([once, once])
     assert np.array_equal(*signatures([once, twice], ngram=1))
-    assert not np.array_equal(*signatures([once, twice], ngram=2))  # 140 then 100 is a new shingle
+    # 140 then 100 is a new shingle.
+    assert not np.array_equal(*signatures([once, twice], ngram=2))
 
 
 def test_a_document_shorter_than_the_shingle_is_one_shingle():

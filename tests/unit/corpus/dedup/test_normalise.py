@@ -65,7 +65,8 @@ def test_a_slice_of_an_array_gives_its_own_texts(texts, data):
         ("  Hello \t\n WORLD ", "hello world"),
         ("你好，\u3000世界。\n", "你好， 世界。"),
         ("ＡＢＣ", "ａｂｃ"),
-        ("ΟΔΟΣ ΟΔΟΣ", "οδοσ οδοσ"),  # str.lower would look around and write `ς` at the ends
+        # str.lower would look around and write `ς` at the ends.
+        ("ΟΔΟΣ ΟΔΟΣ", "οδοσ οδοσ"),
         ("İstanbul", "i\u0307stanbul"),
         (" \u2028\u3000 ", ""),
         ("", ""),

@@ -133,14 +133,16 @@ def test_a_removed_row_says_why_and_for_whom(store):
     assert near["text"] == text(2)
     assert 0.8 <= near["jaccard"] < 1
     assert near["value"] == f"{near['jaccard']:.6f}"
-    assert documents[exact["duplicate_of"]]["source"] == "book"  # the source of higher priority
+    # The source of higher priority.
+    assert documents[exact["duplicate_of"]]["source"] == "book"
     assert exact["jaccard"] == 1.0
 
 
 def test_a_contaminated_document_is_not_kept_and_takes_the_place_of_none_in_a_later_night(store):
     cfg = config()
     run_night(store, "n0", [[("web", text(2))]], cfg)
-    contaminated = cleaned_ids("n1", FIRST)[1][0]  # text(3), the only one of its kind
+    # text(3), the only one of its kind.
+    contaminated = cleaned_ids("n1", FIRST)[1][0]
     found = run_night(store, "n1", FIRST, cfg, ids=[contaminated])
     assert contaminated not in {row["id"] for row in rows(store, "n1", "documents")}
     assert {row["id"]: row["kept"] for row in rows(store, "n1", "minhash")}[contaminated] is False
@@ -204,7 +206,8 @@ def test_a_kill_at_any_commit_leaves_the_same_bytes(tmp_path, workers, monkeypat
     calm = open_store(str(tmp_path / "calm"))
     nights(calm, config())
     commit = Stage.commit
-    for allowed in range(6):  # two sketches, two decisions, two parts
+    # Two sketches, two decisions, two parts.
+    for allowed in range(6):
         store = open_store(str(tmp_path / f"killed-{allowed}"))
         cfg, done = config(f"run.workers={workers}"), []
         run_night(store, "n1", FIRST, cfg)
@@ -266,7 +269,8 @@ def test_three_nights_keep_what_one_build_keeps_but_for_the_version_that_came_fi
     for number, parts in enumerate(growing()):
         before = files(apart)
         run_night(apart, f"n{number}", [part for part in parts if part], config())
-        assert files(apart).items() >= before.items()  # a night never changes what earlier ones published
+        # A night never changes what earlier ones published.
+        assert files(apart).items() >= before.items()
     run_night(whole, "n", [part for parts in growing() for part in parts if part], config())
 
     def families(store, nights):
@@ -276,10 +280,12 @@ def test_three_nights_keep_what_one_build_keeps_but_for_the_version_that_came_fi
         return sorted(number[t.split(" Once more")[0]] if not t.isupper() else t for t in kept), len(minhash)
 
     kept, documents = families(apart, ["n0", "n1", "n2"])
-    assert kept == list(range(100, 160))  # the first version of each
+    # The first version of each.
+    assert kept == list(range(100, 160))
     assert documents == sum(len(part) for parts in growing() for part in parts)
     clusters = {row["cluster"] for row in rows(whole, "n", "minhash")}
-    assert len(rows(whole, "n", "documents")) == len(clusters) == 60  # one of each there, too
+    # One of each there, too.
+    assert len(rows(whole, "n", "documents")) == len(clusters) == 60
     assert len({row["cluster"] for night in ("n0", "n1", "n2") for row in rows(apart, night, "minhash")}) == 60
 
 
@@ -291,7 +297,8 @@ def ingested(store, night, inputs):
 
 def test_an_edited_file_is_on_record_and_a_deleted_one_leaves_its_documents(store):
     inputs = {"n1": {"raw/a.txt": "1", "raw/b.txt": "2"}, "n2": {"raw/a.txt": "3"}}
-    edited = [("web", text(1)), ("web", text(2) + "改"), ("web", text(60))]  # as it was, a little, altogether
+    # As it was, a little, altogether.
+    edited = [("web", text(1)), ("web", text(2) + "改"), ("web", text(60))]
     parts = {"n1": [[("web", text(1)), ("web", text(2)), ("web", text(3))], [("web", text(9))]], "n2": [edited]}
     for night in ("n1", "n2"):
         read, clean = ingested(store, night, inputs[night]), cleaned(store, night, parts[night])

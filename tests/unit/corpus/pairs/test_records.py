@@ -165,7 +165,8 @@ def test_what_cannot_be_read_is_told_by_its_rule(name, data, rule):
 
 def test_offsets_that_lead_out_of_an_arrow_file_are_not_followed():
     data = ARROW.getvalue()
-    place = data.index(EN.encode()) - 8  # the column's two offsets stand before its text
+    # The column's two offsets stand before its text.
+    place = data.index(EN.encode()) - 8
     assert data[place : place + 8] == struct.pack("<2i", 0, len(EN))
     (bad,) = read(data[:place] + struct.pack("<2i", -4, len(EN)) + data[place + 8 :], "a.arrow")
     assert (bad.rule, bad.value) == ("unreadable", "Column 0: In chunk 0: Invalid: Negative offsets in binary array")

@@ -31,8 +31,10 @@ def verdict(source, target, task="translation", question="", langs=("en", "zh"),
     [
         (EN, ZH, {}),
         (ZH, EN, {"langs": ("zh", "en")}),
-        ("argparse: add_argument", "argparse：add_argument 方法", {}),  # hardly an ideograph: names and code
-        ("3.1", "3.2", {}),  # no letters, so no language to be wrong
+        # Hardly an ideograph: names and code.
+        ("argparse: add_argument", "argparse：add_argument 方法", {}),
+        # No letters, so no language to be wrong.
+        ("3.1", "3.2", {}),
         ("Bonjour à tous.", ZH, {"langs": ("fr", "zh")}),
         (LONG_EN, EN, {"task": "summarization"}),
         (LONG_ZH, ZH, {"task": "summarization"}),

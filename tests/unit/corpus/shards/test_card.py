@@ -52,7 +52,8 @@ def test_the_head_names_the_files_of_each_split_that_exists():
 def test_a_hostile_licence_is_shown_and_does_nothing(evil: str):
     assert evil not in card(licence=evil)
     (row,) = [line for line in card(licence=evil).splitlines() if line.startswith("| news |")]
-    assert unescape(row) == f"| news | {evil} |" or "\r" in evil  # HTML has no carriage return
+    # HTML has no carriage return.
+    assert unescape(row) == f"| news | {evil} |" or "\r" in evil
 
 
 @given(st.text())

@@ -50,7 +50,8 @@ def prepare(store, night="n", workers=1, **settings):
     stage = Stage(store, "dedup", work=work_folder(night, "dedup"), about={})
     for part in range(2):
         rows = documents(part)
-        clusters = [row["id"] if n % 4 else rows[0]["id"] for n, row in enumerate(rows)]  # a quarter is one cluster
+        # A quarter is one cluster.
+        clusters = [row["id"] if n % 4 else rows[0]["id"] for n, row in enumerate(rows)]
         minhash = [
             {"id": row["id"], "content": b"0" * 16, "cluster": cluster, "kept": True}
             for row, cluster in zip(rows, clusters, strict=True)
@@ -154,7 +155,8 @@ def test_a_damaged_vocabulary_is_not_carried_on(made):
     store, cfg, stages = made
     publish(store, "n", stages, cfg)
     path = load_night(store, "n").paths("nights/n/tokenizer/")[0]
-    store.write(path, store.read(path) + b" ")  # the same vocabulary, and other bytes
+    # The same vocabulary, and other bytes.
+    store.write(path, store.read(path) + b" ")
     with pytest.raises(StorageError, match=rf"{path}: the file is not what its manifest says.*slimpajama verify"):
         prepare(store, "n2")
 
@@ -185,7 +187,8 @@ def test_shards_have_about_the_target_size(made):
         sum(row["n_bytes"] for row in read_table(made[0], path).to_pylist())
         for path in made[2][-1].paths("nights/n/shards/train/")
     ]
-    assert max(sizes) < 3 * 3000  # 3 kB of text a shard, documents of 80 to 250 bytes, drawn by hash
+    # 3 kB of text a shard, documents of 80 to 250 bytes, drawn by hash.
+    assert max(sizes) < 3 * 3000
 
 
 def test_the_card_and_the_croissant_file_are_published_with_the_night(made):

@@ -99,7 +99,8 @@ JSON_LINES = [
     (b'{"text": "x", "deep": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", DEEP),
     (b'{"text": "x", "deep": ' + b'{"a":' * 10_000 + b"1" + b"}" * 10_001, DEEP),
     (b"[" * 10_000, DEEP),
-    (b'{"text": "' + b"[{" * 10_000 + b'"}', "[{" * 10_000),  # brackets in a text are no depth
+    # Brackets in a text are no depth.
+    (b'{"text": "' + b"[{" * 10_000 + b'"}', "[{" * 10_000),
     (b'{"text": "x", "n": 1e999}', "x"),
     (b'{"text": "x", "n": ' + b"9" * 10_000 + b"}", "x"),
     (b'{"text": ' + b"9" * 10_000 + b"}", Bad("line 2", "no-text", "a float", "a text")),
@@ -107,7 +108,8 @@ JSON_LINES = [
     (b'{"text": NaN}', Bad("line 2", "no-text", "a float", "a text")),
     (b'{"text": "first", "text": "last"}', "last"),
     (b'{"text": "x", "k": 1, "k": 2}', "x"),
-    (b'{"text": "a", "id": "one"}', "a"),  # an id that an earlier record has
+    # An id that an earlier record has.
+    (b'{"text": "a", "id": "one"}', "a"),
     (b'{"text": "' + b"x" * 200_000 + b'"}', Bad("line 2", "too-large", "200012 bytes", "at most 100000 bytes")),
 ]
 
@@ -154,8 +156,10 @@ def test_a_cut_file_gives_its_whole_records_and_then_says_so(name: str, packing:
     packed = PACK[packing](WHOLE[name])
     found = read(name + packing, packed[: len(packed) * 9 // 10], Want(max_document_bytes=10_000_000))
     kept = texts(found)
-    assert kept[:-1] == TEXTS[: max(0, len(kept) - 1)]  # of what ends without a mark, the last may be a part
-    if packing in ("", ".gz"):  # a block of the others is larger
+    # Of what ends without a mark, the last may be a part.
+    assert kept[:-1] == TEXTS[: max(0, len(kept) - 1)]
+    # A block of the others is larger.
+    if packing in ("", ".gz"):
         assert len(kept) > 100
     if packing:
         assert [item.rule for item in bad(found)] == ["truncated"]

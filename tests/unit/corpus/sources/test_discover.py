@@ -142,7 +142,8 @@ def test_a_file_name_that_is_no_utf8_still_has_a_printable_path(tmp_path: Path):
         with open(name, "wb") as file:
             file.write(b"text")
     except OSError:
-        return  # this disk takes UTF-8 names only, so there is nothing to go wrong
+        # This disk takes UTF-8 names only, so there is nothing to go wrong.
+        return
     (file_,) = plan(config(tmp_path, "*.txt"), []).files
     assert file_.path == "\\xff.txt"
     assert open_input(file_).read() == b"text"
@@ -234,11 +235,13 @@ def test_no_address_inside_a_private_network_is_opened(server: str, monkeypatch:
     cfg = config(Path("/"), server, protocols=("http",))
     with pytest.raises(InputError, match=r"127\.0\.0\.1 is inside a private network"):
         plan(cfg, [])
-    monkeypatch.setattr(discover.socket, "getaddrinfo", lambda host, port: [])  # what a redirect gets round
+    # What a redirect gets round.
+    monkeypatch.setattr(discover.socket, "getaddrinfo", lambda host, port: [])
     with pytest.raises(InputError, match=r"/a\.txt: 127\.0\.0\.1 is inside a private network"):
         plan(cfg, [])
     fsspec.filesystem("http").clear_instance_cache()
-    monkeypatch.setattr(discover, "_check_public", lambda address: None)  # so it was this that stood in the way
+    # So it was this that stood in the way.
+    monkeypatch.setattr(discover, "_check_public", lambda address: None)
     assert [open_input(file).read() for file in plan(cfg, []).files] == [b"text"]
     fsspec.filesystem("http").clear_instance_cache()
 
@@ -290,7 +293,8 @@ def test_where_a_server_redirects_to_is_checked_too(monkeypatch: pytest.MonkeyPa
             pass
 
     def check(address: Any) -> None:
-        if address[4][0] != "127.0.0.1":  # which stands for a public address here
+        # Which stands for a public address here.
+        if address[4][0] != "127.0.0.1":
             refused.add(address[4][0])
             raise PermissionError(f"{address[4][0]} is inside a private network")
 

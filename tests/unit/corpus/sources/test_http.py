@@ -74,7 +74,8 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as running:
-        running.handle_error = lambda *_: None  # a client that hung up
+        # A client that hung up.
+        running.handle_error = lambda *_: None
         here = Site(f"http://127.0.0.1:{running.server_port}")
         threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         fsspec.filesystem("http").clear_instance_cache()
@@ -131,7 +132,8 @@ def test_one_file_of_several_that_is_refused_is_on_record_and_the_others_are_rea
 
 def test_a_body_that_breaks_off_is_asked_for_again_or_ends_the_night(site: Site):
     files = plan(site.sources("/a.txt"), []).files
-    site.wrong = {"/a.txt": ["", "cut"]}  # HEAD, then the first GET
+    # HEAD, then the first GET.
+    site.wrong = {"/a.txt": ["", "cut"]}
     assert [text for batch in read_whole(files[0], WANT) for text in batch.table["text"].to_pylist()] == [TEXT]
     site.wrong = {"/a.txt": ["", *["cut"] * 99]}
     with pytest.raises(InputError, match="gives no answer"):

@@ -20,7 +20,8 @@ def test_every_level_is_taken_equally_often_by_normal_numbers(levels: int) -> No
     values, counts = latent(levels).quantise(x).unique(return_counts=True)
     assert len(values) == levels
     mean = x.numel() / levels
-    assert counts.sub(mean).abs().max() < 5 * mean**0.5  # five standard deviations of a binomial's count
+    # Five standard deviations of a binomial's count.
+    assert counts.sub(mean).abs().max() < 5 * mean**0.5
 
 
 def test_rounding_twice_is_rounding_once_and_far_numbers_take_the_last_level() -> None:

@@ -49,7 +49,8 @@ def test_attention_of_the_last_positions_equals_that_of_the_whole_row(new: int) 
 
 def test_long_rows_give_what_the_plain_product_gives() -> None:
     q, k, v = (random(1, 1, SHORT_ROW + 1, 4, seed=i) for i in range(3))
-    plain = causal_attention(q[:, :, 1:], k, v)  # fewer queries than keys: never the fused kernel
+    # Fewer queries than keys: never the fused kernel.
+    plain = causal_attention(q[:, :, 1:], k, v)
     torch.testing.assert_close(causal_attention(q, k, v)[:, :, 1:], plain)
 
 
@@ -60,6 +61,7 @@ def test_rotation_keeps_lengths_and_makes_products_depend_on_distance_only() -> 
     torch.testing.assert_close(q_TD.norm(dim=1), q.norm().expand(40))
     products = q_TD @ k_TD.T
     tolerance = {"rtol": 0.0, "atol": 40 * torch.finfo(torch.float32).eps * float(q.norm() * k.norm())}
-    for distance in (0, 1, 17):  # the tables are float32: an angle of up to 40 is known to 40 eps
+    # The tables are float32: an angle of up to 40 is known to 40 eps.
+    for distance in (0, 1, 17):
         diagonal = products.diagonal(-distance)
         torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), **tolerance)

@@ -157,7 +157,8 @@ def test_training_loss_is_the_mean_of_what_nll_measures(name: str) -> None:
     model = trained(name)
     tokens_BT = rows(4, model.row_tokens, seed=9)
     measured = float(model(tokens_BT, tokens_BT % 3 > 0)["continue"])
-    if name != "article":  # whose training also spreads probability over classes that never occur
+    # Whose training also spreads probability over classes that never occur.
+    if name != "article":
         assert measured == pytest.approx(float(model.nll(tokens_BT).mean()), abs=tolerance(torch.tensor(measured)))
 
 
@@ -178,7 +179,8 @@ def test_restore_learns_a_small_text_exactly(name: str) -> None:
     optimiser = make_optimiser(model, 1.0)
     tokens_BT = rows(4, model.row_tokens, seed=3)
     for step in range(120):
-        moved_BT = tokens_BT.roll(step * model.chunk_tokens, dims=1)  # some chunks of a row are restored a step
+        # Some chunks of a row are restored a step.
+        moved_BT = tokens_BT.roll(step * model.chunk_tokens, dims=1)
         model(moved_BT, moved_BT % 3 > 0)["total"].backward()
         optimiser.step(1.0)
         model.zero_grad()

@@ -73,8 +73,7 @@ def test_every_weight_moves() -> None:
     model = build(ModelConfig(preset="tiny"), 300, seed=0)
     optimiser = make_optimiser(model, 1.0)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    for seed in range(
-        3
-    ):  # what starts at zero lets gradients through from the second step on; two in a row, from the third
+    # What starts at zero lets gradients through from the second step on; two in a row, from the third.
+    for seed in range(3):
         small_step(model, optimiser, seed)
     assert all(not torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

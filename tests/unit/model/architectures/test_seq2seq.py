@@ -15,7 +15,8 @@ def model(seed=0, **settings):
     base = build(ModelConfig(preset="tiny", row_tokens=32, **settings), V, seed)
     pair = PairModel(base, ("copy", "other"), END, torch.Generator().manual_seed(seed + 1))
     generator = torch.Generator().manual_seed(seed + 2)
-    with torch.no_grad():  # output projections start at zero, and a test over zeros would see nothing
+    # Output projections start at zero, and a test over zeros would see nothing.
+    with torch.no_grad():
         for parameter in pair.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
     return pair.eval()
@@ -126,7 +127,8 @@ def test_it_learns_to_copy_what_it_has_never_seen():
     source = ids(32, 32, seed=10_000)
     kind = torch.zeros(32, dtype=torch.long)
     nll = pair.nll(pair.remember(source, kind), source[:, 5:13], kind)
-    assert nll[:, 1:].mean() < 1.0  # chance is 5.7; the first token may be any of the source's
+    # Chance is 5.7; the first token may be any of the source's.
+    assert nll[:, 1:].mean() < 1.0
 
 
 @torch.no_grad()
@@ -192,7 +194,8 @@ def test_signs_show_where_the_questions_words_stand():
     source[0, :6], source[0, 7:] = torch.arange(1, 7), torch.arange(100, 125)
     source[0, 20:22] = source[0, 2:4]
     pair.rarity_V[source[0, 2]], pair.rarity_V[source[0, 3]] = 0.5, 0.25
-    pair.ends_V[source[0, [3, 18, 24]]] = True  # in the question, too, where it ends nothing of the passage
+    # In the question, too, where it ends nothing of the passage.
+    pair.ends_V[source[0, [3, 18, 24]]] = True
     source[0, 28] = source[0, 3]
     one, around, _, sentence, best, two, _, _, _, _, three, *_ = pair.signs(source)[0][0, :, :15].T
     assert one.nonzero().flatten().tolist() == [20, 21, 28]
@@ -212,8 +215,10 @@ def test_a_sentence_has_each_of_the_questions_words_once():
     pair = model()
     source = with_question(1)
     source[0, :6], source[0, 7:] = torch.tensor([1, 2, 3, 4, 5, 1]), torch.arange(100, 125)
-    source[0, [9, 10, 11]] = 1  # three times, and twice in the question
-    source[0, [20, 22]] = torch.tensor([2, 3])  # two of them are more
+    # Three times, and twice in the question.
+    source[0, [9, 10, 11]] = 1
+    # Two of them are more.
+    source[0, [20, 22]] = torch.tensor([2, 3])
     pair.ends_V[source[0, 15]] = True
     best = pair.signs(source)[0][0, :, 4]
     assert best[[9, 20]].tolist() == pytest.approx([1 / 2, 1.0])

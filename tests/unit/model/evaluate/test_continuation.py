@@ -19,7 +19,8 @@ PAIRS = [
     ("", "学习语言模型"),
     ("Answer: ", "weather"),
     ("今天学习", ""),
-    ("我们在北京学习语言模型，" * 6, "今天天气很好，数据也很好。" * 3),  # both longer than a row
+    # Both longer than a row.
+    ("我们在北京学习语言模型，" * 6, "今天天气很好，数据也很好。" * 3),
     ("混合 mixed\x1f\0", "\U0001f600 text"),
 ]
 
@@ -34,7 +35,8 @@ def tokenizer() -> Tokenizer:
 def model(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> LanguageModel[Any]:
     torch.manual_seed(0)
     made = build(ModelConfig(preset=request.param, row_tokens=ROW), tokenizer.vocab_size, seed=3)
-    with torch.no_grad():  # fresh weights predict the same for everything
+    # Fresh weights predict the same for everything.
+    with torch.no_grad():
         for parameter in made.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.05)
     return made.eval()

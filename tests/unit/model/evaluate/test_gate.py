@@ -105,7 +105,8 @@ def test_the_interval_has_the_width_that_theory_gives():
     shift = rng.normal(0.0, 0.2, n)
     found = resample_differences(shift * LN2 * size, np.full(n, size), resamples, rng).std()
     expected = shift.std() / math.sqrt(n)
-    assert found == pytest.approx(expected, rel=4 / math.sqrt(2 * resamples))  # four standard errors of a deviation
+    # Four standard errors of a deviation.
+    assert found == pytest.approx(expected, rel=4 / math.sqrt(2 * resamples))
 
 
 def test_the_same_scores_give_the_same_decision_as_plain_json():

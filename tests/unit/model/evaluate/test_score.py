@@ -117,7 +117,8 @@ def test_an_empty_text_has_no_bytes_no_tokens_and_no_bits():
 @pytest.fixture(scope="module")
 def tiny() -> LanguageModel[Any]:
     model = build(ModelConfig(preset="tiny", row_tokens=32), 300, seed=3)
-    with torch.no_grad():  # fresh weights predict the same for everything
+    # Fresh weights predict the same for everything.
+    with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.05)
     return model.eval()

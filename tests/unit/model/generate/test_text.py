@@ -101,7 +101,8 @@ def test_a_text_ends_before_a_stop_string_and_no_beginning_of_it_is_said_before_
 
 def test_what_turns_out_to_be_no_stop_string_is_said_after_all():
     assert stopped("ab-ac", "abc", "-a!")[0] == ["ab", "-ac"]
-    assert stopped("end of 句", "句子")[0][-1] == "句"  # the text ends while it waits
+    # The text ends while it waits.
+    assert stopped("end of 句", "句子")[0][-1] == "句"
 
 
 def test_a_stop_string_in_the_middle_of_a_token_ends_the_text_there():

@@ -65,7 +65,8 @@ def test_two_processes_give_the_loss_curve_of_one(workspace: Any, trained: Any):
     assert one.model != two.model
     curves = [read_json(workspace.store, f"models/{report.model}/training.json") for report in (one, two)]
     assert curves[0]["curve"][-1]["continue"] < curves[0]["curve"][0]["continue"] - 0.1
-    assert curves[1] == curves[0]  # two parts of 2,048 tokens, one each: the same two numbers are added
+    # Two parts of 2,048 tokens, one each: the same two numbers are added.
+    assert curves[1] == curves[0]
     weights = [load_model(workspace.store, report.model).model.state_dict() for report in (one, two)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 

@@ -30,7 +30,8 @@ FOLDER = "models/m/checkpoints"
 
 def read_shard(name: str) -> ShardTokens:
     rng = np.random.default_rng(int(name))
-    ids = np.cumsum(rng.integers(0, 3, 900)) % (VOCAB - 1) + 1  # something to learn: small steps upwards
+    # Something to learn: small steps upwards.
+    ids = np.cumsum(rng.integers(0, 3, 900)) % (VOCAB - 1) + 1
     return ShardTokens(ids.astype(np.uint16), ids % 3 > 0, np.full(9, 100))
 
 

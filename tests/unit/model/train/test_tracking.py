@@ -107,7 +107,8 @@ def test_tensorboard_reads_the_curve_and_a_resumed_run_replaces_what_it_repeats(
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     cfg = TrainConfig(tensorboard=str(tmp_path))
-    for steps in ([1, 2, 3], [2, 3, 4]):  # killed after step 3; its checkpoint was at 1
+    # Killed after step 3; its checkpoint was at 1.
+    for steps in ([1, 2, 3], [2, 3, 4]):
         with tracking(cfg, "model", {}) as log:
             for step in steps:
                 log(step, {"loss/continue": 1.0 / step})
@@ -118,7 +119,8 @@ def test_tensorboard_reads_the_curve_and_a_resumed_run_replaces_what_it_repeats(
 
 def test_mlflow_has_one_run_a_model_with_settings_and_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     mlflow = pytest.importorskip("mlflow", reason="needs the extra `mlflow`")
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # a server's place in this test
+    # A server's place in this test.
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     cfg = TrainConfig(mlflow=(tmp_path / "runs").as_uri())
     with tracking(cfg, "model", {"lr": 1.0}) as log:
         log(1, {"loss/continue": 3.0})

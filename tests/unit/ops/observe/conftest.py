@@ -17,7 +17,8 @@ from slimpajama.ops.observe import observers
 from slimpajama.workspace.manifest import Part, Stage
 from slimpajama.workspace.store import Store, open_store
 
-RAW = "raw/新闻 \n\x1b[31m\"'\\{}/a.jsonl"  # a folder's name may hold anything but a slash
+# A folder's name may hold anything but a slash.
+RAW = "raw/新闻 \n\x1b[31m\"'\\{}/a.jsonl"
 
 
 def both(store: Store) -> None:

@@ -115,7 +115,8 @@ def test_an_interrupted_night_is_aborted(toy: Any, tmp_path: Path):
 
 def test_a_server_that_refuses_connections_costs_a_few_warnings(toy: Any, tmp_path: Path):
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody else can, so it refuses
+        # Bound and not listening: nobody else can, so it refuses.
+        taken.bind(("127.0.0.1", 0))
         toy.run(openlineage=f"http://127.0.0.1:{taken.getsockname()[1]}")
     assert len(toy.said) == PATIENCE
     assert all(line.startswith("observe       openlineage failed") for line in toy.said)
