@@ -54,7 +54,8 @@ from slimpajama.core.config import (
 from slimpajama.core.progress import say
 from slimpajama.corpus.pairs.stage import make_pairs, read_split
 from slimpajama.text.tokenizer import SEPARATOR, Tokenizer
-from slimpajama.workspace.store import Store, open_store
+from slimpajama.workspace.open import open_store
+from slimpajama.workspace.store import Store
 
 ENDLESS = 10**12
 # Validation pairs of each task and language that choose how ours writes.
@@ -117,7 +118,7 @@ def demo_pairs(folder: Path) -> Path:
 def run_ours(task: Task) -> dict[str, Any]:
     """Train, tune and write in this process."""
     from slimpajama.apps.tune.stage import choose_ways, learn
-    from slimpajama.workspace.registry import Loaded
+    from slimpajama.model.loading import Loaded
 
     _, _, splits = task.pairs()
     data, tokenizer, endless = training_data(task.workspace)
@@ -286,7 +287,7 @@ def overlap(task: Task) -> list[int]:
     many."""
     from slimpajama.corpus.overlap import cut, find, make_index
     from slimpajama.corpus.pairs.stage import protected_tests
-    from slimpajama.workspace.store import read_table
+    from slimpajama.workspace.parquet import read_table
 
     settings = task.cfg.decontaminate
     _, records = protected_tests(open_store(str(task.cache / "applications" / "workspace")), task.cfg)

@@ -16,9 +16,12 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.machine import DOCS, conditions, measure, table
+from slimpajama.model.loading import load_model
 from slimpajama.workspace.nights import load_night, published_nights
-from slimpajama.workspace.registry import load_model, model_manifest
-from slimpajama.workspace.store import Store, open_store, read_table
+from slimpajama.workspace.open import open_store
+from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.registry import model_manifest
+from slimpajama.workspace.store import Store
 
 PEERS = {
     "xz -9e": ("xz", "-9e", "-c", "{file}"),

@@ -68,7 +68,7 @@ def training_data(workspace: str) -> tuple[Any, Any, TrainConfig]:
     from slimpajama.model.train.data import gather
     from slimpajama.text.tokenizer import Tokenizer
     from slimpajama.workspace.nights import published_nights
-    from slimpajama.workspace.store import open_store
+    from slimpajama.workspace.open import open_store
 
     store = open_store(workspace)
     nights = published_nights(store)

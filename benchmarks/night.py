@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.machine import Measured, measure, settings
 from slimpajama.core.config import Config, IngestConfig, SourceConfig, load_config
-from slimpajama.workspace.store import open_store
+from slimpajama.workspace.open import open_store
 
 Times = dict[str, dict[str, float]]
 """Seconds by stage and clock (`cpu_s`, `wall_s`)."""

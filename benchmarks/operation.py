@@ -27,7 +27,7 @@ from benchmarks.machine import DOCS, ROOT, conditions, settings, table
 from benchmarks.memory import grow
 from benchmarks.night import run_night, write_config
 from slimpajama.core.progress import say
-from slimpajama.workspace.store import open_store
+from slimpajama.workspace.open import open_store
 
 sys.path.append(str(ROOT / "tests" / "e2e"))
 from servers import s3_server

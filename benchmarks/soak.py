@@ -34,10 +34,13 @@ from typing import Any
 from benchmarks.machine import ROOT, conditions, table
 from benchmarks.night import go_on
 from slimpajama.core.config import Config, load_config
+from slimpajama.core.console import console
 from slimpajama.core.errors import StorageError
-from slimpajama.core.progress import Sink, console, report_to, say
-from slimpajama.workspace import store as storage
-from slimpajama.workspace.store import open_store, read_table, sha256
+from slimpajama.core.progress import Sink, report_to, say
+from slimpajama.workspace import s3 as storage
+from slimpajama.workspace.open import open_store
+from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.store import sha256
 
 sys.path += [str(ROOT / "tests" / "e2e"), str(ROOT / "tests" / "unit")]
 import bad_inputs

@@ -199,7 +199,7 @@ def run_memory(workspace: str, minutes: float, tokens: int) -> dict[str, Any]:
     """Train `base` in this process, with its checkpoints and validations, in a copy of the workspace's nights."""
     from slimpajama.model.train.stage import train
     from slimpajama.workspace.nights import published_nights
-    from slimpajama.workspace.store import open_store
+    from slimpajama.workspace.open import open_store
 
     cfg = Config(
         model=OURS["base"],

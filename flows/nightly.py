@@ -1,6 +1,5 @@
 """The night: prepare -> train -> evaluate -> generate -> tune where it is wanted -> report, one after the other.
 
-    python -m flows.nightly --config slimpajama.toml
     slimpajama run --config slimpajama.toml
     prefect deployment run nightly/nightly
 
@@ -48,11 +47,3 @@ def nightly(config: Config | None = None, config_file: str = "", night: str = ""
         summary = report_task(unlinked(config), night, unlinked(evaluation), unlinked(samples), unlinked(tuning))
         publish_artifacts(unlinked(config), night)
         return summary
-
-
-if __name__ == "__main__":
-    import sys
-
-    from slimpajama.cli import main
-
-    main(["run", *sys.argv[1:]])

@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from slimpajama.core.config import Config
 from slimpajama.ops.report.markdown import pieces
 from slimpajama.workspace.manifest import load_manifest, read_verified
-from slimpajama.workspace.store import open_store
+from slimpajama.workspace.open import open_store
 
 # Artifacts of one key are versions of each other, so the UI shows how nights compare.
 KEY = "night"

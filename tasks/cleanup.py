@@ -25,7 +25,7 @@ from prefect.exceptions import ObjectNotFound
 
 from slimpajama.core.config import Config
 from slimpajama.ops.retention import CleanUpReport, clean_up
-from slimpajama.workspace.store import open_store
+from slimpajama.workspace.open import open_store
 from tasks.observe import PAGE, RETRY
 
 FLOWS = [

@@ -14,7 +14,7 @@ from slimpajama.corpus.segment import segment
 from slimpajama.corpus.shards.stage import make_shards, make_tokenizer
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.nights import begin_at, discard, finish_publication, publish, require_documents
-from slimpajama.workspace.store import open_store
+from slimpajama.workspace.open import open_store
 from tasks.observe import RETRY, report
 
 # Prefect's cache is off everywhere: the library's manifests are the one way to resume.

@@ -10,8 +10,8 @@ from slimpajama.model.evaluate.stage import EvaluateReport, evaluate
 from slimpajama.model.generate.stage import GenerateReport, write_samples
 from slimpajama.model.train.stage import train
 from slimpajama.workspace.nights import published_nights
+from slimpajama.workspace.open import open_store
 from slimpajama.workspace.registry import champion_before, model_of_night, promote_once
-from slimpajama.workspace.store import open_store
 from tasks.observe import RETRY
 
 

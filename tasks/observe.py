@@ -17,7 +17,8 @@ from slimpajama.core.logs import Emit, Records
 from slimpajama.core.progress import WIDTH, Bar, also_to, live
 from slimpajama.ops.observe import observers
 from slimpajama.workspace.manifest import Manifest
-from slimpajama.workspace.store import Store, open_store
+from slimpajama.workspace.open import open_store
+from slimpajama.workspace.store import Store
 
 # The most that Prefect's server returns at once.
 PAGE = 200

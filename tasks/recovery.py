@@ -19,7 +19,7 @@ from prefect.utilities.urls import url_for
 
 from slimpajama.core.config import Config
 from slimpajama.core.errors import ConfigError, printable
-from slimpajama.workspace.store import LEASE_S
+from slimpajama.workspace.s3 import LEASE_S
 from tasks.observe import PAGE, RETRY
 
 # Tag of a run that was started in place of one that died.

@@ -11,8 +11,8 @@ from slimpajama.model.evaluate.stage import EvaluateReport
 from slimpajama.model.generate.stage import GenerateReport
 from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.report.summary import NightSummary, nothing_new, summarise_night
+from slimpajama.workspace.open import open_store
 from slimpajama.workspace.registry import champion
-from slimpajama.workspace.store import open_store
 from tasks.observe import RETRY
 
 

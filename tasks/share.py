@@ -14,7 +14,7 @@ from slimpajama.core.config import Config
 from slimpajama.core.extras import needs
 from slimpajama.corpus.pipeline import run_share
 from slimpajama.workspace.claims import helped_by
-from slimpajama.workspace.store import open_store
+from slimpajama.workspace.open import open_store
 from tasks.observe import RETRY
 
 # A worker and stage: small enough to even out, large enough that entering the stage costs little.

@@ -9,8 +9,8 @@ from prefect.cache_policies import NO_CACHE
 from slimpajama.apps.tune.stage import TuneReport, tune
 from slimpajama.core.config import Config
 from slimpajama.ops.report.markdown import tuning
+from slimpajama.workspace.open import open_store
 from slimpajama.workspace.registry import require_champion
-from slimpajama.workspace.store import open_store
 from tasks.observe import RETRY
 
 

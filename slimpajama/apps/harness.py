@@ -24,8 +24,8 @@ from slimpajama.core.progress import track
 from slimpajama.model.evaluate.continuation import score_continuations
 from slimpajama.model.evaluate.score import score_documents
 from slimpajama.model.generate.text import stop_place, stream_text
-from slimpajama.workspace.registry import Loaded, is_exported, load_exported, load_model
-from slimpajama.workspace.store import open_store
+from slimpajama.model.loading import Loaded, is_exported, load_exported, load_model
+from slimpajama.workspace.open import open_store
 
 # Requests between two signs of progress; sorted by length inside a block.
 BLOCK = 512

@@ -13,8 +13,8 @@ from typing import Any
 import typer
 
 from slimpajama.cli import applications, corpus, exchange, lifecycle, model
+from slimpajama.core.console import complain
 from slimpajama.core.errors import SlimpajamaError
-from slimpajama.core.progress import complain
 
 __all__ = ["app", "main"]
 

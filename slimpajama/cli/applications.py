@@ -45,9 +45,9 @@ def pairs(
 
     Example: slimpajama pairs --config slimpajama.toml
     """
-    from slimpajama.core.progress import console
+    from slimpajama.core.console import console
     from slimpajama.corpus.pairs.stage import make_pairs, render
-    from slimpajama.workspace.store import open_store
+    from slimpajama.workspace.open import open_store
 
     cfg = settings(workspace, config, set_)
     with console():
@@ -135,7 +135,7 @@ def _shown(text: str) -> str:
 
 def _documents(workspace: str, config: str | None, overrides: list[str] | None, question: str) -> list[Source]:
     from slimpajama.apps.tune.retrieve import CorpusIndex
-    from slimpajama.core.progress import console
+    from slimpajama.core.console import console
 
     store = store_of(workspace, config, overrides)
     with console():
@@ -145,7 +145,7 @@ def _documents(workspace: str, config: str | None, overrides: list[str] | None, 
 def _tuned(
     task: str, model: str, workspace: str | None, config: str | None, overrides: list[str] | None
 ) -> tuple[Tuned, ApplyConfig]:
-    from slimpajama.apps.tune.stage import load_tuned
+    from slimpajama.apps.tune.inference import load_tuned
     from slimpajama.workspace.registry import serving
 
     store = store_of(workspace, config, overrides)

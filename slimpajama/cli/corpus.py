@@ -27,7 +27,7 @@ def demo_corpus(
 
     Example: slimpajama demo-corpus demo
     """
-    from slimpajama.core.progress import console
+    from slimpajama.core.console import console
     from slimpajama.corpus.demo import build_demo_corpus
 
     with console():
@@ -53,7 +53,7 @@ def dedup(
 
     Example: slimpajama dedup crawl/*.jsonl.zst --out deduplicated --against workspace
     """
-    from slimpajama.core.progress import console
+    from slimpajama.core.console import console
     from slimpajama.corpus.dedup.files import dedup_files
 
     given = [] if threshold is None else [f"dedup.threshold={threshold}"]
@@ -99,7 +99,7 @@ def forget(
 
     Example: slimpajama forget 3f9ac1 --dry-run --workspace demo/workspace
     """
-    from slimpajama.core.progress import console
+    from slimpajama.core.console import console
     from slimpajama.ops.forget import forget as library
 
     given = {by: value for by, value in (("id", doc_id), ("sha256", sha256), ("pattern", pattern)) if value}
@@ -135,8 +135,8 @@ def verify(
 
     Example: slimpajama verify --workspace demo/workspace
     """
+    from slimpajama.core.console import console
     from slimpajama.core.errors import printable
-    from slimpajama.core.progress import console
     from slimpajama.ops.verify import verify as check
 
     store, cfg = store_of(workspace, config, overrides), settings(workspace, config, overrides)

@@ -36,7 +36,7 @@ def export(
 
     Example: slimpajama export --format hf exported --workspace demo/workspace
     """
-    from slimpajama.core.progress import console
+    from slimpajama.core.console import console
     from slimpajama.ops.export import export_dataset, export_model
 
     if (directory is None) == (dataset is None):
@@ -86,8 +86,9 @@ def decompress(
 
 def _recode(file: Path, out: Path, model: str | None, store: Store, as_json: bool, *, back: bool) -> None:
     from slimpajama.apps.compress import file as files
-    from slimpajama.core.progress import console
-    from slimpajama.workspace.registry import load_model, model_manifest
+    from slimpajama.core.console import console
+    from slimpajama.model.loading import load_model
+    from slimpajama.workspace.registry import model_manifest
 
     data = files.read_file(file)
     loaded = load_model(store, model)
@@ -116,8 +117,8 @@ def lm_eval(
 
     Example: slimpajama lm-eval --tasks zh_words,en_words --include-path tasks --workspace demo/workspace
     """
+    from slimpajama.core.console import console
     from slimpajama.core.extras import needs
-    from slimpajama.core.progress import console
     from slimpajama.ops.overview import table
 
     with needs("eval", "lm_eval"):

@@ -45,8 +45,8 @@ def flow_session() -> Iterator[Callable[[], None]]:
     """
     for name, value in PREFECT.items():
         os.environ.setdefault(name, value)
+    from slimpajama.core.console import console
     from slimpajama.core.memory import settle
-    from slimpajama.core.progress import console
 
     # Before Prefect starts threads that take arenas of their own.
     settle()
@@ -131,7 +131,7 @@ def train(
 
     Example: slimpajama train --config demo/demo.toml --set train.tokens=1000000
     """
-    from slimpajama.model.train.worker import is_member
+    from slimpajama.model.train.launch import is_member
 
     cfg = settings(workspace, config, set_)
     if is_member():
@@ -148,8 +148,8 @@ def take_part(cfg: Config, night: str) -> None:
     """Train among the processes that torchrun started on several machines; `train` without torchrun publishes."""
     from slimpajama.model.train.stage import train_member
     from slimpajama.workspace.nights import choose_published, published_nights
+    from slimpajama.workspace.open import open_store
     from slimpajama.workspace.registry import champion_before
-    from slimpajama.workspace.store import open_store
 
     store = open_store(cfg.workspace)
     night = choose_published(store, night)
@@ -223,7 +223,7 @@ def clean_up(
 
 def show_plan(cfg: Config, as_json: bool, *, trains: bool = False) -> None:
     """Print what a run would read, and what it is expected to bring and to cost."""
-    from slimpajama.core.progress import console
+    from slimpajama.core.console import console
     from slimpajama.ops.forecast import forecast
     from slimpajama.ops.forecast.text import as_dict, render
 

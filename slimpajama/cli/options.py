@@ -11,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from slimpajama.core.config import Config
-    from slimpajama.workspace.registry import Loaded
+    from slimpajama.model.loading import Loaded
     from slimpajama.workspace.store import Store
 
 
@@ -39,7 +39,7 @@ TextFiles = Annotated[list[Path] | None, typer.Option("--text", help="UTF-8 text
 def settings(workspace: str | None, config: str | None, overrides: list[str] | None) -> Config:
     """Return the configuration that a command line asks for."""
     from slimpajama.core.config import load_config
-    from slimpajama.core.progress import log_as
+    from slimpajama.core.console import log_as
 
     if config is None and Path(DEFAULT_FILE).is_file():
         config = DEFAULT_FILE
@@ -51,7 +51,7 @@ def settings(workspace: str | None, config: str | None, overrides: list[str] | N
 def store_of(workspace: str | None, config: str | None, overrides: list[str] | None = None) -> Store:
     """Return the workspace that a command reads."""
     from slimpajama.core.errors import StorageError
-    from slimpajama.workspace.store import open_store
+    from slimpajama.workspace.open import open_store
 
     uri = settings(workspace, config, overrides).workspace
     if "://" not in uri and not Path(uri).is_dir():
@@ -61,7 +61,7 @@ def store_of(workspace: str | None, config: str | None, overrides: list[str] | N
 
 def loaded_model(model: str | None, workspace: str | None, config: str | None) -> Loaded:
     """Return the model that `--model` names: of the workspace, or an exported folder, which needs none."""
-    from slimpajama.workspace.registry import is_exported, load_exported, load_model
+    from slimpajama.model.loading import is_exported, load_exported, load_model
 
     if model and is_exported(model):
         return load_exported(Path(model))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+AGAIN = "Run again: it goes on where it stopped."
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 
 # `user:password@` before a host, anything before `@` of a web address, and what a signed address has in its query.

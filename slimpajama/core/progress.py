@@ -12,14 +12,10 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from slimpajama.workspace.manifest import Manifest, Stage
-
+from typing import Any, Protocol
 
 # Of the longest stage's name.
 WIDTH = 13
@@ -83,18 +79,48 @@ class Bar:
     def describe(self) -> str:
         """Return `5,200 tokens of 12,000 tokens, 50 tokens/s, 0:02:16 left, loss 0.770`, or what is known of it."""
         rate = self.rate
-        parts = [_amount(self.done, self.unit) + (f" of {_amount(self.total, self.unit)}" if self.total else "")]
+        parts = [amount(self.done, self.unit) + (f" of {amount(self.total, self.unit)}" if self.total else "")]
         if rate > 0:
-            parts.append(f"{_amount(rate, self.unit)}/s")
+            parts.append(f"{amount(rate, self.unit)}/s")
         if left := self.seconds_left:
             parts.append(f"{timedelta(seconds=round(left))} left")
         return ", ".join([*parts, self.note] if self.note else parts)
 
     def summary(self, seconds: float) -> str:
         """Return amount, time and rate of finished work for people."""
-        rate = _amount(self.rate_over(seconds), self.unit)
+        rate = amount(self.rate_over(seconds), self.unit)
         note = f"  {self.note}" if self.note else ""
-        return f"{_amount(self.done, self.unit):>16} in {seconds:6.1f} s  {rate}/s{note}"
+        return f"{amount(self.done, self.unit):>16} in {seconds:6.1f} s  {rate}/s{note}"
+
+
+class ManifestLike(Protocol):
+    """What a sink may look at of a manifest of the workspace."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def counts(self) -> dict[str, Any]: ...
+    @property
+    def files(self) -> Sequence[Any]: ...
+    @property
+    def digest(self) -> str: ...
+
+
+class StageLike(Protocol):
+    """What a sink may look at of a stage that runs."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def manifest_path(self) -> str: ...
+    @property
+    def about(self) -> dict[str, Any]: ...
+    @property
+    def finished(self) -> bool: ...
+    @property
+    def resumed(self) -> bool: ...
+    @property
+    def result(self) -> ManifestLike: ...
 
 
 class Sink:
@@ -104,67 +130,10 @@ class Sink:
     def start(self, bar: Bar) -> None: ...
     def end(self, bar: Bar, timing: Timing) -> None: ...
     def say(self, stage: str, text: str, level: str = "info") -> None: ...
-    def manifest_read(self, manifest: Manifest) -> None: ...
-    def stage_begun(self, stage: Stage) -> None: ...
-    def stage_finished(self, stage: Stage) -> None: ...
+    def manifest_read(self, manifest: ManifestLike) -> None: ...
+    def stage_begun(self, stage: StageLike) -> None: ...
+    def stage_finished(self, stage: StageLike) -> None: ...
     def close(self, error: BaseException | None) -> None: ...
-
-
-class _Lines(Sink):
-    """One line a finished stage, for logs and pipes."""
-
-    def __init__(self, write: Callable[[str], None]) -> None:
-        self.write = write
-
-    def end(self, bar: Bar, timing: Timing) -> None:
-        self.say(bar.name, bar.summary(timing.seconds))
-
-    def say(self, stage: str, text: str, level: str = "info") -> None:
-        self.write(f"{stage:<{WIDTH}} {text}")
-
-
-class _Terminal(Sink):
-    """Live bars on stderr by rich, one a stage, with rate and time left."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        self.console = Console(stderr=True)
-        self.progress = Progress(
-            TextColumn(f"{{task.description:<{WIDTH}}}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[amount]:>16}"),
-            TextColumn("{task.fields[rate]:>14}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-            console=self.console,
-        )
-        self.progress.start()
-        self.tasks: dict[int, Any] = {}
-
-    def start(self, bar: Bar) -> None:
-        self.tasks[id(bar)] = self.progress.add_task(bar.name, total=bar.total or None, amount="", rate="", note="")
-        bar.on_change = self.update
-
-    def update(self, bar: Bar) -> None:
-        self.progress.update(
-            self.tasks[id(bar)],
-            total=bar.total or None,
-            completed=bar.done,
-            amount=_amount(bar.done, bar.unit),
-            rate=f"{_amount(bar.rate, bar.unit)}/s",
-            note=bar.note,
-        )
-
-    def end(self, bar: Bar, timing: Timing) -> None:
-        self.update(bar)
-        self.progress.update(self.tasks.pop(id(bar)), total=bar.done or 1, completed=bar.done or 1)
-
-    def say(self, stage: str, text: str, level: str = "info") -> None:
-        self.console.print(f"{stage:<{WIDTH}} {text}", markup=False, highlight=False)
 
 
 class _Live(Sink):
@@ -198,14 +167,13 @@ class _Live(Sink):
 
 
 _sink: Sink = Sink()
-_json = False
 # Workspace and night of what runs, for sinks that name them.
 labels: dict[str, str] = {}
 # Of this process, in the order the stages ended.
 timings: list[Timing] = []
 
 
-def _amount(value: float, unit: str) -> str:
+def amount(value: float, unit: str) -> str:
     if unit == "B":
         return f"{value / 1e6:,.1f} MB" if value >= 1e6 else f"{value / 1e3:,.1f} kB"
     return f"{value:,.0f} {unit}" if value >= 10 or value == int(value) else f"{value:.1f} {unit}"
@@ -293,47 +261,6 @@ def also_to(*sinks: Sink, **named: str) -> Iterator[None]:
             labels.clear()
 
 
-def lines(write: Callable[[str], None]) -> Sink:
-    """Return a sink that writes one line a stage."""
-    return _Lines(write)
-
-
 def live(show: Callable[[Bar], None], every_s: float) -> Sink:
     """Return a sink that calls `show` with a running stage's bar, every `every_s` and at its end."""
     return _Live(show, every_s)
-
-
-def log_as(form: str) -> None:
-    """Choose what `console` and `complain` write in this process: `text` or `json`."""
-    global _json
-    _json = form == "json"
-
-
-def complain(text: str) -> None:
-    """Write to stderr why a command ends, in the form of its other messages."""
-    if _json:
-        with console():
-            say("slimpajama", text, "error")
-    else:
-        print(f"slimpajama: {text}", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def console() -> Iterator[None]:
-    """Report to stderr: JSON where `log_as` asked for it, else live bars on a terminal and plain lines elsewhere."""
-
-    def write(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    if _json or not sys.stderr.isatty():
-        from slimpajama.core.logs import json_lines
-
-        with report_to(json_lines(write) if _json else _Lines(write)):
-            yield
-        return
-    terminal = _Terminal()
-    try:
-        with report_to(terminal):
-            yield
-    finally:
-        terminal.progress.stop()

@@ -8,8 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from slimpajama.core.errors import StorageError
-from slimpajama.workspace.store import AGAIN
+from slimpajama.core.errors import AGAIN, StorageError
 
 
 @contextlib.contextmanager

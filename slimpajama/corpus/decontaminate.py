@@ -30,9 +30,11 @@ from slimpajama.core.split import assign
 from slimpajama.corpus.overlap import VERSION, Index, Match, cut, find, make_index, sample, sampling
 from slimpajama.corpus.pairs.stage import protected_tests
 from slimpajama.corpus.sources.evaluations import list_evaluations, read_evaluations
-from slimpajama.workspace.manifest import Manifest, Part, Stage, add_counts
+from slimpajama.workspace.manifest import Manifest, add_counts
 from slimpajama.workspace.nights import load_night, published_nights, work_folder
-from slimpajama.workspace.store import Store, read_table
+from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.store import Store
 
 COLUMNS = ["id", "source", "uri", "lang", "sha256", "n_chars", "text", "n_bytes"]
 EXCERPT = 160  # characters

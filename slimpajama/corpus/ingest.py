@@ -16,20 +16,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from slimpajama.core.config import Config, IngestConfig, SourceConfig
+from slimpajama.core.config import Config
 from slimpajama.core.errors import InputError, printable
 from slimpajama.core.progress import track
 from slimpajama.core.schema import RAW, removed_table
 from slimpajama.corpus.sources.discover import InputFile, Plan, current_version, fixed_folder, open_input, plan
-from slimpajama.corpus.sources.files import read
-from slimpajama.corpus.sources.records import Bad, Batch, Want
-from slimpajama.corpus.sources.streams import BLOCK
-from slimpajama.workspace.manifest import Manifest, Part, Stage, add_counts
+from slimpajama.corpus.sources.files import read, wanted
+from slimpajama.corpus.sources.ids import Row, framed, unread
+from slimpajama.corpus.sources.records import Batch, Want
+from slimpajama.workspace.manifest import Manifest, add_counts
 from slimpajama.workspace.nights import load_night, published_nights, work_folder
+from slimpajama.workspace.stage import Part, Stage
 from slimpajama.workspace.store import Store, sha256
 from slimpajama.workspace.tombstones import RULE, forgotten_list
 
-Row = dict[str, Any]
 Take = Callable[[InputFile, Want], Iterator[Batch]]
 
 
@@ -37,19 +37,6 @@ def known_inputs(store: Store) -> list[Row]:
     """Return the raw files that published nights have read, as `plan` takes them."""
     nights = (load_night(store, night) for night in published_nights(store))
     return [entry for night in nights for entry in night.about["stages"]["ingest"]["inputs"]]
-
-
-def document_id(source: str, place: str, text: str) -> str:
-    """Return a document's id: 32 hex digits of SHA-256 over its source's name, its place in there and its text.
-
-    Each part is preceded by its length, so no two different triples are hashed alike.
-    """
-    framed = b"".join(_framed(part.encode()) for part in (source, place, text))
-    return hashlib.sha256(framed).hexdigest()[:32]
-
-
-def _framed(part: bytes) -> bytes:
-    return len(part).to_bytes(8, "little") + part
 
 
 def read_whole(file: InputFile, want: Want) -> Iterator[Batch]:
@@ -153,48 +140,24 @@ def _check_unchanged(file: InputFile) -> None:
         raise InputError("changed while it was read", where=file.path, hint="Run again once it is written.")
 
 
-def wanted(source: SourceConfig, cfg: IngestConfig) -> Want:
-    """Return what is taken from a source's files."""
-    return Want(
-        max_document_bytes=int(cfg.max_document_mb * 1e6),
-        format=source.format,
-        text_fields=source.text_fields(),
-        id_field=source.id_field,
-        batch_bytes=min(BLOCK, int(cfg.part_mb * 1e6)),
-    )
-
-
 def _raw(file: InputFile, place: str, records: pa.Table) -> pa.Table:
     """Return records as RAW; ids are those of `document_id`, made without a Python string for a text."""
     text = records["text"].combine_chunks()
     _, offsets, data = text.buffers()
     ends = np.frombuffer(offsets, np.int64)[text.offset : text.offset + len(text) + 1].tolist()
     view = memoryview(data or b"")
-    source = hashlib.sha256(_framed(file.source.encode()))
+    source = hashlib.sha256(framed(file.source.encode()))
     ids, hashes, uris = [], [], []
     for number, own_id, begin, end in zip(
         records["number"].to_pylist(), records["id"].to_pylist(), ends, ends[1:], strict=False
     ):
         digest = source.copy()
-        digest.update(_framed(f"{place}#{number}".encode()) + (end - begin).to_bytes(8, "little"))
+        digest.update(framed(f"{place}#{number}".encode()) + (end - begin).to_bytes(8, "little"))
         digest.update(view[begin:end])
         ids.append(digest.hexdigest()[:32])
         hashes.append(hashlib.sha256(view[begin:end]).hexdigest())
         uris.append(f"{file.path}#{printable(own_id, 200) if own_id else number}")
     return pa.table([ids, pa.repeat(file.source, len(ids)), uris, hashes, text], schema=RAW)
-
-
-def unread(source: str, path: str, place: str, bad: Bad) -> Row:
-    """Return the row of `removed` of what could not be read, at a place in a source."""
-    return {
-        "id": document_id(source, f"{place}#{bad.place}", f"{bad.rule}: {bad.value}"),
-        "source": source,
-        "uri": f"{path}#{bad.place.rsplit(' ', 1)[-1]}" if bad.place else path,
-        "stage": "ingest",
-        "rule": bad.rule,
-        "value": f"{bad.place}: {bad.value}" if bad.place else bad.value,
-        "threshold": bad.threshold,
-    }
 
 
 def _refused(doc_id: str, file: InputFile) -> Row:

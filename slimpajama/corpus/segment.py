@@ -17,9 +17,11 @@ from slimpajama.core.progress import track
 from slimpajama.core.schema import WORDS
 from slimpajama.text.lattice import UserWord
 from slimpajama.text.segment import Segmenter, engine_versions, parse_user_dictionary
-from slimpajama.workspace.manifest import Counts, Manifest, Part, Stage
+from slimpajama.workspace.manifest import Counts, Manifest
 from slimpajama.workspace.nights import work_folder
-from slimpajama.workspace.store import Store, read_table
+from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.store import Store
 
 
 def segment(store: Store, cfg: Config, night: str, documents: Manifest) -> Manifest:

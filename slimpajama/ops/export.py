@@ -24,8 +24,9 @@ from slimpajama.corpus.shards.card import escape
 from slimpajama.text.tokenizer import DOCUMENT
 from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest, read_verified
 from slimpajama.workspace.nights import choose_published, load_night, published_nights
+from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.registry import champion, history, model_manifest, require_champion
-from slimpajama.workspace.store import Store, read_table
+from slimpajama.workspace.store import Store
 
 SPLITS = ("train", "validation", "test")
 # Of text in a file of the dataset; the hub shows files of up to about 300 MB at once.

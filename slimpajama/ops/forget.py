@@ -31,8 +31,9 @@ from slimpajama.ops.verify import SCRATCH
 from slimpajama.workspace.lookup import Hit, Match, find_rows, one_of
 from slimpajama.workspace.manifest import FileEntry, Manifest, add_counts, json_bytes, load_manifest
 from slimpajama.workspace.nights import discard, drop_unlisted, load_night, open_nights, published_nights
+from slimpajama.workspace.parquet import parquet_bytes, read_table
 from slimpajama.workspace.registry import list_models, model_manifest, rollback_targets, tuned_models
-from slimpajama.workspace.store import Store, parquet_bytes, read_table, sha256
+from slimpajama.workspace.store import Store, sha256
 from slimpajama.workspace.tombstones import RULE, Forgotten, ForgottenList, forgotten_list, write_list
 
 # Of all records: a pattern that finds more is likely to be wrong.

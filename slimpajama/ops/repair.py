@@ -26,8 +26,9 @@ from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.verify import SCRATCH, Problems, verify
 from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes, load_manifest, read_verified
 from slimpajama.workspace.nights import INDEX
+from slimpajama.workspace.open import open_store
 from slimpajama.workspace.overlay import Overlay
-from slimpajama.workspace.store import Store, open_store
+from slimpajama.workspace.store import Store
 
 # What later nights read of one.
 COMPARED = ("manifest.json", "minhash/", "bands/", "texts/", "tokenizer/", "shards/")

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from slimpajama.workspace.store import Store, reading
+from slimpajama.workspace.parquet import reading
+from slimpajama.workspace.store import Store
 
 Match = Callable[[pa.ChunkedArray], pa.ChunkedArray]
 

@@ -13,7 +13,8 @@ import signal
 import sys
 import threading
 
-from slimpajama.workspace.store import LocalStore, S3Store
+from slimpajama.workspace.local import LocalStore
+from slimpajama.workspace.s3 import S3Store
 
 CHANGES = {LocalStore: ("_publish", "delete", "delete_tree"), S3Store: ("write", "_put", "delete", "delete_tree")}
 

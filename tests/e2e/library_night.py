@@ -17,7 +17,7 @@ from slimpajama.core.config import load_config
 from slimpajama.core.progress import Sink, report_to
 from slimpajama.corpus.pipeline import run_stages
 from slimpajama.workspace.nights import finish_publication, publish
-from slimpajama.workspace.store import open_store
+from slimpajama.workspace.open import open_store
 
 
 def prepare(config, workspace, night="n1"):

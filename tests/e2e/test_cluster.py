@@ -12,7 +12,8 @@ import pytest
 from servers import BIN, free_ports, stop, until
 from small_corpus import published
 
-from slimpajama.workspace.store import open_store, sha256
+from slimpajama.workspace.open import open_store
+from slimpajama.workspace.store import sha256
 
 distributed = pytest.importorskip("distributed", reason="needs the extra `e2e`: make setup EXTRAS=dev,e2e")
 PREPARE = [sys.executable, "-m", "slimpajama", "prepare", "--night", "n1"]

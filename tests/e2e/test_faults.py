@@ -23,11 +23,14 @@ from slimpajama.ops.explain import explain
 from slimpajama.ops.forget import forget
 from slimpajama.ops.retention import clean_up
 from slimpajama.ops.verify import verify
-from slimpajama.workspace import store as storage
+from slimpajama.workspace import s3 as storage
+from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.nights import INDEX, published_nights
+from slimpajama.workspace.open import open_store
+from slimpajama.workspace.parquet import read_sealed, read_table, sealed
 from slimpajama.workspace.registry import history, list_models, promote, rollback
-from slimpajama.workspace.store import LocalStore, open_store, read_table, sha256
+from slimpajama.workspace.store import sha256
 
 SEED = 20261126
 
@@ -118,9 +121,9 @@ def test_a_damaged_answer_is_asked_for_again(faulty):
     uri, server = faulty
     store = open_store(uri)
     store.write("a", b"0123456789")
-    store.write("s", storage.sealed(b"0123456789"))
+    store.write("s", sealed(b"0123456789"))
     server.plan = Plan(("damage",), share=1.0, most=1)
-    assert storage.read_sealed(store, "s", 0, 14, "") == b"0123456789"
+    assert read_sealed(store, "s", 0, 14, "") == b"0123456789"
     assert store.read("a") == b"0123456789"
     with store.open("a") as file:
         assert file.read() == b"0123456789"

@@ -11,7 +11,8 @@ import pytest
 from small_corpus import CONFIG, QUESTIONS, chinese, write_lines
 
 from slimpajama.workspace.nights import load_night, published_nights
-from slimpajama.workspace.store import open_store, read_table
+from slimpajama.workspace.open import open_store
+from slimpajama.workspace.parquet import read_table
 
 SOURCES = """
 workspace = "workspace"

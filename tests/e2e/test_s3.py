@@ -9,9 +9,11 @@ import s3fs
 from small_corpus import arguments
 
 from slimpajama.core.errors import LockedError, StorageError
-from slimpajama.workspace import store as storage
-from slimpajama.workspace.manifest import Part, Stage, read_verified
-from slimpajama.workspace.store import open_store, parquet_bytes, read_table
+from slimpajama.workspace import s3 as storage
+from slimpajama.workspace.manifest import read_verified
+from slimpajama.workspace.open import open_store
+from slimpajama.workspace.parquet import parquet_bytes, read_table
+from slimpajama.workspace.stage import Part, Stage
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def test_swap_refuses_a_version_that_is_gone(store):
 def test_a_second_run_is_refused_while_the_lease_lasts_and_let_in_after_it(store, s3_uri, monkeypatch):
     with store.lock("first"):
         # As another process sees it.
-        monkeypatch.setattr(storage, "_held", set())
+        monkeypatch.setattr(storage, "held", set())
         with pytest.raises(LockedError, match="first, process"), open_store(s3_uri).lock("second"):
             pass
     with open_store(s3_uri).lock("second"):

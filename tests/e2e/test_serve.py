@@ -15,9 +15,10 @@ from servers import free_ports, started, until
 from slimpajama.core.config import ModelConfig, TextConfig, TokenizerConfig
 from slimpajama.model.architectures import build
 from slimpajama.text.tokenizer import Tokenizer, train_tokenizer
+from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes
 from slimpajama.workspace.registry import promote
-from slimpajama.workspace.store import LocalStore, sha256
+from slimpajama.workspace.store import sha256
 
 TOKEN = "a-token-for-this-test"
 

@@ -59,11 +59,12 @@ from slimpajama.corpus.pairs.records import FORMATS, Pair, read_pairs
 from slimpajama.corpus.sources import files, streams
 from slimpajama.corpus.sources.records import Bad, Want
 from slimpajama.model.architectures import build
+from slimpajama.model.loading import Loaded, load_exported
 from slimpajama.text.segment import WORD_BYTES, Segmenter, by_rule, parse_user_dictionary
 from slimpajama.text.tokenizer import SEPARATOR, Tokenizer, train_tokenizer
+from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import json_bytes, load_manifest
-from slimpajama.workspace.registry import Loaded, champion, load_exported, model_of_night, tuned_tasks
-from slimpajama.workspace.store import LocalStore
+from slimpajama.workspace.registry import champion, model_of_night, tuned_tasks
 
 # Bytes of a record here.
 LIMIT = 2000

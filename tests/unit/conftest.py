@@ -21,8 +21,10 @@ from slimpajama.core.config import (
     TrainConfig,
 )
 from slimpajama.core.schema import SHARDS
+from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import FileEntry, Manifest
-from slimpajama.workspace.store import LocalStore, Store, parquet_bytes, sha256
+from slimpajama.workspace.parquet import parquet_bytes
+from slimpajama.workspace.store import Store, sha256
 
 NIGHTS = ("2026-01-01", "2026-01-02")
 WORDS = {

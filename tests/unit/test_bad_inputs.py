@@ -31,10 +31,13 @@ from slimpajama.corpus.pairs.records import FORMATS, Pair, read_pairs
 from slimpajama.corpus.sources import files, streams, tables
 from slimpajama.corpus.sources.discover import InputFile
 from slimpajama.corpus.sources.records import Bad, Batch, Want
+from slimpajama.model.loading import load_exported, load_model
 from slimpajama.ops.export import export_model
+from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.nights import published_nights
-from slimpajama.workspace.registry import load_exported, load_model, tuned_tasks
-from slimpajama.workspace.store import LocalStore, Store, read_table, sha256
+from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.registry import tuned_tasks
+from slimpajama.workspace.store import Store, sha256
 
 
 @pytest.fixture(autouse=True)

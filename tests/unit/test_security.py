@@ -16,7 +16,7 @@ import torch
 
 from slimpajama.core.config import Config, load_config, validate
 from slimpajama.core.errors import ConfigError, ModelError, StorageError, masked
-from slimpajama.workspace.registry import with_weights
+from slimpajama.model.loading import with_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "hunter2"

@@ -24,8 +24,8 @@ import torch
 from slimpajama.apps.compress.coder import MOST_BITS
 from slimpajama.apps.compress.streams import decode, encode
 from slimpajama.core.errors import CompressedFileError, InputError, unwritable
+from slimpajama.model.loading import Loaded
 from slimpajama.workspace.manifest import Manifest
-from slimpajama.workspace.registry import Loaded
 
 MAGIC, VERSION = b"\x89SLP", 1
 HEAD, CRC = struct.Struct(">4sBB32sQQ32s"), struct.Struct(">I")

@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 
-from slimpajama.apps.tune.inference import Tuned
-from slimpajama.apps.tune.stage import load_tuned
+from slimpajama.apps.tune.inference import Tuned, load_tuned
 from slimpajama.core.config import GenerateConfig
 from slimpajama.core.errors import SlimpajamaError
 from slimpajama.model.generate.text import Tally, stream_text
-from slimpajama.workspace.registry import Loaded, champion, load_model, serving, tuned_tasks
+from slimpajama.model.loading import Loaded, load_model
+from slimpajama.workspace.registry import champion, serving, tuned_tasks
 from slimpajama.workspace.store import Store
 
 LOG = logging.getLogger(__name__)

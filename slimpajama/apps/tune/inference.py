@@ -10,14 +10,18 @@ validation pairs: WRITTEN by the model, QUOTED from the source, or for translati
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from slimpajama.apps.tune.examples import (
     ANSWER,
@@ -33,14 +37,27 @@ from slimpajama.apps.tune.examples import (
 from slimpajama.apps.tune.metrics import HAN, units
 from slimpajama.apps.tune.phrases import Dictionary
 from slimpajama.apps.tune.retrieve import Source
-from slimpajama.apps.tune.spans import Quote, answer_spans, best_quote, sentence_runs, sentence_spans, sentences
-from slimpajama.core.config import ApplyConfig
-from slimpajama.core.errors import InputError
+from slimpajama.apps.tune.spans import (
+    Quote,
+    answer_spans,
+    best_quote,
+    sentence_runs,
+    sentence_spans,
+    sentences,
+)
+from slimpajama.core.config import ApplyConfig, ModelConfig, TextConfig
+from slimpajama.core.errors import InputError, ModelError
 from slimpajama.corpus.pairs.rules import language
+from slimpajama.model.architectures import build
+from slimpajama.model.architectures.chunk import ChunkModel
 from slimpajama.model.architectures.seq2seq import Memory, PairModel
-from slimpajama.model.device import one_thread
+from slimpajama.model.device import device, one_thread
 from slimpajama.model.generate.beam import Found, beam_search
+from slimpajama.model.loading import with_weights
 from slimpajama.text.tokenizer import Tokenizer
+from slimpajama.workspace.manifest import FileEntry, Manifest, read_verified
+from slimpajama.workspace.registry import tuned_manifest
+from slimpajama.workspace.store import Store
 
 WRITTEN, QUOTED, DRAFT = "written", "quoted", "draft"
 
@@ -271,3 +288,46 @@ def _support(answer: str, passage: str) -> str:
     wanted = set(units(answer))
     shares = [(answer in one, len(wanted & set(units(one)))) for one in found]
     return found[int(np.argmax([whole * 1000 + share for whole, share in shares]))].strip() if found else ""
+
+
+def fresh_model(config: dict[str, Any], tokenizer: Tokenizer, kinds: tuple[str, ...], seed: int) -> PairModel:
+    base = build(TypeAdapter(ModelConfig).validate_python(config["model"]), tokenizer.vocab_size, seed)
+    assert isinstance(base, ChunkModel)
+    return PairModel(base, kinds, tokenizer.document_id, torch.Generator().manual_seed(seed))
+
+
+def load_tuned(store: Store, model_id: str) -> Tuned:
+    """Return a published tuned model.
+
+    Raises:
+        ModelError: If there is none of this name, or its weights do not fit.
+        StorageError: If a file is not what the manifest says.
+    """
+    return load_files(store, _manifest(store, model_id).files)
+
+
+def _manifest(store: Store, model_id: str) -> Manifest:
+    manifest = tuned_manifest(store, model_id)
+    if manifest is None:
+        raise ModelError(
+            "no such tuned model", where=f"{store.uri}/tuned", found=model_id, hint="`slimpajama tune` makes one."
+        )
+    return manifest
+
+
+def entry_of(manifest: Manifest, name: str) -> FileEntry:
+    return next(entry for entry in manifest.files if entry.path.endswith(f"/{name}"))
+
+
+def load_files(store: Store, files: Iterable[FileEntry]) -> Tuned:
+    entries = {entry.path.rsplit("/", 1)[1]: entry for entry in files}
+    config = json.loads(read_verified(store, entries["config.json"]))
+    text = TypeAdapter(TextConfig).validate_python(config["text"])
+    tokenizer = Tokenizer.load(read_verified(store, entries["tokenizer.json"]), text)
+    entry = entries["model.safetensors"]
+    fresh = partial(fresh_model, config, tokenizer, tuple(config["kinds"]), 0)
+    model = with_weights(fresh, read_verified(store, entry), entry.path)
+    dictionary = Dictionary.load(read_verified(store, entries["dictionary.parquet"]))
+    ways = json.loads(read_verified(store, entries["ways.json"])) if "ways.json" in entries else {}
+    sizes = config["source_tokens"], config["target_tokens"]
+    return Tuned(model.to(device()).eval(), tokenizer, dictionary, ways, *sizes)

@@ -18,7 +18,8 @@ from slimpajama.text.segment import Segmenter
 from slimpajama.text.stopwords import content_flags
 from slimpajama.workspace.lookup import find_rows, one_of
 from slimpajama.workspace.nights import load_night, published_nights
-from slimpajama.workspace.store import Store, read_table
+from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.store import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,56 +15,38 @@ if nobody served it before.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from typing import Any, cast
 
 import polars as pl
 import pyarrow as pa
 import torch
-from pydantic import TypeAdapter
 from safetensors.torch import save
 
 from slimpajama.apps.tune.examples import directions, encode_pairs, kind_of, rarity
-from slimpajama.apps.tune.inference import Tuned, ways_of
+from slimpajama.apps.tune.inference import Tuned, _manifest, entry_of, fresh_model, load_files, ways_of
 from slimpajama.apps.tune.metrics import MAIN, interval, measure, score
 from slimpajama.apps.tune.phrases import Dictionary, with_drafts_of_others
 from slimpajama.apps.tune.rows import PairRows
 from slimpajama.apps.tune.spans import sentence_ends
-from slimpajama.core.config import Config, ModelConfig, TextConfig, fingerprint
+from slimpajama.core.config import Config, fingerprint
 from slimpajama.core.errors import InputError, LockedError, ModelError
 from slimpajama.core.progress import track
 from slimpajama.core.split import unit_hashes
 from slimpajama.corpus.pairs.rules import language
 from slimpajama.corpus.pairs.stage import make_pairs, read_split
-from slimpajama.model.architectures import build, make_optimiser
+from slimpajama.model.architectures import make_optimiser
 from slimpajama.model.architectures.chunk import ChunkModel
-from slimpajama.model.architectures.seq2seq import PairModel
 from slimpajama.model.device import device, with_precision
+from slimpajama.model.loading import Loaded, load_model
 from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.model.train.loop import train_model
 from slimpajama.model.train.parallel import Team
-from slimpajama.text.tokenizer import Tokenizer
-from slimpajama.workspace.manifest import (
-    FileEntry,
-    Manifest,
-    Part,
-    Stage,
-    json_bytes,
-    read_verified,
-    read_verified_table,
-)
-from slimpajama.workspace.registry import (
-    TUNED,
-    Loaded,
-    load_model,
-    model_manifest,
-    tuned_manifest,
-    tuned_tasks,
-    with_weights,
-)
-from slimpajama.workspace.store import Store, parquet_bytes
+from slimpajama.workspace.manifest import json_bytes, read_verified, read_verified_table
+from slimpajama.workspace.parquet import parquet_bytes
+from slimpajama.workspace.registry import TUNED, model_manifest, tuned_tasks
+from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.store import Store
 
 # Raise it when the same inputs give other weights or figures.
 VERSION = 5
@@ -162,10 +144,10 @@ def tune(store: Store, cfg: Config, champion: str) -> TuneReport:
             tuned, training = learn(cfg, base, rows, checkpoints)
             stage.commit("model", _published(folder, base, tuned, training))
         if not stage.has("ways"):
-            tuned = _loaded(store, stage.part_files("model"))
+            tuned = load_files(store, stage.part_files("model"))
             ways = choose_ways(tuned, read_split(store, pairs, set_name, "validation"), cfg)
             stage.commit("ways", Part({f"{folder}/ways.json": json_bytes(ways)}))
-        tuned = _loaded(store, [*stage.part_files("model"), *stage.part_files("ways")])
+        tuned = load_files(store, [*stage.part_files("model"), *stage.part_files("ways")])
         tests = read_split(store, pairs, set_name, "test")
         outputs, tasks, samples = _measured(tuned, tests, cfg)
         scores = {"tasks": tasks, "ways": tuned.ways, "samples": samples}
@@ -174,7 +156,7 @@ def tune(store: Store, cfg: Config, champion: str) -> TuneReport:
         )
         stage.finish()
     checkpoints.clear()
-    scores = json.loads(read_verified(store, _entry(stage.result, "scores.json")))
+    scores = json.loads(read_verified(store, entry_of(stage.result, "scores.json")))
     decisions = _decide(store, cfg, name)
     return TuneReport(name, champion, set_name, skipped, scores, decisions)
 
@@ -191,7 +173,7 @@ def learn(
         dictionary = Dictionary.learn(both, tokenizer.segmenter)
         examples = encode_pairs(with_drafts_of_others(both, tokenizer.segmenter), tokenizer, row_tokens, *sizes)
         bar.advance(len(both))
-    model = _fresh(base.config, tokenizer, tuple(sorted(set(examples.kinds))), cfg.tune.seed)
+    model = fresh_model(base.config, tokenizer, tuple(sorted(set(examples.kinds))), cfg.tune.seed)
     model.adopt(base.model)
     model.rarity_V[:-1] = torch.from_numpy(rarity(examples.sources, tokenizer.vocab_size))
     model.ends_V[:-1] = torch.from_numpy(sentence_ends(tokenizer))
@@ -223,12 +205,6 @@ def learn(
     return Tuned(model.eval(), tokenizer, dictionary, {}, *sizes), record
 
 
-def _fresh(config: dict[str, Any], tokenizer: Tokenizer, kinds: tuple[str, ...], seed: int) -> PairModel:
-    base = build(TypeAdapter(ModelConfig).validate_python(config["model"]), tokenizer.vocab_size, seed)
-    assert isinstance(base, ChunkModel)
-    return PairModel(base, kinds, tokenizer.document_id, torch.Generator().manual_seed(seed))
-
-
 def _published(folder: str, base: Loaded, tuned: Tuned, training: dict[str, Any]) -> Part:
     """Return the tuned model's files."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tuned.model.state_dict().items()}
@@ -244,43 +220,6 @@ def _published(folder: str, base: Loaded, tuned: Tuned, training: dict[str, Any]
         },
         {"steps": training["steps"], "tokens": training["tokens"]},
     )
-
-
-def load_tuned(store: Store, model_id: str) -> Tuned:
-    """Return a published tuned model.
-
-    Raises:
-        ModelError: If there is none of this name, or its weights do not fit.
-        StorageError: If a file is not what the manifest says.
-    """
-    return _loaded(store, _manifest(store, model_id).files)
-
-
-def _manifest(store: Store, model_id: str) -> Manifest:
-    manifest = tuned_manifest(store, model_id)
-    if manifest is None:
-        raise ModelError(
-            "no such tuned model", where=f"{store.uri}/tuned", found=model_id, hint="`slimpajama tune` makes one."
-        )
-    return manifest
-
-
-def _entry(manifest: Manifest, name: str) -> FileEntry:
-    return next(entry for entry in manifest.files if entry.path.endswith(f"/{name}"))
-
-
-def _loaded(store: Store, files: Iterable[FileEntry]) -> Tuned:
-    entries = {entry.path.rsplit("/", 1)[1]: entry for entry in files}
-    config = json.loads(read_verified(store, entries["config.json"]))
-    text = TypeAdapter(TextConfig).validate_python(config["text"])
-    tokenizer = Tokenizer.load(read_verified(store, entries["tokenizer.json"]), text)
-    entry = entries["model.safetensors"]
-    fresh = partial(_fresh, config, tokenizer, tuple(config["kinds"]), 0)
-    model = with_weights(fresh, read_verified(store, entry), entry.path)
-    dictionary = Dictionary.load(read_verified(store, entries["dictionary.parquet"]))
-    ways = json.loads(read_verified(store, entries["ways.json"])) if "ways.json" in entries else {}
-    sizes = config["source_tokens"], config["target_tokens"]
-    return Tuned(model.to(device()).eval(), tokenizer, dictionary, ways, *sizes)
 
 
 def choose_tests(tests: pl.DataFrame, most: int) -> pl.DataFrame:
@@ -355,7 +294,7 @@ def _decide(store: Store, cfg: Config, name: str) -> dict[str, Any]:
 
 
 def _outputs(store: Store, name: str) -> pl.DataFrame:
-    outputs = read_verified_table(store, _entry(_manifest(store, name), "outputs.parquet"))
+    outputs = read_verified_table(store, entry_of(_manifest(store, name), "outputs.parquet"))
     return cast(pl.DataFrame, pl.from_arrow(outputs))
 
 

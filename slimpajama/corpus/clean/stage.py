@@ -19,9 +19,11 @@ from slimpajama.core.schema import CLEANED, REMOVED
 from slimpajama.corpus.clean.quality import measure
 from slimpajama.corpus.clean.rewrite import rewrite
 from slimpajama.corpus.clean.rules import bounds, first_verdicts
-from slimpajama.workspace.manifest import Counts, Manifest, Part, Stage
+from slimpajama.workspace.manifest import Counts, Manifest
 from slimpajama.workspace.nights import work_folder
-from slimpajama.workspace.store import Store, read_table
+from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.store import Store
 
 
 def clean(store: Store, cfg: Config, night: str, raw: Manifest) -> Manifest:

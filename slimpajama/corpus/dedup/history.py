@@ -21,7 +21,9 @@ from slimpajama.corpus.dedup.history_join import Earlier, Past
 from slimpajama.corpus.dedup.kernel import VERSION, sketch
 from slimpajama.workspace.manifest import FileEntry, Manifest
 from slimpajama.workspace.nights import INDEX, load_night, published_nights
-from slimpajama.workspace.store import Store, open_store, read_table, reading
+from slimpajama.workspace.open import open_store
+from slimpajama.workspace.parquet import read_table, reading
+from slimpajama.workspace.store import Store
 
 # keys compare where these are equal
 SKETCH_SETTINGS = ("ngram_chars", "drop_punctuation", "sketch", "num_perm", "bands", "rows", "seed")

@@ -42,9 +42,11 @@ from slimpajama.corpus.dedup.decide import Outcome, decide
 from slimpajama.corpus.dedup.history import History
 from slimpajama.corpus.dedup.history_join import Documents
 from slimpajama.corpus.dedup.kernel import VERSION, sketch
-from slimpajama.workspace.manifest import Counts, Manifest, Part, Stage, add_counts, load_manifest
+from slimpajama.workspace.manifest import Counts, Manifest, add_counts, load_manifest
 from slimpajama.workspace.nights import load_night, published_nights, work_folder
-from slimpajama.workspace.store import Store, read_table, reading
+from slimpajama.workspace.parquet import read_table, reading
+from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.store import Store
 
 
 def compare(store: Store, cfg: Config, night: str, cleaned: Manifest) -> Manifest:

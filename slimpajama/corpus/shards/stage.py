@@ -28,9 +28,11 @@ from slimpajama.corpus.shards.card import croissant, data_card
 from slimpajama.corpus.shards.columns import encode_words, shard_bytes, words_of
 from slimpajama.text.stopwords import content_flags
 from slimpajama.text.tokenizer import SEPARATOR, Tokenizer, train_tokenizer
-from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, Part, Stage, add_counts, read_verified
+from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, add_counts, read_verified
 from slimpajama.workspace.nights import load_night, published_nights, work_folder
-from slimpajama.workspace.store import Store, read_sealed, read_table, sealed, sha256
+from slimpajama.workspace.parquet import read_sealed, read_table, sealed
+from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.store import Store, sha256
 
 TOKENIZER = "tokenizer/tokenizer.json"
 AGAIN = "`slimpajama prepare --from shards` makes it anew."

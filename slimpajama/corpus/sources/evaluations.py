@@ -9,9 +9,8 @@ import pyarrow as pa
 
 from slimpajama.core.config import Config
 from slimpajama.core.errors import InputError
-from slimpajama.corpus.ingest import wanted
 from slimpajama.corpus.sources.discover import InputFile, current_version, list_source, open_input
-from slimpajama.corpus.sources.files import read
+from slimpajama.corpus.sources.files import read, wanted
 
 # `set: file#record`, and its text in NFC.
 RECORDS = pa.schema([("name", pa.string()), ("text", pa.large_string())])

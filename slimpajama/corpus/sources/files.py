@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import BinaryIO
 
+from slimpajama.core.config import IngestConfig, SourceConfig
 from slimpajama.corpus.sources.jsonl import read_jsonl
 from slimpajama.corpus.sources.pages import read_page
 from slimpajama.corpus.sources.records import Bad, Batch, Piece, Want, failed, seen
-from slimpajama.corpus.sources.streams import PACKINGS, BrokenStreamError, broke_off
+from slimpajama.corpus.sources.streams import BLOCK, PACKINGS, BrokenStreamError, broke_off
 from slimpajama.corpus.sources.tables import read_arrow, read_csv, read_parquet
 from slimpajama.corpus.sources.warc import read_warc
 from slimpajama.workspace.store import faults
@@ -98,3 +99,14 @@ def read(open_file: Callable[[], BinaryIO], name: str, want: Want) -> Iterator[B
             yield batch
     if not found:
         yield from failed(Bad("", "empty-file", "no record", "at least one record")).read()
+
+
+def wanted(source: SourceConfig, cfg: IngestConfig) -> Want:
+    """Return what is taken from a source's files."""
+    return Want(
+        max_document_bytes=int(cfg.max_document_mb * 1e6),
+        format=source.format,
+        text_fields=source.text_fields(),
+        id_field=source.id_field,
+        batch_bytes=min(BLOCK, int(cfg.part_mb * 1e6)),
+    )

@@ -17,8 +17,8 @@ from zipfile import BadZipFile
 
 import zstandard
 
-from slimpajama.core.errors import InputError
-from slimpajama.workspace.store import AGAIN, faults
+from slimpajama.core.errors import AGAIN, InputError
+from slimpajama.workspace.store import faults
 
 BLOCK = 1 << 20
 # Text packs to a tenth; what unpacks to more than both is no text.

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from slimpajama.core.config import EvaluateConfig
 from slimpajama.workspace.manifest import Manifest
-from slimpajama.workspace.store import Store, read_table
+from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.store import Store
 
 DOCUMENT_SHARE = 20
 

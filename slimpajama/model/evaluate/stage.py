@@ -25,10 +25,12 @@ from slimpajama.model.device import with_precision
 from slimpajama.model.evaluate.documents import Document, held_out_documents
 from slimpajama.model.evaluate.gate import Paired, decide
 from slimpajama.model.evaluate.score import Reconstruction, bits_per_byte, reconstruct_ids, score_ids
+from slimpajama.model.loading import load_model
 from slimpajama.text.tokenizer import SEPARATOR
-from slimpajama.workspace.manifest import Manifest, Part, Stage, json_bytes, read_verified, read_verified_table
+from slimpajama.workspace.manifest import Manifest, json_bytes, read_verified, read_verified_table
 from slimpajama.workspace.nights import load_night
-from slimpajama.workspace.registry import load_model, model_manifest
+from slimpajama.workspace.registry import model_manifest
+from slimpajama.workspace.stage import Part, Stage
 from slimpajama.workspace.store import Store
 
 # Raise it when the same model and text give other figures.

@@ -19,10 +19,13 @@ from slimpajama.core.config import Config
 from slimpajama.core.progress import track
 from slimpajama.model.generate.measure import copied_share, repeated_share
 from slimpajama.model.generate.text import generate_texts
-from slimpajama.workspace.manifest import Manifest, Part, Stage, json_bytes, read_verified
+from slimpajama.model.loading import load_model
+from slimpajama.workspace.manifest import Manifest, json_bytes, read_verified
 from slimpajama.workspace.nights import load_night
-from slimpajama.workspace.registry import load_model, model_manifest
-from slimpajama.workspace.store import Store, read_table
+from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.registry import model_manifest
+from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.store import Store
 
 VERSION = 3
 # held-out texts a language that samples are compared with.

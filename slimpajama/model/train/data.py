@@ -20,7 +20,8 @@ from slimpajama.model.train.rows import EARLIER, TONIGHT, Mix, ShardTokens, Stre
 from slimpajama.text.tokenizer import Tokenizer
 from slimpajama.workspace.manifest import FileEntry, Manifest, read_verified
 from slimpajama.workspace.nights import load_night
-from slimpajama.workspace.store import Store, read_table
+from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.store import Store
 
 REBUILD = "Another program or version wrote it: prepare the night again, in a fresh workspace."
 

@@ -24,18 +24,20 @@ from slimpajama.core.progress import say, track
 from slimpajama.model.architectures import LanguageModel, build, make_optimiser
 from slimpajama.model.architectures.fsdp import shard
 from slimpajama.model.device import device, with_precision
+from slimpajama.model.loading import Loaded, load_model
 from slimpajama.model.train.card import model_card
 from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.model.train.data import TrainingData, gather
 from slimpajama.model.train.distributed import ALONE, Group, joined
+from slimpajama.model.train.launch import launch
 from slimpajama.model.train.loop import History, train_model
 from slimpajama.model.train.parallel import Team
 from slimpajama.model.train.tracking import tracking
 from slimpajama.model.train.validate import Validation, validation_rows
-from slimpajama.model.train.worker import launch
 from slimpajama.text.tokenizer import Tokenizer
-from slimpajama.workspace.manifest import Manifest, Part, Stage, json_bytes
-from slimpajama.workspace.registry import Loaded, load_model, model_manifest
+from slimpajama.workspace.manifest import Manifest, json_bytes
+from slimpajama.workspace.registry import model_manifest
+from slimpajama.workspace.stage import Part, Stage
 from slimpajama.workspace.store import Store, sha256
 
 # Raise it when the same inputs give other weights.

@@ -12,67 +12,15 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
-from slimpajama.core.config import Config, validate
-from slimpajama.core.errors import ModelError, SlimpajamaError
-from slimpajama.core.progress import complain, console, log_as, say
-from slimpajama.core.temporary import temporary_folder
-from slimpajama.workspace.store import Store, open_store
-
-
-def is_member() -> bool:
-    """Say whether torchrun started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
-
-
-def launch(store: Store, cfg: Config, nights: Sequence[str], tonight: str, champion: str | None) -> None:
-    """Train with `train.processes` processes on this machine until their last checkpoint is written.
-
-    Raises:
-        ModelError: If one of them failed; its own message is above.
-    """
-    job = {
-        "workspace": store.uri,
-        "config": TypeAdapter(Config).dump_python(cfg, mode="json"),
-        "nights": list(nights),
-        "tonight": tonight,
-        "champion": champion,
-        "launcher": os.getpid(),
-    }
-    with temporary_folder() as folder:
-        path = folder / "job.json"
-        path.write_text(json.dumps(job), encoding="utf-8")
-        say("train", f"{cfg.train.processes} processes")
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "torch.distributed.run",
-                "--standalone",
-                "--nproc-per-node",
-                str(cfg.train.processes),
-                "-m",
-                __name__,
-                str(path),
-            ],
-            stdout=sys.stderr,
-            check=False,
-        )
-    if done.returncode:
-        raise ModelError(
-            "a process of the training failed",
-            where=f"train.processes {cfg.train.processes}",
-            found=f"exit code {done.returncode}",
-            hint="Its own message is above; the last checkpoint is kept.",
-        )
+from slimpajama.core.config import validate
+from slimpajama.core.console import complain, console, log_as
+from slimpajama.core.errors import SlimpajamaError
+from slimpajama.workspace.open import open_store
 
 
 def main(path: str) -> None:

@@ -20,14 +20,17 @@ from pathlib import Path
 import polars as pl
 
 from slimpajama.core.config import Config
-from slimpajama.core.progress import lines, report_to, track
+from slimpajama.core.console import lines
+from slimpajama.core.progress import report_to, track
 from slimpajama.core.temporary import temporary_folder
 from slimpajama.corpus.ingest import known_inputs
 from slimpajama.corpus.sources.discover import Plan, plan
 from slimpajama.ops.forecast.passes import NIGHT, Cost, Pass, in_flight, run_pass
 from slimpajama.ops.forecast.sample import Sample
+from slimpajama.workspace.open import open_store
 from slimpajama.workspace.overlay import Overlay
-from slimpajama.workspace.store import Store, open_store, read_table
+from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.store import Store
 
 # What a figure may be off in a real run; docs/benchmarks/forecast.md has what it was.
 ERROR = 0.25

@@ -18,9 +18,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from slimpajama.core.config import Config, SourceConfig
-from slimpajama.corpus.ingest import wanted
 from slimpajama.corpus.sources.discover import InputFile, Plan, open_input
-from slimpajama.corpus.sources.files import format_of, pieces, read
+from slimpajama.corpus.sources.files import format_of, pieces, read, wanted
 from slimpajama.corpus.sources.records import Batch, Piece, Want
 from slimpajama.corpus.sources.streams import PACKINGS, is_packed
 

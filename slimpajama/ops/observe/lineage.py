@@ -26,9 +26,10 @@ from openlineage.client.facet_v2 import (
 from slimpajama import __version__
 from slimpajama.core.config import Config
 from slimpajama.core.errors import printable
+from slimpajama.core.progress import ManifestLike, StageLike
 from slimpajama.core.schema import DOCUMENTS, REMOVED, SHARDS
-from slimpajama.ops.observe import Observer, harmless
-from slimpajama.workspace.manifest import FileEntry, Manifest, Stage, json_bytes
+from slimpajama.ops.observe.base import Observer, harmless
+from slimpajama.workspace.manifest import FileEntry, json_bytes
 from slimpajama.workspace.store import Store
 
 PRODUCER = f"urn:slimpajama:{__version__}"
@@ -74,25 +75,25 @@ class Lineage(Observer):
         self.target = cfg.observe.openlineage
         self.client: OpenLineageClient | None = None
         self.known: dict[str, set[str]] = {}
-        self.begun: dict[str, tuple[Stage, list[InputDataset]]] = {}
+        self.begun: dict[str, tuple[StageLike, list[InputDataset]]] = {}
 
     def open(self) -> None:
         self._tell(RunState.START)
 
     @harmless
-    def manifest_read(self, manifest: Manifest) -> None:
+    def manifest_read(self, manifest: ManifestLike) -> None:
         self.known[manifest.digest] = set(_folders(manifest.files))
         # Which stages name by its own hash, the same in many nights.
         own = f"nights/{self.night}/tokenizer/"
         self.known |= {entry.sha256: {_folder(entry)} for entry in manifest.files if entry.path.startswith(own)}
 
     @harmless
-    def stage_begun(self, stage: Stage) -> None:
+    def stage_begun(self, stage: StageLike) -> None:
         self.begun[stage.manifest_path] = stage, self._inputs(stage)
         self._tell(RunState.START, stage)
 
     @harmless
-    def stage_finished(self, stage: Stage) -> None:
+    def stage_finished(self, stage: StageLike) -> None:
         self._tell(RunState.COMPLETE, stage)
         self.begun.pop(stage.manifest_path, None)
         self.manifest_read(stage.result)
@@ -107,7 +108,7 @@ class Lineage(Observer):
             self.client.close()
 
     @harmless
-    def _tell(self, state: RunState, stage: Stage | None = None, error: BaseException | None = None) -> None:
+    def _tell(self, state: RunState, stage: StageLike | None = None, error: BaseException | None = None) -> None:
         run, job, facets = run_id(self.store.uri, self.night, self.flow), self.flow, dict[str, Any]()
         inputs: list[InputDataset] = []
         if stage:
@@ -132,7 +133,7 @@ class Lineage(Observer):
             )
         )
 
-    def _inputs(self, stage: Stage) -> list[InputDataset]:
+    def _inputs(self, stage: StageLike) -> list[InputDataset]:
         digests = {match.decode() for match in DIGEST.findall(json_bytes(stage.about))}
         wanted = re.compile(rf"(.*/)?({READS.get(stage.name, '.*')})")
         folders = {folder for digest in digests for folder in self.known.get(digest, ()) if wanted.fullmatch(folder)}
@@ -141,7 +142,7 @@ class Lineage(Observer):
         uris = {f"{self.store.uri}/{folder}" for folder in folders} | {file.rpartition("/")[0] for file in files}
         return [InputDataset(*_name(uri)) for uri in sorted(uris)]
 
-    def _outputs(self, stage: Stage) -> list[OutputDataset]:
+    def _outputs(self, stage: StageLike) -> list[OutputDataset]:
         statistics = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet
         return [
             OutputDataset(

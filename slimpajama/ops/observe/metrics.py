@@ -17,10 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from slimpajama.core.errors import printable
-from slimpajama.core.progress import Bar, Timing
-from slimpajama.ops.observe import Observer, harmless
+from slimpajama.core.progress import Bar, ManifestLike, StageLike, Timing
+from slimpajama.ops.observe.base import Observer, harmless
 from slimpajama.ops.overview import add_up
-from slimpajama.workspace.manifest import Manifest, Stage
 from slimpajama.workspace.nights import load_night, published_nights
 from slimpajama.workspace.store import Store, read_json
 
@@ -94,18 +93,18 @@ class Metrics(Observer, Collector):
             self.speed = bar.rate_over(timing.seconds)
 
     @harmless
-    def manifest_read(self, manifest: Manifest) -> None:
+    def manifest_read(self, manifest: ManifestLike) -> None:
         for entry in manifest.files if manifest.name == "evaluate" else ():
             _, model, _, night, _ = entry.path.split("/")
             if night == self.night:
                 self.bits[model] = manifest.counts["bits_per_byte"]
 
-    def stage_begun(self, stage: Stage) -> None:
+    def stage_begun(self, stage: StageLike) -> None:
         if not stage.resumed:
             self.begun[stage.manifest_path] = time.perf_counter()
 
     @harmless
-    def stage_finished(self, stage: Stage) -> None:
+    def stage_finished(self, stage: StageLike) -> None:
         counts = stage.result.counts
         if stage.manifest_path in self.begun:
             seconds = time.perf_counter() - self.begun.pop(stage.manifest_path)

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.workspace.manifest import Manifest
-from slimpajama.workspace.store import Store, read_table
+from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.store import Store
 
 # Documents after: nothing, ingest, clean, dedup, decontaminate.
 LEVELS = (

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 
 from slimpajama.ops.report.text import Segment, around_first_difference, excerpt
 from slimpajama.workspace.lookup import find_rows, one_of
-from slimpajama.workspace.store import Store, read_table
+from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.store import Store
 
 SAMPLES = 3
 PAIRS, EXACT_PAIRS = 8, 2

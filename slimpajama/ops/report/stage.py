@@ -11,7 +11,8 @@ from slimpajama.core.progress import track
 from slimpajama.ops.report.collect import collect
 from slimpajama.ops.report.html import render_html
 from slimpajama.ops.report.inputs import gather
-from slimpajama.workspace.manifest import Manifest, Part, Stage, json_bytes
+from slimpajama.workspace.manifest import Manifest, json_bytes
+from slimpajama.workspace.stage import Part, Stage
 from slimpajama.workspace.store import Store
 
 # Raise it when the same night gives another report.

@@ -20,7 +20,7 @@ from slimpajama.apps.harness import HarnessModel, run_tasks
 from slimpajama.cli import run
 from slimpajama.core.errors import InputError
 from slimpajama.model.evaluate.score import score_text
-from slimpajama.workspace.registry import Loaded, load_model
+from slimpajama.model.loading import Loaded, load_model
 
 TASKS = Path(__file__).parent / "harness_tasks"
 LIKELY, UNLIKELY = 0.1, 5.0

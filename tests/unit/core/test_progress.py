@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from slimpajama.core.progress import Bar, Sink, also_to, labels, lines, live, report_to, say, timings, track
+from slimpajama.core.console import lines
+from slimpajama.core.progress import Bar, Sink, also_to, labels, live, report_to, say, timings, track
 
 
 def collected():
@@ -92,7 +93,7 @@ def test_a_flow_inside_a_flow_reports_once():
 
 def test_without_a_terminal_only_plain_lines_reach_stderr():
     program = (
-        "from slimpajama.core.progress import console, track\n"
+        "from slimpajama.core.console import console\nfrom slimpajama.core.progress import track\n"
         "with console():\n with track('ingest') as bar:\n  bar.advance(3)\nprint('data')"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

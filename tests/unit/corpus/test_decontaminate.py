@@ -13,9 +13,12 @@ from slimpajama.core.schema import CLEANED
 from slimpajama.core.split import assign
 from slimpajama.corpus.decontaminate import decontaminate
 from slimpajama.corpus.dedup.stage import compare, deduplicate
-from slimpajama.workspace.manifest import FileEntry, Manifest, Part, Stage
+from slimpajama.workspace.manifest import FileEntry, Manifest
 from slimpajama.workspace.nights import publish, work_folder
-from slimpajama.workspace.store import open_store, parquet_bytes, read_table, sha256
+from slimpajama.workspace.open import open_store
+from slimpajama.workspace.parquet import parquet_bytes, read_table
+from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.store import sha256
 
 QUESTION = {
     "zh": "下列哪一座城市在宋朝时期曾经作为都城，并且人口超过一百万？",

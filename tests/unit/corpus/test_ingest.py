@@ -11,10 +11,13 @@ import slimpajama.corpus.ingest as stage_module
 from slimpajama.core.config import Config, IngestConfig, RunConfig, SourceConfig, validate
 from slimpajama.core.errors import InputError
 from slimpajama.core.schema import RAW
-from slimpajama.corpus.ingest import document_id, ingest, known_inputs
+from slimpajama.corpus.ingest import ingest, known_inputs
+from slimpajama.corpus.sources.ids import document_id
+from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.nights import publish
-from slimpajama.workspace.store import LocalStore, Store, read_table, sha256
+from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.store import Store, sha256
 
 RECORDS = [{"text": f"第{number}篇 document {number}", "key": f"k{number}"} for number in range(300)]
 

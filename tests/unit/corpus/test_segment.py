@@ -8,8 +8,11 @@ from slimpajama.core.errors import ConfigError, InputError
 from slimpajama.core.schema import DOCUMENTS, WORDS
 from slimpajama.corpus.segment import segment
 from slimpajama.text.segment import Segmenter
-from slimpajama.workspace.manifest import Manifest, Part, Stage
-from slimpajama.workspace.store import LocalStore, Store, read_table
+from slimpajama.workspace.local import LocalStore
+from slimpajama.workspace.manifest import Manifest
+from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.store import Store
 
 TEXTS = {
     "a": ("今天天气很好，我们去公园。", "zh"),

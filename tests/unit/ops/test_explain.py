@@ -13,8 +13,10 @@ from slimpajama.core.config import CleanConfig, DedupConfig, IngestConfig, Sourc
 from slimpajama.core.errors import InputError
 from slimpajama.core.schema import DOCUMENTS, SHARDS, removed_table
 from slimpajama.ops.explain import MOST_LISTED, explain, render
+from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes
-from slimpajama.workspace.store import LocalStore, parquet_bytes, sha256
+from slimpajama.workspace.parquet import parquet_bytes
+from slimpajama.workspace.store import sha256
 
 FIRST, SECOND = "2026-01-01", "2026-01-02"
 KEPT, HELD_OUT, NEAR, SHORT, BROKEN, TWICE = (f"{digit}{digit}{digit}{digit}" + "0" * 28 for digit in "abcdef")

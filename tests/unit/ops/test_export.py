@@ -18,15 +18,18 @@ from slimpajama.core.config import Config, IngestConfig, SourceConfig
 from slimpajama.core.errors import InputError, ModelError
 from slimpajama.core.schema import DOCUMENTS
 from slimpajama.model.evaluate.stage import evaluate
+from slimpajama.model.loading import load_exported, load_model
 from slimpajama.model.train.stage import train
 from slimpajama.ops import export as export_module
 from slimpajama.ops.export import export_dataset, export_model, lineage
 from slimpajama.text.segment import Segmenter
 from slimpajama.text.tokenizer import SEPARATOR
+from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import FileEntry, Manifest
 from slimpajama.workspace.nights import publish
-from slimpajama.workspace.registry import load_exported, load_model, promote
-from slimpajama.workspace.store import LocalStore, parquet_bytes, sha256
+from slimpajama.workspace.parquet import parquet_bytes
+from slimpajama.workspace.registry import promote
+from slimpajama.workspace.store import sha256
 
 TEXTS = ["今天学习语言模型。", "The model reads data today.", "\0<|document|> 混合 text\r\n", "𠮷野家 e\u0301  "]
 

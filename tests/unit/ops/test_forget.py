@@ -33,10 +33,12 @@ from slimpajama.ops.forget import forget
 from slimpajama.ops.overview import list_nights
 from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.verify import verify
+from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.nights import load_night, publish
+from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.registry import promote
-from slimpajama.workspace.store import LocalStore, Store, read_json, read_table, sha256
+from slimpajama.workspace.store import Store, read_json, sha256
 from slimpajama.workspace.tombstones import INDEX, forgotten_list
 
 FIRST, SECOND, THIRD = "2026-01-01", "2026-01-02", "2026-01-03"
@@ -467,6 +469,6 @@ def test_a_report_whose_model_is_gone_is_written_without_it(folder: Path, store:
 def test_a_workspace_that_a_run_holds_is_left_alone(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
     with store.lock("a night"):
         # As another process sees it.
-        monkeypatch.setattr("slimpajama.workspace.store._held", set())
+        monkeypatch.setattr("slimpajama.workspace.local.held", set())
         with pytest.raises(LockedError):
             forget(store, "id", id_of(store, secret("zh")))

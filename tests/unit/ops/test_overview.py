@@ -4,7 +4,7 @@ from slimpajama.core.config import load_config
 from slimpajama.ops.overview import list_models_with_scores, list_nights, table
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.nights import publish
-from slimpajama.workspace.store import open_store
+from slimpajama.workspace.open import open_store
 
 
 def test_nights_are_listed_with_what_came_of_them(tmp_path):

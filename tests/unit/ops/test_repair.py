@@ -19,9 +19,10 @@ from slimpajama.ops import repair as module
 from slimpajama.ops.repair import repair
 from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.verify import SCRATCH
+from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import json_bytes, load_manifest
 from slimpajama.workspace.nights import publish
-from slimpajama.workspace.store import LocalStore, open_store
+from slimpajama.workspace.open import open_store
 
 ZH = "研究 图书馆 整理 一批 旧报纸 天气 数据 结果 令人 满意 今年 春天 老师 检查 古代 地图 昨天 下午 城市 河流".split()
 EN = "the model reads data and learns today while weather stays fine over old maps near a quiet town river".split()

@@ -8,9 +8,9 @@ import pytest
 
 from slimpajama.core.config import RetentionConfig
 from slimpajama.ops.retention import clean_up, removable
+from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.registry import champion, list_models, promote, rollback
-from slimpajama.workspace.store import LocalStore
 
 NIGHTS = [f"2026-01-0{number}" for number in range(1, 7)]
 WEIGHTS = 1000

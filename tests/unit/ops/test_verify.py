@@ -7,9 +7,9 @@ import pytest
 from slimpajama.cli import run
 from slimpajama.ops import verify as module
 from slimpajama.ops.verify import verify
+from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import load_manifest
 from slimpajama.workspace.registry import promote
-from slimpajama.workspace.store import LocalStore
 
 
 def flip(store, path, place=-9):

@@ -7,8 +7,8 @@ import pytest
 
 from slimpajama.core.errors import StorageError
 from slimpajama.workspace.claims import helped_by, mine, share_of
-from slimpajama.workspace.manifest import Part, Stage
-from slimpajama.workspace.store import open_store
+from slimpajama.workspace.open import open_store
+from slimpajama.workspace.stage import Part, Stage
 
 NAMES = ["一", "二", "three", "four", "五", "six"]
 FIRST = [(f"first-{n}", name) for n, name in enumerate(NAMES)]

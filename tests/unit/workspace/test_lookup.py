@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slimpajama.core.errors import StorageError
+from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.lookup import find_rows, one_of, starts_with
-from slimpajama.workspace.store import LocalStore, parquet_bytes
+from slimpajama.workspace.parquet import parquet_bytes
 
 
 @pytest.fixture

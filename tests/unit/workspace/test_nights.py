@@ -6,7 +6,6 @@ import pytest
 
 from slimpajama.core.config import load_config
 from slimpajama.core.errors import ConfigError, InputError
-from slimpajama.workspace.manifest import Part, Stage
 from slimpajama.workspace.nights import (
     STAGES,
     begin_at,
@@ -20,7 +19,8 @@ from slimpajama.workspace.nights import (
     published_nights,
     work_folder,
 )
-from slimpajama.workspace.store import open_store
+from slimpajama.workspace.open import open_store
+from slimpajama.workspace.stage import Part, Stage
 
 TODAY = dt.date(2026, 11, 23)
 CFG = load_config(None)
@@ -105,7 +105,7 @@ def test_a_publication_that_was_broken_off_is_completed(store, monkeypatch, dies
     name = (
         "slimpajama.workspace.nights._append_to_index"
         if dies_after == "manifest"
-        else "slimpajama.workspace.store.LocalStore.delete_tree"
+        else "slimpajama.workspace.local.LocalStore.delete_tree"
     )
     with monkeypatch.context() as patch:
         patch.setattr(name, killed)

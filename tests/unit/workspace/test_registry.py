@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from slimpajama.core.errors import LockedError, ModelError, StorageError
+from slimpajama.model.loading import load_model
 from slimpajama.workspace import registry
+from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest
-from slimpajama.workspace.registry import champion, champion_before, history, list_models, load_model, promote, rollback
-from slimpajama.workspace.store import LocalStore, read_json
+from slimpajama.workspace.registry import champion, champion_before, history, list_models, promote, rollback
+from slimpajama.workspace.store import read_json
 
 
 @pytest.fixture

@@ -10,8 +10,10 @@ import pyarrow as pa
 import pytest
 
 from slimpajama.core.errors import LockedError, StorageError
-from slimpajama.workspace import store as storage
-from slimpajama.workspace.store import LocalStore, open_store, parquet_bytes, read_sealed, read_table, reading, sealed
+from slimpajama.workspace import s3 as storage
+from slimpajama.workspace.local import LocalStore
+from slimpajama.workspace.open import open_store
+from slimpajama.workspace.parquet import parquet_bytes, read_sealed, read_table, reading, sealed
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import pytest
 
 from slimpajama.core.config import ModelConfig, TokenizerConfig
 from slimpajama.model.architectures import build
+from slimpajama.model.loading import Loaded
 from slimpajama.text.tokenizer import SEPARATOR, Tokenizer, train_tokenizer
-from slimpajama.workspace.registry import Loaded
 
 WORDS = ["今天", "天气", "很", "好", "。", "the", " weather", " is", " fine", ".", "\n"]
 

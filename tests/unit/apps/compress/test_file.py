@@ -18,8 +18,8 @@ from slimpajama.apps.compress import file as files
 from slimpajama.core.config import ModelConfig
 from slimpajama.core.errors import CompressedFileError, InputError
 from slimpajama.model.architectures import build
+from slimpajama.model.loading import Loaded
 from slimpajama.workspace.manifest import FileEntry, Manifest
-from slimpajama.workspace.registry import Loaded
 
 MARK = b"m" * 32
 TEXT = "今天天气很好。The weather is fine.\n" * 12
@@ -146,7 +146,7 @@ torch.set_num_threads(int(sys.argv[1]))
 from slimpajama.apps.compress import file
 from slimpajama.core.config import ModelConfig
 from slimpajama.model.architectures import build
-from slimpajama.workspace.registry import Loaded
+from slimpajama.model.loading import Loaded
 from slimpajama.text.tokenizer import Tokenizer
 tokenizer = Tokenizer.load(sys.stdin.buffer.read())
 model = build(ModelConfig(preset="tiny", width=32, row_tokens=16), tokenizer.vocab_size, seed=0).eval()

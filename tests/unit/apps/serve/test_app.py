@@ -21,8 +21,8 @@ from slimpajama.apps.serve.app import HEADERS, MAX_BODY, make_app
 from slimpajama.apps.serve.worker import Job, Worker
 from slimpajama.core.config import GenerateConfig
 from slimpajama.model.generate.text import generate_texts
-from slimpajama.workspace.registry import Loaded, load_model
-from slimpajama.workspace.store import LocalStore
+from slimpajama.model.loading import Loaded, load_model
+from slimpajama.workspace.local import LocalStore
 
 HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 TOKEN = "correct-horse-battery"

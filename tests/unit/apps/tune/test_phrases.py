@@ -8,7 +8,7 @@ import pytest
 from slimpajama.apps.tune.phrases import Dictionary, with_drafts, with_drafts_of_others
 from slimpajama.core.config import TextConfig
 from slimpajama.text.segment import Segmenter
-from slimpajama.workspace.store import parquet_bytes
+from slimpajama.workspace.parquet import parquet_bytes
 
 WORDS = {
     "图书馆": "library",

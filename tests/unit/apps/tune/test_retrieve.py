@@ -8,9 +8,11 @@ from slimpajama.core.config import TextConfig
 from slimpajama.core.errors import InputError
 from slimpajama.core.schema import DOCUMENTS
 from slimpajama.text.segment import Segmenter
+from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import FileEntry, Manifest
 from slimpajama.workspace.nights import publish
-from slimpajama.workspace.store import LocalStore, parquet_bytes, sha256
+from slimpajama.workspace.parquet import parquet_bytes
+from slimpajama.workspace.store import sha256
 
 from ...conftest import CONFIG
 

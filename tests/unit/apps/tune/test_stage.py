@@ -9,15 +9,16 @@ import pytest
 import torch
 
 from slimpajama.apps.tune import stage as tune_stage
-from slimpajama.apps.tune.inference import DRAFT, QUOTED, WRITTEN, ways_of
+from slimpajama.apps.tune.inference import DRAFT, QUOTED, WRITTEN, load_tuned, ways_of
 from slimpajama.apps.tune.retrieve import Source
-from slimpajama.apps.tune.stage import load_tuned, tune
+from slimpajama.apps.tune.stage import tune
 from slimpajama.core.config import ApplyConfig, PairsConfig, PairSourceConfig, RunConfig, TuneConfig
 from slimpajama.core.errors import InputError, ModelError
 from slimpajama.model.generate.beam import Found
+from slimpajama.model.loading import load_model
+from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import load_manifest
-from slimpajama.workspace.registry import load_model, promote, serving
-from slimpajama.workspace.store import LocalStore
+from slimpajama.workspace.registry import promote, serving
 
 from ...conftest import CONFIG, WORDS
 

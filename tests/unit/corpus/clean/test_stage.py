@@ -9,8 +9,11 @@ from slimpajama.core.errors import ConfigError
 from slimpajama.core.schema import CLEANED, RAW
 from slimpajama.corpus.clean.rewrite import rewrite
 from slimpajama.corpus.clean.stage import clean
-from slimpajama.workspace.manifest import Manifest, Part, Stage
-from slimpajama.workspace.store import LocalStore, Store, read_table, sha256
+from slimpajama.workspace.local import LocalStore
+from slimpajama.workspace.manifest import Manifest
+from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.store import Store, sha256
 
 TEXTS = {
     "a": "\ufeff这是一篇关于天气的文章。\r\n" * 10,

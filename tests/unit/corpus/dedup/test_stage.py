@@ -12,9 +12,10 @@ from slimpajama.core.errors import StorageError
 from slimpajama.core.schema import CLEANED, DOCUMENTS, MINHASH, REMOVED, removed_table
 from slimpajama.corpus.dedup.files import dedup_files
 from slimpajama.corpus.dedup.stage import compare, deduplicate
-from slimpajama.workspace.manifest import Part, Stage
 from slimpajama.workspace.nights import publish, work_folder
-from slimpajama.workspace.store import open_store, read_table
+from slimpajama.workspace.open import open_store
+from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.stage import Part, Stage
 
 ZH = "第{}天，我们在北京的图书馆里读书，讨论语言模型和数据清洗，然后去{}号食堂吃饭。"
 EN = "On day {} we sat in the library, read about language models and clean data, then had lunch in hall {}. "

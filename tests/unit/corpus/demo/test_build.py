@@ -15,7 +15,8 @@ from slimpajama.corpus.demo import build, build_demo_corpus, python_texts
 from slimpajama.corpus.ingest import ingest
 from slimpajama.corpus.pairs.stage import make_pairs
 from slimpajama.corpus.sources.discover import plan
-from slimpajama.workspace.store import LocalStore, sha256
+from slimpajama.workspace.local import LocalStore
+from slimpajama.workspace.store import sha256
 
 TAGGED = (
     "春天/t  来/v  到/v  北京/ns\n"

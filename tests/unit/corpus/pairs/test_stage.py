@@ -9,7 +9,7 @@ import pytest
 from slimpajama.core.config import load_config
 from slimpajama.core.errors import ConfigError, InputError
 from slimpajama.corpus.pairs.stage import make_pairs
-from slimpajama.workspace.store import open_store
+from slimpajama.workspace.open import open_store
 
 
 def sentence(seed, n=24):

@@ -9,9 +9,11 @@ from slimpajama.core.schema import DOCUMENTS, MINHASH, SHARDS
 from slimpajama.corpus.segment import segment
 from slimpajama.corpus.shards.stage import make_shards, make_tokenizer
 from slimpajama.text.tokenizer import Tokenizer
-from slimpajama.workspace.manifest import Part, Stage
 from slimpajama.workspace.nights import load_night, publish, work_folder
-from slimpajama.workspace.store import open_store, read_table, sha256
+from slimpajama.workspace.open import open_store
+from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.store import sha256
 
 ZH = "第{}天，我们在北京的图书馆里读书，讨论语言模型和数据清洗。"
 EN = "On day {} we sat in the library, read the books and talked about language models."

@@ -24,7 +24,7 @@ from slimpajama.model.evaluate.score import (
     score_ids,
     score_text,
 )
-from slimpajama.workspace.registry import load_model
+from slimpajama.model.loading import load_model
 
 DOCUMENT_ID = 0
 

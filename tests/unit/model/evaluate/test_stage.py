@@ -13,9 +13,11 @@ from slimpajama.core.errors import InputError, ModelError
 from slimpajama.model.evaluate import stage as evaluate_stage
 from slimpajama.model.evaluate.stage import SCORES, evaluate, summarise
 from slimpajama.model.train.stage import train
+from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest, load_manifest
 from slimpajama.workspace.nights import load_night, publish
-from slimpajama.workspace.store import LocalStore, read_json, read_table
+from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.store import read_json
 
 
 def row(lang: str, source: str, n_bytes: int, nll: float) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from slimpajama.core.errors import ModelError
 from slimpajama.model.generate import stage as generate_stage
 from slimpajama.model.generate.stage import write_samples
 from slimpajama.workspace.nights import load_night
+from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.registry import promote
-from slimpajama.workspace.store import read_json, read_table
+from slimpajama.workspace.store import read_json
 
 
 def test_every_prompt_is_continued_and_the_texts_are_published(trained: Any):

@@ -12,7 +12,7 @@ from torch import Tensor
 from slimpajama.core.config import GenerateConfig
 from slimpajama.core.errors import InputError
 from slimpajama.model.generate.text import Tally, generate_texts, held_back, stop_place, stream_text
-from slimpajama.workspace.registry import load_model
+from slimpajama.model.loading import load_model
 
 
 class Scripted:

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from slimpajama.core.progress import lines, report_to
+from slimpajama.core.console import lines
+from slimpajama.core.progress import report_to
 from slimpajama.model.train.checkpoint import Checkpoint, Checkpoints
-from slimpajama.workspace.store import LocalStore
+from slimpajama.workspace.local import LocalStore
 
 FOLDER = "models/m/checkpoints"
 

@@ -11,8 +11,10 @@ from slimpajama.core.config import TrainConfig
 from slimpajama.core.errors import InputError, SlimpajamaError
 from slimpajama.core.schema import SHARDS
 from slimpajama.model.train.data import TrainingData
+from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import FileEntry, Manifest
-from slimpajama.workspace.store import LocalStore, parquet_bytes, sha256
+from slimpajama.workspace.parquet import parquet_bytes
+from slimpajama.workspace.store import sha256
 
 NIGHT, VOCABULARY = "2026-01-01", 300
 ROW = {

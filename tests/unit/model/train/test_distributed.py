@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from slimpajama.core.errors import ModelError
-from slimpajama.model.train import worker as member
+from slimpajama.model.loading import load_model
+from slimpajama.model.train import launch
 from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.model.train.distributed import ALONE, Group, joined
 from slimpajama.model.train.stage import TrainReport, train
-from slimpajama.workspace.registry import load_model
-from slimpajama.workspace.store import LocalStore, Store, read_json
+from slimpajama.workspace.local import LocalStore
+from slimpajama.workspace.store import Store, read_json
 
 ROUNDING = 1e-5
 """Relative. Gradients of a sharded model are the same sums; the norm that clips them is added up share by share, so
@@ -108,7 +109,7 @@ def test_a_sharded_model_has_the_loss_curve_of_one_process_and_survives_a_kill(
 
     (tmp_path / "dies.py").write_text(DIES)
     with monkeypatch.context() as patch:
-        patch.setattr(member, "__name__", "dies")
+        patch.setattr(launch, "WORKER", "dies")
         patch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
         with pytest.raises(ModelError, match="a process of the training failed"):
             train(space.store, sharded, *nights)

@@ -20,7 +20,7 @@ from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.model.train.loop import History, train_model
 from slimpajama.model.train.parallel import Team
 from slimpajama.model.train.rows import Mix, ShardTokens, Stream
-from slimpajama.workspace.store import LocalStore
+from slimpajama.workspace.local import LocalStore
 
 VOCAB = 300
 MODEL = ModelConfig(preset="tiny", row_tokens=32)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from slimpajama.core.config import ModelConfig
+from slimpajama.core.console import lines
 from slimpajama.core.errors import ConfigError, ModelError
-from slimpajama.core.progress import lines, report_to
+from slimpajama.core.progress import report_to
 from slimpajama.model.architectures import build
 from slimpajama.model.train import parallel
 from slimpajama.model.train.distributed import Group

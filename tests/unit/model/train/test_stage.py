@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
+from slimpajama.core.console import lines
 from slimpajama.core.errors import InputError
-from slimpajama.core.progress import lines, report_to
+from slimpajama.core.progress import report_to
+from slimpajama.model.loading import load_model
 from slimpajama.model.train import stage as train_stage
 from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.model.train.stage import train
 from slimpajama.workspace.manifest import load_manifest
-from slimpajama.workspace.registry import load_model
 from slimpajama.workspace.store import read_json
 
 

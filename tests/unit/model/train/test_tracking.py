@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from slimpajama.core.config import TrainConfig, load_config
+from slimpajama.core.console import lines
 from slimpajama.core.errors import ConfigError
-from slimpajama.core.progress import lines, report_to
+from slimpajama.core.progress import report_to
 from slimpajama.model.train import stage as train_stage
 from slimpajama.model.train.stage import train
 from slimpajama.model.train.tracking import tracking

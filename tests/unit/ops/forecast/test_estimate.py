@@ -22,7 +22,7 @@ from slimpajama.ops.forecast import Forecast, forecast, sample
 from slimpajama.ops.forecast.estimate import distinct
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.nights import publish
-from slimpajama.workspace.store import open_store
+from slimpajama.workspace.open import open_store
 
 AddLines = Callable[[str, Iterable[int]], None]
 

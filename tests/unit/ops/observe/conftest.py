@@ -11,11 +11,13 @@ import pyarrow as pa
 import pytest
 
 from slimpajama.core.config import Config, ObserveConfig, RunConfig
-from slimpajama.core.progress import also_to, lines, report_to
+from slimpajama.core.console import lines
+from slimpajama.core.progress import also_to, report_to
 from slimpajama.core.schema import DOCUMENTS
 from slimpajama.ops.observe import observers
-from slimpajama.workspace.manifest import Part, Stage
-from slimpajama.workspace.store import Store, open_store
+from slimpajama.workspace.open import open_store
+from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.store import Store
 
 # A folder's name may hold anything but a slash.
 RAW = "raw/新闻 \n\x1b[31m\"'\\{}/a.jsonl"

@@ -18,7 +18,8 @@ from openlineage.client.event_v2 import RunEvent
 
 from slimpajama.core.config import ConfigError, load_config
 from slimpajama.core.schema import DOCUMENTS
-from slimpajama.ops.observe import PATIENCE, observers
+from slimpajama.ops.observe import observers
+from slimpajama.ops.observe.base import PATIENCE
 from slimpajama.ops.observe.lineage import _name, run_id
 
 

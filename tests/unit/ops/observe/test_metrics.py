@@ -12,9 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from slimpajama.core.config import ConfigError, load_config
 from slimpajama.core.progress import track
 from slimpajama.ops.observe.metrics import METRICS, _day
-from slimpajama.workspace.manifest import Stage, json_bytes
+from slimpajama.workspace.manifest import json_bytes
 from slimpajama.workspace.nights import INDEX
 from slimpajama.workspace.registry import promote
+from slimpajama.workspace.stage import Stage
 
 
 def read(file: Path) -> dict[tuple[str, ...], float]:

@@ -13,8 +13,10 @@ import pytest
 from slimpajama.core.config import CleanConfig, DedupConfig, IngestConfig, SourceConfig, canonical
 from slimpajama.core.schema import DOCUMENTS, MINHASH, SHARDS, removed_table
 from slimpajama.ops.report.collect import collect
+from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes
-from slimpajama.workspace.store import LocalStore, parquet_bytes, sha256
+from slimpajama.workspace.parquet import parquet_bytes
+from slimpajama.workspace.store import sha256
 
 FIRST, SECOND, THIRD = NIGHTS = ("2026-01-01", "2026-01-02", "2026-01-03")
 TUNED = "2026-01-02-tiny-bbbbbbbb-cccccccc"

@@ -9,8 +9,8 @@ import pytest
 
 from slimpajama.core.errors import InputError, ModelError
 from slimpajama.ops.report.collect import collect
+from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest, json_bytes
-from slimpajama.workspace.store import LocalStore
 
 Nights = dict[str, str | None]
 Reports = dict[str, dict[str, Any]]

@@ -6,8 +6,8 @@ import json
 
 from slimpajama.ops.report import stage
 from slimpajama.ops.report.stage import write_report
+from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import read_verified
-from slimpajama.workspace.store import LocalStore
 
 from .conftest import TUNED
 
