@@ -54,8 +54,7 @@ from slimpajama.core.config import (
 from slimpajama.core.progress import say
 from slimpajama.corpus.pairs.stage import make_pairs, read_split
 from slimpajama.text.tokenizer import SEPARATOR, Tokenizer
-from slimpajama.workspace.open import open_store
-from slimpajama.workspace.store import Store
+from slimpajama.workspace.open import Workspace, open_store
 
 ENDLESS = 10**12
 # Validation pairs of each task and language that choose how ours writes.
@@ -127,7 +126,7 @@ def run_ours(task: Task) -> dict[str, Any]:
     loaded = Loaded("base", base, tokenizer, {"model": asdict(cfg.model)})
     tuned, training = learn(cfg, loaded, splits["train"])
     store = open_store(task.workspace)
-    before, after = held_out_bits(store, cfg, (base, tuned.model.base), tokenizer)
+    before, after = held_out_bits(Workspace(store), cfg, (base, tuned.model.base), tokenizer)
     tuned.ways = choose_ways(tuned, splits["validation"], replace(cfg, tune=replace(cfg.tune, max_test_pairs=WAYS)))
     began = time.process_time()
     outputs = [
@@ -151,14 +150,17 @@ def run_ours(task: Task) -> dict[str, Any]:
     }
 
 
-def held_out_bits(store: Store, cfg: Config, models: Sequence[Any], tokenizer: Tokenizer) -> list[dict[str, float]]:
+def held_out_bits(
+    workspace: Workspace, cfg: Config, models: Sequence[Any], tokenizer: Tokenizer
+) -> list[dict[str, float]]:
     """Return each model's bits per byte of the held-out documents by language."""
     from slimpajama.model.evaluate.documents import held_out_documents
     from slimpajama.model.evaluate.score import bits_per_byte, score_ids
-    from slimpajama.workspace.nights import load_night, published_nights
 
-    nights = published_nights(store)
-    documents = held_out_documents(store, {night: load_night(store, night) for night in nights}, cfg.evaluate)
+    nights = workspace.nights.published()
+    documents = held_out_documents(
+        workspace.store, {night: workspace.nights.load(night) for night in nights}, cfg.evaluate
+    )
     ids = tokenizer.encode_joined([SEPARATOR.join(document.words) for document in documents])
     found = []
     for model in models:

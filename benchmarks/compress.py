@@ -17,11 +17,9 @@ from pathlib import Path
 
 from benchmarks.machine import DOCS, conditions, measure, table
 from slimpajama.model.loading import load_model
-from slimpajama.workspace.nights import load_night, published_nights
-from slimpajama.workspace.open import open_store
+from slimpajama.workspace.open import Workspace, open_store
 from slimpajama.workspace.parquet import read_table
-from slimpajama.workspace.registry import model_manifest
-from slimpajama.workspace.store import Store
+from slimpajama.workspace.registry import Models
 
 PEERS = {
     "xz -9e": ("xz", "-9e", "-c", "{file}"),
@@ -31,12 +29,12 @@ PEERS = {
 MARK = 0.85  # of xz's size
 
 
-def held_out(store: Store, folder: Path) -> list[Path]:
+def held_out(workspace: Workspace, folder: Path) -> list[Path]:
     """Write the test documents of every night, a file a language, in order of their ids."""
     texts: dict[str, dict[str, str]] = {}
-    for night in published_nights(store):
-        for path in load_night(store, night).paths(f"nights/{night}/shards/test/"):
-            for row in read_table(store, path, ["id", "lang", "words"]).to_pylist():
+    for night in workspace.nights.published():
+        for path in workspace.nights.load(night).paths(f"nights/{night}/shards/test/"):
+            for row in read_table(workspace.store, path, ["id", "lang", "words"]).to_pylist():
                 texts.setdefault(row["lang"], {})[row["id"]] = "".join(row["words"])
     files = []
     for lang, documents in sorted(texts.items()):
@@ -89,11 +87,11 @@ def main() -> None:
     parser.add_argument("files", nargs="*", type=Path)
     args = parser.parse_args()
     store = open_store(args.workspace)
-    loaded = load_model(store)
-    weights = next(e.bytes for e in model_manifest(store, loaded.id).files if e.path.endswith("/model.safetensors"))
+    loaded = load_model(Workspace(store))
+    weights = next(e.bytes for e in Models(store).manifest(loaded.id).files if e.path.endswith("/model.safetensors"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rows = [row(file, args.workspace, folder) for file in args.files or held_out(store, folder)]
+        rows = [row(file, args.workspace, folder) for file in args.files or held_out(Workspace(store), folder)]
     page = f"""# Compression, measured
 
 `python -m benchmarks.compress`: every file was restored and compared. The goal is 15 % below xz, in each language.

@@ -20,7 +20,9 @@ from pathlib import Path
 
 from benchmarks.machine import Measured, measure, settings
 from slimpajama.core.config import Config, IngestConfig, SourceConfig, load_config
-from slimpajama.workspace.open import open_store
+from slimpajama.workspace.nights import Nights
+from slimpajama.workspace.open import Workspace, open_store
+from slimpajama.workspace.registry import Models
 
 Times = dict[str, dict[str, float]]
 """Seconds by stage and clock (`cpu_s`, `wall_s`)."""
@@ -29,7 +31,6 @@ Times = dict[str, dict[str, float]]
 def build(cfg: Config, night: str) -> Times:
     """Make and publish a night, as the flow `prepare-corpus` does; return what each stage took."""
     from slimpajama.corpus.pipeline import run_stages
-    from slimpajama.workspace.nights import publish
 
     store, times, made = open_store(cfg.workspace), Times(), []
     cpu, wall = time.process_time(), time.perf_counter()
@@ -39,10 +40,10 @@ def build(cfg: Config, night: str) -> Times:
         before, (cpu, wall) = (cpu, wall), (time.process_time(), time.perf_counter())
         times[stage] = {"cpu_s": cpu - before[0], "wall_s": wall - before[1]}
 
-    for manifest in run_stages(store, cfg, night):
+    for manifest in run_stages(Workspace(store), cfg, night):
         note(manifest.name)
         made.append(manifest)
-    publish(store, night, made, cfg)
+    Nights(store).publish(night, made, cfg)
     note("publish")
     return times
 
@@ -54,18 +55,16 @@ def go_on(cfg: Config, night: str) -> None:
     from slimpajama.model.generate.stage import write_samples
     from slimpajama.model.train.stage import train
     from slimpajama.ops.report.stage import write_report
-    from slimpajama.workspace.nights import published_nights
-    from slimpajama.workspace.registry import champion_before, promote_once, require_champion
 
     store = open_store(cfg.workspace)
-    before, nights = champion_before(store, night), published_nights(store)
-    model = train(store, cfg, nights, night, before).model
-    evaluation = evaluate(store, cfg, model, nights, before)
+    before, nights = Models(store).champion_before(night), Nights(store).published()
+    model = train(Workspace(store), cfg, nights, night, before).model
+    evaluation = evaluate(Workspace(store), cfg, model, nights, before)
     if evaluation.promote:
-        promote_once(store, model, evaluation.reason)
-    write_samples(store, cfg, night, model, before)
-    tuned = tune(store, cfg, require_champion(store)).model if cfg.tune.nightly else None
-    write_report(store, night, model, tuned)
+        Models(store).promote_once(model, evaluation.reason)
+    write_samples(Workspace(store), cfg, night, model, before)
+    tuned = tune(Workspace(store), cfg, Models(store).require_champion()).model if cfg.tune.nightly else None
+    write_report(Workspace(store), night, model, tuned)
 
 
 def warm_up(cfg: Config) -> None:

@@ -6,7 +6,7 @@ from prefect import flow
 
 from slimpajama.core.config import Config
 from slimpajama.workspace.manifest import Manifest
-from slimpajama.workspace.nights import choose_preparation
+from slimpajama.workspace.nights import Nights
 from tasks.corpus import (
     begin_at_task,
     clean_task,
@@ -26,7 +26,7 @@ from tasks.observe import named, tonight
 from tasks.share import with_workers
 
 
-@flow(name="prepare-corpus", flow_run_name=named(choose_preparation))
+@flow(name="prepare-corpus", flow_run_name=named(Nights.choose_preparation))
 def prepare_corpus(
     config: Config | None = None, config_file: str = "", night: str = "", start: str = ""
 ) -> Manifest | None:
@@ -41,7 +41,7 @@ def prepare_corpus(
     Returns:
         The night's manifest, or None where there was nothing new to read.
     """
-    with tonight(config, config_file, night, choose_preparation) as (config, night), with_workers(config, night):
+    with tonight(config, config_file, night, Nights.choose_preparation) as (config, night), with_workers(config, night):
         if start:
             begin_at_task(config, night, start)
         if found := find_published_task(config, night):

@@ -6,12 +6,12 @@ from prefect import flow
 
 from slimpajama.core.config import Config
 from slimpajama.model.evaluate.stage import EvaluateReport
-from slimpajama.workspace.nights import choose_published
+from slimpajama.workspace.nights import Nights
 from tasks.model import evaluate_task, gate_task
 from tasks.observe import named, tonight
 
 
-@flow(name="evaluate-model", flow_run_name=named(choose_published))
+@flow(name="evaluate-model", flow_run_name=named(Nights.choose_published))
 def evaluate_model(
     config: Config | None = None, config_file: str = "", night: str = "", model: str = ""
 ) -> EvaluateReport:
@@ -23,7 +23,7 @@ def evaluate_model(
         night: A published night; empty takes the newest.
         model: Model to measure; empty takes the newest of that night.
     """
-    with tonight(config, config_file, night, choose_published) as (config, night):
+    with tonight(config, config_file, night, Nights.choose_published) as (config, night):
         evaluation = evaluate_task(config, night, model)
         gate_task(config, evaluation)
         return evaluation

@@ -6,12 +6,12 @@ from prefect import flow
 
 from slimpajama.core.config import Config
 from slimpajama.model.generate.stage import GenerateReport
-from slimpajama.workspace.nights import choose_published
+from slimpajama.workspace.nights import Nights
 from tasks.model import generate_task
 from tasks.observe import named, tonight
 
 
-@flow(name="generate-text", flow_run_name=named(choose_published))
+@flow(name="generate-text", flow_run_name=named(Nights.choose_published))
 def generate_text(
     config: Config | None = None, config_file: str = "", night: str = "", model: str = ""
 ) -> GenerateReport:
@@ -23,5 +23,5 @@ def generate_text(
         night: A published night; empty takes the newest.
         model: Model to ask; empty takes the newest of that night.
     """
-    with tonight(config, config_file, night, choose_published) as (config, night):
+    with tonight(config, config_file, night, Nights.choose_published) as (config, night):
         return generate_task(config, night, model)

@@ -17,13 +17,13 @@ from flows.training import train_model
 from flows.tuning import tune_model
 from slimpajama.core.config import Config
 from slimpajama.ops.report.summary import NightSummary
-from slimpajama.workspace.nights import choose_night
+from slimpajama.workspace.nights import Nights
 from tasks.artifacts import publish_artifacts
 from tasks.observe import named, tonight, unlinked
 from tasks.report import nothing_new_task, report_task
 
 
-@flow(name="nightly", flow_run_name=named(choose_night))
+@flow(name="nightly", flow_run_name=named(Nights.choose))
 def nightly(config: Config | None = None, config_file: str = "", night: str = "", start: str = "") -> NightSummary:
     """Run one night of the whole lifecycle, or finish the one that was begun.
 
@@ -33,7 +33,7 @@ def nightly(config: Config | None = None, config_file: str = "", night: str = ""
         night: Name of the night; empty continues an unfinished one or takes today's date.
         start: Stage of the preparation to begin at again, for instance dedup; empty goes on where the night stopped.
     """
-    with tonight(config, config_file, night, choose_night) as (config, night):
+    with tonight(config, config_file, night, Nights.choose) as (config, night):
         corpus = prepare_corpus(config, night=night, start=start)
         if corpus is None:
             return nothing_new_task(config, night)

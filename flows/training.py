@@ -5,12 +5,12 @@ from __future__ import annotations
 from prefect import flow
 
 from slimpajama.core.config import Config
-from slimpajama.workspace.nights import choose_published
+from slimpajama.workspace.nights import Nights
 from tasks.model import train_task
 from tasks.observe import named, tonight
 
 
-@flow(name="train-model", flow_run_name=named(choose_published))
+@flow(name="train-model", flow_run_name=named(Nights.choose_published))
 def train_model(config: Config | None = None, config_file: str = "", night: str = "") -> str:
     """Train the model of a published night, starting from the champion.
 
@@ -22,5 +22,5 @@ def train_model(config: Config | None = None, config_file: str = "", night: str 
     Returns:
         The model's id.
     """
-    with tonight(config, config_file, night, choose_published) as (config, night):
+    with tonight(config, config_file, night, Nights.choose_published) as (config, night):
         return train_task(config, night)

@@ -6,12 +6,12 @@ from prefect import flow
 
 from slimpajama.apps.tune.stage import TuneReport
 from slimpajama.core.config import Config
-from slimpajama.workspace.nights import choose_published
+from slimpajama.workspace.nights import Nights
 from tasks.observe import named, tonight
 from tasks.tuning import tune_task
 
 
-@flow(name="tune-model", flow_run_name=named(choose_published))
+@flow(name="tune-model", flow_run_name=named(Nights.choose_published))
 def tune_model(config: Config | None = None, config_file: str = "", night: str = "", model: str = "") -> TuneReport:
     """Teach the champion the pairs of `[pairs]`, measure it on the test pairs, and let it serve what it is better at.
 
@@ -21,5 +21,5 @@ def tune_model(config: Config | None = None, config_file: str = "", night: str =
         night: A published night; empty takes the newest.
         model: Model to tune; empty takes the champion.
     """
-    with tonight(config, config_file, night, choose_published) as (config, night):
+    with tonight(config, config_file, night, Nights.choose_published) as (config, night):
         return tune_task(config, night, model)

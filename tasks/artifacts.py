@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from slimpajama.core.config import Config
 from slimpajama.ops.report.markdown import pieces
 from slimpajama.workspace.manifest import load_manifest, read_verified
-from slimpajama.workspace.open import open_store
+from tasks.observe import workspace_of
 
 # Artifacts of one key are versions of each other, so the UI shows how nights compare.
 KEY = "night"
@@ -20,10 +20,10 @@ KEY = "night"
 @task(name="artifacts", task_run_name="artifacts-{night}", cache_policy=NO_CACHE)
 def publish_artifacts(config: Config, night: str) -> list[str]:
     """Show a finished report in the UI: `night-verdict`, `night-funnel`, ...; return the artifacts' keys."""
-    store = open_store(config.workspace)
-    manifest = load_manifest(store, f"reports/{night}/manifest.json")
+    workspace = workspace_of(config)
+    manifest = load_manifest(workspace.store, f"reports/{night}/manifest.json")
     entries = [entry for entry in manifest.files if entry.path.endswith("/report.json")] if manifest else []
-    made = pieces(json.loads(read_verified(store, entries[0])), store.uri) if entries else {}
+    made = pieces(json.loads(read_verified(workspace.store, entries[0])), workspace.uri) if entries else {}
     for name, text in made.items():
-        create_markdown_artifact(text, key=f"{KEY}-{name}", description=f"night {night} of {store.uri}")
+        create_markdown_artifact(text, key=f"{KEY}-{name}", description=f"night {night} of {workspace.uri}")
     return [f"{KEY}-{name}" for name in made]

@@ -25,8 +25,7 @@ from prefect.exceptions import ObjectNotFound
 
 from slimpajama.core.config import Config
 from slimpajama.ops.retention import CleanUpReport, clean_up
-from slimpajama.workspace.open import open_store
-from tasks.observe import PAGE, RETRY
+from tasks.observe import PAGE, RETRY, workspace_of
 
 FLOWS = [
     "nightly",
@@ -43,7 +42,7 @@ FLOWS = [
 @task(name="clean-up-workspace", cache_policy=NO_CACHE, **RETRY)
 def clean_up_workspace(config: Config, dry_run: bool = False) -> CleanUpReport:
     """Remove rejected models and leftovers."""
-    report = clean_up(open_store(config.workspace), config.retention, dry_run=dry_run)
+    report = clean_up(workspace_of(config), config.retention, dry_run=dry_run)
     get_run_logger().info("clean-up: %s", report.text())
     return report
 

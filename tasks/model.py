@@ -9,17 +9,14 @@ from slimpajama.core.config import Config
 from slimpajama.model.evaluate.stage import EvaluateReport, evaluate
 from slimpajama.model.generate.stage import GenerateReport, write_samples
 from slimpajama.model.train.stage import train
-from slimpajama.workspace.nights import published_nights
-from slimpajama.workspace.open import open_store
-from slimpajama.workspace.registry import champion_before, model_of_night, promote_once
-from tasks.observe import RETRY
+from tasks.observe import RETRY, workspace_of
 
 
 @task(name="train", task_run_name="train-{night}", cache_policy=NO_CACHE, **RETRY)
 def train_task(config: Config, night: str) -> str:
     """Train the night's model from the champion before it; return its id."""
-    store = open_store(config.workspace)
-    report = train(store, config, published_nights(store), night, champion_before(store, night))
+    workspace = workspace_of(config)
+    report = train(workspace, config, workspace.nights.published(), night, workspace.models.champion_before(night))
     get_run_logger().info("train: %s after %d steps, bits per byte %s", report.uri, report.steps, report.bits_per_byte)
     return report.model
 
@@ -27,11 +24,11 @@ def train_task(config: Config, night: str) -> str:
 @task(name="evaluate", task_run_name="evaluate-{night}", cache_policy=NO_CACHE, **RETRY)
 def evaluate_task(config: Config, night: str, model: str = "") -> EvaluateReport:
     """Score the night's model and the champion before it on the same held-out documents."""
-    store = open_store(config.workspace)
-    nights = published_nights(store)
-    challenger = model_of_night(store, night, model)
+    workspace = workspace_of(config)
+    nights = workspace.nights.published()
+    challenger = workspace.models.of_night(night, model)
     until = nights[: nights.index(night) + 1]
-    report = evaluate(store, config, challenger, until, champion_before(store, night))
+    report = evaluate(workspace, config, challenger, until, workspace.models.champion_before(night))
     get_run_logger().info("evaluate: %s: %s", challenger, report.reason)
     return report
 
@@ -39,14 +36,14 @@ def evaluate_task(config: Config, night: str, model: str = "") -> EvaluateReport
 @task(name="gate", task_run_name="gate-{evaluation.model}", cache_policy=NO_CACHE, **RETRY)
 def gate_task(config: Config, evaluation: EvaluateReport) -> bool:
     """Make the model the champion where the evaluation says so; say whether it is carried out."""
-    return evaluation.promote and promote_once(open_store(config.workspace), evaluation.model, evaluation.reason)
+    return evaluation.promote and workspace_of(config).models.promote_once(evaluation.model, evaluation.reason)
 
 
 @task(name="generate", task_run_name="generate-{night}", cache_policy=NO_CACHE, **RETRY)
 def generate_task(config: Config, night: str, model: str = "") -> GenerateReport:
     """Continue the night's prompts with its model and with the champion before it."""
-    store = open_store(config.workspace)
-    challenger = model_of_night(store, night, model)
-    report = write_samples(store, config, night, challenger, champion_before(store, night))
+    workspace = workspace_of(config)
+    challenger = workspace.models.of_night(night, model)
+    report = write_samples(workspace, config, night, challenger, workspace.models.champion_before(night))
     get_run_logger().info("generate: %d texts -> %s", len(report.samples), report.uri)
     return report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -17,14 +18,14 @@ from slimpajama.core.logs import Emit, Records
 from slimpajama.core.progress import WIDTH, Bar, also_to, live
 from slimpajama.ops.observe import observers
 from slimpajama.workspace.manifest import Manifest
-from slimpajama.workspace.open import open_store
-from slimpajama.workspace.store import Store
+from slimpajama.workspace.nights import Nights
+from slimpajama.workspace.open import Workspace, open_workspace
 
 # The most that Prefect's server returns at once.
 PAGE = 200
 SHOWN_EVERY_S = 5.0
 T = TypeVar("T")
-Choose = Callable[[Store, str], str]
+Choose = Callable[[Nights, str], str]
 """Workspace and the night asked for, or nothing -> the night to work on."""
 
 
@@ -39,12 +40,12 @@ def tonight(config: Config | None, config_file: str, night: str, choose: Choose)
         choose: Settles which night that is.
     """
     config = configuration(config, config_file)
-    store, flow = open_store(config.workspace), runtime.flow_run.flow_name
-    with store.lock(f"{flow} {runtime.flow_run.name}"):
-        night = choose(store, night)
+    workspace, flow = workspace_of(config), runtime.flow_run.flow_name
+    with workspace.store.lock(f"{flow} {runtime.flow_run.name}"):
+        night = choose(workspace.nights, night)
         shown = live(show_progress(), SHOWN_EVERY_S)
-        sinks = Records(_run_log()), shown, *observers(config, store, night, flow)
-        with also_to(*sinks, workspace=store.uri, night=night):
+        sinks = Records(_run_log()), shown, *observers(config, workspace, night, flow)
+        with also_to(*sinks, workspace=workspace.uri, night=night):
             yield config, night
 
 
@@ -84,6 +85,16 @@ def unlinked(value: T) -> T:
     return cast(T, quote(value))
 
 
+@functools.cache
+def _opened(uri: str) -> Workspace:
+    return open_workspace(uri)
+
+
+def workspace_of(config: Config) -> Workspace:
+    """Return the configuration's workspace, opened once a process; every worker of a cluster opens its own."""
+    return _opened(config.workspace)
+
+
 def configuration(config: Config | None, config_file: str) -> Config:
     """Return the configuration that a flow was given, or read its file."""
     return config or load_config(config_file or None)
@@ -103,7 +114,7 @@ def named(choose: Choose | None = None) -> Callable[[], str]:
         if choose:
             # Nothing is published yet: the flow itself will say so.
             with contextlib.suppress(InputError):
-                parts.append(choose(open_store(config.workspace), given.get("night", "")))
+                parts.append(choose(workspace_of(config).nights, given.get("night", "")))
         return "-".join(parts)
 
     return name

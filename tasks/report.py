@@ -11,9 +11,7 @@ from slimpajama.model.evaluate.stage import EvaluateReport
 from slimpajama.model.generate.stage import GenerateReport
 from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.report.summary import NightSummary, nothing_new, summarise_night
-from slimpajama.workspace.open import open_store
-from slimpajama.workspace.registry import champion
-from tasks.observe import RETRY
+from tasks.observe import RETRY, workspace_of
 
 
 @task(name="report", task_run_name="report-{night}", cache_policy=NO_CACHE, **RETRY)
@@ -25,12 +23,12 @@ def report_task(
     tuning: TuneReport | None = None,
 ) -> NightSummary:
     """Write the night's report, which is what makes the night finished."""
-    store = open_store(config.workspace)
-    write_report(store, night, evaluation.model if evaluation else None, tuning.model if tuning else None)
-    return summarise_night(store.uri, night, champion(store), evaluation, samples, tuning)
+    workspace = workspace_of(config)
+    write_report(workspace, night, evaluation.model if evaluation else None, tuning.model if tuning else None)
+    return summarise_night(workspace.uri, night, workspace.models.champion(), evaluation, samples, tuning)
 
 
 @task(name="nothing-new", task_run_name="nothing-new-{night}", cache_policy=NO_CACHE)
 def nothing_new_task(config: Config, night: str) -> NightSummary:
     """Say that there was nothing to do."""
-    return nothing_new(night, champion(open_store(config.workspace)))
+    return nothing_new(night, workspace_of(config).models.champion())

@@ -14,8 +14,7 @@ from slimpajama.core.config import Config
 from slimpajama.core.extras import needs
 from slimpajama.corpus.pipeline import run_share
 from slimpajama.workspace.claims import helped_by
-from slimpajama.workspace.open import open_store
-from tasks.observe import RETRY
+from tasks.observe import RETRY, workspace_of
 
 # A worker and stage: small enough to even out, large enough that entering the stage costs little.
 SHARES = 4
@@ -24,7 +23,7 @@ SHARES = 4
 @task(name="share", task_run_name="{stage}-share-{number}", cache_policy=NO_CACHE, **RETRY)
 def share_task(config: Config, night: str, stage: str, keys: list[str], number: int) -> None:
     """Make some units of a stage on a worker; made twice, they are the same."""
-    run_share(open_store(config.workspace), config, night, stage, keys)
+    run_share(workspace_of(config), config, night, stage, keys)
 
 
 @contextlib.contextmanager

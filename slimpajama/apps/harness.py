@@ -25,7 +25,7 @@ from slimpajama.model.evaluate.continuation import score_continuations
 from slimpajama.model.evaluate.score import score_documents
 from slimpajama.model.generate.text import stop_place, stream_text
 from slimpajama.model.loading import Loaded, is_exported, load_exported, load_model
-from slimpajama.workspace.open import open_store
+from slimpajama.workspace.open import open_workspace
 
 # Requests between two signs of progress; sorted by length inside a block.
 BLOCK = 512
@@ -42,7 +42,7 @@ class HarnessModel(LM):  # type: ignore[misc] # the harness carries no types
         (batch size, device) play no part: batches are sized by tokens, the device is chosen as everywhere."""
         super().__init__()
         exported = load_exported(Path(model)) if is_exported(model) else None
-        self.loaded = loaded or exported or load_model(open_store(workspace), model or None)
+        self.loaded = loaded or exported or load_model(open_workspace(workspace), model or None)
 
     @property
     def tokenizer_name(self) -> str:

@@ -13,11 +13,11 @@ from slimpajama.cli.options import (
     ConfigFile,
     Overrides,
     TextFiles,
-    Workspace,
+    WorkspaceOption,
     emit,
+    opened,
     read_text,
     settings,
-    store_of,
 )
 from slimpajama.core.errors import printable_lines
 
@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 
 def pairs(
-    workspace: Workspace = None, config: ConfigFile = None, set_: Overrides = None, as_json: AsJson = False
+    workspace: WorkspaceOption = None, config: ConfigFile = None, set_: Overrides = None, as_json: AsJson = False
 ) -> None:
     """Read, check and split the task data of `pairs.sources`, and tell what stays and what is left out.
 
@@ -58,7 +58,7 @@ def pairs(
 def summarize(
     text: TextFiles = None,
     model: TunedModel = "",
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     as_json: AsJson = False,
@@ -76,7 +76,7 @@ def translate(
     to: Annotated[str, typer.Option(help="Language to translate to: zh or en.", metavar="LANG")],
     text: TextFiles = None,
     model: TunedModel = "",
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     as_json: AsJson = False,
@@ -106,7 +106,7 @@ def answer(
         str, typer.Option(help="Look for the answer in the documents of a workspace.", metavar="DIR_OR_URI")
     ] = "",
     model: TunedModel = "",
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     as_json: AsJson = False,
@@ -137,16 +137,15 @@ def _documents(workspace: str, config: str | None, overrides: list[str] | None, 
     from slimpajama.apps.tune.retrieve import CorpusIndex
     from slimpajama.core.console import console
 
-    store = store_of(workspace, config, overrides)
+    space = opened(workspace, config, overrides)
     with console():
-        return CorpusIndex(store, settings(workspace, config, overrides).text).search(question)
+        return CorpusIndex(space, settings(workspace, config, overrides).text).search(question)
 
 
 def _tuned(
     task: str, model: str, workspace: str | None, config: str | None, overrides: list[str] | None
 ) -> tuple[Tuned, ApplyConfig]:
     from slimpajama.apps.tune.inference import load_tuned
-    from slimpajama.workspace.registry import serving
 
-    store = store_of(workspace, config, overrides)
-    return load_tuned(store, model or serving(store, task)), settings(workspace, config, overrides).apply
+    space = opened(workspace, config, overrides)
+    return load_tuned(space, model or space.models.serving(task)), settings(workspace, config, overrides).apply

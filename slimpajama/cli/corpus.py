@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from slimpajama.cli.options import AsJson, ConfigFile, Overrides, Workspace, emit, settings, store_of
+from slimpajama.cli.options import AsJson, ConfigFile, Overrides, WorkspaceOption, emit, opened, settings
 
 
 def register(app: typer.Typer) -> None:
@@ -65,7 +65,7 @@ def dedup(
 
 def explain(
     doc_id: Annotated[str, typer.Argument(metavar="DOC_ID", help="Id of a document, or the first six digits or more.")],
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -75,7 +75,7 @@ def explain(
     """
     from slimpajama.ops import explain as library
 
-    story = library.explain(store_of(workspace, config), doc_id)
+    story = library.explain(opened(workspace, config), doc_id)
     emit(story, as_json, library.render(story))
 
 
@@ -89,7 +89,7 @@ def forget(
     ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and stop.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Also where a pattern finds more than a hundredth.")] = False,
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -107,23 +107,23 @@ def forget(
         raise typer.BadParameter("give one of DOC_ID, --sha256 and --pattern")
     [(by, value)] = given.items()
     with console():
-        report = library(store_of(workspace, config), by, value, dry_run=dry_run, sure=yes)
+        report = library(opened(workspace, config), by, value, dry_run=dry_run, sure=yes)
     emit(report.as_dict(), as_json, report.text())
 
 
-def nights(workspace: Workspace = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
+def nights(workspace: WorkspaceOption = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """List the nights: what came in, what was kept, what came of it.
 
     Example: slimpajama nights --workspace demo/workspace
     """
     from slimpajama.ops.overview import list_nights, table
 
-    found = list_nights(store_of(workspace, config))
+    found = list_nights(opened(workspace, config))
     emit({"nights": found}, as_json, table(found) or "no night is published yet")
 
 
 def verify(
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
     as_json: AsJson = False,
@@ -139,15 +139,15 @@ def verify(
     from slimpajama.core.errors import printable
     from slimpajama.ops.verify import verify as check
 
-    store, cfg = store_of(workspace, config, overrides), settings(workspace, config, overrides)
+    space, cfg = opened(workspace, config, overrides), settings(workspace, config, overrides)
     repaired: list[str] = []
     with console():
         if repair:
             from slimpajama.ops.repair import repair as mend
 
-            files, repaired, problems = mend(store, cfg)
+            files, repaired, problems = mend(space, cfg)
         else:
-            files, problems = check(store, cfg.run.threads())
+            files, problems = check(space, cfg.run.threads())
     bad = {path: str(problem) for path, problem in problems.items()}
     lines = [*(f"{printable(path)}: repaired" for path in repaired), *bad.values()]
     counts = f"{files} files, {len(bad)} bad" + (f", {len(repaired)} repaired" if repair else "")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slimpajama.cli.options import AsJson, ConfigFile, Model, Workspace, emit, loaded_model, store_of
+from slimpajama.cli.options import AsJson, ConfigFile, Model, WorkspaceOption, emit, loaded_model, opened
 
 if TYPE_CHECKING:
-    from slimpajama.workspace.store import Store
+    from slimpajama.workspace.open import Workspace
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +28,7 @@ def export(
     ] = None,
     night: Annotated[list[str] | None, typer.Option(help="Night of the dataset, repeatable; default: all.")] = None,
     model: Model = None,
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -43,14 +43,14 @@ def export(
         raise typer.BadParameter("name one of DIR (for a model) and --dataset DIR")
     if format_ != "hf":
         raise typer.BadParameter(f"--format: expected hf, found {format_}")
-    store = store_of(workspace, config)
+    space = opened(workspace, config)
     if dataset:
         with console():
-            found = export_dataset(store, dataset, night or [])
+            found = export_dataset(space, dataset, night or [])
         amounts = ", ".join(f"{split} {n:,}" for split, n in found["documents"].items())
         return emit(found, as_json, f"{found['folder']}: documents of {len(found['nights'])} night(s): {amounts}")
     assert directory
-    found = export_model(store, directory, model)
+    found = export_model(space, directory, model)
     return emit(found, as_json, f"{found['folder']}: {found['model']}")
 
 
@@ -58,7 +58,7 @@ def compress(
     file: Annotated[Path, typer.Argument(help="Any file; text in the model's languages gains.", metavar="FILE")],
     out: Annotated[Path, typer.Option(help="Compressed file.", metavar="F")],
     model: Model = None,
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -66,14 +66,14 @@ def compress(
 
     Example: slimpajama compress article.txt --out article.slp --workspace demo/workspace
     """
-    _recode(file, out, model, store_of(workspace, config), as_json, back=False)
+    _recode(file, out, model, opened(workspace, config), as_json, back=False)
 
 
 def decompress(
     file: Annotated[Path, typer.Argument(help="Compressed file.", metavar="F")],
     out: Annotated[Path, typer.Option(help="Where the content goes.", metavar="FILE")],
     model: Model = None,
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -81,18 +81,17 @@ def decompress(
 
     Example: slimpajama decompress article.slp --out article.txt --workspace demo/workspace
     """
-    _recode(file, out, model, store_of(workspace, config), as_json, back=True)
+    _recode(file, out, model, opened(workspace, config), as_json, back=True)
 
 
-def _recode(file: Path, out: Path, model: str | None, store: Store, as_json: bool, *, back: bool) -> None:
+def _recode(file: Path, out: Path, model: str | None, space: Workspace, as_json: bool, *, back: bool) -> None:
     from slimpajama.apps.compress import file as files
     from slimpajama.core.console import console
     from slimpajama.model.loading import load_model
-    from slimpajama.workspace.registry import model_manifest
 
     data = files.read_file(file)
-    loaded = load_model(store, model)
-    mark = files.fingerprint(model_manifest(store, loaded.id))
+    loaded = load_model(space, model)
+    mark = files.fingerprint(space.models.manifest(loaded.id))
     with console():
         made = files.decompress(data, loaded, mark, str(file)) if back else files.compress(data, loaded, mark)
     files.write_file(out, made)
@@ -109,7 +108,7 @@ def lm_eval(
     num_fewshot: Annotated[int | None, typer.Option(min=0, help="Solved examples before each question.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N questions of each task.")] = None,
     model: Model = None,
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:

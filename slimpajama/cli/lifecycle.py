@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slimpajama.cli.options import AsJson, ConfigFile, Night, Overrides, Workspace, emit, settings
+from slimpajama.cli.options import AsJson, ConfigFile, Night, Overrides, WorkspaceOption, emit, settings
 
 if TYPE_CHECKING:
     from slimpajama.core.config import Config
@@ -57,7 +57,7 @@ def flow_session() -> Iterator[Callable[[], None]]:
 
 
 def run(
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     as_json: AsJson = False,
@@ -90,7 +90,7 @@ def stage_timings() -> dict[str, object]:
 
 
 def prepare(
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     as_json: AsJson = False,
@@ -121,7 +121,7 @@ def prepare(
 
 
 def train(
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     as_json: AsJson = False,
@@ -147,17 +147,15 @@ def train(
 def take_part(cfg: Config, night: str) -> None:
     """Train among the processes that torchrun started on several machines; `train` without torchrun publishes."""
     from slimpajama.model.train.stage import train_member
-    from slimpajama.workspace.nights import choose_published, published_nights
-    from slimpajama.workspace.open import open_store
-    from slimpajama.workspace.registry import champion_before
+    from slimpajama.workspace.open import open_workspace
 
-    store = open_store(cfg.workspace)
-    night = choose_published(store, night)
-    train_member(store, cfg, published_nights(store), night, champion_before(store, night))
+    space = open_workspace(cfg.workspace)
+    night = space.nights.choose_published(night)
+    train_member(space, cfg, space.nights.published(), night, space.models.champion_before(night))
 
 
 def evaluate(
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     as_json: AsJson = False,
@@ -179,7 +177,7 @@ def evaluate(
 
 
 def tune(
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     as_json: AsJson = False,
@@ -200,7 +198,7 @@ def tune(
 
 
 def clean_up(
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     as_json: AsJson = False,

@@ -16,12 +16,12 @@ from slimpajama.cli.options import (
     Model,
     Overrides,
     TextFiles,
-    Workspace,
+    WorkspaceOption,
     emit,
     loaded_model,
+    opened,
     read_text,
     settings,
-    store_of,
 )
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
 def score(
     text: TextFiles = None,
     model: Model = None,
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -63,7 +63,7 @@ def score(
 def reconstruct(
     text: TextFiles = None,
     model: Model = None,
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
@@ -99,7 +99,7 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same text.")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Texts to generate.")] = 1,
     model: Model = None,
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     as_json: AsJson = False,
@@ -158,7 +158,7 @@ def serve(
     ] = False,
     max_queue: Annotated[int, typer.Option(min=1, max=1000, help="Requests that may wait; more get a 429.")] = 16,
     model: Model = None,
-    workspace: Workspace = None,
+    workspace: WorkspaceOption = None,
     config: ConfigFile = None,
     set_: Overrides = None,
 ) -> None:
@@ -177,14 +177,14 @@ def serve(
             where=f"--host {host}",
             hint="Give --token-file or SLIMPAJAMA_TOKEN, or say --without-token.",
         )
-    store, cfg = store_of(workspace, config), settings(workspace, config, set_)
+    space, cfg = opened(workspace, config), settings(workspace, config, set_)
     with listen(host, port) as listening:
-        run(Worker(store, model, max_queue), cfg.generate, listening, host, token, cfg.apply)
+        run(Worker(space, model, max_queue), cfg.generate, listening, host, token, cfg.apply)
 
 
 @models_app.callback()
 def models(
-    context: typer.Context, workspace: Workspace = None, config: ConfigFile = None, as_json: AsJson = False
+    context: typer.Context, workspace: WorkspaceOption = None, config: ConfigFile = None, as_json: AsJson = False
 ) -> None:
     """List the models; `models promote ID` and `models rollback` choose the champion by hand.
 
@@ -194,7 +194,7 @@ def models(
     if context.invoked_subcommand is None:
         from slimpajama.ops.overview import list_models_with_scores, table
 
-        found = list_models_with_scores(store_of(workspace, config))
+        found = list_models_with_scores(opened(workspace, config))
         emit({"models": found}, as_json, table(found) or "no model is published yet")
 
 
@@ -204,10 +204,9 @@ def promote(context: typer.Context, model_id: Annotated[str, typer.Argument(meta
 
     Example: slimpajama models --workspace demo/workspace promote 2026-11-23-small-1a2b3c4d
     """
-    from slimpajama.workspace.registry import promote as make_champion
 
     workspace, config, as_json = context.obj
-    changed = make_champion(store_of(workspace, config), model_id, "promoted by hand")
+    changed = opened(workspace, config).models.promote(model_id, "promoted by hand")
     text = f"{model_id} is the champion" + ("" if changed else " already")
     emit({"champion": model_id, "changed": changed}, as_json, text)
 
@@ -218,8 +217,7 @@ def rollback(context: typer.Context) -> None:
 
     Example: slimpajama models --workspace demo/workspace rollback
     """
-    from slimpajama.workspace.registry import rollback as go_back
 
     workspace, config, as_json = context.obj
-    model_id = go_back(store_of(workspace, config))
+    model_id = opened(workspace, config).models.rollback()
     emit({"champion": model_id}, as_json, f"{model_id} is the champion again")

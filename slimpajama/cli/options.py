@@ -12,12 +12,12 @@ import typer
 if TYPE_CHECKING:
     from slimpajama.core.config import Config
     from slimpajama.model.loading import Loaded
-    from slimpajama.workspace.store import Store
+    from slimpajama.workspace.open import Workspace
 
 
 DEFAULT_FILE = "slimpajama.toml"
 
-Workspace = Annotated[
+WorkspaceOption = Annotated[
     str | None, typer.Option(help="Folder or s3://bucket/prefix; overrides the configuration's.", metavar="DIR_OR_URI")
 ]
 ConfigFile = Annotated[
@@ -48,15 +48,15 @@ def settings(workspace: str | None, config: str | None, overrides: list[str] | N
     return cfg
 
 
-def store_of(workspace: str | None, config: str | None, overrides: list[str] | None = None) -> Store:
+def opened(workspace: str | None, config: str | None, overrides: list[str] | None = None) -> Workspace:
     """Return the workspace that a command reads."""
     from slimpajama.core.errors import StorageError
-    from slimpajama.workspace.open import open_store
+    from slimpajama.workspace.open import open_workspace
 
     uri = settings(workspace, config, overrides).workspace
     if "://" not in uri and not Path(uri).is_dir():
         raise StorageError("no such workspace", where=uri, hint="Name it with --workspace or --config.")
-    return open_store(uri)
+    return open_workspace(uri)
 
 
 def loaded_model(model: str | None, workspace: str | None, config: str | None) -> Loaded:
@@ -65,7 +65,7 @@ def loaded_model(model: str | None, workspace: str | None, config: str | None) -
 
     if model and is_exported(model):
         return load_exported(Path(model))
-    return load_model(store_of(workspace, config), model)
+    return load_model(opened(workspace, config), model)
 
 
 def read_text(paths: list[Path] | None) -> str:

@@ -656,6 +656,24 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def without_defaults(settings: Any, defaults: Any = None) -> Any:
+    """Return settings as they stand in a manifest, without those that are at their defaults.
+
+    So what an earlier version wrote, which lacks the settings that were added since, compares with what is written now.
+
+    Args:
+        settings: The whole configuration, or some of its sections, as plain JSON.
+        defaults: What to leave out; the configuration's own defaults where None.
+    """
+    if defaults is None:
+        defaults = json.loads(json.dumps(Config(), default=canonical))
+    return {
+        name: without_defaults(value, defaults[name]) if isinstance(value, dict) and defaults.get(name) else value
+        for name, value in settings.items()
+        if name not in defaults or value != defaults[name]
+    }
+
+
 def parse_override(text: str) -> tuple[list[str], Any]:
     """Split `section.key=value`; the value is TOML, or a bare string where it is no TOML."""
     path, sep, raw = text.partition("=")

@@ -30,8 +30,9 @@ from slimpajama.core.split import assign
 from slimpajama.corpus.overlap import VERSION, Index, Match, cut, find, make_index, sample, sampling
 from slimpajama.corpus.pairs.stage import protected_tests
 from slimpajama.corpus.sources.evaluations import list_evaluations, read_evaluations
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, add_counts
-from slimpajama.workspace.nights import load_night, published_nights, work_folder
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.stage import Part, Stage
 from slimpajama.workspace.store import Store
@@ -41,11 +42,11 @@ EXCERPT = 160  # characters
 Names = list[str]
 
 
-def decontaminate(store: Store, cfg: Config, night: str, cleaned: Manifest, compared: Manifest) -> Manifest:
+def decontaminate(workspace: Workspace, cfg: Config, night: str, cleaned: Manifest, compared: Manifest) -> Manifest:
     """Name the documents that overlap with evaluation files, or are trained on and overlap with held-out documents.
 
     Args:
-        store: The workspace.
+        workspace: The workspace.
         cfg: `decontaminate`, `pairs`, `shards` (the split), `ingest` (bounds of a record) and `run` are used.
         night: The night the documents belong to.
         cleaned: Manifest of the cleaning.
@@ -60,10 +61,10 @@ def decontaminate(store: Store, cfg: Config, night: str, cleaned: Manifest, comp
     """
     settings = cfg.decontaminate
     files = list_evaluations(cfg)
-    pairs, tests = protected_tests(store, cfg)
+    pairs, tests = protected_tests(workspace.store, cfg)
     about: dict[str, Any] = {"version": VERSION, "settings": settings, "evaluations": [file.entry() for file in files]}
-    wanted = [name for name in published_nights(store) if name != night] if settings.held_out_share else []
-    earlier = {name: load_night(store, name) for name in wanted}
+    wanted = [name for name in workspace.nights.published() if name != night] if settings.held_out_share else []
+    earlier = {name: workspace.nights.load(name) for name in wanted}
     about |= {"pairs": pairs} if pairs else {}
     if files or pairs or settings.held_out_share:
         about |= {
@@ -74,7 +75,7 @@ def decontaminate(store: Store, cfg: Config, night: str, cleaned: Manifest, comp
             "compared": compared.digest,
             "earlier": {name: manifest.digest for name, manifest in earlier.items()},
         }
-    stage = Stage(store, "decontaminate", work=work_folder(night, "decontaminate"), about=about)
+    stage = Stage(workspace.store, "decontaminate", work=layout.night(night).work("decontaminate"), about=about)
     if stage.finished:
         return stage.result
     if not (files or pairs or settings.held_out_share):
@@ -84,16 +85,16 @@ def decontaminate(store: Store, cfg: Config, night: str, cleaned: Manifest, comp
     too_short = int((looked_for.weights < 2 * settings.short_words).sum())
     if too_short:
         say(stage.name, f"{too_short:,} of {len(records):,} records of tests are too short to be looked for")
-    paths = cleaned.paths(f"{work_folder(night, 'clean')}/")
+    paths = cleaned.paths(f"{layout.night(night).work('clean')}/")
     names, held_out, rate = records["name"].to_pylist(), [], sampling(_held_out_bytes(cfg, cleaned, earlier))
-    for ids, texts in _held_out(store, cfg, night, paths, earlier):
+    for ids, texts in _held_out(workspace.store, cfg, night, paths, earlier):
         names += ids
         held_out.append(sample(texts, settings.short_words, rate))
     share = settings.held_out_share
     index = make_index(looked_for, held_out, settings.ngram_words, settings.short_words, share, rate)
 
     def make(path: str) -> Part:
-        rows = _survivors(store, night, path, COLUMNS)
+        rows = _survivors(workspace.store, night, path, COLUMNS)
         texts = rows["text"].combine_chunks()
         match = find(texts, _is_held_out(rows["cluster"], cfg), index)
         refused = _rows(rows, match, index, names, len(records), cfg, night)
@@ -112,7 +113,7 @@ def decontaminate(store: Store, cfg: Config, night: str, cleaned: Manifest, comp
 def _survivors(store: Store, night: str, path: str, columns: list[str]) -> pa.Table:
     """Return columns of a cleaned part's documents that are no duplicates, with their `cluster`."""
     name = path.rsplit("/", 1)[1]
-    decision = read_table(store, f"{work_folder(night, 'compare')}/decision-{name}", ["kept", "cluster"])
+    decision = read_table(store, f"{layout.night(night).work('compare')}/decision-{name}", ["kept", "cluster"])
     rows = read_table(store, path, columns).append_column("cluster", decision["cluster"])
     return rows.filter(decision["kept"])
 

@@ -24,18 +24,19 @@ from slimpajama.corpus.sources.discover import InputFile, Plan, current_version,
 from slimpajama.corpus.sources.files import read, wanted
 from slimpajama.corpus.sources.ids import Row, framed, unread
 from slimpajama.corpus.sources.records import Batch, Want
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, add_counts
-from slimpajama.workspace.nights import load_night, published_nights, work_folder
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.stage import Part, Stage
-from slimpajama.workspace.store import Store, sha256
+from slimpajama.workspace.store import sha256
 from slimpajama.workspace.tombstones import RULE, forgotten_list
 
 Take = Callable[[InputFile, Want], Iterator[Batch]]
 
 
-def known_inputs(store: Store) -> list[Row]:
+def known_inputs(workspace: Workspace) -> list[Row]:
     """Return the raw files that published nights have read, as `plan` takes them."""
-    nights = (load_night(store, night) for night in published_nights(store))
+    nights = (workspace.nights.load(night) for night in workspace.nights.published())
     return [entry for night in nights for entry in night.about["stages"]["ingest"]["inputs"]]
 
 
@@ -44,11 +45,13 @@ def read_whole(file: InputFile, want: Want) -> Iterator[Batch]:
     return read(partial(open_input, file), file.path, want)
 
 
-def ingest(store: Store, cfg: Config, night: str, todo: Plan | None = None, take: Take = read_whole) -> Manifest:
+def ingest(
+    workspace: Workspace, cfg: Config, night: str, todo: Plan | None = None, take: Take = read_whole
+) -> Manifest:
     """Read what is new in the sources since the last published night.
 
     Args:
-        store: The workspace.
+        workspace: The workspace.
         cfg: `ingest` and `run` are used.
         night: The night to write to.
         todo: Read these files instead.
@@ -62,8 +65,8 @@ def ingest(store: Store, cfg: Config, night: str, todo: Plan | None = None, take
     Raises:
         InputError: A source cannot be listed, or a file changed while it was read.
     """
-    todo = todo or plan(cfg, known_inputs(store))
-    forgotten = forgotten_list(store).texts()
+    todo = todo or plan(cfg, known_inputs(workspace))
+    forgotten = forgotten_list(workspace.store).texts()
     about: dict[str, Any] = {
         "version": 3,
         "settings": cfg.ingest,
@@ -72,7 +75,7 @@ def ingest(store: Store, cfg: Config, night: str, todo: Plan | None = None, take
     }
     if len(forgotten):
         about["forgotten"] = sha256("".join(forgotten.to_pylist()).encode())
-    stage = Stage(store, "ingest", work=work_folder(night, "ingest"), about=about)
+    stage = Stage(workspace.store, "ingest", work=layout.night(night).work("ingest"), about=about)
     if stage.finished:
         return stage.result
     stage.commit("plan", _plan_part(todo, night))

@@ -13,10 +13,10 @@ from slimpajama.corpus.dedup.stage import compare, deduplicate
 from slimpajama.corpus.ingest import ingest
 from slimpajama.corpus.segment import segment
 from slimpajama.corpus.shards.stage import make_shards, make_tokenizer
+from slimpajama.workspace import layout
 from slimpajama.workspace.claims import share_of
 from slimpajama.workspace.manifest import Manifest, load_manifest
-from slimpajama.workspace.nights import work_folder
-from slimpajama.workspace.store import Store
+from slimpajama.workspace.open import Workspace
 
 STAGES: dict[str, tuple[Callable[..., Manifest], tuple[str, ...]]] = {
     "ingest": (ingest, ()),
@@ -31,12 +31,12 @@ STAGES: dict[str, tuple[Callable[..., Manifest], tuple[str, ...]]] = {
 
 
 def run_stages(
-    store: Store, cfg: Config, night: str, read: Callable[[Store, Config, str], Manifest] = ingest
+    workspace: Workspace, cfg: Config, night: str, read: Callable[[Workspace, Config, str], Manifest] = ingest
 ) -> Iterator[Manifest]:
     """Run a preparation's stages one after the other in this process, as the flow `prepare-corpus` does.
 
     Args:
-        store: The workspace.
+        workspace: The workspace.
         cfg: The night's configuration.
         night: The night.
         read: Its first stage; takes the same and returns a manifest of the same form.
@@ -46,17 +46,17 @@ def run_stages(
     """
     made: dict[str, Manifest] = {}
     for name, (run, needs) in (STAGES | {"ingest": (read, ())}).items():
-        made[name] = run(store, cfg, night, *(made[need] for need in needs))
+        made[name] = run(workspace, cfg, night, *(made[need] for need in needs))
         yield made[name]
         if name == "dedup" and not made[name].paths(f"nights/{night}/documents/"):
             return
 
 
-def run_share(store: Store, cfg: Config, night: str, stage: str, keys: list[str]) -> None:
+def run_share(workspace: Workspace, cfg: Config, night: str, stage: str, keys: list[str]) -> None:
     """Make some units of a stage that another process runs, and leave the rest of it alone.
 
     Args:
-        store: The workspace, as this process reaches it.
+        workspace: The workspace, as this process reaches it.
         cfg: The night's configuration.
         night: The night.
         stage: Name of the stage.
@@ -69,14 +69,14 @@ def run_share(store: Store, cfg: Config, night: str, stage: str, keys: list[str]
     run, needs = STAGES[stage]
     arguments: list[Any] = []
     for name in needs:
-        path = f"{work_folder(night, name)}/manifest.json"
-        if (manifest := load_manifest(store, path)) is None:
+        path = f"{layout.night(night).work(name)}/manifest.json"
+        if (manifest := load_manifest(workspace.store, path)) is None:
             raise StorageError(
                 f"{stage} needs what {name} has made",
-                where=f"{store.uri}/{path}",
+                where=f"{workspace.uri}/{path}",
                 found="nothing",
                 hint="Do all workers see the same workspace? A cluster needs one on S3 or on a shared disk.",
             )
         arguments.append(manifest)
     with share_of(keys):
-        run(store, cfg, night, *arguments)
+        run(workspace, cfg, night, *arguments)

@@ -17,18 +17,18 @@ from slimpajama.core.progress import track
 from slimpajama.core.schema import WORDS
 from slimpajama.text.lattice import UserWord
 from slimpajama.text.segment import Segmenter, engine_versions, parse_user_dictionary
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Counts, Manifest
-from slimpajama.workspace.nights import work_folder
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.stage import Part, Stage
-from slimpajama.workspace.store import Store
 
 
-def segment(store: Store, cfg: Config, night: str, documents: Manifest) -> Manifest:
+def segment(workspace: Workspace, cfg: Config, night: str, documents: Manifest) -> Manifest:
     """Cut tonight's kept documents into words.
 
     Args:
-        store: The workspace.
+        workspace: The workspace.
         cfg: `text` is used.
         night: The night the documents belong to.
         documents: Manifest of the deduplication.
@@ -44,7 +44,7 @@ def segment(store: Store, cfg: Config, night: str, documents: Manifest) -> Manif
     user_words = _user_words(cfg)
     engine = engine_versions(cfg.text, user_words)
     about = {"version": 3, "settings": cfg.text, "engine": engine, "documents": documents.digest}
-    stage = Stage(store, "segment", work=work_folder(night, "segment"), about=about)
+    stage = Stage(workspace.store, "segment", work=layout.night(night).work("segment"), about=about)
     if stage.finished:
         return stage.result
     segmenter = Segmenter(cfg.text, user_words)
@@ -54,7 +54,7 @@ def segment(store: Store, cfg: Config, night: str, documents: Manifest) -> Manif
     total = sum(documents.counts.get("kept_bytes", {}).values())
 
     def make(path: str) -> Part:
-        words, counts = _words(read_table(store, path, ["id", "text", "lang", "n_bytes"]), segmenter)
+        words, counts = _words(read_table(workspace.store, path, ["id", "text", "lang", "n_bytes"]), segmenter)
         return Part({f"{stage.work}/{path.rsplit('/', 1)[1]}": words}, counts)
 
     with track("segment", total=total, unit="B") as bar:

@@ -20,8 +20,8 @@ from slimpajama.model.architectures import LanguageModel, build
 from slimpajama.model.device import device
 from slimpajama.text.tokenizer import Tokenizer
 from slimpajama.workspace.manifest import FileEntry, read_verified
-from slimpajama.workspace.registry import model_manifest, require_champion
-from slimpajama.workspace.store import Store, parsed_json, sha256
+from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.store import parsed_json, sha256
 
 M = TypeVar("M", bound=torch.nn.Module)
 
@@ -40,18 +40,18 @@ class Loaded:
     """The model's `config.json`."""
 
 
-def load_model(store: Store, model_id: str | None = None) -> Loaded:
+def load_model(workspace: Workspace, model_id: str | None = None) -> Loaded:
     """Return a published model; the champion where no id is given.
 
     Raises:
         ModelError: If there is no such model, or no champion yet.
         StorageError: If a file is not what the manifest says.
     """
-    wanted = model_id or require_champion(store)
-    manifest = model_manifest(store, wanted)
+    wanted = model_id or workspace.models.require_champion()
+    manifest = workspace.models.manifest(wanted)
     entries = {entry.path.rsplit("/", 1)[1]: entry for entry in manifest.files}
     config, tokenizer, weights = (
-        read_verified(store, _entry(entries, wanted, name))
+        read_verified(workspace.store, _entry(entries, wanted, name))
         for name in ("config.json", "tokenizer.json", "model.safetensors")
     )
     return _assemble(wanted, parsed_json(config, f"models/{wanted}/config.json"), tokenizer, weights)

@@ -19,7 +19,7 @@ from slimpajama.core.schema import DOCUMENTS, REMOVED
 from slimpajama.corpus.clean.rules import judge
 from slimpajama.workspace.lookup import Hit, Match, find_rows, one_of, starts_with
 from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest
-from slimpajama.workspace.nights import load_night, published_nights
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import Store
 from slimpajama.workspace.tombstones import forgotten_list
 
@@ -30,11 +30,11 @@ Record = dict[str, Any]
 Nights = dict[str, Manifest]
 
 
-def explain(store: Store, doc_id: str) -> dict[str, Any]:
+def explain(workspace: Workspace, doc_id: str) -> dict[str, Any]:
     """Return everything known of a document.
 
     Args:
-        store: The workspace.
+        workspace: The workspace.
         doc_id: Its id, or the beginning of it: at least six hex digits that only this document has.
 
     Returns:
@@ -47,12 +47,12 @@ def explain(store: Store, doc_id: str) -> dict[str, Any]:
     Raises:
         InputError: If there is no such document, or several ids begin like this.
     """
-    nights = {night: load_night(store, night) for night in published_nights(store)}
-    found, hits = find_document(store, nights, doc_id)
+    nights = {night: workspace.nights.load(night) for night in workspace.nights.published()}
+    found, hits = find_document(workspace.store, nights, doc_id)
     order = list(nights)
     hits.sort(key=lambda hit: order.index(hit.values["night"]))
-    records = [_record(store, nights, hit.values) for hit in hits]
-    return {"id": found, "forgotten": _forgotten(store, found), "records": records}
+    records = [_record(workspace.store, nights, hit.values) for hit in hits]
+    return {"id": found, "forgotten": _forgotten(workspace.store, found), "records": records}
 
 
 def find_document(store: Store, nights: Nights, doc_id: str) -> tuple[str, list[Hit]]:

@@ -23,9 +23,8 @@ from slimpajama.core.schema import DOCUMENTS
 from slimpajama.corpus.shards.card import escape
 from slimpajama.text.tokenizer import DOCUMENT
 from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest, read_verified
-from slimpajama.workspace.nights import choose_published, load_night, published_nights
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
-from slimpajama.workspace.registry import champion, history, model_manifest, require_champion
 from slimpajama.workspace.store import Store
 
 SPLITS = ("train", "validation", "test")
@@ -73,7 +72,7 @@ def lineage(store: Store, model_id: str) -> list[dict[str, Any]]:
     return chain
 
 
-def export_model(store: Store, folder: Path, model_id: str | None = None) -> dict[str, Any]:
+def export_model(workspace: Workspace, folder: Path, model_id: str | None = None) -> dict[str, Any]:
     """Write a published model, by default the champion, for `load_exported`, `tokenizers` and the hub.
 
     Returns:
@@ -83,16 +82,16 @@ def export_model(store: Store, folder: Path, model_id: str | None = None) -> dic
         InputError: The folder is not empty.
         ModelError: There is no such model.
     """
-    name = model_id or require_champion(store)
-    manifest = model_manifest(store, name)
+    name = model_id or workspace.models.require_champion()
+    manifest = workspace.models.manifest(name)
     own = {entry.path.rsplit("/", 1)[1]: entry for entry in manifest.files}
-    config = json.loads(read_verified(store, own["config.json"]))
+    config = json.loads(read_verified(workspace.store, own["config.json"]))
     hashes = {file: own[file].sha256 for file in ("model.safetensors", "tokenizer.json")}
     special = {"bos_token": DOCUMENT, "eos_token": DOCUMENT}
-    chain = lineage(store, name)
+    chain = lineage(workspace.store, name)
     files = {
-        "model.safetensors": read_verified(store, own["model.safetensors"]),
-        "tokenizer.json": read_verified(store, own["tokenizer.json"]),
+        "model.safetensors": read_verified(workspace.store, own["model.safetensors"]),
+        "tokenizer.json": read_verified(workspace.store, own["tokenizer.json"]),
         "config.json": json_bytes(config | {"model_type": "slimpajama", "id": name, "sha256": hashes}),
         "tokenizer_config.json": json_bytes(
             special
@@ -104,7 +103,7 @@ def export_model(store: Store, folder: Path, model_id: str | None = None) -> dic
         ),
         "special_tokens_map.json": json_bytes(special),
         "lineage.json": json_bytes(chain),
-        "README.md": _model_card(store, name, manifest, read_verified(store, own["README.md"]), chain),
+        "README.md": _model_card(workspace, name, manifest, read_verified(workspace.store, own["README.md"]), chain),
     }
     with new_folder(folder) as draft:
         for file, data in files.items():
@@ -139,9 +138,9 @@ other ids, since pieces may then cross words, which the model was not trained on
 byte of the text, except U+001F itself, which `tokenizers` alone leaves out. `{DOCUMENT}` stands before every text."""
 
 
-def _model_card(store: Store, name: str, manifest: Manifest, own: bytes, chain: list[dict[str, Any]]) -> bytes:
+def _model_card(workspace: Workspace, name: str, manifest: Manifest, own: bytes, chain: list[dict[str, Any]]) -> bytes:
     """Return README.md: the hub's head, the card written after training, results, lineage and use."""
-    sources = _sources(store, manifest.about["nights"])
+    sources = _sources(workspace, manifest.about["nights"])
     head = {
         "language": ["zh", "en"],
         "license": "other",
@@ -157,7 +156,7 @@ def _model_card(store: Store, name: str, manifest: Manifest, own: bytes, chain: 
     ]
     sections = [
         own.decode().rstrip(),
-        *_results(store, name),
+        *_results(workspace, name),
         "## Lineage\n\nEach model started from the weights of the one below; the last from random ones.\n\n"
         + _table(["model", "night", "trained on nights", "sha256 of the weights"], line),
         _USE,
@@ -165,14 +164,14 @@ def _model_card(store: Store, name: str, manifest: Manifest, own: bytes, chain: 
     return (_head(head) + "\n\n".join(sections) + "\n").encode()
 
 
-def _results(store: Store, name: str) -> list[str]:
+def _results(workspace: Workspace, name: str) -> list[str]:
     """Return the newest evaluation and its gate's decision, where there are any."""
     folder = f"models/{name}/evaluations/"
-    paths = sorted(path for path in store.list(folder) if path.endswith("/evaluation.json"))
+    paths = sorted(path for path in workspace.store.list(folder) if path.endswith("/evaluation.json"))
     if not paths:
         return ["## Results\n\nIt has not been evaluated."]
     at = paths[-1].rsplit("/", 1)[0]
-    figures = _published(store, f"{at}/manifest.json", "evaluation.json")
+    figures = _published(workspace.store, f"{at}/manifest.json", "evaluation.json")
     if figures is None:
         return ["## Results\n\nIt has not been evaluated."]
     rows = [
@@ -182,9 +181,11 @@ def _results(store: Store, name: str) -> list[str]:
     text = f"## Results\n\nOn held-out text of night {escape(figures['night'])} and before:\n\n" + _table(
         ["language, source", "documents", "bytes", "bits per byte", "tokens restored"], rows
     )
-    decision = _published(store, f"{at}/gate/manifest.json", "decision.json")
-    done = ", ".join(f"{e['action']}: {e['reason']}" for e in history(store) if e["model"] == name) or "none"
-    state = "the champion" if champion(store) == name else "not the champion"
+    decision = _published(workspace.store, f"{at}/gate/manifest.json", "decision.json")
+    done = (
+        ", ".join(f"{e['action']}: {e['reason']}" for e in workspace.models.history() if e["model"] == name) or "none"
+    )
+    state = "the champion" if workspace.models.champion() == name else "not the champion"
     verdict = f"The gate: {'promote' if decision['promote'] else 'keep'}. {decision['reason']} " if decision else ""
     return [text, f"{escape(verdict)}\n\nPromotions and rollbacks: {escape(done)}. At export it was {state}."]
 
@@ -199,9 +200,9 @@ def _published(store: Store, manifest_path: str, name: str) -> dict[str, Any] | 
     return dict(json.loads(read_verified(store, found[0]))) if found else None
 
 
-def _sources(store: Store, nights: Sequence[str]) -> list[tuple[str, str]]:
+def _sources(workspace: Workspace, nights: Sequence[str]) -> list[tuple[str, str]]:
     """Return the names of the nights' sources, each with its licence."""
-    listed = [load_night(store, night).about["settings"]["ingest"]["sources"] for night in nights]
+    listed = [workspace.nights.load(night).about["settings"]["ingest"]["sources"] for night in nights]
     return sorted({(row["name"], row["licence"] or "not stated") for rows in listed for row in rows})
 
 
@@ -215,7 +216,7 @@ def _table(head: list[str], rows: Sequence[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def export_dataset(store: Store, folder: Path, nights: Sequence[str] = ()) -> dict[str, Any]:
+def export_dataset(workspace: Workspace, folder: Path, nights: Sequence[str] = ()) -> dict[str, Any]:
     """Write the kept documents of nights, by default of all, as files that `datasets.load_dataset(folder)` opens.
 
     Splits are those of the shards, so what was held out stays held out. Memory holds one file of documents.
@@ -226,19 +227,21 @@ def export_dataset(store: Store, folder: Path, nights: Sequence[str] = ()) -> di
     Raises:
         InputError: The folder is not empty, or a night is not published.
     """
-    chosen = [choose_published(store, night) for night in nights] or published_nights(store)
+    chosen = [workspace.nights.choose_published(night) for night in nights] or workspace.nights.published()
     if not chosen:
         # Says that nothing is published.
-        choose_published(store)
-    manifests = {night: load_night(store, night) for night in sorted(set(chosen), key=published_nights(store).index)}
+        workspace.nights.choose_published()
+    manifests = {
+        night: workspace.nights.load(night) for night in sorted(set(chosen), key=workspace.nights.published().index)
+    }
     with new_folder(folder) as draft:
         writers = {split: _Files(draft / "data", split) for split in SPLITS}
         paths = [path for night, m in manifests.items() for path in m.paths(f"nights/{night}/documents/")]
-        held_out = {split: _ids(store, manifests, split) for split in SPLITS[1:]}
+        held_out = {split: _ids(workspace.store, manifests, split) for split in SPLITS[1:]}
         counts: dict[tuple[str, str, str], list[int]] = {}
         with track("export", total=len(paths), unit="files") as bar:
             for path in paths:
-                table = read_table(store, path).select(DOCUMENTS.names)
+                table = read_table(workspace.store, path).select(DOCUMENTS.names)
                 rest = pa.array([True] * table.num_rows)
                 for split in SPLITS[1:]:
                     inside = pc.is_in(table["id"], held_out[split])
@@ -247,7 +250,9 @@ def export_dataset(store: Store, folder: Path, nights: Sequence[str] = ()) -> di
                 _add(writers["train"], table.filter(rest), counts)
                 bar.advance()
         written = {split: files.close() for split, files in writers.items()}
-        _write(draft / "README.md", _dataset_card(_sources(store, list(manifests)), list(manifests), written, counts))
+        _write(
+            draft / "README.md", _dataset_card(_sources(workspace, list(manifests)), list(manifests), written, counts)
+        )
     documents = {split: sum(n for key, (n, _) in counts.items() if key[0] == split) for split in SPLITS}
     return {"folder": str(folder), "nights": list(manifests), "documents": documents}
 

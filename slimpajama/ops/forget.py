@@ -28,11 +28,11 @@ from slimpajama.corpus.shards.columns import shard_bytes
 from slimpajama.ops.explain import documents, find_document, removed
 from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.verify import SCRATCH
+from slimpajama.workspace import layout
 from slimpajama.workspace.lookup import Hit, Match, find_rows, one_of
 from slimpajama.workspace.manifest import FileEntry, Manifest, add_counts, json_bytes, load_manifest
-from slimpajama.workspace.nights import discard, drop_unlisted, load_night, open_nights, published_nights
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import parquet_bytes, read_table
-from slimpajama.workspace.registry import list_models, model_manifest, rollback_targets, tuned_models
 from slimpajama.workspace.store import Store, sha256
 from slimpajama.workspace.tombstones import RULE, Forgotten, ForgottenList, forgotten_list, write_list
 
@@ -95,11 +95,11 @@ def _some(ids: list[str]) -> str:
     return ", ".join(ids[:SHOWN]) + more
 
 
-def forget(store: Store, by: str, value: str, *, dry_run: bool = False, sure: bool = False) -> ForgetReport:
+def forget(workspace: Workspace, by: str, value: str, *, dry_run: bool = False, sure: bool = False) -> ForgetReport:
     """Remove documents from all nights, and whatever was removed as a copy of one.
 
     Args:
-        store: The workspace.
+        workspace: The workspace.
         by: What `value` is: `id` (of a document, or its beginning), `sha256` (of a text as it was read) or `pattern`
             (a regular expression of RE2's syntax, found in the text as it was cleaned).
         value: What to look for.
@@ -113,22 +113,22 @@ def forget(store: Store, by: str, value: str, *, dry_run: bool = False, sure: bo
     """
     value = value if by == "pattern" else value.strip().lower()
     _check(by, value)
-    with contextlib.nullcontext() if dry_run else store.lock("forget"):
-        listed = forgotten_list(store)
+    with contextlib.nullcontext() if dry_run else workspace.store.lock("forget"):
+        listed = forgotten_list(workspace.store)
         unfinished = listed.left()
         if unfinished:
             say("forget", f"{len(unfinished)} documents of a run that was broken off come first")
-            listed = listed if dry_run else _carry_out(store, listed)
-        nights = {night: load_night(store, night) for night in published_nights(store)}
-        chosen = list(_chosen(store, nights, by, value))
+            listed = listed if dry_run else _carry_out(workspace, listed)
+        nights = {night: workspace.nights.load(night) for night in workspace.nights.published()}
+        chosen = list(_chosen(workspace.store, nights, by, value))
         if not chosen:
-            return _forgotten_before(store, listed, unfinished, by, value, dry_run)
-        found = _with_copies(store, nights, chosen)
+            return _forgotten_before(workspace.store, listed, unfinished, by, value, dry_run)
+        found = _with_copies(workspace.store, nights, chosen)
         if by == "pattern" and not sure:
             _check_share(nights, len(found))
-        report = _plan(store, nights, {hit.values["id"]: by for hit in chosen}, found, dry_run)
+        report = _plan(workspace, nights, {hit.values["id"]: by for hit in chosen}, found, dry_run)
         if not dry_run:
-            _carry_out(store, write_list(store, listed.having(report.documents)))
+            _carry_out(workspace, write_list(workspace.store, listed.having(report.documents)))
         return report
 
 
@@ -214,13 +214,15 @@ def _held_out(ids: set[str]) -> Match:
     return lambda column: same(pc.struct_field(pc.extract_regex(column, pattern=HELD_OUT), "id"))
 
 
-def _plan(store: Store, nights: Nights, chosen: dict[str, str], found: list[Hit], dry_run: bool) -> ForgetReport:
+def _plan(
+    workspace: Workspace, nights: Nights, chosen: dict[str, str], found: list[Hit], dry_run: bool
+) -> ForgetReport:
     """Return what is to be done; `chosen` says of ids how they were."""
     touched = {night: some for night in nights if (some := [hit for hit in found if hit.values["night"] == night])}
     ids = {night: {hit.values["id"] for hit in hits} for night, hits in touched.items()}
-    trained = {night: _trained_on(store, night, nights[night], ids[night]) for night in touched}
-    models = {model: model_manifest(store, model).about for model in list_models(store)}
-    bases = {model: manifest.about["base"] for model, manifest in tuned_models(store).items()}
+    trained = {night: _trained_on(workspace.store, night, nights[night], ids[night]) for night in touched}
+    models = {model: workspace.models.manifest(model).about for model in workspace.models.published()}
+    bases = {model: manifest.about["base"] for model, manifest in workspace.models.tuned().items()}
     newest = list(nights)[-1]
 
     def entry(doc_id: str, text: str) -> Forgotten:
@@ -243,12 +245,12 @@ def _plan(store: Store, nights: Nights, chosen: dict[str, str], found: list[Hit]
         entries,
         dry_run,
         nights={night: _by_fate(hits) for night, hits in touched.items()},
-        files=[path for night in touched for path in _affected(store, nights[night], ids[night])],
+        files=[path for night in touched for path in _affected(workspace.store, nights[night], ids[night])],
         models=saw,
         tuned=[model for model, base in bases.items() if base in saw],
         alike=sorted(partners - set(texts)),
-        begun=open_nights(store),
-        advice=_advice(store, saw, newest),
+        begun=workspace.nights.begun(),
+        advice=_advice(workspace, saw, newest),
     )
 
 
@@ -272,9 +274,9 @@ def _saw(models: dict[str, dict[str, Any]], nights: set[str]) -> list[str]:
     return [model for model in models if model in saw]
 
 
-def _advice(store: Store, saw: list[str], newest: str) -> list[str]:
+def _advice(workspace: Workspace, saw: list[str], newest: str) -> list[str]:
     """Return how to get to a champion that has not seen what is forgotten."""
-    champions = rollback_targets(store)
+    champions = workspace.models.rollback_targets()
     if not champions or champions[0] not in saw:
         return []
     back = next((number for number, model in enumerate(champions) if model not in saw), None)
@@ -300,39 +302,40 @@ def _affected(store: Store, manifest: Manifest, ids: Iterable[str]) -> list[str]
     return [path for path in manifest.paths("") if path in own | beside]
 
 
-def _carry_out(store: Store, listed: ForgottenList) -> ForgottenList:
+def _carry_out(workspace: Workspace, listed: ForgottenList) -> ForgottenList:
     """Remove all that is unfinished, and return the list without it."""
-    left, nights = listed.left(), published_nights(store)
+    left, nights = listed.left(), workspace.nights.published()
     ids = {night: [entry.id for entry in left if night in entry.nights] for night in nights}
     touched = [night for night in nights if ids[night]]
-    for night in open_nights(store):
+    for night in workspace.nights.begun():
         # The list has changed, so it would begin again anyway.
-        discard(store, night)
+        workspace.nights.discard(night)
     # Where nights are made again from raw files.
-    store.delete_tree(SCRATCH)
+    workspace.store.delete_tree(SCRATCH)
     with track("forget", total=len(touched), unit="nights") as bar:
         for night in touched:
-            drop_unlisted(store, night, _without(store, night, ids[night]).files, besides="manifest.json")
+            files = _without(workspace, night, ids[night]).files
+            workspace.nights.drop_unlisted(night, files, besides=layout.night(night).manifest)
             bar.advance()
     # Later ones show earlier nights' texts.
     for night in nights[nights.index(touched[0]) :] if touched else ():
-        _report_again(store, night)
-    return write_list(store, replace(listed, unfinished=()))
+        _report_again(workspace, night)
+    return write_list(workspace.store, replace(listed, unfinished=()))
 
 
-def _report_again(store: Store, night: str) -> None:
+def _report_again(workspace: Workspace, night: str) -> None:
     folder = f"reports/{night}"
-    found = load_manifest(store, f"{folder}/manifest.json")
+    found = load_manifest(workspace.store, f"{folder}/manifest.json")
     # What is there of it is made when the night is finished.
     if found is None:
         for path in (f"{folder}/report.html", f"{folder}/report.json"):
-            store.delete(path)
+            workspace.store.delete(path)
         return
     try:
-        write_report(store, night, found.about["model"] or None, found.about.get("tuned") or None)
+        write_report(workspace, night, found.about["model"] or None, found.about.get("tuned") or None)
     except (ModelError, StorageError) as error:
         say("report", f"night {night}: without its model, for {error}")
-        write_report(store, night)
+        write_report(workspace, night)
 
 
 class _File(NamedTuple):
@@ -343,32 +346,32 @@ class _File(NamedTuple):
     rows: int = 0
 
 
-def _without(store: Store, night: str, ids: list[str]) -> Manifest:
+def _without(workspace: Workspace, night: str, ids: list[str]) -> Manifest:
     """Write a night's files and manifest without some documents, and return the manifest."""
-    manifest = load_night(store, night)
+    manifest = workspace.nights.load(night)
     gone = pa.array(sorted(ids), pa.string())
     files = {entry.path: entry for entry in manifest.files}
     lost = {"documents": 0, "removed": 0}
     for path in list(files):
-        stays = _stays(store, path, gone)
+        stays = _stays(workspace.store, path, gone)
         if stays is None:
             continue
         folder = path.split("/")[2]
         if folder in lost:
             lost[folder] += int((~stays).sum())
-        for old, new in _rewritten(store, path, stays, set(files)).items():
+        for old, new in _rewritten(workspace.store, path, stays, set(files)).items():
             del files[old]
             if new:
-                store.write(new.path, new.data)
+                workspace.store.write(new.path, new.data)
                 files[new.path] = _entry(new)
     if all(entry.path in files for entry in manifest.files):
         return manifest
     counts = manifest.counts | {"forgotten": add_counts([manifest.counts.get("forgotten", {}), lost])}
-    for card in _cards(store, night, files, counts["forgotten"]["documents"]):
-        store.write(card.path, card.data)
+    for card in _cards(workspace.store, night, files, counts["forgotten"]["documents"]):
+        workspace.store.write(card.path, card.data)
         files[card.path] = _entry(card)
     manifest = replace(manifest, files=tuple(files[path] for path in sorted(files)), counts=counts)
-    store.write(f"nights/{night}/manifest.json", json_bytes(manifest))
+    workspace.store.write(f"nights/{night}/manifest.json", json_bytes(manifest))
     return manifest
 
 

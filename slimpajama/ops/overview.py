@@ -6,7 +6,7 @@ from typing import Any
 
 from slimpajama.core.errors import printable
 from slimpajama.workspace.manifest import Manifest, load_manifest
-from slimpajama.workspace.nights import load_night, published_nights
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import Store, read_json
 
 Rows = list[dict[str, Any]]
@@ -17,13 +17,17 @@ def add_up(value: Any) -> int:
     return sum(add_up(item) for item in value.values()) if isinstance(value, dict) else int(value)
 
 
-def list_nights(store: Store) -> Rows:
+def list_nights(workspace: Workspace) -> Rows:
     """Return a row a published night, oldest first: what came in, what was kept, what came of it."""
     rows = []
-    for night in published_nights(store):
-        counts = load_night(store, night).counts
+    for night in workspace.nights.published():
+        counts = workspace.nights.load(night).counts
         report = f"reports/{night}/report.json"
-        verdict = read_json(store, report)["verdict"] if store.exists(f"reports/{night}/manifest.json") else {}
+        verdict = (
+            read_json(workspace.store, report)["verdict"]
+            if workspace.store.exists(f"reports/{night}/manifest.json")
+            else {}
+        )
         rows.append(
             {
                 "night": night,
@@ -39,16 +43,15 @@ def list_nights(store: Store) -> Rows:
     return rows
 
 
-def list_models_with_scores(store: Store) -> Rows:
+def list_models_with_scores(workspace: Workspace) -> Rows:
     """Return a row a published model: its night, its newest bits per byte, whether it is the champion."""
-    from slimpajama.workspace.registry import champion, list_models, model_manifest
 
-    best = champion(store)
+    best = workspace.models.champion()
     rows = []
-    for model_id in list_models(store):
-        about = model_manifest(store, model_id).about
+    for model_id in workspace.models.published():
+        about = workspace.models.manifest(model_id).about
         row: dict[str, Any] = {"model": model_id, "night": about["night"], "champion": "*" if model_id == best else ""}
-        for manifest in _evaluations(store, model_id):
+        for manifest in _evaluations(workspace.store, model_id):
             row |= {f"bpb {lang}": round(value, 4) for lang, value in manifest.counts["bits_per_byte"].items()}
         rows.append(row)
     return rows

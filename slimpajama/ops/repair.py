@@ -24,9 +24,9 @@ from slimpajama.corpus.pipeline import run_stages
 from slimpajama.corpus.sources.discover import plan_again
 from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.verify import SCRATCH, Problems, verify
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes, load_manifest, read_verified
-from slimpajama.workspace.nights import INDEX
-from slimpajama.workspace.open import open_store
+from slimpajama.workspace.open import Workspace, open_store
 from slimpajama.workspace.overlay import Overlay
 from slimpajama.workspace.store import Store
 
@@ -34,11 +34,11 @@ from slimpajama.workspace.store import Store
 COMPARED = ("manifest.json", "minhash/", "bands/", "texts/", "tokenizer/", "shards/")
 
 
-def repair(store: Store, cfg: Config) -> tuple[int, list[str], Problems]:
+def repair(workspace: Workspace, cfg: Config) -> tuple[int, list[str], Problems]:
     """Check everything that is published and make damaged files of nights and reports again.
 
     Args:
-        store: The workspace.
+        workspace: The workspace.
         cfg: `run` and `dedup.memory_mb` are used: where raw files lie, and what may be used to read them. The rest is
             in the nights' manifests.
 
@@ -49,19 +49,19 @@ def repair(store: Store, cfg: Config) -> tuple[int, list[str], Problems]:
         LockedError: If a run holds the workspace.
     """
     repaired: list[str] = []
-    with store.lock("repair"):
-        files, bad = verify(store, cfg.run.threads())
-        for folder, manifest, wanted in _damaged(store, bad):
+    with workspace.store.lock("repair"):
+        files, bad = verify(workspace, cfg.run.threads())
+        for folder, manifest, wanted in _damaged(workspace.store, bad):
             say("repair", f"{printable(folder)}: {len(wanted)} damaged")
             left = {entry.path: entry for entry in wanted}
-            why = _rebuild(store, cfg, folder, manifest, left, bad)
+            why = _rebuild(workspace.store, cfg, folder, manifest, left, bad)
             repaired += (entry.path for entry in wanted if entry.path not in left)
             for entry in wanted:
                 del bad[entry.path]
                 if entry.path in left:
                     hint = "It was left as it is: restore it from a backup."
                     bad[entry.path] = StorageError(f"cannot be made again: {why}", where=entry.path, hint=hint)
-        store.delete_tree(SCRATCH)
+        workspace.store.delete_tree(SCRATCH)
     return files, repaired, dict(sorted(bad.items()))
 
 
@@ -89,7 +89,9 @@ def _rebuild(
     made: list[Manifest] = []
     try:
         scratch = Overlay(open_store(f"{store.uri}/{SCRATCH}/{folder}"), store, (hidden,))
-        for stage in _prepare(store, scratch, cfg, manifest, bad) if is_night else _render(scratch, manifest):
+        for stage in (
+            _prepare(store, scratch, cfg, manifest, bad) if is_night else _render(Workspace(scratch), manifest)
+        ):
             made.append(stage)
             for entry in stage.files:
                 if entry.path in left and entry.sha256 == left[entry.path].sha256:
@@ -121,8 +123,8 @@ def _prepare(store: Store, scratch: Store, cfg: Config, manifest: Manifest, bad:
         if path.startswith(tuple(f"nights/{name}/{kind}" for name in earlier for kind in COMPARED)):
             raise StorageError("an earlier night is damaged, which it was compared with", where=path)
     todo = plan_again(settings, inputs, problems)
-    scratch.write(INDEX, json_bytes({"nights": earlier}))
-    yield from run_stages(scratch, settings, night, partial(ingest, todo=todo))
+    scratch.write(layout.NIGHTS_INDEX, json_bytes({"nights": earlier}))
+    yield from run_stages(Workspace(scratch), settings, night, partial(ingest, todo=todo))
 
 
 def _settings(store: Store, cfg: Config, manifest: Manifest) -> Config:
@@ -147,10 +149,10 @@ def _pairs(store: Store, digest: str) -> dict[str, Any]:
     raise StorageError("the pairs are gone whose tests were kept out of it", where="pairs")
 
 
-def _render(scratch: Store, manifest: Manifest) -> Iterator[Manifest]:
+def _render(workspace: Workspace, manifest: Manifest) -> Iterator[Manifest]:
     """Yield the manifest of a report, rendered again."""
     about = manifest.about
-    yield write_report(scratch, about.get("night", ""), about.get("model") or None, about.get("tuned") or None)
+    yield write_report(workspace, about.get("night", ""), about.get("model") or None, about.get("tuned") or None)
 
 
 def _difference(manifest: Manifest, made: list[Manifest]) -> str:

@@ -15,8 +15,7 @@ from typing import Any
 from slimpajama.core.config import RetentionConfig
 from slimpajama.core.progress import say
 from slimpajama.workspace.manifest import forget
-from slimpajama.workspace.nights import published_nights
-from slimpajama.workspace.registry import list_models, model_manifest, rollback_targets, tuned_models, tuned_tasks
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import Store
 
 
@@ -57,23 +56,23 @@ class CleanUpReport:
         return "\n".join(lines)
 
 
-def removable(store: Store, cfg: RetentionConfig) -> list[Removable]:
+def removable(workspace: Workspace, cfg: RetentionConfig) -> list[Removable]:
     """Return what goes, in the order of its removal: leftovers first, then models, the oldest first.
 
     Args:
-        store: The workspace; held by the caller, so that nothing is being trained.
+        workspace: The workspace; held by the caller, so that nothing is being trained.
         cfg: `nights` and `max_gb`.
     """
-    nights = published_nights(store)
-    found = _leftovers(store, nights[-1:])
-    left = store.size() - sum(one.bytes for one in found)
+    nights = workspace.nights.published()
+    found = _leftovers(workspace.store, nights[-1:])
+    left = workspace.store.size() - sum(one.bytes for one in found)
     recent = set(nights[-cfg.nights :] if cfg.nights else nights)
-    models = {model: model_manifest(store, model).about for model in list_models(store)}
-    kept = _lineage(models, nights[-1:], rollback_targets(store))
+    models = {model: workspace.models.manifest(model).about for model in workspace.models.published()}
+    kept = _lineage(models, nights[-1:], workspace.models.rollback_targets())
     for model, about in models.items():
         if model in kept:
             continue
-        size = store.size(f"models/{model}")
+        size = workspace.store.size(f"models/{model}")
         if about["night"] not in recent:
             why = f"rejected, and older than the newest {cfg.nights} nights"
         elif 0 < cfg.max_gb * 1e9 < left:
@@ -82,27 +81,27 @@ def removable(store: Store, cfg: RetentionConfig) -> list[Removable]:
             continue
         found.append(Removable(f"models/{model}", why, size))
         left -= size
-    serving = set(tuned_tasks(store)[0].values())
-    for model, manifest in tuned_models(store).items():
+    serving = set(workspace.models.tuned_tasks()[0].values())
+    for model, manifest in workspace.models.tuned().items():
         if model not in serving and not recent & set(manifest.about["nights"]):
             why = f"tuned, serves no task, and older than the newest {cfg.nights} nights"
-            found.append(Removable(f"tuned/{model}", why, store.size(f"tuned/{model}")))
+            found.append(Removable(f"tuned/{model}", why, workspace.store.size(f"tuned/{model}")))
     return found
 
 
-def clean_up(store: Store, cfg: RetentionConfig, *, dry_run: bool = False) -> CleanUpReport:
+def clean_up(workspace: Workspace, cfg: RetentionConfig, *, dry_run: bool = False) -> CleanUpReport:
     """Remove what may go; a kill in between leaves leftovers that the next time takes.
 
     Raises:
         LockedError: If a run holds the workspace.
     """
-    with store.lock("clean-up"):
-        found = removable(store, cfg)
+    with workspace.store.lock("clean-up"):
+        found = removable(workspace, cfg)
         if not dry_run:
             for one in found:
                 say("clean-up", f"{one.folder}: {one.why}")
-                forget(store, one.folder)
-        left = store.size() - (sum(one.bytes for one in found) if dry_run else 0)
+                forget(workspace.store, one.folder)
+        left = workspace.store.size() - (sum(one.bytes for one in found) if dry_run else 0)
     return CleanUpReport(found, dry_run, left, int(cfg.max_gb * 1e9))
 
 

@@ -14,8 +14,9 @@ from typing import cast
 
 from slimpajama.core.errors import StorageError, printable
 from slimpajama.core.progress import track
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import FileEntry, load_manifest
-from slimpajama.workspace.nights import INDEX, published_nights
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import Store, faults
 
 # Folder of `slimpajama.ops.repair`, and gone when it is done.
@@ -25,29 +26,29 @@ Problems = dict[str, StorageError]
 """By path in the workspace, in order."""
 
 
-def verify(store: Store, threads: int = 1) -> tuple[int, Problems]:
+def verify(workspace: Workspace, threads: int = 1) -> tuple[int, Problems]:
     """Check everything that is published.
 
     Args:
-        store: The workspace.
+        workspace: The workspace.
         threads: Files that are read at once.
 
     Returns:
         How many files the manifests list, and what is wrong; each error's hint says what to do next.
     """
-    present = {path for path in store.list() if not path.startswith(f"{SCRATCH}/")}
+    present = {path for path in workspace.store.list() if not path.startswith(f"{SCRATCH}/")}
     problems: list[StorageError | None] = []
     entries: list[FileEntry] = []
     for path in sorted(path for path in present if _is_manifest(path)):
         try:
-            manifest = load_manifest(store, path)
+            manifest = load_manifest(workspace.store, path)
             entries += manifest.files if manifest else ()
         except StorageError as error:
             hint = f"A manifest cannot be rebuilt from itself. {RESTORE}."
             problems.append(StorageError(error.what, where=path, hint=hint))
 
     def check(entry: FileEntry) -> StorageError | None:
-        found = _problem(store, entry, present)
+        found = _problem(workspace.store, entry, present)
         bar.advance(entry.bytes)
         return found
 
@@ -56,7 +57,7 @@ def verify(store: Store, threads: int = 1) -> tuple[int, Problems]:
         ThreadPoolExecutor(max(1, threads), thread_name_prefix="verify") as pool,
     ):
         problems += pool.map(check, entries)
-    problems += [*_nights(store, present), *_pointers(store, present)]
+    problems += [*_nights(workspace, present), *_pointers(workspace, present)]
     bad: Problems = {}
     for problem in problems:
         if problem:
@@ -113,16 +114,18 @@ def _what_next(path: str) -> str:
     return f"{RESTORE}."
 
 
-def _nights(store: Store, present: set[str]) -> Iterator[StorageError]:
+def _nights(workspace: Workspace, present: set[str]) -> Iterator[StorageError]:
     """Yield where nights and their list do not agree."""
     try:
-        nights = [f"nights/{night}/manifest.json" for night in published_nights(store)]
+        nights = [f"nights/{night}/manifest.json" for night in workspace.nights.published()]
     except StorageError:
-        yield StorageError("not readable as the list of nights", where=INDEX, hint=f"{RESTORE}.")
+        yield StorageError("not readable as the list of nights", where=layout.NIGHTS_INDEX, hint=f"{RESTORE}.")
         return
     for path in nights:
-        if path not in present and not store.exists(path):
-            yield StorageError(f"missing, and {INDEX} lists its night", where=path, hint=f"{RESTORE}, with its night.")
+        if path not in present and not workspace.store.exists(path):
+            yield StorageError(
+                f"missing, and {layout.NIGHTS_INDEX} lists its night", where=path, hint=f"{RESTORE}, with its night."
+            )
     manifests = {path for path in present if path.startswith("nights/") and path.count("/") == 2 and _is_manifest(path)}
     at_work = {path.split("/")[1] for path in present if re.match("nights/[^/]+/work/", path)}
     for path in sorted(manifests - set(nights)):
@@ -131,25 +134,29 @@ def _nights(store: Store, present: set[str]) -> Iterator[StorageError]:
             continue
         night = printable(path.split("/")[1])
         hint = f"`slimpajama prepare --night {night}` ends a publication that was broken off. Or: restore the list."
-        yield StorageError(f"its night is not in {INDEX}", where=path, hint=hint)
+        yield StorageError(f"its night is not in {layout.NIGHTS_INDEX}", where=path, hint=hint)
 
 
-def _pointers(store: Store, present: set[str]) -> Iterator[StorageError]:
+def _pointers(workspace: Workspace, present: set[str]) -> Iterator[StorageError]:
     """Yield the pointers that name a model that is not there."""
-    if not present & {"models/champion.json", "tuned/current.json"}:
+    if not present & {layout.CHAMPION, layout.TUNED}:
         return
-    from slimpajama.workspace.registry import CHAMPION, TUNED, rollback_targets, tuned_tasks  # imports torch
 
     other = "`slimpajama models promote ID` chooses another champion"
-    for path, top, named, hint in (
-        (CHAMPION, "models", rollback_targets, other),
-        (TUNED, "tuned", lambda store: tuned_tasks(store)[0].values(), "`slimpajama tune` makes one again"),
+    for path, place, named, hint in (
+        (layout.CHAMPION, layout.model, workspace.models.rollback_targets, other),
+        (
+            layout.TUNED,
+            layout.tuned,
+            lambda: list(workspace.models.tuned_tasks()[0].values()),
+            "`slimpajama tune` makes one again",
+        ),
     ):
         if path not in present:
             continue
         try:
-            gone = sorted({model for model in named(store) if f"{top}/{model}/manifest.json" not in present})
-            gone = [model for model in gone if not store.exists(f"{top}/{model}/manifest.json")]
+            gone = sorted({model for model in named() if place(model).manifest not in present})
+            gone = [model for model in gone if not workspace.store.exists(place(model).manifest)]
         except (StorageError, ValueError, LookupError, TypeError, AttributeError):
             yield StorageError("not readable as a pointer", where=path, hint=f"{RESTORE}.")
             continue

@@ -76,9 +76,27 @@ class Manifest:
         """Hash of the whole manifest, and so of every byte it lists; what the next stage depends on."""
         return sha256(json_bytes(self))
 
+    def entries(self, prefix: str) -> list[FileEntry]:
+        """Return the listed files whose paths begin with `prefix`, in order."""
+        return [entry for entry in self.files if entry.path.startswith(prefix)]
+
     def paths(self, prefix: str) -> list[str]:
-        """Return the listed files below `prefix`, in order."""
-        return [entry.path for entry in self.files if entry.path.startswith(prefix)]
+        """Return the paths of the listed files that begin with `prefix`, in order."""
+        return [entry.path for entry in self.entries(prefix)]
+
+    def find(self, name: str) -> FileEntry | None:
+        """Return the listed file of that name, such as `scores.json` or `tokenizer/tokenizer.json`, or None."""
+        return next((entry for entry in self.files if f"/{entry.path}".endswith(f"/{name}")), None)
+
+    def file(self, name: str) -> FileEntry:
+        """Return the listed file of that name.
+
+        Raises:
+            StorageError: If the manifest lists none.
+        """
+        if (entry := self.find(name)) is None:
+            raise StorageError(f"not in the manifest of {self.name}", where=name, hint=CHECK)
+        return entry
 
 
 _MANIFEST = TypeAdapter(Manifest)

@@ -1,8 +1,8 @@
-"""A night: its folders, its publication, and what earlier nights left behind.
+"""Nights: which there are, how one is chosen and published, and what earlier ones left behind.
 
-Stages work under `nights/NIGHT/work` and write their outcome beside it. `publish` sweeps away what no
-manifest lists, writes `manifest.json`, adds the night to the index and drops the work folder. Only nights in
-the index exist for anyone else.
+Steps work under `nights/NIGHT/work` and write their outcome beside it. `publish` sweeps away what no manifest lists,
+writes `manifest.json`, adds the night to the index and drops the work folder. Only nights in the index exist for
+anyone else.
 """
 
 from __future__ import annotations
@@ -10,226 +10,241 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from slimpajama import __version__
-from slimpajama.core.config import Config, fingerprint
+from slimpajama.core.config import Config, fingerprint, without_defaults
 from slimpajama.core.errors import ConfigError, InputError, LockedError, StorageError
 from slimpajama.core.progress import say
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import FileEntry, Manifest, forget, json_bytes, load_manifest
 from slimpajama.workspace.store import CHECK, Store, parsed_json
 
-INDEX = "nights/index.json"
 # What a night's files depend on.
 CORPUS_SETTINGS = ("ingest", "clean", "dedup", "decontaminate", "text", "tokenizer", "shards")
-STAGES = ("ingest", "clean", "compare", "decontaminate", "dedup", "segment", "tokenizer", "shards")
-"""Of a preparation, in order."""
 
 _ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 
 
-def work_folder(night: str, stage: str) -> str:
-    """Return the folder that a stage of an unpublished night works in."""
-    return f"nights/{night}/work/{stage}"
+@dataclass(frozen=True, slots=True)
+class Nights:
+    """The nights of a workspace."""
 
+    store: Store
 
-def published_nights(store: Store) -> list[str]:
-    """Return the published nights, oldest first."""
-    return _index(store)[0]
+    def published(self) -> list[str]:
+        """Return the published nights, oldest first."""
+        return self._index()[0]
 
+    def load(self, night: str) -> Manifest:
+        """Return a published night's manifest.
 
-def _index(store: Store) -> tuple[list[str], str]:
-    data, version = store.read_versioned(INDEX)
-    found = parsed_json(data, f"{store.uri}/{INDEX}") if data is not None else {"nights": []}
-    nights = found.get("nights") if isinstance(found, dict) else None
-    if not isinstance(nights, list) or not all(isinstance(night, str) and _ID.match(night) for night in nights):
-        raise StorageError("not a list of nights", where=f"{store.uri}/{INDEX}", hint=CHECK)
-    return nights, version
+        Raises:
+            InputError: If it is not published.
+        """
+        manifest = load_manifest(self.store, layout.night(night).manifest)
+        if manifest is None:
+            raise InputError(
+                "no such night",
+                where=f"{self.store.uri}/{layout.night(night).path}",
+                hint="`slimpajama nights` lists what there is.",
+            )
+        return manifest
 
+    def earlier(self, night: str) -> dict[str, Manifest]:
+        """Return the manifests of the published nights but this one, oldest first."""
+        return {name: self.load(name) for name in self.published() if name != night}
 
-def load_night(store: Store, night: str) -> Manifest:
-    """Return a published night's manifest."""
-    manifest = load_manifest(store, f"nights/{night}/manifest.json")
-    if manifest is None:
-        raise InputError(
-            "no such night", where=f"{store.uri}/nights/{night}", hint="`slimpajama nights` lists what there is."
+    def begun(self) -> list[str]:
+        """Return nights that were begun and not published, in order of their names."""
+        places = (layout.place(path) for path in self.store.list("nights/"))
+        return sorted({place.owner for place in places if place.kind} - set(self.published()))
+
+    def choose(self, wanted: str = "", today: dt.date | None = None) -> str:
+        """Return the night of a lifecycle: the one asked for, one that was begun and not finished, or today's in UTC.
+
+        A night is finished when its report is. Today's name gets a suffix where it is taken: `2026-11-23.2`.
+        """
+        published = self.published()
+        unfinished = published and not self.store.exists(layout.report(published[-1]).manifest)
+        return self._choose(wanted, published, published[-1] if unfinished else "", today)
+
+    def choose_preparation(self, wanted: str = "", today: dt.date | None = None) -> str:
+        """Return the night that a preparation alone works on: as `choose`, but a published night is finished.
+
+        So nights can be prepared one after the other without a model; a publication that was broken off is completed.
+        """
+        published = self.published()
+        unfinished = published and self.store.list(layout.night(published[-1]).work())
+        return self._choose(wanted, published, published[-1] if unfinished else "", today)
+
+    def _choose(self, wanted: str, published: list[str], unfinished: str, today: dt.date | None) -> str:
+        if wanted:
+            if not _ID.match(wanted):
+                raise ConfigError(
+                    "not a night's name", where="--night", found=wanted, expected="letters, digits, . _ -"
+                )
+            return wanted
+        if begun := self.begun():
+            return begun[0]
+        if unfinished:
+            return unfinished
+        day = (today or dt.datetime.now(dt.UTC).date()).isoformat()
+        names = (day if number == 1 else f"{day}.{number}" for number in range(1, len(published) + 2))
+        return next(name for name in names if name not in published)
+
+    def choose_published(self, wanted: str = "") -> str:
+        """Return the published night asked for, or the newest.
+
+        Raises:
+            InputError: If there is none.
+        """
+        published = self.published()
+        if not published or (wanted and wanted not in published):
+            raise InputError(
+                "no such night" if published else "nothing is published yet",
+                where=f"{self.store.uri}/nights",
+                found=wanted,
+                hint="`slimpajama nights` lists what there is." if published else "Run `slimpajama prepare` first.",
+            )
+        return wanted or published[-1]
+
+    def begin_at(self, night: str, step: str, steps: Sequence[str]) -> None:
+        """Forget what an unpublished night has made from a step on, so that it is made again.
+
+        A changed setting needs no such word: what depends on it is made again by itself.
+
+        Args:
+            night: The night.
+            step: Where to begin.
+            steps: Names of a preparation's steps, in order.
+
+        Raises:
+            ConfigError: If there is no such step.
+            InputError: If the night is published.
+        """
+        if step not in steps:
+            raise ConfigError("no such step", where="--from", expected=", ".join(steps), found=step)
+        if load_manifest(self.store, layout.night(night).manifest):
+            raise InputError(
+                "the night is published and never changes",
+                where=f"night {night}",
+                found=f"--from {step}",
+                hint="A night that is not published yet can be begun at a step; name a new one with --night.",
+            )
+        for name in steps[steps.index(step) :]:
+            forget(self.store, layout.night(night).work(name))
+
+    def require_documents(self, night: str, documents: Manifest) -> bool:
+        """Return whether the deduplication left documents to go on with.
+
+        None is normal for a later night: all that came in was known or too poor.
+
+        Raises:
+            InputError: If this is the workspace's first night: then something is wrong with the sources.
+        """
+        kept = bool(documents.entries(layout.night(night).documents))
+        if not kept and not self.published():
+            raise InputError(
+                "no document is left",
+                where=f"{self.store.uri}/{layout.night(night).path}",
+                found=json.dumps(documents.counts),
+                hint="See its removed/*.parquet, the sources' uri and text_field, and the rules of [clean]."
+                " Nothing was published.",
+            )
+        return kept
+
+    def publish(self, night: str, steps: list[Manifest], cfg: Config) -> Manifest:
+        """Write the night's manifest over those of its steps, add the night to the index, drop its work folder.
+
+        Every step may be repeated: a kill in between leaves nothing that `finish_publication` does not mend.
+        """
+        place = layout.night(night)
+        files = [e for step in steps for e in step.files if not e.path.startswith(f"{place.work()}/")]
+        files.sort(key=lambda entry: entry.path)
+        # Written under other settings by a run that did not finish.
+        self.drop_unlisted(night, files, besides=f"{place.work()}/")
+        about = json.loads(json_bytes(self._about(night, steps, cfg)))
+        counts = {step.name: step.counts for step in steps}
+        manifest = Manifest("night", fingerprint([step.digest for step in steps]), tuple(files), counts, about)
+        self.store.write(place.manifest, json_bytes(manifest))
+        self._append_to_index(night)
+        self.store.delete_tree(place.work())
+        return manifest
+
+    def drop_unlisted(self, night: str, files: Iterable[FileEntry], besides: str) -> None:
+        """Delete what of a night's folder is neither among `files` nor begins with `besides`."""
+        listed = {entry.path for entry in files}
+        for path in self.store.list(layout.night(night).within("")):
+            if path not in listed and not path.startswith(besides):
+                self.store.delete(path)
+
+    def finish_publication(self, night: str, cfg: Config) -> Manifest | None:
+        """Return the manifest of a night that was written before, its publication completed, or None.
+
+        Raises:
+            InputError: If the night was made with other settings: what is published never changes.
+        """
+        place = layout.night(night)
+        manifest = load_manifest(self.store, place.manifest)
+        if manifest is None:
+            return None
+        before = without_defaults(manifest.about["settings"])
+        now = without_defaults(corpus_settings(cfg))
+        changed = [name for name in CORPUS_SETTINGS if name in manifest.about["settings"]]
+        changed = [name for name in changed if now.get(name) != before.get(name)]
+        if changed:
+            raise InputError(
+                "the night is published and never changes",
+                where=f"night {night}",
+                found=f"other settings of {', '.join(changed)}",
+                hint="Leave --night out, or name a new one.",
+            )
+        self._append_to_index(night)
+        self.store.delete_tree(place.work())
+        say("prepare", f"night {night} is published, skipped")
+        return manifest
+
+    def discard(self, night: str) -> None:
+        """Forget a night that was begun and found nothing to read."""
+        self.store.delete_tree(layout.night(night).path)
+
+    def _index(self) -> tuple[list[str], str]:
+        data, version = self.store.read_versioned(layout.NIGHTS_INDEX)
+        where = f"{self.store.uri}/{layout.NIGHTS_INDEX}"
+        found = parsed_json(data, where) if data is not None else {"nights": []}
+        nights = found.get("nights") if isinstance(found, dict) else None
+        if not isinstance(nights, list) or not all(isinstance(night, str) and _ID.match(night) for night in nights):
+            raise StorageError("not a list of nights", where=where, hint=CHECK)
+        return nights, version
+
+    def _append_to_index(self, night: str) -> None:
+        for _ in range(20):
+            nights, version = self._index()
+            content = json_bytes({"nights": [*nights, night]})
+            if night in nights or self.store.swap(layout.NIGHTS_INDEX, content, version):
+                return
+        raise LockedError(
+            "the list of nights keeps changing under this run", where=layout.NIGHTS_INDEX, hint="Run again."
         )
-    return manifest
+
+    def _about(self, night: str, steps: list[Manifest], cfg: Config) -> dict[str, Any]:
+        return {
+            "night": night,
+            "earlier": [name for name in self.published() if name != night],
+            "settings": corpus_settings(cfg),
+            "stages": {step.name: step.about for step in steps},
+            "software": {"slimpajama": __version__, "pyarrow": pa.__version__},
+        }
 
 
-def open_nights(store: Store) -> list[str]:
-    """Return nights that were begun and not published, in order of their names."""
-    names = {path.split("/")[1] for path in store.list("nights/") if path.count("/") >= 2}
-    return sorted(names - set(published_nights(store)))
-
-
-def choose_night(store: Store, wanted: str = "", today: dt.date | None = None) -> str:
-    """Return the night of a whole lifecycle: the one asked for, one that was begun and not finished, or today's in UTC.
-
-    A night is finished when its report is. Today's name gets a suffix where it is taken: `2026-11-23.2`.
-    """
-    published = published_nights(store)
-    unfinished = published and not store.exists(f"reports/{published[-1]}/manifest.json")
-    return _choose(store, wanted, published, published[-1] if unfinished else "", today)
-
-
-def choose_preparation(store: Store, wanted: str = "", today: dt.date | None = None) -> str:
-    """Return the night that a preparation alone works on: as `choose_night`, but a published night is finished.
-
-    So nights can be prepared one after the other without a model; a publication that was broken off is completed.
-    """
-    published = published_nights(store)
-    unfinished = published and store.list(f"nights/{published[-1]}/work")
-    return _choose(store, wanted, published, published[-1] if unfinished else "", today)
-
-
-def _choose(store: Store, wanted: str, published: list[str], unfinished: str, today: dt.date | None) -> str:
-    if wanted:
-        if not _ID.match(wanted):
-            raise ConfigError("not a night's name", where="--night", found=wanted, expected="letters, digits, . _ -")
-        return wanted
-    if begun := open_nights(store):
-        return begun[0]
-    if unfinished:
-        return unfinished
-    day = (today or dt.datetime.now(dt.UTC).date()).isoformat()
-    names = (day if number == 1 else f"{day}.{number}" for number in range(1, len(published) + 2))
-    return next(name for name in names if name not in published)
-
-
-def choose_published(store: Store, wanted: str = "") -> str:
-    """Return the published night asked for, or the newest."""
-    published = published_nights(store)
-    if not published or (wanted and wanted not in published):
-        raise InputError(
-            "no such night" if published else "nothing is published yet",
-            where=f"{store.uri}/nights",
-            found=wanted,
-            hint="`slimpajama nights` lists what there is." if published else "Run `slimpajama prepare` first.",
-        )
-    return wanted or published[-1]
-
-
-def begin_at(store: Store, night: str, stage: str) -> None:
-    """Forget what an unpublished night has made from a stage on, so that it is made again.
-
-    A changed setting needs no such word: what depends on it is made again by itself.
-
-    Raises:
-        ConfigError: If there is no such stage.
-        InputError: If the night is published.
-    """
-    if stage not in STAGES:
-        raise ConfigError("no such stage", where="--from", expected=", ".join(STAGES), found=stage)
-    if load_manifest(store, f"nights/{night}/manifest.json"):
-        raise InputError(
-            "the night is published and never changes",
-            where=f"night {night}",
-            found=f"--from {stage}",
-            hint="A night that is not published yet can be begun at a stage; name a new one with --night.",
-        )
-    for name in STAGES[STAGES.index(stage) :]:
-        forget(store, work_folder(night, name))
-
-
-def require_documents(store: Store, night: str, documents: Manifest) -> bool:
-    """Return whether the deduplication left documents to go on with.
-
-    None is normal for a later night: all that came in was known or too poor.
-
-    Raises:
-        InputError: If this is the workspace's first night: then something is wrong with the sources.
-    """
-    left = bool(documents.paths(f"nights/{night}/documents/"))
-    if not left and not published_nights(store):
-        raise InputError(
-            "no document is left",
-            where=f"{store.uri}/nights/{night}",
-            found=json.dumps(documents.counts),
-            hint="See its removed/*.parquet, the sources' uri and text_field, and the rules of [clean]."
-            " Nothing was published.",
-        )
-    return left
-
-
-def publish(store: Store, night: str, stages: list[Manifest], cfg: Config) -> Manifest:
-    """Write the night's manifest over those of its stages, add the night to the index, drop its work folder.
-
-    Every step may be repeated: a kill in between leaves nothing that `finish_publication` does not mend.
-    """
-    folder = f"nights/{night}/"
-    files = [e for stage in stages for e in stage.files if not e.path.startswith(f"{folder}work/")]
-    files.sort(key=lambda entry: entry.path)
-    # Written under other settings by a run that did not finish.
-    drop_unlisted(store, night, files, besides="work/")
-    about = json.loads(json_bytes(_about(store, night, stages, cfg)))
-    counts = {stage.name: stage.counts for stage in stages}
-    manifest = Manifest("night", fingerprint([stage.digest for stage in stages]), tuple(files), counts, about)
-    store.write(f"{folder}manifest.json", json_bytes(manifest))
-    _append_to_index(store, night)
-    store.delete_tree(f"{folder}work")
-    return manifest
-
-
-def drop_unlisted(store: Store, night: str, files: Iterable[FileEntry], besides: str) -> None:
-    """Delete what of a night's folder is neither among `files` nor begins with `besides`."""
-    folder = f"nights/{night}/"
-    listed = {entry.path for entry in files}
-    for path in store.list(folder):
-        if path not in listed and not path.startswith(f"{folder}{besides}"):
-            store.delete(path)
-
-
-def finish_publication(store: Store, night: str, cfg: Config) -> Manifest | None:
-    """Return the manifest of a night that was written before, its publication completed, or None.
-
-    Raises:
-        InputError: If the night was made with other settings: what is published never changes.
-    """
-    manifest = load_manifest(store, f"nights/{night}/manifest.json")
-    if manifest is None:
-        return None
-    changed = [name for name, value in _settings(cfg).items() if manifest.about["settings"].get(name, value) != value]
-    if changed:
-        raise InputError(
-            "the night is published and never changes",
-            where=f"night {night}",
-            found=f"other settings of {', '.join(changed)}",
-            hint="Leave --night out, or name a new one.",
-        )
-    _append_to_index(store, night)
-    store.delete_tree(f"nights/{night}/work")
-    say("prepare", f"night {night} is published, skipped")
-    return manifest
-
-
-def discard(store: Store, night: str) -> None:
-    """Forget a night that was begun and found nothing to read."""
-    store.delete_tree(f"nights/{night}")
-
-
-def _settings(cfg: Config) -> dict[str, Any]:
+def corpus_settings(cfg: Config) -> dict[str, Any]:
+    """Return the settings that a night's files depend on, as its manifest holds them."""
     settings = json.loads(json_bytes(cfg))
-    del settings["dedup"]["memory_mb"]  # changes no byte
+    # Changes no byte.
+    del settings["dedup"]["memory_mb"]
     return {name: settings[name] for name in CORPUS_SETTINGS}
-
-
-def _about(store: Store, night: str, stages: list[Manifest], cfg: Config) -> dict[str, Any]:
-    return {
-        "night": night,
-        "earlier": [name for name in published_nights(store) if name != night],
-        "settings": _settings(cfg),
-        "stages": {stage.name: stage.about for stage in stages},
-        "software": {"slimpajama": __version__, "pyarrow": pa.__version__},
-    }
-
-
-def _append_to_index(store: Store, night: str) -> None:
-    for _ in range(20):
-        nights, version = _index(store)
-        if night in nights or store.swap(INDEX, json_bytes({"nights": [*nights, night]}), version):
-            return
-    raise LockedError("the list of nights keeps changing under this run", where=INDEX, hint="Run again.")

@@ -1,15 +1,51 @@
-"""Opening a workspace by its address."""
+"""A workspace: opened once a process, by its address, and passed down."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+
 from slimpajama.core.errors import StorageError
 from slimpajama.workspace.local import LocalStore
+from slimpajama.workspace.nights import Nights
+from slimpajama.workspace.registry import Models
 from slimpajama.workspace.s3 import S3Store
 from slimpajama.workspace.store import Store
 
 
+@dataclass(frozen=True)
+class Workspace:
+    """Where everything lies: files by `store`, nights and models by their own words, paths by `layout`."""
+
+    store: Store
+
+    @property
+    def uri(self) -> str:
+        """The workspace's address."""
+        return self.store.uri
+
+    @cached_property
+    def nights(self) -> Nights:
+        """The nights that were begun or published."""
+        return Nights(self.store)
+
+    @cached_property
+    def models(self) -> Models:
+        """The trained and tuned models, and which of them serve."""
+        return Models(self.store)
+
+
+def open_workspace(uri: str) -> Workspace:
+    """Open a workspace, see `open_store`."""
+    return Workspace(open_store(uri))
+
+
 def open_store(uri: str) -> Store:
-    """Return the store of a local folder (made where it is missing) or of an `s3://bucket/prefix`."""
+    """Return the store of a local folder (made where it is missing) or of an `s3://bucket/prefix`.
+
+    Raises:
+        StorageError: The address is of another kind, or the folder cannot be made.
+    """
     if uri.startswith("s3://"):
         return S3Store(uri)
     if "://" in uri:

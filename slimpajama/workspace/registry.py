@@ -1,4 +1,4 @@
-"""The models of a workspace and the pointer to the champion.
+"""The models of a workspace: which there are, which one is the champion, and which tuned model serves each task.
 
     models/MODEL/manifest.json    written last: only then the model exists
     models/champion.json          {"model", "night", "history"}, replaced by compare-and-swap
@@ -11,157 +11,198 @@ on top after playing it through, so a rollback can be followed by another one.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
-from slimpajama.core.errors import LockedError, ModelError, StorageError
-from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest
-from slimpajama.workspace.store import Store, parsed_json
-
-CHAMPION = "models/champion.json"
-TUNED = "tuned/current.json"
-History = list[dict[str, str]]
+from slimpajama.core.errors import ModelError
+from slimpajama.workspace import layout
+from slimpajama.workspace.manifest import Manifest, load_manifest
+from slimpajama.workspace.pointer import History, Pointer
+from slimpajama.workspace.store import Store
 
 
-def list_models(store: Store) -> list[str]:
-    """Return the published models in order of their names, which start with the night."""
-    paths = (path.split("/") for path in store.list("models"))
-    return sorted(parts[1] for parts in paths if len(parts) == 3 and parts[2] == "manifest.json")
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The trained and tuned models of a workspace."""
 
+    store: Store
 
-def model_manifest(store: Store, model_id: str) -> Manifest:
-    """Return a published model's manifest.
+    def published(self) -> list[str]:
+        """Return the ids of the trained models in order; they start with the night."""
+        return self._published("models")
 
-    Raises:
-        ModelError: If there is no such model, or its training has not finished.
-    """
-    manifest = load_manifest(store, f"models/{model_id}/manifest.json") if _is_name(model_id) else None
-    if manifest is None:
-        raise ModelError(
-            "no such model",
-            where=f"{store.uri}/models",
-            found=model_id,
-            hint="`slimpajama models` lists what there is; `slimpajama train` makes one.",
-        )
-    return manifest
+    def manifest(self, model_id: str) -> Manifest:
+        """Return a trained model's manifest.
 
+        Raises:
+            ModelError: If there is no such model, or its training has not finished.
+        """
+        found = load_manifest(self.store, layout.model(model_id).manifest) if _is_name(model_id) else None
+        if found is None:
+            raise ModelError(
+                "no such model",
+                where=f"{self.store.uri}/models",
+                found=model_id,
+                hint="`slimpajama models` lists what there is; `slimpajama train` makes one.",
+            )
+        return found
 
-def history(store: Store) -> History:
-    """Return every promotion and rollback, oldest first: `action`, `model`, `night`, `reason`."""
-    return _read(store)[0]
+    def of_night(self, night: str, wanted: str = "") -> str:
+        """Return the model asked for, or the one that was trained for `night`.
 
+        Raises:
+            ModelError: If there is none, or if there are several and none was asked for.
+        """
+        if wanted:
+            # Raises where there is none.
+            self.manifest(wanted)
+            return wanted
+        found = [model_id for model_id in self.published() if self.manifest(model_id).about["night"] == night]
+        if len(found) != 1:
+            raise ModelError(
+                "no model of this night" if not found else "several models of this night",
+                where=f"night {night}",
+                found=", ".join(found),
+                hint="Name one with --model." if found else "Run `slimpajama train`.",
+            )
+        return found[0]
 
-def champion(store: Store) -> str | None:
-    """Return the id of the current champion, or None."""
-    stack = _play(history(store))
-    return stack[-1]["model"] if stack else None
+    def history(self) -> History:
+        """Return every promotion and rollback, oldest first: `action`, `model`, `night`, `reason`."""
+        return self._read()[0]
 
+    def champion(self) -> str | None:
+        """Return the id of the current champion, or None."""
+        stack = _play(self.history())
+        return stack[-1]["model"] if stack else None
 
-def champion_before(store: Store, night: str) -> str | None:
-    """Return the newest champion that `night` did not make: what the night's model is compared with.
+    def champion_before(self, night: str) -> str | None:
+        """Return the newest champion that `night` did not make: what the night's model is compared with.
 
-    A night that is run again after its own model was promoted finds the same answer as before.
-    """
-    stack = [entry for entry in _play(history(store)) if entry["night"] != night]
-    return stack[-1]["model"] if stack else None
+        A night that is run again after its own model was promoted finds the same answer as before.
+        """
+        stack = [entry for entry in _play(self.history()) if entry["night"] != night]
+        return stack[-1]["model"] if stack else None
 
+    def require_champion(self) -> str:
+        """Return the id of the current champion.
 
-def rollback_targets(store: Store) -> list[str]:
-    """Return the current champion and all that rollbacks can reach, the newest first."""
-    return [entry["model"] for entry in reversed(_play(history(store)))]
+        Raises:
+            ModelError: If there is none yet.
+        """
+        found = self.champion()
+        if found is None:
+            raise ModelError(
+                "no champion yet",
+                where=self.store.uri,
+                hint="Train one with `slimpajama run`, or name a model: `slimpajama models` lists them.",
+            )
+        return found
 
+    def rollback_targets(self) -> list[str]:
+        """Return the current champion and all that rollbacks can reach, the newest first."""
+        return [entry["model"] for entry in reversed(_play(self.history()))]
 
-def tuned_manifest(store: Store, model_id: str) -> Manifest | None:
-    """Return the manifest of a tuned model, or None where there is none of this name."""
-    return load_manifest(store, f"tuned/{model_id}/manifest.json") if _is_name(model_id) else None
+    def promote(self, model_id: str, reason: str) -> bool:
+        """Make a model the champion; return False where it is already.
 
+        Raises:
+            ModelError: If there is no such model.
+            LockedError: If someone else replaced the pointer at the same time.
+        """
+        night = str(self.manifest(model_id).about["night"])
+        log, version = self._read()
+        stack = _play(log)
+        if stack and stack[-1]["model"] == model_id:
+            return False
+        self._write([*log, {"action": "promote", "model": model_id, "night": night, "reason": reason}], version)
+        return True
 
-def tuned_models(store: Store) -> dict[str, Manifest]:
-    """Return the manifests of the tuned models by their ids."""
-    paths = (path.split("/") for path in store.list("tuned"))
-    names = sorted(parts[1] for parts in paths if len(parts) == 3 and parts[2] == "manifest.json")
-    return {name: manifest for name in names if (manifest := tuned_manifest(store, name))}
+    def promote_once(self, model_id: str, reason: str) -> bool:
+        """Promote a model unless it was promoted before; return whether it was done now.
 
+        A night that is run again must not undo a later promotion or a rollback by hand.
+        """
+        done = any(entry["action"] == "promote" and entry["model"] == model_id for entry in self.history())
+        return not done and self.promote(model_id, reason)
 
-def tuned_tasks(store: Store) -> tuple[dict[str, str], History, str]:
-    """Return which tuned model serves each task, how that came about, and the pointer's version."""
-    data, version = store.read_versioned(TUNED)
-    if data is None:
-        return {}, [], version
-    found = _pointer(store, TUNED, data)
-    if not isinstance(found.get("tasks"), dict) or not all(isinstance(name, str) for name in found["tasks"].values()):
-        raise _not_a_pointer(store, TUNED)
-    return found["tasks"], found["history"], version
+    def rollback(self, reason: str = "rolled back by hand") -> str:
+        """Go back to the champion before the current one and return its id.
 
+        Raises:
+            ModelError: If there is none, or it is no longer published.
+            LockedError: If someone else replaced the pointer at the same time.
+        """
+        log, version = self._read()
+        stack = _play(log)
+        if len(stack) < 2:
+            raise ModelError(
+                "no champion to go back to",
+                where=layout.CHAMPION,
+                found=f"{len(stack)} champion(s) in its history",
+                hint="`slimpajama models promote ID` chooses any published model.",
+            )
+        self.manifest(stack[-2]["model"])
+        gone = stack[-1]
+        entry = {"action": "rollback", "model": gone["model"], "night": gone["night"], "reason": reason}
+        self._write([*log, entry], version)
+        return str(stack[-2]["model"])
 
-def serving(store: Store, task: str) -> str:
-    """Return the tuned model that serves a task.
+    def tuned(self) -> dict[str, Manifest]:
+        """Return the manifests of the tuned models by their ids."""
+        return {name: found for name in self._published("tuned") if (found := self.tuned_manifest(name))}
 
-    Raises:
-        ModelError: If there is none yet.
-    """
-    found = tuned_tasks(store)[0].get(task)
-    if not found:
-        raise ModelError(
-            f"no model is tuned for {task} yet",
-            where=store.uri,
-            hint=f'Add a source with task = "{task}" to pairs.sources and run `slimpajama tune`.',
-        )
-    return found
+    def tuned_manifest(self, model_id: str) -> Manifest | None:
+        """Return the manifest of a tuned model, or None where there is none of this name."""
+        return load_manifest(self.store, layout.tuned(model_id).manifest) if _is_name(model_id) else None
 
+    @property
+    def tuned_pointer(self) -> Pointer:
+        """The pointer that says which tuned model serves each task."""
+        return Pointer(self.store, layout.TUNED, "the pointer to the tuned models")
 
-def promote(store: Store, model_id: str, reason: str) -> bool:
-    """Make a model the champion; return False where it is already.
+    def tuned_tasks(self) -> tuple[dict[str, str], History, str]:
+        """Return which tuned model serves each task, how that came about, and the pointer's version."""
+        pointer = self.tuned_pointer
+        found, version = pointer.read()
+        tasks = found.get("tasks", {})
+        if not isinstance(tasks, dict) or not all(isinstance(name, str) for name in tasks.values()):
+            raise pointer.damaged()
+        return tasks, found["history"], version
 
-    Raises:
-        ModelError: If there is no such model.
-        LockedError: If someone else replaced the pointer at the same time.
-    """
-    night = str(model_manifest(store, model_id).about["night"])
-    log, version = _read(store)
-    stack = _play(log)
-    if stack and stack[-1]["model"] == model_id:
-        return False
-    _write(store, [*log, {"action": "promote", "model": model_id, "night": night, "reason": reason}], version)
-    return True
+    def serving(self, task: str) -> str:
+        """Return the tuned model that serves a task.
 
+        Raises:
+            ModelError: If there is none yet.
+        """
+        found = self.tuned_tasks()[0].get(task)
+        if not found:
+            raise ModelError(
+                f"no model is tuned for {task} yet",
+                where=self.store.uri,
+                hint=f'Add a source with task = "{task}" to pairs.sources and run `slimpajama tune`.',
+            )
+        return found
 
-def rollback(store: Store, reason: str = "rolled back by hand") -> str:
-    """Go back to the champion before the current one and return its id.
+    def _published(self, root: str) -> list[str]:
+        places = (layout.place(path) for path in self.store.list(root))
+        return sorted(place.owner for place in places if place.is_manifest)
 
-    Raises:
-        ModelError: If there is none, or it is no longer published.
-        LockedError: If someone else replaced the pointer at the same time.
-    """
-    log, version = _read(store)
-    stack = _play(log)
-    if len(stack) < 2:
-        raise ModelError(
-            "no champion to go back to",
-            where=CHAMPION,
-            found=f"{len(stack)} champion(s) in its history",
-            hint="`slimpajama models promote ID` chooses any published model.",
-        )
-    model_manifest(store, stack[-2]["model"])
-    gone = stack[-1]
-    entry = {"action": "rollback", "model": gone["model"], "night": gone["night"], "reason": reason}
-    _write(store, [*log, entry], version)
-    return stack[-2]["model"]
+    @property
+    def _pointer(self) -> Pointer:
+        return Pointer(self.store, layout.CHAMPION, "the champion")
 
+    def _read(self) -> tuple[History, str]:
+        pointer = self._pointer
+        found, version = pointer.read()
+        log = found["history"]
+        if not all(isinstance(entry.get(name), str) for entry in log for name in ("action", "model", "night")):
+            raise pointer.damaged()
+        return log, version
 
-def require_champion(store: Store) -> str:
-    """Return the id of the current champion.
-
-    Raises:
-        ModelError: If there is none yet.
-    """
-    found = champion(store)
-    if found is None:
-        raise ModelError(
-            "no champion yet",
-            where=store.uri,
-            hint="Train one with `slimpajama run`, or name a model: `slimpajama models` lists them.",
-        )
-    return found
+    def _write(self, log: History, version: str) -> None:
+        top = _play(log)[-1]
+        self._pointer.write({"model": top["model"], "night": top["night"], "history": log}, version)
 
 
 def _is_name(model_id: str) -> bool:
@@ -177,68 +218,3 @@ def _play(log: History) -> History:
         elif stack:
             stack.pop()
     return stack
-
-
-def _read(store: Store) -> tuple[History, str]:
-    data, version = store.read_versioned(CHAMPION)
-    if data is None:
-        return [], version
-    log = _pointer(store, CHAMPION, data)["history"]
-    if not all(isinstance(entry.get(name), str) for entry in log for name in ("action", "model", "night")):
-        raise _not_a_pointer(store, CHAMPION)
-    return log, version
-
-
-def _pointer(store: Store, path: str, data: bytes) -> dict[str, Any]:
-    """Return what a pointer's file holds; its `history` is a list of objects."""
-    found = parsed_json(data, f"{store.uri}/{path}")
-    log = found.get("history") if isinstance(found, dict) else None
-    if not isinstance(log, list) or not all(isinstance(entry, dict) for entry in log):
-        raise _not_a_pointer(store, path)
-    return dict(found)
-
-
-def _not_a_pointer(store: Store, path: str) -> StorageError:
-    hint = "Restore it from a copy of the workspace; or delete it, which forgets all promotions."
-    return StorageError("not a pointer that slimpajama wrote", where=f"{store.uri}/{path}", hint=hint)
-
-
-def _write(store: Store, log: History, version: str) -> None:
-    top = _play(log)[-1]
-    pointer = {"model": top["model"], "night": top["night"], "history": log}
-    if not store.swap(CHAMPION, json_bytes(pointer), version):
-        raise LockedError(
-            "another run replaced the champion first",
-            where=f"{store.uri}/{CHAMPION}",
-            hint="Nothing is lost: look at `slimpajama models`, then run again.",
-        )
-
-
-def promote_once(store: Store, model_id: str, reason: str) -> bool:
-    """Promote a model unless it was promoted before; return whether it was done now.
-
-    A night that is run again must not undo a later promotion or a rollback by hand.
-    """
-    done = any(entry["action"] == "promote" and entry["model"] == model_id for entry in history(store))
-    return not done and promote(store, model_id, reason)
-
-
-def model_of_night(store: Store, night: str, wanted: str = "") -> str:
-    """Return the model asked for, or the one that was trained for `night`.
-
-    Raises:
-        ModelError: If there is none, or if there are several and none was asked for.
-    """
-    if wanted:
-        # Raises where there is none.
-        model_manifest(store, wanted)
-        return wanted
-    found = [model_id for model_id in list_models(store) if model_manifest(store, model_id).about["night"] == night]
-    if len(found) != 1:
-        raise ModelError(
-            "no model of this night" if not found else "several models of this night",
-            where=f"night {night}",
-            found=", ".join(found),
-            hint="Name one with --model." if found else "Run `slimpajama train`.",
-        )
-    return found[0]

@@ -16,8 +16,8 @@ from dying import arm
 from slimpajama.core.config import load_config
 from slimpajama.core.progress import Sink, report_to
 from slimpajama.corpus.pipeline import run_stages
-from slimpajama.workspace.nights import finish_publication, publish
-from slimpajama.workspace.open import open_store
+from slimpajama.workspace.nights import Nights
+from slimpajama.workspace.open import Workspace, open_store
 
 
 def prepare(config, workspace, night="n1"):
@@ -29,8 +29,8 @@ def prepare_night(cfg, night):
     """Prepare and publish a night, or end its publication where that was broken off."""
     store = open_store(cfg.workspace)
     with report_to(Sink()), store.lock(f"night {night}"):
-        if finish_publication(store, night, cfg) is None:
-            publish(store, night, list(run_stages(store, cfg, night)), cfg)
+        if Nights(store).finish_publication(night, cfg) is None:
+            Nights(store).publish(night, list(run_stages(Workspace(store), cfg, night)), cfg)
 
 
 if __name__ == "__main__":

@@ -23,13 +23,14 @@ from slimpajama.ops.explain import explain
 from slimpajama.ops.forget import forget
 from slimpajama.ops.retention import clean_up
 from slimpajama.ops.verify import verify
+from slimpajama.workspace import layout
 from slimpajama.workspace import s3 as storage
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest, json_bytes
-from slimpajama.workspace.nights import INDEX, published_nights
-from slimpajama.workspace.open import open_store
+from slimpajama.workspace.nights import Nights
+from slimpajama.workspace.open import Workspace, open_store
 from slimpajama.workspace.parquet import read_sealed, read_table, sealed
-from slimpajama.workspace.registry import history, list_models, promote, rollback
+from slimpajama.workspace.registry import Models
 from slimpajama.workspace.store import sha256
 
 SEED = 20261126
@@ -86,7 +87,7 @@ def test_faults_that_last_stop_a_night_clearly_and_later_it_ends_in_the_same_byt
             until_free(config, uri)
         assert ("Renew the credentials" in str(stopped.value)) == (kind == "expired"), stopped.value
         server.plan = Plan()
-        assert not open_store(uri).exists(INDEX), kind
+        assert not open_store(uri).exists(layout.NIGHTS_INDEX), kind
     s3fs.S3FileSystem.clear_instance_cache()
     until_free(config, uri)
     assert on_s3(uri) == quiet
@@ -157,12 +158,12 @@ def test_a_full_and_a_read_only_disk_stop_a_night_clearly_and_with_room_it_goes_
         with pytest.raises(StorageError, match=r"No space left on device\. Free some space\. Run again"):
             prepare(config, workspace)
         assert not list((workspace / ".tmp").iterdir()), size
-        assert not (workspace / INDEX).exists()
+        assert not (workspace / layout.NIGHTS_INDEX).exists()
     store = open_store(str(workspace))
     with contextlib.suppress(OSError):
         (small_disk / "rest").write_bytes(bytes(4 << 20))
     # What makes room needs none.
-    assert clean_up(store, RetentionConfig()).as_dict()
+    assert clean_up(Workspace(store), RetentionConfig()).as_dict()
     (small_disk / "rest").unlink()
     remount(small_disk, "size=64m,ro")
     with pytest.raises(StorageError, match=r"Read-only file system\. Mount it writable"):
@@ -172,9 +173,9 @@ def test_a_full_and_a_read_only_disk_stop_a_night_clearly_and_with_room_it_goes_
     assert published(workspace) == quiet
     remount(small_disk, "ro")
     store = open_store(str(workspace))
-    assert verify(store)[1] == {}
+    assert verify(Workspace(store))[1] == {}
     doc_id = first_document(store, "n1")
-    assert explain(store, doc_id)["id"] == doc_id
+    assert explain(Workspace(store), doc_id)["id"] == doc_id
 
 
 def test_a_full_or_read_only_folder_for_temporary_files_stops_a_night_clearly(
@@ -188,7 +189,7 @@ def test_a_full_or_read_only_folder_for_temporary_files_stops_a_night_clearly(
         with pytest.raises(StorageError, match=rf"{small_disk}: temporary files cannot be written: .*{what}.*TMPDIR"):
             prepare(config, tmp_path / "w")
         assert list(small_disk.iterdir()) == [rest]
-        assert not (tmp_path / "w" / INDEX).exists()
+        assert not (tmp_path / "w" / layout.NIGHTS_INDEX).exists()
         remount(small_disk, "ro")
     remount(small_disk, "rw")
     rest.unlink()
@@ -205,7 +206,7 @@ def test_a_disk_that_fails_to_write_stops_a_night_clearly_and_later_it_goes_on(t
             with pytest.raises(StorageError, match=r"cannot be written: Input/output error\. The disk may be failing"):
                 prepare(config, workspace)
         assert not list((workspace / ".tmp").glob("*")), number
-        assert not (workspace / INDEX).exists()
+        assert not (workspace / layout.NIGHTS_INDEX).exists()
     prepare(config, workspace)
     assert published(workspace) == quiet
 
@@ -239,20 +240,20 @@ def test_while_a_night_is_published_readers_see_before_or_after_and_writers_are_
 ):
     store = open_store(str(tmp_path / "w"))
     with stopped_night(config, store.uri, "n1", *point) as holder:
-        assert published_nights(store) == (["n1"] if point == ("after", "index.json") else [])
-        assert verify(store)[1] == {}
+        assert Nights(store).published() == (["n1"] if point == ("after", "index.json") else [])
+        assert verify(Workspace(store))[1] == {}
         told = f"night n1, process {holder.pid}"
         with pytest.raises(LockedError, match=told):
             prepare(config, store.uri, "n2")
         with pytest.raises(LockedError, match=told):
-            clean_up(store, RetentionConfig())
-        if published_nights(store):
+            clean_up(Workspace(store), RetentionConfig())
+        if Nights(store).published():
             doc_id = first_document(store, "n1")
-            assert explain(store, doc_id)["id"] == doc_id
+            assert explain(Workspace(store), doc_id)["id"] == doc_id
             with pytest.raises(LockedError, match=told):
-                forget(store, "id", doc_id)
+                forget(Workspace(store), "id", doc_id)
     assert published(store.uri) == quiet
-    assert clean_up(store, RetentionConfig()).as_dict()
+    assert clean_up(Workspace(store), RetentionConfig()).as_dict()
     assert published(store.uri) == quiet
 
 
@@ -271,17 +272,17 @@ def test_champions_promoted_and_rolled_back_by_several_processes_are_all_in_the_
     )
     names = ("one", "two")
     others = [subprocess.Popen([sys.executable, "-c", program, store.uri, name]) for name in names]
-    promote(store, "n2-c", "ours")
-    promote(store, "n0-a", "ours")
+    Models(store).promote("n2-c", "ours")
+    Models(store).promote("n0-a", "ours")
     done = 0
     while done < 15:
         # Someone was first, or left nothing to go back to.
         with contextlib.suppress(LockedError, ModelError):
-            rollback(store, "ours")
-            promote(store, "n2-c", "ours")
+            Models(store).rollback("ours")
+            Models(store).promote("n2-c", "ours")
             done += 1
     assert [other.wait(120) for other in others] == [0, 0]
-    reasons = [entry["reason"] for entry in history(store)]
+    reasons = [entry["reason"] for entry in Models(store).history()]
     assert {name: reasons.count(name) for name in names} == dict.fromkeys(names, 15)
-    assert list_models(store) == ["n0-a", "n1-b", "n2-c"]
-    assert json.loads(store.read("models/champion.json"))["history"] == history(store)
+    assert Models(store).published() == ["n0-a", "n1-b", "n2-c"]
+    assert json.loads(store.read("models/champion.json"))["history"] == Models(store).history()

@@ -10,8 +10,8 @@ import sys
 import pytest
 from small_corpus import CONFIG, QUESTIONS, chinese, write_lines
 
-from slimpajama.workspace.nights import load_night, published_nights
-from slimpajama.workspace.open import open_store
+from slimpajama.workspace.nights import Nights
+from slimpajama.workspace.open import open_store, open_workspace
 from slimpajama.workspace.parquet import read_table
 
 SOURCES = """
@@ -61,10 +61,10 @@ def test_every_bad_record_is_on_record_and_the_night_goes_on(bad_corpus, slimpaj
     counts = json.loads(done.stdout.splitlines()[-1])["counts"]
     assert counts["dedup"]["kept"]["good"] == 150
     store = open_store(str(bad_corpus / "workspace"))
-    (night,) = published_nights(store)
+    (night,) = Nights(store).published()
     removed = [
         row
-        for path in load_night(store, night).paths(f"nights/{night}/removed/")
+        for path in Nights(store).load(night).paths(f"nights/{night}/removed/")
         for row in read_table(store, path).to_pylist()
     ]
     seen = {(row["uri"].rsplit("/", 1)[-1].partition("#")[0], row["rule"]) for row in removed if row["source"] == "bad"}
@@ -90,7 +90,7 @@ def test_a_document_with_an_exam_question_is_removed_and_explain_shows_question_
     workspace = tmp_path / "w"
     slimpajama("prepare", "--config", corpus / "config.toml", "--workspace", workspace, "--night", "n1")
     store = open_store(str(workspace))
-    paths = [path for path in load_night(store, "n1").paths("nights/n1/removed/") if "/decontaminate-" in path]
+    paths = [path for path in Nights(store).load("n1").paths("nights/n1/removed/") if "/decontaminate-" in path]
     rows = [row for path in paths for row in read_table(store, path).to_pylist()]
     rows = {row["lang"]: row for row in rows if row["rule"] == "evaluation-overlap"}
     assert set(rows) == {"zh", "en"}
@@ -111,7 +111,7 @@ def test_no_document_at_all_is_a_clear_error_and_publishes_nothing(tmp_path, sli
     done = slimpajama("run", "--config", tmp_path / "c.toml", check=1)
     assert "no document is left" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not published_nights(open_store(str(tmp_path / "workspace")))
+    assert not open_workspace(str(tmp_path / "workspace")).nights.published()
 
 
 def test_a_wrong_setting_is_one_line_and_exit_2(slimpajama):

@@ -17,7 +17,7 @@ from slimpajama.model.architectures import build
 from slimpajama.text.tokenizer import Tokenizer, train_tokenizer
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes
-from slimpajama.workspace.registry import promote
+from slimpajama.workspace.registry import Models
 from slimpajama.workspace.store import sha256
 
 TOKEN = "a-token-for-this-test"
@@ -48,7 +48,7 @@ def publish(store, name, seed):
 def workspace(tmp_path):
     store = LocalStore(str(tmp_path / "workspace"))
     publish(store, "first", seed=1)
-    promote(store, "first", "first")
+    Models(store).promote("first", "first")
     return store
 
 
@@ -97,7 +97,7 @@ def test_the_server_answers_follows_the_champion_and_finishes_what_runs_before_i
     assert stream.endswith("data: [DONE]\n\n")
 
     publish(workspace, "second", seed=2)
-    promote(workspace, "second", "better")
+    Models(workspace).promote("second", "better")
     until(lambda: {"second": 1}[complete(port, **asked)["model"]], 120, "the new champion")
 
     running = ask(

@@ -64,7 +64,7 @@ from slimpajama.text.segment import WORD_BYTES, Segmenter, by_rule, parse_user_d
 from slimpajama.text.tokenizer import SEPARATOR, Tokenizer, train_tokenizer
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import json_bytes, load_manifest
-from slimpajama.workspace.registry import champion, model_of_night, tuned_tasks
+from slimpajama.workspace.registry import Models
 
 # Bytes of a record here.
 LIMIT = 2000
@@ -430,9 +430,9 @@ def manifests(data: bytes) -> None:
     whole = {"name": "train", "fingerprint": "f", "files": [], "counts": {}, "about": {"night": "n"}}
     target.write_bytes(patched(json.dumps(whole).encode(), content) if kind == 0 else content)
     use: tuple[Callable[[], object], ...] = (
-        lambda: (load_manifest(store, path).digest, model_of_night(store, "n")),  # type: ignore[union-attr]
-        lambda: champion(store),
-        lambda: tuned_tasks(store),
+        lambda: (load_manifest(store, path).digest, Models(store).of_night("n")),  # type: ignore[union-attr]
+        lambda: Models(store).champion(),
+        lambda: Models(store).tuned_tasks(),
         lambda: json_bytes(load_config(target)),
     )
     with may_refuse(StorageError, ModelError, ConfigError):

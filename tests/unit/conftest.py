@@ -23,6 +23,8 @@ from slimpajama.core.config import (
 from slimpajama.core.schema import SHARDS
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import FileEntry, Manifest
+from slimpajama.workspace.nights import Nights
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import parquet_bytes
 from slimpajama.workspace.store import Store, sha256
 
@@ -41,7 +43,7 @@ CONFIG = Config(
 
 
 @dataclass(frozen=True)
-class Workspace:
+class Space:
     """A store with published nights, and the settings that made it."""
 
     store: LocalStore
@@ -64,7 +66,6 @@ def write_night(store: Store, night: str, seed: int, tokenizer_json: bytes) -> N
     """Publish a night of shards as `slimpajama.corpus.shards.stage` would."""
     from slimpajama.corpus.shards.stage import encode_words
     from slimpajama.text.tokenizer import Tokenizer
-    from slimpajama.workspace.nights import publish
 
     encoder, entries = Tokenizer.load(tokenizer_json), []
     files: dict[str, pa.Table | bytes] = {f"nights/{night}/tokenizer/tokenizer.json": tokenizer_json}
@@ -89,7 +90,7 @@ def write_night(store: Store, night: str, seed: int, tokenizer_json: bytes) -> N
         data = content_ if isinstance(content_, bytes) else parquet_bytes(content_)
         store.write(path, data)
         entries.append(FileEntry(path, sha256(data), len(data)))
-    publish(store, night, [Manifest("shards", f"{seed}", tuple(entries), {}, {"seed": seed})], CONFIG)
+    Nights(store).publish(night, [Manifest("shards", f"{seed}", tuple(entries), {}, {"seed": seed})], CONFIG)
 
 
 @pytest.fixture(scope="session")
@@ -106,10 +107,10 @@ def two_nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def workspace(two_nights: Path, tmp_path: Path) -> Workspace:
+def workspace(two_nights: Path, tmp_path: Path) -> Space:
     """A fresh copy of the two nights, without a model."""
     root = shutil.copytree(two_nights, tmp_path / "workspace")
-    return Workspace(LocalStore(str(root)), CONFIG, NIGHTS)
+    return Space(LocalStore(str(root)), CONFIG, NIGHTS)
 
 
 @pytest.fixture(scope="session")
@@ -121,11 +122,11 @@ def one_model(two_nights: Path, tmp_path_factory: pytest.TempPathFactory) -> tup
 
     torch.set_num_threads(1)
     root = shutil.copytree(two_nights, tmp_path_factory.mktemp("model") / "workspace")
-    return root, train(LocalStore(str(root)), CONFIG, NIGHTS[:1], NIGHTS[0]).model
+    return root, train(Workspace(LocalStore(str(root))), CONFIG, NIGHTS[:1], NIGHTS[0]).model
 
 
 @pytest.fixture
-def trained(one_model: tuple[Path, str], tmp_path: Path) -> tuple[Workspace, str]:
+def trained(one_model: tuple[Path, str], tmp_path: Path) -> tuple[Space, str]:
     """A fresh copy of the two nights with the first night's model, and that model's id."""
     root = shutil.copytree(one_model[0], tmp_path / "trained")
-    return Workspace(LocalStore(str(root)), CONFIG, NIGHTS), one_model[1]
+    return Space(LocalStore(str(root)), CONFIG, NIGHTS), one_model[1]

@@ -34,9 +34,10 @@ from slimpajama.corpus.sources.records import Bad, Batch, Want
 from slimpajama.model.loading import load_exported, load_model
 from slimpajama.ops.export import export_model
 from slimpajama.workspace.local import LocalStore
-from slimpajama.workspace.nights import published_nights
+from slimpajama.workspace.nights import Nights
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
-from slimpajama.workspace.registry import tuned_tasks
+from slimpajama.workspace.registry import Models
 from slimpajama.workspace.store import Store, sha256
 
 
@@ -113,8 +114,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, list[dict[st
     with pytest.MonkeyPatch.context() as patch:
         for module, name in ((streams, "BOMB_BYTES"), (tables, "BOMB_BYTES"), (tables, "AT_ONCE")):
             patch.setattr(module, name, BOMB)
-        raw = ingest(store, cfg, "n", take=take)
-    cleaned = clean(store, cfg, "n", raw)
+        raw = ingest(Workspace(store), cfg, "n", take=take)
+    cleaned = clean(Workspace(store), cfg, "n", raw)
     removed = [manifest.paths("nights/n/removed/") for manifest in (raw, cleaned)]
     return store, rows(store, raw.paths("nights/n/work/")), rows(store, removed[0] + removed[1])
 
@@ -186,7 +187,7 @@ def test_a_configuration_without_end_is_given_up(capsys: pytest.CaptureFixture[s
 @pytest.fixture(scope="module")
 def exported(one_model: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("exported") / "model"
-    export_model(LocalStore(str(one_model[0])), folder, one_model[1])
+    export_model(Workspace(LocalStore(str(one_model[0]))), folder, one_model[1])
     return {name: (folder / name).read_bytes() for name in ("config.json", "tokenizer.json", "model.safetensors")}
 
 
@@ -216,9 +217,9 @@ def test_a_wrong_pointer_is_refused_by_name(path: str, data: bytes, said: str, t
     store = LocalStore(str(tmp_path))
     store.write(path, data)
     use: dict[str, Callable[[], object]] = {
-        "models/champion.json": lambda: load_model(store),
-        "tuned/current.json": lambda: tuned_tasks(store),
-        "nights/index.json": lambda: published_nights(store),
+        "models/champion.json": lambda: load_model(Workspace(store)),
+        "tuned/current.json": lambda: Models(store).tuned_tasks(),
+        "nights/index.json": lambda: Nights(store).published(),
     }
     with pytest.raises(SlimpajamaError) as caught:
         use[path]()
@@ -240,7 +241,7 @@ def test_a_wrong_manifest_is_refused_by_name(manifest: bytes, tmp_path: Path):
     store = LocalStore(str(tmp_path))
     store.write("models/m/manifest.json", manifest)
     with pytest.raises(StorageError, match=r"models/m/manifest\.json: not a manifest.*verify"):
-        load_model(store, "m")
+        load_model(Workspace(store), "m")
 
 
 @pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "a\0b"])

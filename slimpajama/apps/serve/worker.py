@@ -24,8 +24,7 @@ from slimpajama.core.config import GenerateConfig
 from slimpajama.core.errors import SlimpajamaError
 from slimpajama.model.generate.text import Tally, stream_text
 from slimpajama.model.loading import Loaded, load_model
-from slimpajama.workspace.registry import champion, serving, tuned_tasks
-from slimpajama.workspace.store import Store
+from slimpajama.workspace.open import Workspace
 
 LOG = logging.getLogger(__name__)
 STOP_S = 5.0
@@ -64,7 +63,7 @@ class Worker:
     """Serves one model of a workspace; the champion where none is named.
 
     Args:
-        store: The workspace.
+        workspace: Where the models lie.
         model_id: A model that stays; None follows the champion.
         max_queue: Jobs that may wait while another one is computed.
         poll_s: How often the pointer to the champion is read: one small file.
@@ -73,11 +72,13 @@ class Worker:
         ModelError: If there is no such model, or no champion yet.
     """
 
-    def __init__(self, store: Store, model_id: str | None = None, max_queue: int = 16, poll_s: float = 5.0) -> None:
-        self._store, self._poll_s, self.max_queue = store, poll_s, max_queue
+    def __init__(
+        self, workspace: Workspace, model_id: str | None = None, max_queue: int = 16, poll_s: float = 5.0
+    ) -> None:
+        self._workspace, self._poll_s, self.max_queue = workspace, poll_s, max_queue
         self.follows = model_id is None
         """Whether the model is the champion, whichever that is."""
-        self.loaded = _load(store, model_id)
+        self.loaded = _load(workspace, model_id)
         self.loaded_at = time.time()
         self._polled, self._trouble = time.monotonic(), ""
         self._jobs: queue.Queue[Job | None] = queue.Queue(max_queue)
@@ -162,11 +163,11 @@ class Worker:
 
     def _tuned_for(self, task: str) -> Tuned:
         """Return the model that serves a task now; one that serves none any more is let go."""
-        wanted = serving(self._store, task)
+        wanted = self._workspace.models.serving(task)
         if wanted not in self._tuned:
-            current = set(tuned_tasks(self._store)[0].values())
+            current = set(self._workspace.models.tuned_tasks()[0].values())
             self._tuned = {name: tuned for name, tuned in self._tuned.items() if name in current}
-            self._tuned[wanted] = load_tuned(self._store, wanted)
+            self._tuned[wanted] = load_tuned(self._workspace, wanted)
         return self._tuned[wanted]
 
     def _follow(self) -> None:
@@ -174,9 +175,9 @@ class Worker:
         if not self.follows or self._stopping.is_set() or time.monotonic() < self._polled + self._poll_s:
             return
         try:
-            wanted = champion(self._store)
+            wanted = self._workspace.models.champion()
             if wanted not in (None, self.loaded.id):
-                self.loaded, self.loaded_at = _load(self._store, wanted), time.time()
+                self.loaded, self.loaded_at = _load(self._workspace, wanted), time.time()
                 LOG.warning("now serving %s", wanted)
             self._trouble = ""
         except (SlimpajamaError, OSError) as error:
@@ -187,8 +188,8 @@ class Worker:
         self._polled = time.monotonic()
 
 
-def _load(store: Store, model_id: str | None) -> Loaded:
+def _load(workspace: Workspace, model_id: str | None) -> Loaded:
     """Return a model that has written its first token: the tokenizer's tables and kernels are made on first use."""
-    loaded = load_model(store, model_id)
+    loaded = load_model(workspace, model_id)
     list(stream_text(loaded.model, loaded.tokenizer, "今天 a", GenerateConfig(max_tokens=1)))
     return loaded

@@ -56,7 +56,7 @@ from slimpajama.model.generate.beam import Found, beam_search
 from slimpajama.model.loading import with_weights
 from slimpajama.text.tokenizer import Tokenizer
 from slimpajama.workspace.manifest import FileEntry, Manifest, read_verified
-from slimpajama.workspace.registry import tuned_manifest
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import Store
 
 WRITTEN, QUOTED, DRAFT = "written", "quoted", "draft"
@@ -296,21 +296,21 @@ def fresh_model(config: dict[str, Any], tokenizer: Tokenizer, kinds: tuple[str, 
     return PairModel(base, kinds, tokenizer.document_id, torch.Generator().manual_seed(seed))
 
 
-def load_tuned(store: Store, model_id: str) -> Tuned:
+def load_tuned(workspace: Workspace, model_id: str) -> Tuned:
     """Return a published tuned model.
 
     Raises:
         ModelError: If there is none of this name, or its weights do not fit.
         StorageError: If a file is not what the manifest says.
     """
-    return load_files(store, _manifest(store, model_id).files)
+    return load_files(workspace.store, _manifest(workspace, model_id).files)
 
 
-def _manifest(store: Store, model_id: str) -> Manifest:
-    manifest = tuned_manifest(store, model_id)
+def _manifest(workspace: Workspace, model_id: str) -> Manifest:
+    manifest = workspace.models.tuned_manifest(model_id)
     if manifest is None:
         raise ModelError(
-            "no such tuned model", where=f"{store.uri}/tuned", found=model_id, hint="`slimpajama tune` makes one."
+            "no such tuned model", where=f"{workspace.uri}/tuned", found=model_id, hint="`slimpajama tune` makes one."
         )
     return manifest
 

@@ -17,9 +17,8 @@ from slimpajama.core.progress import track
 from slimpajama.text.segment import Segmenter
 from slimpajama.text.stopwords import content_flags
 from slimpajama.workspace.lookup import find_rows, one_of
-from slimpajama.workspace.nights import load_night, published_nights
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
-from slimpajama.workspace.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +46,20 @@ class CorpusIndex:
         InputError: There is no published document.
     """
 
-    def __init__(self, store: Store, cfg: TextConfig) -> None:
+    def __init__(self, workspace: Workspace, cfg: TextConfig) -> None:
         import bm25s
         from bm25s.tokenization import Tokenized
 
-        self.store, self._cfg, self._segmenter = store, cfg, Segmenter(cfg)
-        self._nights = {night: load_night(store, night) for night in published_nights(store)}
+        self.store, self._cfg, self._segmenter = workspace.store, cfg, Segmenter(cfg)
+        self._nights = {night: workspace.nights.load(night) for night in workspace.nights.published()}
         paths = [path for night in self._nights for path in self._nights[night].paths(f"nights/{night}/shards/")]
         paths = [path for path in paths if path.endswith(".parquet")]
         if not paths:
-            raise InputError("no document to ask", where=store.uri, hint="Run `slimpajama prepare` first.")
+            raise InputError("no document to ask", where=workspace.uri, hint="Run `slimpajama prepare` first.")
         ids, words = [], []
         with track("index", total=len(paths), unit="shards") as bar:
             for path in paths:
-                table = read_table(store, path, ["id", "content_words"])
+                table = read_table(workspace.store, path, ["id", "content_words"])
                 ids.append(table["id"].combine_chunks())
                 words.append(table["content_words"].combine_chunks())
                 bar.advance()

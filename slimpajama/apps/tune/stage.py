@@ -42,11 +42,11 @@ from slimpajama.model.loading import Loaded, load_model
 from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.model.train.loop import train_model
 from slimpajama.model.train.parallel import Team
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import json_bytes, read_verified, read_verified_table
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import parquet_bytes
-from slimpajama.workspace.registry import TUNED, model_manifest, tuned_tasks
 from slimpajama.workspace.stage import Part, Stage
-from slimpajama.workspace.store import Store
 
 # Raise it when the same inputs give other weights or figures.
 VERSION = 5
@@ -97,11 +97,11 @@ class TuneReport:
         return "\n".join(lines)
 
 
-def tune(store: Store, cfg: Config, champion: str) -> TuneReport:
+def tune(workspace: Workspace, cfg: Config, champion: str) -> TuneReport:
     """Teach a champion the pairs, measure it on the test pairs, and let it serve the tasks that it is better at.
 
     Args:
-        store: The workspace.
+        workspace: The workspace.
         cfg: `pairs` and what they depend on, `tune`, `apply` and `train` are used.
         champion: Model to start from.
 
@@ -110,7 +110,7 @@ def tune(store: Store, cfg: Config, champion: str) -> TuneReport:
         ModelError: The champion is no chunk autoencoder, or the tuning diverged.
     """
     cfg = with_precision(cfg)
-    set_name, pairs = make_pairs(store, cfg)
+    set_name, pairs = make_pairs(workspace.store, cfg)
     if missing := {"train", "test"} - set(pairs.counts["pairs"]):
         raise InputError(
             "too few pairs",
@@ -118,7 +118,7 @@ def tune(store: Store, cfg: Config, champion: str) -> TuneReport:
             found=f"none for {' and '.join(sorted(missing))}",
             hint="Bring more, or raise pairs.test_share.",
         )
-    base = load_model(store, champion)
+    base = load_model(workspace, champion)
     if not isinstance(base.model, ChunkModel):
         raise ModelError(
             "cannot be tuned", where=champion, expected="a chunk autoencoder", found=base.config["model"]["preset"]
@@ -126,7 +126,7 @@ def tune(store: Store, cfg: Config, champion: str) -> TuneReport:
     about = {
         "version": VERSION,
         "base": champion,
-        "base_digest": model_manifest(store, champion).digest,
+        "base_digest": workspace.models.manifest(champion).digest,
         "pairs": pairs.digest,
         "tune": replace(cfg.tune, nightly=False),
         "apply": cfg.apply,
@@ -135,20 +135,20 @@ def tune(store: Store, cfg: Config, champion: str) -> TuneReport:
     }
     name = f"{champion}-{fingerprint('tune', about)[:8]}"
     folder = f"tuned/{name}"
-    stage = Stage(store, "tune", work=f"{folder}/work", about=about, manifest=f"{folder}/manifest.json")
+    stage = Stage(workspace.store, "tune", work=f"{folder}/work", about=about, manifest=f"{folder}/manifest.json")
     skipped = stage.finished
-    checkpoints = Checkpoints(store, f"{folder}/checkpoints", cfg.train.keep_checkpoints)
+    checkpoints = Checkpoints(workspace.store, f"{folder}/checkpoints", cfg.train.keep_checkpoints)
     if not skipped:
         if not stage.has("model"):
-            rows = read_split(store, pairs, set_name, "train")
+            rows = read_split(workspace.store, pairs, set_name, "train")
             tuned, training = learn(cfg, base, rows, checkpoints)
             stage.commit("model", _published(folder, base, tuned, training))
         if not stage.has("ways"):
-            tuned = load_files(store, stage.part_files("model"))
-            ways = choose_ways(tuned, read_split(store, pairs, set_name, "validation"), cfg)
+            tuned = load_files(workspace.store, stage.part_files("model"))
+            ways = choose_ways(tuned, read_split(workspace.store, pairs, set_name, "validation"), cfg)
             stage.commit("ways", Part({f"{folder}/ways.json": json_bytes(ways)}))
-        tuned = load_files(store, [*stage.part_files("model"), *stage.part_files("ways")])
-        tests = read_split(store, pairs, set_name, "test")
+        tuned = load_files(workspace.store, [*stage.part_files("model"), *stage.part_files("ways")])
+        tests = read_split(workspace.store, pairs, set_name, "test")
         outputs, tasks, samples = _measured(tuned, tests, cfg)
         scores = {"tasks": tasks, "ways": tuned.ways, "samples": samples}
         stage.commit(
@@ -156,8 +156,8 @@ def tune(store: Store, cfg: Config, champion: str) -> TuneReport:
         )
         stage.finish()
     checkpoints.clear()
-    scores = json.loads(read_verified(store, entry_of(stage.result, "scores.json")))
-    decisions = _decide(store, cfg, name)
+    scores = json.loads(read_verified(workspace.store, entry_of(stage.result, "scores.json")))
+    decisions = _decide(workspace, cfg, name)
     return TuneReport(name, champion, set_name, skipped, scores, decisions)
 
 
@@ -273,36 +273,36 @@ def _measured(tuned: Tuned, tests: pl.DataFrame, cfg: Config) -> tuple[pa.Table,
     return pa.Table.from_pylist(outputs, schema=OUTPUTS), measures, samples
 
 
-def _decide(store: Store, cfg: Config, name: str) -> dict[str, Any]:
+def _decide(workspace: Workspace, cfg: Config, name: str) -> dict[str, Any]:
     """Let a model serve the tasks that it is better at; a model that was asked once is not asked again."""
-    tasks, history, version = tuned_tasks(store)
-    own = _outputs(store, name)
+    tasks, history, version = workspace.models.tuned_tasks()
+    own = _outputs(workspace, name)
     decisions: dict[str, Any] = {}
     for task in sorted(own["task"].unique()):
         if any(entry["task"] == task and entry["model"] == name for entry in history):
             decisions[task] = {"promote": tasks.get(task) == name, "reason": "decided before"}
             continue
-        decisions[task] = _gate(own.filter(pl.col("task") == task), tasks.get(task, ""), store, cfg, task)
+        decisions[task] = _gate(own.filter(pl.col("task") == task), tasks.get(task, ""), workspace, cfg, task)
         if decisions[task]["promote"]:
             tasks[task] = name
         history.append({"task": task, "model": name, "reason": decisions[task]["reason"]})
     pointer = json_bytes({"tasks": tasks, "history": history})
     is_new = any(decision["reason"] != "decided before" for decision in decisions.values())
-    if is_new and not store.swap(TUNED, pointer, version):
-        raise LockedError("another run replaced it first", where=f"{store.uri}/{TUNED}", hint="Run again.")
+    if is_new and not workspace.store.swap(layout.TUNED, pointer, version):
+        raise LockedError("another run replaced it first", where=f"{workspace.uri}/{layout.TUNED}", hint="Run again.")
     return decisions
 
 
-def _outputs(store: Store, name: str) -> pl.DataFrame:
-    outputs = read_verified_table(store, entry_of(_manifest(store, name), "outputs.parquet"))
+def _outputs(workspace: Workspace, name: str) -> pl.DataFrame:
+    outputs = read_verified_table(workspace.store, entry_of(_manifest(workspace, name), "outputs.parquet"))
     return cast(pl.DataFrame, pl.from_arrow(outputs))
 
 
-def _gate(own: pl.DataFrame, served_by: str, store: Store, cfg: Config, task: str) -> dict[str, Any]:
+def _gate(own: pl.DataFrame, served_by: str, workspace: Workspace, cfg: Config, task: str) -> dict[str, Any]:
     """Compare on the pairs that both have written, by a bootstrap of the difference."""
     if not served_by:
         return {"promote": True, "reason": "nobody served it before"}
-    other = _outputs(store, served_by).rename({"score": "before"})
+    other = _outputs(workspace, served_by).rename({"score": "before"})
     both = own.join(other.select("id", "task", "reversed", "before"), on=["id", "task", "reversed"])
     if not len(both):
         return {"promote": True, "reason": f"{served_by} was measured on other pairs"}

@@ -19,18 +19,18 @@ from slimpajama.core.schema import CLEANED, REMOVED
 from slimpajama.corpus.clean.quality import measure
 from slimpajama.corpus.clean.rewrite import rewrite
 from slimpajama.corpus.clean.rules import bounds, first_verdicts
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Counts, Manifest
-from slimpajama.workspace.nights import work_folder
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.stage import Part, Stage
-from slimpajama.workspace.store import Store
 
 
-def clean(store: Store, cfg: Config, night: str, raw: Manifest) -> Manifest:
+def clean(workspace: Workspace, cfg: Config, night: str, raw: Manifest) -> Manifest:
     """Normalise tonight's raw documents, tell their language and remove what the rules refuse.
 
     Args:
-        store: The workspace.
+        workspace: The workspace.
         cfg: `clean` is used.
         night: The night the documents belong to.
         raw: Manifest of the ingest.
@@ -54,16 +54,16 @@ def clean(store: Store, cfg: Config, night: str, raw: Manifest) -> Manifest:
         "unicode": unicodedata.unidata_version,
         "raw": raw.digest,
     }
-    stage = Stage(store, "clean", work=work_folder(night, "clean"), about=about)
+    stage = Stage(workspace.store, "clean", work=layout.night(night).work("clean"), about=about)
     if stage.finished:
         return stage.result
-    parts = raw.paths(f"{work_folder(night, 'ingest')}/")
+    parts = raw.paths(f"{layout.night(night).work('ingest')}/")
     units = [(path.rsplit("/", 1)[1].removesuffix(".parquet"), path) for path in parts]
     total = sum(raw.counts.get("bytes", {}).values())
 
     def make(path: str) -> Part:
         name = path.rsplit("/", 1)[1]
-        kept, removed, counts = _split(read_table(store, path), cfg.clean, night)
+        kept, removed, counts = _split(read_table(workspace.store, path), cfg.clean, night)
         return Part({f"{stage.work}/{name}": kept, f"nights/{night}/removed/clean-{name}": removed}, counts)
 
     with track("clean", total=total, unit="B") as bar:

@@ -42,18 +42,19 @@ from slimpajama.corpus.dedup.decide import Outcome, decide
 from slimpajama.corpus.dedup.history import History
 from slimpajama.corpus.dedup.history_join import Documents
 from slimpajama.corpus.dedup.kernel import VERSION, sketch
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Counts, Manifest, add_counts, load_manifest
-from slimpajama.workspace.nights import load_night, published_nights, work_folder
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table, reading
 from slimpajama.workspace.stage import Part, Stage
 from slimpajama.workspace.store import Store
 
 
-def compare(store: Store, cfg: Config, night: str, cleaned: Manifest) -> Manifest:
+def compare(workspace: Workspace, cfg: Config, night: str, cleaned: Manifest) -> Manifest:
     """Find exact and near-duplicates among tonight's documents and among all earlier nights'.
 
     Args:
-        store: The workspace.
+        workspace: The workspace.
         cfg: `dedup`, the sources' priorities and `run` are used.
         night: The night the documents belong to.
         cleaned: Manifest of the cleaning.
@@ -64,14 +65,14 @@ def compare(store: Store, cfg: Config, night: str, cleaned: Manifest) -> Manifes
         `columns.key_file` and `columns.text_file`). Counts: `compared` (pairs compared exactly) and
         `removed_for_earlier` (partner of an earlier night).
     """
-    earlier = {name: load_night(store, name) for name in published_nights(store) if name != night}
+    earlier = {name: workspace.nights.load(name) for name in workspace.nights.published() if name != night}
     priorities = {source.name: source.priority for source in cfg.ingest.sources}
     about = _sketching(cfg.dedup) | {
         "priorities": priorities,
         "cleaned": cleaned.digest,
         "earlier": {name: manifest.digest for name, manifest in earlier.items()},
     }
-    stage = Stage(store, "compare", work=work_folder(night, "compare"), about=about)
+    stage = Stage(workspace.store, "compare", work=layout.night(night).work("compare"), about=about)
     if stage.finished:
         return stage.result
     paths, names = _parts(cleaned, night)
@@ -80,17 +81,17 @@ def compare(store: Store, cfg: Config, night: str, cleaned: Manifest) -> Manifes
         sketched = [(f"sketch-{name}", unit) for name, unit in zip(names, zip(names, paths, strict=True), strict=True)]
         stage.map(sketched, lambda u: _sketch_part(stage, cfg.dedup, night, *u), threads, lambda _: bar.advance())
     if not all(stage.has(f"decision-{name}") for name in names):
-        _decide(stage, cfg.dedup, night, names, priorities, History(store, earlier, cfg.dedup), threads)
+        _decide(stage, cfg.dedup, night, names, priorities, History(workspace.store, earlier, cfg.dedup), threads)
     return stage.finish()
 
 
 def deduplicate(
-    store: Store, cfg: Config, night: str, cleaned: Manifest, compared: Manifest, contaminated: Manifest
+    workspace: Workspace, cfg: Config, night: str, cleaned: Manifest, compared: Manifest, contaminated: Manifest
 ) -> Manifest:
     """Write tonight's documents without the duplicates and without what decontamination refused.
 
     Args:
-        store: The workspace.
+        workspace: The workspace.
         cfg: `dedup` and `run` are used.
         night: The night the documents belong to.
         cleaned: Manifest of the cleaning.
@@ -102,22 +103,22 @@ def deduplicate(
         (MINHASH, every document that came in). Counts: those of `compare`, `kept` and `kept_bytes` by source,
         `kept_languages` by language, `removed` by source and rule.
     """
-    earlier = {name: load_night(store, name) for name in published_nights(store) if name != night}
+    earlier = {name: workspace.nights.load(name) for name in workspace.nights.published() if name != night}
     about = _sketching(cfg.dedup) | {
         "cleaned": cleaned.digest,
         "compared": compared.digest,
         "contaminated": contaminated.digest,
-        "edited": _edited(store, night, earlier),
+        "edited": _edited(workspace.store, night, earlier),
     }
-    stage = Stage(store, "dedup", work=work_folder(night, "dedup"), about=about)
+    stage = Stage(workspace.store, "dedup", work=layout.night(night).work("dedup"), about=about)
     if stage.finished:
         return stage.result
     refused = {path.rsplit("/decontaminate-", 1)[1]: path for path in contaminated.paths(f"nights/{night}/removed/")}
 
     def make(unit: tuple[str, str]) -> Part:
         name, path = unit
-        rows, found = read_table(store, path), refused.get(f"{name}.parquet")
-        ids = read_table(store, found, ["id"])["id"] if found else rows["id"].slice(0, 0)
+        rows, found = read_table(workspace.store, path), refused.get(f"{name}.parquet")
+        ids = read_table(workspace.store, found, ["id"])["id"] if found else rows["id"].slice(0, 0)
         return _write_part(stage, cfg.dedup, night, name, rows, pc.is_in(rows["id"], value_set=ids.combine_chunks()))
 
     paths, names = _parts(cleaned, night)
@@ -139,13 +140,13 @@ def _sketching(cfg: DedupConfig) -> dict[str, Any]:
 
 def _parts(cleaned: Manifest, night: str) -> tuple[list[str], list[str]]:
     """Return the cleaned parts' paths and names."""
-    paths = cleaned.paths(f"{work_folder(night, 'clean')}/")
+    paths = cleaned.paths(f"{layout.night(night).work('clean')}/")
     return paths, [path.rsplit("/", 1)[1].removesuffix(".parquet") for path in paths]
 
 
 def _edited(store: Store, night: str, earlier: dict[str, Manifest]) -> dict[str, list[str]]:
     """Return the raw files that an earlier night read in another form, by source."""
-    ingested = load_manifest(store, f"{work_folder(night, 'ingest')}/manifest.json")
+    ingested = load_manifest(store, f"{layout.night(night).work('ingest')}/manifest.json")
     seen = {
         (entry["source"], entry["path"])
         for manifest in earlier.values()
@@ -245,7 +246,7 @@ def _decision_table(outcome: Outcome, part: slice) -> pa.Table:
 def _write_part(
     stage: Stage, cfg: DedupConfig, night: str, name: str, cleaned: pa.Table, refused: pa.ChunkedArray
 ) -> Part:
-    work = work_folder(night, "compare")
+    work = layout.night(night).work("compare")
     content = read_table(stage.store, f"{work}/sketch-{name}.parquet", ["content"])["content"]
     decision = read_table(stage.store, f"{work}/decision-{name}.parquet")
     duplicate = pc.invert(decision["kept"])

@@ -28,8 +28,9 @@ from slimpajama.corpus.shards.card import croissant, data_card
 from slimpajama.corpus.shards.columns import encode_words, shard_bytes, words_of
 from slimpajama.text.stopwords import content_flags
 from slimpajama.text.tokenizer import SEPARATOR, Tokenizer, train_tokenizer
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, add_counts, read_verified
-from slimpajama.workspace.nights import load_night, published_nights, work_folder
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_sealed, read_table, sealed
 from slimpajama.workspace.stage import Part, Stage
 from slimpajama.workspace.store import Store, sha256
@@ -40,13 +41,13 @@ AGAIN = "`slimpajama prepare --from shards` makes it anew."
 SAMPLE_WORDS = 500_000
 
 
-def make_tokenizer(store: Store, cfg: Config, night: str, documents: Manifest, words: Manifest) -> Manifest:
+def make_tokenizer(workspace: Workspace, cfg: Config, night: str, documents: Manifest, words: Manifest) -> Manifest:
     """Keep the vocabulary of the newest night that has one, or learn one where there is none yet.
 
     Returns:
         The stage's manifest; its one file is `nights/NIGHT/tokenizer/tokenizer.json`.
     """
-    earlier = (load_night(store, name) for name in reversed(published_nights(store)))
+    earlier = (workspace.nights.load(name) for name in reversed(workspace.nights.published()))
     # Not all kept any text.
     previous = next((found for found in earlier if "tokenizer" in found.about["stages"]), None)
     kept = previous is not None and previous.about["stages"]["tokenizer"]["settings"] == canonical(cfg.tokenizer)
@@ -54,16 +55,16 @@ def make_tokenizer(store: Store, cfg: Config, night: str, documents: Manifest, w
     origin = own.path if own else words.digest
     library = f"tokenizers {tokenizers.__version__}"
     about = {"version": 2, "settings": cfg.tokenizer, "library": library, "from": origin}
-    stage = Stage(store, "tokenizer", work=work_folder(night, "tokenizer"), about=about)
+    stage = Stage(workspace.store, "tokenizer", work=layout.night(night).work("tokenizer"), about=about)
     if stage.finished:
         return stage.result
     with track("tokenizer", unit="pieces") as bar:
         if previous and own:
-            data, size = read_verified(store, own), previous.counts["tokenizer"]["pieces"]
+            data, size = read_verified(workspace.store, own), previous.counts["tokenizer"]["pieces"]
         else:
             if previous:
                 say("tokenizer", "settings changed: a new vocabulary, earlier nights' shards are not replayed")
-            data = train_tokenizer(_sample(store, cfg, _match(night, documents, words)), cfg.tokenizer)
+            data = train_tokenizer(_sample(workspace.store, cfg, _match(night, documents, words)), cfg.tokenizer)
             size = Tokenizer.load(data).vocab_size
         stage.commit("tokenizer", Part({f"nights/{night}/{TOKENIZER}": data}, {"pieces": size}))
         bar.advance(size)
@@ -123,12 +124,12 @@ def _clusters(store: Store, inputs: _Inputs, ids: list[str]) -> list[str]:
 
 
 def make_shards(
-    store: Store, cfg: Config, night: str, documents: Manifest, words: Manifest, tokenizer: Manifest
+    workspace: Workspace, cfg: Config, night: str, documents: Manifest, words: Manifest, tokenizer: Manifest
 ) -> Manifest:
     """Encode the night's documents and write its shards, with a data card (README.md) and Croissant metadata.
 
     Args:
-        store: The workspace.
+        workspace: The workspace.
         cfg: `shards`, `text` and, for the card, the sources are used.
         night: Whose shards.
         documents: Manifest of the deduplication: documents and minhash files.
@@ -139,7 +140,7 @@ def make_shards(
         The stage's manifest. Its counts are `documents` (by split), `tokens` and `bytes` (by split and language),
         and `sources` (by source and language: `documents`, `bytes`, `words`, `content_words`, `tokens`).
     """
-    data = read_verified(store, tokenizer.files[0])
+    data = read_verified(workspace.store, tokenizer.files[0])
     about = {
         "version": 5,
         "settings": cfg.shards,
@@ -148,24 +149,24 @@ def make_shards(
         "words": words.digest,
         "tokenizer": sha256(data),
     }
-    stage = Stage(store, "shards", work=work_folder(night, "shards"), about=about)
+    stage = Stage(workspace.store, "shards", work=layout.night(night).work("shards"), about=about)
     if stage.finished:
         return stage.result
     encoder = Tokenizer.load(data, cfg.text)
     workers = cfg.run.threads()
     parts = _match(night, documents, words)
-    sizes = _bytes_by_part(store, parts)
+    sizes = _bytes_by_part(workspace.store, parts)
     plan = _Plan.of(sum(sizes.values()), cfg)
     routed = {key: f"{stage.work}/routed/{key}.rows" for key, _ in parts}
 
     def route(item: tuple[str, _Inputs]) -> Part:
         key, inputs = item
-        return Part({routed[key]: _route(store, inputs, cfg, plan)})
+        return Part({routed[key]: _route(workspace.store, inputs, cfg, plan)})
 
     bounds = dict[str, npt.NDArray[np.int64]]()
 
     def collect(bucket: int) -> Part:
-        rows = _collect(store, bounds, bucket)
+        rows = _collect(workspace.store, bounds, bucket)
         if not len(rows):
             return Part()
         table, counts = _encode(rows, encoder, cfg, plan.split(bucket))
@@ -175,7 +176,7 @@ def make_shards(
 
     with track("shards", total=sum(sizes.values()), unit="B") as bar:
         stage.map([(f"route-{key}", (key, inputs)) for key, inputs in parts], route, workers)
-        bounds |= {path: _bounds(store, path, plan) for path in routed.values()}
+        bounds |= {path: _bounds(workspace.store, path, plan) for path in routed.values()}
         buckets = [(f"shard-{bucket:05d}", bucket) for bucket in range(plan.n_buckets)]
         each = sum(sizes.values()) / plan.n_buckets
         counts = add_counts(stage.map(buckets, collect, workers, lambda _: bar.advance(each)))

@@ -28,8 +28,7 @@ from slimpajama.model.evaluate.score import Reconstruction, bits_per_byte, recon
 from slimpajama.model.loading import load_model
 from slimpajama.text.tokenizer import SEPARATOR
 from slimpajama.workspace.manifest import Manifest, json_bytes, read_verified, read_verified_table
-from slimpajama.workspace.nights import load_night
-from slimpajama.workspace.registry import model_manifest
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.stage import Part, Stage
 from slimpajama.workspace.store import Store
 
@@ -86,12 +85,12 @@ class EvaluateReport:
 
 
 def evaluate(
-    store: Store, cfg: Config, model_id: str, nights: Sequence[str], champion: str | None = None
+    workspace: Workspace, cfg: Config, model_id: str, nights: Sequence[str], champion: str | None = None
 ) -> EvaluateReport:
     """Score a model on held-out text, compare it with the champion and say whether it shall be promoted.
 
     Args:
-        store: The workspace.
+        workspace: The workspace.
         cfg: `evaluate` and `train.precision` are used.
         model_id: A published model.
         nights: Published nights, oldest first, whose `test` documents count; the last one names the evaluation.
@@ -103,12 +102,14 @@ def evaluate(
     """
     cfg = with_precision(cfg)
     if not nights:
-        raise InputError("no published night to evaluate on", where=store.uri, hint="Run `slimpajama prepare` first.")
-    manifests = {night: load_night(store, night) for night in nights}
+        raise InputError(
+            "no published night to evaluate on", where=workspace.uri, hint="Run `slimpajama prepare` first."
+        )
+    manifests = {night: workspace.nights.load(night) for night in nights}
     champion = champion if champion != model_id else None
-    own = _measure(store, cfg, model_id, manifests)
-    other = _measure(store, cfg, champion, manifests) if champion else None
-    decision = _decide(store, cfg.evaluate, f"{_folder(model_id, nights)}/gate", own, other)
+    own = _measure(workspace, cfg, model_id, manifests)
+    other = _measure(workspace, cfg, champion, manifests) if champion else None
+    decision = _decide(workspace.store, cfg.evaluate, f"{_folder(model_id, nights)}/gate", own, other)
     return EvaluateReport(
         model=model_id,
         champion=champion or "",
@@ -116,25 +117,25 @@ def evaluate(
         promote=decision["promote"],
         reason=decision["reason"],
         decision=decision,
-        figures=_read(store, own, "evaluation.json"),
-        champion_figures=_read(store, other, "evaluation.json") if other else None,
+        figures=_read(workspace.store, own, "evaluation.json"),
+        champion_figures=_read(workspace.store, other, "evaluation.json") if other else None,
     )
 
 
-def _measure(store: Store, cfg: Config, model_id: str, nights: dict[str, Manifest]) -> Manifest:
+def _measure(workspace: Workspace, cfg: Config, model_id: str, nights: dict[str, Manifest]) -> Manifest:
     """Score one model and publish its figures."""
     folder = _folder(model_id, list(nights))
     about = {
         "version": VERSION,
-        "model": model_manifest(store, model_id).digest,
+        "model": workspace.models.manifest(model_id).digest,
         "nights": {night: manifest.digest for night, manifest in nights.items()},
         "max_mb_per_language": cfg.evaluate.max_mb_per_language,
         "precision": cfg.train.precision,
         "torch": torch.__version__,
     }
-    stage = Stage(store, "evaluate", work=f"{folder}/work", about=about, manifest=f"{folder}/manifest.json")
+    stage = Stage(workspace.store, "evaluate", work=f"{folder}/work", about=about, manifest=f"{folder}/manifest.json")
     if not stage.finished:
-        table, figures = _score(store, cfg, model_id, nights)
+        table, figures = _score(workspace, cfg, model_id, nights)
         files: dict[str, pa.Table | bytes] = {
             f"{folder}/scores.parquet": table,
             f"{folder}/evaluation.json": json_bytes(figures),
@@ -145,14 +146,16 @@ def _measure(store: Store, cfg: Config, model_id: str, nights: dict[str, Manifes
     return stage.result
 
 
-def _score(store: Store, cfg: Config, model_id: str, nights: dict[str, Manifest]) -> tuple[pa.Table, dict[str, Any]]:
+def _score(
+    workspace: Workspace, cfg: Config, model_id: str, nights: dict[str, Manifest]
+) -> tuple[pa.Table, dict[str, Any]]:
     """Return the score of each document, and the figures by language and source.
 
     Likelihood is computed in the precision of training: bfloat16 takes half the time and moved no document by more
     than 0.0003 bits per byte, and both models of a comparison have the same. Reconstruction stays in float32.
     """
-    loaded = load_model(store, model_id)
-    documents = held_out_documents(store, nights, cfg.evaluate)
+    loaded = load_model(workspace, model_id)
+    documents = held_out_documents(workspace.store, nights, cfg.evaluate)
     ids = loaded.tokenizer.encode_joined([SEPARATOR.join(document.words) for document in documents])
     document_id, latent = loaded.tokenizer.document_id, loaded.model.describe().get("latent")
     tables = [SCORES.empty_table()]

@@ -21,11 +21,9 @@ from slimpajama.model.generate.measure import copied_share, repeated_share
 from slimpajama.model.generate.text import generate_texts
 from slimpajama.model.loading import load_model
 from slimpajama.workspace.manifest import Manifest, json_bytes, read_verified
-from slimpajama.workspace.nights import load_night
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
-from slimpajama.workspace.registry import model_manifest
 from slimpajama.workspace.stage import Part, Stage
-from slimpajama.workspace.store import Store
 
 VERSION = 3
 # held-out texts a language that samples are compared with.
@@ -44,12 +42,12 @@ class GenerateReport:
 
 
 def write_samples(
-    store: Store, cfg: Config, night: str, challenger: str, champion: str | None = None
+    workspace: Workspace, cfg: Config, night: str, challenger: str, champion: str | None = None
 ) -> GenerateReport:
     """Continue every prompt with both models and publish the texts.
 
     Args:
-        store: The workspace.
+        workspace: The workspace.
         cfg: `generate` is used.
         night: Whose report the samples belong to.
         challenger: The night's model.
@@ -63,32 +61,38 @@ def write_samples(
     about = {
         "version": VERSION,
         "settings": cfg.generate,
-        "models": {role: model_manifest(store, model).digest for role, model in models.items()},
+        "models": {role: workspace.models.manifest(model).digest for role, model in models.items()},
         "torch": torch.__version__,
     }
     folder, path = f"reports/{night}", f"reports/{night}/samples.json"
     stage = Stage(
-        store, "generate", work=f"{folder}/work/samples", about=about, manifest=f"{folder}/samples.manifest.json"
+        workspace.store,
+        "generate",
+        work=f"{folder}/work/samples",
+        about=about,
+        manifest=f"{folder}/samples.manifest.json",
     )
     if not stage.finished:
         with track("generate", total=len(models) * len(cfg.generate.prompts), unit="texts") as bar:
             samples: list[dict[str, Any]] = []
             for role, model in models.items():
-                samples += _samples(store, cfg, role, model)
+                samples += _samples(workspace, cfg, role, model)
                 bar.advance(len(cfg.generate.prompts))
-            natural = _natural_repetition(store, model_manifest(store, challenger), cfg.generate.max_tokens)
+            natural = _natural_repetition(workspace, workspace.models.manifest(challenger), cfg.generate.max_tokens)
         content = {"night": night, "samples": samples, "natural": natural}
         stage.commit("samples", Part({path: json_bytes(content)}))
         stage.finish()
-    return GenerateReport(f"{store.uri}/{path}", json.loads(read_verified(store, stage.result.files[0]))["samples"])
+    return GenerateReport(
+        f"{workspace.uri}/{path}", json.loads(read_verified(workspace.store, stage.result.files[0]))["samples"]
+    )
 
 
-def _samples(store: Store, cfg: Config, role: str, model_id: str) -> list[dict[str, Any]]:
-    loaded = load_model(store, model_id)
+def _samples(workspace: Workspace, cfg: Config, role: str, model_id: str) -> list[dict[str, Any]]:
+    loaded = load_model(workspace, model_id)
     prompts = cfg.generate.prompts
     texts = [generate_texts(loaded.model, loaded.tokenizer, prompt, cfg.generate)[0] for prompt in prompts]
     ids = [loaded.tokenizer.encode(text) for text in texts]
-    copied = copied_share(ids, _training_tokens(store, model_manifest(store, model_id)))
+    copied = copied_share(ids, _training_tokens(workspace, workspace.models.manifest(model_id)))
     return [
         {
             "role": role,
@@ -102,14 +106,14 @@ def _samples(store: Store, cfg: Config, role: str, model_id: str) -> list[dict[s
     ]
 
 
-def _natural_repetition(store: Store, model: Manifest, tokens: int) -> dict[str, float]:
+def _natural_repetition(workspace: Workspace, model: Manifest, tokens: int) -> dict[str, float]:
     """Return by language the mean share that repeats itself of held-out texts cut to `tokens`, the samples' length.
 
     Shorter ones, which repeat less, do not count.
     """
     shares: dict[str, list[float]] = {}
-    for path in _shards(store, model, "validation"):
-        table = read_table(store, path, ["lang", "input_ids"])
+    for path in _shards(workspace, model, "validation"):
+        table = read_table(workspace.store, path, ["lang", "input_ids"])
         for lang, ids in zip(table["lang"].to_pylist(), table["input_ids"], strict=True):
             own = shares.setdefault(lang, [])
             if len(ids) >= tokens and len(own) < PIECES:
@@ -117,14 +121,16 @@ def _natural_repetition(store: Store, model: Manifest, tokens: int) -> dict[str,
     return {lang: sum(own) / len(own) for lang, own in sorted(shares.items()) if own}
 
 
-def _training_tokens(store: Store, model: Manifest) -> Iterator[NDArray[np.integer[Any]]]:
+def _training_tokens(workspace: Workspace, model: Manifest) -> Iterator[NDArray[np.integer[Any]]]:
     """Yield the tokens of every shard that the model was trained on."""
-    for path in _shards(store, model, "train"):
-        yield from (chunk.flatten().to_numpy() for chunk in read_table(store, path, ["input_ids"])["input_ids"].chunks)
+    for path in _shards(workspace, model, "train"):
+        yield from (
+            chunk.flatten().to_numpy() for chunk in read_table(workspace.store, path, ["input_ids"])["input_ids"].chunks
+        )
 
 
-def _shards(store: Store, model: Manifest, split: str) -> Iterator[str]:
+def _shards(workspace: Workspace, model: Manifest, split: str) -> Iterator[str]:
     """Yield the paths of a split in the nights that the model was trained on: they have its tokenizer."""
     nights: Sequence[str] = sorted(model.about["nights"])
     for night in nights:
-        yield from load_night(store, night).paths(f"nights/{night}/shards/{split}/")
+        yield from workspace.nights.load(night).paths(f"nights/{night}/shards/{split}/")

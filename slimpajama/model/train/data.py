@@ -19,7 +19,7 @@ from slimpajama.core.schema import SHARDS
 from slimpajama.model.train.rows import EARLIER, TONIGHT, Mix, ShardTokens, Stream, parse_shard
 from slimpajama.text.tokenizer import Tokenizer
 from slimpajama.workspace.manifest import FileEntry, Manifest, read_verified
-from slimpajama.workspace.nights import load_night
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.store import Store
 
@@ -123,18 +123,18 @@ class TrainingData:
         return table
 
 
-def gather(store: Store, nights: Sequence[str], tonight: str) -> TrainingData:
+def gather(workspace: Workspace, nights: Sequence[str], tonight: str) -> TrainingData:
     """Return the nights up to tonight that were encoded with tonight's tokenizer.
 
     Raises:
         InputError: If a night is not published, or tonight has no documents.
     """
     if tonight not in nights:
-        raise InputError("the night is not published", where=f"{store.uri}/nights", found=tonight)
-    manifests = {night: load_night(store, night) for night in nights[: list(nights).index(tonight) + 1]}
+        raise InputError("the night is not published", where=f"{workspace.uri}/nights", found=tonight)
+    manifests = {night: workspace.nights.load(night) for night in nights[: list(nights).index(tonight) + 1]}
     tokenizer = _tokenizer(manifests[tonight], tonight)
     if tokenizer is None:
-        raise InputError("the night has no documents to train on", where=f"{store.uri}/nights/{tonight}")
+        raise InputError("the night has no documents to train on", where=f"{workspace.uri}/nights/{tonight}")
     same = {}
     for night, manifest in manifests.items():
         own = _tokenizer(manifest, night)
@@ -142,8 +142,8 @@ def gather(store: Store, nights: Sequence[str], tonight: str) -> TrainingData:
             same[night] = manifest
         elif own:
             say("train", f"night {night} has another tokenizer and is not replayed")
-    content = read_verified(store, tokenizer)
-    return TrainingData(store, same, tonight, content, Tokenizer.load(content).vocab_size)
+    content = read_verified(workspace.store, tokenizer)
+    return TrainingData(workspace.store, same, tonight, content, Tokenizer.load(content).vocab_size)
 
 
 def _tokenizer(manifest: Manifest, night: str) -> FileEntry | None:

@@ -36,7 +36,7 @@ from slimpajama.model.train.tracking import tracking
 from slimpajama.model.train.validate import Validation, validation_rows
 from slimpajama.text.tokenizer import Tokenizer
 from slimpajama.workspace.manifest import Manifest, json_bytes
-from slimpajama.workspace.registry import model_manifest
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.stage import Part, Stage
 from slimpajama.workspace.store import Store, sha256
 
@@ -63,11 +63,13 @@ class TrainReport:
     """Last validation, by language."""
 
 
-def train(store: Store, cfg: Config, nights: Sequence[str], tonight: str, champion: str | None = None) -> TrainReport:
+def train(
+    workspace: Workspace, cfg: Config, nights: Sequence[str], tonight: str, champion: str | None = None
+) -> TrainReport:
     """Train tonight's model and publish it; skip what is finished, go on where a killed run stopped.
 
     Args:
-        store: The workspace.
+        workspace: The workspace.
         cfg: `model`, `train` and `text` are used.
         nights: Published nights, oldest first; those before `tonight` are replayed where the tokenizer is the same.
         tonight: The night whose documents are new; one of `nights`.
@@ -78,30 +80,32 @@ def train(store: Store, cfg: Config, nights: Sequence[str], tonight: str, champi
         ModelError: If the training diverged.
     """
     cfg = with_precision(cfg)
-    plan = _plan(store, cfg, nights, tonight, champion)
+    plan = _plan(workspace, cfg, nights, tonight, champion)
     folder = f"models/{plan.name}"
-    stage = Stage(store, "train", work=f"{folder}/work", about=plan.about, manifest=f"{folder}/manifest.json")
+    stage = Stage(workspace.store, "train", work=f"{folder}/work", about=plan.about, manifest=f"{folder}/manifest.json")
     skipped = stage.finished
     if not skipped:
         if not stage.has("model"):
             if cfg.train.processes > 1:
-                launch(store, cfg, nights, tonight, champion)
+                launch(workspace.store, cfg, nights, tonight, champion)
             # Goes on from the last checkpoint, be it the last step's.
             model, training = _train(cfg, plan, ALONE)
             stage.commit("model", _publish(cfg, plan, model, training))
         stage.finish()
     # Only after the manifest: a kill before it must find them.
     plan.checkpoints.clear()
-    return _report(store, plan.name, stage.result, skipped)
+    return _report(workspace.store, plan.name, stage.result, skipped)
 
 
-def train_member(store: Store, cfg: Config, nights: Sequence[str], tonight: str, champion: str | None = None) -> str:
+def train_member(
+    workspace: Workspace, cfg: Config, nights: Sequence[str], tonight: str, champion: str | None = None
+) -> str:
     """Take part in a training that torchrun started, up to its last checkpoint; return the model's id.
 
     Args and errors are those of `train`, which publishes afterwards.
     """
     cfg = with_precision(cfg)
-    plan = _plan(store, cfg, nights, tonight, champion)
+    plan = _plan(workspace, cfg, nights, tonight, champion)
     with joined() as group:
         _train(cfg, plan, group)
     return plan.name
@@ -118,21 +122,21 @@ class _Plan:
     checkpoints: Checkpoints
 
 
-def _plan(store: Store, cfg: Config, nights: Sequence[str], tonight: str, champion: str | None) -> _Plan:
-    data = gather(store, nights, tonight)
-    base = _warm_start(store, cfg, champion, data.tokenizer_json) if cfg.train.warm_start and champion else None
-    about = _about(store, cfg, data, base.id if base else "")
+def _plan(workspace: Workspace, cfg: Config, nights: Sequence[str], tonight: str, champion: str | None) -> _Plan:
+    data = gather(workspace, nights, tonight)
+    base = _warm_start(workspace, cfg, champion, data.tokenizer_json) if cfg.train.warm_start and champion else None
+    about = _about(workspace, cfg, data, base.id if base else "")
     name = f"{tonight}-{cfg.model.preset}-{fingerprint('train', about)[:8]}"
-    checkpoints = Checkpoints(store, f"models/{name}/checkpoints", cfg.train.keep_checkpoints)
+    checkpoints = Checkpoints(workspace.store, f"models/{name}/checkpoints", cfg.train.keep_checkpoints)
     return _Plan(name, data, base, about, checkpoints)
 
 
-def _warm_start(store: Store, cfg: Config, champion: str, tokenizer_json: bytes) -> Loaded | None:
+def _warm_start(workspace: Workspace, cfg: Config, champion: str, tokenizer_json: bytes) -> Loaded | None:
     """Return the champion if its weights fit tonight's model and tokenizer."""
-    if model_manifest(store, champion).about["tokenizer"] != sha256(tokenizer_json):
+    if workspace.models.manifest(champion).about["tokenizer"] != sha256(tokenizer_json):
         say("train", f"{champion} has another tokenizer: a fresh start")
         return None
-    loaded = load_model(store, champion)
+    loaded = load_model(workspace, champion)
     fresh = build(cfg.model, loaded.tokenizer.vocab_size, cfg.train.seed)
     if fresh.describe() != loaded.model.describe():
         say("train", f"{champion} has another architecture: a fresh start")
@@ -140,7 +144,7 @@ def _warm_start(store: Store, cfg: Config, champion: str, tokenizer_json: bytes)
     return loaded
 
 
-def _about(store: Store, cfg: Config, data: TrainingData, base: str) -> dict[str, Any]:
+def _about(workspace: Workspace, cfg: Config, data: TrainingData, base: str) -> dict[str, Any]:
     """Return everything the weights depend on."""
     settings = {name: value for name, value in asdict(cfg.train).items() if name not in NOT_IN_WEIGHTS}
     return {
@@ -152,7 +156,7 @@ def _about(store: Store, cfg: Config, data: TrainingData, base: str) -> dict[str
         "tokenizer": sha256(data.tokenizer_json),
         "text": cfg.text,
         "started_from": base,
-        "started_from_digest": model_manifest(store, base).digest if base else "",
+        "started_from_digest": workspace.models.manifest(base).digest if base else "",
         "torch": torch.__version__,
         "numpy": np.__version__,
     }

@@ -20,7 +20,7 @@ from pathlib import Path
 from slimpajama.core.config import validate
 from slimpajama.core.console import complain, console, log_as
 from slimpajama.core.errors import SlimpajamaError
-from slimpajama.workspace.open import open_store
+from slimpajama.workspace.open import open_workspace
 
 
 def main(path: str) -> None:
@@ -33,7 +33,7 @@ def main(path: str) -> None:
     log_as(cfg.observe.logs)
     with console():
         try:
-            train_member(open_store(job["workspace"]), cfg, job["nights"], job["tonight"], job["champion"])
+            train_member(open_workspace(job["workspace"]), cfg, job["nights"], job["tonight"], job["champion"])
         except SlimpajamaError as error:
             complain(str(error))
             raise SystemExit(error.exit_code) from None

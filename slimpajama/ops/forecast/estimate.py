@@ -27,7 +27,7 @@ from slimpajama.corpus.ingest import known_inputs
 from slimpajama.corpus.sources.discover import Plan, plan
 from slimpajama.ops.forecast.passes import NIGHT, Cost, Pass, in_flight, run_pass
 from slimpajama.ops.forecast.sample import Sample
-from slimpajama.workspace.open import open_store
+from slimpajama.workspace.open import Workspace, open_store
 from slimpajama.workspace.overlay import Overlay
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.store import Store
@@ -114,7 +114,7 @@ def forecast(cfg: Config) -> Forecast:
         InputError: A source cannot be listed, or a file changed while it was read.
     """
     base = _workspace(cfg.workspace)
-    found = plan(cfg, known_inputs(base) if base else (), quick=True)
+    found = plan(cfg, known_inputs(Workspace(base)) if base else (), quick=True)
     if not found.files:
         return Forecast(plan=found)
     with track("sample", total=len(PASSES), unit="passes") as bar, temporary_folder() as folder:

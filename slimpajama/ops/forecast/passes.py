@@ -19,6 +19,7 @@ from slimpajama.corpus.sources.discover import InputFile, Plan
 from slimpajama.corpus.sources.records import Batch, Want
 from slimpajama.ops.forecast.sample import PIECE, Sample
 from slimpajama.workspace.manifest import Manifest
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import Store
 
 NIGHT = "dry-run"
@@ -95,7 +96,7 @@ def run_pass(store: Store, sample: Sample, every: int) -> Pass:
     manifests: dict[str, Manifest] = {}
     with event.install_listener("numba:compile", event.TimingListener()) as compiling:  # type: ignore[no-untyped-call]
         before = _clocks(compiling)
-        for manifest in run_stages(store, cfg, NIGHT, partial(ingest, todo=todo, take=take)):
+        for manifest in run_stages(Workspace(store), cfg, NIGHT, partial(ingest, todo=todo, take=take)):
             after = _clocks(compiling)
             work = sum(entry.bytes for entry in manifest.files if entry.path.startswith(WORK))
             published = sum(entry.bytes for entry in manifest.files) - work

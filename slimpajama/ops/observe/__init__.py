@@ -9,17 +9,17 @@ from __future__ import annotations
 from slimpajama.core.config import Config
 from slimpajama.core.extras import needs
 from slimpajama.core.progress import Sink
-from slimpajama.workspace.store import Store
+from slimpajama.workspace.open import Workspace
 
 __all__ = ["observers"]
 
 
-def observers(cfg: Config, store: Store, night: str, flow: str) -> list[Sink]:
+def observers(cfg: Config, workspace: Workspace, night: str, flow: str) -> list[Sink]:
     """Return what `[observe]` asks for.
 
     Args:
         cfg: `observe` and where the sources lie are used.
-        store: The workspace.
+        workspace: The workspace.
         night: The night that the run works on.
         flow: What runs, for instance `nightly`.
 
@@ -30,9 +30,9 @@ def observers(cfg: Config, store: Store, night: str, flow: str) -> list[Sink]:
     if cfg.observe.openlineage:
         with needs("openlineage", "openlineage"):
             from slimpajama.ops.observe.lineage import Lineage
-        made.append(Lineage(cfg, store, night, flow))
+        made.append(Lineage(cfg, workspace, night, flow))
     if cfg.observe.metrics:
         from slimpajama.ops.observe.metrics import Metrics
 
-        made.append(Metrics(cfg.observe.metrics, store, night, flow))
+        made.append(Metrics(cfg.observe.metrics, workspace, night, flow))
     return made

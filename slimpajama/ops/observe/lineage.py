@@ -30,7 +30,7 @@ from slimpajama.core.progress import ManifestLike, StageLike
 from slimpajama.core.schema import DOCUMENTS, REMOVED, SHARDS
 from slimpajama.ops.observe.base import Observer, harmless
 from slimpajama.workspace.manifest import FileEntry, json_bytes
-from slimpajama.workspace.store import Store
+from slimpajama.workspace.open import Workspace
 
 PRODUCER = f"urn:slimpajama:{__version__}"
 IDS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:slimpajama")
@@ -63,15 +63,15 @@ class Lineage(Observer):
 
     Args:
         cfg: `observe.openlineage` says where to; `run.source_root` where relative sources lie.
-        store: The workspace; its uri is the namespace of the jobs.
+        workspace: The workspace; its uri is the namespace of the jobs.
         night: The night that the run works on.
         flow: What runs; the job that the stages' runs have as parent.
     """
 
     name = "openlineage"
 
-    def __init__(self, cfg: Config, store: Store, night: str, flow: str) -> None:
-        self.store, self.night, self.flow, self.root = store, night, flow, cfg.run.source_root
+    def __init__(self, cfg: Config, workspace: Workspace, night: str, flow: str) -> None:
+        self.workspace, self.night, self.flow, self.root = workspace, night, flow, cfg.run.source_root
         self.target = cfg.observe.openlineage
         self.client: OpenLineageClient | None = None
         self.known: dict[str, set[str]] = {}
@@ -109,12 +109,12 @@ class Lineage(Observer):
 
     @harmless
     def _tell(self, state: RunState, stage: StageLike | None = None, error: BaseException | None = None) -> None:
-        run, job, facets = run_id(self.store.uri, self.night, self.flow), self.flow, dict[str, Any]()
+        run, job, facets = run_id(self.workspace.uri, self.night, self.flow), self.flow, dict[str, Any]()
         inputs: list[InputDataset] = []
         if stage:
-            parent = parent_run.Run(run), parent_run.Job(self.store.uri, self.flow)
+            parent = parent_run.Run(run), parent_run.Job(self.workspace.uri, self.flow)
             facets["parent"] = parent_run.ParentRunFacet(*parent, producer=PRODUCER)
-            run, job = run_id(self.store.uri, self.night, stage.manifest_path), stage.name
+            run, job = run_id(self.workspace.uri, self.night, stage.manifest_path), stage.name
             _, inputs = self.begun[stage.manifest_path]
         if error:
             message = error_message_run.ErrorMessageRunFacet(printable(error, 2000), "PYTHON", producer=PRODUCER)
@@ -127,7 +127,7 @@ class Lineage(Observer):
                 eventType=state,
                 producer=PRODUCER,
                 run=Run(run, facets),
-                job=Job(self.store.uri, job),
+                job=Job(self.workspace.uri, job),
                 inputs=inputs,
                 outputs=self._outputs(stage) if stage and stage.finished else [],
             )
@@ -139,14 +139,14 @@ class Lineage(Observer):
         folders = {folder for digest in digests for folder in self.known.get(digest, ()) if wanted.fullmatch(folder)}
         raw = stage.about[RAW[stage.name]] if stage.name in RAW else []
         files = {entry["path"] if "://" in entry["path"] else f"{self.root}/{entry['path']}" for entry in raw}
-        uris = {f"{self.store.uri}/{folder}" for folder in folders} | {file.rpartition("/")[0] for file in files}
+        uris = {f"{self.workspace.uri}/{folder}" for folder in folders} | {file.rpartition("/")[0] for file in files}
         return [InputDataset(*_name(uri)) for uri in sorted(uris)]
 
     def _outputs(self, stage: StageLike) -> list[OutputDataset]:
         statistics = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet
         return [
             OutputDataset(
-                *_name(f"{self.store.uri}/{folder}"),
+                *_name(f"{self.workspace.uri}/{folder}"),
                 facets=_schema(folder),
                 outputFacets={
                     "outputStatistics": statistics(

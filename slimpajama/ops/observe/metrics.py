@@ -20,8 +20,8 @@ from slimpajama.core.errors import printable
 from slimpajama.core.progress import Bar, ManifestLike, StageLike, Timing
 from slimpajama.ops.observe.base import Observer, harmless
 from slimpajama.ops.overview import add_up
-from slimpajama.workspace.nights import load_night, published_nights
-from slimpajama.workspace.store import Store, read_json
+from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.store import read_json
 
 PREFIX = "slimpajama_"
 # Read as it is: the registry would load torch, which a preparation does without.
@@ -53,16 +53,16 @@ class Metrics(Observer, Collector):
 
     Args:
         path: `NAME.prom`.
-        store: The workspace.
+        workspace: The workspace.
         night: The night that the run works on.
         flow: What runs.
     """
 
     name = "metrics"
 
-    def __init__(self, path: str, store: Store, night: str, flow: str) -> None:
-        self.path, self.store, self.night, self.flow = path, store, night, flow
-        self.workspace = printable(store.uri, 1000)
+    def __init__(self, path: str, workspace: Workspace, night: str, flow: str) -> None:
+        self.path, self.workspace, self.night, self.flow = path, workspace, night, flow
+        self.label = printable(workspace.uri, 1000)
         self.values: dict[str, dict[tuple[str, ...], float]] = {name: {} for name in METRICS}
         self.began = time.time()
         self.begun: dict[str, float] = {}
@@ -74,7 +74,7 @@ class Metrics(Observer, Collector):
         for name, (labels, meaning) in METRICS.items():
             family = GaugeMetricFamily(PREFIX + name, meaning, labels=("workspace", *labels))
             for values, value in sorted(self.values[name].items()):
-                family.add_metric((self.workspace, *values), value)
+                family.add_metric((self.label, *values), value)
             yield family
 
     @harmless
@@ -84,7 +84,7 @@ class Metrics(Observer, Collector):
         for family in text_string_to_metric_families(Path(self.path).read_text(encoding="utf-8")):
             name = family.name.removeprefix(PREFIX)
             for sample in family.samples if name in METRICS else ():
-                if sample.labels["workspace"] == self.workspace:
+                if sample.labels["workspace"] == self.label:
                     self.values[name][tuple(sample.labels[label] for label in METRICS[name][0])] = sample.value
 
     @harmless
@@ -133,17 +133,17 @@ class Metrics(Observer, Collector):
 
     @harmless
     def _look_at_workspace(self, now: float) -> None:
-        self.values["workspace_bytes"][()] = self.store.size()
-        nights = published_nights(self.store)
+        self.values["workspace_bytes"][()] = self.workspace.store.size()
+        nights = self.workspace.nights.published()
         if self.night in nights:
-            counts = load_night(self.store, self.night).counts
+            counts = self.workspace.nights.load(self.night).counts
             self.values["night_documents"] = {
                 ("read",): add_up(counts.get("ingest", {}).get("documents", 0)),
                 ("kept",): add_up(counts.get("dedup", {}).get("kept", 0)),
                 ("removed",): sum(add_up(one["removed"]) for one in counts.values() if "removed" in one),
             }
-        if self.store.exists(CHAMPION):
-            pointer = read_json(self.store, CHAMPION)
+        if self.workspace.store.exists(CHAMPION):
+            pointer = read_json(self.workspace.store, CHAMPION)
             model, night = pointer["model"], pointer["night"]
             if (model,) not in self.values["champion_timestamp_seconds"]:
                 since = now if night == self.night else _day(night, now)

@@ -15,17 +15,19 @@ from slimpajama.ops.report.funnel import history_row, kept_documents, split_rows
 from slimpajama.ops.report.inputs import Inputs, gather
 from slimpajama.ops.report.removed import duplicate_pairs, languages_of, removed_index, rule_table
 from slimpajama.workspace.manifest import FileEntry, Manifest
-from slimpajama.workspace.store import Store
+from slimpajama.workspace.open import Workspace
 
 # What stages call their libraries by.
 VERSIONS = ("cld2", "unicode", "engine", "library", "torch", "numpy")
 
 
-def collect(store: Store, night: str, model_id: str | None = None, tuned_id: str | None = None) -> dict[str, Any]:
+def collect(
+    workspace: Workspace, night: str, model_id: str | None = None, tuned_id: str | None = None
+) -> dict[str, Any]:
     """Return the report of a published night.
 
     Args:
-        store: The workspace.
+        workspace: The workspace.
         night: A published night.
         model_id: The night's model; None where nothing was trained.
         tuned_id: What a champion was tuned to in this night; None where none was.
@@ -39,31 +41,31 @@ def collect(store: Store, night: str, model_id: str | None = None, tuned_id: str
         InputError: If the night is not published.
         ModelError: If a model is not.
     """
-    inputs = gather(store, night, model_id, tuned_id)
+    inputs = gather(workspace, night, model_id, tuned_id)
     manifest = inputs.corpus
     removed = manifest.paths(f"nights/{night}/removed/")
-    index = removed_index(store, removed)
-    kept = kept_documents(store, night, manifest)
+    index = removed_index(workspace.store, removed)
+    kept = kept_documents(workspace.store, night, manifest)
     nights = {name: m.counts for name, m in inputs.recent.items()} | {night: manifest.counts}
     return {
         "format": 1,
         "night": night,
-        "verdict": outcome.verdict(store, inputs),
+        "verdict": outcome.verdict(workspace.store, inputs),
         "funnel": tonight(manifest.counts, kept, languages_of(index, "clean"), languages_of(index, "decontaminate")),
         "history": [history_row(name, counts) for name, counts in nights.items()],
         "drift": drift(list(nights.values())),
-        "rules": rule_table(store, removed, index),
-        "duplicates": duplicate_pairs(store, removed, index, _partner_files(inputs))
+        "rules": rule_table(workspace.store, removed, index),
+        "duplicates": duplicate_pairs(workspace.store, removed, index, _partner_files(inputs))
         | {"of_earlier_nights": manifest.counts["dedup"].get("removed_for_earlier", 0)},
-        "training": outcome.training(store, inputs),
-        "evaluation": outcome.evaluation(store, inputs),
-        "samples": outcome.samples(store, inputs),
-        "natural_repetition": outcome.natural_repetition(store, inputs),
-        "tuning": outcome.tuning(store, inputs),
+        "training": outcome.training(workspace.store, inputs),
+        "evaluation": outcome.evaluation(workspace.store, inputs),
+        "samples": outcome.samples(workspace.store, inputs),
+        "natural_repetition": outcome.natural_repetition(workspace.store, inputs),
+        "tuning": outcome.tuning(workspace, inputs),
         "corpus": {
             "lengths": length_counts(kept),
-            "clusters": cluster_sizes(store, manifest.paths(f"nights/{night}/minhash/")),
-            "words": top_words(store, manifest.paths(f"nights/{night}/shards/train/")),
+            "clusters": cluster_sizes(workspace.store, manifest.paths(f"nights/{night}/minhash/")),
+            "words": top_words(workspace.store, manifest.paths(f"nights/{night}/shards/train/")),
             "splits": split_rows(manifest.counts.get("shards", {})),
             "vocabulary": manifest.counts.get("tokenizer", {}).get("pieces"),
             "segmented": manifest.counts.get("segment", {}),

@@ -8,7 +8,7 @@ from typing import Any
 
 from slimpajama.core.errors import ModelError, StorageError
 from slimpajama.workspace.manifest import Manifest, load_manifest, read_verified
-from slimpajama.workspace.nights import load_night
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import Store
 
 EARLIER_NIGHTS = 7
@@ -54,11 +54,11 @@ class Inputs:
         return digests | {"earlier": {name: manifest.digest for name, manifest in self.earlier.items()}}
 
 
-def gather(store: Store, night: str, model_id: str | None = None, tuned_id: str | None = None) -> Inputs:
+def gather(workspace: Workspace, night: str, model_id: str | None = None, tuned_id: str | None = None) -> Inputs:
     """Return the manifests of a published night and of the model that was trained in it.
 
     Args:
-        store: The workspace.
+        workspace: The workspace.
         night: A published night.
         model_id: The night's model; None where nothing was trained.
         tuned_id: What a champion was tuned to in this night; None where none was.
@@ -67,28 +67,28 @@ def gather(store: Store, night: str, model_id: str | None = None, tuned_id: str 
         InputError: If the night is not published.
         ModelError: If a model is not.
     """
-    corpus = load_night(store, night)
-    earlier = {name: load_manifest(store, f"nights/{name}/manifest.json") for name in corpus.about["earlier"]}
-    model = load_manifest(store, f"models/{model_id}/manifest.json") if model_id else None
+    corpus = workspace.nights.load(night)
+    earlier = {name: load_manifest(workspace.store, f"nights/{name}/manifest.json") for name in corpus.about["earlier"]}
+    model = load_manifest(workspace.store, f"models/{model_id}/manifest.json") if model_id else None
     if model_id and model is None:
-        raise ModelError("no such model", where=f"{store.uri}/models", found=model_id)
-    tuned = load_manifest(store, f"tuned/{tuned_id}/manifest.json") if tuned_id else None
+        raise ModelError("no such model", where=f"{workspace.uri}/models", found=model_id)
+    tuned = load_manifest(workspace.store, f"tuned/{tuned_id}/manifest.json") if tuned_id else None
     if tuned_id and tuned is None:
-        raise ModelError("no such tuned model", where=f"{store.uri}/tuned", found=tuned_id)
+        raise ModelError("no such tuned model", where=f"{workspace.uri}/tuned", found=tuned_id)
     folder = f"models/{model_id}/evaluations/{night}"
-    gate = load_manifest(store, f"{folder}/gate/manifest.json") if model else None
-    champion_id, champion_evaluation = _champion(store, night, gate.about["champion"] if gate else "")
+    gate = load_manifest(workspace.store, f"{folder}/gate/manifest.json") if model else None
+    champion_id, champion_evaluation = _champion(workspace.store, night, gate.about["champion"] if gate else "")
     return Inputs(
         night=night,
         corpus=corpus,
         earlier={name: manifest for name, manifest in earlier.items() if manifest},
         model_id=model_id or "",
         model=model,
-        evaluation=load_manifest(store, f"{folder}/manifest.json") if model else None,
+        evaluation=load_manifest(workspace.store, f"{folder}/manifest.json") if model else None,
         gate=gate,
         champion_id=champion_id,
         champion_evaluation=champion_evaluation,
-        samples=load_manifest(store, f"reports/{night}/samples.manifest.json") if model else None,
+        samples=load_manifest(workspace.store, f"reports/{night}/samples.manifest.json") if model else None,
         tuned_id=tuned_id or "",
         tuned=tuned,
     )

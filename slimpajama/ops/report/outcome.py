@@ -6,7 +6,7 @@ from typing import Any
 
 from slimpajama.ops.report.inputs import Inputs, read_listed
 from slimpajama.ops.report.text import excerpt
-from slimpajama.workspace.registry import tuned_tasks
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import Store
 
 Part = dict[str, Any]
@@ -84,7 +84,7 @@ def natural_repetition(store: Store, inputs: Inputs) -> Part:
     return dict(read_listed(store, inputs.samples, "samples.json").get("natural", {})) if inputs.samples else {}
 
 
-def tuning(store: Store, inputs: Inputs) -> Part | None:
+def tuning(workspace: Workspace, inputs: Inputs) -> Part | None:
     """Return what became of a tuning, in the shape of its own report.
 
     Returns:
@@ -93,7 +93,7 @@ def tuning(store: Store, inputs: Inputs) -> Part | None:
     """
     if not inputs.tuned:
         return None
-    scores = read_listed(store, inputs.tuned, "scores.json")
+    scores = read_listed(workspace.store, inputs.tuned, "scores.json")
     texts = ("source", "question", "reference", "output")
     samples = [sample | {name: excerpt(sample[name], SHOWN) for name in texts} for sample in scores["samples"]]
     return {
@@ -102,7 +102,7 @@ def tuning(store: Store, inputs: Inputs) -> Part | None:
         "scores": scores | {"samples": samples},
         "decisions": {
             entry["task"]: {"reason": entry["reason"]}
-            for entry in tuned_tasks(store)[1]
+            for entry in workspace.models.tuned_tasks()[1]
             if entry["model"] == inputs.tuned_id
         },
     }

@@ -12,19 +12,21 @@ from slimpajama.ops.report.collect import collect
 from slimpajama.ops.report.html import render_html
 from slimpajama.ops.report.inputs import gather
 from slimpajama.workspace.manifest import Manifest, json_bytes
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.stage import Part, Stage
-from slimpajama.workspace.store import Store
 
 # Raise it when the same night gives another report.
 VERSION = 3
 LIBRARIES = ("jinja2", "matplotlib", "pyarrow")
 
 
-def write_report(store: Store, night: str, model_id: str | None = None, tuned_id: str | None = None) -> Manifest:
+def write_report(
+    workspace: Workspace, night: str, model_id: str | None = None, tuned_id: str | None = None
+) -> Manifest:
     """Write the report of a published night; it shows the settings that the night was made with.
 
     Args:
-        store: The workspace.
+        workspace: The workspace.
         night: A published night.
         model_id: The night's model; None where nothing was trained.
         tuned_id: What a champion was tuned to in this night; None where none was.
@@ -39,14 +41,16 @@ def write_report(store: Store, night: str, model_id: str | None = None, tuned_id
         "night": night,
         "model": model_id or "",
         "tuned": tuned_id or "",
-        "inputs": gather(store, night, model_id, tuned_id).digests(),
+        "inputs": gather(workspace, night, model_id, tuned_id).digests(),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }
-    stage = Stage(store, "report", work=f"{folder}/work/report", about=about, manifest=f"{folder}/manifest.json")
+    stage = Stage(
+        workspace.store, "report", work=f"{folder}/work/report", about=about, manifest=f"{folder}/manifest.json"
+    )
     if stage.finished:
         return stage.result
     with track("report", total=1, unit="pages") as bar:
-        report = collect(store, night, model_id, tuned_id)
+        report = collect(workspace, night, model_id, tuned_id)
         page = render_html(report).encode()
         stage.commit("report", Part({f"{folder}/report.html": page, f"{folder}/report.json": json_bytes(report)}))
         bar.advance()

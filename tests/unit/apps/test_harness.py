@@ -21,6 +21,7 @@ from slimpajama.cli import run
 from slimpajama.core.errors import InputError
 from slimpajama.model.evaluate.score import score_text
 from slimpajama.model.loading import Loaded, load_model
+from slimpajama.workspace.open import Workspace
 
 TASKS = Path(__file__).parent / "harness_tasks"
 LIKELY, UNLIKELY = 0.1, 5.0
@@ -89,7 +90,7 @@ def test_a_model_that_knows_some_answers_gets_exactly_these(lang: str, right: in
 @pytest.mark.parametrize("lang", ["zh", "en"])
 def test_perplexity_is_that_of_score(trained: Any, lang: str):
     space, model = trained
-    loaded = load_model(space.store, model)
+    loaded = load_model(Workspace(space.store), model)
     scores = [score_text(loaded.model, loaded.tokenizer, row["text"]) for row in questions(f"{lang}_text")]
     nll, n_bytes = sum(s["nll_nats"] for s in scores), sum(s["bytes"] for s in scores)
     found = run_tasks(loaded, [f"{lang}_text"], TASKS)["tasks"][f"{lang}_text"]
@@ -103,7 +104,7 @@ def asking(*arguments: Any) -> Any:
 
 def test_generated_text_ends_before_the_first_stop_string(trained: Any):
     space, model = trained
-    harness = HarnessModel(loaded=load_model(space.store, model))
+    harness = HarnessModel(loaded=load_model(Workspace(space.store), model))
     (free,) = harness.generate_until([asking("今天", {"until": [], "max_gen_toks": 24})])
     stop = free[len(free) // 2 :][:2]
     (cut,) = harness.generate_until([asking("今天", {"until": [stop, "never met"], "max_gen_toks": 24})])
@@ -113,7 +114,7 @@ def test_generated_text_ends_before_the_first_stop_string(trained: Any):
 
 def test_settings_of_generation_that_are_not_ours_are_refused_by_name(trained: Any):
     space, model = trained
-    harness = HarnessModel(loaded=load_model(space.store, model))
+    harness = HarnessModel(loaded=load_model(Workspace(space.store), model))
     with pytest.raises(InputError, match="num_beams"):
         harness.generate_until([asking("今天", {"num_beams": 4})])
 
@@ -142,5 +143,5 @@ def test_the_command_prints_what_the_library_found(trained: Any, capsys: pytest.
     arguments = ["lm-eval", "--tasks", ",".join(names), "--include-path", str(TASKS), "--workspace", space.store.uri]
     assert run([*arguments, "--model", model, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert printed == run_tasks(load_model(space.store, model), names, TASKS)
+    assert printed == run_tasks(load_model(Workspace(space.store), model), names, TASKS)
     assert printed["model"] == model

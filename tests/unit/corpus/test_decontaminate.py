@@ -13,9 +13,10 @@ from slimpajama.core.schema import CLEANED
 from slimpajama.core.split import assign
 from slimpajama.corpus.decontaminate import decontaminate
 from slimpajama.corpus.dedup.stage import compare, deduplicate
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import FileEntry, Manifest
-from slimpajama.workspace.nights import publish, work_folder
-from slimpajama.workspace.open import open_store
+from slimpajama.workspace.nights import Nights
+from slimpajama.workspace.open import Workspace, open_store
 from slimpajama.workspace.parquet import parquet_bytes, read_table
 from slimpajama.workspace.stage import Part, Stage
 from slimpajama.workspace.store import sha256
@@ -36,7 +37,7 @@ def ids(night, n):
 
 
 def cleaned(store, night, texts):
-    stage = Stage(store, "clean", work=work_folder(night, "clean"), about={"texts": texts})
+    stage = Stage(store, "clean", work=layout.night(night).work("clean"), about={"texts": texts})
     rows = [
         {
             "id": id_,
@@ -73,9 +74,9 @@ def write_exam(folder, records):
 
 def run(store, cfg, night, texts):
     clean = cleaned(store, night, texts)
-    compared = compare(store, cfg, night, clean)
-    refused = decontaminate(store, cfg, night, clean, compared)
-    return [clean, compared, refused, deduplicate(store, cfg, night, clean, compared, refused)]
+    compared = compare(Workspace(store), cfg, night, clean)
+    refused = decontaminate(Workspace(store), cfg, night, clean, compared)
+    return [clean, compared, refused, deduplicate(Workspace(store), cfg, night, clean, compared, refused)]
 
 
 def removed(store, manifest):
@@ -134,8 +135,8 @@ def test_what_an_earlier_night_holds_out_stays_out_of_a_later_nights_training(st
     words = pa.table({"id": ["earlier"], "words": [[text(7)[:2], text(7)[2:5], text(7)[5:]]]})
     data, path = parquet_bytes(words), "nights/n1/shards/test/one.parquet"
     store.write(path, data)
-    publish(
-        store, "n1", [*stages, Manifest("shards", "f", (FileEntry(path, sha256(data), len(data), 1),), {}, {})], cfg
+    Nights(store).publish(
+        "n1", [*stages, Manifest("shards", "f", (FileEntry(path, sha256(data), len(data), 1),), {}, {})], cfg
     )
     texts = [text(20 + k) for k in range(8)]
     train = int(np.flatnonzero(~held_out(cfg, "n2", 8))[0])
@@ -148,9 +149,9 @@ def test_what_an_earlier_night_holds_out_stays_out_of_a_later_nights_training(st
 def test_with_nothing_to_look_for_nothing_is_read_or_written(store, tmp_path, monkeypatch):
     cfg = config(tmp_path, "decontaminate.held_out_share=0", files="")
     clean = cleaned(store, "n1", [text(1), text(2)])
-    compared = compare(store, cfg, "n1", clean)
+    compared = compare(Workspace(store), cfg, "n1", clean)
     monkeypatch.setattr("slimpajama.corpus.decontaminate.read_table", None)
-    assert decontaminate(store, cfg, "n1", clean, compared).files == ()
+    assert decontaminate(Workspace(store), cfg, "n1", clean, compared).files == ()
 
 
 def test_another_exam_is_another_fingerprint_and_the_same_one_is_skipped(store, tmp_path, capsys):
@@ -208,7 +209,7 @@ def test_what_holds_a_side_of_a_test_pair_is_not_trained_on(tmp_path, side):
     )
     store = open_store(str(tmp_path / "workspace"))
     clean = cleaned(store, "n1", [f"{text(1)} {rows[0][side]} {text(2)}", text(3)])
-    refused = decontaminate(store, cfg, "n1", clean, compare(store, cfg, "n1", clean))
+    refused = decontaminate(Workspace(store), cfg, "n1", clean, compare(Workspace(store), cfg, "n1", clean))
     (row,) = [row for path in refused.paths("nights/") for row in read_table(store, path).to_pylist()]
     assert row["id"] == ids("n1", 2)[0]
     assert row["rule"] == "evaluation-overlap"

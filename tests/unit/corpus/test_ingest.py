@@ -15,7 +15,8 @@ from slimpajama.corpus.ingest import ingest, known_inputs
 from slimpajama.corpus.sources.ids import document_id
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest
-from slimpajama.workspace.nights import publish
+from slimpajama.workspace.nights import Nights
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.store import Store, sha256
 
@@ -46,7 +47,7 @@ def rows(store: Store, manifest: Manifest, prefix: str) -> list[dict[str, Any]]:
 
 def test_every_record_is_a_row_with_its_place_and_hash(cfg: Config, tmp_path: Path):
     store = LocalStore(str(tmp_path / "w"))
-    manifest = ingest(store, cfg, "n")
+    manifest = ingest(Workspace(store), cfg, "n")
     found = rows(store, manifest, "nights/n/work/ingest/")
     assert [row["text"] for row in found] == [
         *(r["text"] for r in RECORDS),
@@ -63,7 +64,7 @@ def test_every_record_is_a_row_with_its_place_and_hash(cfg: Config, tmp_path: Pa
 
 def test_what_broke_is_on_record_with_its_place(cfg: Config, tmp_path: Path):
     store = LocalStore(str(tmp_path / "w"))
-    manifest = ingest(store, cfg, "n")
+    manifest = ingest(Workspace(store), cfg, "n")
     found = {row["rule"]: row for row in rows(store, manifest, "nights/n/removed/")}
     assert set(found) == {"not-json", "no-files"}
     assert found["not-json"]["uri"] == "raw/a.jsonl#201"
@@ -81,13 +82,13 @@ def test_a_large_file_is_cut_into_parts_and_workers_change_no_byte(cfg: Config, 
     manifests = []
     for workers in (1, 4):
         settings = replace(cfg, run=replace(cfg.run, workers=workers))
-        manifests.append(ingest(LocalStore(str(tmp_path / f"w{workers}")), settings, "n"))
+        manifests.append(ingest(Workspace(LocalStore(str(tmp_path / f"w{workers}"))), settings, "n"))
     assert len(manifests[0].paths("nights/n/work/ingest/part-00000-")) > 5
     assert manifests[0].digest == manifests[1].digest
 
 
 def test_a_kill_in_the_middle_of_a_file_changes_no_byte(cfg: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    whole = ingest(LocalStore(str(tmp_path / "whole")), cfg, "n")
+    whole = ingest(Workspace(LocalStore(str(tmp_path / "whole"))), cfg, "n")
     store = LocalStore(str(tmp_path / "killed"))
     original, left = stage_module._stored, [4]
 
@@ -99,28 +100,28 @@ def test_a_kill_in_the_middle_of_a_file_changes_no_byte(cfg: Config, tmp_path: P
 
     monkeypatch.setattr(stage_module, "_stored", dies)
     with pytest.raises(KeyboardInterrupt):
-        ingest(store, replace(cfg, run=replace(cfg.run, workers=1)), "n")
+        ingest(Workspace(store), replace(cfg, run=replace(cfg.run, workers=1)), "n")
     monkeypatch.setattr(stage_module, "_stored", original)
-    assert ingest(store, cfg, "n").digest == whole.digest
+    assert ingest(Workspace(store), cfg, "n").digest == whole.digest
 
 
 def test_a_second_night_reads_only_what_no_published_night_has_read(cfg: Config, tmp_path: Path):
     store = LocalStore(str(tmp_path / "w"))
-    first = ingest(store, cfg, "n1")
+    first = ingest(Workspace(store), cfg, "n1")
     # n1 is not published yet.
-    assert ingest(store, cfg, "n1-again").counts["files"] == 3
-    publish(store, "n1", [first], cfg)
-    assert len(known_inputs(store)) == 3
-    assert ingest(store, cfg, "n2").counts["files"] == 0
+    assert ingest(Workspace(store), cfg, "n1-again").counts["files"] == 3
+    Nights(store).publish("n1", [first], cfg)
+    assert len(known_inputs(Workspace(store))) == 3
+    assert ingest(Workspace(store), cfg, "n2").counts["files"] == 0
     (tmp_path / "raw" / "d.txt").write_text("新文件", encoding="utf-8")
-    third = ingest(store, cfg, "n3")
+    third = ingest(Workspace(store), cfg, "n3")
     assert (third.counts["files"], third.counts["documents"]) == (1, {"files": 1})
 
 
 def test_a_file_that_changes_while_it_is_read_is_an_error(cfg: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(stage_module, "current_version", lambda file: "another")
     with pytest.raises(InputError, match=r"raw/.*changed while it was read"):
-        ingest(LocalStore(str(tmp_path / "w")), cfg, "n")
+        ingest(Workspace(LocalStore(str(tmp_path / "w"))), cfg, "n")
 
 
 def test_an_id_depends_on_source_place_and_text_and_on_nothing_else():
@@ -138,7 +139,7 @@ def test_moving_the_corpus_changes_no_id(cfg: Config, tmp_path: Path):
     found = []
     for number, settings in enumerate((absolute, relative)):
         store = LocalStore(str(tmp_path / f"w{number}"))
-        found.append(rows(store, ingest(store, replace(cfg, ingest=settings), "n"), "nights/n/work/ingest/"))
+        found.append(rows(store, ingest(Workspace(store), replace(cfg, ingest=settings), "n"), "nights/n/work/ingest/"))
     assert found[0][0]["id"] == found[1][0]["id"]
 
 
@@ -152,7 +153,7 @@ def test_a_saved_dataset_is_read_with_several_fields(tmp_path: Path):
     source = {"name": "hf", "uri": "hf/", "text_field": ["title", "text"], "id_field": "meta.url"}
     settings = validate({"ingest": {"sources": [source]}, "run": {"source_root": str(tmp_path)}})
     store = LocalStore(str(tmp_path / "w"))
-    found = rows(store, ingest(store, settings, "n"), "nights/n/work/ingest/part")
+    found = rows(store, ingest(Workspace(store), settings, "n"), "nights/n/work/ingest/part")
     assert [row["text"] for row in found] == ["题\n\n正文", "only text"]
     assert [row["uri"] for row in found] == [f"hf/train/data-00000-of-00001.arrow#{place}" for place in ("u1", "2")]
     assert found[0]["id"] == document_id("hf", "train/data-00000-of-00001.arrow#1", "题\n\n正文")
@@ -165,5 +166,5 @@ def test_an_own_id_is_one_printable_line_of_the_uri(tmp_path: Path):
     sources = (SourceConfig(name="s", uri="a.jsonl", id_field="id"),)
     settings = Config(ingest=IngestConfig(sources=sources), run=RunConfig(source_root=str(tmp_path)))
     store = LocalStore(str(tmp_path / "w"))
-    found = rows(store, ingest(store, settings, "n"), "nights/n/work/ingest/part")
+    found = rows(store, ingest(Workspace(store), settings, "n"), "nights/n/work/ingest/part")
     assert [row["uri"] for row in found] == ["a.jsonl#a\\x0ab\\x1b", "a.jsonl#2"]

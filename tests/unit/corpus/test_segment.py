@@ -10,6 +10,7 @@ from slimpajama.corpus.segment import segment
 from slimpajama.text.segment import Segmenter
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.stage import Part, Stage
 from slimpajama.workspace.store import Store
@@ -35,7 +36,7 @@ def documents(store: Store, texts: dict[str, tuple[str, str]]) -> Manifest:
 
 def run(folder: Path, cfg: Config) -> tuple[Store, Manifest]:
     store = LocalStore(str(folder))
-    return store, segment(store, cfg, "n", documents(store, TEXTS))
+    return store, segment(Workspace(store), cfg, "n", documents(store, TEXTS))
 
 
 def test_every_part_of_documents_has_a_part_of_words_with_the_same_name_and_rows(tmp_path: Path):

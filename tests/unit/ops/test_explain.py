@@ -15,6 +15,7 @@ from slimpajama.core.schema import DOCUMENTS, SHARDS, removed_table
 from slimpajama.ops.explain import MOST_LISTED, explain, render
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import parquet_bytes
 from slimpajama.workspace.store import sha256
 
@@ -121,7 +122,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 
 def only(store: LocalStore, doc_id: str) -> dict[str, Any]:
-    (record,) = explain(store, doc_id)["records"]
+    (record,) = explain(Workspace(store), doc_id)["records"]
     return dict(record)
 
 
@@ -150,7 +151,7 @@ def test_a_licence_with_many_copies_shows_the_first_ones_and_how_many_more(tmp_p
     tables = {"documents/0.parquet": pa.Table.from_pylist([row(KEPT, FIRST)], DOCUMENTS)}
     write_night(store, FIRST, tables | {"removed/dedup-0.parquet": removed_table(copies)})
     store.write("nights/index.json", json_bytes({"nights": [FIRST]}))
-    story = explain(store, KEPT)
+    story = explain(Workspace(store), KEPT)
     assert len(story["records"][0]["removed_for_it"]) == MOST_LISTED + 3
     shown = [line for line in render(story).splitlines() if line.startswith("instead of")]
     assert len(shown) == MOST_LISTED + 1
@@ -160,7 +161,7 @@ def test_a_licence_with_many_copies_shows_the_first_ones_and_how_many_more(tmp_p
 def test_a_held_out_document_was_seen_by_no_model(store: LocalStore) -> None:
     record = only(store, HELD_OUT)
     assert ([shard["split"] for shard in record["shards"]], record["models"]) == (["test"], [])
-    assert "held out" in render(explain(store, HELD_OUT))
+    assert "held out" in render(explain(Workspace(store), HELD_OUT))
 
 
 def test_a_near_duplicate_names_its_partner_with_similarity_night_and_place(store: LocalStore) -> None:
@@ -194,17 +195,17 @@ def test_a_repeated_advertisement_shows_every_rule_of_its_nights_preset(tmp_path
     assert rules["chinesewebtext-length"]["passed"]
     assert not rules["gopher-dup-10gram"]["passed"]
     assert float(rules["gopher-dup-10gram"]["value"]) > 0.9
-    assert "FAILED gopher-dup-5gram" in render(explain(store, SHORT))
+    assert "FAILED gopher-dup-5gram" in render(explain(Workspace(store), SHORT))
 
 
 def test_a_broken_record_has_a_reason_and_no_rules(store: LocalStore) -> None:
     record = only(store, BROKEN)
     assert (record["rules"], record["rule"], record["raw_file"]["path"]) == ([], "not-json", "raw/c.jsonl")
-    assert "line 5: \\x1b[31mred" in render(explain(store, BROKEN))
+    assert "line 5: \\x1b[31mred" in render(explain(Workspace(store), BROKEN))
 
 
 def test_a_document_that_came_twice_has_both_records_in_order(store: LocalStore) -> None:
-    records = explain(store, TWICE)["records"]
+    records = explain(Workspace(store), TWICE)["records"]
     assert [(record["night"], record["status"]) for record in records] == [(FIRST, "kept"), (SECOND, "removed")]
     assert records[1]["duplicate_of"]["id"] == TWICE
 
@@ -212,11 +213,11 @@ def test_a_document_that_came_twice_has_both_records_in_order(store: LocalStore)
 def test_a_partner_that_is_gone_is_said_to_be_gone(store: LocalStore) -> None:
     store.write("nights/index.json", json_bytes({"nights": [SECOND]}))
     assert only(store, NEAR)["duplicate_of"]["uri"] is None
-    assert "no longer there" in render(explain(store, NEAR))
+    assert "no longer there" in render(explain(Workspace(store), NEAR))
 
 
 def test_a_unique_beginning_is_enough_in_any_case(store: LocalStore) -> None:
-    assert explain(store, "AAAA00")["id"] == KEPT
+    assert explain(Workspace(store), "AAAA00")["id"] == KEPT
 
 
 @pytest.mark.parametrize(
@@ -232,7 +233,7 @@ def test_an_id_that_is_malformed_unknown_or_in_no_manifest_is_refused(
     store: LocalStore, doc_id: str, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        explain(store, doc_id)
+        explain(Workspace(store), doc_id)
 
 
 def test_a_beginning_that_several_documents_share_lists_them(store: LocalStore) -> None:
@@ -240,12 +241,12 @@ def test_a_beginning_that_several_documents_share_lists_them(store: LocalStore) 
     path = f"nights/{FIRST}/documents/part-0.parquet"
     store.write(path, parquet_bytes(pa.Table.from_pylist([row(KEPT, FIRST), twin], DOCUMENTS)))
     with pytest.raises(InputError, match=f"{KEPT}, {twin['id']}"):
-        explain(store, KEPT[:12])
+        explain(Workspace(store), KEPT[:12])
 
 
 def test_every_story_is_plain_json_and_printable_lines(store: LocalStore) -> None:
     for doc_id in (KEPT, HELD_OUT, NEAR, SHORT, BROKEN, TWICE):
-        story = explain(store, doc_id)
+        story = explain(Workspace(store), doc_id)
         assert json.loads(json.dumps(story)) == story
         assert all(line.isprintable() for line in render(story).split("\n"))
 
@@ -261,6 +262,6 @@ def test_a_contaminated_document_shows_test_and_stretch_and_is_named_where_anoth
     assert (name, passed) == ("evaluation-overlap", False)
     assert ("near-duplicate", True) in before
     assert "FAILED evaluation-overlap: 16 words of exam: eval/a.jsonl#7, characters 3 to 40: 床前明月光" in render(
-        explain(store, "0" * 32)
+        explain(Workspace(store), "0" * 32)
     )
     assert only(store, other)["duplicate_of"]["uri"] == "raw/a#b.jsonl#3"

@@ -26,9 +26,10 @@ from slimpajama.text.segment import Segmenter
 from slimpajama.text.tokenizer import SEPARATOR
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import FileEntry, Manifest
-from slimpajama.workspace.nights import publish
+from slimpajama.workspace.nights import Nights
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import parquet_bytes
-from slimpajama.workspace.registry import promote
+from slimpajama.workspace.registry import Models
 from slimpajama.workspace.store import sha256
 
 TEXTS = ["今天学习语言模型。", "The model reads data today.", "\0<|document|> 混合 text\r\n", "𠮷野家 e\u0301  "]
@@ -37,7 +38,7 @@ TEXTS = ["今天学习语言模型。", "The model reads data today.", "\0<|docu
 @pytest.fixture
 def exported(trained: Any, tmp_path: Path) -> tuple[Any, str, Path]:
     space, model = trained
-    export_model(space.store, tmp_path / "out", model)
+    export_model(Workspace(space.store), tmp_path / "out", model)
     return space, model, tmp_path / "out"
 
 
@@ -49,7 +50,7 @@ def head(card: Path) -> dict[str, Any]:
 
 def test_an_exported_model_scores_as_the_published_one(exported: Any):
     space, model, folder = exported
-    loaded, published = load_exported(folder), load_model(space.store, model)
+    loaded, published = load_exported(folder), load_model(Workspace(space.store), model)
     assert loaded.id == model
     for text in TEXTS:
         ids = loaded.tokenizer.encode(text)
@@ -109,10 +110,10 @@ def test_transformers_opens_the_tokenizer(exported: Any):
 
 def test_the_card_has_results_decision_licences_and_lineage(trained: Any, tmp_path: Path):
     space, first = trained
-    promote(space.store, first, "the first | one")
-    second = train(space.store, space.cfg, space.nights, space.nights[1], first).model
-    report = evaluate(space.store, space.cfg, second, space.nights, first)
-    found = export_model(space.store, tmp_path / "out", second)
+    Models(space.store).promote(first, "the first | one")
+    second = train(Workspace(space.store), space.cfg, space.nights, space.nights[1], first).model
+    report = evaluate(Workspace(space.store), space.cfg, second, space.nights, first)
+    found = export_model(Workspace(space.store), tmp_path / "out", second)
     assert found["files"] == sorted(path.name for path in (tmp_path / "out").iterdir())
     chain = lineage(space.store, second)
     assert [entry["model"] for entry in chain] == [second, first]
@@ -135,7 +136,7 @@ def test_the_card_has_results_decision_licences_and_lineage(trained: Any, tmp_pa
 
 def test_an_ancestor_that_is_gone_is_named_as_gone(trained: Any):
     space, first = trained
-    second = train(space.store, space.cfg, space.nights, space.nights[1], first).model
+    second = train(Workspace(space.store), space.cfg, space.nights, space.nights[1], first).model
     (Path(space.store.uri) / "models" / first / "manifest.json").unlink()
     assert lineage(space.store, second)[1] == {"model": first, "night": "", "nights": [], "sha256": ""}
 
@@ -143,9 +144,9 @@ def test_an_ancestor_that_is_gone_is_named_as_gone(trained: Any):
 def test_without_a_champion_and_a_name_there_is_nothing_to_export(trained: Any, tmp_path: Path):
     space, model = trained
     with pytest.raises(ModelError, match="no champion yet"):
-        export_model(space.store, tmp_path / "out")
-    promote(space.store, model, "first")
-    assert export_model(space.store, tmp_path / "out")["model"] == model
+        export_model(Workspace(space.store), tmp_path / "out")
+    Models(space.store).promote(model, "first")
+    assert export_model(Workspace(space.store), tmp_path / "out")["model"] == model
 
 
 def document(number: int, night: str, lang: str) -> dict[str, Any]:
@@ -173,7 +174,7 @@ def corpus(tmp_path: Path) -> LocalStore:
             data = parquet_bytes(table)
             store.write(f"nights/{night}/{name}.parquet", data)
             entries.append(FileEntry(f"nights/{night}/{name}.parquet", sha256(data), len(data), table.num_rows))
-        publish(store, night, [Manifest("shards", night, tuple(entries), {}, {})], cfg)
+        Nights(store).publish(night, [Manifest("shards", night, tuple(entries), {}, {})], cfg)
     return store
 
 
@@ -182,7 +183,7 @@ def rows_of(folder: Path, split: str) -> list[dict[str, Any]]:
 
 
 def test_every_kept_document_is_in_the_dataset_once_in_the_split_of_its_shards(corpus: LocalStore, tmp_path: Path):
-    found = export_dataset(corpus, tmp_path / "out")
+    found = export_dataset(Workspace(corpus), tmp_path / "out")
     assert found["documents"] == {"train": 12, "validation": 2, "test": 2}
     for split, numbers in {"train": [0, 1, 2, 5, 6, 7], "validation": [4], "test": [3]}.items():
         expected = [document(i, night, ("zh", "en")[i % 2]) for night in ("n1", "n2") for i in numbers]
@@ -192,19 +193,19 @@ def test_every_kept_document_is_in_the_dataset_once_in_the_split_of_its_shards(c
 
 
 def test_only_the_chosen_nights_are_exported_and_an_unknown_one_is_refused(corpus: LocalStore, tmp_path: Path):
-    export_dataset(corpus, tmp_path / "out", ["n2"])
+    export_dataset(Workspace(corpus), tmp_path / "out", ["n2"])
     assert {row["night"] for split in ("train", "test") for row in rows_of(tmp_path / "out", split)} == {"n2"}
     with pytest.raises(InputError, match="no such night"):
-        export_dataset(corpus, tmp_path / "other", ["n3"])
+        export_dataset(Workspace(corpus), tmp_path / "other", ["n3"])
     assert not (tmp_path / "other").exists()
 
 
 def test_large_splits_are_several_files_with_their_number_in_the_name(
     corpus: LocalStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    whole = export_dataset(corpus, tmp_path / "one")
+    whole = export_dataset(Workspace(corpus), tmp_path / "one")
     monkeypatch.setattr(export_module, "FILE_BYTES", 1)
-    assert export_dataset(corpus, tmp_path / "many")["documents"] == whole["documents"]
+    assert export_dataset(Workspace(corpus), tmp_path / "many")["documents"] == whole["documents"]
     names = sorted(path.name for path in (tmp_path / "many" / "data").glob("train-*"))
     assert names == [f"train-{i:05d}-of-00004.parquet" for i in range(4)]
     assert rows_of(tmp_path / "many", "train") == rows_of(tmp_path / "one", "train")
@@ -212,21 +213,21 @@ def test_large_splits_are_several_files_with_their_number_in_the_name(
 
 def test_the_same_corpus_gives_the_same_bytes(corpus: LocalStore, tmp_path: Path):
     for name in "ab":
-        export_dataset(corpus, tmp_path / name)
+        export_dataset(Workspace(corpus), tmp_path / name)
     files = [{p.relative_to(tmp_path / n): p.read_bytes() for p in (tmp_path / n).rglob("*.*")} for n in "ab"]
     assert files[0] == files[1]
 
 
 def test_datasets_opens_the_folder(corpus: LocalStore, tmp_path: Path):
     datasets = pytest.importorskip("datasets", reason="comes with the extra `eval`")
-    export_dataset(corpus, tmp_path / "out")
+    export_dataset(Workspace(corpus), tmp_path / "out")
     opened = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / "cache"))
     assert {split: len(rows) for split, rows in opened.items()} == {"train": 12, "validation": 2, "test": 2}
     assert opened["test"][0]["text"] == document(3, "n1", "en")["text"]
 
 
 def test_the_card_names_splits_languages_and_licences_and_does_nothing_else(corpus: LocalStore, tmp_path: Path):
-    export_dataset(corpus, tmp_path / "out")
+    export_dataset(Workspace(corpus), tmp_path / "out")
     about = head(tmp_path / "out" / "README.md")
     assert about["language"] == ["en", "zh"]
     assert about["licences"] == ["CC|BY-4.0"]
@@ -242,7 +243,7 @@ def test_a_folder_that_holds_something_is_refused_and_left_alone(trained: Any, t
     (tmp_path / "out" / "mine.txt").write_text("mine")
     write = {"model": partial(export_model, model_id=model), "dataset": export_dataset}[what]
     with pytest.raises(InputError, match=r"is not empty: expected a folder that is new or empty"):
-        write(space.store, tmp_path / "out")
+        write(Workspace(space.store), tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
 
@@ -255,7 +256,7 @@ def test_after_a_failure_nothing_is_there(corpus: LocalStore, tmp_path: Path, mo
 
     monkeypatch.setattr(export_module, "_write", full)
     with pytest.raises(InputError, match="No space left"):
-        export_dataset(corpus, tmp_path / "empty")
+        export_dataset(Workspace(corpus), tmp_path / "empty")
     assert sorted(tmp_path.iterdir()) == before
     assert not list((tmp_path / "empty").iterdir())
 

@@ -35,9 +35,10 @@ from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.verify import verify
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest, json_bytes
-from slimpajama.workspace.nights import load_night, publish
+from slimpajama.workspace.nights import Nights
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
-from slimpajama.workspace.registry import promote
+from slimpajama.workspace.registry import Models
 from slimpajama.workspace.store import Store, read_json, sha256
 from slimpajama.workspace.tombstones import INDEX, forgotten_list
 
@@ -95,16 +96,16 @@ def settings(folder: Path) -> Config:
 
 
 def prepare(store: Store, cfg: Config, night: str) -> Manifest:
-    made = [ingest(store, cfg, night)]
-    made.append(clean(store, cfg, night, made[0]))
-    made.append(compare(store, cfg, night, made[1]))
-    made.append(decontaminate(store, cfg, night, made[1], made[2]))
-    made.append(deduplicate(store, cfg, night, *made[1:4]))
+    made = [ingest(Workspace(store), cfg, night)]
+    made.append(clean(Workspace(store), cfg, night, made[0]))
+    made.append(compare(Workspace(store), cfg, night, made[1]))
+    made.append(decontaminate(Workspace(store), cfg, night, made[1], made[2]))
+    made.append(deduplicate(Workspace(store), cfg, night, *made[1:4]))
     if made[4].paths(f"nights/{night}/documents/"):
-        words = segment(store, cfg, night, made[4])
-        tokenizer = make_tokenizer(store, cfg, night, made[4], words)
-        made += [words, tokenizer, make_shards(store, cfg, night, made[4], words, tokenizer)]
-    return publish(store, night, made, cfg)
+        words = segment(Workspace(store), cfg, night, made[4])
+        tokenizer = make_tokenizer(Workspace(store), cfg, night, made[4], words)
+        made += [words, tokenizer, make_shards(Workspace(store), cfg, night, made[4], words, tokenizer)]
+    return Nights(store).publish(night, made, cfg)
 
 
 def write_model(store: Store, model: str, nights: list[str], started_from: str = "") -> None:
@@ -120,7 +121,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for night, texts in ((FIRST, first_night()), (SECOND, second_night())):
         write_raw(folder, night, texts)
         prepare(store, settings(folder), night)
-        write_report(store, night)
+        write_report(Workspace(store), night)
     write_model(store, "2025-12-31-tiny-a", ["2025-12-31"])
     write_model(store, "2026-01-01-tiny-b", [FIRST], "2025-12-31-tiny-a")
     write_model(store, "2026-01-02-tiny-c", [SECOND], "2026-01-01-tiny-b")
@@ -145,7 +146,7 @@ def quick_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def rows(store: Store, folder: str, night: str = FIRST) -> list[dict[str, Any]]:
-    paths = load_night(store, night).paths(f"nights/{night}/{folder}/")
+    paths = Nights(store).load(night).paths(f"nights/{night}/{folder}/")
     return [row for path in paths for row in read_table(store, path).to_pylist()]
 
 
@@ -189,32 +190,32 @@ def test_the_text_stands_nowhere_any_more(folder: Path, store: LocalStore, lang:
     shards = "train" if lang == "zh" else "test"
     # Or this test looks at too little.
     assert kinds == {"documents", "removed", "texts", shards, FIRST, SECOND}
-    report = forget(store, "id", id_of(store, secret(lang))[:10])
+    report = forget(Workspace(store), "id", id_of(store, secret(lang))[:10])
     assert report.nights[FIRST] == {"documents": 1, "removed": 1}
     assert report.nights[SECOND] == {"documents": 0, "removed": 3 if lang == "en" else 2}
     assert places(root, SECRET[lang]) == places(root, SECRET[lang][:8]) == places(root, secret(lang)[:60]) == []
     assert places(root, SECRET["en" if lang == "zh" else "zh"])
-    assert verify(store)[1] == {}
+    assert verify(Workspace(store))[1] == {}
 
 
 @pytest.mark.usefixtures("quick_pages")
 def test_all_other_rows_are_as_they_were_and_in_the_same_order(store: LocalStore) -> None:
     tables = ("documents", "removed", "minhash", "shards/train", "shards/validation", "shards/test")
     before = {(night, table): rows(store, table, night) for night in (FIRST, SECOND) for table in tables}
-    schema = pq.read_schema(io.BytesIO(store.read(load_night(store, FIRST).paths(f"nights/{FIRST}/shards/train/")[0])))
+    schema = pq.read_schema(io.BytesIO(store.read(Nights(store).load(FIRST).paths(f"nights/{FIRST}/shards/train/")[0])))
     keys = {night: beside(store, night) for night in (FIRST, SECOND)}
-    gone = {entry.id for entry in forget(store, "id", id_of(store, secret("zh"))).documents}
+    gone = {entry.id for entry in forget(Workspace(store), "id", id_of(store, secret("zh"))).documents}
     assert len(gone) == 4
     for (night, table), old in before.items():
         assert rows(store, table, night) == [row for row in old if row["id"] not in gone]
         assert beside(store, night) == {doc_id: at for doc_id, at in keys[night].items() if doc_id not in gone}
-    for path in load_night(store, FIRST).paths(f"nights/{FIRST}/shards/"):
+    for path in Nights(store).load(FIRST).paths(f"nights/{FIRST}/shards/"):
         assert pq.read_schema(io.BytesIO(store.read(path))).equals(schema, check_metadata=True)
 
 
 def beside(store: Store, night: str) -> dict[str, tuple[Any, ...]]:
     """Return band keys and text of each row of minhash, as later nights find them."""
-    manifest, found = load_night(store, night), {}
+    manifest, found = Nights(store).load(night), {}
     for path in manifest.paths(f"nights/{night}/minhash/"):
         name = path.replace("/minhash/", "/texts/").replace(".parquet", ".arrow")
         assert {name, path.replace("/minhash/", "/bands/")} <= set(manifest.paths(""))
@@ -230,7 +231,7 @@ def beside(store: Store, night: str) -> dict[str, tuple[Any, ...]]:
 @pytest.mark.usefixtures("quick_pages")
 def test_the_next_night_does_not_take_it_in_again(folder: Path, store: LocalStore) -> None:
     doc_id = id_of(store, secret("en"))
-    forget(store, "id", doc_id)
+    forget(Workspace(store), "id", doc_id)
     write_raw(folder, FIRST, {"en": [*first_night()["en"], text("en", 70)]})  # the file grew
     manifest = prepare(store, settings(folder), THIRD)
     again = [row for row in rows(store, "removed", THIRD) if row["rule"] == "forgotten"]
@@ -242,15 +243,15 @@ def test_the_next_night_does_not_take_it_in_again(folder: Path, store: LocalStor
     assert manifest.counts["dedup"]["removed"] == {"en": {"exact-duplicate": 20}}
     assert places(folder / "workspace", SECRET["en"]) == []
     # What was refused is no document.
-    assert forget(store, "id", doc_id).before
+    assert forget(Workspace(store), "id", doc_id).before
 
 
 @pytest.mark.usefixtures("quick_pages")
 def test_an_unpublished_night_begins_again_without_it(folder: Path, store: LocalStore) -> None:
     write_raw(folder, THIRD, {"zh": [secret("zh"), text("zh", 70)]})
     cfg = settings(folder)
-    clean(store, cfg, THIRD, ingest(store, cfg, THIRD))
-    report = forget(store, "id", id_of(store, secret("zh")))
+    clean(Workspace(store), cfg, THIRD, ingest(Workspace(store), cfg, THIRD))
+    report = forget(Workspace(store), "id", id_of(store, secret("zh")))
     assert report.begun == [THIRD]
     assert store.list(f"nights/{THIRD}") == []
     assert prepare(store, cfg, THIRD).counts["dedup"]["kept"] == {"zh": 1}
@@ -258,16 +259,16 @@ def test_an_unpublished_night_begins_again_without_it(folder: Path, store: Local
 
 @pytest.mark.usefixtures("quick_pages")
 def test_models_that_saw_it_are_named_and_the_way_back_is_told(store: LocalStore) -> None:
-    digest = load_night(store, FIRST).digest
-    promote(store, "2025-12-31-tiny-a", "first")
+    digest = Nights(store).load(FIRST).digest
+    Models(store).promote("2025-12-31-tiny-a", "first")
     for model in ("2026-01-01-tiny-b", "2026-01-02-tiny-c"):
-        promote(store, model, "better")
-    report = forget(store, "id", id_of(store, secret("zh")))
+        Models(store).promote(model, "better")
+    report = forget(Workspace(store), "id", id_of(store, secret("zh")))
     # The second saw none of it, but its ancestor.
     assert report.models == ["2026-01-01-tiny-b", "2026-01-02-tiny-c"]
     assert report.tuned == ["t"]
     # So no training of before goes on.
-    assert load_night(store, FIRST).digest != digest
+    assert Nights(store).load(FIRST).digest != digest
     assert [line.strip() for line in report.advice if "rollback" in line] == ["slimpajama models rollback"] * 2
     assert {entry.models for entry in report.documents} == {(), ("2026-01-01-tiny-b", "2026-01-02-tiny-c")}
 
@@ -275,14 +276,14 @@ def test_models_that_saw_it_are_named_and_the_way_back_is_told(store: LocalStore
 @pytest.mark.usefixtures("quick_pages")
 def test_a_held_out_document_was_seen_by_no_model(store: LocalStore) -> None:
     [*_, held_out] = rows(store, "shards/test")
-    assert forget(store, "id", held_out["id"]).models == []
+    assert forget(Workspace(store), "id", held_out["id"]).models == []
 
 
 def test_a_dry_run_changes_nothing_and_says_the_same(folder: Path, store: LocalStore) -> None:
     before = contents(folder / "workspace")
-    planned = forget(store, "id", id_of(store, secret("zh")), dry_run=True)
+    planned = forget(Workspace(store), "id", id_of(store, secret("zh")), dry_run=True)
     assert contents(folder / "workspace") == before
-    done = forget(store, "id", id_of(store, secret("zh")))
+    done = forget(Workspace(store), "id", id_of(store, secret("zh")))
     assert replace(planned, dry_run=False) == done
     assert not set(done.files) & set(contents(folder / "workspace"))
 
@@ -336,13 +337,13 @@ class Memory:
 def test_a_kill_at_any_change_ends_in_the_same_bytes(folder: Path, store: LocalStore) -> None:
     doc_id = id_of(store, secret("zh"))
     write_raw(folder, THIRD, {"zh": [secret("zh")]})
-    ingest(store, settings(folder), THIRD)
+    ingest(Workspace(store), settings(folder), THIRD)
     whole = Memory(contents(Path(store.uri)))
-    forget(cast(Store, whole), "id", doc_id)
+    forget(Workspace(cast(Store, whole)), "id", doc_id)
     assert len(whole.before) > 40
     for left in whole.before:
         again = Memory(left)
-        forget(cast(Store, again), "id", doc_id)
+        forget(Workspace(cast(Store, again)), "id", doc_id)
         assert again.files == whole.files
 
 
@@ -350,32 +351,32 @@ def test_a_kill_at_any_change_ends_in_the_same_bytes(folder: Path, store: LocalS
 def test_after_a_kill_any_next_run_finishes_and_no_night_takes_it_in_meanwhile(folder: Path, store: LocalStore) -> None:
     doc_id = id_of(store, secret("zh"))
     whole = Memory(contents(Path(store.uri)))
-    forget(cast(Store, whole), "id", doc_id)
+    forget(Workspace(cast(Store, whole)), "id", doc_id)
     # The list is written, and two files are anew.
     for path, data in whole.before[3].items():
         store.write(path, data)
     assert doc_id in forgotten_list(store).unfinished
-    assert verify(store)[1] == {}
+    assert verify(Workspace(store))[1] == {}
     write_raw(folder, THIRD, {"zh": [secret("zh"), text("zh", 70)]})
     assert prepare(store, settings(folder), THIRD).counts["ingest"]["removed"]["zh"]["forgotten"] == 1
-    assert "finished" in render(explain(store, doc_id))
-    forget(store, "id", id_of(store, secret("en")))
+    assert "finished" in render(explain(Workspace(store), doc_id))
+    forget(Workspace(store), "id", id_of(store, secret("en")))
     assert forgotten_list(store).unfinished == ()
     assert places(folder / "workspace", SECRET["zh"]) == []
 
 
 @pytest.mark.usefixtures("quick_pages")
 def test_by_hash_and_by_pattern_the_same_goes_and_no_pattern_is_kept(folder: Path, store: LocalStore) -> None:
-    by_hash = forget(store, "sha256", sha256(secret("zh").encode()), dry_run=True)
+    by_hash = forget(Workspace(store), "sha256", sha256(secret("zh").encode()), dry_run=True)
     with pytest.raises(ConfigError, match=r"4 of \d+ records.*--yes"):
-        forget(store, "pattern", "张三的身份证号码是[一零五]+", dry_run=True)
-    by_pattern = forget(store, "pattern", "张三的身份证号码是[一零五]+", sure=True)
+        forget(Workspace(store), "pattern", "张三的身份证号码是[一零五]+", dry_run=True)
+    by_pattern = forget(Workspace(store), "pattern", "张三的身份证号码是[一零五]+", sure=True)
     assert by_pattern.files == by_hash.files
     assert {entry.id for entry in by_pattern.documents} == {entry.id for entry in by_hash.documents}
     assert "张三" not in json.dumps(read_json(store, INDEX), ensure_ascii=False)
     with pytest.raises(InputError, match="no such document"):
-        forget(store, "pattern", "张三的身份证号码是", sure=True)
-    assert forget(store, "sha256", sha256(secret("zh").encode())).before
+        forget(Workspace(store), "pattern", "张三的身份证号码是", sure=True)
+    assert forget(Workspace(store), "sha256", sha256(secret("zh").encode())).before
 
 
 @pytest.mark.parametrize(
@@ -394,7 +395,7 @@ def test_what_is_malformed_or_not_there_is_refused(
 ) -> None:
     before = contents(folder / "workspace")
     with pytest.raises(error, match=told):
-        forget(store, by, value)
+        forget(Workspace(store), by, value)
     assert contents(folder / "workspace") == before
 
 
@@ -402,40 +403,40 @@ def test_what_is_malformed_or_not_there_is_refused(
 def test_a_copy_that_is_forgotten_names_the_document_that_stays(store: LocalStore) -> None:
     kept = id_of(store, secret("en"))
     copy = next(row["id"] for row in rows(store, "removed") if row["duplicate_of"] == kept)
-    report = forget(store, "id", copy)
+    report = forget(Workspace(store), "id", copy)
     assert [entry.id for entry in report.documents] == [copy]
     assert report.alike == [kept]
-    assert explain(store, kept)["forgotten"] is None
+    assert explain(Workspace(store), kept)["forgotten"] is None
 
 
 @pytest.mark.usefixtures("quick_pages")
 def test_explain_says_that_it_was_forgotten_and_nights_how_many_were(store: LocalStore) -> None:
     doc_id = id_of(store, secret("zh"))
-    forget(store, "id", doc_id)
-    story = explain(store, doc_id[:8])
+    forget(Workspace(store), "id", doc_id)
+    story = explain(Workspace(store), doc_id[:8])
     assert (story["id"], story["records"]) == (doc_id, [])
     assert (story["forgotten"]["after"], story["forgotten"]["nights"]) == (SECOND, [FIRST])
     assert f"after night {SECOND}, chosen by id" in render(story)
-    assert [row.get("forgotten") for row in list_nights(store)] == [1, 0]
+    assert [row.get("forgotten") for row in list_nights(Workspace(store))] == [1, 0]
     assert "forgotten since: 1." in store.read(f"nights/{FIRST}/README.md").decode()
 
 
 @pytest.mark.usefixtures("quick_pages")
 def test_the_description_lists_the_shards_that_are_there(store: LocalStore) -> None:
-    forget(store, "id", id_of(store, secret("zh")))
+    forget(Workspace(store), "id", id_of(store, secret("zh")))
     described = read_json(store, f"nights/{FIRST}/croissant.json")["distribution"]
     hashes = {item["name"]: item["sha256"] for item in described if "sha256" in item}
-    shards = [entry for entry in load_night(store, FIRST).files if "/shards/" in entry.path]
+    shards = [entry for entry in Nights(store).load(FIRST).files if "/shards/" in entry.path]
     assert hashes == {entry.path.removeprefix(f"nights/{FIRST}/"): entry.sha256 for entry in shards}
 
 
 @pytest.mark.usefixtures("quick_pages")
 def test_a_night_of_which_nothing_is_left_can_still_be_read_and_followed(folder: Path, store: LocalStore) -> None:
-    forget(store, "pattern", "(?s).*", sure=True)
+    forget(Workspace(store), "pattern", "(?s).*", sure=True)
     assert rows(store, "documents") == rows(store, "minhash") == rows(store, "shards") == []
     write_raw(folder, THIRD, {"en": [text("en", 0), text("en", 70)]})
     assert prepare(store, settings(folder), THIRD).counts["dedup"]["kept"] == {"en": 1}
-    assert verify(store)[1] == {}
+    assert verify(Workspace(store))[1] == {}
 
 
 @pytest.mark.parametrize(
@@ -461,7 +462,7 @@ def test_a_report_whose_model_is_gone_is_written_without_it(folder: Path, store:
     path = f"reports/{SECOND}/manifest.json"
     found = read_json(store, path)
     store.write(path, json_bytes(found | {"about": found["about"] | {"model": "cleaned-up"}}))
-    forget(store, "id", id_of(store, secret("zh")))
+    forget(Workspace(store), "id", id_of(store, secret("zh")))
     assert read_json(store, path)["about"]["model"] == ""
     assert places(folder / "workspace", SECRET["zh"]) == []
 
@@ -471,4 +472,4 @@ def test_a_workspace_that_a_run_holds_is_left_alone(store: LocalStore, monkeypat
         # As another process sees it.
         monkeypatch.setattr("slimpajama.workspace.local.held", set())
         with pytest.raises(LockedError):
-            forget(store, "id", id_of(store, secret("zh")))
+            forget(Workspace(store), "id", id_of(store, secret("zh")))

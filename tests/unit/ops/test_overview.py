@@ -3,8 +3,8 @@
 from slimpajama.core.config import load_config
 from slimpajama.ops.overview import list_models_with_scores, list_nights, table
 from slimpajama.workspace.manifest import Manifest
-from slimpajama.workspace.nights import publish
-from slimpajama.workspace.open import open_store
+from slimpajama.workspace.nights import Nights
+from slimpajama.workspace.open import Workspace, open_store
 
 
 def test_nights_are_listed_with_what_came_of_them(tmp_path):
@@ -14,14 +14,14 @@ def test_nights_are_listed_with_what_came_of_them(tmp_path):
         Manifest("dedup", "2", (), {"kept": {"a": 2}}, {}),
         Manifest("shards", "3", (), {"tokens": {"train": {"zh": 5}, "test": {"en": 4}}}, {}),
     ]
-    publish(store, "n1", stages, load_config(None))
-    (row,) = list_nights(store)
+    Nights(store).publish("n1", stages, load_config(None))
+    (row,) = list_nights(Workspace(store))
     assert (row["night"], row["read"], row["kept"], row["tokens"], row["promoted"]) == ("n1", 4, 2, 9, "")
 
 
 def test_models_are_listed_with_their_night(trained):
     workspace, model = trained
-    (row,) = list_models_with_scores(workspace.store)
+    (row,) = list_models_with_scores(Workspace(workspace.store))
     assert (row["model"], row["night"], row["champion"]) == (model, workspace.nights[0], "")
 
 

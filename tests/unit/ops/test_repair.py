@@ -21,8 +21,8 @@ from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.verify import SCRATCH
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import json_bytes, load_manifest
-from slimpajama.workspace.nights import publish
-from slimpajama.workspace.open import open_store
+from slimpajama.workspace.nights import Nights
+from slimpajama.workspace.open import Workspace, open_store
 
 ZH = "研究 图书馆 整理 一批 旧报纸 天气 数据 结果 令人 满意 今年 春天 老师 检查 古代 地图 昨天 下午 城市 河流".split()
 EN = "the model reads data and learns today while weather stays fine over old maps near a quiet town river".split()
@@ -76,8 +76,8 @@ def two_real_nights(tmp_path_factory):
             # A source that had no file the first time.
             write_lines(folder / "later" / "x.txt", [text(777)])
         store = open_store(cfg.workspace)
-        publish(store, night, list(run_stages(store, cfg, night)), cfg)
-        write_report(store, night)
+        Nights(store).publish(night, list(run_stages(Workspace(store), cfg, night)), cfg)
+        write_report(Workspace(store), night)
     return folder
 
 
@@ -133,7 +133,7 @@ def test_every_kind_of_file_comes_back_byte_for_byte(store, cfg):
             store.write(path, store.read(path)[:-7])
         else:
             store.delete(path)
-    _, repaired, bad = repair(store, cfg)
+    _, repaired, bad = repair(Workspace(store), cfg)
     assert bad == {}
     assert sorted(repaired) == sorted(damaged)
     assert contents(store) == before
@@ -145,14 +145,14 @@ def test_two_files_that_changed_places_go_back(store, cfg):
     one, other = store.read(first), store.read(second)
     store.write(first, other)
     store.write(second, one)
-    assert repair(store, cfg)[1] == [first, second]
+    assert repair(Workspace(store), cfg)[1] == [first, second]
     assert contents(store) == before
 
 
 def test_a_whole_workspace_is_left_alone(store, cfg, monkeypatch):
     before = contents(store)
     monkeypatch.setattr(module, "run_stages", None)
-    files, repaired, bad = repair(store, cfg)
+    files, repaired, bad = repair(Workspace(store), cfg)
     assert (files > 20, repaired, bad) == (True, [], {})
     assert contents(store) == before
 
@@ -167,7 +167,7 @@ def test_no_more_stages_run_than_the_file_needs(store, cfg, monkeypatch):
 
     monkeypatch.setattr(module, "run_stages", watched)
     flip(store, next(path for path in listed(store, "n1") if "/removed/ingest-" in path))
-    assert repair(store, cfg)[2] == {}
+    assert repair(Workspace(store), cfg)[2] == {}
     assert names == ["ingest"]
 
 
@@ -177,7 +177,7 @@ def test_a_report_is_rendered_again_also_after_the_night_that_it_shows(store, cf
     shown = next(path for path in listed(store, "n2") if "/documents/" in path)
     for path in (*damaged, shown):
         flip(store, path)
-    _, repaired, bad = repair(store, cfg)
+    _, repaired, bad = repair(Workspace(store), cfg)
     assert bad == {}
     assert sorted(repaired) == sorted([*damaged, shown])
     assert contents(store) == before
@@ -190,7 +190,7 @@ def test_raw_files_that_are_not_what_they_were_change_nothing(store, cfg, folder
     before = contents(store)
     raw = folder / "raw" / "n1-a.jsonl"
     write_lines(raw, [text(5)]) if change == "edited" else raw.unlink()
-    _, repaired, bad = repair(store, cfg)
+    _, repaired, bad = repair(Workspace(store), cfg)
     assert repaired == []
     assert str(bad[shard]).startswith(f"{shard}: cannot be made again: raw/n1-a.jsonl: 1 of 2 raw files are gone or")
     assert "restore it from a backup" in str(bad[shard])
@@ -204,7 +204,7 @@ def test_a_night_is_not_repaired_against_a_damaged_one(store, cfg, folder):
     flip(store, shard)
     (folder / "raw" / "n1-a.jsonl").unlink()
     before = contents(store)
-    _, repaired, bad = repair(store, cfg)
+    _, repaired, bad = repair(Workspace(store), cfg)
     assert repaired == []
     assert f"{keys}: an earlier night is damaged" in str(bad[shard])
     assert contents(store) == before
@@ -216,7 +216,7 @@ def test_other_versions_are_named_and_what_they_make_is_not_put_in_place(store, 
     before = contents(store)
     monkeypatch.setattr("slimpajama.corpus.clean.stage.importlib.metadata.version", lambda name: "99.9")
     monkeypatch.setattr("slimpajama.corpus.clean.stage.rewrite", lambda texts, cfg: (pc.utf8_upper(texts), {}))
-    _, repaired, bad = repair(store, cfg)
+    _, repaired, bad = repair(Workspace(store), cfg)
     assert repaired == []
     assert "clean of cld2 99.9 (then" in str(bad[path])
     assert contents(store) == before
@@ -229,7 +229,7 @@ def test_settings_of_another_version_are_refused(store, cfg):
     store.write(path, json_bytes(manifest))
     store.delete("nights/n2/README.md")
     before = contents(store)
-    _, _, bad = repair(store, cfg)
+    _, _, bad = repair(Workspace(store), cfg)
     assert "clean.from_the_future: unknown setting" in str(bad["nights/n2/README.md"])
     assert contents(store) == before
 
@@ -240,14 +240,14 @@ def test_a_manifest_that_says_too_little_is_refused(store, cfg):
     del manifest["about"]["stages"]["ingest"]["inputs"]
     store.write(path, json_bytes(manifest))
     store.delete("nights/n2/README.md")
-    _, _, bad = repair(store, cfg)
+    _, _, bad = repair(Workspace(store), cfg)
     assert "its manifest does not say how it was made: expected 'inputs'" in str(bad["nights/n2/README.md"])
 
 
 def test_a_damaged_manifest_is_restored_by_nobody(store, cfg):
     store.write("nights/n2/manifest.json", b"{")
     before = contents(store)
-    _, repaired, bad = repair(store, cfg)
+    _, repaired, bad = repair(Workspace(store), cfg)
     assert repaired == []
     assert "cannot be rebuilt from itself" in str(bad["nights/n2/manifest.json"])
     assert contents(store) == before
@@ -273,9 +273,9 @@ def test_a_repair_that_is_killed_is_finished_by_the_next(store, cfg, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(LocalStore, "write", dies)
         with pytest.raises(Killed):
-            repair(store, cfg)
+            repair(Workspace(store), cfg)
     assert bool(store.list(SCRATCH)) == ((where, writes) != ("scratch", 0))
-    _, repaired, bad = repair(store, cfg)
+    _, repaired, bad = repair(Workspace(store), cfg)
     assert bad == {}
     assert repaired == damaged[writes:] if where == "place" else damaged
     assert contents(store) == before
@@ -284,7 +284,7 @@ def test_a_repair_that_is_killed_is_finished_by_the_next(store, cfg, monkeypatch
 def test_what_a_broken_off_repair_left_goes_when_nothing_is_damaged_any_more(store, cfg):
     before = contents(store)
     store.write(f"{SCRATCH}/nights/n1/x", b"left")
-    assert repair(store, cfg)[1:] == ([], {})
+    assert repair(Workspace(store), cfg)[1:] == ([], {})
     assert contents(store) == before
 
 
@@ -294,7 +294,7 @@ def test_a_run_that_holds_the_workspace_is_waited_for(store, cfg, monkeypatch):
 
     monkeypatch.setattr(LocalStore, "lock", held)
     with pytest.raises(LockedError):
-        repair(store, cfg)
+        repair(Workspace(store), cfg)
 
 
 def test_the_command_repairs_and_says_what_it_did(store, folder, capsys):

@@ -10,7 +10,8 @@ from slimpajama.core.config import RetentionConfig
 from slimpajama.ops.retention import clean_up, removable
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest, json_bytes
-from slimpajama.workspace.registry import champion, list_models, promote, rollback
+from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.registry import Models
 
 NIGHTS = [f"2026-01-0{number}" for number in range(1, 7)]
 WEIGHTS = 1000
@@ -35,59 +36,59 @@ def store(tmp_path: Path) -> LocalStore:
         store.write(f"reports/{night}/report.html", b"<p>")
         model = add_model(store, f"{number}", night, best)
         if number % 2 == 0:
-            promote(store, model, "better")
+            Models(store).promote(model, "better")
             best = model
     store.write("nights/index.json", json_bytes({"nights": NIGHTS}))
     return store
 
 
 def names(store: LocalStore) -> list[str]:
-    return [model.rsplit("-", 1)[1] for model in list_models(store)]
+    return [model.rsplit("-", 1)[1] for model in Models(store).published()]
 
 
 def test_rejected_models_go_when_their_night_is_old_and_champions_stay(store: LocalStore):
-    report = clean_up(store, RetentionConfig(nights=3))
+    report = clean_up(Workspace(store), RetentionConfig(nights=3))
     assert [one.folder for one in report.removed] == ["models/2026-01-02-tiny-1"]
     assert names(store) == ["0", "2", "3", "4", "5"]
-    clean_up(store, RetentionConfig(nights=1))
+    clean_up(Workspace(store), RetentionConfig(nights=1))
     assert names(store) == ["0", "2", "4", "5"]
 
 
 def test_nothing_goes_where_all_nights_are_kept(store: LocalStore):
     before = store.list()
-    assert clean_up(store, RetentionConfig(nights=0)).removed == []
+    assert clean_up(Workspace(store), RetentionConfig(nights=0)).removed == []
     assert store.list() == before
 
 
 def test_corpus_and_reports_are_never_touched(store: LocalStore):
     before = [path for path in store.list() if path.startswith(("nights/", "reports/"))]
-    clean_up(store, RetentionConfig(nights=1, max_gb=1e-9))
+    clean_up(Workspace(store), RetentionConfig(nights=1, max_gb=1e-9))
     assert [path for path in store.list() if path.startswith(("nights/", "reports/"))] == before
 
 
 def test_what_a_kept_model_started_from_stays_though_a_rollback_cannot_reach_it(store: LocalStore):
     # Model 4 is left; model 2 is the champion, and 5 of the newest night was started from 4.
-    rollback(store)
-    clean_up(store, RetentionConfig(nights=1))
-    assert champion(store) == "2026-01-03-tiny-2"
+    Models(store).rollback()
+    clean_up(Workspace(store), RetentionConfig(nights=1))
+    assert Models(store).champion() == "2026-01-03-tiny-2"
     assert names(store) == ["0", "2", "4", "5"]
 
 
 def test_above_the_size_the_oldest_rejected_models_go_first_and_only_as_many_as_it_takes(store: LocalStore):
     size = store.size()
-    report = clean_up(store, RetentionConfig(nights=0, max_gb=(size - WEIGHTS) / 1e9))
+    report = clean_up(Workspace(store), RetentionConfig(nights=0, max_gb=(size - WEIGHTS) / 1e9))
     assert [one.folder for one in report.removed] == ["models/2026-01-02-tiny-1"]
     assert report.bytes_left == store.size() < size - WEIGHTS
-    report = clean_up(store, RetentionConfig(nights=0, max_gb=1e-9))
+    report = clean_up(Workspace(store), RetentionConfig(nights=0, max_gb=1e-9))
     assert names(store) == ["0", "2", "4", "5"]
     assert "more than retention.max_gb" in report.text()
 
 
 def test_a_dry_run_names_the_same_and_removes_nothing(store: LocalStore):
     before, cfg = store.list(), RetentionConfig(nights=1)
-    planned = clean_up(store, cfg, dry_run=True)
+    planned = clean_up(Workspace(store), cfg, dry_run=True)
     assert store.list() == before
-    done = clean_up(store, cfg)
+    done = clean_up(Workspace(store), cfg)
     assert planned.removed == done.removed
     assert planned.bytes_left == done.bytes_left
     assert "would go" in planned.text()
@@ -102,11 +103,11 @@ def test_a_removal_that_was_broken_off_is_finished_by_the_next(store: LocalStore
 
     monkeypatch.setattr(LocalStore, "delete_tree", dies)
     with pytest.raises(KeyboardInterrupt):
-        clean_up(store, RetentionConfig(nights=3))
+        clean_up(Workspace(store), RetentionConfig(nights=3))
     monkeypatch.setattr(LocalStore, "delete_tree", whole)
     assert "models/2026-01-02-tiny-1/model.safetensors" in store.list()
     assert names(store) == ["0", "2", "3", "4", "5"]
-    clean_up(store, RetentionConfig(nights=3))
+    clean_up(Workspace(store), RetentionConfig(nights=3))
     assert not store.list("models/2026-01-02-tiny-1")
 
 
@@ -123,7 +124,7 @@ def test_leftovers_of_finished_runs_go_and_what_may_be_resumed_stays(store: Loca
     ]
     for path in leftovers + resumable:
         store.write(path, b"{}")
-    clean_up(store, RetentionConfig(nights=0))
+    clean_up(Workspace(store), RetentionConfig(nights=0))
     left = store.list()
     assert not set(leftovers) & set(left)
     assert set(resumable) <= set(left)
@@ -131,8 +132,8 @@ def test_leftovers_of_finished_runs_go_and_what_may_be_resumed_stays(store: Loca
 
 def test_an_empty_workspace_has_nothing_to_remove(tmp_path: Path):
     store = LocalStore(str(tmp_path / "empty"))
-    assert removable(store, RetentionConfig()) == []
-    assert clean_up(store, RetentionConfig()).bytes_left == 0
+    assert removable(Workspace(store), RetentionConfig()) == []
+    assert clean_up(Workspace(store), RetentionConfig()).bytes_left == 0
 
 
 def test_tuned_models_stay_while_they_serve_a_task_or_are_young(store: LocalStore):
@@ -142,6 +143,6 @@ def test_tuned_models_stay_while_they_serve_a_task_or_are_young(store: LocalStor
         store.write(f"tuned/{name}/manifest.json", json_bytes(Manifest("tune", name, (), {}, about)))
     store.write("tuned/2026-01-01-broken/checkpoints/step-0000001/state.safetensors", b"")
     store.write("tuned/current.json", json_bytes({"tasks": {"translation": "old-serving"}, "history": []}))
-    gone = [one.folder for one in clean_up(store, RetentionConfig(nights=3)).removed]
+    gone = [one.folder for one in clean_up(Workspace(store), RetentionConfig(nights=3)).removed]
     assert gone == ["tuned/2026-01-01-broken", "models/2026-01-02-tiny-1", "tuned/old"]
     assert store.exists("tuned/current.json")

@@ -9,7 +9,8 @@ from slimpajama.ops import verify as module
 from slimpajama.ops.verify import verify
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import load_manifest
-from slimpajama.workspace.registry import promote
+from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.registry import Models
 
 
 def flip(store, path, place=-9):
@@ -21,7 +22,7 @@ def flip(store, path, place=-9):
 @pytest.fixture
 def store(trained):
     """Two nights and a model that is the champion."""
-    promote(trained[0].store, trained[1], "the first")
+    Models(trained[0].store).promote(trained[1], "the first")
     return trained[0].store
 
 
@@ -32,7 +33,7 @@ def files(store):
 
 
 def test_a_whole_workspace_is_whole(store):
-    files, bad = verify(store)
+    files, bad = verify(Workspace(store))
     assert files > 5
     assert bad == {}
 
@@ -42,7 +43,7 @@ def test_what_is_wrong_with_a_file_is_said_with_what_next(store, files):
     flip(store, changed)
     store.write(short, store.read(short)[:-5])
     store.delete(gone)
-    _, bad = verify(store, threads=3)
+    _, bad = verify(Workspace(store), threads=3)
     assert list(bad) == sorted([changed, short, gone])
     assert "not what its manifest says: expected sha256 " in str(bad[changed])
     assert f"expected {len(store.read(short)) + 5} bytes, found {len(store.read(short))} bytes" in str(bad[short])
@@ -56,7 +57,7 @@ def test_a_large_file_is_not_read_at_once(store, files, monkeypatch):
         "read",
         lambda self, path, *range_: pytest.fail(path) if path in files else read(self, path, *range_),
     )
-    assert verify(store)[1] == {}
+    assert verify(Workspace(store))[1] == {}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_an_unreadable_manifest_is_a_problem_and_no_crash(store, damage):
         data["files"][0]["bytes"] = "many"
         damage = json.dumps(data).encode()
     store.write(path, damage)
-    _, bad = verify(store)
+    _, bad = verify(Workspace(store))
     assert list(bad) == [path]
     assert "cannot be rebuilt from itself" in str(bad[path])
 
@@ -78,7 +79,7 @@ def test_manifests_beside_a_report_count(store):
     entry = {"path": "reports/2026-01-01/samples.json", "sha256": "0" * 64, "bytes": 3, "rows": 0}
     manifest = {"name": "generate", "fingerprint": "0", "files": [entry], "counts": {}, "about": {}}
     store.write("reports/2026-01-01/samples.manifest.json", json.dumps(manifest).encode())
-    _, bad = verify(store)
+    _, bad = verify(Workspace(store))
     assert list(bad) == [entry["path"]]
     assert "delete reports/2026-01-01/samples.manifest.json" in str(bad[entry["path"]])
 
@@ -86,25 +87,25 @@ def test_manifests_beside_a_report_count(store):
 def test_the_list_of_nights_and_the_nights_must_agree(store):
     index = json.loads(store.read("nights/index.json"))
     store.write("nights/index.json", json.dumps({"nights": [index["nights"][0], "2025-05-05"]}).encode())
-    _, bad = verify(store)
+    _, bad = verify(Workspace(store))
     assert list(bad) == ["nights/2025-05-05/manifest.json", "nights/2026-01-02/manifest.json"]
     assert "missing" in str(bad["nights/2025-05-05/manifest.json"])
     assert "slimpajama prepare --night 2026-01-02" in str(bad["nights/2026-01-02/manifest.json"])
     store.delete("nights/index.json")
-    assert "nights/2026-01-01/manifest.json" in verify(store)[1]
+    assert "nights/2026-01-01/manifest.json" in verify(Workspace(store))[1]
 
 
 @pytest.mark.parametrize("damage", [b"", b"\xff", b"[]", b"null", b'{"nights": 1}'])
 def test_an_unreadable_list_of_nights_is_a_problem(store, damage):
     store.write("nights/index.json", damage)
-    assert list(verify(store)[1]) == ["nights/index.json"]
+    assert list(verify(Workspace(store))[1]) == ["nights/index.json"]
 
 
 def test_pointers_to_nowhere_are_named_with_what_they_name(store):
     (model,) = {path.split("/")[1] for path in store.list("models") if path.count("/") > 1}
     store.delete_tree(f"models/{model}")
     store.write("tuned/current.json", json.dumps({"tasks": {"translation": "夜-tuned"}, "history": []}).encode())
-    _, bad = verify(store)
+    _, bad = verify(Workspace(store))
     assert list(bad) == ["models/champion.json", "tuned/current.json"]
     assert f"names what is not there: found {model}" in str(bad["models/champion.json"])
     assert "夜-tuned" in str(bad["tuned/current.json"])
@@ -114,13 +115,13 @@ def test_pointers_to_nowhere_are_named_with_what_they_name(store):
 @pytest.mark.parametrize("path", ["models/champion.json", "tuned/current.json"])
 def test_an_unreadable_pointer_is_a_problem(store, path, damage):
     store.write(path, damage)
-    assert list(verify(store)[1]) == [path]
+    assert list(verify(Workspace(store))[1]) == [path]
 
 
 def test_what_lies_in_a_work_folder_or_a_broken_off_repair_does_not_count(store):
     for path in ("nights/n/work/clean/manifest.json", f"{module.SCRATCH}/nights/n/pairs/x/manifest.json"):
         store.write(path, b"{")
-    assert verify(store)[1] == {}
+    assert verify(Workspace(store))[1] == {}
 
 
 def test_names_out_of_a_manifest_cannot_reach_the_terminal_or_leave_the_workspace(store):
@@ -129,7 +130,7 @@ def test_names_out_of_a_manifest_cannot_reach_the_terminal_or_leave_the_workspac
         "models/x/manifest.json",
         json.dumps({"name": "x", "fingerprint": "0", "files": entries, "counts": {}, "about": {}}).encode(),
     )
-    _, bad = verify(store)
+    _, bad = verify(Workspace(store))
     assert len(bad) == 2
     assert not [text for text in map(str, bad.values()) if "\x1b" in text]
 

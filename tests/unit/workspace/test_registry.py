@@ -9,10 +9,10 @@ import torch
 
 from slimpajama.core.errors import LockedError, ModelError, StorageError
 from slimpajama.model.loading import load_model
-from slimpajama.workspace import registry
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest
-from slimpajama.workspace.registry import champion, champion_before, history, list_models, promote, rollback
+from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.registry import Models
 from slimpajama.workspace.store import read_json
 
 
@@ -29,96 +29,96 @@ def store(tmp_path: Path) -> LocalStore:
 
 
 def test_only_models_with_a_manifest_are_listed(store: LocalStore):
-    assert list_models(store) == ["a", "b", "c"]
+    assert Models(store).published() == ["a", "b", "c"]
 
 
 def test_there_is_no_champion_before_the_first_promotion(store: LocalStore):
-    assert champion(store) is None
+    assert Models(store).champion() is None
     with pytest.raises(ModelError, match="no champion yet"):
-        load_model(store)
+        load_model(Workspace(store))
 
 
 def test_a_promotion_is_on_record_with_its_reason_and_no_clock(store: LocalStore):
-    assert promote(store, "a", "first")
-    assert champion(store) == "a"
+    assert Models(store).promote("a", "first")
+    assert Models(store).champion() == "a"
     entry = {"action": "promote", "model": "a", "night": "night-a", "reason": "first"}
     assert read_json(store, "models/champion.json") == {"model": "a", "night": "night-a", "history": [entry]}
 
 
 def test_promoting_the_champion_again_changes_nothing(store: LocalStore):
-    promote(store, "a", "first")
+    Models(store).promote("a", "first")
     before = store.read("models/champion.json")
-    assert not promote(store, "a", "again")
+    assert not Models(store).promote("a", "again")
     assert store.read("models/champion.json") == before
 
 
 def test_rollbacks_go_back_one_champion_each_and_stay_on_record(store: LocalStore):
     for name in "abc":
-        promote(store, name, "better")
-    assert rollback(store) == "b"
-    assert rollback(store) == "a"
-    assert champion(store) == "a"
-    assert [entry["action"] for entry in history(store)] == ["promote"] * 3 + ["rollback"] * 2
+        Models(store).promote(name, "better")
+    assert Models(store).rollback() == "b"
+    assert Models(store).rollback() == "a"
+    assert Models(store).champion() == "a"
+    assert [entry["action"] for entry in Models(store).history()] == ["promote"] * 3 + ["rollback"] * 2
     with pytest.raises(ModelError, match="no champion to go back to"):
-        rollback(store)
-    promote(store, "c", "by hand")
-    assert rollback(store) == "a"
+        Models(store).rollback()
+    Models(store).promote("c", "by hand")
+    assert Models(store).rollback() == "a"
 
 
 def test_a_night_is_compared_with_the_champion_it_did_not_make(store: LocalStore):
-    assert champion_before(store, "night-a") is None
-    promote(store, "a", "first")
-    promote(store, "b", "better")
-    assert champion_before(store, "night-b") == "a"
-    assert champion_before(store, "night-c") == "b"
+    assert Models(store).champion_before("night-a") is None
+    Models(store).promote("a", "first")
+    Models(store).promote("b", "better")
+    assert Models(store).champion_before("night-b") == "a"
+    assert Models(store).champion_before("night-c") == "b"
 
 
 def test_a_gate_promotes_a_model_only_once_even_after_a_rollback(store: LocalStore):
-    promote(store, "a", "first")
-    assert registry.promote_once(store, "b", "better")
-    rollback(store)
-    assert not registry.promote_once(store, "b", "better")
-    assert champion(store) == "a"
+    Models(store).promote("a", "first")
+    assert Models(store).promote_once("b", "better")
+    Models(store).rollback()
+    assert not Models(store).promote_once("b", "better")
+    assert Models(store).champion() == "a"
 
 
 @pytest.mark.parametrize("name", ["d", "zzz", "", "..", "../models/a", "a/evaluations"])
 def test_what_is_not_published_cannot_be_promoted(store: LocalStore, name: str):
     with pytest.raises(ModelError, match="no such model"):
-        promote(store, name, "no")
-    assert champion(store) is None
+        Models(store).promote(name, "no")
+    assert Models(store).champion() is None
 
 
 def test_two_promotions_at_once_have_one_winner_and_the_other_says_so(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ):
-    read = registry._read
+    read = Models._read
 
-    def read_then_someone_else_is_first(store_: LocalStore) -> Any:
-        found = read(store_)
-        monkeypatch.setattr(registry, "_read", read)
-        promote(store_, "a", "other run")
+    def read_then_someone_else_is_first(models: Models) -> Any:
+        found = read(models)
+        monkeypatch.setattr(Models, "_read", read)
+        models.promote("a", "other run")
         return found
 
-    monkeypatch.setattr(registry, "_read", read_then_someone_else_is_first)
+    monkeypatch.setattr(Models, "_read", read_then_someone_else_is_first)
     with pytest.raises(LockedError, match="another run replaced the champion first"):
-        promote(store, "b", "this run")
-    assert champion(store) == "a"
-    assert len(history(store)) == 1
+        Models(store).promote("b", "this run")
+    assert Models(store).champion() == "a"
+    assert len(Models(store).history()) == 1
 
 
 def test_a_broken_pointer_is_named(store: LocalStore):
     store.write("models/champion.json", b'{"model": "a"}')
     with pytest.raises(StorageError, match=r"champion\.json"):
-        champion(store)
+        Models(store).champion()
 
 
 def test_the_champion_is_loaded_where_no_model_is_named(trained: Any):
     space, model = trained
-    promote(space.store, model, "first")
-    loaded = load_model(space.store)
+    Models(space.store).promote(model, "first")
+    loaded = load_model(Workspace(space.store))
     assert loaded.id == model
     tokens = torch.tensor([loaded.tokenizer.encode("今天学习")])
-    assert torch.equal(loaded.model.nll(tokens), load_model(space.store, model).model.nll(tokens))
+    assert torch.equal(loaded.model.nll(tokens), load_model(Workspace(space.store), model).model.nll(tokens))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
@@ -127,7 +127,7 @@ def test_a_model_whose_files_are_not_what_was_published_is_refused(trained: Any,
     file = Path(space.store.uri) / "models" / model / name
     file.write_bytes(file.read_bytes()[:-1] + b"!")
     with pytest.raises(StorageError, match="not what its manifest says"):
-        load_model(space.store, model)
+        load_model(Workspace(space.store), model)
 
 
 def test_a_model_without_its_manifest_is_refused(trained: Any):
@@ -136,10 +136,10 @@ def test_a_model_without_its_manifest_is_refused(trained: Any):
     assert load_manifest(space.store, f"models/{model}/manifest.json") is not None
     manifest.unlink()
     with pytest.raises(ModelError, match="no such model"):
-        load_model(space.store, model)
+        load_model(Workspace(space.store), model)
 
 
 def test_a_copied_workspace_loads_as_well(trained: Any, tmp_path: Path):
     space, model = trained
     copy = shutil.copytree(space.store.uri, tmp_path / "copy")
-    assert load_model(LocalStore(str(copy)), model).id == model
+    assert load_model(Workspace(LocalStore(str(copy))), model).id == model

@@ -23,6 +23,7 @@ from slimpajama.core.config import GenerateConfig
 from slimpajama.model.generate.text import generate_texts
 from slimpajama.model.loading import Loaded, load_model
 from slimpajama.workspace.local import LocalStore
+from slimpajama.workspace.open import Workspace
 
 HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 TOKEN = "correct-horse-battery"
@@ -33,12 +34,12 @@ CFG = GenerateConfig(max_tokens=12)
 def worker_of(one_model: tuple[Path, str]) -> Callable[..., Worker]:
     """Makes workers of the tiny model, which is loaded once."""
     store = LocalStore(str(one_model[0]))
-    loaded = load_model(store, one_model[1])
+    loaded = load_model(Workspace(store), one_model[1])
 
     def make(**settings: Any) -> Worker:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(worker_module, "load_model", lambda *_: loaded)
-            return Worker(store, loaded.id, **settings)
+            return Worker(Workspace(store), loaded.id, **settings)
 
     return make
 

@@ -14,7 +14,8 @@ from slimpajama.apps.serve.worker import Worker
 from slimpajama.core.config import ApplyConfig, GenerateConfig
 from slimpajama.core.errors import InputError
 from slimpajama.workspace.manifest import json_bytes
-from slimpajama.workspace.registry import promote
+from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.registry import Models
 
 
 class Echo:
@@ -39,11 +40,11 @@ class Echo:
 def client(trained: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A server whose first two tasks are served by one model; how often models are loaded is counted."""
     space, model = trained
-    promote(space.store, model, "test")
+    Models(space.store).promote(model, "test")
     serves(space.store, summarization="one", translation="one")
     loads: list[str] = []
     monkeypatch.setattr(worker_module, "load_tuned", lambda _, name: loads.append(name) or Echo(name))
-    app = make_app(Worker(space.store), GenerateConfig(), apply=ApplyConfig(beams=3))
+    app = make_app(Worker(Workspace(space.store)), GenerateConfig(), apply=ApplyConfig(beams=3))
     with TestClient(app) as client:
         yield client, space.store, loads
 
@@ -93,6 +94,6 @@ def test_a_request_that_cannot_be_answered_is_refused_clearly(
 
 def test_the_token_is_asked_for(trained: Any):
     space, model = trained
-    promote(space.store, model, "test")
-    with TestClient(make_app(Worker(space.store), GenerateConfig(), token="correct-horse-battery")) as http:
+    Models(space.store).promote(model, "test")
+    with TestClient(make_app(Worker(Workspace(space.store)), GenerateConfig(), token="correct-horse-battery")) as http:
         assert http.post("/v1/summarize", json={"text": "x"}).status_code == 401

@@ -14,7 +14,8 @@ from slimpajama.apps.serve.worker import Job, Worker
 from slimpajama.core.config import GenerateConfig
 from slimpajama.core.errors import ModelError
 from slimpajama.workspace.manifest import load_manifest
-from slimpajama.workspace.registry import promote
+from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.registry import Models
 
 
 def copied(space: Any, model: str, name: str) -> str:
@@ -31,8 +32,8 @@ def copied(space: Any, model: str, name: str) -> str:
 def worker(trained: Any) -> Any:
     """A worker that follows the champion closely, and a way to give it something to do."""
     space, model = trained
-    promote(space.store, model, "first")
-    worker = Worker(space.store, poll_s=0.01)
+    Models(space.store).promote(model, "first")
+    worker = Worker(Workspace(space.store), poll_s=0.01)
     worker.start()
     yield worker
     worker.stop()
@@ -67,7 +68,7 @@ def test_a_request_keeps_the_model_it_began_with_and_the_next_one_gets_the_new_c
     expected = answer(inbox)
 
     accepted, kept = asked(worker)
-    promote(space.store, copied(space, model, "better"), "better")
+    Models(space.store).promote(copied(space, model, "better"), "better")
     until_serving(worker, "better")
     worker.submit(accepted)
     assert accepted.loaded.id == model
@@ -82,7 +83,7 @@ def test_a_champion_that_is_damaged_leaves_the_old_one_serving_and_says_so_once(
     space, model = trained
     copied(space, model, "broken")
     (Path(space.store.uri) / "models" / "broken" / "model.safetensors").write_bytes(b"cut")
-    promote(space.store, "broken", "by mistake")
+    Models(space.store).promote("broken", "by mistake")
     for _ in range(6000):
         if "still serving" in caplog.text:
             break
@@ -92,7 +93,7 @@ def test_a_champion_that_is_damaged_leaves_the_old_one_serving_and_says_so_once(
     job, inbox = asked(worker)
     worker.submit(job)
     assert answer(inbox)
-    promote(space.store, copied(space, model, "repaired"), "better")
+    Models(space.store).promote(copied(space, model, "repaired"), "better")
     until_serving(worker, "repaired")
 
 
@@ -105,14 +106,14 @@ def test_a_job_that_was_cancelled_while_it_waited_costs_nothing(worker: Worker):
 
 def test_a_server_without_a_model_does_not_start(workspace: Any):
     with pytest.raises(ModelError, match="no champion yet"):
-        Worker(workspace.store)
+        Worker(Workspace(workspace.store))
 
 
 def test_a_model_that_was_named_stays(trained: Any):
     space, model = trained
-    worker = Worker(space.store, model, poll_s=0.01)
+    worker = Worker(Workspace(space.store), model, poll_s=0.01)
     worker.start()
-    promote(space.store, copied(space, model, "better"), "better")
+    Models(space.store).promote(copied(space, model, "better"), "better")
     job, inbox = asked(worker)
     worker.submit(replace(job))
     answer(inbox)

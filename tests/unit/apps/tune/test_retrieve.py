@@ -10,7 +10,8 @@ from slimpajama.core.schema import DOCUMENTS
 from slimpajama.text.segment import Segmenter
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import FileEntry, Manifest
-from slimpajama.workspace.nights import publish
+from slimpajama.workspace.nights import Nights
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import parquet_bytes
 from slimpajama.workspace.store import sha256
 
@@ -40,7 +41,7 @@ def store(tmp_path):
             data = parquet_bytes(table)
             store.write(path, data)
             entries.append(FileEntry(path, sha256(data), len(data), len(table)))
-        publish(store, night, [Manifest("shards", night, tuple(entries), {}, {})], CONFIG)
+        Nights(store).publish(night, [Manifest("shards", night, tuple(entries), {}, {})], CONFIG)
     return store
 
 
@@ -54,7 +55,7 @@ def store(tmp_path):
     ],
 )
 def test_the_document_that_speaks_of_it_comes_first(store, question, expected):
-    found = CorpusIndex(store, TextConfig()).search(question, k=2)
+    found = CorpusIndex(Workspace(store), TextConfig()).search(question, k=2)
     assert found[0].id == expected
     assert found[0].text == TEXTS[expected]
     assert found[0].uri == f"{expected}.txt#1"
@@ -62,11 +63,11 @@ def test_the_document_that_speaks_of_it_comes_first(store, question, expected):
 
 
 def test_a_question_whose_words_stand_nowhere_finds_nothing(store):
-    index = CorpusIndex(store, TextConfig())
+    index = CorpusIndex(Workspace(store), TextConfig())
     assert index.search("what is the") == []
     assert index.search("西瓜 zebra") == []
 
 
 def test_an_empty_workspace_is_said_to_be_one(tmp_path):
     with pytest.raises(InputError, match="no document to ask"):
-        CorpusIndex(LocalStore(str(tmp_path)), TextConfig())
+        CorpusIndex(Workspace(LocalStore(str(tmp_path))), TextConfig())

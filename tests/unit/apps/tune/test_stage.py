@@ -18,7 +18,8 @@ from slimpajama.model.generate.beam import Found
 from slimpajama.model.loading import load_model
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import load_manifest
-from slimpajama.workspace.registry import promote, serving
+from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.registry import Models
 
 from ...conftest import CONFIG, WORDS
 
@@ -67,8 +68,8 @@ def tuned(one_model, raw, tmp_path_factory):
     root = tmp_path_factory.mktemp("tuned") / "workspace"
     shutil.copytree(source, root)
     store, cfg = LocalStore(str(root)), config(CONFIG, raw)
-    promote(store, model, "test")
-    return store, cfg, model, tune(store, cfg, model)
+    Models(store).promote(model, "test")
+    return store, cfg, model, tune(Workspace(store), cfg, model)
 
 
 def files(store, folder):
@@ -85,7 +86,7 @@ def test_a_tuning_publishes_what_its_manifest_lists_and_serves_every_task(tuned)
         [*manifest.paths("tuned"), f"tuned/{report.model}/manifest.json"]
     )
     assert report.model.startswith(model)
-    assert {task: serving(store, task) for task in report.decisions} == dict.fromkeys(
+    assert {task: Models(store).serving(task) for task in report.decisions} == dict.fromkeys(
         ("question-answering", "summarization", "translation"), report.model
     )
     assert set(report.scores["tasks"]["translation"]) == {"zh", "en"}
@@ -95,15 +96,15 @@ def test_a_tuning_publishes_what_its_manifest_lists_and_serves_every_task(tuned)
 
 def test_the_tuned_model_has_the_champions_weights(tuned):
     store, _, model, report = tuned
-    expected = load_model(store, model).model.state_dict()
-    found = load_tuned(store, report.model).model.base.state_dict()
+    expected = load_model(Workspace(store), model).model.state_dict()
+    found = load_tuned(Workspace(store), report.model).model.base.state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
 @pytest.mark.parametrize("kind", ["summarize", "answer", "translate-zh"])
 def test_every_way_writes_something(tuned, kind):
     store, cfg, _, report = tuned
-    model = load_tuned(store, report.model)
+    model = load_tuned(Workspace(store), report.model)
     text = (
         "今天北京天气很好。我们学习语言模型。研究人员推荐了地图。" if kind != "translate-zh" else "The weather is fine."
     )
@@ -126,7 +127,7 @@ def test_every_way_writes_something(tuned, kind):
 def test_the_question_decides_how_all_its_answers_are_made(tuned, monkeypatch):
     """Answers out of several documents are compared by their scores, which are of one kind then."""
     store, cfg, _, report = tuned
-    model = load_tuned(store, report.model)
+    model = load_tuned(Workspace(store), report.model)
     model.ways = {"answer/zh": QUOTED, "answer/en": WRITTEN}
     written = []
     monkeypatch.setattr(model, "write", lambda *given, **_: written.append(given) or Found([], -1.0))
@@ -142,7 +143,7 @@ def test_the_champion_is_as_it_was_and_the_same_tuning_is_done_once(tuned, train
     space, _ = trained
     assert files(store, f"models/{model}") == files(space.store, f"models/{model}")
     before = files(store, "tuned")
-    again = tune(store, cfg, model)
+    again = tune(Workspace(store), cfg, model)
     assert again.skipped
     assert again.scores == report.scores
     assert files(store, "tuned") == before
@@ -174,23 +175,23 @@ def test_a_tuning_that_stops_ends_with_the_same_bytes(tuned, trained, tmp_path, 
             patch.setattr(*steps.get(moment.split()[-1], (tune_stage.Stage, "finish")), stop)
         often = replace(cfg, train=replace(cfg.train, checkpoint_seconds=1e-9))
         with pytest.raises(KeyboardInterrupt):
-            tune(other, often, model)
-    assert tune(other, cfg, model).model == report.model
+            tune(Workspace(other), often, model)
+    assert tune(Workspace(other), cfg, model).model == report.model
     assert files(other, f"tuned/{report.model}") == files(store, f"tuned/{report.model}")
 
 
 def test_a_new_model_serves_a_task_only_if_it_is_better(tuned):
     store, cfg, model, report = tuned
     untaught = replace(cfg, tune=replace(cfg.tune, tokens=256, seed=5))
-    other = tune(store, untaught, model)
+    other = tune(Workspace(store), untaught, model)
     for task, decision in other.decisions.items():
         assert decision["promote"] == decision["reason"].startswith("better")
-        assert serving(store, task) == (other.model if decision["promote"] else report.model)
+        assert Models(store).serving(task) == (other.model if decision["promote"] else report.model)
 
 
 def test_applications_work_on_any_text_and_refuse_what_is_none(tuned):
     store, cfg, _, report = tuned
-    model = load_tuned(store, report.model)
+    model = load_tuned(Workspace(store), report.model)
     for text in ("今天北京天气很好。", "The weather is fine today. " * 40, "a" * 3000):
         assert isinstance(model.summarize(text, cfg.apply), str)
     text = "今天很好。我们学习。\n\n---\n  北京的天气。\n"
@@ -225,16 +226,16 @@ def test_pairs_of_which_none_falls_to_the_test_are_too_few(tuned, tmp_path):
     source = PairSourceConfig(name="few", uri="few.tsv", task="translation")
     few = replace(cfg, pairs=PairsConfig(sources=(source,), test_share=0.001), run=RunConfig(source_root=str(tmp_path)))
     with pytest.raises(InputError, match=r"too few pairs.*none for test.*Bring more"):
-        tune(store, few, model)
+        tune(Workspace(store), few, model)
 
 
 def test_what_is_missing_is_said_clearly(tuned, workspace):
     store = tuned[0]
     for name in ("nothing", "", "../models"):
         with pytest.raises(ModelError, match="no such tuned model"):
-            load_tuned(store, name)
+            load_tuned(Workspace(store), name)
     with pytest.raises(ModelError, match="no model is tuned for translation yet"):
-        serving(workspace.store, "translation")
+        Models(workspace.store).serving("translation")
 
 
 @pytest.fixture

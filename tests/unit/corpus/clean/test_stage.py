@@ -11,6 +11,7 @@ from slimpajama.corpus.clean.rewrite import rewrite
 from slimpajama.corpus.clean.stage import clean
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.stage import Part, Stage
 from slimpajama.workspace.store import Store, sha256
@@ -38,7 +39,7 @@ def raw(store: Store) -> Manifest:
 
 def run(folder: Path, cfg: Config = CFG) -> tuple[Store, Manifest]:
     store = LocalStore(str(folder))
-    return store, clean(store, cfg, "n", raw(store))
+    return store, clean(Workspace(store), cfg, "n", raw(store))
 
 
 def test_kept_documents_are_normalised_measured_and_keep_the_hash_of_the_raw_text(tmp_path: Path):

@@ -12,8 +12,9 @@ from slimpajama.core.errors import StorageError
 from slimpajama.core.schema import CLEANED, DOCUMENTS, MINHASH, REMOVED, removed_table
 from slimpajama.corpus.dedup.files import dedup_files
 from slimpajama.corpus.dedup.stage import compare, deduplicate
-from slimpajama.workspace.nights import publish, work_folder
-from slimpajama.workspace.open import open_store
+from slimpajama.workspace import layout
+from slimpajama.workspace.nights import Nights
+from slimpajama.workspace.open import Workspace, open_store
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.stage import Part, Stage
 
@@ -37,7 +38,7 @@ SECOND = [
 
 
 def cleaned(store, night, parts):
-    stage = Stage(store, "clean", work=work_folder(night, "clean"), about={"night": night})
+    stage = Stage(store, "clean", work=layout.night(night).work("clean"), about={"night": night})
     for number, rows in enumerate(parts):
         table = [
             {
@@ -76,7 +77,7 @@ def toml(sources):
 
 
 def refused(store, night, ids=()):
-    stage = Stage(store, "decontaminate", work=work_folder(night, "decontaminate"), about={"ids": ids})
+    stage = Stage(store, "decontaminate", work=layout.night(night).work("decontaminate"), about={"ids": ids})
     rows = [{"id": id_, "night": night, "stage": "decontaminate"} for id_ in ids]
     if not stage.finished:
         stage.commit("0", Part({f"nights/{night}/removed/decontaminate-part-00000-00001.parquet": removed_table(rows)}))
@@ -85,18 +86,18 @@ def refused(store, night, ids=()):
 
 
 def both_stages(store, cfg, night, clean, ids=()):
-    compared = compare(store, cfg, night, clean)
+    compared = compare(Workspace(store), cfg, night, clean)
     return [
         compared,
         (screened := refused(store, night, ids)),
-        deduplicate(store, cfg, night, clean, compared, screened),
+        deduplicate(Workspace(store), cfg, night, clean, compared, screened),
     ]
 
 
 def run_night(store, night, parts, cfg, ids=()):
     clean = cleaned(store, night, parts)
     stages = both_stages(store, cfg, night, clean, ids)
-    publish(store, night, [clean, *stages], cfg)
+    Nights(store).publish(night, [clean, *stages], cfg)
     return stages[-1]
 
 
@@ -224,7 +225,7 @@ def test_a_kill_at_any_commit_leaves_the_same_bytes(tmp_path, workers, monkeypat
         with pytest.raises(Killed):
             both_stages(store, cfg, "n2", clean)
         monkeypatch.setattr(Stage, "commit", commit)
-        publish(store, "n2", [clean, *both_stages(store, cfg, "n2", clean)], cfg)
+        Nights(store).publish("n2", [clean, *both_stages(store, cfg, "n2", clean)], cfg)
         assert files(store) == files(calm)
 
 
@@ -293,7 +294,7 @@ def test_three_nights_keep_what_one_build_keeps_but_for_the_version_that_came_fi
 def ingested(store, night, inputs):
     """Leave the manifest that ingest would."""
     about = {"inputs": [{"source": "web", "path": path, "bytes": 1, "sha256": sha} for path, sha in inputs.items()]}
-    return Stage(store, "ingest", work=work_folder(night, "ingest"), about=about).finish()
+    return Stage(store, "ingest", work=layout.night(night).work("ingest"), about=about).finish()
 
 
 def test_an_edited_file_is_on_record_and_a_deleted_one_leaves_its_documents(store):
@@ -304,7 +305,7 @@ def test_an_edited_file_is_on_record_and_a_deleted_one_leaves_its_documents(stor
     for night in ("n1", "n2"):
         read, clean = ingested(store, night, inputs[night]), cleaned(store, night, parts[night])
         stages = both_stages(store, config(), night, clean)
-        publish(store, night, [read, clean, *stages], config())
+        Nights(store).publish(night, [read, clean, *stages], config())
     found = stages[-1]
     assert found.about["edited"] == {"web": ["raw/a.txt"]}
     assert found.counts["removed"] == {"web": {"exact-duplicate": 1, "near-duplicate": 1}}

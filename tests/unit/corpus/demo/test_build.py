@@ -16,6 +16,7 @@ from slimpajama.corpus.ingest import ingest
 from slimpajama.corpus.pairs.stage import make_pairs
 from slimpajama.corpus.sources.discover import plan
 from slimpajama.workspace.local import LocalStore
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import sha256
 
 TAGGED = (
@@ -74,7 +75,7 @@ def test_ingest_reads_back_every_document_that_was_written(tmp_path: Path):
     report = build_demo_corpus(tmp_path / "demo")
     cfg = load_config(report.config)
     assert plan(cfg, []).problems == ()
-    counts = ingest(LocalStore(cfg.workspace), cfg, "n").counts
+    counts = ingest(Workspace(LocalStore(cfg.workspace)), cfg, "n").counts
     assert counts["documents"] == {source.name: source.documents for source in report.sources}
     assert counts["removed"] == {}
     assert counts["documents"]["reviews-zh"] == 3

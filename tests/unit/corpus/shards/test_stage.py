@@ -9,8 +9,9 @@ from slimpajama.core.schema import DOCUMENTS, MINHASH, SHARDS
 from slimpajama.corpus.segment import segment
 from slimpajama.corpus.shards.stage import make_shards, make_tokenizer
 from slimpajama.text.tokenizer import Tokenizer
-from slimpajama.workspace.nights import load_night, publish, work_folder
-from slimpajama.workspace.open import open_store
+from slimpajama.workspace import layout
+from slimpajama.workspace.nights import Nights
+from slimpajama.workspace.open import Workspace, open_store
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.stage import Part, Stage
 from slimpajama.workspace.store import sha256
@@ -49,7 +50,7 @@ def prepare(store, night="n", workers=1, **settings):
         f"run.workers={workers}",
     ]
     cfg = load_config(None, overrides + [f"{key.replace('__', '.')}={value}" for key, value in settings.items()])
-    stage = Stage(store, "dedup", work=work_folder(night, "dedup"), about={})
+    stage = Stage(store, "dedup", work=layout.night(night).work("dedup"), about={})
     for part in range(2):
         rows = documents(part)
         # A quarter is one cluster.
@@ -66,9 +67,9 @@ def prepare(store, night="n", workers=1, **settings):
         size = sum(row["n_bytes"] for row in rows)
         stage.commit(f"{part}", Part(files, {"kept_bytes": {"s": size}}))
     kept = stage.finish()
-    words = segment(store, cfg, night, kept)
-    tokenizer = make_tokenizer(store, cfg, night, kept, words)
-    shards = make_shards(store, cfg, night, kept, words, tokenizer)
+    words = segment(Workspace(store), cfg, night, kept)
+    tokenizer = make_tokenizer(Workspace(store), cfg, night, kept, words)
+    shards = make_shards(Workspace(store), cfg, night, kept, words, tokenizer)
     return cfg, [kept, words, tokenizer, shards]
 
 
@@ -144,9 +145,9 @@ def test_the_bytes_do_not_depend_on_the_number_of_workers(tmp_path):
 
 def test_a_later_night_keeps_the_vocabulary_and_a_changed_setting_makes_a_new_one(made):
     store, cfg, stages = made
-    publish(store, "n", stages, cfg)
+    Nights(store).publish("n", stages, cfg)
     _, later = prepare(store, "n2")
-    first = load_night(store, "n").paths("nights/n/tokenizer/")[0]
+    first = Nights(store).load("n").paths("nights/n/tokenizer/")[0]
     assert later[2].files[0].sha256 == next(e.sha256 for e in stages[2].files)
     assert store.read(first) == store.read("nights/n2/tokenizer/tokenizer.json")
     _, reset = prepare(store, "n3", tokenizer__vocab_size=350)
@@ -155,8 +156,8 @@ def test_a_later_night_keeps_the_vocabulary_and_a_changed_setting_makes_a_new_on
 
 def test_a_damaged_vocabulary_is_not_carried_on(made):
     store, cfg, stages = made
-    publish(store, "n", stages, cfg)
-    path = load_night(store, "n").paths("nights/n/tokenizer/")[0]
+    Nights(store).publish("n", stages, cfg)
+    path = Nights(store).load("n").paths("nights/n/tokenizer/")[0]
     # The same vocabulary, and other bytes.
     store.write(path, store.read(path) + b" ")
     with pytest.raises(StorageError, match=rf"{path}: the file is not what its manifest says.*slimpajama verify"):
@@ -165,8 +166,8 @@ def test_a_damaged_vocabulary_is_not_carried_on(made):
 
 def test_a_night_that_kept_nothing_does_not_lose_the_vocabulary(made):
     store, cfg, stages = made
-    publish(store, "n", stages, cfg)
-    publish(store, "n2", [Stage(store, "dedup", work=work_folder("n2", "dedup"), about={}).finish()], cfg)
+    Nights(store).publish("n", stages, cfg)
+    Nights(store).publish("n2", [Stage(store, "dedup", work=layout.night("n2").work("dedup"), about={}).finish()], cfg)
     _, later = prepare(store, "n3")
     assert later[2].files[0].sha256 == stages[2].files[0].sha256
     assert later[2].counts == stages[2].counts
@@ -195,7 +196,7 @@ def test_shards_have_about_the_target_size(made):
 
 def test_the_card_and_the_croissant_file_are_published_with_the_night(made):
     store, cfg, stages = made
-    night = publish(store, "n", stages, cfg)
+    night = Nights(store).publish("n", stages, cfg)
     assert {"nights/n/README.md", "nights/n/croissant.json"} <= {entry.path for entry in night.files}
     assert store.read("nights/n/README.md").decode().count("| s | ") == 2  # one source, two languages
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from slimpajama.core.config import EvaluateConfig
 from slimpajama.model.evaluate.documents import choose, cut_words, held_out_documents
-from slimpajama.workspace.nights import load_night
+from slimpajama.workspace.nights import Nights
 
 INDEX = [(("zh", "en")[n % 2], f"{n:032x}", 100 + n) for n in range(100)]
 
@@ -41,7 +41,7 @@ def test_long_documents_are_cut_between_words():
 
 
 def test_held_out_documents_come_from_the_test_split_of_every_night(workspace: Any):
-    nights = {night: load_night(workspace.store, night) for night in workspace.nights}
+    nights = {night: Nights(workspace.store).load(night) for night in workspace.nights}
     found = held_out_documents(workspace.store, nights, EvaluateConfig(max_mb_per_language=1.0))
     assert len(found) == 80
     assert {document.night for document in found} == set(workspace.nights)

@@ -25,6 +25,7 @@ from slimpajama.model.evaluate.score import (
     score_text,
 )
 from slimpajama.model.loading import load_model
+from slimpajama.workspace.open import Workspace
 
 DOCUMENT_ID = 0
 
@@ -167,7 +168,7 @@ def test_compression_is_reported_in_tokens_and_in_bytes():
 
 def test_every_byte_of_any_text_counts(trained: Any):
     space, model = trained
-    loaded = load_model(space.store, model)
+    loaded = load_model(Workspace(space.store), model)
     for text in ["今天学习语言模型。", "\x1f\x1f\0<|document|>", "𠮷野家 e\u0301 \r\n\t", " " * 100]:
         found = score_text(loaded.model, loaded.tokenizer, text)
         assert found["bytes"] == len(text.encode())

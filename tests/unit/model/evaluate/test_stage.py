@@ -15,7 +15,8 @@ from slimpajama.model.evaluate.stage import SCORES, evaluate, summarise
 from slimpajama.model.train.stage import train
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest, load_manifest
-from slimpajama.workspace.nights import load_night, publish
+from slimpajama.workspace.nights import Nights
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.store import read_json
 
@@ -55,7 +56,7 @@ def test_a_document_is_restored_where_every_token_of_it_is():
 
 def test_the_first_model_is_measured_and_promoted(trained: Any):
     space, model = trained
-    report = evaluate(space.store, space.cfg, model, space.nights[:1])
+    report = evaluate(Workspace(space.store), space.cfg, model, space.nights[:1])
     assert report.promote
     folder = f"models/{model}/evaluations/{space.nights[0]}"
     assert space.store.list(folder) == [
@@ -78,8 +79,8 @@ def test_a_model_is_compared_on_the_same_documents_with_a_champion_that_is_score
 ):
     space, champion = trained
     longer = replace(space.cfg, train=replace(space.cfg.train, tokens=8192))
-    challenger = train(space.store, longer, space.nights, space.nights[1], champion).model
-    report = evaluate(space.store, space.cfg, challenger, space.nights, champion)
+    challenger = train(Workspace(space.store), longer, space.nights, space.nights[1], champion).model
+    report = evaluate(Workspace(space.store), space.cfg, challenger, space.nights, champion)
     assert report.champion == champion
     assert report.decision["overall"]["difference"] < 0
     assert report.promote
@@ -91,14 +92,14 @@ def test_a_model_is_compared_on_the_same_documents_with_a_champion_that_is_score
         raise AssertionError("scored again")
 
     monkeypatch.setattr(evaluate_stage, "_score", not_again)
-    assert evaluate(space.store, space.cfg, challenger, space.nights, champion) == report
+    assert evaluate(Workspace(space.store), space.cfg, challenger, space.nights, champion) == report
 
 
 def test_a_worse_model_is_not_promoted(trained: Any):
     space, champion = trained
     short = replace(space.cfg, train=replace(space.cfg.train, tokens=256, warm_start=False))
-    challenger = train(space.store, short, space.nights, space.nights[1]).model
-    report = evaluate(space.store, space.cfg, challenger, space.nights, champion)
+    challenger = train(Workspace(space.store), short, space.nights, space.nights[1]).model
+    report = evaluate(Workspace(space.store), space.cfg, challenger, space.nights, champion)
     assert not report.promote
     decision = read_json(space.store, f"models/{challenger}/evaluations/{space.nights[1]}/gate/decision.json")
     assert decision["reason"] == report.reason
@@ -106,34 +107,41 @@ def test_a_worse_model_is_not_promoted(trained: Any):
 
 def test_another_confidence_decides_again_without_scoring_again(trained: Any, monkeypatch: pytest.MonkeyPatch):
     space, model = trained
-    evaluate(space.store, space.cfg, model, space.nights[:1])
+    evaluate(Workspace(space.store), space.cfg, model, space.nights[:1])
     monkeypatch.setattr(evaluate_stage, "_score", None)
     path = f"models/{model}/evaluations/{space.nights[0]}/gate/manifest.json"
     before = load_manifest(space.store, path)
-    evaluate(space.store, replace(space.cfg, evaluate=replace(space.cfg.evaluate, seed=5)), model, space.nights[:1])
+    evaluate(
+        Workspace(space.store),
+        replace(space.cfg, evaluate=replace(space.cfg.evaluate, seed=5)),
+        model,
+        space.nights[:1],
+    )
     assert before is not None
     assert load_manifest(space.store, path) != before
 
 
 def test_a_missing_model_or_night_is_an_error_for_the_user(workspace: Any):
     with pytest.raises(ModelError, match="no such model"):
-        evaluate(workspace.store, workspace.cfg, "nope", workspace.nights)
+        evaluate(Workspace(workspace.store), workspace.cfg, "nope", workspace.nights)
     with pytest.raises(InputError, match="no published night"):
-        evaluate(workspace.store, workspace.cfg, "nope", [])
+        evaluate(Workspace(workspace.store), workspace.cfg, "nope", [])
 
 
 def test_without_held_out_text_the_champion_stays_and_the_reason_is_said(workspace: Any, tmp_path: Path):
     night, store = workspace.nights[0], LocalStore(str(tmp_path / "none held out"))
     held_out = ("/shards/validation/", "/shards/test/")
-    files = load_night(workspace.store, night).files
+    files = Nights(workspace.store).load(night).files
     kept = tuple(entry for entry in files if not any(part in entry.path for part in held_out))
     for entry in kept:
         store.write(entry.path, workspace.store.read(entry.path))
-    publish(store, night, [Manifest("shards", "0", kept, {}, {"seed": 0})], workspace.cfg)
-    first = train(store, workspace.cfg, [night], night)
+    Nights(store).publish(night, [Manifest("shards", "0", kept, {}, {"seed": 0})], workspace.cfg)
+    first = train(Workspace(store), workspace.cfg, [night], night)
     assert first.bits_per_byte == {}
-    assert evaluate(store, workspace.cfg, first.model, [night]).promote
+    assert evaluate(Workspace(store), workspace.cfg, first.model, [night]).promote
     short = replace(workspace.cfg, train=replace(workspace.cfg.train, tokens=512))
-    report = evaluate(store, workspace.cfg, train(store, short, [night], night).model, [night], first.model)
+    report = evaluate(
+        Workspace(store), workspace.cfg, train(Workspace(store), short, [night], night).model, [night], first.model
+    )
     assert not report.promote
     assert report.reason == "There is no held-out text to compare on."

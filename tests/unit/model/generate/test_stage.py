@@ -8,15 +8,16 @@ import pytest
 from slimpajama.core.errors import ModelError
 from slimpajama.model.generate import stage as generate_stage
 from slimpajama.model.generate.stage import write_samples
-from slimpajama.workspace.nights import load_night
+from slimpajama.workspace.nights import Nights
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
-from slimpajama.workspace.registry import promote
+from slimpajama.workspace.registry import Models
 from slimpajama.workspace.store import read_json
 
 
 def test_every_prompt_is_continued_and_the_texts_are_published(trained: Any):
     space, model = trained
-    report = write_samples(space.store, space.cfg, space.nights[0], model)
+    report = write_samples(Workspace(space.store), space.cfg, space.nights[0], model)
     assert [(sample["role"], sample["prompt"]) for sample in report.samples] == [
         ("challenger", "今天"),
         ("challenger", "The"),
@@ -32,9 +33,9 @@ def test_every_prompt_is_continued_and_the_texts_are_published(trained: Any):
 def test_the_samples_stand_beside_held_out_text_of_their_length(trained: Any):
     space, model = trained
     cfg = replace(space.cfg, generate=replace(space.cfg.generate, max_tokens=24))
-    report = write_samples(space.store, cfg, space.nights[0], model)
+    report = write_samples(Workspace(space.store), cfg, space.nights[0], model)
     expected: dict[str, list[float]] = {}
-    for path in load_night(space.store, space.nights[0]).paths(f"nights/{space.nights[0]}/shards/validation/"):
+    for path in Nights(space.store).load(space.nights[0]).paths(f"nights/{space.nights[0]}/shards/validation/"):
         for row in read_table(space.store, path, ["lang", "input_ids"]).to_pylist():
             if len(row["input_ids"]) >= 24:
                 runs = [tuple(row["input_ids"][start : start + 4]) for start in range(21)]
@@ -49,20 +50,20 @@ def test_both_models_get_the_same_prompts_and_a_second_run_is_skipped(trained: A
     from slimpajama.model.train.stage import train
 
     short = replace(space.cfg, train=replace(space.cfg.train, tokens=512))
-    other = train(space.store, short, space.nights, space.nights[1], model).model
-    report = write_samples(space.store, space.cfg, space.nights[1], other, model)
+    other = train(Workspace(space.store), short, space.nights, space.nights[1], model).model
+    report = write_samples(Workspace(space.store), space.cfg, space.nights[1], other, model)
     assert [sample["role"] for sample in report.samples] == ["champion", "champion", "challenger", "challenger"]
     monkeypatch.setattr(generate_stage, "_samples", None)
-    assert write_samples(space.store, space.cfg, space.nights[1], other, model) == report
+    assert write_samples(Workspace(space.store), space.cfg, space.nights[1], other, model) == report
 
 
 def test_a_model_is_not_shown_beside_itself(trained: Any):
     space, model = trained
-    promote(space.store, model, "first")
-    report = write_samples(space.store, space.cfg, space.nights[0], model, model)
+    Models(space.store).promote(model, "first")
+    report = write_samples(Workspace(space.store), space.cfg, space.nights[0], model, model)
     assert {sample["role"] for sample in report.samples} == {"challenger"}
 
 
 def test_a_missing_model_is_an_error_for_the_user(workspace: Any):
     with pytest.raises(ModelError, match="no such model"):
-        write_samples(workspace.store, workspace.cfg, workspace.nights[0], "nope")
+        write_samples(Workspace(workspace.store), workspace.cfg, workspace.nights[0], "nope")

@@ -13,6 +13,7 @@ from slimpajama.core.config import GenerateConfig
 from slimpajama.core.errors import InputError
 from slimpajama.model.generate.text import Tally, generate_texts, held_back, stop_place, stream_text
 from slimpajama.model.loading import load_model
+from slimpajama.workspace.open import Workspace
 
 
 class Scripted:
@@ -155,7 +156,7 @@ def test_control_characters_are_read_as_they_are_and_half_a_character_is_refused
 @pytest.mark.parametrize("prompt", ["", "今天", "The model"])
 def test_the_same_seed_gives_the_same_texts_and_the_next_seed_is_the_second_text(trained: Any, prompt: str):
     space, model = trained
-    loaded = load_model(space.store, model)
+    loaded = load_model(Workspace(space.store), model)
     cfg = GenerateConfig(max_tokens=40, seed=7)
     three = generate_texts(loaded.model, loaded.tokenizer, prompt, cfg, n=3)
     assert generate_texts(loaded.model, loaded.tokenizer, prompt, cfg, n=3) == three

@@ -19,6 +19,7 @@ from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.model.train.distributed import ALONE, Group, joined
 from slimpajama.model.train.stage import TrainReport, train
 from slimpajama.workspace.local import LocalStore
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import Store, read_json
 
 ROUNDING = 1e-5
@@ -61,14 +62,19 @@ def test_a_process_that_torchrun_did_not_start_is_alone(monkeypatch: pytest.Monk
 def test_two_processes_give_the_loss_curve_of_one(workspace: Any, trained: Any):
     space, _ = trained
     cfg = replace(space.cfg, train=replace(space.cfg.train, batch_tokens=4096, tokens=8 * 4096))
-    one = train(workspace.store, cfg, space.nights[:1], space.nights[0])
-    two = train(workspace.store, replace(cfg, train=replace(cfg.train, processes=2)), space.nights[:1], space.nights[0])
+    one = train(Workspace(workspace.store), cfg, space.nights[:1], space.nights[0])
+    two = train(
+        Workspace(workspace.store),
+        replace(cfg, train=replace(cfg.train, processes=2)),
+        space.nights[:1],
+        space.nights[0],
+    )
     assert one.model != two.model
     curves = [read_json(workspace.store, f"models/{report.model}/training.json") for report in (one, two)]
     assert curves[0]["curve"][-1]["continue"] < curves[0]["curve"][0]["continue"] - 0.1
     # Two parts of 2,048 tokens, one each: the same two numbers are added.
     assert curves[1] == curves[0]
-    weights = [load_model(workspace.store, report.model).model.state_dict() for report in (one, two)]
+    weights = [load_model(Workspace(workspace.store), report.model).model.state_dict() for report in (one, two)]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
@@ -78,7 +84,7 @@ def test_a_process_that_fails_ends_the_training_with_a_message(
     space, _ = trained
     cfg = replace(space.cfg, train=replace(space.cfg.train, processes=2, lr=1e30))
     with pytest.raises(ModelError, match=r"a process of the training failed.*exit code"):
-        train(workspace.store, cfg, space.nights[:1], space.nights[0])
+        train(Workspace(workspace.store), cfg, space.nights[:1], space.nights[0])
     assert "training diverged at step" in capfd.readouterr().err
 
 
@@ -102,7 +108,7 @@ def test_a_sharded_model_has_the_loss_curve_of_one_process_and_survives_a_kill(
     often = replace(space.cfg.train, batch_tokens=4096, tokens=8 * 4096, checkpoint_seconds=1e-9)
     plain = replace(space.cfg, train=often)
     sharded = replace(space.cfg, train=replace(often, processes=2, sharded=True))
-    one, two = (train(workspace.store, cfg, *nights) for cfg in (plain, sharded))
+    one, two = (train(Workspace(workspace.store), cfg, *nights) for cfg in (plain, sharded))
     expected = records(workspace.store, one)
     assert expected[7]["continue"] < expected[0]["continue"] - 0.1
     assert_equal_to_rounding(records(workspace.store, two), expected)
@@ -112,16 +118,16 @@ def test_a_sharded_model_has_the_loss_curve_of_one_process_and_survives_a_kill(
         patch.setattr(launch, "WORKER", "dies")
         patch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
         with pytest.raises(ModelError, match="a process of the training failed"):
-            train(space.store, sharded, *nights)
+            train(Workspace(space.store), sharded, *nights)
     assert Checkpoints(space.store, f"models/{two.model}/checkpoints").steps() == [2, 3]
 
     alone = LocalStore(str(shutil.copytree(space.store.uri, tmp_path / "alone")))
     shutil.move(f"{alone.uri}/models/{two.model}", f"{alone.uri}/models/{one.model}")
-    train(alone, plain, *nights)
+    train(Workspace(alone), plain, *nights)
     assert records(alone, one)[:3] == records(workspace.store, two)[:3], "it did not go on from the sharded checkpoint"
     assert_equal_to_rounding(records(alone, one), expected)
 
-    assert train(space.store, sharded, *nights).model == two.model
+    assert train(Workspace(space.store), sharded, *nights).model == two.model
     for name in ("model.safetensors", "training.json"):
         path = f"models/{two.model}/{name}"
         assert space.store.read(path) == workspace.store.read(path), name

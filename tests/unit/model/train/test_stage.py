@@ -13,6 +13,7 @@ from slimpajama.model.train import stage as train_stage
 from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.model.train.stage import train
 from slimpajama.workspace.manifest import load_manifest
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import read_json
 
 
@@ -34,19 +35,19 @@ def test_the_same_training_again_is_skipped_and_another_seed_is_another_model(tr
     space, model = trained
     before, said = files_of(space.store, model), []
     with report_to(lines(said.append)):
-        report = train(space.store, space.cfg, space.nights[:1], space.nights[0])
+        report = train(Workspace(space.store), space.cfg, space.nights[:1], space.nights[0])
     assert report.skipped
     assert report.model == model
     assert any("skipped" in line for line in said)
     assert files_of(space.store, model) == before
     other = replace(space.cfg, train=replace(space.cfg.train, seed=1, tokens=256))
-    assert train(space.store, other, space.nights[:1], space.nights[0]).model != model
+    assert train(Workspace(space.store), other, space.nights[:1], space.nights[0]).model != model
 
 
 def test_checkpoint_settings_change_neither_name_nor_bytes(workspace: Any, trained: Any):
     space, model = trained
     often = replace(space.cfg, train=replace(space.cfg.train, checkpoint_seconds=1e-9, keep_checkpoints=5))
-    assert train(workspace.store, often, space.nights[:1], space.nights[0]).model == model
+    assert train(Workspace(workspace.store), often, space.nights[:1], space.nights[0]).model == model
     assert files_of(workspace.store, model) == files_of(space.store, model)
 
 
@@ -67,17 +68,17 @@ def test_a_training_that_stops_between_its_files_ends_with_the_same_bytes(
         else:
             patch.setattr(Checkpoints, "clear", stop)
         with pytest.raises(KeyboardInterrupt):
-            train(workspace.store, space.cfg, space.nights[:1], space.nights[0])
+            train(Workspace(workspace.store), space.cfg, space.nights[:1], space.nights[0])
     assert any("/checkpoints/" in path for path in workspace.store.list("models"))
-    train(workspace.store, space.cfg, space.nights[:1], space.nights[0])
+    train(Workspace(workspace.store), space.cfg, space.nights[:1], space.nights[0])
     assert files_of(workspace.store, model) == files_of(space.store, model)
 
 
 def test_the_second_night_starts_from_the_champion_and_replays_the_first(trained: Any):
     space, model = trained
     short = replace(space.cfg, train=replace(space.cfg.train, tokens=1024))
-    cold = train(space.store, short, space.nights, space.nights[1])
-    warm = train(space.store, short, space.nights, space.nights[1], champion=model)
+    cold = train(Workspace(space.store), short, space.nights, space.nights[1])
+    warm = train(Workspace(space.store), short, space.nights, space.nights[1], champion=model)
     assert (cold.started_from, warm.started_from) == ("", model)
     assert warm.losses["continue"] < cold.losses["continue"] - 0.3
     manifest = load_manifest(space.store, f"models/{warm.model}/manifest.json")
@@ -90,7 +91,7 @@ def test_another_architecture_starts_fresh_and_says_so(trained: Any):
     wider = replace(space.cfg, model=replace(space.cfg.model, width=32), train=replace(space.cfg.train, tokens=256))
     said: list[str] = []
     with report_to(lines(said.append)):
-        assert train(space.store, wider, space.nights, space.nights[1], champion=model).started_from == ""
+        assert train(Workspace(space.store), wider, space.nights, space.nights[1], champion=model).started_from == ""
     assert any("another architecture" in line for line in said)
 
 
@@ -113,10 +114,10 @@ def test_the_card_names_every_source_with_its_licence_and_size(trained: Any):
 
 def test_a_published_model_loads_with_the_weights_that_were_trained(trained: Any):
     space, model = trained
-    loaded = load_model(space.store, model)
+    loaded = load_model(Workspace(space.store), model)
     assert loaded.model.describe() == loaded.config["description"]
 
 
 def test_a_night_that_is_not_published_is_an_error_for_the_user(workspace: Any):
     with pytest.raises(InputError, match="not published"):
-        train(workspace.store, workspace.cfg, workspace.nights, "2026-09-09")
+        train(Workspace(workspace.store), workspace.cfg, workspace.nights, "2026-09-09")

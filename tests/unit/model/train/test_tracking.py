@@ -15,6 +15,7 @@ from slimpajama.core.progress import report_to
 from slimpajama.model.train import stage as train_stage
 from slimpajama.model.train.stage import train
 from slimpajama.model.train.tracking import tracking
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import read_json
 
 Told = list[tuple[int, dict[str, float]]]
@@ -43,7 +44,7 @@ def test_a_tracker_is_told_the_recorded_curve_and_changes_neither_name_nor_bytes
     workspace: Any, trained: Any, told: Told
 ):
     space, model = trained
-    assert train(workspace.store, tracked(space), space.nights[:1], space.nights[0]).model == model
+    assert train(Workspace(workspace.store), tracked(space), space.nights[:1], space.nights[0]).model == model
     for path in space.store.list(f"models/{model}"):
         assert workspace.store.read(path) == space.store.read(path)
     record = read_json(space.store, f"models/{model}/training.json")
@@ -74,7 +75,7 @@ def test_a_tracker_that_fails_is_given_up_and_the_training_ends_as_without(
     monkeypatch.setattr("slimpajama.model.train.tracking._tensorboard", lambda folder: Broken())
     said: list[str] = []
     with report_to(lines(said.append)):
-        train(workspace.store, tracked(space), space.nights[:1], space.nights[0])
+        train(Workspace(workspace.store), tracked(space), space.nights[:1], space.nights[0])
     weights = f"models/{model}/model.safetensors"
     assert workspace.store.read(weights) == space.store.read(weights)
     assert len(calls) == 1
@@ -91,7 +92,7 @@ def test_a_missing_package_is_named_with_its_extra_before_anything_is_trained(
     monkeypatch.setattr(train_stage, "train_model", lambda *_, **__: steps.append(1))
     cfg = replace(workspace.cfg, train=replace(workspace.cfg.train, **{option: "logs"}))
     with pytest.raises(ConfigError, match=rf"needs the extra `{option}`.*slimpajama\[{option}\]"):
-        train(workspace.store, cfg, workspace.nights[:1], workspace.nights[0])
+        train(Workspace(workspace.store), cfg, workspace.nights[:1], workspace.nights[0])
     assert not steps
 
 

@@ -21,8 +21,8 @@ from slimpajama.corpus.shards.stage import make_shards, make_tokenizer
 from slimpajama.ops.forecast import Forecast, forecast, sample
 from slimpajama.ops.forecast.estimate import distinct
 from slimpajama.workspace.manifest import Manifest
-from slimpajama.workspace.nights import publish
-from slimpajama.workspace.open import open_store
+from slimpajama.workspace.nights import Nights
+from slimpajama.workspace.open import Workspace, open_store
 
 AddLines = Callable[[str, Iterable[int]], None]
 
@@ -30,15 +30,17 @@ AddLines = Callable[[str, Iterable[int]], None]
 def real_night(cfg: Config, night: str) -> Manifest:
     """Run and publish a night as `flows.corpus` does."""
     store = open_store(cfg.workspace)
-    raw = ingest(store, cfg, night)
-    cleaned = clean(store, cfg, night, raw)
-    compared = compare(store, cfg, night, cleaned)
-    contaminated = decontaminate(store, cfg, night, cleaned, compared)
-    documents = deduplicate(store, cfg, night, cleaned, compared, contaminated)
-    words = segment(store, cfg, night, documents)
-    tokenizer = make_tokenizer(store, cfg, night, documents, words)
-    shards = make_shards(store, cfg, night, documents, words, tokenizer)
-    return publish(store, night, [raw, cleaned, compared, contaminated, documents, words, tokenizer, shards], cfg)
+    raw = ingest(Workspace(store), cfg, night)
+    cleaned = clean(Workspace(store), cfg, night, raw)
+    compared = compare(Workspace(store), cfg, night, cleaned)
+    contaminated = decontaminate(Workspace(store), cfg, night, cleaned, compared)
+    documents = deduplicate(Workspace(store), cfg, night, cleaned, compared, contaminated)
+    words = segment(Workspace(store), cfg, night, documents)
+    tokenizer = make_tokenizer(Workspace(store), cfg, night, documents, words)
+    shards = make_shards(Workspace(store), cfg, night, documents, words, tokenizer)
+    return Nights(store).publish(
+        night, [raw, cleaned, compared, contaminated, documents, words, tokenizer, shards], cfg
+    )
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ from slimpajama.core.console import lines
 from slimpajama.core.progress import also_to, report_to
 from slimpajama.core.schema import DOCUMENTS
 from slimpajama.ops.observe import observers
-from slimpajama.workspace.open import open_store
+from slimpajama.workspace.open import Workspace, open_store
 from slimpajama.workspace.stage import Part, Stage
 from slimpajama.workspace.store import Store
 
@@ -61,7 +61,7 @@ class Toy:
 
     def run(self, work: Callable[[Store], Any] | None = None, **observe: str) -> None:
         cfg = replace(Config(), run=RunConfig(source_root=str(self.folder)), observe=ObserveConfig(**observe))
-        watching = observers(cfg, self.store, "2026-01-01", "nightly")
+        watching = observers(cfg, Workspace(self.store), "2026-01-01", "nightly")
         with (
             report_to(lines(self.said.append)),
             also_to(*watching, workspace=self.store.uri, night="2026-01-01"),

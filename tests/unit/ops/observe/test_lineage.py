@@ -21,6 +21,7 @@ from slimpajama.core.schema import DOCUMENTS
 from slimpajama.ops.observe import observers
 from slimpajama.ops.observe.base import PATIENCE
 from slimpajama.ops.observe.lineage import _name, run_id
+from slimpajama.workspace.open import Workspace
 
 
 def events_of(file: Path) -> list[dict[str, Any]]:
@@ -174,7 +175,7 @@ def test_a_missing_package_is_named_with_its_extra(toy: Any, monkeypatch: pytest
     monkeypatch.setitem(sys.modules, "openlineage", None)
     cfg = load_config(overrides=["observe.openlineage=lineage.jsonl"])
     with pytest.raises(ConfigError, match=r"needs the extra `openlineage`"):
-        observers(cfg, toy.store, "n1", "nightly")
+        observers(cfg, Workspace(toy.store), "n1", "nightly")
 
 
 def test_relative_files_start_at_the_configuration_file_and_addresses_stay(tmp_path: Path):

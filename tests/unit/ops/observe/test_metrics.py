@@ -12,9 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from slimpajama.core.config import ConfigError, load_config
 from slimpajama.core.progress import track
 from slimpajama.ops.observe.metrics import METRICS, _day
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import json_bytes
-from slimpajama.workspace.nights import INDEX
-from slimpajama.workspace.registry import promote
+from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.registry import Models
 from slimpajama.workspace.stage import Stage
 
 
@@ -119,10 +120,10 @@ def test_training_and_evaluation_of_both_languages_and_the_champions_age(trained
     space, model = trained
     toy = toys("unused")
     toy.store = space.store
-    promote(space.store, model, "first")
+    Models(space.store).promote(model, "first")
 
     def work(store: Any) -> None:
-        evaluate(store, space.cfg, model, space.nights[:1])
+        evaluate(Workspace(store), space.cfg, model, space.nights[:1])
 
     toy.run(work, metrics=str(tmp_path / "s.prom"))
     found = read(tmp_path / "s.prom")
@@ -131,7 +132,7 @@ def test_training_and_evaluation_of_both_languages_and_the_champions_age(trained
     }
     assert found["champion_age_nights",] == 1
     assert found["champion_timestamp_seconds", model] == pytest.approx(time.time(), abs=60)
-    space.store.write(INDEX, json_bytes({"nights": list(space.nights)[:1]}))
+    space.store.write(layout.NIGHTS_INDEX, json_bytes({"nights": list(space.nights)[:1]}))
     toy.run(lambda _: None, metrics=str(tmp_path / "s.prom"))
     again = read(tmp_path / "s.prom")
     assert again["champion_age_nights",] == 0

@@ -15,6 +15,7 @@ from slimpajama.core.schema import DOCUMENTS, MINHASH, SHARDS, removed_table
 from slimpajama.ops.report.collect import collect
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import parquet_bytes
 from slimpajama.workspace.store import sha256
 
@@ -279,4 +280,7 @@ def nights() -> dict[str, str | None]:
 @pytest.fixture(scope="session")
 def reports(built: LocalStore, nights: dict[str, str | None]) -> dict[str, dict[str, Any]]:
     """Each night's report as data."""
-    return {night: collect(built, night, model, TUNED if night == SECOND else None) for night, model in nights.items()}
+    return {
+        night: collect(Workspace(built), night, model, TUNED if night == SECOND else None)
+        for night, model in nights.items()
+    }

@@ -11,6 +11,7 @@ from slimpajama.core.errors import InputError, ModelError
 from slimpajama.ops.report.collect import collect
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest, json_bytes
+from slimpajama.workspace.open import Workspace
 
 Nights = dict[str, str | None]
 Reports = dict[str, dict[str, Any]]
@@ -40,7 +41,7 @@ def test_history_holds_earlier_nights_and_this_one_but_no_later_one(reports: Rep
 
 def test_a_night_that_was_cleaned_up_is_left_out_of_the_history(store: LocalStore, nights: Nights) -> None:
     store.delete_tree("nights/2026-01-01")
-    report = collect(store, "2026-01-02", nights["2026-01-02"])
+    report = collect(Workspace(store), "2026-01-02", nights["2026-01-02"])
     assert [row["night"] for row in report["history"]] == ["2026-01-02"]
     assert all(pair["kept"]["segments"] == [] for pair in report["duplicates"]["pairs"])
 
@@ -78,23 +79,23 @@ def test_the_verdict_names_both_models_and_gives_the_intervals(reports: Reports,
 
 
 def test_the_champion_of_a_night_stays_the_same_when_the_pointer_moves_on(store: LocalStore, nights: Nights) -> None:
-    before = collect(store, "2026-01-02", nights["2026-01-02"])
+    before = collect(Workspace(store), "2026-01-02", nights["2026-01-02"])
     store.write(
         "models/champion.json", json_bytes({"model": nights["2026-01-02"], "night": "2026-01-02", "history": []})
     )
-    assert collect(store, "2026-01-02", nights["2026-01-02"]) == before
+    assert collect(Workspace(store), "2026-01-02", nights["2026-01-02"]) == before
 
 
 def test_another_model_of_the_same_night_is_not_taken_for_the_champion(store: LocalStore, nights: Nights) -> None:
-    before = collect(store, "2026-01-02", nights["2026-01-02"])
+    before = collect(Workspace(store), "2026-01-02", nights["2026-01-02"])
     decoy = Manifest("evaluate", "0", (), {}, {"max_mb_per_language": 1.0, "model": "decoy"})
     store.write("models/2025-decoy/evaluations/2026-01-02/manifest.json", json_bytes(decoy))
-    assert collect(store, "2026-01-02", nights["2026-01-02"]) == before
+    assert collect(Workspace(store), "2026-01-02", nights["2026-01-02"]) == before
 
 
 def test_a_model_that_was_not_evaluated_is_said_to_be_so(store: LocalStore, nights: Nights) -> None:
     store.delete_tree(f"models/{nights['2026-01-01']}/evaluations")
-    report = collect(store, "2026-01-01", nights["2026-01-01"])
+    report = collect(Workspace(store), "2026-01-01", nights["2026-01-01"])
     assert (report["verdict"]["status"], report["evaluation"]) == ("pending", None)
     assert report["training"]["tokens"] == 300
 
@@ -134,11 +135,11 @@ def test_sources_carry_their_licence_and_files_their_sizes(reports: Reports, nig
 
 def test_a_night_or_model_that_is_not_there_is_named(store: LocalStore) -> None:
     with pytest.raises(InputError, match="no such night"):
-        collect(store, "2026-01-09")
+        collect(Workspace(store), "2026-01-09")
     with pytest.raises(ModelError, match="no such model"):
-        collect(store, "2026-01-01", "nobody")
+        collect(Workspace(store), "2026-01-01", "nobody")
     with pytest.raises(ModelError, match="no such tuned model"):
-        collect(store, "2026-01-01", None, "nobody")
+        collect(Workspace(store), "2026-01-01", None, "nobody")
 
 
 def test_a_tuning_has_its_own_reasons_and_excerpts_and_what_it_depends_on(reports: Reports) -> None:

@@ -8,6 +8,7 @@ from slimpajama.ops.report import stage
 from slimpajama.ops.report.stage import write_report
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import read_verified
+from slimpajama.workspace.open import Workspace
 
 from .conftest import TUNED
 
@@ -16,7 +17,7 @@ Nights = dict[str, str | None]
 
 def test_page_and_data_are_written_and_listed(store: LocalStore, nights: Nights) -> None:
     for night, model in nights.items():
-        manifest = write_report(store, night, model)
+        manifest = write_report(Workspace(store), night, model)
         assert [entry.path for entry in manifest.files] == [
             f"reports/{night}/report.html",
             f"reports/{night}/report.json",
@@ -29,15 +30,15 @@ def test_page_and_data_are_written_and_listed(store: LocalStore, nights: Nights)
 
 
 def test_a_finished_report_is_not_made_again(store: LocalStore, nights: Nights, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    first = write_report(store, "2026-01-02", nights["2026-01-02"])
+    first = write_report(Workspace(store), "2026-01-02", nights["2026-01-02"])
     monkeypatch.setattr(stage, "collect", None)
-    assert write_report(store, "2026-01-02", nights["2026-01-02"]) == first
+    assert write_report(Workspace(store), "2026-01-02", nights["2026-01-02"]) == first
 
 
 def test_a_report_that_was_lost_comes_back_with_the_same_bytes(store: LocalStore, nights: Nights) -> None:
-    first = write_report(store, "2026-01-02", nights["2026-01-02"])
+    first = write_report(Workspace(store), "2026-01-02", nights["2026-01-02"])
     store.delete("reports/2026-01-02/manifest.json")
-    assert write_report(store, "2026-01-02", nights["2026-01-02"]) == first
+    assert write_report(Workspace(store), "2026-01-02", nights["2026-01-02"]) == first
 
 
 def test_an_evaluation_that_came_later_makes_the_report_anew(store: LocalStore, nights: Nights) -> None:
@@ -45,14 +46,14 @@ def test_an_evaluation_that_came_later_makes_the_report_anew(store: LocalStore, 
     gate = f"models/{model}/evaluations/2026-01-01/gate/manifest.json"
     held_back = store.read(gate)
     store.delete(gate)
-    pending = write_report(store, "2026-01-01", model)
+    pending = write_report(Workspace(store), "2026-01-01", model)
     store.write(gate, held_back)
-    assert write_report(store, "2026-01-01", model).digest != pending.digest
+    assert write_report(Workspace(store), "2026-01-01", model).digest != pending.digest
     assert json.loads(store.read("reports/2026-01-01/report.json"))["verdict"]["promoted"] is True
 
 
 def test_a_tuning_makes_the_report_anew_and_is_in_it(store: LocalStore, nights: Nights) -> None:
     model = nights["2026-01-02"]
-    without = write_report(store, "2026-01-02", model)
-    assert write_report(store, "2026-01-02", model, TUNED).digest != without.digest
+    without = write_report(Workspace(store), "2026-01-02", model)
+    assert write_report(Workspace(store), "2026-01-02", model, TUNED).digest != without.digest
     assert json.loads(store.read("reports/2026-01-02/report.json"))["tuning"]["model"] == TUNED

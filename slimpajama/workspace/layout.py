@@ -1,0 +1,197 @@
+"""Every path of a workspace: put together here, taken apart here, and nowhere else.
+
+    nights/NIGHT/{documents,removed,minhash,bands,texts}/PART, nights/NIGHT/shards/SPLIT/SHARD, nights/NIGHT/work/STEP/
+    models/MODEL/, models/MODEL/evaluations/NIGHT/, models/MODEL/evaluations/NIGHT/gate/
+    tuned/MODEL/, pairs/SET/{train,validation,test,removed}/PART, reports/NIGHT/
+
+A folder that is published has a `manifest.json`, written last. Paths are relative to the workspace, with `/`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+MANIFEST = "manifest.json"
+NIGHTS_INDEX = "nights/index.json"
+CHAMPION = "models/champion.json"
+TUNED = "tuned/current.json"
+FORGOTTEN = "forgotten/index.json"
+TOKENIZER = "tokenizer/tokenizer.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A folder that is published as a whole."""
+
+    path: str
+
+    @property
+    def manifest(self) -> str:
+        """The file that lists all others and is written last."""
+        return f"{self.path}/{MANIFEST}"
+
+    def work(self, step: str = "") -> str:
+        """Folder of a step while it runs; without a name that of all steps."""
+        return f"{self.path}/work/{step}" if step else f"{self.path}/work"
+
+    def file(self, name: str) -> str:
+        """A file that lies in the folder itself."""
+        return f"{self.path}/{name}"
+
+    def within(self, kind: str) -> str:
+        """Beginning of the paths of everything in a folder inside, with its `/`; without a kind, of everything."""
+        return f"{self.path}/{kind}/" if kind else f"{self.path}/"
+
+
+class Night(Folder):
+    """The corpus of one night."""
+
+    @property
+    def documents(self) -> str:
+        """Beginning of the paths of the kept documents."""
+        return self.within("documents")
+
+    @property
+    def removed(self) -> str:
+        """Beginning of the paths of what was removed, with its reason."""
+        return self.within("removed")
+
+    @property
+    def minhash(self) -> str:
+        """Beginning of the paths of what later nights compare with."""
+        return self.within("minhash")
+
+    @property
+    def tokenizer(self) -> str:
+        """The night's vocabulary."""
+        return self.file(TOKENIZER)
+
+    def bands(self, part: str) -> str:
+        """Band keys of a part of the documents that came in."""
+        return f"{self.path}/bands/{part}.parquet"
+
+    def texts(self, part: str) -> str:
+        """Texts of a part of the documents that came in."""
+        return f"{self.path}/texts/{part}.arrow"
+
+    def split(self, name: str) -> str:
+        """Beginning of the paths of a split's shards."""
+        return f"{self.path}/shards/{name}/"
+
+
+class Model(Folder):
+    """A trained or tuned model."""
+
+    @property
+    def checkpoints(self) -> str:
+        """Folder of what a training that was broken off goes on from."""
+        return f"{self.path}/checkpoints"
+
+    @property
+    def evaluations(self) -> str:
+        """Beginning of the paths of all of its evaluations."""
+        return self.within("evaluations")
+
+    def evaluation(self, night: str) -> Folder:
+        """What it scored on the held-out text of the nights up to this one."""
+        return Folder(f"{self.path}/evaluations/{night}")
+
+    def gate(self, night: str) -> Folder:
+        """What was decided of it against the champion of that night."""
+        return Folder(f"{self.path}/evaluations/{night}/gate")
+
+
+class Report(Folder):
+    """What a night's report lies in, with the samples that it shows."""
+
+    @property
+    def page(self) -> str:
+        """The page that people read."""
+        return self.file("report.html")
+
+    @property
+    def data(self) -> str:
+        """What the page shows, as JSON."""
+        return self.file("report.json")
+
+    @property
+    def samples(self) -> str:
+        """Texts that the night's models wrote."""
+        return self.file("samples.json")
+
+    @property
+    def samples_manifest(self) -> str:
+        """Manifest of the samples, which are written before the report."""
+        return self.file("samples.manifest.json")
+
+
+class Pairs(Folder):
+    """A set of task data."""
+
+    def split(self, name: str) -> str:
+        """Beginning of the paths of a split's parts."""
+        return self.within(name)
+
+
+def night(name: str) -> Night:
+    """Return where a night's corpus lies."""
+    return Night(f"nights/{name}")
+
+
+def model(model_id: str) -> Model:
+    """Return where a model lies."""
+    return Model(f"models/{model_id}")
+
+
+def tuned(model_id: str) -> Model:
+    """Return where a tuned model lies."""
+    return Model(f"tuned/{model_id}")
+
+
+def report(night_name: str) -> Report:
+    """Return where a night's report lies."""
+    return Report(f"reports/{night_name}")
+
+
+def pairs(name: str) -> Pairs:
+    """Return where a set of task data lies."""
+    return Pairs(f"pairs/{name}")
+
+
+class Place(NamedTuple):
+    """A path taken apart: `nights/N/shards/train/x.parquet` is ("nights", "N", "shards", "train/x.parquet").
+
+    What a path does not have is empty: of `models/champion.json` the owner is `champion.json`.
+    """
+
+    root: str
+    owner: str
+    kind: str
+    rest: str
+
+    @property
+    def is_manifest(self) -> bool:
+        """Whether this is the manifest of the owner's folder."""
+        return bool(self.owner) and self.kind == MANIFEST and not self.rest
+
+
+def place(path: str) -> Place:
+    """Take a path apart."""
+    parts = path.split("/", 3)
+    return Place(*parts, *[""] * (4 - len(parts)))
+
+
+def name_of(path: str) -> str:
+    """Return the last part of a path."""
+    return path.rsplit("/", 1)[-1]
+
+
+def folder_of(path: str) -> str:
+    """Return a path without its last part."""
+    return path.rpartition("/")[0]
+
+
+def stem(path: str) -> str:
+    """Return the last part of a path without its ending: the name of a part of the corpus, the key of a unit."""
+    return name_of(path).rpartition(".")[0]
