@@ -30,7 +30,8 @@ Times = dict[str, dict[str, float]]
 
 def build(cfg: Config, night: str) -> Times:
     """Make and publish a night, as the flow `prepare-corpus` does; return what each stage took."""
-    from slimpajama.corpus.pipeline import run_stages
+    from slimpajama.corpus.pipeline import prepare
+    from slimpajama.workspace.step import Context
 
     store, times, made = open_store(cfg.workspace), Times(), []
     cpu, wall = time.process_time(), time.perf_counter()
@@ -40,7 +41,7 @@ def build(cfg: Config, night: str) -> Times:
         before, (cpu, wall) = (cpu, wall), (time.process_time(), time.perf_counter())
         times[stage] = {"cpu_s": cpu - before[0], "wall_s": wall - before[1]}
 
-    for manifest in run_stages(Workspace(store), cfg, night):
+    for manifest in prepare(Context(Workspace(store), cfg, night)):
         note(manifest.name)
         made.append(manifest)
     Nights(store).publish(night, made, cfg)

@@ -5,22 +5,18 @@ from __future__ import annotations
 from prefect import flow
 
 from slimpajama.core.config import Config
+from slimpajama.corpus.dedup.stage import DEDUP
+from slimpajama.corpus.ingest import INGEST
+from slimpajama.corpus.pipeline import STEPS
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.nights import Nights
 from tasks.corpus import (
+    STEP_TASKS,
     begin_at_task,
-    clean_task,
-    compare_task,
-    decontaminate_task,
-    dedup_task,
     discard_task,
     find_published_task,
-    ingest_task,
     publish_task,
     require_documents_task,
-    segment_task,
-    shards_task,
-    tokenizer_task,
 )
 from tasks.observe import named, tonight
 from tasks.share import with_workers
@@ -36,7 +32,7 @@ def prepare_corpus(
         config: The whole configuration; leave it empty to read `config_file`.
         config_file: TOML file on the worker's machine, read at every run.
         night: Name of the night; empty continues an unfinished one or takes today's date.
-        start: Stage to begin at again, for instance dedup; empty goes on where the night stopped.
+        start: Step to begin at again, for instance dedup; empty goes on where the night stopped.
 
     Returns:
         The night's manifest, or None where there was nothing new to read.
@@ -46,17 +42,12 @@ def prepare_corpus(
             begin_at_task(config, night, start)
         if found := find_published_task(config, night):
             return found
-        raw = ingest_task(config, night)
-        if not raw.counts["files"]:
-            return discard_task(config, night)
-        cleaned = clean_task(config, night, raw)
-        compared = compare_task(config, night, cleaned)
-        contaminated = decontaminate_task(config, night, cleaned, compared)
-        documents = dedup_task(config, night, cleaned, compared, contaminated)
-        made = [raw, cleaned, compared, contaminated, documents]
-        if not require_documents_task(config, night, documents):
-            return publish_task(config, night, made)
-        words = segment_task(config, night, documents)
-        tokenizer = tokenizer_task(config, night, documents, words)
-        shards = shards_task(config, night, documents, words, tokenizer)
-        return publish_task(config, night, [*made, words, tokenizer, shards])
+        made: dict[str, Manifest] = {}
+        for step in STEPS:
+            before = {name: made[name] for name in step.before()}
+            made[step.name] = STEP_TASKS[step.name](config, night, before)
+            if step is INGEST and not made[step.name].counts["files"]:
+                return discard_task(config, night)
+            if step is DEDUP and not require_documents_task(config, night, made[step.name]):
+                break
+        return publish_task(config, night, list(made.values()))

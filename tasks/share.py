@@ -12,8 +12,9 @@ from prefect.futures import as_completed
 
 from slimpajama.core.config import Config
 from slimpajama.core.extras import needs
-from slimpajama.corpus.pipeline import run_share
-from slimpajama.workspace.claims import helped_by
+from slimpajama.corpus.pipeline import BY_NAME
+from slimpajama.workspace.claims import use_executor
+from slimpajama.workspace.step import Context, run_some
 from tasks.observe import RETRY, workspace_of
 
 # A worker and stage: small enough to even out, large enough that entering the stage costs little.
@@ -23,7 +24,7 @@ SHARES = 4
 @task(name="share", task_run_name="{stage}-share-{number}", cache_policy=NO_CACHE, **RETRY)
 def share_task(config: Config, night: str, stage: str, keys: list[str], number: int) -> None:
     """Make some units of a stage on a worker; made twice, they are the same."""
-    run_share(workspace_of(config), config, night, stage, keys)
+    run_some(BY_NAME[stage], Context(workspace_of(config), config, night), keys)
 
 
 @contextlib.contextmanager
@@ -48,7 +49,7 @@ def with_workers(config: Config, night: str) -> Iterator[None]:
                 else:
                     get_run_logger().warning("%s: a share failed and is made here: %s", stage, future.state.message)
 
-        with helped_by(others):
+        with use_executor(others):
             yield
 
 

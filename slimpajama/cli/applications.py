@@ -47,11 +47,11 @@ def pairs(
     """
     from slimpajama.core.console import console
     from slimpajama.corpus.pairs.stage import make_pairs, render
-    from slimpajama.workspace.open import open_store
+    from slimpajama.workspace.open import open_workspace
 
     cfg = settings(workspace, config, set_)
     with console():
-        name, manifest = make_pairs(open_store(cfg.workspace), cfg)
+        name, manifest = make_pairs(open_workspace(cfg.workspace), cfg)
     emit({"set": name} | manifest.counts, as_json, render(f"{cfg.workspace}/pairs/{name}", manifest.counts))
 
 

@@ -1,8 +1,8 @@
-"""The stage between the decision on duplicates and the documents: names what a test knows and training must not.
+"""The step between the decision on duplicates and the documents: names what a test knows and training must not.
 
 Tests are the records of evaluation files, the test pairs of `[pairs]`, and the held-out documents.
 
-It reads the survivors of deduplication and writes only what it refuses, `removed/decontaminate-PART`; the stage behind
+It reads the survivors of deduplication and writes only what it refuses, `removed/decontaminate-PART`; the step behind
 it leaves those out. Held out is what `shards` will hold out tonight, by the same keyed hash of the duplicate cluster,
 and what earlier nights' shards did. With nothing to look for it reads nothing.
 
@@ -16,6 +16,7 @@ import importlib.metadata
 import unicodedata
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,17 +25,17 @@ import pyarrow as pa
 
 from slimpajama.core.config import Config
 from slimpajama.core.errors import printable
-from slimpajama.core.progress import say, track
+from slimpajama.core.progress import say
 from slimpajama.core.schema import removed_table
 from slimpajama.core.split import assign
-from slimpajama.corpus.overlap import VERSION, Index, Match, cut, find, make_index, sample, sampling
+from slimpajama.corpus.overlap import VERSION, Index, Match, Windows, cut, find, make_index, sample, sampling
 from slimpajama.corpus.pairs.stage import protected_tests
+from slimpajama.corpus.sources.discover import InputFile
 from slimpajama.corpus.sources.evaluations import list_evaluations, read_evaluations
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Manifest, add_counts
-from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.manifest import Counts, Manifest, add_counts
 from slimpajama.workspace.parquet import read_table
-from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.step import Part, Run, Step
 from slimpajama.workspace.store import Store
 
 COLUMNS = ["id", "source", "uri", "lang", "sha256", "n_chars", "text", "n_bytes"]
@@ -42,77 +43,98 @@ EXCERPT = 160  # characters
 Names = list[str]
 
 
-def decontaminate(workspace: Workspace, cfg: Config, night: str, cleaned: Manifest, compared: Manifest) -> Manifest:
-    """Name the documents that overlap with evaluation files, or are trained on and overlap with held-out documents.
+@dataclass(frozen=True, slots=True)
+class _Tests:
+    """What is looked for."""
 
-    Args:
-        workspace: The workspace.
-        cfg: `decontaminate`, `pairs`, `shards` (the split), `ingest` (bounds of a record) and `run` are used.
-        night: The night the documents belong to.
-        cleaned: Manifest of the cleaning.
-        compared: Manifest of the decision on duplicates.
+    files: list[InputFile]
+    """Evaluation files."""
+    pairs: str
+    """Digest of the set of pairs; empty where there is none."""
+    texts: pa.Table
+    """Test pairs, as RECORDS."""
+    earlier: dict[str, Manifest]
+    """Nights whose held-out documents are looked for."""
 
-    Returns:
-        The stage's manifest. Files: `removed/decontaminate-PART` (REMOVED). Counts: `removed` by source and rule,
-        `bytes` of them, `records` (of evaluation files) and `too_short` (of them, not looked for).
+    def any(self, held_out_share: float) -> bool:
+        """Whether there is anything to look for."""
+        return bool(self.files or self.pairs or held_out_share)
 
-    Raises:
-        InputError: An evaluation file is missing, or a record of it cannot be read.
-    """
-    settings = cfg.decontaminate
-    files = list_evaluations(cfg)
-    pairs, tests = protected_tests(workspace.store, cfg)
-    about: dict[str, Any] = {"version": VERSION, "settings": settings, "evaluations": [file.entry() for file in files]}
-    wanted = [name for name in workspace.nights.published() if name != night] if settings.held_out_share else []
-    earlier = {name: workspace.nights.load(name) for name in wanted}
-    about |= {"pairs": pairs} if pairs else {}
-    if files or pairs or settings.held_out_share:
-        about |= {
-            "split": {name: getattr(cfg.shards, name) for name in ("seed", "test_share", "validation_share")},
+
+def _tests(run: Run) -> _Tests:
+    pairs, texts = protected_tests(run.workspace, run.cfg)
+    earlier = run.workspace.nights.earlier(run.night) if run.cfg.decontaminate.held_out_share else {}
+    return _Tests(list_evaluations(run.cfg), pairs, texts, earlier)
+
+
+def _inputs(run: Run) -> dict[str, Any]:
+    settings, tests = run.cfg.decontaminate, run.once(_tests)
+    inputs: dict[str, Any] = {"settings": settings, "evaluations": [file.entry() for file in tests.files]}
+    inputs |= {"pairs": tests.pairs} if tests.pairs else {}
+    if tests.any(settings.held_out_share):
+        inputs |= {
+            "split": {name: getattr(run.cfg.shards, name) for name in ("seed", "test_share", "validation_share")},
             # These two decide what is the same character.
             "opencc": importlib.metadata.version("opencc"),
             "unicode": unicodedata.unidata_version,
-            "compared": compared.digest,
-            "earlier": {name: manifest.digest for name, manifest in earlier.items()},
+            "compared": run.made["compare"].digest,
+            "earlier": {name: manifest.digest for name, manifest in tests.earlier.items()},
         }
-    stage = Stage(workspace.store, "decontaminate", work=layout.night(night).work("decontaminate"), about=about)
-    if stage.finished:
-        return stage.result
-    if not (files or pairs or settings.held_out_share):
-        return stage.finish()
-    records = pa.concat_tables([read_evaluations(files, cfg), tests])
+    return inputs
+
+
+def _decontaminate(run: Run) -> Counts | None:
+    cfg, settings, tests = run.cfg, run.cfg.decontaminate, run.once(_tests)
+    if not tests.any(settings.held_out_share):
+        return None
+    records = pa.concat_tables([read_evaluations(tests.files, cfg), tests.texts])
     looked_for = cut(records["text"].combine_chunks(), settings.ngram_words, settings.short_words)
     too_short = int((looked_for.weights < 2 * settings.short_words).sum())
     if too_short:
-        say(stage.name, f"{too_short:,} of {len(records):,} records of tests are too short to be looked for")
-    paths = cleaned.paths(f"{layout.night(night).work('clean')}/")
-    names, held_out, rate = records["name"].to_pylist(), [], sampling(_held_out_bytes(cfg, cleaned, earlier))
-    for ids, texts in _held_out(workspace.store, cfg, night, paths, earlier):
+        say(run.name, f"{too_short:,} of {len(records):,} records of tests are too short to be looked for")
+    paths = run.made["clean"].paths(f"{layout.night(run.night).work('clean')}/")
+    index, names = _index(run, paths, records, looked_for)
+
+    def make(path: str) -> Part:
+        rows = _survivors(run.store, run.night, path, COLUMNS)
+        texts = rows["text"].combine_chunks()
+        match = find(texts, _is_held_out(rows["cluster"], cfg), index)
+        refused = _rows(rows, match, index, names, len(records), cfg, run.night)
+        kinds = [{"removed": {row["source"]: {row["rule"]: 1}}, "bytes": row["n_bytes"]} for row in refused]
+        target = f"{layout.night(run.night).removed}decontaminate-{layout.name_of(path)}"
+        return Part({target: removed_table(refused)}, add_counts(kinds))
+
+    counts = run.map([(layout.stem(path), path) for path in paths], make, unit="parts")
+    found = add_counts([{"removed": {}, "bytes": 0}, *counts])
+    return found | {"records": len(records), "too_short": too_short}
+
+
+def _index(run: Run, paths: list[str], records: pa.Table, looked_for: Windows) -> tuple[Index, Names]:
+    """Return the index of everything that is looked for, and what each item of it is called."""
+    settings, earlier = run.cfg.decontaminate, run.once(_tests).earlier
+    names, held_out = records["name"].to_pylist(), []
+    rate = sampling(_held_out_bytes(run.cfg, run.made["clean"], earlier))
+    for ids, texts in _held_out(run, paths, earlier):
         names += ids
         held_out.append(sample(texts, settings.short_words, rate))
     share = settings.held_out_share
-    index = make_index(looked_for, held_out, settings.ngram_words, settings.short_words, share, rate)
+    return make_index(looked_for, held_out, settings.ngram_words, settings.short_words, share, rate), names
 
-    def make(path: str) -> Part:
-        rows = _survivors(workspace.store, night, path, COLUMNS)
-        texts = rows["text"].combine_chunks()
-        match = find(texts, _is_held_out(rows["cluster"], cfg), index)
-        refused = _rows(rows, match, index, names, len(records), cfg, night)
-        kinds = [{"removed": {row["source"]: {row["rule"]: 1}}, "bytes": row["n_bytes"]} for row in refused]
-        target = f"nights/{night}/removed/decontaminate-{path.rsplit('/', 1)[1]}"
-        return Part({target: removed_table(refused)}, add_counts(kinds))
 
-    units = [(path.rsplit("/", 1)[1].removesuffix(".parquet"), path) for path in paths]
-    with track(stage.name, total=len(units), unit="parts") as bar:
-        counts = stage.map(units, make, cfg.run.threads(), lambda _: bar.advance())
-    return stage.finish(
-        add_counts([{"removed": {}, "bytes": 0}, *counts]) | {"records": len(records), "too_short": too_short}
-    )
+DECONTAMINATE = Step(
+    "decontaminate", VERSION, _inputs, _decontaminate, reads=("clean", "compare"), grows_with="cleaned"
+)
+"""Name the documents that overlap with evaluation files, or are trained on and overlap with held-out documents.
+
+Files: `removed/decontaminate-PART` (REMOVED). Counts: `removed` by source and rule, `bytes` of them, `records` (of
+evaluation files) and `too_short` (of them, not looked for). Raises InputError where an evaluation file is missing, or a
+record of it cannot be read.
+"""
 
 
 def _survivors(store: Store, night: str, path: str, columns: list[str]) -> pa.Table:
     """Return columns of a cleaned part's documents that are no duplicates, with their `cluster`."""
-    name = path.rsplit("/", 1)[1]
+    name = layout.name_of(path)
     decision = read_table(store, f"{layout.night(night).work('compare')}/decision-{name}", ["kept", "cluster"])
     rows = read_table(store, path, columns).append_column("cluster", decision["cluster"])
     return rows.filter(decision["kept"])
@@ -131,25 +153,22 @@ def _held_out_bytes(cfg: Config, cleaned: Manifest, earlier: dict[str, Manifest]
     return int(share * sum(cleaned.counts.get("bytes", {}).values())) + before
 
 
-def _held_out(
-    store: Store, cfg: Config, night: str, paths: list[str], earlier: dict[str, Manifest]
-) -> Iterator[tuple[Names, pa.LargeStringArray]]:
-    """Yield names and texts of tonight's held-out documents, then of earlier nights'."""
+def _held_out(run: Run, paths: list[str], earlier: dict[str, Manifest]) -> Iterator[tuple[Names, pa.LargeStringArray]]:
+    """Yield names and texts of this night's held-out documents, then of earlier nights'."""
+    cfg, night = run.cfg, run.night
 
-    def tonight(path: str) -> tuple[Names, pa.LargeStringArray]:
-        rows = _survivors(store, night, path, ["id", "text"])
+    def of_part(path: str) -> tuple[Names, pa.LargeStringArray]:
+        rows = _survivors(run.store, night, path, ["id", "text"])
         rows = rows.filter(pa.array(_is_held_out(rows["cluster"], cfg)))
         return [f"{id_} of night {night}" for id_ in rows["id"].to_pylist()], rows["text"].combine_chunks()
 
     if cfg.decontaminate.held_out_share:
         with ThreadPoolExecutor(cfg.run.threads(), thread_name_prefix="decontaminate") as pool:
-            yield from pool.map(tonight, paths)
+            yield from pool.map(of_part, paths)
     for name, manifest in earlier.items():
         for split in ("validation", "test"):
-            for entry in manifest.files:
-                if not entry.path.startswith(f"nights/{name}/shards/{split}/"):
-                    continue
-                rows = read_table(store, entry.path, ["id", "words"], entry.bytes)
+            for entry in manifest.entries(layout.night(name).split(split)):
+                rows = read_table(run.store, entry.path, ["id", "words"], entry.bytes)
                 texts = _joined(rows["words"].combine_chunks())
                 yield [f"{id_} of night {name}" for id_ in rows["id"].to_pylist()], texts
 

@@ -1,4 +1,4 @@
-"""The first stage of a night: new and changed raw files in, RAW parts and `removed/ingest-*.parquet` out.
+"""The first step of a night: new and changed raw files in, RAW parts and `removed/ingest-*.parquet` out.
 
 A unit is a group of small files or one large file. It hands out parts of at most `part_mb` of text as it reads,
 each committed by itself, so neither memory nor the loss at a kill grows with a file's size.
@@ -18,16 +18,15 @@ import pyarrow.compute as pc
 
 from slimpajama.core.config import Config
 from slimpajama.core.errors import InputError, printable
-from slimpajama.core.progress import track
 from slimpajama.core.schema import RAW, removed_table
 from slimpajama.corpus.sources.discover import InputFile, Plan, current_version, fixed_folder, open_input, plan
 from slimpajama.corpus.sources.files import read, wanted
 from slimpajama.corpus.sources.ids import Row, framed, unread
 from slimpajama.corpus.sources.records import Batch, Want
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Manifest, add_counts
+from slimpajama.workspace.manifest import add_counts
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.step import Part, Run, Step
 from slimpajama.workspace.store import sha256
 from slimpajama.workspace.tombstones import RULE, forgotten_list
 
@@ -45,61 +44,62 @@ def read_whole(file: InputFile, want: Want) -> Iterator[Batch]:
     return read(partial(open_input, file), file.path, want)
 
 
-def ingest(
-    workspace: Workspace, cfg: Config, night: str, todo: Plan | None = None, take: Take = read_whole
-) -> Manifest:
-    """Read what is new in the sources since the last published night.
+def _todo(run: Run) -> Plan:
+    given: Plan | None = run.options.get("todo")
+    return given or plan(run.cfg, known_inputs(run.workspace))
 
-    Args:
-        workspace: The workspace.
-        cfg: `ingest` and `run` are used.
-        night: The night to write to.
-        todo: Read these files instead.
-        take: What is read of a file.
 
-    Returns:
-        The stage's manifest; `about["inputs"]` lists the files that were read. Files: parts of schema RAW in the
-        work folder and `removed/ingest-*.parquet`. Counts: `files`, `documents` and `bytes` (of text) by source,
-        `removed` by source and rule.
+def _forgotten(run: Run) -> pa.Array:
+    return forgotten_list(run.store).texts()
 
-    Raises:
-        InputError: A source cannot be listed, or a file changed while it was read.
-    """
-    todo = todo or plan(cfg, known_inputs(workspace))
-    forgotten = forgotten_list(workspace.store).texts()
-    about: dict[str, Any] = {
-        "version": 3,
-        "settings": cfg.ingest,
+
+def _inputs(run: Run) -> dict[str, Any]:
+    todo, forgotten = run.once(_todo), run.once(_forgotten)
+    inputs: dict[str, Any] = {
+        "settings": run.cfg.ingest,
         "inputs": [file.entry() for file in todo.files],
         "problems": [[source, path, bad.rule] for source, path, bad in todo.problems],
     }
-    if len(forgotten):
-        about["forgotten"] = sha256("".join(forgotten.to_pylist()).encode())
-    stage = Stage(workspace.store, "ingest", work=layout.night(night).work("ingest"), about=about)
-    if stage.finished:
-        return stage.result
-    stage.commit("plan", _plan_part(todo, night))
+    return inputs | ({"forgotten": sha256("".join(forgotten.to_pylist()).encode())} if len(forgotten) else {})
+
+
+def _ingest(run: Run) -> None:
+    todo, forgotten = run.once(_todo), run.once(_forgotten)
+    take: Take = run.options.get("take", read_whole)
+    run.commit("plan", _plan_part(todo, run.night))
+
+    def make(unit: tuple[str, tuple[InputFile, ...]]) -> Part:
+        prefix, files = unit
+        for number, part in enumerate(_parts(files, run.cfg, take, forgotten)):
+            name = f"{prefix}-{number:05d}"
+            if not run.has(name):
+                run.commit(name, _stored(part, run.work, run.night, name))
+        return Part()
+
     units = [(f"unit-{number:05d}", (f"part-{number:05d}", unit)) for number, unit in enumerate(todo.units)]
+    run.map(
+        units,
+        make,
+        total=sum(file.bytes for file in todo.files),
+        unit="B",
+        amount=lambda unit: sum(file.bytes for file in unit[1]),
+    )
 
-    with track("ingest", total=sum(file.bytes for file in todo.files), unit="B") as bar:
 
-        def make(unit: tuple[str, tuple[InputFile, ...]]) -> Part:
-            prefix, files = unit
-            for number, part in enumerate(_parts(files, cfg, take, forgotten)):
-                name = f"{prefix}-{number:05d}"
-                if not stage.has(name):
-                    stage.commit(name, _stored(part, stage.work, night, name))
-            return Part()
+INGEST = Step("ingest", 3, _inputs, _ingest, grows_with="text")
+"""Read what is new in the sources since the last published night.
 
-        stage.map(units, make, cfg.run.threads(), lambda unit: bar.advance(sum(file.bytes for file in unit[1])))
-    return stage.finish()
+Options: `todo`, a Plan, reads these files instead; `take`, what is read of a file. Files: parts of schema RAW in the
+work folder and `removed/ingest-*.parquet`. Counts: `files`, `documents` and `bytes` (of text) by source, `removed` by
+source and rule. Raises InputError where a source cannot be listed, or a file changed while it was read.
+"""
 
 
 def _plan_part(todo: Plan, night: str) -> Part:
     rows = [unread(source, path, "", bad) | {"night": night} for source, path, bad in todo.problems]
     removed = add_counts({row["source"]: {row["rule"]: 1}} for row in rows)
     return Part(
-        {f"nights/{night}/removed/ingest-plan.parquet": removed_table(rows)},
+        {f"{layout.night(night).removed}ingest-plan.parquet": removed_table(rows)},
         {"files": len(todo.files), "removed": removed},
     )
 
@@ -182,7 +182,9 @@ def _stored(part: tuple[list[pa.Table], list[Row]], work: str, night: str, name:
     return Part(
         {
             f"{work}/{name}.parquet": pa.concat_tables([RAW.empty_table(), *good]),
-            f"nights/{night}/removed/ingest-{name}.parquet": removed_table([row | {"night": night} for row in bad]),
+            f"{layout.night(night).removed}ingest-{name}.parquet": removed_table(
+                [row | {"night": night} for row in bad]
+            ),
         },
         {"documents": documents, "bytes": n_bytes, "removed": removed},
     )

@@ -1,4 +1,4 @@
-"""The stage between documents and shards: `documents/part-*.parquet` in, the lengths of their words out.
+"""The step between documents and shards: `documents/part-*.parquet` in, the lengths of their words out.
 
 Each part is one unit of work, so its words lie under the part's own name and in its row order.
 """
@@ -6,63 +6,49 @@ Each part is one unit of work, so its words lie under the part's own name and in
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from slimpajama.core.config import Config
 from slimpajama.core.errors import ConfigError
-from slimpajama.core.progress import track
 from slimpajama.core.schema import WORDS
 from slimpajama.text.lattice import UserWord
 from slimpajama.text.segment import Segmenter, engine_versions, parse_user_dictionary
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Counts, Manifest
-from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.manifest import Counts
 from slimpajama.workspace.parquet import read_table
-from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.step import Part, Run, Step
 
 
-def segment(workspace: Workspace, cfg: Config, night: str, documents: Manifest) -> Manifest:
-    """Cut tonight's kept documents into words.
+def _inputs(run: Run) -> dict[str, Any]:
+    return {"settings": run.cfg.text, "engine": engine_versions(run.cfg.text, run.once(_user_words))}
 
-    Args:
-        workspace: The workspace.
-        cfg: `text` is used.
-        night: The night the documents belong to.
-        documents: Manifest of the deduplication.
 
-    Returns:
-        The stage's manifest. Its files have the schema WORDS and the names of the documents' files; its counts
-        are `documents`, `bytes` and `words`, each by language.
-
-    Raises:
-        ConfigError: If the user dictionary cannot be read.
-        InputError: If a line of it is no entry.
-    """
-    user_words = _user_words(cfg)
-    engine = engine_versions(cfg.text, user_words)
-    about = {"version": 3, "settings": cfg.text, "engine": engine, "documents": documents.digest}
-    stage = Stage(workspace.store, "segment", work=layout.night(night).work("segment"), about=about)
-    if stage.finished:
-        return stage.result
-    segmenter = Segmenter(cfg.text, user_words)
-    entries = [entry for entry in documents.files if entry.path.startswith(f"nights/{night}/documents/")]
-    units = [(entry.path.rsplit("/", 1)[1].removesuffix(".parquet"), entry.path) for entry in entries]
-
-    total = sum(documents.counts.get("kept_bytes", {}).values())
+def _segment(run: Run) -> None:
+    documents = run.made["dedup"]
+    segmenter = Segmenter(run.cfg.text, run.once(_user_words))
 
     def make(path: str) -> Part:
-        words, counts = _words(read_table(workspace.store, path, ["id", "text", "lang", "n_bytes"]), segmenter)
-        return Part({f"{stage.work}/{path.rsplit('/', 1)[1]}": words}, counts)
+        words, counts = _words(read_table(run.store, path, ["id", "text", "lang", "n_bytes"]), segmenter)
+        return Part({f"{run.work}/{layout.name_of(path)}": words}, counts)
 
-    with track("segment", total=total, unit="B") as bar:
-        stage.map(units, make, cfg.run.threads(), lambda _: bar.advance(total / len(units)))
-    return stage.finish()
+    paths = documents.paths(layout.night(run.night).documents)
+    total = sum(documents.counts.get("kept_bytes", {}).values())
+    run.map([(layout.stem(path), path) for path in paths], make, total=total, unit="B")
 
 
-def _user_words(cfg: Config) -> tuple[UserWord, ...]:
+SEGMENT = Step("segment", 3, _inputs, _segment, needs={"documents": "dedup"}, grows_with="kept")
+"""Cut the night's kept documents into words.
+
+Files have the schema WORDS and the names of the documents' files; counts are `documents`, `bytes` and `words`, each by
+language. Raises ConfigError if the user dictionary cannot be read, InputError if a line of it is no entry.
+"""
+
+
+def _user_words(run: Run) -> tuple[UserWord, ...]:
+    cfg = run.cfg
     if not cfg.text.user_dictionary:
         return ()
     file = Path(cfg.run.source_root, cfg.text.user_dictionary)

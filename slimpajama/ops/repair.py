@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -19,8 +18,7 @@ from slimpajama import __version__
 from slimpajama.core.config import Config, validate
 from slimpajama.core.errors import SlimpajamaError, StorageError, printable
 from slimpajama.core.progress import say
-from slimpajama.corpus.ingest import ingest
-from slimpajama.corpus.pipeline import run_stages
+from slimpajama.corpus.pipeline import prepare
 from slimpajama.corpus.sources.discover import plan_again
 from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.verify import SCRATCH, Problems, verify
@@ -28,6 +26,7 @@ from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes, load_manifest, read_verified
 from slimpajama.workspace.open import Workspace, open_store
 from slimpajama.workspace.overlay import Overlay
+from slimpajama.workspace.step import Context
 from slimpajama.workspace.store import Store
 
 # What later nights read of one.
@@ -124,7 +123,7 @@ def _prepare(store: Store, scratch: Store, cfg: Config, manifest: Manifest, bad:
             raise StorageError("an earlier night is damaged, which it was compared with", where=path)
     todo = plan_again(settings, inputs, problems)
     scratch.write(layout.NIGHTS_INDEX, json_bytes({"nights": earlier}))
-    yield from run_stages(Workspace(scratch), settings, night, partial(ingest, todo=todo))
+    yield from prepare(Context(Workspace(scratch), settings, night), todo=todo)
 
 
 def _settings(store: Store, cfg: Config, manifest: Manifest) -> Config:

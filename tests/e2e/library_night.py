@@ -15,9 +15,10 @@ from dying import arm
 
 from slimpajama.core.config import load_config
 from slimpajama.core.progress import Sink, report_to
-from slimpajama.corpus.pipeline import run_stages
+from slimpajama.corpus.pipeline import prepare as run_steps
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import Workspace, open_store
+from slimpajama.workspace.step import Context
 
 
 def prepare(config, workspace, night="n1"):
@@ -30,7 +31,7 @@ def prepare_night(cfg, night):
     store = open_store(cfg.workspace)
     with report_to(Sink()), store.lock(f"night {night}"):
         if Nights(store).finish_publication(night, cfg) is None:
-            Nights(store).publish(night, list(run_stages(Workspace(store), cfg, night)), cfg)
+            Nights(store).publish(night, list(run_steps(Context(Workspace(store), cfg, night))), cfg)
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ import pyarrow as pa
 import pytest
 import s3fs
 from small_corpus import arguments
+from steps import begin_step
 
 from slimpajama.core.errors import LockedError, StorageError
 from slimpajama.workspace import s3 as storage
 from slimpajama.workspace.manifest import read_verified
 from slimpajama.workspace.open import open_store
 from slimpajama.workspace.parquet import parquet_bytes, read_table
-from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.step import Part
 
 
 @pytest.fixture
@@ -92,11 +93,11 @@ def test_parquet_and_stages_work_as_on_a_disk(store):
     table = pa.table({"text": ["中文", "english"]})
     store.write("t.parquet", parquet_bytes(table))
     assert read_table(store, "t.parquet", ["text"]).equals(table)
-    stage = Stage(store, "s", work="work/s", about={})
+    stage = begin_step(store, "s", work="work/s", about={})
     stage.map([("0", 0)], lambda n: Part({"out.parquet": table}, {"rows": 2}))
     entry = stage.finish().files[0]
     assert len(read_verified(store, entry)) == entry.bytes
-    assert Stage(store, "s", work="work/s", about={}).finished
+    assert begin_step(store, "s", work="work/s", about={}).finished
 
 
 def test_a_wrong_key_is_an_error_that_names_the_place(s3_uri, monkeypatch):

@@ -20,13 +20,13 @@ import pytest
 from bad_inputs import BOMB, CASES, CONFIGS, EXPORTED, LIMIT, NAMES, POINTERS, TEXTS, ZH, Case, jsonl, page
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from steps import clean, ingest
 
 from slimpajama.cli import run
 from slimpajama.core.config import CleanConfig, Config, IngestConfig, PairSourceConfig, RunConfig, SourceConfig
 from slimpajama.core.errors import InputError, ModelError, SlimpajamaError, StorageError, printable, printable_lines
 from slimpajama.corpus.clean.normalise import normalise
-from slimpajama.corpus.clean.stage import clean
-from slimpajama.corpus.ingest import ingest, read_whole
+from slimpajama.corpus.ingest import read_whole
 from slimpajama.corpus.pairs.records import FORMATS, Pair, read_pairs
 from slimpajama.corpus.sources import files, streams, tables
 from slimpajama.corpus.sources.discover import InputFile

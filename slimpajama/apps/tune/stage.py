@@ -1,4 +1,4 @@
-"""Tuning as a stage: a champion and the pairs in, `tuned/MODEL/` out.
+"""Tuning as a step: a champion and the pairs in, `tuned/MODEL/` out.
 
     tuned/MODEL/checkpoints/    while it trains, removed afterwards
     tuned/MODEL/model.safetensors, config.json, tokenizer.json, dictionary.parquet, training.json
@@ -29,7 +29,7 @@ from slimpajama.apps.tune.metrics import MAIN, interval, measure, score
 from slimpajama.apps.tune.phrases import Dictionary, with_drafts_of_others
 from slimpajama.apps.tune.rows import PairRows
 from slimpajama.apps.tune.spans import sentence_ends
-from slimpajama.core.config import Config, fingerprint
+from slimpajama.core.config import Config
 from slimpajama.core.errors import InputError, LockedError, ModelError
 from slimpajama.core.progress import track
 from slimpajama.core.split import unit_hashes
@@ -43,10 +43,10 @@ from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.model.train.loop import train_model
 from slimpajama.model.train.parallel import Team
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import json_bytes, read_verified, read_verified_table
+from slimpajama.workspace.manifest import Manifest, json_bytes, read_verified, read_verified_table
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import parquet_bytes
-from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.step import Context, Part, Run, Step, run_step
 
 # Raise it when the same inputs give other weights or figures.
 VERSION = 5
@@ -109,8 +109,19 @@ def tune(workspace: Workspace, cfg: Config, champion: str) -> TuneReport:
         InputError: There is no pair to learn or to measure by.
         ModelError: The champion is no chunk autoencoder, or the tuning diverged.
     """
-    cfg = with_precision(cfg)
-    set_name, pairs = make_pairs(workspace.store, cfg)
+    run = run_step(TUNE, Context(workspace, with_precision(cfg), night=""), champion=champion)
+    name = _model_id(run)
+    scores = json.loads(read_verified(workspace.store, run.result.file("scores.json")))
+    return TuneReport(name, champion, run.once(_pairs)[0], run.skipped, scores, _decide(workspace, cfg, name))
+
+
+def _pairs(run: Run) -> tuple[str, Manifest]:
+    """Return the set of pairs.
+
+    Raises:
+        InputError: It has nothing to learn from, or nothing to measure by.
+    """
+    name, pairs = make_pairs(run.workspace, run.cfg)
     if missing := {"train", "test"} - set(pairs.counts["pairs"]):
         raise InputError(
             "too few pairs",
@@ -118,47 +129,80 @@ def tune(workspace: Workspace, cfg: Config, champion: str) -> TuneReport:
             found=f"none for {' and '.join(sorted(missing))}",
             hint="Bring more, or raise pairs.test_share.",
         )
-    base = load_model(workspace, champion)
+    return name, pairs
+
+
+def _base(run: Run) -> Loaded:
+    """Return the champion.
+
+    Raises:
+        ModelError: It is no chunk autoencoder.
+    """
+    champion: str = run.options["champion"]
+    base = load_model(run.workspace, champion)
     if not isinstance(base.model, ChunkModel):
         raise ModelError(
             "cannot be tuned", where=champion, expected="a chunk autoencoder", found=base.config["model"]["preset"]
         )
-    about = {
-        "version": VERSION,
-        "base": champion,
-        "base_digest": workspace.models.manifest(champion).digest,
+    return base
+
+
+def _inputs(run: Run) -> dict[str, Any]:
+    _, pairs = run.once(_pairs)
+    return {
+        "base": run.once(_base).id,
+        "base_digest": run.workspace.models.manifest(run.options["champion"]).digest,
         "pairs": pairs.digest,
-        "tune": replace(cfg.tune, nightly=False),
-        "apply": cfg.apply,
-        "precision": cfg.train.precision,
+        "tune": replace(run.cfg.tune, nightly=False),
+        "apply": run.cfg.apply,
+        "precision": run.cfg.train.precision,
         "torch": torch.__version__,
     }
-    name = f"{champion}-{fingerprint('tune', about)[:8]}"
-    folder = f"tuned/{name}"
-    stage = Stage(workspace.store, "tune", work=f"{folder}/work", about=about, manifest=f"{folder}/manifest.json")
-    skipped = stage.finished
-    checkpoints = Checkpoints(workspace.store, f"{folder}/checkpoints", cfg.train.keep_checkpoints)
-    if not skipped:
-        if not stage.has("model"):
-            rows = read_split(workspace.store, pairs, set_name, "train")
-            tuned, training = learn(cfg, base, rows, checkpoints)
-            stage.commit("model", _published(folder, base, tuned, training))
-        if not stage.has("ways"):
-            tuned = load_files(workspace.store, stage.part_files("model"))
-            ways = choose_ways(tuned, read_split(workspace.store, pairs, set_name, "validation"), cfg)
-            stage.commit("ways", Part({f"{folder}/ways.json": json_bytes(ways)}))
-        tuned = load_files(workspace.store, [*stage.part_files("model"), *stage.part_files("ways")])
-        tests = read_split(workspace.store, pairs, set_name, "test")
-        outputs, tasks, samples = _measured(tuned, tests, cfg)
-        scores = {"tasks": tasks, "ways": tuned.ways, "samples": samples}
-        stage.commit(
-            "scores", Part({f"{folder}/scores.json": json_bytes(scores), f"{folder}/outputs.parquet": outputs})
-        )
-        stage.finish()
-    checkpoints.clear()
-    scores = json.loads(read_verified(workspace.store, entry_of(stage.result, "scores.json")))
-    decisions = _decide(workspace, cfg, name)
-    return TuneReport(name, champion, set_name, skipped, scores, decisions)
+
+
+def _model_id(run: Run) -> str:
+    return f"{run.options['champion']}-{run.fingerprint[:8]}"
+
+
+def _place(run: Run) -> tuple[str, str]:
+    model = layout.tuned(_model_id(run))
+    return model.work(), model.manifest
+
+
+def _checkpoints(run: Run) -> Checkpoints:
+    return Checkpoints(run.store, layout.tuned(_model_id(run)).checkpoints, run.cfg.train.keep_checkpoints)
+
+
+def _tune(run: Run) -> None:
+    set_name, pairs = run.once(_pairs)
+    place, cfg = layout.tuned(_model_id(run)), run.cfg
+
+    def rows(split: str) -> pl.DataFrame:
+        return read_split(run.store, pairs, set_name, split)
+
+    if not run.has("model"):
+        base = run.once(_base)
+        tuned, training = learn(cfg, base, rows("train"), _checkpoints(run))
+        run.commit("model", _published(place, base, tuned, training))
+    if not run.has("ways"):
+        ways = choose_ways(load_files(run.store, run.part_files("model")), rows("validation"), cfg)
+        run.commit("ways", Part({place.file("ways.json"): json_bytes(ways)}))
+    tuned = load_files(run.store, [*run.part_files("model"), *run.part_files("ways")])
+    outputs, tasks, samples = _measured(tuned, rows("test"), cfg)
+    scores = {"tasks": tasks, "ways": tuned.ways, "samples": samples}
+    files: dict[str, pa.Table | bytes] = {
+        place.file("scores.json"): json_bytes(scores),
+        place.file("outputs.parquet"): outputs,
+    }
+    run.commit("scores", Part(files))
+
+
+def _tidy(run: Run) -> None:
+    _checkpoints(run).clear()
+
+
+TUNE = Step("tune", VERSION, _inputs, _tune, place=_place, tidy=_tidy)
+"""Teach a champion the pairs and measure it on the test pairs. Option: `champion`, the model to start from."""
 
 
 def learn(
@@ -205,18 +249,18 @@ def learn(
     return Tuned(model.eval(), tokenizer, dictionary, {}, *sizes), record
 
 
-def _published(folder: str, base: Loaded, tuned: Tuned, training: dict[str, Any]) -> Part:
+def _published(place: layout.Model, base: Loaded, tuned: Tuned, training: dict[str, Any]) -> Part:
     """Return the tuned model's files."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tuned.model.state_dict().items()}
     sizes = {"source_tokens": tuned.source_tokens, "target_tokens": tuned.target_tokens}
     config = base.config | {"base": base.id, "kinds": list(tuned.model.kinds)} | sizes
     return Part(
         {
-            f"{folder}/model.safetensors": save(weights, metadata={"format": "pt"}),
-            f"{folder}/config.json": json_bytes(config),
-            f"{folder}/tokenizer.json": base.tokenizer.json,
-            f"{folder}/dictionary.parquet": parquet_bytes(tuned.dictionary.table()),
-            f"{folder}/training.json": json_bytes(training),
+            place.file("model.safetensors"): save(weights, metadata={"format": "pt"}),
+            place.file("config.json"): json_bytes(config),
+            place.file("tokenizer.json"): base.tokenizer.json,
+            place.file("dictionary.parquet"): parquet_bytes(tuned.dictionary.table()),
+            place.file("training.json"): json_bytes(training),
         },
         {"steps": training["steps"], "tokens": training["tokens"]},
     )

@@ -1,4 +1,4 @@
-"""The stage between raw text and deduplication: ingest's parts in, cleaned parts and `removed/clean-*.parquet` out.
+"""The step between raw text and deduplication: ingest's parts in, cleaned parts and `removed/clean-*.parquet` out.
 
 Each part is one unit of work and keeps its name and the order of its rows.
 """
@@ -8,67 +8,56 @@ from __future__ import annotations
 import importlib.metadata
 import unicodedata
 from collections import Counter, defaultdict
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from slimpajama.core.config import CleanConfig, Config
-from slimpajama.core.progress import track
+from slimpajama.core.config import CleanConfig
 from slimpajama.core.schema import CLEANED, REMOVED
 from slimpajama.corpus.clean.quality import measure
 from slimpajama.corpus.clean.rewrite import rewrite
 from slimpajama.corpus.clean.rules import bounds, first_verdicts
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Counts, Manifest
-from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.manifest import Counts
 from slimpajama.workspace.parquet import read_table
-from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.step import Part, Run, Step
 
 
-def clean(workspace: Workspace, cfg: Config, night: str, raw: Manifest) -> Manifest:
-    """Normalise tonight's raw documents, tell their language and remove what the rules refuse.
-
-    Args:
-        workspace: The workspace.
-        cfg: `clean` is used.
-        night: The night the documents belong to.
-        raw: Manifest of the ingest.
-
-    Returns:
-        The stage's manifest. Files: `NAME.parquet` (schema CLEANED) in the work folder and
-        `removed/clean-NAME.parquet`. Counts: `documents` and `bytes` by source, `languages` (documents) and
-        `language_bytes` by language, `removed` by source and rule, `masked` (items of personal data) by kind.
-
-    Raises:
-        ConfigError: If `clean.thresholds` names no rule.
-    """
-    about = {
-        "version": 3,
-        "settings": cfg.clean,
-        "rules": {rule.name: {"other": other, "han": han} for rule, other, han in bounds(cfg.clean)},
-        # Tells the scripts apart, and converts.
+def _inputs(run: Run) -> dict[str, Any]:
+    cfg = run.cfg.clean
+    return {
+        "settings": cfg,
+        "rules": {rule.name: {"other": other, "han": han} for rule, other, han in bounds(cfg)},
+        # It tells the scripts apart, and converts.
         "opencc": importlib.metadata.version("opencc"),
         "cld2": importlib.metadata.version("pycld2"),
         # Python's tables decide categories and NFC.
         "unicode": unicodedata.unidata_version,
-        "raw": raw.digest,
     }
-    stage = Stage(workspace.store, "clean", work=layout.night(night).work("clean"), about=about)
-    if stage.finished:
-        return stage.result
-    parts = raw.paths(f"{layout.night(night).work('ingest')}/")
-    units = [(path.rsplit("/", 1)[1].removesuffix(".parquet"), path) for path in parts]
-    total = sum(raw.counts.get("bytes", {}).values())
+
+
+def _clean(run: Run) -> None:
+    raw, night = run.made["ingest"], layout.night(run.night)
+    paths = raw.paths(f"{night.work('ingest')}/")
 
     def make(path: str) -> Part:
-        name = path.rsplit("/", 1)[1]
-        kept, removed, counts = _split(read_table(workspace.store, path), cfg.clean, night)
-        return Part({f"{stage.work}/{name}": kept, f"nights/{night}/removed/clean-{name}": removed}, counts)
+        name = layout.name_of(path)
+        kept, removed, counts = _split(read_table(run.store, path), run.cfg.clean, run.night)
+        return Part({f"{run.work}/{name}": kept, f"{night.removed}clean-{name}": removed}, counts)
 
-    with track("clean", total=total, unit="B") as bar:
-        stage.map(units, make, cfg.run.threads(), lambda _: bar.advance(total / len(units)))
-    return stage.finish()
+    total = sum(raw.counts.get("bytes", {}).values())
+    run.map([(layout.stem(path), path) for path in paths], make, total=total, unit="B")
+
+
+CLEAN = Step("clean", 3, _inputs, _clean, needs={"raw": "ingest"}, grows_with="text")
+"""Normalise the night's raw documents, tell their language and remove what the rules refuse.
+
+Files: `NAME.parquet` (schema CLEANED) in the work folder and `removed/clean-NAME.parquet`. Counts: `documents` and
+`bytes` by source, `languages` (documents) and `language_bytes` by language, `removed` by source and rule, `masked`
+(items of personal data) by kind. Raises ConfigError if `clean.thresholds` names no rule.
+"""
 
 
 def _split(table: pa.Table, cfg: CleanConfig, night: str) -> tuple[pa.Table, pa.Table, Counts]:

@@ -1,9 +1,8 @@
-"""The stages between cleaning and segmentation: cleaned parts in, the night's documents and its minhash out.
+"""The steps between cleaning and segmentation: cleaned parts in, the night's documents and its minhash out.
 
-Three steps, each resumable: `compare` sketches every part and decides once over all of them and the earlier nights;
-`deduplicate` writes every part. What decontamination refuses is known in between, so a document is written once, or
-not at all. Parts keep their names and the order of their rows, so a document's minhash, its band keys, its text and
-what was removed lie in files of one name.
+`compare` sketches every part and decides once over all of them and the earlier nights; `dedup` writes every part. What
+decontamination refuses is known in between, so a document is written once, or not at all. Parts keep their names and
+the order of their rows, so a document's minhash, its band keys, its text and what was removed lie in files of one name.
 
 What is published never changes, so sources that change are met like this. A file that was edited is read again as a
 whole: what is as before is removed as an exact duplicate of the earlier night's document; what was edited a little, as
@@ -23,8 +22,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from slimpajama.core.config import Config, DedupConfig
-from slimpajama.core.progress import say, track
+from slimpajama.core.config import DedupConfig
+from slimpajama.core.progress import say
 from slimpajama.core.schema import DOCUMENTS, MINHASH, REMOVED
 from slimpajama.corpus.dedup.candidates import caught_table
 from slimpajama.corpus.dedup.columns import (
@@ -44,88 +43,76 @@ from slimpajama.corpus.dedup.history_join import Documents
 from slimpajama.corpus.dedup.kernel import VERSION, sketch
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Counts, Manifest, add_counts, load_manifest
-from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table, reading
-from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.step import Part, Run, Step
 from slimpajama.workspace.store import Store
 
 
-def compare(workspace: Workspace, cfg: Config, night: str, cleaned: Manifest) -> Manifest:
-    """Find exact and near-duplicates among tonight's documents and among all earlier nights'.
+def _earlier(run: Run) -> dict[str, Manifest]:
+    return run.workspace.nights.earlier(run.night)
 
-    Args:
-        workspace: The workspace.
-        cfg: `dedup`, the sources' priorities and `run` are used.
-        night: The night the documents belong to.
-        cleaned: Manifest of the cleaning.
 
-    Returns:
-        The stage's manifest. Files: `decision-PART` in the work folder (`kept`, `exact`, `duplicate_of`, `jaccard`,
-        `cluster` of each cleaned row), `bands/PART` and `texts/PART.arrow` (band keys and texts, see
-        `columns.key_file` and `columns.text_file`). Counts: `compared` (pairs compared exactly) and
-        `removed_for_earlier` (partner of an earlier night).
-    """
-    earlier = {name: workspace.nights.load(name) for name in workspace.nights.published() if name != night}
-    priorities = {source.name: source.priority for source in cfg.ingest.sources}
-    about = _sketching(cfg.dedup) | {
-        "priorities": priorities,
-        "cleaned": cleaned.digest,
-        "earlier": {name: manifest.digest for name, manifest in earlier.items()},
+def _priorities(run: Run) -> dict[str, int]:
+    return {source.name: source.priority for source in run.cfg.ingest.sources}
+
+
+def _compare_inputs(run: Run) -> dict[str, Any]:
+    return _sketching(run.cfg.dedup) | {
+        "priorities": _priorities(run),
+        "earlier": {name: manifest.digest for name, manifest in run.once(_earlier).items()},
     }
-    stage = Stage(workspace.store, "compare", work=layout.night(night).work("compare"), about=about)
-    if stage.finished:
-        return stage.result
-    paths, names = _parts(cleaned, night)
-    threads = cfg.run.threads()
-    with track("compare", total=len(names), unit="parts") as bar:
-        sketched = [(f"sketch-{name}", unit) for name, unit in zip(names, zip(names, paths, strict=True), strict=True)]
-        stage.map(sketched, lambda u: _sketch_part(stage, cfg.dedup, night, *u), threads, lambda _: bar.advance())
-    if not all(stage.has(f"decision-{name}") for name in names):
-        _decide(stage, cfg.dedup, night, names, priorities, History(workspace.store, earlier, cfg.dedup), threads)
-    return stage.finish()
 
 
-def deduplicate(
-    workspace: Workspace, cfg: Config, night: str, cleaned: Manifest, compared: Manifest, contaminated: Manifest
-) -> Manifest:
-    """Write tonight's documents without the duplicates and without what decontamination refused.
+def _compare(run: Run) -> None:
+    paths, names = _parts(run)
+    units = [(f"sketch-{name}", (name, path)) for name, path in zip(names, paths, strict=True)]
+    run.map(units, lambda unit: _sketch_part(run, *unit), unit="parts")
+    if not all(run.has(f"decision-{name}") for name in names):
+        _decide(run, names, History(run.store, run.once(_earlier), run.cfg.dedup))
 
-    Args:
-        workspace: The workspace.
-        cfg: `dedup` and `run` are used.
-        night: The night the documents belong to.
-        cleaned: Manifest of the cleaning.
-        compared: Manifest of `compare`.
-        contaminated: Manifest of the decontamination; its `removed` files name documents that are not kept either.
 
-    Returns:
-        The stage's manifest. Files: `documents/PART` (DOCUMENTS), `removed/dedup-PART` (REMOVED) and `minhash/PART`
-        (MINHASH, every document that came in). Counts: those of `compare`, `kept` and `kept_bytes` by source,
-        `kept_languages` by language, `removed` by source and rule.
-    """
-    earlier = {name: workspace.nights.load(name) for name in workspace.nights.published() if name != night}
-    about = _sketching(cfg.dedup) | {
-        "cleaned": cleaned.digest,
-        "compared": compared.digest,
-        "contaminated": contaminated.digest,
-        "edited": _edited(workspace.store, night, earlier),
-    }
-    stage = Stage(workspace.store, "dedup", work=layout.night(night).work("dedup"), about=about)
-    if stage.finished:
-        return stage.result
-    refused = {path.rsplit("/decontaminate-", 1)[1]: path for path in contaminated.paths(f"nights/{night}/removed/")}
+COMPARE = Step("compare", VERSION, _compare_inputs, _compare, needs={"cleaned": "clean"}, grows_with="cleaned")
+"""Find exact and near-duplicates among the night's documents and among all earlier nights'.
+
+Files: `decision-PART` in the work folder (`kept`, `exact`, `duplicate_of`, `jaccard`, `cluster` of each cleaned row),
+`bands/PART` and `texts/PART.arrow` (band keys and texts, see `columns.key_file` and `columns.text_file`). Counts:
+`compared` (pairs compared exactly) and `removed_for_earlier` (partner of an earlier night).
+"""
+
+
+def _dedup_inputs(run: Run) -> dict[str, Any]:
+    return _sketching(run.cfg.dedup) | {"edited": _edited(run)}
+
+
+def _deduplicate(run: Run) -> Counts:
+    removed = layout.night(run.night).removed
+    refused = {path.rsplit("/decontaminate-", 1)[1]: path for path in run.made["decontaminate"].paths(removed)}
 
     def make(unit: tuple[str, str]) -> Part:
         name, path = unit
-        rows, found = read_table(workspace.store, path), refused.get(f"{name}.parquet")
-        ids = read_table(workspace.store, found, ["id"])["id"] if found else rows["id"].slice(0, 0)
-        return _write_part(stage, cfg.dedup, night, name, rows, pc.is_in(rows["id"], value_set=ids.combine_chunks()))
+        rows, found = read_table(run.store, path), refused.get(f"{name}.parquet")
+        ids = read_table(run.store, found, ["id"])["id"] if found else rows["id"].slice(0, 0)
+        return _write_part(run, name, rows, pc.is_in(rows["id"], value_set=ids.combine_chunks()))
 
-    paths, names = _parts(cleaned, night)
+    paths, names = _parts(run)
     units = [(name, (name, path)) for name, path in zip(names, paths, strict=True)]
-    with track("dedup", total=len(units), unit="parts") as bar:
-        counts = stage.map(units, make, cfg.run.threads(), lambda _: bar.advance())
-    return stage.finish(add_counts([compared.counts, *counts]))
+    return add_counts([run.made["compare"].counts, *run.map(units, make, unit="parts")])
+
+
+DEDUP = Step(
+    "dedup",
+    VERSION,
+    _dedup_inputs,
+    _deduplicate,
+    needs={"cleaned": "clean", "compared": "compare", "contaminated": "decontaminate"},
+    grows_with="cleaned",
+)
+"""Write the night's documents without the duplicates and without what decontamination refused.
+
+Files: `documents/PART` (DOCUMENTS), `removed/dedup-PART` (REMOVED) and `minhash/PART` (MINHASH, every document that
+came in). Counts: those of `compare`, `kept` and `kept_bytes` by source, `kept_languages` by language, `removed` by
+source and rule.
+"""
 
 
 def _sketching(cfg: DedupConfig) -> dict[str, Any]:
@@ -138,18 +125,18 @@ def _sketching(cfg: DedupConfig) -> dict[str, Any]:
     }
 
 
-def _parts(cleaned: Manifest, night: str) -> tuple[list[str], list[str]]:
+def _parts(run: Run) -> tuple[list[str], list[str]]:
     """Return the cleaned parts' paths and names."""
-    paths = cleaned.paths(f"{layout.night(night).work('clean')}/")
-    return paths, [path.rsplit("/", 1)[1].removesuffix(".parquet") for path in paths]
+    paths = run.made["clean"].paths(f"{layout.night(run.night).work('clean')}/")
+    return paths, [layout.stem(path) for path in paths]
 
 
-def _edited(store: Store, night: str, earlier: dict[str, Manifest]) -> dict[str, list[str]]:
+def _edited(run: Run) -> dict[str, list[str]]:
     """Return the raw files that an earlier night read in another form, by source."""
-    ingested = load_manifest(store, f"{layout.night(night).work('ingest')}/manifest.json")
+    ingested = load_manifest(run.store, f"{layout.night(run.night).work('ingest')}/{layout.MANIFEST}")
     seen = {
         (entry["source"], entry["path"])
-        for manifest in earlier.values()
+        for manifest in run.once(_earlier).values()
         for entry in manifest.about["stages"].get("ingest", {"inputs": ()})["inputs"]
     }
     again: dict[str, list[str]] = {}
@@ -159,11 +146,11 @@ def _edited(store: Store, night: str, earlier: dict[str, Manifest]) -> dict[str,
     return again
 
 
-def _sketch_part(stage: Stage, cfg: DedupConfig, night: str, name: str, path: str) -> Part:
+def _sketch_part(run: Run, name: str, path: str) -> Part:
     """Return `sketch-PART`, band keys and texts: what the decision needs to know, and the little it looks up."""
-    table = read_table(stage.store, path, ["id", "text", "source"])
+    table, night = read_table(run.store, path, ["id", "text", "source"]), layout.night(run.night)
     texts = large_strings(table["text"])
-    sketches = sketch(texts, cfg)
+    sketches = sketch(texts, run.cfg.dedup)
     columns = {
         "id": pack_ids(table["id"].combine_chunks()),
         "source": table["source"].combine_chunks().dictionary_encode(),
@@ -171,44 +158,36 @@ def _sketch_part(stage: Stage, cfg: DedupConfig, night: str, name: str, path: st
         "content": content_column(sketches.content),
     }
     files: dict[str, pa.Table | bytes] = {
-        f"{stage.work}/sketch-{name}.parquet": pa.table(columns),
-        f"nights/{night}/bands/{name}.parquet": key_file(sketches.content, sketches.keys),
-        f"nights/{night}/texts/{name}.arrow": text_file(texts),
+        f"{run.work}/sketch-{name}.parquet": pa.table(columns),
+        night.bands(name): key_file(sketches.content, sketches.keys),
+        night.texts(name): text_file(texts),
     }
     return Part(files)
 
 
-def _decide(
-    stage: Stage,
-    cfg: DedupConfig,
-    night: str,
-    names: list[str],
-    priorities: dict[str, int],
-    history: History,
-    threads: int,
-) -> None:
+def _decide(run: Run, names: list[str], history: History) -> None:
     """Commit `decision-PART` for each part, from one decision over all of them."""
-    store = stage.store
-    documents = _documents([f"{stage.work}/sketch-{name}.parquet" for name in names], store, priorities)
+    store, cfg, night = run.store, run.cfg.dedup, layout.night(run.night)
+    documents = _documents([f"{run.work}/sketch-{name}.parquet" for name in names], store, _priorities(run))
 
     def keys(groups: Sequence[int]) -> Iterator[npt.NDArray[np.uint64]]:
         for name in names:
-            with reading(store, f"nights/{night}/bands/{name}.parquet") as file:
+            with reading(store, night.bands(name)) as file:
                 yield read_keys(file, groups)
 
     def load(shelf: int, taken: npt.NDArray[np.int64]) -> pa.LargeStringArray:
-        with reading(store, f"nights/{night}/texts/{names[shelf]}.arrow") as file:
+        with reading(store, night.texts(names[shelf])) as file:
             return read_texts(file, taken)
 
     table = ", ".join(f"{jaccard:g}: {caught:.3f}" for jaccard, caught in caught_table(cfg.bands, cfg.rows))
     say("compare", f"chance that a pair of that similarity is compared: {table}")
-    outcome = decide(documents, keys, history, load, cfg, threads)
+    outcome = decide(documents, keys, history, load, cfg, run.cfg.run.threads())
     stops = [*documents.starts[1:].tolist(), len(outcome.kept)]
     for name, start, stop in zip(names, documents.starts.tolist(), stops, strict=True):
         part = slice(start, stop)
         counts = {"compared": 0 if start else outcome.compared, "removed_for_earlier": outcome.for_earlier(part)}
-        files: dict[str, pa.Table | bytes] = {f"{stage.work}/decision-{name}.parquet": _decision_table(outcome, part)}
-        stage.commit(f"decision-{name}", Part(files, counts))
+        files: dict[str, pa.Table | bytes] = {f"{run.work}/decision-{name}.parquet": _decision_table(outcome, part)}
+        run.commit(f"decision-{name}", Part(files, counts))
 
 
 def _documents(paths: list[str], store: Store, priorities: dict[str, int]) -> Documents:
@@ -243,23 +222,21 @@ def _decision_table(outcome: Outcome, part: slice) -> pa.Table:
     )
 
 
-def _write_part(
-    stage: Stage, cfg: DedupConfig, night: str, name: str, cleaned: pa.Table, refused: pa.ChunkedArray
-) -> Part:
-    work = layout.night(night).work("compare")
-    content = read_table(stage.store, f"{work}/sketch-{name}.parquet", ["content"])["content"]
-    decision = read_table(stage.store, f"{work}/decision-{name}.parquet")
+def _write_part(run: Run, name: str, cleaned: pa.Table, refused: pa.ChunkedArray) -> Part:
+    night = layout.night(run.night)
+    work = night.work("compare")
+    content = read_table(run.store, f"{work}/sketch-{name}.parquet", ["content"])["content"]
+    decision = read_table(run.store, f"{work}/decision-{name}.parquet")
     duplicate = pc.invert(decision["kept"])
     kept = pc.and_not(decision["kept"], refused)
     documents = cleaned.filter(kept)
-    documents = documents.append_column("night", pa.array([night] * documents.num_rows, pa.string()))
+    documents = documents.append_column("night", pa.array([run.night] * documents.num_rows, pa.string()))
     minhash = {"id": cleaned["id"], "content": content, "cluster": decision["cluster"], "kept": kept}
-    removed = _removed(cleaned.filter(duplicate), decision.filter(duplicate), cfg, night)
-    folder = f"nights/{night}"
+    removed = _removed(cleaned.filter(duplicate), decision.filter(duplicate), run.cfg.dedup, run.night)
     files: dict[str, pa.Table | bytes] = {
-        f"{folder}/documents/{name}.parquet": documents.select(DOCUMENTS.names).cast(DOCUMENTS),
-        f"{folder}/removed/dedup-{name}.parquet": removed,
-        f"{folder}/minhash/{name}.parquet": pa.table(minhash).cast(MINHASH),
+        f"{night.documents}{name}.parquet": documents.select(DOCUMENTS.names).cast(DOCUMENTS),
+        f"{night.removed}dedup-{name}.parquet": removed,
+        f"{night.minhash}{name}.parquet": pa.table(minhash).cast(MINHASH),
     }
     return Part(files, _counts(documents, removed))
 

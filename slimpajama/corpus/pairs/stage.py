@@ -1,4 +1,4 @@
-"""Task data as a stage: the sources' pairs in, `pairs/SET/{train,validation,test}/` and `pairs/SET/removed/` out.
+"""Task data as a step: the sources' pairs in, `pairs/SET/{train,validation,test}/` and `pairs/SET/removed/` out.
 
 SET is twelve hex digits of everything the pairs depend on, so a set never changes, and the same one is never made
 twice. Two passes over the files' parts. The first reads, normalises as cleaning does, and leaves out what `rules.py`
@@ -30,7 +30,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from slimpajama.core.config import Config, PairSourceConfig, SourceConfig, fingerprint
+from slimpajama.core.config import Config, PairSourceConfig, SourceConfig
 from slimpajama.core.errors import InputError, printable
 from slimpajama.core.progress import track
 from slimpajama.core.schema import PAIRS, REMOVED, removed_table
@@ -46,8 +46,10 @@ from slimpajama.corpus.sources.discover import InputFile, current_version, fixed
 from slimpajama.corpus.sources.evaluations import RECORDS, list_evaluations, read_evaluations
 from slimpajama.corpus.sources.ids import document_id, unread
 from slimpajama.corpus.sources.records import Bad
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, add_counts, read_verified_table
-from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.step import Context, Part, Run, Step, run_step
 from slimpajama.workspace.store import Store
 
 # Raise it when the same files give other pairs.
@@ -56,32 +58,24 @@ PART_ROWS = 20_000
 Rows = list[dict[str, Any]]
 
 
-def make_pairs(store: Store, cfg: Config) -> tuple[str, Manifest]:
-    """Read, check and split the task data of `cfg.pairs`; skip what is finished.
+def _listed(run: Run) -> list[InputFile | tuple[PairSourceConfig, str, Bad]]:
+    return list(_files(run.cfg))
 
-    Memory: all pairs stand at once, about three times their text.
 
-    Args:
-        store: The workspace.
-        cfg: `pairs`, `clean` (how texts are rewritten), `dedup`, `decontaminate`, `ingest` and `run` are used.
+def _inputs(run: Run) -> dict[str, Any]:
+    return _depends_on(run.cfg, run.once(_listed))
 
-    Returns:
-        Name of the set, and its manifest. Files: `pairs/SET/{train,validation,test}/` (PAIRS) and
-        `pairs/SET/removed/` (REMOVED). Counts: `pairs` by split, task and source, `removed` by source and rule.
 
-    Raises:
-        InputError: There is no source, no pair is left, or a file changed while it was read.
-    """
-    if not cfg.pairs.sources:
-        raise InputError(
-            "no source of pairs", where="pairs.sources", hint="docs/applications.md shows how to bring your own data."
-        )
-    files = list(_files(cfg))
-    about = _about(cfg, files)
-    name = fingerprint("pairs", about)[:12]
-    stage = Stage(store, "pairs", work=f"pairs/{name}/work", about=about, manifest=f"pairs/{name}/manifest.json")
-    if stage.finished:
-        return name, stage.result
+def _set(run: Run) -> layout.Pairs:
+    return layout.pairs(run.fingerprint[:12])
+
+
+def _place(run: Run) -> tuple[str, str]:
+    return _set(run).work(), _set(run).manifest
+
+
+def _pairs(run: Run) -> None:
+    cfg, files = run.cfg, run.once(_listed)
     with track("pairs", total=sum(file.bytes for file in files if isinstance(file, InputFile)), unit="B") as bar:
         read = []
         for file in files:
@@ -99,23 +93,45 @@ def make_pairs(store: Store, cfg: Config) -> tuple[str, Manifest]:
             found=", ".join(f"{rule} {n}" for rule, n in rules.items()),
             hint="The fields of a source are named by `fields`.",
         )
-    stage.commit("set", _part(f"pairs/{name}", pairs, removed))
-    return name, stage.finish()
+    run.commit("set", _part(_set(run), pairs, removed))
+
+
+STEP = Step("pairs", VERSION, _inputs, _pairs, place=_place)
+"""Read, check and split the task data of `cfg.pairs`.
+
+Memory: all pairs stand at once, about three times their text. Files: `pairs/SET/{train,validation,test}/` (PAIRS) and
+`pairs/SET/removed/` (REMOVED). Counts: `pairs` by split, task and source, `removed` by source and rule. Raises
+InputError where no pair is left, or a file changed while it was read.
+"""
+
+
+def make_pairs(workspace: Workspace, cfg: Config) -> tuple[str, Manifest]:
+    """Run the step and return the name of the set, and its manifest.
+
+    Raises:
+        InputError: There is no source, no pair is left, or a file changed while it was read.
+    """
+    if not cfg.pairs.sources:
+        raise InputError(
+            "no source of pairs", where="pairs.sources", hint="docs/applications.md shows how to bring your own data."
+        )
+    manifest = run_step(STEP, Context(workspace, cfg, night="")).result
+    return layout.place(manifest.files[0].path).owner, manifest
 
 
 def read_split(store: Store, manifest: Manifest, name: str, split: str) -> pl.DataFrame:
     """Return the pairs of a split of a set."""
-    entries = (entry for entry in manifest.files if entry.path.startswith(f"pairs/{name}/{split}/"))
+    entries = manifest.entries(layout.pairs(name).split(split))
     tables = [read_verified_table(store, entry) for entry in entries]
     return cast(pl.DataFrame, pl.from_arrow(pa.concat_tables([PAIRS.empty_table(), *tables])))
 
 
-def protected_tests(store: Store, cfg: Config) -> tuple[str, pa.Table]:
+def protected_tests(workspace: Workspace, cfg: Config) -> tuple[str, pa.Table]:
     """Return what no text may be trained on that holds it: digest of the pairs, and the tests' texts as RECORDS."""
     if not cfg.pairs.sources:
         return "", RECORDS.empty_table()
-    name, manifest = make_pairs(store, cfg)
-    tests = read_split(store, manifest, name, "test")
+    name, manifest = make_pairs(workspace, cfg)
+    tests = read_split(workspace.store, manifest, name, "test")
     texts = [text for column in _protected(tests) for text in column]
     names = [f"test pair {id_}" for column in _protected(tests, "id") for id_ in column]
     return manifest.digest, pa.table([names, texts], schema=RECORDS)
@@ -131,10 +147,9 @@ def _files(cfg: Config) -> Iterator[InputFile | tuple[PairSourceConfig, str, Bad
             yield item if isinstance(item, InputFile) else (source, *item)
 
 
-def _about(cfg: Config, files: Sequence[InputFile | tuple[PairSourceConfig, str, Bad]]) -> dict[str, Any]:
+def _depends_on(cfg: Config, files: Sequence[InputFile | tuple[PairSourceConfig, str, Bad]]) -> dict[str, Any]:
     """Return everything the pairs depend on."""
     return {
-        "version": VERSION,
         "settings": cfg.pairs,
         "clean": {name: getattr(cfg.clean, name) for name in ("simplify", "mask_pii", "fold_width")},
         "dedup": {"version": SKETCH_VERSION, "settings": cfg.dedup},
@@ -307,14 +322,14 @@ def _removed(said: pl.DataFrame) -> Rows:
     return rows.select([name for name in REMOVED.names if name in rows.columns]).to_dicts()
 
 
-def _part(folder: str, pairs: pl.DataFrame, removed: Rows) -> Part:
+def _part(place: layout.Pairs, pairs: pl.DataFrame, removed: Rows) -> Part:
     """Return the set's files and counts."""
-    files: dict[str, pa.Table | bytes] = {f"{folder}/removed/part-00000.parquet": removed_table(removed)}
+    files: dict[str, pa.Table | bytes] = {f"{place.within('removed')}part-00000.parquet": removed_table(removed)}
     for split in SPLITS:
         rows = pairs.filter(pl.col("split") == split).select(PAIRS.names)
         for number, start in enumerate(range(0, len(rows), PART_ROWS)):
             table = rows.slice(start, PART_ROWS).to_arrow().cast(PAIRS)
-            files[f"{folder}/{split}/part-{number:05d}.parquet"] = table
+            files[f"{place.split(split)}part-{number:05d}.parquet"] = table
     kept = pairs.group_by("split", "task", "set").len().to_dicts()
     counts = add_counts({row["split"]: {row["task"]: {row["set"]: row["len"]}}} for row in kept)
     return Part(files, {"pairs": counts, "removed": add_counts({row["source"]: {row["rule"]: 1}} for row in removed)})

@@ -13,6 +13,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,45 +31,53 @@ from slimpajama.text.stopwords import content_flags
 from slimpajama.text.tokenizer import SEPARATOR, Tokenizer, train_tokenizer
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, add_counts, read_verified
-from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_sealed, read_table, sealed
-from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.step import Part, Run, Step
 from slimpajama.workspace.store import Store, sha256
 
-TOKENIZER = "tokenizer/tokenizer.json"
 AGAIN = "`slimpajama prepare --from shards` makes it anew."
 # Words that merges are learnt from, drawn by their counts in the whole sample.
 SAMPLE_WORDS = 500_000
 
 
-def make_tokenizer(workspace: Workspace, cfg: Config, night: str, documents: Manifest, words: Manifest) -> Manifest:
-    """Keep the vocabulary of the newest night that has one, or learn one where there is none yet.
-
-    Returns:
-        The stage's manifest; its one file is `nights/NIGHT/tokenizer/tokenizer.json`.
-    """
-    earlier = (workspace.nights.load(name) for name in reversed(workspace.nights.published()))
-    # Not all kept any text.
+def _kept_vocabulary(run: Run) -> tuple[Manifest | None, FileEntry | None]:
+    """Return the newest night that has a vocabulary, and that vocabulary if it was learnt by the same settings."""
+    nights = run.workspace.nights
+    earlier = (nights.load(name) for name in reversed(nights.published()))
+    # Not all nights kept any text.
     previous = next((found for found in earlier if "tokenizer" in found.about["stages"]), None)
-    kept = previous is not None and previous.about["stages"]["tokenizer"]["settings"] == canonical(cfg.tokenizer)
-    own = next(e for e in previous.files if e.path.endswith(f"/{TOKENIZER}")) if previous and kept else None
-    origin = own.path if own else words.digest
-    library = f"tokenizers {tokenizers.__version__}"
-    about = {"version": 2, "settings": cfg.tokenizer, "library": library, "from": origin}
-    stage = Stage(workspace.store, "tokenizer", work=layout.night(night).work("tokenizer"), about=about)
-    if stage.finished:
-        return stage.result
+    kept = previous is not None and previous.about["stages"]["tokenizer"]["settings"] == canonical(run.cfg.tokenizer)
+    return previous, previous.file(layout.TOKENIZER) if previous and kept else None
+
+
+def _tokenizer_inputs(run: Run) -> dict[str, Any]:
+    _, own = run.once(_kept_vocabulary)
+    return {
+        "settings": run.cfg.tokenizer,
+        "library": f"tokenizers {tokenizers.__version__}",
+        "from": own.path if own else run.made["segment"].digest,
+    }
+
+
+def _tokenizer(run: Run) -> None:
+    previous, own = run.once(_kept_vocabulary)
     with track("tokenizer", unit="pieces") as bar:
         if previous and own:
-            data, size = read_verified(workspace.store, own), previous.counts["tokenizer"]["pieces"]
+            data, size = read_verified(run.store, own), previous.counts["tokenizer"]["pieces"]
         else:
             if previous:
                 say("tokenizer", "settings changed: a new vocabulary, earlier nights' shards are not replayed")
-            data = train_tokenizer(_sample(workspace.store, cfg, _match(night, documents, words)), cfg.tokenizer)
+            data = train_tokenizer(_sample(run.store, run.cfg, _match(run)), run.cfg.tokenizer)
             size = Tokenizer.load(data).vocab_size
-        stage.commit("tokenizer", Part({f"nights/{night}/{TOKENIZER}": data}, {"pieces": size}))
+        run.commit("tokenizer", Part({layout.night(run.night).tokenizer: data}, {"pieces": size}))
         bar.advance(size)
-    return stage.finish()
+
+
+TOKENIZER = Step("tokenizer", 2, _tokenizer_inputs, _tokenizer, reads=("dedup", "segment"))
+"""Keep the vocabulary of the newest night that has one, or learn one where there is none yet.
+
+Its one file is `nights/NIGHT/tokenizer/tokenizer.json`.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,80 +132,76 @@ def _clusters(store: Store, inputs: _Inputs, ids: list[str]) -> list[str]:
     return list(minhash["cluster"].to_pylist())
 
 
-def make_shards(
-    workspace: Workspace, cfg: Config, night: str, documents: Manifest, words: Manifest, tokenizer: Manifest
-) -> Manifest:
-    """Encode the night's documents and write its shards, with a data card (README.md) and Croissant metadata.
+def _vocabulary(run: Run) -> bytes:
+    return read_verified(run.store, run.made["tokenizer"].files[0])
 
-    Args:
-        workspace: The workspace.
-        cfg: `shards`, `text` and, for the card, the sources are used.
-        night: Whose shards.
-        documents: Manifest of the deduplication: documents and minhash files.
-        words: Manifest of the segmentation.
-        tokenizer: Manifest of `make_tokenizer`.
 
-    Returns:
-        The stage's manifest. Its counts are `documents` (by split), `tokens` and `bytes` (by split and language),
-        and `sources` (by source and language: `documents`, `bytes`, `words`, `content_words`, `tokens`).
-    """
-    data = read_verified(workspace.store, tokenizer.files[0])
-    about = {
-        "version": 5,
-        "settings": cfg.shards,
-        "sources": cfg.ingest.sources,
-        "documents": documents.digest,
-        "words": words.digest,
-        "tokenizer": sha256(data),
+def _shards_inputs(run: Run) -> dict[str, Any]:
+    return {
+        "settings": run.cfg.shards,
+        "sources": run.cfg.ingest.sources,
+        "tokenizer": sha256(run.once(_vocabulary)),
     }
-    stage = Stage(workspace.store, "shards", work=layout.night(night).work("shards"), about=about)
-    if stage.finished:
-        return stage.result
-    encoder = Tokenizer.load(data, cfg.text)
-    workers = cfg.run.threads()
-    parts = _match(night, documents, words)
-    sizes = _bytes_by_part(workspace.store, parts)
-    plan = _Plan.of(sum(sizes.values()), cfg)
-    routed = {key: f"{stage.work}/routed/{key}.rows" for key, _ in parts}
+
+
+def _shards(run: Run) -> None:
+    store, cfg, night = run.store, run.cfg, layout.night(run.night)
+    encoder = Tokenizer.load(run.once(_vocabulary), cfg.text)
+    parts = _match(run)
+    n_bytes = sum(_bytes_by_part(store, parts).values())
+    plan = _Plan.of(n_bytes, cfg)
+    routed = {key: f"{run.work}/routed/{key}.rows" for key, _ in parts}
 
     def route(item: tuple[str, _Inputs]) -> Part:
         key, inputs = item
-        return Part({routed[key]: _route(workspace.store, inputs, cfg, plan)})
+        return Part({routed[key]: _route(store, inputs, cfg, plan)})
 
     bounds = dict[str, npt.NDArray[np.int64]]()
 
     def collect(bucket: int) -> Part:
-        rows = _collect(workspace.store, bounds, bucket)
+        rows = _collect(store, bounds, bucket)
         if not len(rows):
             return Part()
         table, counts = _encode(rows, encoder, cfg, plan.split(bucket))
         file = shard_bytes(table)
-        path = f"nights/{night}/shards/{plan.split(bucket)}/{sha256(file)[:16]}.parquet"
+        path = f"{night.split(plan.split(bucket))}{sha256(file)[:16]}.parquet"
         return Part({path: file}, counts, {path: len(table)})
 
-    with track("shards", total=sum(sizes.values()), unit="B") as bar:
-        stage.map([(f"route-{key}", (key, inputs)) for key, inputs in parts], route, workers)
-        bounds |= {path: _bounds(workspace.store, path, plan) for path in routed.values()}
-        buckets = [(f"shard-{bucket:05d}", bucket) for bucket in range(plan.n_buckets)]
-        each = sum(sizes.values()) / plan.n_buckets
-        counts = add_counts(stage.map(buckets, collect, workers, lambda _: bar.advance(each)))
-    if not counts:
-        raise InputError("no documents to make shards of", where=f"night {night}")
-    files = [entry for key, _ in buckets for entry in stage.part_files(key)]
-    if not stage.has("card"):
-        stage.commit("card", Part(_cards(cfg, night, files, counts, words, tokenizer)))
-    return stage.finish()
+    buckets = [(f"shard-{bucket:05d}", bucket) for bucket in range(plan.n_buckets)]
+    with track("shards", total=n_bytes, unit="B") as bar:
+        run.map([(f"route-{key}", (key, inputs)) for key, inputs in parts], route)
+        bounds |= {path: _bounds(store, path, plan) for path in routed.values()}
+        done = run.map(buckets, collect, done=lambda _: bar.advance(n_bytes / plan.n_buckets))
+    if not (counts := add_counts(done)):
+        raise InputError("no documents to make shards of", where=f"night {run.night}")
+    if not run.has("card"):
+        files = [entry for key, _ in buckets for entry in run.part_files(key)]
+        run.commit("card", Part(_cards(run, files, counts)))
 
 
-def _cards(
-    cfg: Config, night: str, files: list[FileEntry], counts: Counts, words: Manifest, tokenizer: Manifest
-) -> dict[str, pa.Table | bytes]:
+SHARDS = Step(
+    "shards",
+    5,
+    _shards_inputs,
+    _shards,
+    needs={"documents": "dedup", "words": "segment"},
+    reads=("tokenizer",),
+    grows_with="kept",
+)
+"""Encode the night's documents and write its shards, with a data card (README.md) and Croissant metadata.
+
+Counts: `documents` (by split), `tokens` and `bytes` (by split and language), and `sources` (by source and language:
+`documents`, `bytes`, `words`, `content_words`, `tokens`).
+"""
+
+
+def _cards(run: Run, files: list[FileEntry], counts: Counts) -> dict[str, pa.Table | bytes]:
+    cfg, night, place = run.cfg, run.night, layout.night(run.night)
     files = sorted(files, key=lambda entry: entry.path)
+    engine, pieces = run.made["segment"].about["engine"], run.made["tokenizer"].counts["pieces"]
     return {
-        f"nights/{night}/README.md": data_card(
-            cfg, night, files, counts, words.about["engine"], tokenizer.counts["pieces"]
-        ),
-        f"nights/{night}/croissant.json": croissant(cfg, night, files, counts),
+        place.file("README.md"): data_card(cfg, night, files, counts, engine, pieces),
+        place.file("croissant.json"): croissant(cfg, night, files, counts),
     }
 
 
@@ -233,14 +238,14 @@ def _bytes_by_part(store: Store, parts: list[tuple[str, _Inputs]]) -> dict[str, 
     }
 
 
-def _match(night: str, documents: Manifest, words: Manifest) -> list[tuple[str, _Inputs]]:
+def _match(run: Run) -> list[tuple[str, _Inputs]]:
     """Return documents, words and minhash files of the same part together."""
-    folder = f"nights/{night}"
-    name = {path.rsplit("/", 1)[1]: path for path in words.paths(f"{folder}/")}
+    night = layout.night(run.night)
+    words = {layout.name_of(path): path for path in run.made["segment"].paths(night.within(""))}
     found = []
-    for path in documents.paths(f"{folder}/documents/"):
-        file = path.rsplit("/", 1)[1]
-        found.append((file.removesuffix(".parquet"), _Inputs(path, name[file], f"{folder}/minhash/{file}")))
+    for path in run.made["dedup"].paths(night.documents):
+        file = layout.name_of(path)
+        found.append((layout.stem(path), _Inputs(path, words[file], f"{night.minhash}{file}")))
     return found
 
 

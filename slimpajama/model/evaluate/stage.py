@@ -1,4 +1,4 @@
-"""Evaluation as a stage: a model and its champion scored on the same held-out documents, and the gate's decision.
+"""Evaluation as steps: a model and its champion scored on the same held-out documents, and the gate's decision.
 
     models/MODEL/evaluations/NIGHT/scores.parquet, evaluation.json, manifest.json    one model's own figures
     models/MODEL/evaluations/NIGHT/gate/decision.json, manifest.json                 against the champion of that night
@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from slimpajama.core.config import Config, EvaluateConfig
+from slimpajama.core.config import Config
 from slimpajama.core.errors import InputError
 from slimpajama.core.progress import track
 from slimpajama.model.device import with_precision
@@ -27,9 +27,10 @@ from slimpajama.model.evaluate.gate import Paired, decide
 from slimpajama.model.evaluate.score import Reconstruction, bits_per_byte, reconstruct_ids, score_ids
 from slimpajama.model.loading import load_model
 from slimpajama.text.tokenizer import SEPARATOR
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, json_bytes, read_verified, read_verified_table
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.step import Context, Part, Run, Step, run_step
 from slimpajama.workspace.store import Store
 
 # Raise it when the same model and text give other figures.
@@ -100,16 +101,18 @@ def evaluate(
         ModelError: If a model is not published.
         InputError: If there is no night.
     """
-    cfg = with_precision(cfg)
     if not nights:
         raise InputError(
             "no published night to evaluate on", where=workspace.uri, hint="Run `slimpajama prepare` first."
         )
+    context = Context(workspace, with_precision(cfg), nights[-1])
     manifests = {night: workspace.nights.load(night) for night in nights}
     champion = champion if champion != model_id else None
-    own = _measure(workspace, cfg, model_id, manifests)
-    other = _measure(workspace, cfg, champion, manifests) if champion else None
-    decision = _decide(workspace.store, cfg.evaluate, f"{_folder(model_id, nights)}/gate", own, other)
+    own = run_step(EVALUATE, context, model=model_id, nights=manifests).result
+    other = run_step(EVALUATE, context, model=champion, nights=manifests).result if champion else None
+    made = {"challenger": own} | ({"champion": other} if other else {})
+    decided = run_step(GATE, context, made, model=model_id).result
+    decision = _read(workspace.store, decided, "decision.json")
     return EvaluateReport(
         model=model_id,
         champion=champion or "",
@@ -122,28 +125,67 @@ def evaluate(
     )
 
 
-def _measure(workspace: Workspace, cfg: Config, model_id: str, nights: dict[str, Manifest]) -> Manifest:
-    """Score one model and publish its figures."""
-    folder = _folder(model_id, list(nights))
-    about = {
-        "version": VERSION,
-        "model": workspace.models.manifest(model_id).digest,
-        "nights": {night: manifest.digest for night, manifest in nights.items()},
-        "max_mb_per_language": cfg.evaluate.max_mb_per_language,
-        "precision": cfg.train.precision,
+def _inputs(run: Run) -> dict[str, Any]:
+    return {
+        "model": run.workspace.models.manifest(run.options["model"]).digest,
+        "nights": {night: manifest.digest for night, manifest in run.options["nights"].items()},
+        "max_mb_per_language": run.cfg.evaluate.max_mb_per_language,
+        "precision": run.cfg.train.precision,
         "torch": torch.__version__,
     }
-    stage = Stage(workspace.store, "evaluate", work=f"{folder}/work", about=about, manifest=f"{folder}/manifest.json")
-    if not stage.finished:
-        table, figures = _score(workspace, cfg, model_id, nights)
-        files: dict[str, pa.Table | bytes] = {
-            f"{folder}/scores.parquet": table,
-            f"{folder}/evaluation.json": json_bytes(figures),
-        }
-        bits = {lang: values["bits_per_byte"] for lang, values in figures["languages"].items()}
-        stage.commit("scores", Part(files, {"documents": table.num_rows, "bits_per_byte": bits}))
-        stage.finish()
-    return stage.result
+
+
+def _folder(run: Run) -> layout.Folder:
+    return layout.model(run.options["model"]).evaluation(run.night)
+
+
+def _place(run: Run) -> tuple[str, str]:
+    return _folder(run).work(), _folder(run).manifest
+
+
+def _measure(run: Run) -> None:
+    table, figures = _score(run.workspace, run.cfg, run.options["model"], run.options["nights"])
+    files: dict[str, pa.Table | bytes] = {
+        _folder(run).file("scores.parquet"): table,
+        _folder(run).file("evaluation.json"): json_bytes(figures),
+    }
+    bits = {lang: values["bits_per_byte"] for lang, values in figures["languages"].items()}
+    run.commit("scores", Part(files, {"documents": table.num_rows, "bits_per_byte": bits}))
+
+
+EVALUATE = Step("evaluate", VERSION, _inputs, _measure, place=_place)
+"""Score one model and publish its figures.
+
+Options: `model`, and the manifests of the `nights` whose held-out text counts.
+"""
+
+
+def _gate_inputs(run: Run) -> dict[str, Any]:
+    cfg, champion = run.cfg.evaluate, run.made.get("champion")
+    return {
+        "champion": champion.digest if champion else "",
+        "settings": {"bootstrap": cfg.bootstrap, "confidence": cfg.confidence, "seed": cfg.seed},
+        "numpy": np.__version__,
+    }
+
+
+def _gate_folder(run: Run) -> layout.Folder:
+    return layout.model(run.options["model"]).gate(run.night)
+
+
+def _gate_place(run: Run) -> tuple[str, str]:
+    return _gate_folder(run).work(), _gate_folder(run).manifest
+
+
+def _decide(run: Run) -> None:
+    champion = run.made.get("champion")
+    paired = _paired(run.store, run.made["challenger"], champion) if champion else None
+    content = json_bytes(decide(paired, run.cfg.evaluate))
+    run.commit("decision", Part({_gate_folder(run).file("decision.json"): content}))
+
+
+GATE = Step("gate", VERSION, _gate_inputs, _decide, needs={"model": "challenger"}, place=_gate_place)
+"""Decide between a model and the champion by their figures. Option: `model`, whose figures are the challenger's."""
 
 
 def _score(
@@ -232,23 +274,6 @@ def _figures(rows: list[dict[str, Any]], latent: dict[str, Any] | None) -> dict[
     return figures
 
 
-def _decide(store: Store, cfg: EvaluateConfig, folder: str, own: Manifest, other: Manifest | None) -> dict[str, Any]:
-    """Return the gate's decision and publish it in `folder`."""
-    about = {
-        "version": VERSION,
-        "model": own.digest,
-        "champion": other.digest if other else "",
-        "settings": {"bootstrap": cfg.bootstrap, "confidence": cfg.confidence, "seed": cfg.seed},
-        "numpy": np.__version__,
-    }
-    stage = Stage(store, "gate", work=f"{folder}/work", about=about, manifest=f"{folder}/manifest.json")
-    if not stage.finished:
-        decision = decide(_paired(store, own, other) if other else None, cfg)
-        stage.commit("decision", Part({f"{folder}/decision.json": json_bytes(decision)}))
-        stage.finish()
-    return _read(store, stage.result, "decision.json")
-
-
 def _paired(store: Store, own: Manifest, other: Manifest) -> Paired:
     challenger, champion = (_scores(store, manifest) for manifest in (own, other))
     if challenger["id"].to_pylist() != champion["id"].to_pylist():
@@ -261,16 +286,11 @@ def _paired(store: Store, own: Manifest, other: Manifest) -> Paired:
     )
 
 
-def _folder(model_id: str, nights: Sequence[str]) -> str:
-    return f"models/{model_id}/evaluations/{nights[-1]}"
-
-
 def _scores(store: Store, manifest: Manifest) -> pa.Table:
     """Return the published scores; where no text is held out, no file of them is."""
-    entries = [entry for entry in manifest.files if entry.path.endswith("/scores.parquet")]
-    return read_verified_table(store, entries[0]) if entries else SCORES.empty_table()
+    entry = manifest.find("scores.parquet")
+    return read_verified_table(store, entry) if entry else SCORES.empty_table()
 
 
 def _read(store: Store, manifest: Manifest, name: str) -> dict[str, Any]:
-    entry = next(entry for entry in manifest.files if entry.path.endswith(f"/{name}"))
-    return dict(json.loads(read_verified(store, entry)))
+    return dict(json.loads(read_verified(store, manifest.file(name))))

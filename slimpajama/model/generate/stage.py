@@ -20,10 +20,11 @@ from slimpajama.core.progress import track
 from slimpajama.model.generate.measure import copied_share, repeated_share
 from slimpajama.model.generate.text import generate_texts
 from slimpajama.model.loading import load_model
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, json_bytes, read_verified
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
-from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.step import Context, Part, Run, Step, run_step
 
 VERSION = 3
 # held-out texts a language that samples are compared with.
@@ -58,33 +59,40 @@ def write_samples(
     """
     roles = {"champion": champion} if champion and champion != challenger else {}
     models = roles | {"challenger": challenger}
-    about = {
-        "version": VERSION,
-        "settings": cfg.generate,
-        "models": {role: workspace.models.manifest(model).digest for role, model in models.items()},
+    manifest = run_step(GENERATE, Context(workspace, cfg, night), models=models).result
+    samples = json.loads(read_verified(workspace.store, manifest.files[0]))["samples"]
+    return GenerateReport(f"{workspace.uri}/{layout.report(night).samples}", samples)
+
+
+def _inputs(run: Run) -> dict[str, Any]:
+    manifest = run.workspace.models.manifest
+    return {
+        "settings": run.cfg.generate,
+        "models": {role: manifest(model).digest for role, model in run.options["models"].items()},
         "torch": torch.__version__,
     }
-    folder, path = f"reports/{night}", f"reports/{night}/samples.json"
-    stage = Stage(
-        workspace.store,
-        "generate",
-        work=f"{folder}/work/samples",
-        about=about,
-        manifest=f"{folder}/samples.manifest.json",
-    )
-    if not stage.finished:
-        with track("generate", total=len(models) * len(cfg.generate.prompts), unit="texts") as bar:
-            samples: list[dict[str, Any]] = []
-            for role, model in models.items():
-                samples += _samples(workspace, cfg, role, model)
-                bar.advance(len(cfg.generate.prompts))
-            natural = _natural_repetition(workspace, workspace.models.manifest(challenger), cfg.generate.max_tokens)
-        content = {"night": night, "samples": samples, "natural": natural}
-        stage.commit("samples", Part({path: json_bytes(content)}))
-        stage.finish()
-    return GenerateReport(
-        f"{workspace.uri}/{path}", json.loads(read_verified(workspace.store, stage.result.files[0]))["samples"]
-    )
+
+
+def _place(run: Run) -> tuple[str, str]:
+    report = layout.report(run.night)
+    return report.work("samples"), report.samples_manifest
+
+
+def _generate(run: Run) -> None:
+    workspace, cfg, models = run.workspace, run.cfg, run.options["models"]
+    with track("generate", total=len(models) * len(cfg.generate.prompts), unit="texts") as bar:
+        samples: list[dict[str, Any]] = []
+        for role, model in models.items():
+            samples += _samples(workspace, cfg, role, model)
+            bar.advance(len(cfg.generate.prompts))
+        challenger = workspace.models.manifest(models["challenger"])
+        natural = _natural_repetition(workspace, challenger, cfg.generate.max_tokens)
+    content = {"night": run.night, "samples": samples, "natural": natural}
+    run.commit("samples", Part({layout.report(run.night).samples: json_bytes(content)}))
+
+
+GENERATE = Step("generate", VERSION, _inputs, _generate, place=_place)
+"""Continue every prompt with each model. Option: `models` by their roles, the `challenger` and perhaps a `champion`."""
 
 
 def _samples(workspace: Workspace, cfg: Config, role: str, model_id: str) -> list[dict[str, Any]]:
@@ -133,4 +141,4 @@ def _shards(workspace: Workspace, model: Manifest, split: str) -> Iterator[str]:
     """Yield the paths of a split in the nights that the model was trained on: they have its tokenizer."""
     nights: Sequence[str] = sorted(model.about["nights"])
     for night in nights:
-        yield from workspace.nights.load(night).paths(f"nights/{night}/shards/{split}/")
+        yield from workspace.nights.load(night).paths(layout.night(night).split(split))

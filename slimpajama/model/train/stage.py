@@ -19,7 +19,7 @@ import pyarrow as pa
 import torch
 from safetensors.torch import save
 
-from slimpajama.core.config import Config, fingerprint
+from slimpajama.core.config import Config
 from slimpajama.core.progress import say, track
 from slimpajama.model.architectures import LanguageModel, build, make_optimiser
 from slimpajama.model.architectures.fsdp import shard
@@ -35,10 +35,11 @@ from slimpajama.model.train.parallel import Team
 from slimpajama.model.train.tracking import tracking
 from slimpajama.model.train.validate import Validation, validation_rows
 from slimpajama.text.tokenizer import Tokenizer
-from slimpajama.workspace.manifest import Manifest, json_bytes
+from slimpajama.workspace import layout
+from slimpajama.workspace.manifest import json_bytes
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.stage import Part, Stage
-from slimpajama.workspace.store import Store, sha256
+from slimpajama.workspace.step import Context, Part, Run, Step, run_step
+from slimpajama.workspace.store import sha256
 
 # Raise it when the same inputs give other weights.
 VERSION = 6
@@ -64,76 +65,48 @@ class TrainReport:
 
 
 def train(
-    workspace: Workspace, cfg: Config, nights: Sequence[str], tonight: str, champion: str | None = None
+    workspace: Workspace, cfg: Config, nights: Sequence[str], night: str, champion: str | None = None
 ) -> TrainReport:
-    """Train tonight's model and publish it; skip what is finished, go on where a killed run stopped.
+    """Train a night's model and publish it; skip what is finished, go on where a killed run stopped.
 
     Args:
         workspace: The workspace.
         cfg: `model`, `train` and `text` are used.
-        nights: Published nights, oldest first; those before `tonight` are replayed where the tokenizer is the same.
-        tonight: The night whose documents are new; one of `nights`.
+        nights: Published nights, oldest first; those before `night` are replayed where the tokenizer is the same.
+        night: The night whose documents are new; one of `nights`.
         champion: Model to start from if its architecture and tokenizer are the same.
 
     Raises:
         InputError: If a night is not published or there is nothing to train on.
         ModelError: If the training diverged.
     """
-    cfg = with_precision(cfg)
-    plan = _plan(workspace, cfg, nights, tonight, champion)
-    folder = f"models/{plan.name}"
-    stage = Stage(workspace.store, "train", work=f"{folder}/work", about=plan.about, manifest=f"{folder}/manifest.json")
-    skipped = stage.finished
-    if not skipped:
-        if not stage.has("model"):
-            if cfg.train.processes > 1:
-                launch(workspace.store, cfg, nights, tonight, champion)
-            # Goes on from the last checkpoint, be it the last step's.
-            model, training = _train(cfg, plan, ALONE)
-            stage.commit("model", _publish(cfg, plan, model, training))
-        stage.finish()
-    # Only after the manifest: a kill before it must find them.
-    plan.checkpoints.clear()
-    return _report(workspace.store, plan.name, stage.result, skipped)
+    context = Context(workspace, with_precision(cfg), night)
+    return _report(run_step(TRAIN, context, nights=nights, champion=champion))
 
 
 def train_member(
-    workspace: Workspace, cfg: Config, nights: Sequence[str], tonight: str, champion: str | None = None
+    workspace: Workspace, cfg: Config, nights: Sequence[str], night: str, champion: str | None = None
 ) -> str:
     """Take part in a training that torchrun started, up to its last checkpoint; return the model's id.
 
     Args and errors are those of `train`, which publishes afterwards.
     """
-    cfg = with_precision(cfg)
-    plan = _plan(workspace, cfg, nights, tonight, champion)
+    run = Run(TRAIN, Context(workspace, with_precision(cfg), night), nights=nights, champion=champion)
     with joined() as group:
-        _train(cfg, plan, group)
-    return plan.name
+        _train(run, group)
+    return _model_id(run)
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What a training starts from, the same for all of its processes."""
-
-    name: str
-    data: TrainingData
-    base: Loaded | None
-    about: dict[str, Any]
-    checkpoints: Checkpoints
+def _data(run: Run) -> TrainingData:
+    return gather(run.workspace, run.options["nights"], run.night)
 
 
-def _plan(workspace: Workspace, cfg: Config, nights: Sequence[str], tonight: str, champion: str | None) -> _Plan:
-    data = gather(workspace, nights, tonight)
-    base = _warm_start(workspace, cfg, champion, data.tokenizer_json) if cfg.train.warm_start and champion else None
-    about = _about(workspace, cfg, data, base.id if base else "")
-    name = f"{tonight}-{cfg.model.preset}-{fingerprint('train', about)[:8]}"
-    checkpoints = Checkpoints(workspace.store, f"models/{name}/checkpoints", cfg.train.keep_checkpoints)
-    return _Plan(name, data, base, about, checkpoints)
-
-
-def _warm_start(workspace: Workspace, cfg: Config, champion: str, tokenizer_json: bytes) -> Loaded | None:
-    """Return the champion if its weights fit tonight's model and tokenizer."""
-    if workspace.models.manifest(champion).about["tokenizer"] != sha256(tokenizer_json):
+def _base(run: Run) -> Loaded | None:
+    """Return the champion if its weights fit the night's model and tokenizer."""
+    workspace, cfg, champion = run.workspace, run.cfg, run.options["champion"]
+    if not (cfg.train.warm_start and champion):
+        return None
+    if workspace.models.manifest(champion).about["tokenizer"] != sha256(run.once(_data).tokenizer_json):
         say("train", f"{champion} has another tokenizer: a fresh start")
         return None
     loaded = load_model(workspace, champion)
@@ -144,27 +117,58 @@ def _warm_start(workspace: Workspace, cfg: Config, champion: str, tokenizer_json
     return loaded
 
 
-def _about(workspace: Workspace, cfg: Config, data: TrainingData, base: str) -> dict[str, Any]:
+def _inputs(run: Run) -> dict[str, Any]:
     """Return everything the weights depend on."""
-    settings = {name: value for name, value in asdict(cfg.train).items() if name not in NOT_IN_WEIGHTS}
+    data, base = run.once(_data), run.once(_base)
+    settings = {name: value for name, value in asdict(run.cfg.train).items() if name not in NOT_IN_WEIGHTS}
     return {
-        "version": VERSION,
         "night": data.tonight,
-        "model": cfg.model,
+        "model": run.cfg.model,
         "train": settings,
         "nights": {night: manifest.digest for night, manifest in data.nights.items()},
         "tokenizer": sha256(data.tokenizer_json),
-        "text": cfg.text,
-        "started_from": base,
-        "started_from_digest": workspace.models.manifest(base).digest if base else "",
+        "text": run.cfg.text,
+        "started_from": base.id if base else "",
+        "started_from_digest": run.workspace.models.manifest(base.id).digest if base else "",
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
 
 
-def _train(cfg: Config, plan: _Plan, group: Group) -> tuple[LanguageModel[Any], dict[str, Any]]:
+def _model_id(run: Run) -> str:
+    return f"{run.night}-{run.cfg.model.preset}-{run.fingerprint[:8]}"
+
+
+def _place(run: Run) -> tuple[str, str]:
+    model = layout.model(_model_id(run))
+    return model.work(), model.manifest
+
+
+def _checkpoints(run: Run) -> Checkpoints:
+    return Checkpoints(run.store, layout.model(_model_id(run)).checkpoints, run.cfg.train.keep_checkpoints)
+
+
+def _make(run: Run) -> None:
+    if run.has("model"):
+        return
+    if run.cfg.train.processes > 1:
+        launch(run.store, run.cfg, run.options["nights"], run.night, run.options["champion"])
+    # It goes on from the last checkpoint, be it the last step's.
+    model, training = _train(run, ALONE)
+    run.commit("model", _published(run, model, training))
+
+
+def _tidy(run: Run) -> None:
+    _checkpoints(run).clear()
+
+
+TRAIN = Step("train", VERSION, _inputs, _make, place=_place, tidy=_tidy)
+"""Train a night's model. Options: `nights` that are published, `champion` to start from, or None."""
+
+
+def _train(run: Run, group: Group) -> tuple[LanguageModel[Any], dict[str, Any]]:
     """Return the trained model and what is recorded of the training, as plain JSON."""
-    data, base = plan.data, plan.base
+    cfg, data, base = run.cfg, run.once(_data), run.once(_base)
     tokenizer = Tokenizer.load(data.tokenizer_json, cfg.text)
     model = base.model if base else build(cfg.model, tokenizer.vocab_size, cfg.train.seed)
     sharded = cfg.train.sharded and group.size > 1
@@ -179,7 +183,7 @@ def _train(cfg: Config, plan: _Plan, group: Group) -> tuple[LanguageModel[Any], 
     settings = asdict(cfg.model) | asdict(cfg.train) | {"started_from": base.id if base else "", "night": data.tonight}
     with (
         Team(1 if sharded else max(1, cfg.run.threads() // group.neighbours), group) as team,
-        tracking(tracked, plan.name, settings) as log,
+        tracking(tracked, _model_id(run), settings) as log,
         track("train", total=cfg.train.tokens, unit="tokens") as bar,
     ):
         history: History = train_model(
@@ -189,7 +193,7 @@ def _train(cfg: Config, plan: _Plan, group: Group) -> tuple[LanguageModel[Any], 
             cfg.train,
             team,
             cold=base is None,
-            checkpoints=plan.checkpoints,
+            checkpoints=_checkpoints(run),
             validate=validation,
             bar=bar,
             log=log,
@@ -203,9 +207,10 @@ def _train(cfg: Config, plan: _Plan, group: Group) -> tuple[LanguageModel[Any], 
     }
 
 
-def _publish(cfg: Config, plan: _Plan, model: LanguageModel[Any], training: dict[str, Any]) -> Part:
+def _published(run: Run, model: LanguageModel[Any], training: dict[str, Any]) -> Part:
     """Return the finished model's files and counts."""
-    data, folder = plan.data, f"models/{plan.name}"
+    cfg, data, name = run.cfg, run.once(_data), _model_id(run)
+    place = layout.model(name)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     config = {
         "format": 1,
@@ -215,11 +220,11 @@ def _publish(cfg: Config, plan: _Plan, model: LanguageModel[Any], training: dict
         "description": model.describe(),
     }
     files: dict[str, pa.Table | bytes] = {
-        f"{folder}/model.safetensors": save(weights, metadata={"format": "pt"}),
-        f"{folder}/config.json": json_bytes(config),
-        f"{folder}/tokenizer.json": data.tokenizer_json,
-        f"{folder}/training.json": json_bytes(training),
-        f"{folder}/README.md": model_card(plan.name, model.describe(), training, data.sources()).encode(),
+        place.file("model.safetensors"): save(weights, metadata={"format": "pt"}),
+        place.file("config.json"): json_bytes(config),
+        place.file("tokenizer.json"): data.tokenizer_json,
+        place.file("training.json"): json_bytes(training),
+        place.file("README.md"): model_card(name, model.describe(), training, data.sources()).encode(),
     }
     counts = {
         "steps": training["steps"],
@@ -230,17 +235,17 @@ def _publish(cfg: Config, plan: _Plan, model: LanguageModel[Any], training: dict
     return Part(files, counts)
 
 
-def _report(store: Store, name: str, manifest: Manifest, skipped: bool) -> TrainReport:
-    counts = manifest.counts
+def _report(run: Run) -> TrainReport:
+    counts, name = run.result.counts, _model_id(run)
 
     def figures(point: dict[str, float]) -> dict[str, float]:
         return {key: value for key, value in point.items() if key not in ("step", "tokens")}
 
     return TrainReport(
         model=name,
-        uri=f"{store.uri}/models/{name}",
-        skipped=skipped,
-        started_from=manifest.about["started_from"],
+        uri=f"{run.workspace.uri}/{layout.model(name).path}",
+        skipped=run.skipped,
+        started_from=run.result.about["started_from"],
         steps=counts["steps"],
         tokens=counts["tokens"],
         losses=figures(counts["losses"]),

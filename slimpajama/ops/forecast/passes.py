@@ -7,35 +7,22 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 
 import pyarrow.compute as pc
 from numba.core import event
 
 from slimpajama.core.config import Config
-from slimpajama.corpus.ingest import ingest
-from slimpajama.corpus.pipeline import run_stages
+from slimpajama.corpus.pipeline import BY_NAME, prepare
 from slimpajama.corpus.sources.discover import InputFile, Plan
 from slimpajama.corpus.sources.records import Batch, Want
 from slimpajama.ops.forecast.sample import PIECE, Sample
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.step import Context
 from slimpajama.workspace.store import Store
 
 NIGHT = "dry-run"
 WORK = f"nights/{NIGHT}/work/"
-GROWS_WITH = {
-    "ingest": "text",
-    "clean": "text",
-    "compare": "cleaned",
-    "decontaminate": "cleaned",
-    "dedup": "cleaned",
-    "segment": "kept",
-    "tokenizer": "once",
-    "shards": "kept",
-}
-"""What a stage's work grows with: `text`, `cleaned` or `kept` bytes, or nothing; a tokenizer learns from a bounded
-number of words."""
 
 
 @dataclass(slots=True)
@@ -96,12 +83,12 @@ def run_pass(store: Store, sample: Sample, every: int) -> Pass:
     manifests: dict[str, Manifest] = {}
     with event.install_listener("numba:compile", event.TimingListener()) as compiling:  # type: ignore[no-untyped-call]
         before = _clocks(compiling)
-        for manifest in run_stages(Workspace(store), cfg, NIGHT, partial(ingest, todo=todo, take=take)):
+        for manifest in prepare(Context(Workspace(store), cfg, NIGHT), todo=todo, take=take):
             after = _clocks(compiling)
             work = sum(entry.bytes for entry in manifest.files if entry.path.startswith(WORK))
             published = sum(entry.bytes for entry in manifest.files) - work
             seconds, cpu_seconds = (max(0.0, end - start) for start, end in zip(before, after, strict=True))
-            costs[manifest.name] = Cost(GROWS_WITH[manifest.name], seconds, cpu_seconds, published, work)
+            costs[manifest.name] = Cost(BY_NAME[manifest.name].grows_with, seconds, cpu_seconds, published, work)
             manifests[manifest.name] = manifest
             before = _clocks(compiling)
     text = sum(n_bytes for _, n_bytes, _ in counted.values())

@@ -6,14 +6,17 @@ reports/NIGHT/manifest.json    written last: only then the night is finished
 from __future__ import annotations
 
 import importlib.metadata
+from typing import Any
 
+from slimpajama.core.config import Config
 from slimpajama.core.progress import track
 from slimpajama.ops.report.collect import collect
 from slimpajama.ops.report.html import render_html
 from slimpajama.ops.report.inputs import gather
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.step import Context, Part, Run, Step, run_step
 
 # Raise it when the same night gives another report.
 VERSION = 3
@@ -35,23 +38,34 @@ def write_report(
         InputError: If the night is not published.
         ModelError: If a model is not.
     """
-    folder = f"reports/{night}"
-    about = {
-        "version": VERSION,
-        "night": night,
-        "model": model_id or "",
-        "tuned": tuned_id or "",
-        "inputs": gather(workspace, night, model_id, tuned_id).digests(),
+    context = Context(workspace, Config(), night)
+    return run_step(REPORT, context, model=model_id or "", tuned=tuned_id or "").result
+
+
+def _inputs(run: Run) -> dict[str, Any]:
+    model, tuned = run.options["model"], run.options["tuned"]
+    return {
+        "night": run.night,
+        "model": model,
+        "tuned": tuned,
+        "inputs": gather(run.workspace, run.night, model, tuned).digests(),
         "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
     }
-    stage = Stage(
-        workspace.store, "report", work=f"{folder}/work/report", about=about, manifest=f"{folder}/manifest.json"
-    )
-    if stage.finished:
-        return stage.result
+
+
+def _place(run: Run) -> tuple[str, str]:
+    report = layout.report(run.night)
+    return report.work("report"), report.manifest
+
+
+def _write(run: Run) -> None:
+    place = layout.report(run.night)
     with track("report", total=1, unit="pages") as bar:
-        report = collect(workspace, night, model_id, tuned_id)
+        report = collect(run.workspace, run.night, run.options["model"], run.options["tuned"])
         page = render_html(report).encode()
-        stage.commit("report", Part({f"{folder}/report.html": page, f"{folder}/report.json": json_bytes(report)}))
+        run.commit("report", Part({place.page: page, place.data: json_bytes(report)}))
         bar.advance()
-    return stage.finish()
+
+
+REPORT = Step("report", VERSION, _inputs, _write, place=_place)
+"""Write a night's report. Options: `model` and `tuned`, ids of what was trained and tuned, or empty."""

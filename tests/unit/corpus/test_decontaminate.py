@@ -6,19 +6,18 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+from steps import begin_step, compare, decontaminate, deduplicate
 
 from slimpajama.core.config import load_config
 from slimpajama.core.errors import ConfigError, InputError
 from slimpajama.core.schema import CLEANED
 from slimpajama.core.split import assign
-from slimpajama.corpus.decontaminate import decontaminate
-from slimpajama.corpus.dedup.stage import compare, deduplicate
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import FileEntry, Manifest
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import Workspace, open_store
 from slimpajama.workspace.parquet import parquet_bytes, read_table
-from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.step import Part
 from slimpajama.workspace.store import sha256
 
 QUESTION = {
@@ -37,7 +36,7 @@ def ids(night, n):
 
 
 def cleaned(store, night, texts):
-    stage = Stage(store, "clean", work=layout.night(night).work("clean"), about={"texts": texts})
+    stage = begin_step(store, "clean", work=layout.night(night).work("clean"), about={"texts": texts})
     rows = [
         {
             "id": id_,

@@ -6,12 +6,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from steps import ingest
 
 import slimpajama.corpus.ingest as stage_module
 from slimpajama.core.config import Config, IngestConfig, RunConfig, SourceConfig, validate
 from slimpajama.core.errors import InputError
 from slimpajama.core.schema import RAW
-from slimpajama.corpus.ingest import ingest, known_inputs
+from slimpajama.corpus.ingest import known_inputs
 from slimpajama.corpus.sources.ids import document_id
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest

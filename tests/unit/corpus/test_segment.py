@@ -2,17 +2,17 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from steps import begin_step, segment
 
 from slimpajama.core.config import Config, RunConfig, TextConfig
 from slimpajama.core.errors import ConfigError, InputError
 from slimpajama.core.schema import DOCUMENTS, WORDS
-from slimpajama.corpus.segment import segment
 from slimpajama.text.segment import Segmenter
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
-from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.step import Part
 from slimpajama.workspace.store import Store
 
 TEXTS = {
@@ -24,7 +24,7 @@ TEXTS = {
 
 def documents(store: Store, texts: dict[str, tuple[str, str]]) -> Manifest:
     """Publish each text as a part of its own, the way the deduplication does."""
-    stage = Stage(store, "dedup", work="nights/n/work/dedup", about={"texts": texts})
+    stage = begin_step(store, "dedup", work="nights/n/work/dedup", about={"texts": texts})
     for id_, (text, lang) in texts.items():
         row = {"id": id_, "text": text, "lang": lang, "n_bytes": len(text.encode())}
         table = pa.Table.from_pylist([dict.fromkeys(DOCUMENTS.names) | row], schema=DOCUMENTS)

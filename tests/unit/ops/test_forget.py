@@ -16,18 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from steps import clean, compare, decontaminate, deduplicate, ingest, make_shards, make_tokenizer, segment
 
 import slimpajama.ops.report.stage as report_stage
 from slimpajama.cli import run
 from slimpajama.core.config import Config, load_config
 from slimpajama.core.errors import ConfigError, InputError, LockedError
-from slimpajama.corpus.clean.stage import clean
-from slimpajama.corpus.decontaminate import decontaminate
 from slimpajama.corpus.dedup.columns import read_keys, read_texts
-from slimpajama.corpus.dedup.stage import compare, deduplicate
-from slimpajama.corpus.ingest import ingest
-from slimpajama.corpus.segment import segment
-from slimpajama.corpus.shards.stage import make_shards, make_tokenizer
 from slimpajama.ops.explain import explain, render
 from slimpajama.ops.forget import forget
 from slimpajama.ops.overview import list_nights

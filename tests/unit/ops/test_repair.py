@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
+from steps import run_steps
 
 from slimpajama.cli import run
 from slimpajama.core.config import Config, load_config
 from slimpajama.core.errors import LockedError
-from slimpajama.corpus.pipeline import run_stages
+from slimpajama.corpus.pipeline import prepare
 from slimpajama.ops import repair as module
 from slimpajama.ops.repair import repair
 from slimpajama.ops.report.stage import write_report
@@ -76,7 +77,7 @@ def two_real_nights(tmp_path_factory):
             # A source that had no file the first time.
             write_lines(folder / "later" / "x.txt", [text(777)])
         store = open_store(cfg.workspace)
-        Nights(store).publish(night, list(run_stages(Workspace(store), cfg, night)), cfg)
+        Nights(store).publish(night, list(run_steps(Workspace(store), cfg, night)), cfg)
         write_report(Workspace(store), night)
     return folder
 
@@ -151,7 +152,7 @@ def test_two_files_that_changed_places_go_back(store, cfg):
 
 def test_a_whole_workspace_is_left_alone(store, cfg, monkeypatch):
     before = contents(store)
-    monkeypatch.setattr(module, "run_stages", None)
+    monkeypatch.setattr(module, "prepare", None)
     files, repaired, bad = repair(Workspace(store), cfg)
     assert (files > 20, repaired, bad) == (True, [], {})
     assert contents(store) == before
@@ -160,12 +161,12 @@ def test_a_whole_workspace_is_left_alone(store, cfg, monkeypatch):
 def test_no_more_stages_run_than_the_file_needs(store, cfg, monkeypatch):
     names = []
 
-    def watched(*arguments):
-        for manifest in run_stages(*arguments):
+    def watched(*arguments, **options):
+        for manifest in prepare(*arguments, **options):
             names.append(manifest.name)
             yield manifest
 
-    monkeypatch.setattr(module, "run_stages", watched)
+    monkeypatch.setattr(module, "prepare", watched)
     flip(store, next(path for path in listed(store, "n1") if "/removed/ingest-" in path))
     assert repair(Workspace(store), cfg)[2] == {}
     assert names == ["ingest"]

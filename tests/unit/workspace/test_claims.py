@@ -4,11 +4,12 @@ import threading
 
 import pyarrow as pa
 import pytest
+from steps import begin_step
 
 from slimpajama.core.errors import StorageError
-from slimpajama.workspace.claims import helped_by, mine, share_of
+from slimpajama.workspace.claims import assigned_keys, only_keys, use_executor
 from slimpajama.workspace.open import open_store
-from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.step import Part
 
 NAMES = ["一", "二", "three", "four", "五", "six"]
 FIRST = [(f"first-{n}", name) for n, name in enumerate(NAMES)]
@@ -22,14 +23,14 @@ def store(tmp_path):
 
 def run(store, made, done=None, setting=1):
     """Run a stage of two maps in this thread, whole or the share it has; note who makes what."""
-    stage = Stage(store, "letters", work="work/letters", about={"setting": setting})
+    stage = begin_step(store, "letters", work="work/letters", about={"setting": setting})
 
     def make(name):
         made.append(name)
         return Part({f"out/{name}-{len(name)}.parquet": pa.table({"name": [name]})}, {"letters": len(name)})
 
-    counts = stage.map(FIRST, make, 2, done)
-    assert mine() or [row["letters"] for row in counts] == [len(name) for name in NAMES]
+    counts = stage.map(FIRST, make, workers=2, done=done)
+    assert assigned_keys() or [row["letters"] for row in counts] == [len(name) for name in NAMES]
     stage.map(SECOND, lambda name: Part({}, {"again": 1}))
     return stage.finish()
 
@@ -68,11 +69,11 @@ def test_units_made_by_others_are_found_and_the_bytes_are_the_same(store, alone)
     def others(stage, keys):
         asked.append((stage, keys))
         for share in (keys[::2], keys[1::2]):
-            with share_of(share):
+            with only_keys(share):
                 run(store, there)
             yield share
 
-    with helped_by(others):
+    with use_executor(others):
         run(store, here, told.append)
     assert asked == [("letters", [key for key, _ in FIRST]), ("letters", [key for key, _ in SECOND])]
     assert sorted(there) == sorted(NAMES)
@@ -90,10 +91,10 @@ def test_what_others_do_not_make_is_made_here(store, alone):
         yield keys[:2]
 
     def only(keys):
-        with share_of(keys):
+        with only_keys(keys):
             run(store, there)
 
-    with helped_by(others):
+    with use_executor(others):
         run(store, here, told.append)
     assert there == NAMES[:2]
     assert sorted(here) == sorted(NAMES[2:])
@@ -110,7 +111,7 @@ def test_help_is_not_asked_for_what_is_committed(store):
             raise Killed
         return Part({}, {"letters": len(name)})
 
-    stage = Stage(store, "letters", work="work/letters", about={"setting": 1})
+    stage = begin_step(store, "letters", work="work/letters", about={"setting": 1})
     with pytest.raises(Killed):
         stage.map(FIRST, dies)
     asked = []
@@ -119,37 +120,37 @@ def test_help_is_not_asked_for_what_is_committed(store):
         asked.extend(keys)
         return iter(())
 
-    with helped_by(others):
+    with use_executor(others):
         run(store, [])
     assert "first-3" in asked
     assert not {"first-0", "first-1", "first-2"} & {*asked}
 
 
 def test_a_worker_with_other_settings_or_libraries_is_refused_and_removes_nothing(store):
-    stage = Stage(store, "letters", work="work/letters", about={"setting": 1})
+    stage = begin_step(store, "letters", work="work/letters", about={"setting": 1})
     stage.map(FIRST[:2], lambda name: Part({}, {"letters": len(name)}))
     before = contents(store)
-    with pytest.raises(StorageError, match="this worker would not make the same letters"), share_of(["first-3"]):
+    with pytest.raises(StorageError, match="this worker would not make the same letters"), only_keys(["first-3"]):
         run(store, [], setting=2)
     assert contents(store) == before
 
 
 def test_a_worker_does_not_begin_a_stage(store):
-    with pytest.raises(StorageError, match="of a stage that runs"), share_of(["first-0"]):
+    with pytest.raises(StorageError, match="of a step that runs"), only_keys(["first-0"]):
         run(store, [])
     assert contents(store) == {}
 
 
 def test_a_share_asks_no_help(store):
-    stage = Stage(store, "letters", work="work/letters", about={"setting": 1})
+    stage = begin_step(store, "letters", work="work/letters", about={"setting": 1})
     made = []
-    with helped_by(lambda *_: pytest.fail("asked for help")), share_of(["first-1", "first-2"]):
+    with use_executor(lambda *_: pytest.fail("asked for help")), only_keys(["first-1", "first-2"]):
         run(store, made)
     assert made == NAMES[1:3]
     assert not stage.finished
 
 
 def test_other_errors_pass(store):
-    Stage(store, "letters", work="work/letters", about={"setting": 1})
-    with pytest.raises(ZeroDivisionError), share_of(["first-1"]):
+    begin_step(store, "letters", work="work/letters", about={"setting": 1})
+    with pytest.raises(ZeroDivisionError), only_keys(["first-1"]):
         1 / 0  # noqa: B018

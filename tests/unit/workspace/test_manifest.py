@@ -4,11 +4,12 @@ import threading
 
 import pyarrow as pa
 import pytest
+from steps import begin_step
 
 from slimpajama.core.errors import StorageError
 from slimpajama.workspace.manifest import add_counts, load_manifest, read_verified
 from slimpajama.workspace.open import open_store
-from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.step import Part
 
 UNITS = [(f"{n:05d}", n) for n in range(6)]
 
@@ -29,7 +30,7 @@ def make_square(calls):
 
 
 def stage_of(store, **about):
-    return Stage(store, "square", work="work/square", about={"version": 1} | about)
+    return begin_step(store, "square", work="work/square", about={"version": 1} | about)
 
 
 def contents(store):
@@ -85,7 +86,7 @@ def test_the_outcome_does_not_depend_on_the_number_of_workers(tmp_path):
     def run(workers):
         store = open_store(str(tmp_path / str(workers)))
         stage = stage_of(store)
-        counts = stage.map(UNITS, make_square([]), workers)
+        counts = stage.map(UNITS, make_square([]), workers=workers)
         stage.finish()
         return counts, contents(store)
 
@@ -110,7 +111,7 @@ def test_an_empty_table_is_not_published(store):
 
 
 def test_a_manifest_elsewhere_takes_the_work_folder_over(store):
-    stage = Stage(store, "train", work="models/m/work", about={}, manifest="models/m/manifest.json")
+    stage = begin_step(store, "train", work="models/m/work", about={}, manifest="models/m/manifest.json")
     stage.map(UNITS, make_square([]))
     manifest = stage.finish()
     assert store.list("models") == ["models/m/manifest.json"]

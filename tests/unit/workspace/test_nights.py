@@ -3,14 +3,15 @@
 import datetime as dt
 
 import pytest
+from steps import begin_step
 
 from slimpajama.core.config import load_config
 from slimpajama.core.errors import ConfigError, InputError
-from slimpajama.corpus.pipeline import STAGES
+from slimpajama.corpus.pipeline import NAMES
 from slimpajama.workspace import layout
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import open_store
-from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.step import Part
 
 TODAY = dt.date(2026, 11, 23)
 CFG = load_config(None)
@@ -22,7 +23,7 @@ def store(tmp_path):
 
 
 def stages(store, night):
-    stage = Stage(store, "dedup", work=layout.night(night).work("dedup"), about={})
+    stage = begin_step(store, "dedup", work=layout.night(night).work("dedup"), about={})
     if not stage.finished:
         files = {f"nights/{night}/documents/part-00000.parquet": b"kept", f"{stage.work}/signatures": b"intermediate"}
         stage.commit("0", Part(files, {"kept": 1}))
@@ -139,18 +140,18 @@ def test_a_night_that_is_not_published_is_named(store):
 
 
 def test_a_night_is_begun_again_at_a_stage_and_what_was_before_stays(store):
-    for name in STAGES:
-        stage = Stage(store, name, work=layout.night("n").work(name), about={})
+    for name in NAMES:
+        stage = begin_step(store, name, work=layout.night("n").work(name), about={})
         stage.commit("0", Part({f"{stage.work}/a": b"x"}, {}))
         stage.finish()
-    Nights(store).begin_at("n", "dedup", tuple(STAGES))
+    Nights(store).begin_at("n", "dedup", NAMES)
     assert {path.split("/")[3] for path in store.list("nights/n/work")} == {
         "ingest",
         "clean",
         "compare",
         "decontaminate",
     }
-    Nights(store).begin_at("n", "ingest", tuple(STAGES))
+    Nights(store).begin_at("n", "ingest", NAMES)
     assert store.list("nights/n") == []
 
 
@@ -158,10 +159,10 @@ def test_a_published_night_is_not_begun_again(store):
     finish(store, "n")
     before = store.list()
     with pytest.raises(InputError, match="never changes"):
-        Nights(store).begin_at("n", "clean", tuple(STAGES))
+        Nights(store).begin_at("n", "clean", NAMES)
     assert store.list() == before
 
 
 def test_an_unknown_stage_is_named_with_those_that_there_are(store):
     with pytest.raises(ConfigError, match=r"expected ingest, clean, .*dedupe"):
-        Nights(store).begin_at("n", "dedupe", tuple(STAGES))
+        Nights(store).begin_at("n", "dedupe", NAMES)

@@ -160,7 +160,7 @@ def test_a_tuning_that_stops_ends_with_the_same_bytes(tuned, trained, tmp_path, 
         raise KeyboardInterrupt
 
     # A stage of its own, which is to stop here no more.
-    tune_stage.make_pairs(other, cfg)
+    tune_stage.make_pairs(Workspace(other), cfg)
     with monkeypatch.context() as patch:
         if moment == "in the middle":
             real, steps = tune_stage.PairRows.batch, []
@@ -172,7 +172,7 @@ def test_a_tuning_that_stops_ends_with_the_same_bytes(tuned, trained, tmp_path, 
             patch.setattr(tune_stage.PairRows, "batch", batch)
         else:
             steps = {"ways": (tune_stage, "choose_ways"), "scores": (tune_stage, "_measured")}
-            patch.setattr(*steps.get(moment.split()[-1], (tune_stage.Stage, "finish")), stop)
+            patch.setattr(*steps.get(moment.split()[-1], (tune_stage.Run, "finish")), stop)
         often = replace(cfg, train=replace(cfg.train, checkpoint_seconds=1e-9))
         with pytest.raises(KeyboardInterrupt):
             tune(Workspace(other), often, model)

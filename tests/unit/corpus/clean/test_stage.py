@@ -3,17 +3,17 @@ from typing import Literal
 
 import pyarrow as pa
 import pytest
+from steps import begin_step, clean
 
 from slimpajama.core.config import CleanConfig, Config, RunConfig
 from slimpajama.core.errors import ConfigError
 from slimpajama.core.schema import CLEANED, RAW
 from slimpajama.corpus.clean.rewrite import rewrite
-from slimpajama.corpus.clean.stage import clean
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
-from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.step import Part
 from slimpajama.workspace.store import Store, sha256
 
 TEXTS = {
@@ -29,7 +29,7 @@ CFG = Config(clean=CleanConfig(languages=("zh", "en")))
 
 def raw(store: Store) -> Manifest:
     """Publish each text as a part of its own, the way ingest does."""
-    stage = Stage(store, "ingest", work="nights/n/work/ingest", about={})
+    stage = begin_step(store, "ingest", work="nights/n/work/ingest", about={})
     for id_, text in TEXTS.items():
         row = {"id": id_, "source": "s", "uri": f"x#{id_}", "sha256": sha256(text.encode()), "text": text}
         table = pa.Table.from_pylist([row], schema=RAW)

@@ -6,17 +6,17 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from steps import begin_step, compare, deduplicate
 
 from slimpajama.core.config import load_config
 from slimpajama.core.errors import StorageError
 from slimpajama.core.schema import CLEANED, DOCUMENTS, MINHASH, REMOVED, removed_table
 from slimpajama.corpus.dedup.files import dedup_files
-from slimpajama.corpus.dedup.stage import compare, deduplicate
 from slimpajama.workspace import layout
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import Workspace, open_store
 from slimpajama.workspace.parquet import read_table
-from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.step import Part, Run
 
 ZH = "第{}天，我们在北京的图书馆里读书，讨论语言模型和数据清洗，然后去{}号食堂吃饭。"
 EN = "On day {} we sat in the library, read about language models and clean data, then had lunch in hall {}. "
@@ -38,7 +38,7 @@ SECOND = [
 
 
 def cleaned(store, night, parts):
-    stage = Stage(store, "clean", work=layout.night(night).work("clean"), about={"night": night})
+    stage = begin_step(store, "clean", work=layout.night(night).work("clean"), about={"night": night})
     for number, rows in enumerate(parts):
         table = [
             {
@@ -77,7 +77,7 @@ def toml(sources):
 
 
 def refused(store, night, ids=()):
-    stage = Stage(store, "decontaminate", work=layout.night(night).work("decontaminate"), about={"ids": ids})
+    stage = begin_step(store, "decontaminate", work=layout.night(night).work("decontaminate"), about={"ids": ids})
     rows = [{"id": id_, "night": night, "stage": "decontaminate"} for id_ in ids]
     if not stage.finished:
         stage.commit("0", Part({f"nights/{night}/removed/decontaminate-part-00000-00001.parquet": removed_table(rows)}))
@@ -207,7 +207,7 @@ def test_a_kill_at_any_commit_leaves_the_same_bytes(tmp_path, workers, monkeypat
 
     calm = open_store(str(tmp_path / "calm"))
     nights(calm, config())
-    commit = Stage.commit
+    commit = Run.commit
     # Two sketches, two decisions, two parts.
     for allowed in range(6):
         store = open_store(str(tmp_path / f"killed-{allowed}"))
@@ -221,10 +221,10 @@ def test_a_kill_at_any_commit_leaves_the_same_bytes(tmp_path, workers, monkeypat
             done.append(key)
             commit(self, key, part)
 
-        monkeypatch.setattr(Stage, "commit", dying)
+        monkeypatch.setattr(Run, "commit", dying)
         with pytest.raises(Killed):
             both_stages(store, cfg, "n2", clean)
-        monkeypatch.setattr(Stage, "commit", commit)
+        monkeypatch.setattr(Run, "commit", commit)
         Nights(store).publish("n2", [clean, *both_stages(store, cfg, "n2", clean)], cfg)
         assert files(store) == files(calm)
 
@@ -294,7 +294,7 @@ def test_three_nights_keep_what_one_build_keeps_but_for_the_version_that_came_fi
 def ingested(store, night, inputs):
     """Leave the manifest that ingest would."""
     about = {"inputs": [{"source": "web", "path": path, "bytes": 1, "sha256": sha} for path, sha in inputs.items()]}
-    return Stage(store, "ingest", work=layout.night(night).work("ingest"), about=about).finish()
+    return begin_step(store, "ingest", work=layout.night(night).work("ingest"), about=about).finish()
 
 
 def test_an_edited_file_is_on_record_and_a_deleted_one_leaves_its_documents(store):

@@ -8,11 +8,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from steps import ingest
 
 from slimpajama.core.config import load_config
 from slimpajama.core.errors import InputError
 from slimpajama.corpus.demo import build, build_demo_corpus, python_texts
-from slimpajama.corpus.ingest import ingest
 from slimpajama.corpus.pairs.stage import make_pairs
 from slimpajama.corpus.sources.discover import plan
 from slimpajama.workspace.local import LocalStore
@@ -123,7 +123,7 @@ def test_the_pairs_stage_reads_back_every_pair_of_every_source(tmp_path: Path):
     assert [(source.name, source.task, source.licence) for source in cfg.pairs.sources] == [
         (source.name, source.task, source.licence) for source in report.pairs
     ]
-    _, manifest = make_pairs(LocalStore(cfg.workspace), cfg)
+    _, manifest = make_pairs(Workspace(LocalStore(cfg.workspace)), cfg)
     read = Counter({name: sum(rules.values()) for name, rules in manifest.counts["removed"].items()})
     for tasks in manifest.counts["pairs"].values():
         for sources in tasks.values():

@@ -9,7 +9,7 @@ import pytest
 from slimpajama.core.config import load_config
 from slimpajama.core.errors import ConfigError, InputError
 from slimpajama.corpus.pairs.stage import make_pairs
-from slimpajama.workspace.open import open_store
+from slimpajama.workspace.open import open_workspace
 
 
 def sentence(seed, n=24):
@@ -36,7 +36,7 @@ def config(folder, *overrides, task="translation"):
 
 
 def made(cfg):
-    name, manifest = make_pairs(open_store(cfg.workspace), cfg)
+    name, manifest = make_pairs(open_workspace(cfg.workspace), cfg)
     paths = {split: manifest.paths(f"pairs/{name}/{split}/") for split in ("train", "validation", "test", "removed")}
     return manifest, {
         split: pl.concat([pl.read_parquet(f"{cfg.workspace}/{path}") for path in found])
@@ -128,7 +128,7 @@ def test_the_same_files_give_the_same_bytes_and_are_not_read_twice(tmp_path):
 
 def test_what_is_missing_is_said_clearly(tmp_path):
     with pytest.raises(InputError, match="no source of pairs"):
-        make_pairs(open_store(str(tmp_path)), load_config(None, []))
+        make_pairs(open_workspace(str(tmp_path)), load_config(None, []))
     with pytest.raises(InputError, match=r"no pair is left.*no-files 1"):
         made(config(tmp_path))
     with pytest.raises(ConfigError, match="did you mean both_ways"):

@@ -2,18 +2,17 @@
 
 import pyarrow as pa
 import pytest
+from steps import begin_step, make_shards, make_tokenizer, segment
 
 from slimpajama.core.config import load_config
 from slimpajama.core.errors import StorageError
 from slimpajama.core.schema import DOCUMENTS, MINHASH, SHARDS
-from slimpajama.corpus.segment import segment
-from slimpajama.corpus.shards.stage import make_shards, make_tokenizer
 from slimpajama.text.tokenizer import Tokenizer
 from slimpajama.workspace import layout
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import Workspace, open_store
 from slimpajama.workspace.parquet import read_table
-from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.step import Part
 from slimpajama.workspace.store import sha256
 
 ZH = "第{}天，我们在北京的图书馆里读书，讨论语言模型和数据清洗。"
@@ -50,7 +49,7 @@ def prepare(store, night="n", workers=1, **settings):
         f"run.workers={workers}",
     ]
     cfg = load_config(None, overrides + [f"{key.replace('__', '.')}={value}" for key, value in settings.items()])
-    stage = Stage(store, "dedup", work=layout.night(night).work("dedup"), about={})
+    stage = begin_step(store, "dedup", work=layout.night(night).work("dedup"), about={})
     for part in range(2):
         rows = documents(part)
         # A quarter is one cluster.
@@ -167,7 +166,9 @@ def test_a_damaged_vocabulary_is_not_carried_on(made):
 def test_a_night_that_kept_nothing_does_not_lose_the_vocabulary(made):
     store, cfg, stages = made
     Nights(store).publish("n", stages, cfg)
-    Nights(store).publish("n2", [Stage(store, "dedup", work=layout.night("n2").work("dedup"), about={}).finish()], cfg)
+    Nights(store).publish(
+        "n2", [begin_step(store, "dedup", work=layout.night("n2").work("dedup"), about={}).finish()], cfg
+    )
     _, later = prepare(store, "n3")
     assert later[2].files[0].sha256 == stages[2].files[0].sha256
     assert later[2].counts == stages[2].counts

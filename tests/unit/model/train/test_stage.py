@@ -62,9 +62,9 @@ def test_a_training_that_stops_between_its_files_ends_with_the_same_bytes(
 
     with monkeypatch.context() as patch:
         if moment == "after the checkpoint":
-            patch.setattr(train_stage, "_publish", stop)
+            patch.setattr(train_stage, "_published", stop)
         elif moment == "before the manifest":
-            patch.setattr(train_stage.Stage, "finish", stop)
+            patch.setattr(train_stage.Run, "finish", stop)
         else:
             patch.setattr(Checkpoints, "clear", stop)
         with pytest.raises(KeyboardInterrupt):

@@ -10,14 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from steps import clean, compare, decontaminate, deduplicate, ingest, make_shards, make_tokenizer, segment
 
 from slimpajama.core.config import Config, SourceConfig
-from slimpajama.corpus.clean.stage import clean
-from slimpajama.corpus.decontaminate import decontaminate
-from slimpajama.corpus.dedup.stage import compare, deduplicate
-from slimpajama.corpus.ingest import ingest
-from slimpajama.corpus.segment import segment
-from slimpajama.corpus.shards.stage import make_shards, make_tokenizer
 from slimpajama.ops.forecast import Forecast, forecast, sample
 from slimpajama.ops.forecast.estimate import distinct
 from slimpajama.workspace.manifest import Manifest

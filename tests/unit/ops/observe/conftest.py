@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from steps import begin_step
 
 from slimpajama.core.config import Config, ObserveConfig, RunConfig
 from slimpajama.core.console import lines
@@ -16,7 +17,7 @@ from slimpajama.core.progress import also_to, report_to
 from slimpajama.core.schema import DOCUMENTS
 from slimpajama.ops.observe import observers
 from slimpajama.workspace.open import Workspace, open_store
-from slimpajama.workspace.stage import Part, Stage
+from slimpajama.workspace.step import Part
 from slimpajama.workspace.store import Store
 
 # A folder's name may hold anything but a slash.
@@ -31,7 +32,7 @@ def both(store: Store) -> None:
 def ingest(store: Store, fails: bool = False) -> str:
     """Write two documents and return the manifest's digest."""
     inputs = [{"source": "新闻", "path": RAW, "bytes": 7, "sha256": "0" * 64}]
-    stage = Stage(store, "ingest", work="nights/2026-01-01/work/ingest", about={"inputs": inputs})
+    stage = begin_step(store, "ingest", work="nights/2026-01-01/work/ingest", about={"inputs": inputs})
     if not stage.finished:
         if fails:
             raise OSError("磁盘已满 disk full \x1b[31m\n")
@@ -44,7 +45,7 @@ def ingest(store: Store, fails: bool = False) -> str:
 
 def segment(store: Store, digest: str) -> None:
     """Write a file on `ingest`'s documents."""
-    stage = Stage(store, "segment", work="nights/2026-01-01/work/segment", about={"documents": digest})
+    stage = begin_step(store, "segment", work="nights/2026-01-01/work/segment", about={"documents": digest})
     stage.commit("one", Part({"nights/2026-01-01/work/segment/0.bin": b"12345"}))
     stage.finish()
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from steps import begin_step
 
 from slimpajama.core.config import ConfigError, load_config
 from slimpajama.core.progress import track
@@ -16,7 +17,6 @@ from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import json_bytes
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.registry import Models
-from slimpajama.workspace.stage import Stage
 
 
 def read(file: Path) -> dict[tuple[str, ...], float]:
@@ -100,7 +100,7 @@ def test_a_file_that_is_none_of_prometheus_is_never_overwritten():
 
 def test_a_resumed_training_counts_only_its_own_tokens(toy: Any, tmp_path: Path):
     def resumed(store: Any) -> None:
-        stage = Stage(store, "train", work="models/m/work", about={})
+        stage = begin_step(store, "train", work="models/m/work", about={})
         with track("train", total=2e9, unit="tokens") as bar:
             bar.resume(1e9)
             bar.advance(10)

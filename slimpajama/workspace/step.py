@@ -1,0 +1,350 @@
+"""A step is a value, and one runner holds what all of them share: how a step runs, resumes and ends.
+
+A step maps functions over units of work. What a unit makes is written file by file, then its marker is; a unit with
+a marker is never done again. When all are there, the step's manifest is written, last. Its fingerprint covers
+settings, inputs, the step's version and the libraries that change its output, so:
+
+    same fingerprint, manifest there      -> finished, skip
+    same fingerprint, only some markers   -> continue
+    another fingerprint                   -> forget what was begun, start again
+
+A kill at any moment costs the units in flight and changes no byte of the outcome.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from slimpajama.core.config import Config, fingerprint
+from slimpajama.core.errors import StorageError
+from slimpajama.core.memory import give_back, settle
+from slimpajama.core.progress import current, say, track
+from slimpajama.workspace import layout
+from slimpajama.workspace.claims import ShareDone, assigned_keys, executor, only_keys
+from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, add_counts, json_bytes, load_manifest
+from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.parquet import parquet_bytes
+from slimpajama.workspace.store import Store, read_json, sha256
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Part:
+    """What one unit of work makes."""
+
+    files: dict[str, pa.Table | bytes] = field(default_factory=dict)
+    """Path in the workspace -> content; a table is written as Parquet, an empty table is left out."""
+    counts: Counts = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    """Rows of those Parquet files that are given as bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a step runs in."""
+
+    workspace: Workspace
+    cfg: Config
+    night: str
+
+
+def in_night(run: Run) -> tuple[str, str]:
+    """Place a step inside the night that it prepares: its manifest stays there until the night is published."""
+    work = layout.night(run.night).work(run.name)
+    return work, f"{work}/{layout.MANIFEST}"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a night."""
+
+    name: str
+    """For people, for its folder, and for the manifest of the night."""
+    version: int
+    """Raise it when the same inputs give other bytes."""
+    inputs: Callable[[Run], dict[str, Any]]
+    """Returns what else the bytes depend on: settings, libraries, files."""
+    make: Callable[[Run], Counts | None]
+    """Does the work by `run.map` and `run.commit`; returns counts to take instead of the sum of the units'."""
+    needs: Mapping[str, str] = field(default_factory=dict)
+    """Key under which a digest enters the fingerprint -> the step whose manifest it is of."""
+    reads: tuple[str, ...] = ()
+    """Further steps whose manifests it reads; what it takes of them it names in its inputs."""
+    place: Callable[[Run], tuple[str, str]] = in_night
+    """Returns the folder that it alone uses while it runs, and the path of its manifest."""
+    tidy: Callable[[Run], None] | None = None
+    """Removes what only a broken run would need; called once the manifest stands, again at each later run."""
+    grows_with: str = "once"
+    """What its cost grows with: `text`, `cleaned` or `kept` bytes, or `once` for none of them."""
+
+    def before(self) -> tuple[str, ...]:
+        """Return the steps whose manifests it takes, in order."""
+        return tuple(dict.fromkeys([*self.needs.values(), *self.reads]))
+
+
+class Run:
+    """One run of one step.
+
+    Args:
+        step: The step.
+        context: Workspace, configuration and night.
+        made: Manifests of the steps before, by their names.
+        options: What else the caller decides, such as the model that is measured.
+    """
+
+    def __init__(
+        self, step: Step, context: Context, made: Mapping[str, Manifest] | None = None, **options: Any
+    ) -> None:
+        self.step, self.context, self.made, self.options = step, context, made or {}, options
+        self.name, self.cfg, self.night = step.name, context.cfg, context.night
+        self.workspace, self.store = context.workspace, context.workspace.store
+        self._computed: dict[Callable[[Run], Any], Any] = {}
+        self._parts: dict[str, dict[str, Any]] = {}
+        self._manifest: Manifest | None = None
+        self.skipped = False
+        """Whether an earlier run finished it."""
+        digests = {key: self.made[name].digest for key, name in step.needs.items()}
+        self.about: dict[str, Any] = json.loads(json_bytes({"version": step.version} | step.inputs(self) | digests))
+        self.fingerprint = fingerprint(step.name, self.about)
+        self.work, self.manifest_path = step.place(self)
+
+    def once(self, compute: Callable[[Run], T]) -> T:
+        """Return what `compute` makes of this run; it is asked once, however often its answer is."""
+        if compute not in self._computed:
+            self._computed[compute] = compute(self)
+        found: T = self._computed[compute]
+        return found
+
+    @property
+    def finished(self) -> bool:
+        """Whether everything was written by an earlier run, or by this one."""
+        return self._manifest is not None
+
+    @property
+    def resumed(self) -> bool:
+        """Whether units are committed; asked when the step begins: by an earlier run."""
+        return bool(self._parts)
+
+    @property
+    def result(self) -> Manifest:
+        """The manifest of the finished step."""
+        if self._manifest is None:
+            raise RuntimeError(f"step {self.name} is not finished")
+        return self._manifest
+
+    def begin(self) -> None:
+        """Find what earlier runs have made: all of it, some units, or nothing that counts.
+
+        Raises:
+            StorageError: If this process makes some keys of a step that another one runs, and would make other bytes.
+        """
+        found = load_manifest(self.store, self.manifest_path)
+        if found and found.fingerprint == self.fingerprint:
+            self._manifest, self.skipped = found, True
+            self._drop_work()
+            say(self.name, "finished before, skipped")
+            return
+        state = f"{self.work}/state.json"
+        begun = read_json(self.store, state)["fingerprint"] if self.store.exists(state) else ""
+        if begun == self.fingerprint:
+            self._read_parts()
+        elif assigned_keys() is not None:
+            raise StorageError(
+                f"this worker would not make the same {self.name}",
+                where=f"{self.store.uri}/{state}",
+                expected=f"fingerprint {begun or 'of a step that runs'}",
+                found=self.fingerprint,
+                hint="Give every worker the same code, libraries and files: the requirements.lock of one commit.",
+            )
+        else:
+            self.store.delete_tree(self.work)
+            self.store.write(state, json_bytes({"fingerprint": self.fingerprint}))
+        current().stage_begun(self)
+
+    def _read_parts(self) -> None:
+        for path in self.store.list(f"{self.work}/parts/"):
+            key = layout.stem(path)
+            # Of units that are not assigned to this process it is enough to know that they are there.
+            if key not in self._parts:
+                self._parts[key] = read_json(self.store, path) if key in (assigned_keys() or {key}) else {}
+
+    def map(
+        self,
+        units: Sequence[tuple[str, T]],
+        make: Callable[[T], Part],
+        *,
+        total: float = 0.0,
+        unit: str = "",
+        amount: Callable[[T], float] | None = None,
+        done: Callable[[T], None] | None = None,
+        workers: int = 0,
+    ) -> list[Counts]:
+        """Run `make` for each unit that has no marker yet and commit what it returns; others may help.
+
+        Args:
+            units: Key (a file name without extension) and argument of each unit, in output order.
+            make: Pure in the workspace's eyes: reads, computes, returns a `Part`. Called from threads.
+            total: Amount of all units, for the progress that is shown; 0 counts the units.
+            unit: What is counted; empty shows no progress.
+            amount: Of one unit; None where all have the same.
+            done: Called with each unit's argument as soon as it is committed or found committed.
+            workers: Threads; 0 takes those of the configuration. The outcome does not depend on it.
+
+        Returns:
+            Counts of each unit, in the order of `units`.
+        """
+        workers = workers or self.cfg.run.threads()
+        if not unit:
+            return self._map(units, make, workers, done or (lambda _: None))
+        total = total or len(units)
+        with track(self.name, total=total, unit=unit) as bar:
+
+            def advance(argument: T) -> None:
+                bar.advance(amount(argument) if amount else total / len(units))
+                if done:
+                    done(argument)
+
+            return self._map(units, make, workers, advance)
+
+    def _map(
+        self, units: Sequence[tuple[str, T]], make: Callable[[T], Part], workers: int, done: Callable[[T], None]
+    ) -> list[Counts]:
+        if (keys := assigned_keys()) is not None:
+            # A worker's slot is one thread.
+            units, workers = [(key, argument) for key, argument in units if key in keys], 1
+        notified = set() if keys is not None else self._let_help(dict(units), done)
+
+        def run(item: tuple[str, T]) -> Counts:
+            key, argument = item
+            if key not in self._parts:
+                self.commit(key, make(argument))
+            if key not in notified:
+                done(argument)
+            return dict(self._parts[key]["counts"])
+
+        with ThreadPoolExecutor(max_workers=max(1, workers), thread_name_prefix=self.name) as pool:
+            futures = [pool.submit(run, item) for item in units]
+            try:
+                counts = [future.result() for future in futures]
+            except BaseException:
+                # The first error ends the step; committed units stay.
+                pool.shutdown(cancel_futures=True)
+                raise
+            finally:
+                give_back()
+        if keys is not None and units:
+            raise ShareDone
+        return counts
+
+    def _let_help(self, units: dict[str, T], done: Callable[[T], None]) -> set[str]:
+        """Let others make what they can of the units without a marker; return the keys that `done` was called for."""
+        notified: set[str] = set()
+        remaining = [key for key in units if key not in self._parts]
+        others = executor()
+        if others is None or len(remaining) < 2:
+            return notified
+        for keys in others(self.name, remaining):
+            notified.update(keys)
+            for key in keys:
+                done(units[key])
+        self._read_parts()
+        return notified
+
+    def commit(self, key: str, part: Part) -> None:
+        """Write a unit's files, then its marker."""
+        entries = []
+        for path, content in part.files.items():
+            rows = content.num_rows if isinstance(content, pa.Table) else part.rows.get(path, 0)
+            if isinstance(content, pa.Table) and rows == 0:
+                continue
+            passing = path.startswith(f"{self.work}/")
+            data = parquet_bytes(content, passing=passing) if isinstance(content, pa.Table) else content
+            self.store.write(path, data)
+            entries.append(FileEntry(path, sha256(data), len(data), rows))
+        record = json.loads(json_bytes({"files": entries, "counts": part.counts}))
+        self.store.write(f"{self.work}/parts/{key}.json", json_bytes(record))
+        self._parts[key] = record
+
+    def has(self, key: str) -> bool:
+        """Whether a unit is committed."""
+        return key in self._parts
+
+    def part_files(self, key: str) -> list[FileEntry]:
+        """Return the files of a committed unit."""
+        return [FileEntry(**entry) for entry in self._parts[key]["files"]]
+
+    def finish(self, counts: Counts | None = None) -> Manifest:
+        """Write the manifest over all committed units: from here on the step is finished.
+
+        Args:
+            counts: Taken instead of the sum of the units' counts.
+        """
+        keys = sorted(self._parts)
+        files = sorted((FileEntry(**e) for key in keys for e in self._parts[key]["files"]), key=lambda e: e.path)
+        total = add_counts(self._parts[key]["counts"] for key in keys) if counts is None else counts
+        manifest = Manifest(self.name, self.fingerprint, tuple(files), json.loads(json_bytes(total)), self.about)
+        self.store.write(self.manifest_path, json_bytes(manifest))
+        self._manifest = manifest
+        self._drop_work()
+        give_back()
+        current().stage_finished(self)
+        return manifest
+
+    def _drop_work(self) -> None:
+        if not self.manifest_path.startswith(f"{self.work}/"):
+            # The manifest has taken over.
+            self.store.delete_tree(self.work)
+
+
+def run_step(step: Step, context: Context, made: Mapping[str, Manifest] | None = None, **options: Any) -> Run:
+    """Run a step to its end: skip it where it is finished, go on where it was broken off.
+
+    Args: As of `Run`.
+
+    Returns:
+        The finished run; `result` is the step's manifest.
+    """
+    settle()
+    run = Run(step, context, made, **options)
+    run.begin()
+    if not run.finished:
+        run.finish(step.make(run))
+    if step.tidy:
+        step.tidy(run)
+    return run
+
+
+def run_some(step: Step, context: Context, keys: list[str]) -> None:
+    """Make some units of a step that another process runs, and leave the rest of it alone.
+
+    Args:
+        step: A step of a night's preparation.
+        context: Workspace, as this process reaches it, configuration and night.
+        keys: Of its units.
+
+    Raises:
+        StorageError: If the steps before are not there, or this process would make other bytes: its code, libraries
+            or settings are not those of the step's own process.
+    """
+    made = {name: _made_before(context.workspace.store, context.night, name, step.name) for name in step.before()}
+    with only_keys(keys):
+        run_step(step, context, made)
+
+
+def _made_before(store: Store, night: str, name: str, step: str) -> Manifest:
+    path = f"{layout.night(night).work(name)}/{layout.MANIFEST}"
+    if (manifest := load_manifest(store, path)) is None:
+        raise StorageError(
+            f"{step} needs what {name} has made",
+            where=f"{store.uri}/{path}",
+            found="nothing",
+            hint="Do all workers see the same workspace? A cluster needs one on S3 or on a shared disk.",
+        )
+    return manifest
