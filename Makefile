@@ -10,7 +10,7 @@ export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak fuzz lint format bench up down lock hashes audit clean
+.PHONY: help setup demo test soak fuzz lint format pages bench up down lock hashes audit clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ lint: $(BIN)/.installed ## ruff, mypy and the import contracts
 format: $(BIN)/.installed ## let ruff format the code
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
+
+pages: $(BIN)/.installed ## write build/bad-inputs.md: every bad input that the tests try, and what becomes of it
+	@$(BIN)/python tests/unit/bad_inputs.py
 
 bench: $(BIN)/.installed ## measure: the demo, deduplication and preparation against peers, memory, models, training, applications, operation, the UI; writes docs/benchmarks
 	@$(BIN)/python -m benchmarks.lifecycle
