@@ -91,8 +91,8 @@ workspace; on the right the same nights undisturbed in a single process.
 REST = """\
 ## Bad inputs
 
-[bad-inputs.md](bad-inputs.md) says what becomes of them; `make pages` lists all that `tests/unit/test_bad_inputs.py` tries.
-`make fuzz` looks for more, guided by coverage.
+[bad-inputs.md](bad-inputs.md) says what becomes of them; `make pages` lists all that
+`tests/unit/test_bad_inputs.py` tries. `make fuzz` looks for more, guided by coverage.
 """
 
 
