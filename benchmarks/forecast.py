@@ -1,4 +1,4 @@
-"""Measure the forecast of `prepare --dry-run` against what `prepare` then does.
+"""Measure what `prepare --dry-run` forecasts against what `prepare` then does.
 
     python -m benchmarks.forecast FILE.jsonl.zst... --formats FILE.jsonl.zst... [--other CONFIG.toml]
 
@@ -77,7 +77,7 @@ def size_of(folder: Path) -> int:
     return total
 
 
-def forecast_of(config: Path, folder: Path) -> tuple[Figures, float, float]:
+def dry_run(config: Path, folder: Path) -> tuple[Figures, float, float]:
     """Return what the dry run says, how long it took, and how much text it read."""
     value, took = slimpajama("prepare", "--dry-run", "--config", config, *ONE, workspace=folder / "none")
     if (folder / "none").exists():
@@ -195,7 +195,7 @@ def compare(title: str, config: Path, folder: Path, turns: int) -> str:
     """Return the section of a corpus: medians of the forecast, of what was, and of their ratios."""
     said, was, cost, read = [], [], [], 0.0
     for turn in range(turns):
-        figures, seconds, read = forecast_of(config, folder)
+        figures, seconds, read = dry_run(config, folder)
         said.append(figures)
         cost.append(seconds)
         was.append(done(config, folder / f"workspace-{turn}"))
@@ -260,7 +260,7 @@ def page(given: argparse.Namespace, parts: list[str]) -> str:
     named = {name: ", ".join(file.name for file in files) for name, files in vars(given).items() if name in FILES}
     return "\n".join(
         [
-            "# The cost forecast, measured",
+            "# What a dry run forecasts, measured",
             "",
             "`python -m benchmarks.forecast`: `prepare --dry-run`, then `prepare`, one worker; medians of "
             f"{given.turns} turn(s). The goal is 25 % either way for each figure.",
