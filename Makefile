@@ -10,7 +10,7 @@ export DO_NOT_TRACK = 1
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak fuzz lint format bench up down lock hashes audit clean
+.PHONY: help setup demo test soak fuzz lint format pages bench up down lock hashes audit clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,17 +23,17 @@ $(BIN)/.installed: pyproject.toml requirements.lock
 
 setup: $(BIN)/.installed ## make .venv and install everything at pinned versions
 
-demo: $(BIN)/.installed ## the whole lifecycle on the demo corpus: raw text to model, report, generated text, summaries, translations, answers
+demo: $(BIN)/.installed ## the whole lifecycle on the demo corpus: raw text to model, report, texts, summaries, translations, answers
 	@$(BIN)/slimpajama demo-corpus demo
 	@$(BIN)/slimpajama run --config demo/demo.toml
 
 test: $(BIN)/.installed ## every test
 	@$(BIN)/python -m pytest
 
-soak: $(BIN)/.installed ## the long tests: a hundred and thirty kills, ten nights in a row on a failing disk and on S3; writes docs/reliability.md
+soak: $(BIN)/.installed ## the long tests: kill nights 130 times, run ten in a row on a failing disk and on S3; writes docs/reliability.md
 	@$(BIN)/python -m benchmarks.soak
 
-fuzz: $(BIN)/.installed ## look for inputs that break a reader, a kernel or a loader: SECONDS=60 of each kind (Linux); findings to build/fuzz/findings
+fuzz: $(BIN)/.installed ## look for inputs that break a reader, a kernel or a loader, SECONDS=60 of each (Linux); into build/fuzz/findings
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[fuzz]"
 	@$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS)
 
@@ -47,7 +47,10 @@ format: $(BIN)/.installed ## let ruff format the code
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-bench: $(BIN)/.installed ## measure: the demo, deduplication and preparation against peers, memory, models, training, applications, operation, the UI; writes docs/benchmarks
+pages: $(BIN)/.installed ## write build/bad-inputs.md: every bad input that the tests try, and what becomes of it
+	@$(BIN)/python tests/unit/bad_inputs.py
+
+bench: $(BIN)/.installed ## measure the demo, the corpus, memory, models, training, applications, operation and the UI; writes docs/benchmarks
 	@$(BIN)/python -m benchmarks.lifecycle
 	@$(BIN)/python -m benchmarks.dedup
 	@$(BIN)/python -m benchmarks.corpus

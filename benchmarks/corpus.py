@@ -50,7 +50,7 @@ def stage_table(runs: dict[str, list[tuple[Times, Measured]]], megabytes: float)
     rows = []
     stages = [*next(iter(runs.values()))[0][0], "total"]
     for stage in stages:
-        row: dict[str, object] = {"stage": stage}
+        row: dict[str, object] = {"step": stage}
         for preset, found in runs.items():
             seconds = sorted(total(times) if stage == "total" else times[stage]["cpu_s"] for times, _ in found)
             middle = max(seconds[len(seconds) // 2], 1e-9)
@@ -122,7 +122,7 @@ def main() -> None:
     }
     rows = [
         {
-            "": f"stages, preset {preset}",
+            "": f"steps, preset {preset}",
             "MB per CPU-s": f"{value:.1f}",
             "mark": MARK_MB_S,
             "times datatrove": f"{value / mixed:.0f}",
@@ -158,7 +158,7 @@ def main() -> None:
         table(rows),
         f"\nThe whole command took {whole.cpu_s:.1f} CPU-s, {whole.wall_s:.1f} s by the clock, {whole.peak_mb:.0f}"
         " MB at its peak.\n",
-        "## By stage\n",
+        "## By step\n",
         "The vocabulary is learnt on the first night only; later nights keep it.\n",
         stage_table(runs, megabytes),
         "",

@@ -292,7 +292,7 @@ def real_recall(name: str, records: list[tuple[str, str]], folder: Path) -> dict
         pairs = [(ids[a], ids[b]) for a, b in zip(truth.left, truth.right, strict=True)]
         if clusters == "stars":
             stand = sum(a in kept and b in kept for a, b in pairs)
-            row["no longer both (stars)"] = f"{1 - stand / max(1, len(pairs)):.4f}"
+            row["no longer both (nearest keeper)"] = f"{1 - stand / max(1, len(pairs)):.4f}"
             said = removed["jaccard"].to_pylist()
             exact = [exact_jaccard(texts[a], texts[b]) for a, b in keeper.items()]
             row["removed"] = f"{len(exact):,}"

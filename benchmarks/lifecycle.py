@@ -43,7 +43,7 @@ def stage_rows(timings: list[dict[str, Any]], total: float) -> list[dict[str, ob
         )
         rows.append(
             {
-                "stage": timing["name"],
+                "step": timing["name"],
                 "s": f"{timing['seconds']:.1f}",
                 "share": f"{timing['seconds'] / total:.1%}",
                 "done": amount,
@@ -52,15 +52,15 @@ def stage_rows(timings: list[dict[str, Any]], total: float) -> list[dict[str, ob
         )
     rest = total - sum(timing["seconds"] for timing in timings)
     rows.append(
-        {"stage": "no stage", "s": f"{rest:.1f}", "share": f"{rest / total:.1%}", "done": "", "peak MB so far": ""}
+        {"step": "no step", "s": f"{rest:.1f}", "share": f"{rest / total:.1%}", "done": "", "peak MB so far": ""}
     )
-    rows.append({"stage": "total", "s": f"{total:.1f}", "share": "100%", "done": "", "peak MB so far": ""})
+    rows.append({"step": "total", "s": f"{total:.1f}", "share": "100%", "done": "", "peak MB so far": ""})
     return rows
 
 
 def orchestration(config: Path, turns: int) -> dict[str, list[float]]:
     """Return the seconds of short nights, by the command line and as bare stages, in turns."""
-    found: dict[str, list[float]] = {"command line": [], "stages alone": []}
+    found: dict[str, list[float]] = {"command line": [], "steps alone": []}
     for turn in range(turns):
         for name in sorted(found, reverse=bool(turn % 2)):
             workspace = config.parent / "short"
@@ -131,7 +131,7 @@ def page(
 ) -> str:
     """Return the whole page as Markdown."""
     median = {name: statistics.median(runs) for name, runs in short.items()}
-    prefect = median["command line"] - median["stages alone"]
+    prefect = median["command line"] - median["steps alone"]
     return "\n".join(
         [
             "# The lifecycle, measured",
@@ -142,9 +142,9 @@ def page(
             f"- corpus: {sum(s['documents'] for s in built['sources']):,} raw documents, "
             f"{sum(s['text_mb'] for s in built['sources']):.1f} MB of text, built in {build_s:.1f} s",
             "",
-            "## Stages",
+            "## Steps",
             "",
-            "*No stage* is starting Python, imports, Prefect, and what stages do before and after their bars. Peak",
+            "*No step* is starting Python, imports, Prefect, and what steps do before and after their bars. Peak",
             "memory is the whole process's up to there.",
             "",
             table(stage_rows(night["timings"], total)),
@@ -152,7 +152,7 @@ def page(
             "## What Prefect costs",
             "",
             "The same night with short trainings, by the command line (a temporary server, flows, tasks, artifacts)",
-            "and as its stages in one process, in turns, seconds:",
+            "and as its steps in one process, in turns, seconds:",
             "",
             table(
                 [

@@ -59,8 +59,9 @@ SHORT = """\
 Short of its mark: a token costs reading weights. `small` reads the output head (1.57 M numbers), two token blocks
 (0.44 M each) and a quarter of what a chunk costs (three blocks, encoder and unpacking, 1.9 M): 2.9 M; `gpt` the head
 and seven blocks, 4.7 M. That is 1.6 times as much, and the measured ratio. Half of ours is the head, which both share:
-with no body at all ours would be 3 times as fast. Tried: a chunk's condition is unpacked once and not at each token
-(1.60 to 1.63 became 1.63 to 1.80). One token block instead of two would make it about 1.8, at a price in bits per byte.
+with no body at all ours would be 3 times as fast. A chunk's condition is unpacked once: 1.63 to 1.80 times, where
+unpacking at each token has 1.60 to 1.63. One token block instead of two would make it about 1.8, at a price in bits
+per byte.
 """
 
 

@@ -172,7 +172,7 @@ def report(records: Mapping[str, Records], folder: Path, alternations: int) -> s
     return "\n".join(
         [
             "## A night when little is new\n",
-            "Library stages in a warm process: starting Python, imports and Prefect come on top, as in the table above,"
+            "Library steps in a warm process: starting Python, imports and Prefect come on top, as in the table above,"
             " whatever the night's size.\n",
             table(rows),
             "\n## Three nights and one build\n",

@@ -32,7 +32,7 @@ from slimpajama.workspace.open import open_store
 sys.path.append(str(ROOT / "tests" / "e2e"))
 from servers import s3_server
 
-TWO_AT_ONCE = "two preparations at once, the stages alone, one thread each"
+TWO_AT_ONCE = "two preparations at once, the steps alone, one thread each"
 # Bytes of a file that is copied.
 BLOB = 32_000_000
 # Of the intermediate files: enough of them for two workers, also in a small corpus.
@@ -43,7 +43,7 @@ SHORT = """\
 - **Two threads**: two preparations that share nothing but the machine get through {limit:.2f} times what one does in
   the same time, which is all that the second processor adds. What keeps two threads from it is done once: the command
   line's start (Python, imports, Prefect's temporary server), learning the vocabulary, the decision on duplicates. If
-  the rest halved, that is {stages:.0f} of the {stages_one:.0f} s of the stages alone, and {whole:.0f} of
+  the rest halved, that is {stages:.0f} of the {stages_one:.0f} s of the steps alone, and {whole:.0f} of
   {whole_one:.0f} s by the command line. The share falls as the corpus grows.
 - **Dask**: two worker processes that start, import everything and load the kernels, which 200 MB do not earn back. It
   is for several machines.
@@ -175,9 +175,9 @@ def alone_s(config: Path, workers: int) -> float:
 
 def stages_alone(config: Path, turns: int) -> dict[str, list[float]]:
     """Return wall seconds of the stages without Prefect, whose start no worker shares."""
-    runs: dict[str, list[float]] = {"stages alone, two threads": [], "stages alone, one thread": []}
+    runs: dict[str, list[float]] = {"steps alone, two threads": [], "steps alone, one thread": []}
     for turn in range(turns):
-        for workers, name in ((2, "stages alone, two threads"), (1, "stages alone, one thread")):
+        for workers, name in ((2, "steps alone, two threads"), (1, "steps alone, one thread")):
             say("bench", f"turn {turn + 1}: {name} ...")
             runs[name].append(alone_s(config, workers))
     return runs
@@ -211,17 +211,17 @@ def page(
     base = statistics.median(runs["two threads"])
     ratio = {name: statistics.median(seconds) / base for name, seconds in runs.items()}
     extra = statistics.median(runs["killed once"]) - base
-    stages = ratio["stages alone, one thread"] / ratio["stages alone, two threads"]
-    limit = 2 * statistics.median(runs["stages alone, one thread"]) / statistics.median(runs[TWO_AT_ONCE])
+    stages = ratio["steps alone, one thread"] / ratio["steps alone, two threads"]
+    limit = 2 * statistics.median(runs["steps alone, one thread"]) / statistics.median(runs[TWO_AT_ONCE])
     fixed = {"limit": limit}
-    for key, name in (("stages", "stages alone, {} thread"), ("whole", "{} thread")):
+    for key, name in (("stages", "steps alone, {} thread"), ("whole", "{} thread")):
         one, two = statistics.median(runs[name.format("one")]), statistics.median(runs[name.format("two") + "s"])
         fixed |= {key: 2 * two - one, f"{key}_one": one}
     by_flow, two, one = large
     size, training = f"{args.orchestration_mb:,.0f} MB", 300
     measures = [
         ("two threads against one, by the command line", f"{ratio['one thread']:.2f}x", ">= 1.7x"),
-        ("two threads against one, the stages alone", f"{stages:.2f}x", ">= 1.7x"),
+        ("two threads against one, the steps alone", f"{stages:.2f}x", ">= 1.7x"),
         (f"the same for {size}", f"{one / two:.2f}x", ">= 1.7x"),
         ("what two processors can: two preparations at once against one", f"{limit:.2f}x", ""),
         ("two workers of Dask against one thread", f"{ratio['one thread'] / ratio['two workers of Dask']:.2f}x", ""),
@@ -238,7 +238,7 @@ def page(
             f"`python -m benchmarks.operation`: preparation of {args.mb:,.0f} MB of the benchmark corpus grown by",
             f"edits, by the command line, {args.turns} turns that alternate.\n",
             conditions("prefect", "distributed", "s3fs", "pyarrow", "numba"),
-            "- orchestration: the flow's wall time against that of its stages without Prefect, both in a new process",
+            "- orchestration: the flow's wall time against that of its steps without Prefect, both in a new process",
             f"- S3: SeaweedFS on the same machine; files of {BLOB / 1e6:.0f} MB copied 5 times",
             "\n## Marks\n",
             table([{"measure": name, "measured": value, "mark": mark} for name, value, mark in measures]),

@@ -91,43 +91,8 @@ workspace; on the right the same nights undisturbed in a single process.
 REST = """\
 ## Bad inputs
 
-[bad-inputs.md](bad-inputs.md) lists what was tried, and what becomes of each;
-`tests/unit/test_bad_inputs.py` checks it.
-
-## Found and mended on the way
-
-- A vocabulary carried on from an earlier night was read without its checksum: a damaged one would have spread.
-- Each shard read every part of a night whole from S3, where it needs one range of each: the bytes grew with the square
-  of the corpus.
-- Two folders that link to each other made some 2^40 paths of `**`; each folder is entered once.
-- A page of nested or re-opened tags, thousands of options or attributes took minutes or a gigabyte; such pages are
-  bounded.
-- A Parquet file of 742 bytes unpacked to 2 GB; row groups, archives and records are bounded.
-- The second stream of a damaged bzip2 file was taken for its end, and a cut WARC record for a short document.
-- A folder that could not be listed was passed over without a word.
-- A model's `config.json` could ask for memory before its weights were looked at.
-- Text in an error's message could hold a terminal's escapes.
-- An empty or foreign pointer counted as none.
-- Where the folder for temporary files was full, numpy lost the last pairs that deduplication had put there, without a
-  word: duplicates would have stayed in.
-- A web server's 500 counted as a source without files, or ended in aiohttp's traceback; it is asked again, then named.
-- A process of many nights kept each kernel that oneDNN had compiled for a shape, up to 1,024 of them, and the word
-  cache of each tokenizer that it had loaded. With 64 kernels a tuning takes 2.0 GB where it took 2.5.
-
-By fuzzing (`make fuzz`), or while its targets were written; the first two and those of `warcio` and `&#30;` by atheris:
-
-- Parquet metadata that contradict the schema ended the process (Arrow raises where nobody catches); they cost their row
-  group.
-- Offsets that lead out of an Arrow file of pairs were followed, and what lay there in memory was read as text.
-- A `tokenizer.json` could ask to lower, cut off or fill up text, to leave merges to chance, or to make text a special
-  token, and bytes were lost; it could end the thread that loads it. Vocabulary and merges alone are used.
-- A compressed file with a lying head and the right checksum asked for any memory, or ended in a traceback.
-- A page of a web archive whose compression breaks off was taken for a short document.
-- A warning of `warcio` carried an address out of the corpus, escapes and all, to the terminal.
-- A manifest or pointer with half a surrogate pair, or nested too deeply, ended in a traceback; so did a NUL in a folder
-  of the settings.
-- Packed Parquet files of pairs were read as if they were not packed, and refused; what one unpacks to was not bounded.
-- A web page's `&#30;` broke a line, and a stroke over a masked address made the mask another sign.
+[bad-inputs.md](bad-inputs.md) says what becomes of them; `make pages` lists all that
+`tests/unit/test_bad_inputs.py` tries. `make fuzz` looks for more, guided by coverage.
 """
 
 

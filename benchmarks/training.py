@@ -81,15 +81,15 @@ Peak: the best median over products of square and of the models' sizes, in the t
 process. Operations of the real loss, forward and backward, and of the optimiser are counted by torch's FlopCounterMode.
 """
 MEMORY_NOTE = """\
-`base` trained by the stage in a process of its own, with checkpoints and four validations: the most memory of its own
+`base` trained by the step in a process of its own, with checkpoints and four validations: the most memory of its own
 (without mapped files), in MB, in each tenth of the time, sampled 20 times a second. The first holds the start, the last
 the publication of the model.
 """
 SHORT = """\
 Short of their marks: a step of `small` is half matrix products, a tenth are casts between the precisions, and the rest
 passes over the residual stream, softmax and norms; what `at the peak` leaves above the mark would have to come from
-those. Tried: a residual stream in bfloat16, so that no layer casts it; one kernel for softmax, loss and
-gradient of the head; parts of 2,048 tokens, which stay in the cache; and compiling, which fuses those passes and comes
+those. Tried: a residual stream in bfloat16, so that no layer casts it; one kernel for softmax, loss and gradient of
+the head; micro-batches of 2,048 tokens, which stay in the cache; and compiling, which fuses those passes and comes
 nearer, but takes two minutes that a night of some minutes does not earn back. Against its bf16 + compile both sides
 run the same products by the same kernels: what is left is that the backbone reads a quarter of the positions.
 

@@ -6,7 +6,8 @@ The library half: pure stages on plain files. It imports third-party libraries o
 import os
 
 # Before torch loads OpenMP: its threads wait by spinning, and one that waits for a core which another process has
-# burns the other core meanwhile: docs/decisions/0006. Set it to ACTIVE where nothing else runs.
+# burns the other core meanwhile: docs/decisions/how-is-work-shared-among-cores-and-machines.md. Set it to ACTIVE where
+# nothing else runs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

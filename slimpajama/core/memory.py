@@ -1,7 +1,7 @@
 """How this process holds memory: what is free goes back to the system, so that the stages' peaks do not add up.
 
 Arrow's own pool keeps what it once had, and glibc grows an arena a thread and a threshold with each large array that
-is freed. docs/decisions/0013 has what these settings save and cost.
+is freed. docs/decisions/what-makes-preparation-fast.md has what these settings save and cost.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Stretches of text that two texts share, found in one pass over Arrow's UTF-8 buffers.
 
 Texts are compared by *units*, as cleaning counts them: a run of letters and digits, or one ideograph, kana or Hangul
-syllable. Two ideographs weigh as much as one word (decision 11). Only units count, so punctuation, white space and
-line breaks hide nothing; neither do case, full or half width (NFKC, where it gives one character), traditional or
-simplified script (character by character, on both sides) and characters that cannot be seen.
+syllable. Two ideographs weigh as much as one word (docs/decisions/how-is-chinese-measured.md). Only units count, so
+punctuation, white space and line breaks hide nothing; neither do case, full or half width (NFKC, where it gives one
+character), traditional or simplified script (character by character, on both sides) and characters that cannot be seen.
 
 A *window* is `short_words` in a row. Of an evaluation record so many are taken that every stretch of `ngram_words`
 holds a whole one; a document's windows are looked up by hash, and a hit is extended unit by unit on both sides. So a

@@ -28,6 +28,24 @@ def test_the_page_of_settings_is_what_the_classes_say():
     assert page == render(), "run: python -m slimpajama.core.config_docs > docs/configuration.md"
 
 
+@pytest.mark.parametrize("page", ["README", "docs/tutorial", "docs/operations", "docs/applications"])
+def test_a_chinese_page_has_the_sections_tables_links_and_commands_of_the_english_one(page: str):
+    english, chinese = ((ROOT / f"{page}{ending}").read_text(encoding="utf-8") for ending in (".md", ".zh-CN.md"))
+    for kind in (r"^## ", r"^\|", r"^ *```", r"^ *(?:-|\d\.) ", r"\]\("):
+        assert len(re.findall(kind, english, flags=re.M)) == len(re.findall(kind, chinese, flags=re.M)), kind
+    blocks = [re.sub("#.*", "", "".join(text.split("```")[1::2])) for text in (english, chinese)]
+    assert re.findall(r"slimpajama [a-z-]+", blocks[0]) == re.findall(r"slimpajama [a-z-]+", blocks[1])
+
+
+def test_every_path_and_every_page_that_a_page_names_exists():
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        text = page.read_text(encoding="utf-8")
+        for name in re.findall(r"`((?:slimpajama|tasks|flows|infra|tests|benchmarks)/[\w./-]+)`", text):
+            assert (ROOT / name).exists(), f"{page.name}: {name}"
+        for link in re.findall(r"\]\(([^)\s#]+)[^)]*\)", text):
+            assert link.startswith("http") or (page.parent / link).exists(), f"{page.name}: {link}"
+
+
 def test_help_imports_nothing_heavy():
     """Half a second is promised; what costs more than that is one of these imports."""
     heavy = ("torch", "prefect", "polars", "pyarrow", "numba")

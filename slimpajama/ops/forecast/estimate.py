@@ -40,7 +40,7 @@ PASSES = (8, 8, 1)
 PLACE = 16
 # Places beyond which a cluster is not rare.
 ABUNDANT = 10
-# Of memory that deduplication holds of a document (docs/decisions/0009).
+# Of memory that deduplication holds of a document (docs/decisions/how-are-near-duplicates-found.md).
 DOCUMENT_BYTES = 125
 # Of memory that its client takes beside the stages.
 PREFECT_BYTES = 100e6
