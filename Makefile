@@ -27,7 +27,13 @@ demo: $(BIN)/.installed ## the whole lifecycle on the demo corpus: raw text to m
 	@$(BIN)/slimpajama demo-corpus demo
 	@$(BIN)/slimpajama run --config demo/demo.toml
 
-test: $(BIN)/.installed ## every test
+$(BIN)/.installed-for-tests: $(BIN)/.installed
+	@echo "installing what the tests need ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[test]"
+	@sh infra/browser.sh
+	@touch $@
+
+test: $(BIN)/.installed-for-tests ## every test
 	@$(BIN)/python -m pytest
 
 soak: $(BIN)/.installed ## the long tests: kill nights 130 times, run ten in a row on a failing disk and on S3; writes docs/reliability.md
@@ -37,11 +43,12 @@ fuzz: $(BIN)/.installed ## look for inputs that break a reader, a kernel or a lo
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[fuzz]"
 	@$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS)
 
-lint: $(BIN)/.installed ## ruff, mypy and the import contracts
+lint: $(BIN)/.installed ## ruff, mypy, the import contracts and the lengths of files and functions
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python infra/house.py
 
 format: $(BIN)/.installed ## let ruff format the code
 	@$(BIN)/ruff check --fix-only .
@@ -71,7 +78,7 @@ down: ## stop exactly what `make up` started
 lock: $(BIN)/.installed ## resolve the ranges of pyproject.toml into requirements.lock anew
 	@$(BIN)/pip-compile --quiet --all-extras --strip-extras --no-header --no-annotate --allow-unsafe \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --upgrade-package torch==2.13.0 -o requirements.lock pyproject.toml
-	@sed -i.bak -E 's/^(torch==[0-9.]+)\+[a-z0-9]+$$/\1/' requirements.lock && rm requirements.lock.bak
+	@sed -i.bak -E -e 's/^(torch==[0-9.]+)\+[a-z0-9]+$$/\1/' -e '/^slimpajama @/d' requirements.lock && rm requirements.lock.bak
 
 hashes: $(BIN)/.installed ## write requirements.hashes.txt, what runs needs, with the hashes of your index's files
 	@$(BIN)/pip-compile --quiet --generate-hashes --no-header --no-annotate --allow-unsafe -c requirements.lock \

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from servers import post
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `e2e`: make setup EXTRAS=dev,e2e")
+playwright = pytest.importorskip("playwright.sync_api", reason="needs the extra `test`, which `make test` installs")
 # The classic one and the new one, by the path that they start at.
 UIS = {"v1": "", "v2": "/v2"}
 FLAGS = (

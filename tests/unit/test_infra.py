@@ -10,7 +10,7 @@ import yaml
 from infra_files import VARIABLE, compose
 from servers import BIN, ROOT
 
-compose_spec = pytest.importorskip("compose_spec", reason="needs the extra `e2e`: make setup EXTRAS=dev,e2e")
+compose_spec = pytest.importorskip("compose_spec", reason="needs the extra `test`, which `make test` installs")
 INFRA = ROOT / "infra"
 
 

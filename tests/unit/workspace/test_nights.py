@@ -1,6 +1,7 @@
 """A night's life: chosen, begun, published once, never changed."""
 
 import datetime as dt
+import json
 
 import pytest
 from steps import begin_step
@@ -9,6 +10,7 @@ from slimpajama.core.config import load_config
 from slimpajama.core.errors import ConfigError, InputError
 from slimpajama.corpus.pipeline import NAMES
 from slimpajama.workspace import layout
+from slimpajama.workspace.manifest import json_bytes
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import open_store
 from slimpajama.workspace.step import Part
@@ -119,6 +121,19 @@ def test_a_published_night_refuses_other_settings(store):
 def test_settings_of_where_and_how_it_runs_do_not_matter_to_a_published_night(store):
     finish(store, "n")
     assert Nights(store).finish_publication("n", load_config(None, ["run.workers=7", "train.tokens=5"])) is not None
+
+
+@pytest.mark.parametrize("lacks", ["dedup.threshold", "clean.preset", "shards.seed"])
+def test_a_night_of_an_earlier_version_that_lacks_a_setting_goes_on(store, lacks):
+    """A setting that was added since is at its default; what the night was made with is no other setting."""
+    finish(store, "n")
+    manifest = json.loads(store.read("nights/n/manifest.json"))
+    section, _, name = lacks.partition(".")
+    del manifest["about"]["settings"][section][name]
+    store.write("nights/n/manifest.json", json_bytes(manifest))
+    assert Nights(store).finish_publication("n", CFG) is not None
+    with pytest.raises(InputError, match="other settings of ingest"):
+        Nights(store).finish_publication("n", load_config(None, ["ingest.part_mb=3"]))
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", " ", "-x", "x" * 65, "夜"])
