@@ -667,11 +667,14 @@ def without_defaults(settings: Any, defaults: Any = None) -> Any:
     """
     if defaults is None:
         defaults = json.loads(json.dumps(Config(), default=canonical))
-    return {
-        name: without_defaults(value, defaults[name]) if isinstance(value, dict) and defaults.get(name) else value
-        for name, value in settings.items()
-        if name not in defaults or value != defaults[name]
-    }
+    found = {}
+    for name, value in settings.items():
+        if isinstance(value, dict) and isinstance(defaults.get(name), dict):
+            if inner := without_defaults(value, defaults[name]):
+                found[name] = inner
+        elif name not in defaults or value != defaults[name]:
+            found[name] = value
+    return found
 
 
 def parse_override(text: str) -> tuple[list[str], Any]:
