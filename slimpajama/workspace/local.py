@@ -18,7 +18,7 @@ from typing import BinaryIO
 from slimpajama.core.errors import AGAIN, LockedError, StorageError
 from slimpajama.workspace.store import CHECK, LOCK, Paths, held, sha256
 
-# On the workspace's own file system, so that a rename stays atomic.
+# It lies on the workspace's own file system, so that a rename is atomic.
 TMP = ".tmp"
 HINTS = {
     errno.ENOSPC: f"Free some space. {AGAIN}",
@@ -82,8 +82,8 @@ class LocalStore:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:
+            # Otherwise the incomplete file would keep the disk full.
             with contextlib.suppress(OSError):
-                # What is there of it would keep the disk full.
                 temporary.unlink()
             raise
         return temporary
@@ -121,7 +121,7 @@ class LocalStore:
     def _swapping(self) -> Iterator[None]:
         guarded = self.root / (LOCK + ".swap")
         with self._mutex, _disk(guarded, "written"), guarded.open("ab") as guard:
-            # Between processes; the mutex is for threads.
+            # This lock is for processes; the mutex is for threads.
             fcntl.flock(guard, fcntl.LOCK_EX)
             yield
 
@@ -153,19 +153,18 @@ class LocalStore:
                 found=file.read().decode(errors="replace").strip(),
                 hint="Wait for it to end, or stop it.",
             ) from None
-        # Which needs no lock, so a pointer's temporary file may be there, and in use.
+        # Delete what killed runs left. Pointers are swapped without the workspace's lock, so this waits for the swap.
         with self._swapping():
-            # Of runs that were killed.
             for leftover in (self.root / TMP).glob("*"):
                 leftover.unlink(missing_ok=True)
         file.truncate(0)
-        # On a full disk it is held without a name: `clean-up` must get in.
+        # On a full disk the lock is held without a name, so that `clean-up` can run.
         with contextlib.suppress(OSError):
             file.write(f"{owner}, process {os.getpid()} on {socket.gethostname()}\n".encode())
 
     @contextlib.contextmanager
     def lock(self, owner: str) -> Iterator[None]:
-        """Hold the workspace; the kernel lets go of it when the process dies, however it dies."""
+        """Hold the workspace; the kernel releases it when the process dies, however it dies."""
         if self.uri in held:
             yield
             return
@@ -181,7 +180,7 @@ class LocalStore:
 
 @contextlib.contextmanager
 def _disk(path: Path, doing: str) -> Iterator[None]:
-    """Turn what the operating system says into an error that names the place and says what next."""
+    """Turn an error of the operating system into one that names the path and says what to do."""
     try:
         yield
     except OSError as error:
@@ -191,14 +190,14 @@ def _disk(path: Path, doing: str) -> Iterator[None]:
 
 def _unless_gone(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
-        # `os.walk` would leave the folder out, and what is in it would pass for not there.
+        # `os.walk` would skip the folder, as if nothing were in it.
         raise error
 
 
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        # The name itself must survive a power loss, not just the bytes.
+        # The name must survive a power loss, not only the bytes.
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

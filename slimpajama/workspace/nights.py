@@ -55,13 +55,17 @@ class Nights:
             )
         return manifest
 
+    def manifests(self) -> dict[str, Manifest]:
+        """Return the manifests of the published nights, oldest first."""
+        return {name: self.load(name) for name in self.published()}
+
     def earlier(self, night: str) -> dict[str, Manifest]:
         """Return the manifests of the published nights but this one, oldest first."""
         return {name: self.load(name) for name in self.published() if name != night}
 
     def begun(self) -> list[str]:
         """Return nights that were begun and not published, in order of their names."""
-        places = (layout.place(path) for path in self.store.list("nights/"))
+        places = (layout.place(path) for path in self.store.list("nights"))
         return sorted({place.owner for place in places if place.kind} - set(self.published()))
 
     def choose(self, wanted: str = "", today: dt.date | None = None) -> str:

@@ -46,7 +46,8 @@ from slimpajama.corpus.sources.discover import InputFile, current_version, fixed
 from slimpajama.corpus.sources.evaluations import RECORDS, list_evaluations, read_evaluations
 from slimpajama.corpus.sources.ids import document_id, unread
 from slimpajama.corpus.sources.records import Bad
-from slimpajama.workspace.manifest import Manifest, add_counts, read_verified_table
+from slimpajama.workspace.manifest import Manifest, add_counts
+from slimpajama.workspace.parquet import read_verified_table
 from slimpajama.workspace.stage import Part, Stage
 from slimpajama.workspace.store import Store
 

@@ -27,8 +27,9 @@ from slimpajama.model.evaluate.gate import Paired, decide
 from slimpajama.model.evaluate.score import Reconstruction, bits_per_byte, reconstruct_ids, score_ids
 from slimpajama.model.loading import load_model
 from slimpajama.text.tokenizer import SEPARATOR
-from slimpajama.workspace.manifest import Manifest, json_bytes, read_verified, read_verified_table
+from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.parquet import read_verified, read_verified_table
 from slimpajama.workspace.stage import Part, Stage
 from slimpajama.workspace.store import Store
 

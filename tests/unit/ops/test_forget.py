@@ -33,6 +33,7 @@ from slimpajama.ops.forget import forget
 from slimpajama.ops.overview import list_nights
 from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.verify import verify
+from slimpajama.workspace import layout
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.nights import Nights
@@ -40,7 +41,7 @@ from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.registry import Models
 from slimpajama.workspace.store import Store, read_json, sha256
-from slimpajama.workspace.tombstones import INDEX, forgotten_list
+from slimpajama.workspace.tombstones import forgotten_list
 
 FIRST, SECOND, THIRD = "2026-01-01", "2026-01-02", "2026-01-03"
 ZH = """在北京的图书馆里 研究人员整理了 昨天下午 一批旧报纸 新的语言模型 ，结果令人满意。 ，许多人表示支持。
@@ -373,7 +374,7 @@ def test_by_hash_and_by_pattern_the_same_goes_and_no_pattern_is_kept(folder: Pat
     by_pattern = forget(Workspace(store), "pattern", "张三的身份证号码是[一零五]+", sure=True)
     assert by_pattern.files == by_hash.files
     assert {entry.id for entry in by_pattern.documents} == {entry.id for entry in by_hash.documents}
-    assert "张三" not in json.dumps(read_json(store, INDEX), ensure_ascii=False)
+    assert "张三" not in json.dumps(read_json(store, layout.FORGOTTEN), ensure_ascii=False)
     with pytest.raises(InputError, match="no such document"):
         forget(Workspace(store), "pattern", "张三的身份证号码是", sure=True)
     assert forget(Workspace(store), "sha256", sha256(secret("zh").encode())).before

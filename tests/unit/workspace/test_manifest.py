@@ -6,8 +6,9 @@ import pyarrow as pa
 import pytest
 
 from slimpajama.core.errors import StorageError
-from slimpajama.workspace.manifest import add_counts, load_manifest, read_verified
+from slimpajama.workspace.manifest import add_counts, load_manifest
 from slimpajama.workspace.open import open_store
+from slimpajama.workspace.parquet import read_verified
 from slimpajama.workspace.stage import Part, Stage
 
 UNITS = [(f"{n:05d}", n) for n in range(6)]
