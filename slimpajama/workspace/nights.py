@@ -165,7 +165,7 @@ class Nights:
     def publish(self, night: str, steps: list[Manifest], cfg: Config) -> Manifest:
         """Write the night's manifest over those of its steps, add the night to the index, drop its work folder.
 
-        Every step may be repeated: a kill in between leaves nothing that `finish_publication` does not mend.
+        Each of these may be repeated: after a kill in between, `finish_publication` does the rest.
         """
         place = layout.night(night)
         files = [e for step in steps for e in step.files if not e.path.startswith(f"{place.work()}/")]
