@@ -1,4 +1,4 @@
-"""Measure what `prepare --dry-run` foretells against what `prepare` then does.
+"""Measure what `prepare --dry-run` forecasts against what `prepare` then does.
 
     python -m benchmarks.forecast FILE.jsonl.zst... --formats FILE.jsonl.zst... [--other CONFIG.toml]
 
@@ -77,7 +77,7 @@ def size_of(folder: Path) -> int:
     return total
 
 
-def foretold(config: Path, folder: Path) -> tuple[Figures, float, float]:
+def dry_run(config: Path, folder: Path) -> tuple[Figures, float, float]:
     """Return what the dry run says, how long it took, and how much text it read."""
     value, took = slimpajama("prepare", "--dry-run", "--config", config, *ONE, workspace=folder / "none")
     if (folder / "none").exists():
@@ -192,10 +192,10 @@ def write_config(folder: Path, sources: dict[str, str]) -> Path:
 
 
 def compare(title: str, config: Path, folder: Path, turns: int) -> str:
-    """Return the section of a corpus: medians of what was foretold, of what was, and of their ratios."""
+    """Return the section of a corpus: medians of the forecast, of what was, and of their ratios."""
     said, was, cost, read = [], [], [], 0.0
     for turn in range(turns):
-        figures, seconds, read = foretold(config, folder)
+        figures, seconds, read = dry_run(config, folder)
         said.append(figures)
         cost.append(seconds)
         was.append(done(config, folder / f"workspace-{turn}"))
@@ -209,7 +209,7 @@ def compare(title: str, config: Path, folder: Path, turns: int) -> str:
         rows.append(
             {
                 "": name,
-                "foretold": shown[0],
+                "forecast": shown[0],
                 "real": shown[1],
                 "error": f"{statistics.median(errors):+.1%}",
                 "from turn to turn": spread,
@@ -260,7 +260,7 @@ def page(given: argparse.Namespace, parts: list[str]) -> str:
     named = {name: ", ".join(file.name for file in files) for name, files in vars(given).items() if name in FILES}
     return "\n".join(
         [
-            "# What a dry run foretells, measured",
+            "# What a dry run forecasts, measured",
             "",
             "`python -m benchmarks.forecast`: `prepare --dry-run`, then `prepare`, one worker; medians of "
             f"{given.turns} turn(s). The goal is 25 % either way for each figure.",
