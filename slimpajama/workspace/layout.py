@@ -2,7 +2,7 @@
 
     nights/NIGHT/{documents,removed,minhash,bands,texts}/PART, nights/NIGHT/shards/SPLIT/SHARD, nights/NIGHT/work/STEP/
     models/MODEL/, models/MODEL/evaluations/NIGHT/, models/MODEL/evaluations/NIGHT/gate/
-    tuned/MODEL/, pairs/SET/{train,validation,test,removed}/PART, reports/NIGHT/
+    tuned/MODEL/, pairs/SET/{train,validation,test,removed}/PART, reports/NIGHT/, forgotten/, repair/
 
 A folder that is published has a `manifest.json`, written last. Paths are relative to the workspace, with `/`.
 """

@@ -46,23 +46,32 @@ class LocalStore:
             raise StorageError("path leaves the workspace", where=path)
         return full
 
+    @contextlib.contextmanager
+    def _at(self, path: str, doing: str) -> Iterator[Path]:
+        """Give a path on the disk; what the operating system says of it becomes an error that says what to do."""
+        full = self._path(path)
+        try:
+            yield full
+        except OSError as error:
+            hint = HINTS.get(error.errno or 0, CHECK if doing == "read" else "")
+            raise StorageError(f"cannot be {doing}: {error.strerror or error}", where=str(full), hint=hint) from error
+
     def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
-        with _disk(self._path(path), "read"), self._path(path).open("rb") as file:
+        with self._at(path, "read") as full, full.open("rb") as file:
             file.seek(start)
             return file.read(-1 if end is None else end - start)
 
     def open(self, path: str) -> BinaryIO:
-        with _disk(self._path(path), "read"):
-            return self._path(path).open("rb")
+        with self._at(path, "read") as full:
+            return full.open("rb")
 
     def exists(self, path: str) -> bool:
-        with _disk(self._path(path), "read"):
-            return self._path(path).exists()
+        with self._at(path, "read") as full:
+            return full.exists()
 
     def list(self, prefix: str = "") -> Paths:
-        top = self._path(prefix) if prefix else self.root
         found = []
-        with _disk(top, "listed"):
+        with self._at(prefix, "listed") as top:
             for folder, _, names in os.walk(top, onerror=_unless_gone):
                 relative = Path(folder).relative_to(self.root).as_posix()
                 base = "" if relative == "." else relative + "/"
@@ -70,7 +79,7 @@ class LocalStore:
         return sorted(path for path in found if not path.startswith((TMP + "/", LOCK)))
 
     def size(self, prefix: str = "") -> int:
-        with _disk(self._path(prefix), "listed"):
+        with self._at(prefix, "listed"):
             return sum(self._path(path).stat().st_size for path in self.list(prefix))
 
     def _temporary(self, data: bytes) -> Path:
@@ -89,8 +98,7 @@ class LocalStore:
         return temporary
 
     def _publish(self, path: str, data: bytes, *, only_first: bool) -> bool:
-        target = self._path(path)
-        with _disk(target, "written"):
+        with self._at(path, "written") as target:
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary = self._temporary(data)
             if only_first:
@@ -119,8 +127,7 @@ class LocalStore:
 
     @contextlib.contextmanager
     def _swapping(self) -> Iterator[None]:
-        guarded = self.root / (LOCK + ".swap")
-        with self._mutex, _disk(guarded, "written"), guarded.open("ab") as guard:
+        with self._mutex, self._at(f"{LOCK}.swap", "written") as guarded, guarded.open("ab") as guard:
             # This lock is for processes; the mutex is for threads.
             fcntl.flock(guard, fcntl.LOCK_EX)
             yield
@@ -133,14 +140,14 @@ class LocalStore:
             return True
 
     def delete(self, path: str) -> None:
-        with _disk(self._path(path), "deleted"):
-            self._path(path).unlink(missing_ok=True)
+        with self._at(path, "deleted") as full:
+            full.unlink(missing_ok=True)
 
     def delete_tree(self, prefix: str) -> None:
         if not prefix.strip("/"):
             raise StorageError("refusing to delete the whole workspace", where=self.uri)
-        with _disk(self._path(prefix), "deleted"), contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self._path(prefix))
+        with self._at(prefix, "deleted") as top, contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(top)
 
     def _take(self, file: FileIO, owner: str) -> None:
         try:
@@ -169,23 +176,13 @@ class LocalStore:
             yield
             return
         with contextlib.ExitStack() as stack:
-            with _disk(self.root / LOCK, "written"):
-                self._take(stack.enter_context((self.root / LOCK).open("ab+", buffering=0)), owner)
+            with self._at(LOCK, "written") as lock:
+                self._take(stack.enter_context(lock.open("ab+", buffering=0)), owner)
             held.add(self.uri)
             try:
                 yield
             finally:
                 held.discard(self.uri)
-
-
-@contextlib.contextmanager
-def _disk(path: Path, doing: str) -> Iterator[None]:
-    """Turn an error of the operating system into one that names the path and says what to do."""
-    try:
-        yield
-    except OSError as error:
-        hint = HINTS.get(error.errno or 0, CHECK if doing == "read" else "")
-        raise StorageError(f"cannot be {doing}: {error.strerror or error}", where=str(path), hint=hint) from error
 
 
 def _unless_gone(error: OSError) -> None:
