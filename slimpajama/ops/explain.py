@@ -222,10 +222,9 @@ def _models(models: Models, night: str) -> list[Record]:
 def render(story: dict[str, Any]) -> str:
     """Return what `explain` returns as lines for a terminal, safe to print whatever the corpus holds."""
     lines = [f"document {story['id']}"]
-    if story["forgotten"]:
-        lines += ["", *(f"{name:<12} {printable(text, 2000)}" for name, text in _forgetting(story["forgotten"]))]
-    for record in story["records"]:
-        lines += ["", *(f"{name:<12} {printable(text, 2000)}" for name, text in _lines(record))]
+    forgetting = [_forgetting(story["forgotten"])] if story["forgotten"] else []
+    for section in [*forgetting, *map(_lines, story["records"])]:
+        lines += ["", *(f"{name:<12} {printable(text, 2000)}" for name, text in section)]
     return "\n".join(lines)
 
 
