@@ -236,6 +236,25 @@ def test_only_the_layout_puts_paths_of_the_workspace_together():
     assert {name: found for name in checked if (found := inline_paths(paths[name].read_text(encoding="utf-8")))} == {}
 
 
+# A command, a task, a process of a training, and the harness, which is given an address.
+OPENERS = {
+    "slimpajama/apps/harness.py",
+    "slimpajama/cli/options.py",
+    "slimpajama/model/train/worker.py",
+    "slimpajama/workspace/open.py",
+    "tasks/observe.py",
+}
+
+
+def test_a_workspace_is_opened_where_a_process_begins():
+    """Everything else is given a `Workspace`, or asks `find_workspace` or `scratch_workspace` for one."""
+    opens = {"open_store", "open_workspace", "LocalStore", "S3Store"}
+    calls = {
+        str(path.relative_to(ROOT)): {name for name, _ in called(path.read_text(encoding="utf-8"))} for path in OURS
+    }
+    assert {name for name, names in calls.items() if names & opens} <= OPENERS
+
+
 def test_no_file_of_the_project_is_over_a_megabyte():
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     for name in filter(None, listed.decode().split("\0")):
