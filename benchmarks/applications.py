@@ -54,7 +54,7 @@ from slimpajama.core.config import (
 from slimpajama.core.progress import say
 from slimpajama.corpus.pairs.stage import make_pairs, read_split
 from slimpajama.text.tokenizer import SEPARATOR, Tokenizer
-from slimpajama.workspace.open import Workspace, open_store, open_workspace
+from slimpajama.workspace.open import Workspace, open_workspace
 
 ENDLESS = 10**12
 # Validation pairs of each task and language that choose how ours writes.
@@ -82,8 +82,9 @@ class Task:
 
     def pairs(self) -> tuple[str, dict[str, Any], dict[str, pl.DataFrame]]:
         """Return the name of the set of pairs, its counts, and its splits; made where they are missing."""
-        store = open_store(str(self.cache / "applications" / "workspace"))
-        name, manifest = make_pairs(Workspace(store), self.cfg)
+        workspace = open_workspace(str(self.cache / "applications" / "workspace"))
+        store = workspace.store
+        name, manifest = make_pairs(workspace, self.cfg)
         splits = ("train", "validation", "test")
         return name, manifest.counts, {split: read_split(store, manifest, name, split) for split in splits}
 
@@ -125,8 +126,8 @@ def run_ours(task: Task) -> dict[str, Any]:
     base, rows, history = train_anew(data, tokenizer, cfg.train, cfg.model)
     loaded = Loaded("base", base, tokenizer, {"model": asdict(cfg.model)})
     tuned, training = learn(cfg, loaded, splits["train"])
-    store = open_store(task.workspace)
-    before, after = held_out_bits(Workspace(store), cfg, (base, tuned.model.base), tokenizer)
+    workspace = open_workspace(task.workspace)
+    before, after = held_out_bits(workspace, cfg, (base, tuned.model.base), tokenizer)
     tuned.ways = choose_ways(tuned, splits["validation"], replace(cfg, tune=replace(cfg.tune, max_test_pairs=WAYS)))
     began = time.process_time()
     outputs = [
@@ -292,7 +293,8 @@ def overlap(task: Task) -> list[int]:
     from slimpajama.workspace.parquet import read_table
 
     settings = task.cfg.decontaminate
-    _, records = protected_tests(open_workspace(str(task.cache / "applications" / "workspace")), task.cfg)
+    workspace = open_workspace(str(task.cache / "applications" / "workspace"))
+    _, records = protected_tests(workspace, task.cfg)
     windows = cut(records["text"].combine_chunks(), settings.ngram_words, settings.short_words)
     index = make_index(windows, [], settings.ngram_words, settings.short_words, settings.held_out_share)
     data, _, _ = training_data(task.workspace)

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from benchmarks.machine import DOCS, conditions, measure, table
 from slimpajama.model.loading import load_model
-from slimpajama.workspace.open import Workspace, open_store
+from slimpajama.workspace import layout
+from slimpajama.workspace.open import Workspace, open_workspace
 from slimpajama.workspace.parquet import read_table
-from slimpajama.workspace.registry import Models
 
 PEERS = {
     "xz -9e": ("xz", "-9e", "-c", "{file}"),
@@ -33,7 +33,7 @@ def held_out(workspace: Workspace, folder: Path) -> list[Path]:
     """Write the test documents of every night, a file a language, in order of their ids."""
     texts: dict[str, dict[str, str]] = {}
     for night in workspace.nights.published():
-        for path in workspace.nights.load(night).paths(f"nights/{night}/shards/test/"):
+        for path in workspace.nights.load(night).paths(layout.night(night).split("test")):
             for row in read_table(workspace.store, path, ["id", "lang", "words"]).to_pylist():
                 texts.setdefault(row["lang"], {})[row["id"]] = "".join(row["words"])
     files = []
@@ -86,12 +86,12 @@ def main() -> None:
     parser.add_argument("--workspace", default="demo/workspace")
     parser.add_argument("files", nargs="*", type=Path)
     args = parser.parse_args()
-    store = open_store(args.workspace)
-    loaded = load_model(Workspace(store))
-    weights = next(e.bytes for e in Models(store).manifest(loaded.id).files if e.path.endswith("/model.safetensors"))
+    workspace = open_workspace(args.workspace)
+    loaded = load_model(workspace)
+    weights = workspace.models.manifest(loaded.id).file("model.safetensors").bytes
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rows = [row(file, args.workspace, folder) for file in args.files or held_out(Workspace(store), folder)]
+        rows = [row(file, args.workspace, folder) for file in args.files or held_out(workspace, folder)]
     page = f"""# Compression, measured
 
 `python -m benchmarks.compress`: every file was restored and compared. The goal is 15 % below xz, in each language.

@@ -28,8 +28,6 @@ from benchmarks.machine import DOCS, commit, conditions, measure, table
 from benchmarks.night import run_night, write_config
 from slimpajama.core.config import Config, ModelConfig, TrainConfig
 from slimpajama.core.progress import say
-from slimpajama.workspace.nights import Nights
-from slimpajama.workspace.open import Workspace
 
 LANGUAGES = ("zh", "en")
 SEEDS = (0, 1, 2)
@@ -70,11 +68,11 @@ def training_data(workspace: str) -> tuple[Any, Any, TrainConfig]:
     from slimpajama.model.device import with_precision
     from slimpajama.model.train.data import gather
     from slimpajama.text.tokenizer import Tokenizer
-    from slimpajama.workspace.open import open_store
+    from slimpajama.workspace.open import open_workspace
 
-    store = open_store(workspace)
-    nights = Nights(store).published()
-    data = gather(Workspace(store), nights, nights[-1])
+    space = open_workspace(workspace)
+    nights = space.nights.published()
+    data = gather(space, nights, nights[-1])
     cfg = with_precision(Config(train=TrainConfig(tokens=10**12))).train
     return data, Tokenizer.load(data.tokenizer_json), cfg
 

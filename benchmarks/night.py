@@ -20,9 +20,7 @@ from pathlib import Path
 
 from benchmarks.machine import Measured, measure, settings
 from slimpajama.core.config import Config, IngestConfig, SourceConfig, load_config
-from slimpajama.workspace.nights import Nights
-from slimpajama.workspace.open import Workspace, open_store
-from slimpajama.workspace.registry import Models
+from slimpajama.workspace.open import open_workspace
 
 Times = dict[str, dict[str, float]]
 """Seconds by stage and clock (`cpu_s`, `wall_s`)."""
@@ -33,7 +31,7 @@ def build(cfg: Config, night: str) -> Times:
     from slimpajama.corpus.pipeline import prepare
     from slimpajama.workspace.step import Context
 
-    store, times, made = open_store(cfg.workspace), Times(), []
+    workspace, times, made = open_workspace(cfg.workspace), Times(), []
     cpu, wall = time.process_time(), time.perf_counter()
 
     def note(stage: str) -> None:
@@ -41,10 +39,10 @@ def build(cfg: Config, night: str) -> Times:
         before, (cpu, wall) = (cpu, wall), (time.process_time(), time.perf_counter())
         times[stage] = {"cpu_s": cpu - before[0], "wall_s": wall - before[1]}
 
-    for manifest in prepare(Context(Workspace(store), cfg, night)):
+    for manifest in prepare(Context(workspace, cfg, night)):
         note(manifest.name)
         made.append(manifest)
-    Nights(store).publish(night, made, cfg)
+    workspace.nights.publish(night, made, cfg)
     note("publish")
     return times
 
@@ -57,15 +55,15 @@ def go_on(cfg: Config, night: str) -> None:
     from slimpajama.model.train.stage import train
     from slimpajama.ops.report.stage import write_report
 
-    store = open_store(cfg.workspace)
-    before, nights = Models(store).champion_before(night), Nights(store).published()
-    model = train(Workspace(store), cfg, nights, night, before).model
-    evaluation = evaluate(Workspace(store), cfg, model, nights, before)
+    workspace = open_workspace(cfg.workspace)
+    before, nights = workspace.models.champion_before(night), workspace.nights.published()
+    model = train(workspace, cfg, nights, night, before).model
+    evaluation = evaluate(workspace, cfg, model, nights, before)
     if evaluation.promote:
-        Models(store).promote_once(model, evaluation.reason)
-    write_samples(Workspace(store), cfg, night, model, before)
-    tuned = tune(Workspace(store), cfg, Models(store).require_champion()).model if cfg.tune.nightly else None
-    write_report(Workspace(store), night, model, tuned)
+        workspace.models.promote_once(model, evaluation.reason)
+    write_samples(workspace, cfg, night, model, before)
+    tuned = tune(workspace, cfg, workspace.models.require_champion()).model if cfg.tune.nightly else None
+    write_report(workspace, night, model, tuned)
 
 
 def warm_up(cfg: Config) -> None:

@@ -27,7 +27,7 @@ from benchmarks.machine import DOCS, ROOT, conditions, settings, table
 from benchmarks.memory import grow
 from benchmarks.night import run_night, write_config
 from slimpajama.core.progress import say
-from slimpajama.workspace.open import open_store
+from slimpajama.workspace.open import open_workspace
 
 sys.path.append(str(ROOT / "tests" / "e2e"))
 from servers import s3_server
@@ -96,7 +96,7 @@ def copy_rates(uri: str) -> dict[str, float]:
     """Return MB/s of a Parquet-sized file by the workspace's store and by its client alone."""
     import s3fs
 
-    store, plain = open_store(uri), s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
+    store, plain = open_workspace(uri).store, s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
     blob, path = os.urandom(BLOB), uri.removeprefix("s3://")
     ways: dict[str, Callable[[int], object]] = {
         "plain write": lambda n: plain.pipe_file(f"{path}/plain-{n}", blob),

@@ -37,8 +37,9 @@ from slimpajama.core.config import Config, load_config
 from slimpajama.core.console import console
 from slimpajama.core.errors import StorageError
 from slimpajama.core.progress import Sink, report_to, say
+from slimpajama.workspace import layout
 from slimpajama.workspace import s3 as storage
-from slimpajama.workspace.open import open_store
+from slimpajama.workspace.open import open_workspace
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.store import sha256
 
@@ -111,14 +112,14 @@ class Account:
 
 def published(uri: str) -> dict[str, str]:
     """Return the sha256 of every file of a workspace, local or on S3, but for what no manifest speaks of."""
-    store = open_store(uri)
+    store = open_workspace(uri).store
     return {path: sha256(store.read(path)) for path in store.list()}
 
 
 def documents(uri: str) -> set[str]:
     """Return the ids of every document that a workspace has kept."""
-    store = open_store(uri)
-    paths = [path for path in store.list("nights/") if "/documents/" in path]
+    store = open_workspace(uri).store
+    paths = [path for path in store.list("nights") if layout.place(path).kind == "documents"]
     return {id_ for path in paths for id_ in read_table(store, path, ["id"])["id"].to_pylist()}
 
 
@@ -129,13 +130,13 @@ def differing(found: Mapping[str, str], expected: Mapping[str, str]) -> list[str
 
 def whole(cfg: Config, night: str) -> None:
     """Run one night from raw files to its report."""
-    with report_to(Sink()), open_store(cfg.workspace).lock("soak"):
+    with report_to(Sink()), open_workspace(cfg.workspace).store.lock("soak"):
         prepare_night(cfg, night)
         go_on(cfg, night)
 
 
 def _free(uri: str) -> None:
-    with open_store(uri).lock("soak"):
+    with open_workspace(uri).store.lock("soak"):
         pass
 
 
@@ -337,7 +338,7 @@ def soak(
             s3.plan = Plan()
         other = len(differing(published(uri), published(quiet.workspace)))
         lost = len(documents(quiet.workspace) - documents(uri))
-        found.append(Night(ends[KILLED], faults, seconds, open_store(uri).size() / 1e6, other, lost))
+        found.append(Night(ends[KILLED], faults, seconds, open_workspace(uri).store.size() / 1e6, other, lost))
         tell(f"nights on {'S3' if s3 else 'disk'}", number, nights, start)
     return found
 

@@ -39,8 +39,6 @@ from benchmarks.model import parser_of, training_data, workspace_of
 from slimpajama.core.config import Config, ModelConfig, RunConfig, TrainConfig
 from slimpajama.core.progress import say
 from slimpajama.model.device import has_fast_bf16
-from slimpajama.workspace.nights import Nights
-from slimpajama.workspace.open import Workspace
 
 PEERS = ["transformers==5.24.0", "accelerate==1.15.0", "torch==2.13.0", "numpy"]
 WARM_UP = 2  # steps
@@ -132,7 +130,7 @@ def run_ours(workspace: str, name: str, steps: int) -> dict[str, Any]:
         train_model(model, optimiser, rows, wanted, team, cold=True, bar=bar)
 
     with Team(1) as team:
-        train(Workspace(team), WARM_UP + steps, name.endswith("compile"))
+        train(team, WARM_UP + steps, name.endswith("compile"))
         seconds, children = np.diff(read), resource.getrusage(resource.RUSAGE_CHILDREN)
         optimiser_s = []
         for _ in range(FEW + 1):
@@ -142,11 +140,11 @@ def run_ours(workspace: str, name: str, steps: int) -> dict[str, Any]:
     # Computes in the calling thread, where counters and profilers see it.
     alone = Team(1)
     with FlopCounterMode(display=False) as whole:
-        train(Workspace(alone), 1)
+        train(alone, 1)
     with FlopCounterMode(display=False) as update:
         optimiser.step(0.0)
     with profile() as profiled:
-        train(Workspace(alone), 1)
+        train(alone, 1)
     events = [event for event in profiled.key_averages() if event.self_cpu_time_total]
     total = sum(event.self_cpu_time_total for event in events)
     slowest = sorted(events, key=lambda event: -event.self_cpu_time_total)[:12]
@@ -200,7 +198,7 @@ def run_peer(cache: Path, name: str, folder: Path, rows: Path, vocabulary: int, 
 def run_memory(workspace: str, minutes: float, tokens: int) -> dict[str, Any]:
     """Train `base` in this process, with its checkpoints and validations, in a copy of the workspace's nights."""
     from slimpajama.model.train.stage import train
-    from slimpajama.workspace.open import open_store
+    from slimpajama.workspace.open import open_workspace
 
     cfg = Config(
         model=OURS["base"],
@@ -209,9 +207,9 @@ def run_memory(workspace: str, minutes: float, tokens: int) -> dict[str, Any]:
     )
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(Path(workspace, "nights"), Path(folder, "nights"))
-        store = open_store(folder)
-        nights = Nights(store).published()
-        report = train(Workspace(store), cfg, nights, nights[-1])
+        space = open_workspace(folder)
+        nights = space.nights.published()
+        report = train(space, cfg, nights, nights[-1])
     return {"tokens": report.tokens, "steps": report.steps}
 
 

@@ -10,7 +10,8 @@ from prefect.cache_policies import NO_CACHE
 
 from slimpajama.core.config import Config
 from slimpajama.ops.report.markdown import pieces
-from slimpajama.workspace.manifest import load_manifest, read_verified
+from slimpajama.workspace.manifest import load_manifest
+from slimpajama.workspace.parquet import read_verified
 from tasks.observe import workspace_of
 
 # Artifacts of one key are versions of each other, so the UI shows how nights compare.

@@ -18,6 +18,7 @@ from slimpajama.cli.options import (
     opened,
     read_text,
     settings,
+    workspace_of,
 )
 from slimpajama.core.errors import printable_lines
 
@@ -47,11 +48,10 @@ def pairs(
     """
     from slimpajama.core.console import console
     from slimpajama.corpus.pairs.stage import make_pairs, render
-    from slimpajama.workspace.open import open_workspace
 
     cfg = settings(workspace, config, set_)
     with console():
-        name, manifest = make_pairs(open_workspace(cfg.workspace), cfg)
+        name, manifest = make_pairs(workspace_of(cfg), cfg)
     emit({"set": name} | manifest.counts, as_json, render(f"{cfg.workspace}/pairs/{name}", manifest.counts))
 
 

@@ -143,9 +143,9 @@ def verify(
     repaired: list[str] = []
     with console():
         if repair:
-            from slimpajama.ops.repair import repair as mend
+            from slimpajama.ops.repair import repair as library
 
-            files, repaired, problems = mend(space, cfg)
+            files, repaired, problems = library(space, cfg)
         else:
             files, problems = check(space, cfg.run.threads())
     bad = {path: str(problem) for path, problem in problems.items()}

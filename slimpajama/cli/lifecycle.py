@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slimpajama.cli.options import AsJson, ConfigFile, Night, Overrides, WorkspaceOption, emit, settings
+from slimpajama.cli.options import AsJson, ConfigFile, Night, Overrides, WorkspaceOption, emit, settings, workspace_of
 
 if TYPE_CHECKING:
     from slimpajama.core.config import Config
@@ -147,9 +147,8 @@ def train(
 def take_part(cfg: Config, night: str) -> None:
     """Train among the processes that torchrun started on several machines; `train` without torchrun publishes."""
     from slimpajama.model.train.stage import train_member
-    from slimpajama.workspace.open import open_workspace
 
-    space = open_workspace(cfg.workspace)
+    space = workspace_of(cfg)
     night = space.nights.choose_published(night)
     train_member(space, cfg, space.nights.published(), night, space.models.champion_before(night))
 

@@ -51,12 +51,18 @@ def settings(workspace: str | None, config: str | None, overrides: list[str] | N
 def opened(workspace: str | None, config: str | None, overrides: list[str] | None = None) -> Workspace:
     """Return the workspace that a command reads."""
     from slimpajama.core.errors import StorageError
+
+    cfg = settings(workspace, config, overrides)
+    if "://" not in cfg.workspace and not Path(cfg.workspace).is_dir():
+        raise StorageError("no such workspace", where=cfg.workspace, hint="Name it with --workspace or --config.")
+    return workspace_of(cfg)
+
+
+def workspace_of(cfg: Config) -> Workspace:
+    """Return the workspace that a command writes to; a folder is made where it is missing."""
     from slimpajama.workspace.open import open_workspace
 
-    uri = settings(workspace, config, overrides).workspace
-    if "://" not in uri and not Path(uri).is_dir():
-        raise StorageError("no such workspace", where=uri, hint="Name it with --workspace or --config.")
-    return open_workspace(uri)
+    return open_workspace(cfg.workspace)
 
 
 def loaded_model(model: str | None, workspace: str | None, config: str | None) -> Loaded:

@@ -19,8 +19,9 @@ from slimpajama.core.errors import ModelError
 from slimpajama.model.architectures import LanguageModel, build
 from slimpajama.model.device import device
 from slimpajama.text.tokenizer import Tokenizer
-from slimpajama.workspace.manifest import FileEntry, read_verified
+from slimpajama.workspace.manifest import FileEntry
 from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.parquet import read_verified
 from slimpajama.workspace.store import parsed_json, sha256
 
 M = TypeVar("M", bound=torch.nn.Module)

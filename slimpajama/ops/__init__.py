@@ -1,1 +1,1 @@
-"""Looks at or mends a workspace afterwards: report, forecast, observation, verification, retention, export."""
+"""What looks at a workspace or repairs it: report, forecast, observation, verification, retention, export."""

@@ -1,8 +1,7 @@
 """Everything known of one document: where it came from, why it was kept or removed, and where it went.
 
-A document may be on record more than once: when a raw file grows, its old lines are read again and removed as exact
-duplicates of themselves. Each record stands for itself, in the order of the nights. Of a document that was forgotten
-nothing is left but that it was.
+A document may have several records: when a raw file grows, its old lines are read again and removed as exact duplicates
+of themselves. The records are listed in the order of the nights. Of a forgotten document only that fact is left.
 """
 
 from __future__ import annotations
@@ -17,14 +16,16 @@ from slimpajama.core.config import CleanConfig
 from slimpajama.core.errors import InputError, printable
 from slimpajama.core.schema import DOCUMENTS, REMOVED
 from slimpajama.corpus.clean.rules import judge
+from slimpajama.workspace import layout
 from slimpajama.workspace.lookup import Hit, Match, find_rows, one_of, starts_with
-from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest
+from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.registry import Models
 from slimpajama.workspace.store import Store
 from slimpajama.workspace.tombstones import forgotten_list
 
 PREFIX = re.compile(r"^[0-9a-f]{6,64}$")
-# Documents removed for this one that a terminal shows: a licence may have a million copies.
+# How many of the documents that were removed for this one a terminal shows: a licence may have a million copies.
 MOST_LISTED = 20
 Record = dict[str, Any]
 Nights = dict[str, Manifest]
@@ -39,24 +40,24 @@ def explain(workspace: Workspace, doc_id: str) -> dict[str, Any]:
 
     Returns:
         `id`, `forgotten` (what the list of forgotten documents says of it, or None) and `records`, one for each night
-        that met it: `night`, `status` (kept or removed), `source`, `uri`,
-        `licence`, `raw_file`, `lang`, `sha256`, `n_chars`, `rules` (`rule`, `value`, `threshold`, `passed`); removed
-        ones with `stage`, `rule`, `value`, `threshold`, `duplicate_of`; kept ones with `quality`, `n_bytes`,
-        `removed_for_it`, `shards` (`path`, `split`, `row` from 0, `tokens`) and `models`.
+        that met it: `night`, `status` (kept or removed), `source`, `uri`, `licence`, `raw_file`, `lang`, `sha256`,
+        `n_chars`, `rules` (`rule`, `value`, `threshold`, `passed`). Removed ones have `stage`, `rule`, `value`,
+        `threshold`, `duplicate_of`, too; kept ones `quality`, `n_bytes`, `removed_for_it`, `shards` (`path`, `split`,
+        `row` from 0, `tokens`) and `models`.
 
     Raises:
         InputError: If there is no such document, or several ids begin like this.
     """
-    nights = {night: workspace.nights.load(night) for night in workspace.nights.published()}
+    nights = workspace.nights.manifests()
     found, hits = find_document(workspace.store, nights, doc_id)
     order = list(nights)
     hits.sort(key=lambda hit: order.index(hit.values["night"]))
-    records = [_record(workspace.store, nights, hit.values) for hit in hits]
+    records = [_record(workspace, nights, hit.values) for hit in hits]
     return {"id": found, "forgotten": _forgotten(workspace.store, found), "records": records}
 
 
 def find_document(store: Store, nights: Nights, doc_id: str) -> tuple[str, list[Hit]]:
-    """Return the id that begins like this, be it of a forgotten document, and its rows in `documents` and `removed`.
+    """Return the id that begins like this, of a forgotten document too, and its rows in `documents` and `removed`.
 
     Raises:
         InputError: If there is no such document, or several ids begin like this.
@@ -66,8 +67,8 @@ def find_document(store: Store, nights: Nights, doc_id: str) -> tuple[str, list[
         raise InputError("not a document's id", found=doc_id, expected="at least 6 hex digits of an id")
     match = starts_with(wanted)
     hits = [
-        *documents(store, nights, "id", match, DOCUMENTS.names),
-        *removed(store, nights, "id", match, REMOVED.names),
+        *find_records(store, nights, "documents", "id", match, DOCUMENTS.names),
+        *find_records(store, nights, "removed", "id", match, REMOVED.names),
     ]
     forgotten = {doc_id for doc_id in forgotten_list(store).ids() if doc_id.startswith(wanted)}
     ids = sorted({hit.values["id"] for hit in hits} | forgotten)
@@ -88,27 +89,23 @@ def find_document(store: Store, nights: Nights, doc_id: str) -> tuple[str, list[
     return ids[0], hits
 
 
-def documents(store: Store, nights: Nights, column: str, match: Match, columns: list[str]) -> Iterator[Hit]:
-    """Yield the kept documents of some nights whose `column` matches."""
+def find_records(
+    store: Store, nights: Nights, kind: str, column: str, match: Match, columns: list[str]
+) -> Iterator[Hit]:
+    """Yield the rows of some nights' `documents` or `removed` (that is the kind) whose `column` matches."""
     for night, manifest in nights.items():
-        yield from find_rows(store, manifest.paths(f"nights/{night}/documents/"), column, match, columns)
-
-
-def removed(store: Store, nights: Nights, column: str, match: Match, columns: list[str]) -> Iterator[Hit]:
-    """Yield the removed documents of some nights whose `column` matches."""
-    for night, manifest in nights.items():
-        yield from find_rows(store, manifest.paths(f"nights/{night}/removed/"), column, match, columns)
+        yield from find_rows(store, manifest.paths(layout.night(night).within(kind)), column, match, columns)
 
 
 def _forgotten(store: Store, doc_id: str) -> Record | None:
-    """Return what the list of forgotten documents says of one, and whether all of it is gone."""
+    """Return what the list of forgotten documents says of one, and whether all of it is deleted."""
     listed = forgotten_list(store)
     entry = next((entry for entry in listed.documents if entry.id == doc_id), None)
     return dict(json.loads(json_bytes(entry))) | {"finished": doc_id not in listed.unfinished} if entry else None
 
 
-def _record(store: Store, nights: Nights, row: Record) -> Record:
-    manifest = nights[row["night"]]
+def _record(workspace: Workspace, nights: Nights, row: Record) -> Record:
+    store, manifest = workspace.store, nights[row["night"]]
     kept = "quality" in row
     source = _source(manifest, row["source"])
     common = {name: row[name] for name in ("night", "source", "uri", "lang", "sha256", "n_chars")} | {
@@ -127,7 +124,7 @@ def _record(store: Store, nights: Nights, row: Record) -> Record:
         "n_bytes": row["n_bytes"],
         "removed_for_it": _removed_for(store, nights, row["id"]),
         "shards": shards,
-        "models": _models(store, row["night"]) if trained else [],
+        "models": _models(workspace.models, row["night"]) if trained else [],
     }
 
 
@@ -137,22 +134,22 @@ def _source(manifest: Manifest, name: str) -> Record:
 
 
 def _raw_file(manifest: Manifest, source: str, uri: str) -> Record | None:
-    """Return `path`, `bytes` and `sha256` of the input that a document was read from; None where it is not listed."""
+    """Return `path`, `bytes` and `sha256` of the raw file that a document was read from; None if not listed."""
     inputs: Iterable[Record] = manifest.about["stages"]["ingest"]["inputs"]
     found = [i for i in inputs if i["source"] == source and (uri == i["path"] or uri.startswith(f"{i['path']}#"))]
-    # A file's name may hold a #.
+    # The longest path, since a file's name may hold a #.
     best = max(found, key=lambda entry: len(entry["path"]), default=None)
     return {name: best[name] for name in ("path", "bytes", "sha256")} if best else None
 
 
 def _rules(settings: Record, row: Record) -> list[Record]:
-    """Return each rule of that night with what it measured; none where the document was never readable."""
+    """Return each rule of that night with what it measured; none where the document could not be read."""
     if row.get("stage") == "ingest":
         return []
     if "quality" in row:
         quality = row["quality"]
     else:
-        # `removed` has no column for what was measured, but the text that it was measured on.
+        # `removed` does not hold what was measured, but it holds the text, so it is measured again.
         from slimpajama.corpus.clean.quality import measure_text
 
         quality = measure_text(row["text"] or "")
@@ -169,7 +166,7 @@ def _rules(settings: Record, row: Record) -> list[Record]:
     if stage == "decontaminate":
         rules.append(_rule(row["rule"], row["value"], row["threshold"], passed=False))
     elif stage != "dedup" and bounds:
-        # Nights of earlier versions have none.
+        # Nights of earlier versions have no such settings.
         most = f"less than {bounds['ngram_words']} words in a row, less than {bounds['held_out_share']:.0%} held out"
         rules.append(_rule("overlap", "with no evaluation record and no held-out document", most, passed=True))
     return rules
@@ -186,28 +183,28 @@ def _partner(store: Store, nights: Nights, row: Record) -> Record | None:
     partner = {"id": row["duplicate_of"], "jaccard": row["jaccard"]}
     columns = ["id", "night", "source", "uri", "lang", "n_chars"]
     wanted = one_of([row["duplicate_of"]])
-    places = chain(documents(store, nights, "id", wanted, columns), removed(store, nights, "id", wanted, columns))
-    # A removed one if it was contaminated itself.
-    hit = next(places, None)
-    return partner | (
-        hit.values if hit else {"night": None, "source": None, "uri": None, "lang": None, "n_chars": None}
+    places = chain.from_iterable(
+        find_records(store, nights, kind, "id", wanted, columns) for kind in ("documents", "removed")
     )
+    # It stands in `removed` where it was contaminated itself.
+    hit = next(places, None)
+    return partner | (hit.values if hit else dict.fromkeys(columns[1:]))
 
 
 def _removed_for(store: Store, nights: Nights, doc_id: str) -> list[Record]:
     columns = ["id", "night", "source", "uri", "rule", "jaccard"]
-    hits = removed(store, nights, "duplicate_of", one_of([doc_id]), columns)
+    hits = find_records(store, nights, "removed", "duplicate_of", one_of([doc_id]), columns)
     return [hit.values for hit in hits]
 
 
 def _shards(store: Store, manifest: Manifest, row: Record) -> list[Record]:
     """Return the rows of the night's shards that hold the document."""
-    folder = f"nights/{row['night']}/shards/"
-    hits = find_rows(store, manifest.paths(folder), "id", one_of([row["id"]]), ["id", "input_ids"])
+    paths = manifest.paths(layout.night(row["night"]).within("shards"))
+    hits = find_rows(store, paths, "id", one_of([row["id"]]), ["id", "input_ids"])
     return [
         {
             "path": hit.path,
-            "split": hit.path.removeprefix(folder).split("/")[0],
+            "split": layout.place(hit.path).inner,
             "row": hit.row,
             "tokens": len(hit.values["input_ids"]),
         }
@@ -215,28 +212,23 @@ def _shards(store: Store, manifest: Manifest, row: Record) -> list[Record]:
     ]
 
 
-def _models(store: Store, night: str) -> list[Record]:
+def _models(models: Models, night: str) -> list[Record]:
     """Return the models whose training read the night's shards, oldest first."""
-    found = []
-    for path in store.list("models"):
-        parts = path.split("/")
-        manifest = load_manifest(store, path) if parts[2:] == ["manifest.json"] else None
-        if manifest and night in manifest.about["nights"]:
-            found.append({"model": parts[1], "night": manifest.about["night"]})
+    about = {name: manifest.about for name, manifest in models.trained().items()}
+    found = [{"model": name, "night": of["night"]} for name, of in about.items() if night in of["nights"]]
     return sorted(found, key=lambda model: (model["night"], model["model"]))
 
 
 def render(story: dict[str, Any]) -> str:
-    """Return what `explain` returns as lines for a terminal; whatever the corpus holds, they are safe to print."""
+    """Return what `explain` returns as lines for a terminal, safe to print whatever the corpus holds."""
     lines = [f"document {story['id']}"]
-    if story["forgotten"]:
-        lines += ["", *(f"{name:<12} {printable(text, 2000)}" for name, text in _oblivion(story["forgotten"]))]
-    for record in story["records"]:
-        lines += ["", *(f"{name:<12} {printable(text, 2000)}" for name, text in _lines(record))]
+    forgetting = [_forgetting(story["forgotten"])] if story["forgotten"] else []
+    for section in [*forgetting, *map(_lines, story["records"])]:
+        lines += ["", *(f"{name:<12} {printable(text, 2000)}" for name, text in section)]
     return "\n".join(lines)
 
 
-def _oblivion(entry: Record) -> Iterator[tuple[str, str]]:
+def _forgetting(entry: Record) -> Iterator[tuple[str, str]]:
     left = "no text is kept" if entry["finished"] else "not finished: run `slimpajama forget` with this id again"
     yield "forgotten", f"after night {entry['after']}, chosen by {entry['by']}; {left}"
     yield "it was in", ", ".join(entry["nights"])
@@ -259,14 +251,14 @@ def _lines(record: Record) -> Iterator[tuple[str, str]]:
     for rule in record["rules"]:
         verdict = "passed" if rule["passed"] else "FAILED"
         yield "rule", f"{verdict} {rule['rule']}: {rule['value']} ({rule['threshold']})"
-    yield from _fate(record)
+    yield from _removal(record)
 
 
 def _figure(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def _fate(record: Record) -> Iterator[tuple[str, str]]:
+def _removal(record: Record) -> Iterator[tuple[str, str]]:
     if record["status"] == "removed":
         if partner := record["duplicate_of"]:
             place = (

@@ -22,9 +22,9 @@ from slimpajama.core.progress import track
 from slimpajama.core.schema import DOCUMENTS
 from slimpajama.corpus.shards.card import escape
 from slimpajama.text.tokenizer import DOCUMENT
-from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest, read_verified
+from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.parquet import read_table, read_verified
 from slimpajama.workspace.store import Store
 
 SPLITS = ("train", "validation", "test")

@@ -1,68 +1,63 @@
-"""Forgetting documents: out of every night and index, and so out of every later training; on record by hashes only.
+"""Forgetting documents: they are removed from every night, and so from every later training; their hashes stay.
 
-A file that a manifest lists never changes. So a night's files are written anew without the documents, under new names;
-then its manifest, at once; then the old files go. Before all that the list of what is forgotten is written, which the
-next run finds unfinished where this one was killed (`slimpajama.workspace.tombstones`); it ends in the same bytes.
+First the list of forgotten documents is written (`slimpajama.workspace.tombstones`). Then each night's files are
+written anew without the documents, then its manifest (`slimpajama.ops.rewrite`), and the old files are deleted. After a
+kill the next run finds the list unfinished, goes on, and ends in the same bytes.
 
-What it cannot take back: weights, vocabularies, samples that a model wrote, raw files, backups, Prefect's artifacts.
+It cannot change weights, vocabularies, samples that a model wrote, raw files, backups and Prefect's artifacts.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from slimpajama.core.errors import ConfigError, InputError, ModelError, StorageError
 from slimpajama.core.progress import say, track
-from slimpajama.corpus.dedup.columns import content_array, key_file, read_keys, read_texts, text_file
-from slimpajama.corpus.shards.card import with_files, with_note
-from slimpajama.corpus.shards.columns import shard_bytes
-from slimpajama.ops.explain import documents, find_document, removed
+from slimpajama.ops.explain import Nights, find_document, find_records
 from slimpajama.ops.report.stage import write_report
-from slimpajama.ops.verify import SCRATCH
+from slimpajama.ops.rewrite import RECORDS, affected, without
 from slimpajama.workspace import layout
 from slimpajama.workspace.lookup import Hit, Match, find_rows, one_of
-from slimpajama.workspace.manifest import FileEntry, Manifest, add_counts, json_bytes, load_manifest
+from slimpajama.workspace.manifest import Manifest, load_manifest
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.parquet import parquet_bytes, read_table
-from slimpajama.workspace.store import Store, sha256
+from slimpajama.workspace.store import Store
 from slimpajama.workspace.tombstones import RULE, Forgotten, ForgottenList, forgotten_list, write_list
 
-# Of all records: a pattern that finds more is likely to be wrong.
+# A pattern that finds a larger share of all records is likely to be wrong.
 LARGE_SHARE = 0.01
 KEPT = ["id", "sha256", "night"]
 LOST = [*KEPT, "rule", "duplicate_of"]
-HELD_OUT = r"^\d+% of held-out document (?P<id>[0-9a-f]{32}) of night "  # as decontamination words it
+# How decontamination says that a document holds text of a held-out one.
+HELD_OUT = r"^\d+% of held-out document (?P<id>[0-9a-f]{32}) of night "
 # Ids that a terminal shows.
 SHOWN = 5
-Nights = dict[str, Manifest]
 
 
 @dataclass(frozen=True, slots=True)
 class ForgetReport:
-    """What is forgotten, or would be."""
+    """What was forgotten, or would be."""
 
     documents: list[Forgotten]
     dry_run: bool
     before: bool = False
-    """Whether they were forgotten before this run, or by what it finished."""
+    """Whether they were forgotten by an earlier run, or by an unfinished one that this run ended."""
     nights: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Records that go by night: `documents` (kept ones) and `removed`."""
+    """Records that go, by night: `documents` (kept ones) and `removed`."""
     files: list[str] = field(default_factory=list)
     """Files that are written anew."""
     models: list[str] = field(default_factory=list)
-    """Models that were trained on them, or started from one that was."""
+    """Models that were trained on them, or began as such a model."""
     tuned: list[str] = field(default_factory=list)
+    """Tuned models that began as one of `models`."""
     alike: list[str] = field(default_factory=list)
-    """Documents that stay, although some of these were removed as their duplicates."""
+    """Documents that stay, although some of the forgotten ones were removed as their duplicates."""
     begun: list[str] = field(default_factory=list)
     """Unpublished nights, which begin again."""
     advice: list[str] = field(default_factory=list)
@@ -96,7 +91,7 @@ def _some(ids: list[str]) -> str:
 
 
 def forget(workspace: Workspace, by: str, value: str, *, dry_run: bool = False, sure: bool = False) -> ForgetReport:
-    """Remove documents from all nights, and whatever was removed as a copy of one.
+    """Remove documents from all nights, and all that were removed as copies of them.
 
     Args:
         workspace: The workspace.
@@ -115,11 +110,11 @@ def forget(workspace: Workspace, by: str, value: str, *, dry_run: bool = False, 
     _check(by, value)
     with contextlib.nullcontext() if dry_run else workspace.store.lock("forget"):
         listed = forgotten_list(workspace.store)
-        unfinished = listed.left()
+        unfinished = listed.remaining()
         if unfinished:
-            say("forget", f"{len(unfinished)} documents of a run that was broken off come first")
+            say("forget", f"first {len(unfinished)} documents of a run that was broken off")
             listed = listed if dry_run else _carry_out(workspace, listed)
-        nights = {night: workspace.nights.load(night) for night in workspace.nights.published()}
+        nights = workspace.nights.manifests()
         chosen = list(_chosen(workspace.store, nights, by, value))
         if not chosen:
             return _forgotten_before(workspace.store, listed, unfinished, by, value, dry_run)
@@ -143,12 +138,8 @@ def _check(by: str, value: str) -> None:
 
 
 def _check_share(nights: Nights, found: int) -> None:
-    records = sum(
-        entry.rows
-        for manifest in nights.values()
-        for entry in manifest.files
-        if entry.path.split("/")[2] in ("documents", "removed")
-    )
+    entries = (entry for manifest in nights.values() for entry in manifest.files)
+    records = sum(entry.rows for entry in entries if layout.place(entry.path).kind in RECORDS)
     if found > LARGE_SHARE * records:
         raise ConfigError(
             "the pattern finds much",
@@ -162,7 +153,7 @@ def _check_share(nights: Nights, found: int) -> None:
 def _forgotten_before(
     store: Store, listed: ForgottenList, finished: list[Forgotten], by: str, value: str, dry_run: bool
 ) -> ForgetReport:
-    """Return the report of a choice of which nothing is there; no pattern is kept, so it may be what was `finished`."""
+    """Return the report where nothing is found; no pattern is kept, so it may have meant what was just `finished`."""
     known = {
         "id": [entry for entry in listed.documents if entry.id.startswith(value)],
         "sha256": [entry for entry in listed.documents if entry.sha256 == value],
@@ -174,10 +165,11 @@ def _forgotten_before(
 
 
 def _records(store: Store, nights: Nights, column: str, match: Match) -> Iterator[Hit]:
-    """Yield the records whose `column` matches; that something forgotten came in again is none."""
+    """Yield the records whose `column` matches, but not that a forgotten document came in again and was refused."""
     if column in (*KEPT, "text"):
-        yield from documents(store, nights, column, match, KEPT)
-    yield from (hit for hit in removed(store, nights, column, match, LOST) if hit.values["rule"] != RULE)
+        yield from find_records(store, nights, "documents", column, match, KEPT)
+    removed = find_records(store, nights, "removed", column, match, LOST)
+    yield from (hit for hit in removed if hit.values["rule"] != RULE)
 
 
 def _chosen(store: Store, nights: Nights, by: str, value: str) -> Iterator[Hit]:
@@ -217,11 +209,11 @@ def _held_out(ids: set[str]) -> Match:
 def _plan(
     workspace: Workspace, nights: Nights, chosen: dict[str, str], found: list[Hit], dry_run: bool
 ) -> ForgetReport:
-    """Return what is to be done; `chosen` says of ids how they were."""
+    """Return what is to be done; `chosen` says by what each id was chosen."""
     touched = {night: some for night in nights if (some := [hit for hit in found if hit.values["night"] == night])}
     ids = {night: {hit.values["id"] for hit in hits} for night, hits in touched.items()}
     trained = {night: _trained_on(workspace.store, night, nights[night], ids[night]) for night in touched}
-    models = {model: workspace.models.manifest(model).about for model in workspace.models.published()}
+    models = {model: manifest.about for model, manifest in workspace.models.trained().items()}
     bases = {model: manifest.about["base"] for model, manifest in workspace.models.tuned().items()}
     newest = list(nights)[-1]
 
@@ -244,8 +236,8 @@ def _plan(
     return ForgetReport(
         entries,
         dry_run,
-        nights={night: _by_fate(hits) for night, hits in touched.items()},
-        files=[path for night in touched for path in _affected(workspace.store, nights[night], ids[night])],
+        nights={night: _counts(hits) for night, hits in touched.items()},
+        files=[path for night in touched for path in affected(workspace.store, nights[night], ids[night])],
         models=saw,
         tuned=[model for model, base in bases.items() if base in saw],
         alike=sorted(partners - set(texts)),
@@ -254,20 +246,20 @@ def _plan(
     )
 
 
-def _by_fate(hits: list[Hit]) -> dict[str, int]:
-    # A column of `removed` alone.
+def _counts(hits: list[Hit]) -> dict[str, int]:
+    # Only `removed` has this column.
     kept = sum("rule" not in hit.values for hit in hits)
     return {"documents": kept, "removed": len(hits) - kept}
 
 
 def _trained_on(store: Store, night: str, manifest: Manifest, ids: set[str]) -> set[str]:
     """Return which of some documents are in the night's training shards."""
-    hits = find_rows(store, manifest.paths(f"nights/{night}/shards/train/"), "id", one_of(ids), ["id"])
+    hits = find_rows(store, manifest.paths(layout.night(night).split("train")), "id", one_of(ids), ["id"])
     return {hit.values["id"] for hit in hits}
 
 
 def _saw(models: dict[str, dict[str, Any]], nights: set[str]) -> list[str]:
-    """Return the models that were trained on one of the nights, or started from one that was."""
+    """Return the models that were trained on one of the nights, or began as such a model."""
     saw = {model for model, about in models.items() if nights & set(about["nights"])}
     while more := {model for model, about in models.items() if about.get("started_from") in saw} - saw:
         saw |= more
@@ -294,41 +286,33 @@ def _advice(workspace: Workspace, saw: list[str], newest: str) -> list[str]:
     ]
 
 
-def _affected(store: Store, manifest: Manifest, ids: Iterable[str]) -> list[str]:
-    """Return the night's files that hold rows of some documents."""
-    gone = pa.array(sorted(ids), pa.string())
-    own = {path for path in manifest.paths("") if _stays(store, path, gone) is not None}
-    beside = {other for path in own if "/minhash/" in path for other in _beside(path)}
-    return [path for path in manifest.paths("") if path in own | beside]
-
-
 def _carry_out(workspace: Workspace, listed: ForgottenList) -> ForgottenList:
     """Remove all that is unfinished, and return the list without it."""
-    left, nights = listed.left(), workspace.nights.published()
-    ids = {night: [entry.id for entry in left if night in entry.nights] for night in nights}
+    remaining, nights = listed.remaining(), workspace.nights.published()
+    ids = {night: [entry.id for entry in remaining if night in entry.nights] for night in nights}
     touched = [night for night in nights if ids[night]]
     for night in workspace.nights.begun():
-        # The list has changed, so it would begin again anyway.
+        # It would begin again anyway, since the list has changed.
         workspace.nights.discard(night)
-    # Where nights are made again from raw files.
-    workspace.store.delete_tree(SCRATCH)
+    # A repair makes nights again from raw files, which still hold the documents.
+    workspace.store.delete_tree(layout.SCRATCH)
     with track("forget", total=len(touched), unit="nights") as bar:
         for night in touched:
-            files = _without(workspace, night, ids[night]).files
+            files = without(workspace, night, ids[night]).files
             workspace.nights.drop_unlisted(night, files, besides=layout.night(night).manifest)
             bar.advance()
-    # Later ones show earlier nights' texts.
+    # The reports of later nights show texts of earlier ones.
     for night in nights[nights.index(touched[0]) :] if touched else ():
         _report_again(workspace, night)
     return write_list(workspace.store, replace(listed, unfinished=()))
 
 
 def _report_again(workspace: Workspace, night: str) -> None:
-    folder = f"reports/{night}"
-    found = load_manifest(workspace.store, f"{folder}/manifest.json")
-    # What is there of it is made when the night is finished.
+    place = layout.report(night)
+    found = load_manifest(workspace.store, place.manifest)
     if found is None:
-        for path in (f"{folder}/report.html", f"{folder}/report.json"):
+        # The night is not finished yet: its report is written when it is.
+        for path in (place.page, place.data):
             workspace.store.delete(path)
         return
     try:
@@ -336,102 +320,3 @@ def _report_again(workspace: Workspace, night: str) -> None:
     except (ModelError, StorageError) as error:
         say("report", f"night {night}: without its model, for {error}")
         write_report(workspace, night)
-
-
-class _File(NamedTuple):
-    """A file in the place of another one."""
-
-    path: str
-    data: bytes
-    rows: int = 0
-
-
-def _without(workspace: Workspace, night: str, ids: list[str]) -> Manifest:
-    """Write a night's files and manifest without some documents, and return the manifest."""
-    manifest = workspace.nights.load(night)
-    gone = pa.array(sorted(ids), pa.string())
-    files = {entry.path: entry for entry in manifest.files}
-    lost = {"documents": 0, "removed": 0}
-    for path in list(files):
-        stays = _stays(workspace.store, path, gone)
-        if stays is None:
-            continue
-        folder = path.split("/")[2]
-        if folder in lost:
-            lost[folder] += int((~stays).sum())
-        for old, new in _rewritten(workspace.store, path, stays, set(files)).items():
-            del files[old]
-            if new:
-                workspace.store.write(new.path, new.data)
-                files[new.path] = _entry(new)
-    if all(entry.path in files for entry in manifest.files):
-        return manifest
-    counts = manifest.counts | {"forgotten": add_counts([manifest.counts.get("forgotten", {}), lost])}
-    for card in _cards(workspace.store, night, files, counts["forgotten"]["documents"]):
-        workspace.store.write(card.path, card.data)
-        files[card.path] = _entry(card)
-    manifest = replace(manifest, files=tuple(files[path] for path in sorted(files)), counts=counts)
-    workspace.store.write(f"nights/{night}/manifest.json", json_bytes(manifest))
-    return manifest
-
-
-def _entry(file: _File) -> FileEntry:
-    return FileEntry(file.path, sha256(file.data), len(file.data), file.rows)
-
-
-def _stays(store: Store, path: str, gone: pa.Array) -> np.ndarray | None:
-    """Return of each row of a file whether it stays; None where all do, or where rows have no ids of documents."""
-    if path.split("/")[2] not in ("documents", "removed", "minhash", "shards"):
-        return None
-    stays: np.ndarray = pc.invert(pc.is_in(read_table(store, path, ["id"])["id"], value_set=gone)).to_numpy()
-    return None if stays.all() else stays
-
-
-def _rewritten(store: Store, path: str, stays: np.ndarray, listed: set[str]) -> dict[str, _File | None]:
-    """Return what takes the place of a file, and of those that hold its rows without ids; None where no row is left."""
-    folder, name = path.split("/")[2], path.rsplit("/", 1)[1]
-    beside = [other for other in _beside(path) if other in listed] if folder == "minhash" else []
-    if not stays.any():
-        return dict.fromkeys([path, *beside])
-    table = read_table(store, path).filter(pa.array(stays)).combine_chunks()
-    if folder == "shards":
-        data = shard_bytes(table)
-        return {path: _File(f"{path.removesuffix(name)}{sha256(data)[:16]}.parquet", data, len(table))}
-    data = parquet_bytes(table)
-    # The part's own, so files keep their order.
-    stem = re.sub(r"-[0-9a-f]{16}$", "", name.removesuffix(".parquet"))
-    new = f"{stem}-{sha256(data)[:16]}.parquet"
-    made: dict[str, _File | None] = {path: _File(path.replace(name, new), data, len(table))}
-    # Found by the minhash file's name and the number of the row.
-    for other in beside:
-        suffix = other.rsplit(".", 1)[1]
-        renamed = f"{other.rsplit('/', 1)[0]}/{new.removesuffix('.parquet')}.{suffix}"
-        with store.open(other) as file:
-            rows = _texts(file, stays) if suffix == "arrow" else _keys(file, table, stays)
-        made[other] = _File(renamed, rows)
-    return made
-
-
-def _beside(minhash: str) -> tuple[str, str]:
-    """Return the key file and the text file of a minhash file."""
-    keys = minhash.replace("/minhash/", "/bands/")
-    return keys, minhash.replace("/minhash/", "/texts/").replace(".parquet", ".arrow")
-
-
-def _texts(file: BinaryIO, stays: np.ndarray) -> bytes:
-    return text_file(read_texts(file, np.flatnonzero(stays)))
-
-
-def _keys(file: BinaryIO, minhash: pa.Table, stays: np.ndarray) -> bytes:
-    keys = read_keys(file, range(pq.ParquetFile(file).num_row_groups))
-    return key_file(content_array(minhash["content"]), np.ascontiguousarray(keys[1:, stays].T))
-
-
-def _cards(store: Store, night: str, files: dict[str, FileEntry], forgotten: int) -> Iterator[_File]:
-    """Yield the night's data card and description, which keep their names; no stage reads them."""
-    folder = f"nights/{night}"
-    shards = [files[path] for path in sorted(files) if path.startswith(f"{folder}/shards/")]
-    if forgotten and (path := f"{folder}/README.md") in files:
-        yield _File(path, with_note(store.read(path), forgotten))
-    if (path := f"{folder}/croissant.json") in files:
-        yield _File(path, with_files(store.read(path), night, shards))

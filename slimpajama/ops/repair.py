@@ -1,9 +1,9 @@
-"""Damaged files of nights and reports, made again by the stages that made them.
+"""Damaged files of nights and reports, made again by the steps that made them.
 
-A night is prepared again with the settings and from the raw files that its manifest lists, below `repair/`, through
-which the workspace shows as it was then: the list of nights ends before it. A file that comes out with the sha256 that
-the manifest lists is put in its place; no other is, so nothing changes but for the better. After a kill the stages go
-on where they stopped, and what was put in place is no longer damaged.
+A night is prepared again below `repair/`, with the settings and from the raw files that its manifest lists. It sees the
+workspace as it was then: the list of nights ends before it. Only a file whose sha256 is the listed one replaces the
+damaged file, so a repair never makes anything worse. After a kill the steps go on where they stopped, and what was
+replaced is no longer damaged.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from slimpajama.core.progress import say
 from slimpajama.corpus.pipeline import prepare
 from slimpajama.corpus.sources.discover import plan_again
 from slimpajama.ops.report.stage import write_report
-from slimpajama.ops.verify import SCRATCH, Problems, verify
+from slimpajama.ops.verify import Problems, verify
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes, load_manifest, read_verified
-from slimpajama.workspace.open import Workspace, open_store
-from slimpajama.workspace.overlay import Overlay
+from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes, load_manifest
+from slimpajama.workspace.open import Workspace, scratch_workspace
+from slimpajama.workspace.parquet import read_verified
 from slimpajama.workspace.step import Context
 from slimpajama.workspace.store import Store
 
-# What later nights read of one.
-COMPARED = ("manifest.json", "minhash/", "bands/", "texts/", "tokenizer/", "shards/")
+# Kinds of files that later nights read.
+COMPARED = (layout.MANIFEST, "minhash", "bands", "texts", "tokenizer", "shards")
 
 
 def repair(workspace: Workspace, cfg: Config) -> tuple[int, list[str], Problems]:
@@ -38,11 +38,11 @@ def repair(workspace: Workspace, cfg: Config) -> tuple[int, list[str], Problems]
 
     Args:
         workspace: The workspace.
-        cfg: `run` and `dedup.memory_mb` are used: where raw files lie, and what may be used to read them. The rest is
-            in the nights' manifests.
+        cfg: `run` and `dedup.memory_mb` are used: where raw files lie, how many threads and how much memory may be
+            used. All other settings are in the nights' manifests.
 
     Returns:
-        How many files the manifests list; paths that were put in place; what is still wrong, and why.
+        How many files the manifests list; paths of files that were replaced; what is still wrong, and why.
 
     Raises:
         LockedError: If a run holds the workspace.
@@ -51,61 +51,64 @@ def repair(workspace: Workspace, cfg: Config) -> tuple[int, list[str], Problems]
     with workspace.store.lock("repair"):
         files, bad = verify(workspace, cfg.run.threads())
         for folder, manifest, wanted in _damaged(workspace.store, bad):
-            say("repair", f"{printable(folder)}: {len(wanted)} damaged")
-            left = {entry.path: entry for entry in wanted}
-            why = _rebuild(workspace.store, cfg, folder, manifest, left, bad)
-            repaired += (entry.path for entry in wanted if entry.path not in left)
+            say("repair", f"{printable(folder.path)}: {len(wanted)} damaged")
+            remaining = {entry.path: entry for entry in wanted}
+            why = _rebuild(workspace, cfg, folder, manifest, remaining, bad)
+            repaired += (entry.path for entry in wanted if entry.path not in remaining)
             for entry in wanted:
                 del bad[entry.path]
-                if entry.path in left:
+                if entry.path in remaining:
                     hint = "It was left as it is: restore it from a backup."
                     bad[entry.path] = StorageError(f"cannot be made again: {why}", where=entry.path, hint=hint)
-        workspace.store.delete_tree(SCRATCH)
+        workspace.store.delete_tree(layout.SCRATCH)
     return files, repaired, dict(sorted(bad.items()))
 
 
-def _damaged(store: Store, bad: Problems) -> list[tuple[str, Manifest, list[FileEntry]]]:
+def _damaged(store: Store, bad: Problems) -> list[tuple[layout.Folder, Manifest, list[FileEntry]]]:
     """Return folder, manifest and damaged files of nights, each after those it was compared with, then of reports."""
-    folders = {tuple(path.split("/")[:2]) for path in bad if path.startswith(("nights/", "reports/"))}
+    places = {place[:2]: place for path in bad if (place := layout.place(path)).root in ("nights", "reports")}
     found = []
-    for top, night in sorted(parts for parts in folders if len(parts) == 2):
-        path = f"{top}/{night}/manifest.json"
-        manifest = load_manifest(store, path) if path not in bad else None
+    for _, place in sorted(places.items()):
+        path = place.folder.manifest
+        manifest = load_manifest(store, path) if place.kind and path not in bad else None
         wanted = [entry for entry in manifest.files if entry.path in bad] if manifest else []
         if manifest and wanted:
-            found.append((len(manifest.about.get("earlier", ())), f"{top}/{night}", manifest, wanted))
-    found.sort(key=lambda one: (one[1].startswith("reports/"), one[0]))
-    return [one[1:] for one in found]
+            order = place.root == "reports", len(manifest.about.get("earlier", ()))
+            found.append((order, (place.folder, manifest, wanted)))
+    return [one for _, one in sorted(found, key=lambda one: one[0])]
 
 
 def _rebuild(
-    store: Store, cfg: Config, folder: str, manifest: Manifest, left: dict[str, FileEntry], bad: Problems
+    workspace: Workspace,
+    cfg: Config,
+    folder: layout.Folder,
+    manifest: Manifest,
+    remaining: dict[str, FileEntry],
+    bad: Problems,
 ) -> str:
-    """Put in place, and take out of `left`, what comes out as it is listed; return why the rest does not."""
-    is_night = folder.startswith("nights/")
-    # A report shows the samples beside it.
-    hidden = f"{folder}/" if is_night else f"{folder}/manifest.json"
+    """Replace files by what comes out as listed, and take these out of `remaining`; return why others do not."""
+    store, is_night = workspace.store, layout.place(folder.path).root == "nights"
+    # A report shows the samples beside it, so only its manifest is hidden.
+    hidden = folder.within("") if is_night else folder.manifest
     made: list[Manifest] = []
     try:
-        scratch = Overlay(open_store(f"{store.uri}/{SCRATCH}/{folder}"), store, (hidden,))
-        for stage in (
-            _prepare(store, scratch, cfg, manifest, bad) if is_night else _render(Workspace(scratch), manifest)
-        ):
-            made.append(stage)
-            for entry in stage.files:
-                if entry.path in left and entry.sha256 == left[entry.path].sha256:
-                    store.write(entry.path, read_verified(scratch, entry))
-                    del left[entry.path]
-            if not left:
+        scratch = scratch_workspace(f"{workspace.uri}/{layout.scratch(folder)}", workspace, (hidden,))
+        for step in _prepare(store, scratch, cfg, manifest, bad) if is_night else _render(scratch, manifest):
+            made.append(step)
+            for entry in step.files:
+                if entry.path in remaining and entry.sha256 == remaining[entry.path].sha256:
+                    store.write(entry.path, read_verified(scratch.store, entry))
+                    del remaining[entry.path]
+            if not remaining:
                 break
     except SlimpajamaError as error:
         return str(error).removesuffix(".")
-    store.delete_tree(f"{SCRATCH}/{folder}")
+    store.delete_tree(layout.scratch(folder))
     return _difference(manifest, made)
 
 
-def _prepare(store: Store, scratch: Store, cfg: Config, manifest: Manifest, bad: Problems) -> Iterator[Manifest]:
-    """Yield the manifests of a night's stages, run again.
+def _prepare(store: Store, scratch: Workspace, cfg: Config, manifest: Manifest, bad: Problems) -> Iterator[Manifest]:
+    """Yield the manifests of a night's steps, run again.
 
     Raises:
         StorageError: If what the night was made from is damaged itself, or its manifest does not tell.
@@ -119,11 +122,12 @@ def _prepare(store: Store, scratch: Store, cfg: Config, manifest: Manifest, bad:
     except KeyError as error:
         raise StorageError("its manifest does not say how it was made", expected=str(error)) from None
     for path in bad:
-        if path.startswith(tuple(f"nights/{name}/{kind}" for name in earlier for kind in COMPARED)):
+        place = layout.place(path)
+        if place.root == "nights" and place.owner in earlier and place.kind in COMPARED:
             raise StorageError("an earlier night is damaged, which it was compared with", where=path)
     todo = plan_again(settings, inputs, problems)
-    scratch.write(layout.NIGHTS_INDEX, json_bytes({"nights": earlier}))
-    yield from prepare(Context(Workspace(scratch), settings, night), todo=todo)
+    scratch.store.write(layout.NIGHTS_INDEX, json_bytes({"nights": earlier}))
+    yield from prepare(Context(scratch, settings, night), todo=todo)
 
 
 def _settings(store: Store, cfg: Config, manifest: Manifest) -> Config:
@@ -142,7 +146,7 @@ def _settings(store: Store, cfg: Config, manifest: Manifest) -> Config:
 def _pairs(store: Store, digest: str) -> dict[str, Any]:
     """Return the settings of the set of pairs whose tests were kept out of a night."""
     for path in store.list("pairs"):
-        manifest = load_manifest(store, path) if path.endswith("/manifest.json") and path.count("/") == 2 else None
+        manifest = load_manifest(store, path) if layout.place(path).is_manifest else None
         if manifest and manifest.digest == digest:
             return dict(manifest.about["settings"])
     raise StorageError("the pairs are gone whose tests were kept out of it", where="pairs")
@@ -155,7 +159,7 @@ def _render(workspace: Workspace, manifest: Manifest) -> Iterator[Manifest]:
 
 
 def _difference(manifest: Manifest, made: list[Manifest]) -> str:
-    """Return in what the stages differ from those that a manifest was made by, as far as it tells."""
+    """Return in what the steps differ from those that made the files, as far as the manifest tells."""
     here = {"slimpajama": __version__, "pyarrow": pa.__version__}
     then = manifest.about.get("software", here)
     found = [
@@ -164,12 +168,12 @@ def _difference(manifest: Manifest, made: list[Manifest]) -> str:
     if "forgotten" in manifest.counts:
         found.append("documents were forgotten since it was made")
     recorded = manifest.about.get("stages", {"report": manifest.about})
-    for stage in made:
-        now, before = stage.about, recorded.get(stage.name, {})
+    for step in made:
+        now, before = step.about, recorded.get(step.name, {})
         differ = sorted(name for name in {*now, *before} if now.get(name) != before.get(name))
         if differ:
             values = (
                 f"{name} {printable(now.get(name), 40)} (then {printable(before.get(name), 40)})" for name in differ
             )
-            return f"other bytes come out: {'; '.join([*found, f'{stage.name} of ' + ', '.join(values)])}"
+            return f"other bytes come out: {'; '.join([*found, f'{step.name} of ' + ', '.join(values)])}"
     return "; ".join(["other bytes come out", *found])

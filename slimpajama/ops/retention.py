@@ -1,9 +1,9 @@
-"""What a workspace may do without, and its removal: rejected models, and what finished runs left behind.
+"""Retention: the removal of rejected models, and of what finished runs left behind.
 
-Kept are, whatever the settings say: the champion and every model that a rollback can reach, what those were started
-from, tuned models that serve a task, and all nights: later nights are compared with them, and models are trained on
-them. Reports are small, and the account of what happened: they stay. So a workspace grows with its corpus and its
-champions alone.
+Whatever the settings say, these are kept: the champion and every model that a rollback can reach, the models that those
+began as, tuned models that serve a task, and all nights, since later nights are compared with them and models are
+trained on them. Reports are kept, too: they are small, and they say what happened. So a workspace grows only with its
+corpus and its champions.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from slimpajama.core.config import RetentionConfig
 from slimpajama.core.progress import say
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import forget
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import Store
@@ -30,12 +31,12 @@ class Removable:
 
 @dataclass(frozen=True, slots=True)
 class CleanUpReport:
-    """What went, or would go."""
+    """What was removed, or would be."""
 
     removed: list[Removable]
     dry_run: bool
     bytes_left: int
-    """Of the whole workspace, afterwards."""
+    """Size of the whole workspace afterwards."""
     max_bytes: int
     """What `retention.max_gb` allows; 0 for no limit."""
 
@@ -65,32 +66,34 @@ def removable(workspace: Workspace, cfg: RetentionConfig) -> list[Removable]:
     """
     nights = workspace.nights.published()
     found = _leftovers(workspace.store, nights[-1:])
-    left = workspace.store.size() - sum(one.bytes for one in found)
+    size_left = workspace.store.size() - sum(one.bytes for one in found)
     recent = set(nights[-cfg.nights :] if cfg.nights else nights)
-    models = {model: workspace.models.manifest(model).about for model in workspace.models.published()}
+    models = {model: manifest.about for model, manifest in workspace.models.trained().items()}
     kept = _lineage(models, nights[-1:], workspace.models.rollback_targets())
     for model, about in models.items():
         if model in kept:
             continue
-        size = workspace.store.size(f"models/{model}")
+        folder = layout.model(model).path
+        size = workspace.store.size(folder)
         if about["night"] not in recent:
             why = f"rejected, and older than the newest {cfg.nights} nights"
-        elif 0 < cfg.max_gb * 1e9 < left:
+        elif 0 < cfg.max_gb * 1e9 < size_left:
             why = f"rejected, and the workspace is larger than {cfg.max_gb:g} GB"
         else:
             continue
-        found.append(Removable(f"models/{model}", why, size))
-        left -= size
+        found.append(Removable(folder, why, size))
+        size_left -= size
     serving = set(workspace.models.tuned_tasks()[0].values())
     for model, manifest in workspace.models.tuned().items():
         if model not in serving and not recent & set(manifest.about["nights"]):
             why = f"tuned, serves no task, and older than the newest {cfg.nights} nights"
-            found.append(Removable(f"tuned/{model}", why, workspace.store.size(f"tuned/{model}")))
+            folder = layout.tuned(model).path
+            found.append(Removable(folder, why, workspace.store.size(folder)))
     return found
 
 
 def clean_up(workspace: Workspace, cfg: RetentionConfig, *, dry_run: bool = False) -> CleanUpReport:
-    """Remove what may go; a kill in between leaves leftovers that the next time takes.
+    """Remove what may go; what a kill in between leaves is removed the next time.
 
     Raises:
         LockedError: If a run holds the workspace.
@@ -106,7 +109,7 @@ def clean_up(workspace: Workspace, cfg: RetentionConfig, *, dry_run: bool = Fals
 
 
 def _lineage(models: dict[str, dict[str, Any]], newest: Sequence[str], champions: Sequence[str]) -> set[str]:
-    """Return the models that stay: of the newest night, champions one can go back to, and what they started from."""
+    """Return the models that stay: of the newest night, champions one can go back to, and those that they began as."""
     waiting = [model for model, about in models.items() if about["night"] in newest] + [*champions]
     kept: set[str] = set()
     while waiting:
@@ -120,20 +123,18 @@ def _lineage(models: dict[str, dict[str, Any]], newest: Sequence[str], champions
 def _leftovers(store: Store, newest: Sequence[str]) -> list[Removable]:
     """Return folders that no run will come back to.
 
-    A training that did not finish is one of them unless it is the newest night's; so is what is left of a model whose
-    removal was broken off. Work folders go where the manifest beside them is written.
+    A training that did not finish is such a folder unless it is the newest night's; so is what is left of a model whose
+    removal was broken off. A work folder is one where the manifest beside it is written.
     """
     paths = [path for folder in ("models", "tuned", "reports", "nights") for path in store.list(folder)]
-    done = {path.removesuffix("/manifest.json") for path in paths if path.endswith("/manifest.json")}
+    present = {folder for path in paths for folder in layout.folders_of(path)}
+    done = {layout.folder_of(path) for path in paths if layout.name_of(path) == layout.MANIFEST}
     folders: dict[str, str] = {}
-    for path in paths:
-        parts = path.split("/")
-        own = "/".join(parts[:2])
-        unfinished = parts[0] in ("models", "tuned") and len(parts) > 2 and own not in done
-        if unfinished and not any(parts[1].startswith(f"{night}-") for night in newest):
-            folders[own] = "a training that did not finish"
-        for place, part in enumerate(parts[:-1]):
-            if part in ("work", "checkpoints") and "/".join(parts[:place]) in done:
-                folders["/".join(parts[: place + 1])] = "left by a run that has finished"
-                break
+    for place in map(layout.place, paths):
+        unfinished = place.root in ("models", "tuned") and place.kind and place.folder.path not in done
+        if unfinished and not any(place.owner.startswith(f"{night}-") for night in newest):
+            folders[place.folder.path] = "a training that did not finish"
+    for model in map(layout.Model, done):
+        leftovers = {model.work(), model.checkpoints} & present
+        folders |= dict.fromkeys(leftovers, "left by a run that has finished")
     return [Removable(folder, why, store.size(folder)) for folder, why in sorted(folders.items())]

@@ -1,13 +1,12 @@
-"""Whether a workspace is what it says it is: every listed file, every manifest, the list of nights, the pointers.
+"""The check of a workspace: every listed file, every manifest, the list of nights, the pointers.
 
-Files are hashed as they are read, block by block, so one may be larger than memory.
+Files are hashed block by block as they are read, so a file may be larger than memory.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
@@ -19,8 +18,6 @@ from slimpajama.workspace.manifest import FileEntry, load_manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import Store, faults
 
-# Folder of `slimpajama.ops.repair`, and gone when it is done.
-SCRATCH = "repair"
 RESTORE = "Restore it from a backup"
 Problems = dict[str, StorageError]
 """By path in the workspace, in order."""
@@ -36,10 +33,10 @@ def verify(workspace: Workspace, threads: int = 1) -> tuple[int, Problems]:
     Returns:
         How many files the manifests list, and what is wrong; each error's hint says what to do next.
     """
-    present = {path for path in workspace.store.list() if not path.startswith(f"{SCRATCH}/")}
+    present = {path for path in workspace.store.list() if not path.startswith(f"{layout.SCRATCH}/")}
     problems: list[StorageError | None] = []
     entries: list[FileEntry] = []
-    for path in sorted(path for path in present if _is_manifest(path)):
+    for path in sorted(filter(layout.is_published_manifest, present)):
         try:
             manifest = load_manifest(workspace.store, path)
             entries += manifest.files if manifest else ()
@@ -65,16 +62,15 @@ def verify(workspace: Workspace, threads: int = 1) -> tuple[int, Problems]:
     return len(entries), dict(sorted(bad.items()))
 
 
-def _is_manifest(path: str) -> bool:
-    """Whether it is a published one: a stage's own, in its work folder, lists what passes."""
-    return path.endswith(("/manifest.json", ".manifest.json")) and "/work/" not in path
+def _is_missing(store: Store, path: str, present: set[str]) -> bool:
+    # It may have been written since all paths were listed.
+    return path not in present and not store.exists(path)
 
 
 def _problem(store: Store, entry: FileEntry, present: set[str]) -> StorageError | None:
     hint = _what_next(entry.path)
     try:
-        # It may have come since they were listed.
-        if entry.path not in present and not store.exists(entry.path):
+        if _is_missing(store, entry.path, present):
             return StorageError("missing", where=entry.path, hint=hint)
         with store.open(entry.path) as file:
             size = file.seek(0, io.SEEK_END)
@@ -93,70 +89,72 @@ def _problem(store: Store, entry: FileEntry, present: set[str]) -> StorageError 
 
 def _what_next(path: str) -> str:
     """Return what to do about a damaged file."""
-    match printable(path).split("/"):
-        case ["nights", *_]:
+    place = layout.place(printable(path))
+    match place:
+        case ("nights", *_):
             return f"`slimpajama verify --repair` makes it again from the raw files. Or: {RESTORE.lower()}."
-        case ["reports", night, "samples.json"]:
-            samples = f"reports/{night}/samples.manifest.json"
+        case ("reports", night, "samples.json", _):
+            samples = layout.report(night).samples_manifest
             return f"{RESTORE}, or delete {samples}, and `slimpajama run --night {night}` writes them again."
-        case ["reports", *_]:
+        case ("reports", *_):
             return "`slimpajama verify --repair` renders it again."
-        case ["models", model, "evaluations", night, *_]:
-            command = f"`slimpajama evaluate --night {night} --model {model}`"
-            return f"{RESTORE}, or delete models/{model}/evaluations/{night}, and {command} measures again."
-        case ["models", model, *_]:
+        case ("models", model, "evaluations", _):
+            folder = layout.model(model).evaluation(place.inner).path
+            command = f"`slimpajama evaluate --night {place.inner} --model {model}`"
+            return f"{RESTORE}, or delete {folder}, and {command} measures again."
+        case ("models", *_):
             return (
                 f"{RESTORE}, or do without the model: `slimpajama models rollback` if it is the champion,"
-                f" delete models/{model}, `slimpajama train` again."
+                f" delete {place.folder.path}, `slimpajama train` again."
             )
-        case ["tuned" | "pairs" as top, name, *_]:
-            return f"{RESTORE}, or delete {top}/{name}, and `slimpajama tune` makes it again."
+        case ("tuned" | "pairs", *_):
+            return f"{RESTORE}, or delete {place.folder.path}, and `slimpajama tune` makes it again."
     return f"{RESTORE}."
 
 
 def _nights(workspace: Workspace, present: set[str]) -> Iterator[StorageError]:
     """Yield where nights and their list do not agree."""
     try:
-        nights = [f"nights/{night}/manifest.json" for night in workspace.nights.published()]
+        listed = workspace.nights.published()
     except StorageError:
         yield StorageError("not readable as the list of nights", where=layout.NIGHTS_INDEX, hint=f"{RESTORE}.")
         return
-    for path in nights:
-        if path not in present and not workspace.store.exists(path):
+    for path in (layout.night(night).manifest for night in listed):
+        if _is_missing(workspace.store, path, present):
             yield StorageError(
                 f"missing, and {layout.NIGHTS_INDEX} lists its night", where=path, hint=f"{RESTORE}, with its night."
             )
-    manifests = {path for path in present if path.startswith("nights/") and path.count("/") == 2 and _is_manifest(path)}
-    at_work = {path.split("/")[1] for path in present if re.match("nights/[^/]+/work/", path)}
-    for path in sorted(manifests - set(nights)):
-        if path.split("/")[1] in at_work:
-            # It is being published; if that was broken off, the next run ends it.
-            continue
-        night = printable(path.split("/")[1])
-        hint = f"`slimpajama prepare --night {night}` ends a publication that was broken off. Or: restore the list."
-        yield StorageError(f"its night is not in {layout.NIGHTS_INDEX}", where=path, hint=hint)
+    places = [place for path in present if (place := layout.place(path)).root == "nights"]
+    # A night with a work folder is being published; if that was broken off, the next run ends it.
+    known = {*listed, *(place.owner for place in places if place.kind == "work")}
+    for night in sorted({place.owner for place in places if place.is_manifest} - known):
+        command = f"`slimpajama prepare --night {printable(night)}`"
+        yield StorageError(
+            f"its night is not in {layout.NIGHTS_INDEX}",
+            where=layout.night(night).manifest,
+            hint=f"{command} ends a publication that was broken off. Or: restore the list.",
+        )
 
 
 def _pointers(workspace: Workspace, present: set[str]) -> Iterator[StorageError]:
     """Yield the pointers that name a model that is not there."""
-    if not present & {layout.CHAMPION, layout.TUNED}:
-        return
+    models = workspace.models
 
-    other = "`slimpajama models promote ID` chooses another champion"
-    for path, place, named, hint in (
-        (layout.CHAMPION, layout.model, workspace.models.rollback_targets, other),
-        (
-            layout.TUNED,
-            layout.tuned,
-            lambda: list(workspace.models.tuned_tasks()[0].values()),
-            "`slimpajama tune` makes one again",
-        ),
-    ):
+    def serving() -> list[str]:
+        return list(models.tuned_tasks()[0].values())
+
+    another = "`slimpajama models promote ID` chooses another champion"
+    pointers = {
+        layout.CHAMPION: (layout.model, models.rollback_targets, another),
+        layout.TUNED: (layout.tuned, serving, "`slimpajama tune` makes one again"),
+    }
+    for path, (place, named, hint) in pointers.items():
         if path not in present:
             continue
         try:
-            gone = sorted({model for model in named() if place(model).manifest not in present})
-            gone = [model for model in gone if not workspace.store.exists(place(model).manifest)]
+            gone = [
+                model for model in sorted(set(named())) if _is_missing(workspace.store, place(model).manifest, present)
+            ]
         except (StorageError, ValueError, LookupError, TypeError, AttributeError):
             yield StorageError("not readable as a pointer", where=path, hint=f"{RESTORE}.")
             continue

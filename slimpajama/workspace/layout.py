@@ -2,7 +2,7 @@
 
     nights/NIGHT/{documents,removed,minhash,bands,texts}/PART, nights/NIGHT/shards/SPLIT/SHARD, nights/NIGHT/work/STEP/
     models/MODEL/, models/MODEL/evaluations/NIGHT/, models/MODEL/evaluations/NIGHT/gate/
-    tuned/MODEL/, pairs/SET/{train,validation,test,removed}/PART, reports/NIGHT/
+    tuned/MODEL/, pairs/SET/{train,validation,test,removed}/PART, reports/NIGHT/, forgotten/, repair/
 
 A folder that is published has a `manifest.json`, written last. Paths are relative to the workspace, with `/`.
 """
@@ -18,6 +18,8 @@ CHAMPION = "models/champion.json"
 TUNED = "tuned/current.json"
 FORGOTTEN = "forgotten/index.json"
 TOKENIZER = "tokenizer/tokenizer.json"
+# Where damaged nights and reports are made again; it is deleted when that is done.
+SCRATCH = "repair"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,16 @@ class Place(NamedTuple):
     rest: str
 
     @property
+    def folder(self) -> Folder:
+        """The owner's folder."""
+        return Folder(f"{self.root}/{self.owner}")
+
+    @property
+    def inner(self) -> str:
+        """First part of the rest: the split of a shard, the night of an evaluation."""
+        return self.rest.partition("/")[0]
+
+    @property
     def is_manifest(self) -> bool:
         """Whether this is the manifest of the owner's folder."""
         return bool(self.owner) and self.kind == MANIFEST and not self.rest
@@ -180,6 +192,21 @@ def place(path: str) -> Place:
     """Take a path apart."""
     parts = path.split("/", 3)
     return Place(*parts, *[""] * (4 - len(parts)))
+
+
+def is_published_manifest(path: str) -> bool:
+    """Return whether a path is that of a manifest whose files are published; one in a work folder lists others."""
+    return path.endswith((f"/{MANIFEST}", f".{MANIFEST}")) and "/work/" not in path
+
+
+def scratch(folder: Folder) -> str:
+    """Return where a folder is made again."""
+    return f"{SCRATCH}/{folder.path}"
+
+
+def folders_of(path: str) -> list[str]:
+    """Return the folders that a path lies in, the outermost first."""
+    return [path[:end] for end, char in enumerate(path) if char == "/"]
 
 
 def name_of(path: str) -> str:

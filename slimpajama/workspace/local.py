@@ -18,7 +18,7 @@ from typing import BinaryIO
 from slimpajama.core.errors import AGAIN, LockedError, StorageError
 from slimpajama.workspace.store import CHECK, LOCK, Paths, held, sha256
 
-# On the workspace's own file system, so that a rename stays atomic.
+# It lies on the workspace's own file system, so that a rename is atomic.
 TMP = ".tmp"
 HINTS = {
     errno.ENOSPC: f"Free some space. {AGAIN}",
@@ -46,23 +46,32 @@ class LocalStore:
             raise StorageError("path leaves the workspace", where=path)
         return full
 
+    @contextlib.contextmanager
+    def _at(self, path: str, doing: str) -> Iterator[Path]:
+        """Give a path on the disk; what the operating system says of it becomes an error that says what to do."""
+        full = self._path(path)
+        try:
+            yield full
+        except OSError as error:
+            hint = HINTS.get(error.errno or 0, CHECK if doing == "read" else "")
+            raise StorageError(f"cannot be {doing}: {error.strerror or error}", where=str(full), hint=hint) from error
+
     def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
-        with _disk(self._path(path), "read"), self._path(path).open("rb") as file:
+        with self._at(path, "read") as full, full.open("rb") as file:
             file.seek(start)
             return file.read(-1 if end is None else end - start)
 
     def open(self, path: str) -> BinaryIO:
-        with _disk(self._path(path), "read"):
-            return self._path(path).open("rb")
+        with self._at(path, "read") as full:
+            return full.open("rb")
 
     def exists(self, path: str) -> bool:
-        with _disk(self._path(path), "read"):
-            return self._path(path).exists()
+        with self._at(path, "read") as full:
+            return full.exists()
 
     def list(self, prefix: str = "") -> Paths:
-        top = self._path(prefix) if prefix else self.root
         found = []
-        with _disk(top, "listed"):
+        with self._at(prefix, "listed") as top:
             for folder, _, names in os.walk(top, onerror=_unless_gone):
                 relative = Path(folder).relative_to(self.root).as_posix()
                 base = "" if relative == "." else relative + "/"
@@ -70,7 +79,7 @@ class LocalStore:
         return sorted(path for path in found if not path.startswith((TMP + "/", LOCK)))
 
     def size(self, prefix: str = "") -> int:
-        with _disk(self._path(prefix), "listed"):
+        with self._at(prefix, "listed"):
             return sum(self._path(path).stat().st_size for path in self.list(prefix))
 
     def _temporary(self, data: bytes) -> Path:
@@ -82,15 +91,14 @@ class LocalStore:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError:
+            # Otherwise the incomplete file would keep the disk full.
             with contextlib.suppress(OSError):
-                # What is there of it would keep the disk full.
                 temporary.unlink()
             raise
         return temporary
 
     def _publish(self, path: str, data: bytes, *, only_first: bool) -> bool:
-        target = self._path(path)
-        with _disk(target, "written"):
+        with self._at(path, "written") as target:
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary = self._temporary(data)
             if only_first:
@@ -119,9 +127,8 @@ class LocalStore:
 
     @contextlib.contextmanager
     def _swapping(self) -> Iterator[None]:
-        guarded = self.root / (LOCK + ".swap")
-        with self._mutex, _disk(guarded, "written"), guarded.open("ab") as guard:
-            # Between processes; the mutex is for threads.
+        with self._mutex, self._at(f"{LOCK}.swap", "written") as guarded, guarded.open("ab") as guard:
+            # This lock is for processes; the mutex is for threads.
             fcntl.flock(guard, fcntl.LOCK_EX)
             yield
 
@@ -133,14 +140,14 @@ class LocalStore:
             return True
 
     def delete(self, path: str) -> None:
-        with _disk(self._path(path), "deleted"):
-            self._path(path).unlink(missing_ok=True)
+        with self._at(path, "deleted") as full:
+            full.unlink(missing_ok=True)
 
     def delete_tree(self, prefix: str) -> None:
         if not prefix.strip("/"):
             raise StorageError("refusing to delete the whole workspace", where=self.uri)
-        with _disk(self._path(prefix), "deleted"), contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self._path(prefix))
+        with self._at(prefix, "deleted") as top, contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(top)
 
     def _take(self, file: FileIO, owner: str) -> None:
         try:
@@ -153,25 +160,24 @@ class LocalStore:
                 found=file.read().decode(errors="replace").strip(),
                 hint="Wait for it to end, or stop it.",
             ) from None
-        # Which needs no lock, so a pointer's temporary file may be there, and in use.
+        # Delete what killed runs left. Pointers are swapped without the workspace's lock, so this waits for the swap.
         with self._swapping():
-            # Of runs that were killed.
             for leftover in (self.root / TMP).glob("*"):
                 leftover.unlink(missing_ok=True)
         file.truncate(0)
-        # On a full disk it is held without a name: `clean-up` must get in.
+        # On a full disk the lock is held without a name, so that `clean-up` can run.
         with contextlib.suppress(OSError):
             file.write(f"{owner}, process {os.getpid()} on {socket.gethostname()}\n".encode())
 
     @contextlib.contextmanager
     def lock(self, owner: str) -> Iterator[None]:
-        """Hold the workspace; the kernel lets go of it when the process dies, however it dies."""
+        """Hold the workspace; the kernel releases it when the process dies, however it dies."""
         if self.uri in held:
             yield
             return
         with contextlib.ExitStack() as stack:
-            with _disk(self.root / LOCK, "written"):
-                self._take(stack.enter_context((self.root / LOCK).open("ab+", buffering=0)), owner)
+            with self._at(LOCK, "written") as lock:
+                self._take(stack.enter_context(lock.open("ab+", buffering=0)), owner)
             held.add(self.uri)
             try:
                 yield
@@ -179,26 +185,16 @@ class LocalStore:
                 held.discard(self.uri)
 
 
-@contextlib.contextmanager
-def _disk(path: Path, doing: str) -> Iterator[None]:
-    """Turn what the operating system says into an error that names the place and says what next."""
-    try:
-        yield
-    except OSError as error:
-        hint = HINTS.get(error.errno or 0, CHECK if doing == "read" else "")
-        raise StorageError(f"cannot be {doing}: {error.strerror or error}", where=str(path), hint=hint) from error
-
-
 def _unless_gone(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
-        # `os.walk` would leave the folder out, and what is in it would pass for not there.
+        # `os.walk` would skip the folder, as if nothing were in it.
         raise error
 
 
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        # The name itself must survive a power loss, not just the bytes.
+        # The name must survive a power loss, not only the bytes.
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -1,6 +1,6 @@
-"""Single rows out of a workspace's Parquet files, without reading the rest of them.
+"""Single rows of a workspace's Parquet files, found without reading the whole files.
 
-One column is looked through, row group by row group; only where something is found the other columns are read.
+One column is searched, row group by row group; the other columns are read only of a row group in which it matches.
 """
 
 from __future__ import annotations

@@ -1,15 +1,4 @@
-"""How a stage runs, resumes and ends: the one mechanism for data, training and reports.
-
-A stage maps a function over units of work. What a unit makes is written file by file, then its marker is;
-a unit with a marker is never done again. When all are there, the stage's manifest is written, last. Its
-fingerprint covers settings, inputs, the stage's version and the libraries that change its output, so:
-
-    same fingerprint, manifest there      -> finished, skip
-    same fingerprint, only some markers   -> continue
-    another fingerprint                   -> forget what was begun, start again
-
-A kill at any moment costs the units in flight and changes no byte of the outcome.
-"""
+"""What a finished step wrote, file by file with its hash, and from what: written last, so what it lists is whole."""
 
 from __future__ import annotations
 
@@ -18,13 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
 from slimpajama.core.config import canonical
 from slimpajama.core.errors import StorageError
 from slimpajama.core.progress import current
+from slimpajama.workspace import layout
 from slimpajama.workspace.store import CHECK, Store, read_json, sha256
 
 Counts = dict[str, Any]
@@ -62,7 +50,7 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a finished stage wrote, and from what."""
+    """What a finished step wrote, and from what."""
 
     name: str
     fingerprint: str
@@ -73,7 +61,7 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """Hash of the whole manifest, and so of every byte it lists; what the next stage depends on."""
+        """Hash of the whole manifest, and so of every byte it lists; what the next step depends on."""
         return sha256(json_bytes(self))
 
     def entries(self, prefix: str) -> list[FileEntry]:
@@ -124,31 +112,12 @@ def load_manifest(store: Store, path: str) -> Manifest | None:
 
 
 def _is_flat(value: Any, levels: int = 50) -> bool:
-    """Return whether a JSON value nests no deeper than what a digest is sure to be made of."""
+    """Return whether a JSON value nests so little that a digest of it can be made."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return levels > 0 and all(_is_flat(item, levels - 1) for item in inner)
 
 
 def forget(store: Store, folder: str) -> None:
-    """Remove a folder, its manifest first: without it the rest does not count, should a kill come in between."""
-    store.delete(f"{folder}/manifest.json")
+    """Delete a folder, its manifest first: after a kill in between nothing reads what is left."""
+    store.delete(layout.Folder(folder).manifest)
     store.delete_tree(folder)
-
-
-def read_verified(store: Store, entry: FileEntry) -> bytes:
-    """Return a published file after checking it against its manifest."""
-    data = store.read(entry.path)
-    if sha256(data) != entry.sha256:
-        raise StorageError(
-            "the file is not what its manifest says",
-            where=f"{store.uri}/{entry.path}",
-            expected=f"sha256 {entry.sha256[:16]}…",
-            found=f"sha256 {sha256(data)[:16]}…",
-            hint="It was changed or damaged after it was published: `slimpajama verify` says what to do.",
-        )
-    return data
-
-
-def read_verified_table(store: Store, entry: FileEntry) -> pa.Table:
-    """Return a published Parquet file, all of it, after checking it against its manifest."""
-    return pq.ParquetFile(pa.BufferReader(read_verified(store, entry))).read()

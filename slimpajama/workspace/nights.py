@@ -55,13 +55,17 @@ class Nights:
             )
         return manifest
 
+    def manifests(self) -> dict[str, Manifest]:
+        """Return the manifests of the published nights, oldest first."""
+        return {name: self.load(name) for name in self.published()}
+
     def earlier(self, night: str) -> dict[str, Manifest]:
         """Return the manifests of the published nights but this one, oldest first."""
         return {name: self.load(name) for name in self.published() if name != night}
 
     def begun(self) -> list[str]:
         """Return nights that were begun and not published, in order of their names."""
-        places = (layout.place(path) for path in self.store.list("nights/"))
+        places = (layout.place(path) for path in self.store.list("nights"))
         return sorted({place.owner for place in places if place.kind} - set(self.published()))
 
     def choose(self, wanted: str = "", today: dt.date | None = None) -> str:
@@ -161,7 +165,7 @@ class Nights:
     def publish(self, night: str, steps: list[Manifest], cfg: Config) -> Manifest:
         """Write the night's manifest over those of its steps, add the night to the index, drop its work folder.
 
-        Every step may be repeated: a kill in between leaves nothing that `finish_publication` does not mend.
+        Each of these may be repeated: after a kill in between, `finish_publication` does the rest.
         """
         place = layout.night(night)
         files = [e for step in steps for e in step.files if not e.path.startswith(f"{place.work()}/")]

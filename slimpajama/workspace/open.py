@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from slimpajama.core.errors import StorageError
+from slimpajama.workspace import layout
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.nights import Nights
+from slimpajama.workspace.overlay import Overlay
 from slimpajama.workspace.registry import Models
 from slimpajama.workspace.s3 import S3Store
 from slimpajama.workspace.store import Store
@@ -38,6 +41,23 @@ class Workspace:
 def open_workspace(uri: str) -> Workspace:
     """Open a workspace, see `open_store`."""
     return Workspace(open_store(uri))
+
+
+def find_workspace(uri: str) -> Workspace | None:
+    """Return the workspace at an address; None where a folder holds no published night, which is left as it is."""
+    return open_workspace(uri) if "://" in uri or Path(uri, layout.NIGHTS_INDEX).is_file() else None
+
+
+def scratch_workspace(uri: str, base: Workspace | None = None, hidden: tuple[str, ...] = ()) -> Workspace:
+    """Return a workspace to work in and delete, through which another one shows that is not written to.
+
+    Args:
+        uri: Where it lies.
+        base: What shows through; None for nothing.
+        hidden: Beginnings of paths that do not show through.
+    """
+    upper = open_store(uri)
+    return Workspace(Overlay(upper, base.store, hidden) if base else upper)
 
 
 def open_store(uri: str) -> Store:

@@ -1,4 +1,4 @@
-"""A store through which another one shows: for stages that read a workspace and must not write to it."""
+"""A store through which another one shows, for steps that read a workspace and must not write to it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from slimpajama.workspace.store import Store
 
 
 class Overlay:
-    """Reads find what lies in either store; writes, removals and listings are of the upper one alone.
+    """Reads files of both stores; writes to, deletes from and lists the upper one alone.
 
     Args:
-        upper: Where everything is written to.
-        base: What shows through; errors name it.
+        upper: The store that is written to.
+        base: The store that shows through; errors name it.
         hidden: Beginnings of paths that do not show through.
     """
 
@@ -27,17 +27,17 @@ class Overlay:
         return self._upper if path.startswith(self._hidden) or self._upper.exists(path) else self._base
 
     def exists(self, path: str) -> bool:
-        """Whether either has it."""
+        """Return whether one of the two has it."""
         return self._of(path).exists(path)
 
     def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
-        """Return it, or bytes of it, from above or from below."""
+        """Return the upper file or the base's, or bytes of it."""
         return self._of(path).read(path, start, end)
 
     def open(self, path: str) -> BinaryIO:
-        """Open it above or below."""
+        """Open the upper file or the base's."""
         return self._of(path).open(path)
 
     def read_versioned(self, path: str) -> tuple[bytes | None, str]:
-        """Return it with its version, from above or from below."""
+        """Return the upper file or the base's, with its version."""
         return self._of(path).read_versioned(path)

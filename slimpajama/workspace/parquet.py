@@ -1,4 +1,8 @@
-"""Parquet and Arrow files of the workspace: the same table, the same bytes."""
+"""Files of the workspace: Parquet written so that the same table gives the same bytes, listed files read and checked.
+
+A file that is read whole is hashed: `read_verified`. Of one that is read in part the size is compared, since a hash
+would cost more than a column of it: `reading`, `read_table`. `slimpajama verify` hashes all of them.
+"""
 
 from __future__ import annotations
 
@@ -12,27 +16,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slimpajama.core.errors import StorageError
-from slimpajama.workspace.store import CHECK, TRIES, Store, faults
+from slimpajama.workspace.manifest import FileEntry
+from slimpajama.workspace.store import CHECK, TRIES, Store, faults, sha256
 
 REPETITIVE = ["lang", "source", "night", "stage", "rule", "threshold"]
 
 
-def parquet_bytes(table: pa.Table, row_group_rows: int = 10_000, *, passing: bool = False) -> bytes:
+def parquet_bytes(table: pa.Table, row_group_rows: int = 10_000, *, intermediate: bool = False) -> bytes:
     """Return `table` as one Parquet file; the same table gives the same bytes.
 
     Args:
-        table: What to write. Dictionaries are only for columns that repeat themselves: trying one costs as much as
-            packing. Of texts no least and greatest are noted.
+        table: What to write. Only columns that repeat themselves get a dictionary: to try one costs as much as packing.
+            Texts get no minimum and maximum.
         row_group_rows: Rows that are read at once.
-        passing: Whether the file is read once and dropped: half as long to write, half as large again.
+        intermediate: Whether the file is read once and deleted: it takes half as long to write and is half as large
+            again.
     """
     sink = io.BytesIO()
     short = [field.name for field in table.schema if field.type not in (pa.large_string(), pa.binary())]
     pq.write_table(
         table,
         sink,
-        compression="lz4" if passing else "zstd",
-        compression_level=None if passing else 1,
+        compression="lz4" if intermediate else "zstd",
+        compression_level=None if intermediate else 1,
         row_group_size=row_group_rows,
         use_dictionary=REPETITIVE,
         write_statistics=short,
@@ -40,29 +46,42 @@ def parquet_bytes(table: pa.Table, row_group_rows: int = 10_000, *, passing: boo
     return sink.getvalue()
 
 
-def sealed(data: bytes) -> bytes:
+def with_checksum(data: bytes) -> bytes:
     """Return a piece of a file with its checksum behind it, for pieces that are read without the rest."""
     return data + zlib.crc32(data).to_bytes(4, "little")
 
 
-def read_sealed(store: Store, path: str, start: int, end: int, again: str) -> bytes:
-    """Return a piece that was written `sealed`, without its checksum; `again` says what to do if it is damaged."""
+def read_with_checksum(store: Store, path: str, start: int, end: int, hint: str) -> bytes:
+    """Return a piece that was written `with_checksum`, without it; `hint` says what to do where it is damaged."""
     for _ in range(TRIES):
         data = store.read(path, start, end)
-        if data == sealed(data[:-4]):
+        if data == with_checksum(data[:-4]):
             return data[:-4]
-    raise StorageError("damaged", where=f"{store.uri}/{path}", found=f"bytes {start} to {end}", hint=again)
+    raise StorageError("damaged", where=f"{store.uri}/{path}", found=f"bytes {start} to {end}", hint=hint)
+
+
+def read_verified(store: Store, entry: FileEntry) -> bytes:
+    """Return a listed file after its hash was compared with its manifest's."""
+    data = store.read(entry.path)
+    if (found := sha256(data)) != entry.sha256:
+        hint = "It was changed or damaged after it was published: `slimpajama verify` says what to do."
+        raise _not_as_listed(store, entry.path, f"sha256 {entry.sha256[:16]}…", f"sha256 {found[:16]}…", hint)
+    return data
+
+
+def read_verified_table(store: Store, entry: FileEntry) -> pa.Table:
+    """Return all of a listed Parquet file after its hash was compared with its manifest's."""
+    return pq.ParquetFile(pa.BufferReader(read_verified(store, entry))).read()
 
 
 @contextlib.contextmanager
 def reading(store: Store, path: str, size: int | None = None) -> Iterator[BinaryIO]:
-    """Open a Parquet or Arrow file of which a part is read; what is wrong with it becomes one error that names it.
+    """Open a Parquet or Arrow file of which a part is read.
 
     Args:
         store: The workspace.
         path: The file.
-        size: Bytes that its manifest lists; None not to look. To hash a file would cost more than to read a column of
-            it, so `slimpajama verify` does that; another file in its place shows by its size.
+        size: Bytes that its manifest lists; None not to compare.
 
     Raises:
         StorageError: It is missing, of another size, or not readable.
@@ -70,13 +89,7 @@ def reading(store: Store, path: str, size: int | None = None) -> Iterator[Binary
     try:
         with store.open(path) as file:
             if size is not None and (found := file.seek(0, io.SEEK_END)) != size:
-                raise StorageError(
-                    "the file is not what its manifest says",
-                    where=f"{store.uri}/{path}",
-                    expected=f"{size} bytes",
-                    found=f"{found} bytes",
-                    hint=CHECK,
-                )
+                raise _not_as_listed(store, path, f"{size} bytes", f"{found} bytes", CHECK)
             yield file
     except faults(pa.ArrowException) as error:
         raise StorageError(f"not readable as Parquet: {error}", where=f"{store.uri}/{path}", hint=CHECK) from error
@@ -86,3 +99,8 @@ def read_table(store: Store, path: str, columns: list[str] | None = None, size: 
     """Return a Parquet file of the workspace, or those of its columns that are named; `size` as in `reading`."""
     with reading(store, path, size) as file:
         return pq.ParquetFile(file).read(columns=columns)
+
+
+def _not_as_listed(store: Store, path: str, expected: str, found: str, hint: str) -> StorageError:
+    what = "the file is not what its manifest says"
+    return StorageError(what, where=f"{store.uri}/{path}", expected=expected, found=found, hint=hint)

@@ -46,6 +46,10 @@ class Models:
             )
         return found
 
+    def trained(self) -> dict[str, Manifest]:
+        """Return the manifests of the trained models by their ids."""
+        return {model_id: self.manifest(model_id) for model_id in self.published()}
+
     def of_night(self, night: str, wanted: str = "") -> str:
         """Return the model asked for, or the one that was trained for `night`.
 
@@ -56,7 +60,7 @@ class Models:
             # Raises where there is none.
             self.manifest(wanted)
             return wanted
-        found = [model_id for model_id in self.published() if self.manifest(model_id).about["night"] == night]
+        found = [model_id for model_id, manifest in self.trained().items() if manifest.about["night"] == night]
         if len(found) != 1:
             raise ModelError(
                 "no model of this night" if not found else "several models of this night",

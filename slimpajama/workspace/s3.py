@@ -12,21 +12,22 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from slimpajama.core.errors import AGAIN, LockedError, StorageError
 from slimpajama.workspace.store import CHECK, LOCK, TRIES, Paths, faults, held, sha256
 
-# Bytes up to which S3 is asked for a file at once: they cost less than a second and a third request.
+# So many bytes are requested at once: that costs less than a second and a third request.
 WHOLE = 8 << 20
-# S3 has no lock that dies with its process; a lease that is not renewed does.
+# S3 has no lock that ends with its process; a lease ends when it is not renewed.
 LEASE_S = 60.0
-# How long S3 may take to be reached, and to send the next byte.
+# How long S3 may take to accept a connection, and to send the next byte.
 CONNECT_S, ANSWER_S = 10, 60
-# Of botocore, for a request that was refused or not answered; it waits up to 20 s between two.
+# How often botocore makes a request that is refused or not answered; it waits up to 20 s in between.
 ATTEMPTS = 8
 REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409")
-# HEAD's answer is a number.
+# What S3 answers where the credentials are wrong; the answer to a HEAD request is a number.
 NO_ENTRY = ("400", "403", "ExpiredToken", "InvalidToken", "TokenRefreshRequired")
 
 
@@ -38,7 +39,7 @@ class S3Store:
 
         self.uri = uri.rstrip("/")
         self._base = self.uri.removeprefix("s3://")
-        # One client a process, which a fork makes anew: making one takes 0.1 s and more of the processor's time.
+        # s3fs keeps one client in each process, forked ones too: to make one takes 0.1 s and more of processor time.
         self._fs = s3fs.S3FileSystem(
             # A cached listing is wrong as soon as anyone else writes.
             use_listings_cache=False,
@@ -48,7 +49,7 @@ class S3Store:
                 "retries": {"max_attempts": ATTEMPTS, "mode": "adaptive"},
             },
         )
-        # Times botocore's: with s3fs's own five a silent store is waited for forty minutes.
+        # These tries multiply botocore's: s3fs's own five would wait forty minutes for a store that does not answer.
         self._fs.retries = TRIES
 
     def _check_conditional_puts(self) -> None:
@@ -67,7 +68,7 @@ class S3Store:
             )
 
     def _key(self, path: str) -> str:
-        if ".." in path.split("/"):
+        if ".." in PurePosixPath(path).parts:
             raise StorageError("path leaves the workspace", where=path)
         return f"{self._base}/{path}".rstrip("/")
 
@@ -80,7 +81,7 @@ class S3Store:
             raise StorageError(what, where=f"{self.uri}/{path}", hint=_s3_hint(error)) from error
 
     def _get(self, path: str, **asked: str) -> tuple[bytes, dict[str, Any]]:
-        """Return an object, or a range of it, and what the server says of it; a bad answer is asked for again."""
+        """Return an object, or a range of it, and the server's answer; after a damaged answer, ask again."""
         from fsspec.asyn import sync
 
         bucket, _, key = self._key(path).partition("/")
@@ -101,14 +102,14 @@ class S3Store:
 
     def read(self, path: str, start: int = 0, end: int | None = None) -> bytes:
         with self._errors(path, "read"):
+            # No range is empty.
             if start == end:
-                # Which no range can ask for.
                 return b""
             part = start or end is not None
             return self._get(path, **({"Range": f"bytes={start}-{'' if end is None else end - 1}"} if part else {}))[0]
 
     def open(self, path: str) -> BinaryIO:
-        """Open a file; its size is not asked for first, so one of our parts is a single request."""
+        """Open a file; its size is not asked for first, so a small file is one request."""
         with self._errors(path, "read"):
             end, _ = self._get(path, Range=f"bytes=-{WHOLE}")
             if len(end) < WHOLE:
@@ -119,7 +120,7 @@ class S3Store:
         bucket, _, key = self._key(path).partition("/")
         with self._errors(path, "read"):
             try:
-                # `isfile` lists a prefix, too, on a miss.
+                # s3fs's `isfile` would list a prefix, too, where there is no file.
                 self._fs.call_s3("head_object", Bucket=bucket, Key=key)
             except FileNotFoundError:
                 return False
@@ -128,7 +129,7 @@ class S3Store:
     def list(self, prefix: str = "") -> Paths:
         with self._errors(prefix, "listed"):
             found = self._fs.find(self._key(prefix), detail=True)
-        # An emptied prefix may answer with itself, as a folder.
+        # For a prefix that was emptied, a store may return the prefix itself as a folder.
         keys = (key for key, info in found.items() if info["type"] == "file" and key.startswith(self._base + "/"))
         names = (key.removeprefix(self._base + "/") for key in keys)
         return sorted(name for name in names if not name.startswith((LOCK, ".probe/")))
@@ -150,7 +151,7 @@ class S3Store:
             except OSError as error:
                 if not isinstance(error, FileExistsError) and _code(error) not in REFUSED:
                     raise
-                # Or the first try did it, its answer was lost, and the second found the first.
+                # The first try may have succeeded although its answer was lost: then the file is ours.
                 with contextlib.suppress(FileNotFoundError):
                     there = self._fs.call_s3("head_object", Bucket=bucket, Key=key)
                     return bool(there["Metadata"].get("put") == ours["put"])
@@ -181,7 +182,7 @@ class S3Store:
         bucket, _, base = self._base.partition("/")
         keys = [{"Key": f"{base}/{path}".lstrip("/")} for path in self.list(prefix.rstrip("/") + "/")]
         with self._errors(prefix, "deleted"):
-            # As many as a request takes.
+            # One request deletes at most 1000 files.
             for start in range(0, len(keys), 1000):
                 some = {"Objects": keys[start : start + 1000], "Quiet": True}
                 answer = self._fs.call_s3("delete_objects", Bucket=bucket, Delete=some)
@@ -190,7 +191,7 @@ class S3Store:
 
     @contextlib.contextmanager
     def lock(self, owner: str) -> Iterator[None]:
-        """Hold a lease in the workspace, renewed by a thread; it runs out when this process dies."""
+        """Hold a lease in the workspace, which a thread renews; it runs out when this process dies."""
         if self.uri in held:
             yield
             return
@@ -206,7 +207,7 @@ class S3Store:
 
 
 def _code(error: Exception) -> str:
-    """Return the code of S3's answer, or nothing where there was none."""
+    """Return the error code in S3's answer, or nothing where there is none."""
     return str(getattr(error.__cause__, "response", {}).get("Error", {}).get("Code", ""))
 
 
@@ -219,7 +220,7 @@ def _s3_hint(error: Exception) -> str:
 
 
 class _Lease:
-    """A lock object with an end, renewed at a third of its life."""
+    """A lock object that runs out at a given time; it is renewed after a third of that time."""
 
     def __init__(self, store: S3Store, owner: str) -> None:
         self.store, self.owner, self.token = store, owner, uuid.uuid4().hex
@@ -248,18 +249,18 @@ class _Lease:
 
     def _renew(self) -> None:
         while not self.stop.wait(LEASE_S / 3):
-            # The store may be well again in time.
+            # The store may answer again before the lease runs out.
             with contextlib.suppress(StorageError):
                 ours, version = self._ours()
                 if not ours:
-                    # Taken over: our puts of immutable files do no harm, pointers are compare-and-swap.
+                    # Another run has taken over. Our files never change, and pointers are swapped, so we do no harm.
                     return
                 self.store.swap(LOCK, self._body(), version)
 
     def release(self) -> None:
         self.stop.set()
         self.thread.join()
-        # It runs out by itself, and must not hide why the run ended.
+        # An error here must not hide why the run ended; the lease runs out by itself.
         with contextlib.suppress(StorageError):
             if self._ours()[0]:
                 self.store.delete(LOCK)

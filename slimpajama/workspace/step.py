@@ -264,8 +264,8 @@ class Run:
             rows = content.num_rows if isinstance(content, pa.Table) else part.rows.get(path, 0)
             if isinstance(content, pa.Table) and rows == 0:
                 continue
-            passing = path.startswith(f"{self.work}/")
-            data = parquet_bytes(content, passing=passing) if isinstance(content, pa.Table) else content
+            intermediate = path.startswith(f"{self.work}/")
+            data = parquet_bytes(content, intermediate=intermediate) if isinstance(content, pa.Table) else content
             self.store.write(path, data)
             entries.append(FileEntry(path, sha256(data), len(data), rows))
         record = json.loads(json_bytes({"files": entries, "counts": part.counts}))

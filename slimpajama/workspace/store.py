@@ -1,9 +1,9 @@
 """The workspace on a local disk or under an `s3://` prefix: one small set of operations, the same promises.
 
 - `write`   a file appears whole under its name or not at all (temporary file, fsync, rename; one put on S3);
-- `create`  the same, but only the first writer wins;
+- `create`  the same, but only the first writer succeeds;
 - `swap`    compare-and-swap of a pointer: replaces what was read, or says that someone else was first;
-- `lock`    one writer a workspace.
+- `lock`    at most one writer in a workspace.
 
 Paths are relative to the workspace, with `/`. Listings are sorted and never cached.
 """
@@ -18,10 +18,10 @@ from typing import Any, BinaryIO, Protocol
 from slimpajama.core.errors import StorageError
 
 LOCK = ".lock"
-# Inside a class that has a method `list`, the type needs another name.
+# In a class that has a method `list`, the type needs another name.
 Paths = list[str]
 CHECK = "Run `slimpajama verify`."
-# Of a request that botocore has given up, or whose answer came cut or damaged.
+# How often a request is made that botocore gave up, or whose answer came incomplete or damaged.
 TRIES = 3
 
 
@@ -58,21 +58,21 @@ def parsed_json(data: bytes, where: str) -> Any:
     """Return the JSON value of a file that was read from `where`."""
     try:
         value = json.loads(data)
-        # Our own files hold no escape of this kind; half a pair can be written nowhere.
+        # Half of a surrogate pair cannot be written to any file; slimpajama itself writes no such escape.
         if b"\\ud" in data.lower():
             json.dumps(value, ensure_ascii=False).encode()
         return value
     except (ValueError, RecursionError) as error:
-        # Of JSON, or of the UTF-8 that it is written in.
+        # A ValueError may be about JSON or about its UTF-8.
         raise StorageError(f"not readable as JSON: {error}", where=where, hint=CHECK) from error
 
 
-# Workspaces this process holds, so that a flow inside a flow does not lock itself out.
+# Workspaces that this process has locked, so that a flow inside a flow does not wait for itself.
 held: set[str] = set()
 
 
 def faults(*more: type[Exception]) -> tuple[type[Exception], ...]:
-    """Return what an open file of the workspace may raise for reasons that lie outside of this program, and `more`."""
+    """Return the errors that reading a file may raise for reasons outside of this program, and `more`."""
     from aiohttp import ClientError
     from botocore.exceptions import BotoCoreError
 

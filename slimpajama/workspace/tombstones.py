@@ -1,9 +1,9 @@
-"""The list of forgotten documents: what may not come in again, known by hashes and without a word of its text.
+"""The list of forgotten documents, which no night may take in again: their hashes, and no word of their text.
 
     forgotten/index.json    {"documents": [...], "unfinished": [id, ...]}, replaced by compare-and-swap
 
-A document is on the list before anything of it is removed, and `unfinished` until all of it is: so no night takes in
-again what is being forgotten, and a run that was killed tells the next one what is left to do.
+A document is put on the list before anything of it is deleted, and stays `unfinished` until all of it is. So no night
+takes it in meanwhile, and after a kill the next run knows what remains to be deleted.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 import pyarrow as pa
 
 from slimpajama.core.errors import LockedError, StorageError
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import json_bytes
 from slimpajama.workspace.store import Store, parsed_json
 
-INDEX = "forgotten/index.json"
+# Rule in `removed` of a document that came in again and was refused.
 RULE = "forgotten"
-"""Rule in `removed` of what came in again and was refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +29,17 @@ class Forgotten:
 
     id: str
     sha256: str
-    """Of the text as it was read; empty where it never was readable."""
+    """Of the text as it was read; empty where it could not be read."""
     by: str
-    """How it was chosen: `id`, `sha256` or `pattern`; `duplicate` for copies of what was chosen."""
+    """How it was chosen: `id`, `sha256` or `pattern`; `duplicate` for a copy of such a document."""
     after: str
     """The newest night when it was forgotten."""
     nights: tuple[str, ...]
     """Nights that had it, kept or removed, oldest first."""
     models: tuple[str, ...]
-    """Models that were trained on it or started from one that was."""
+    """Models that were trained on it, or began as such a model."""
     tuned: tuple[str, ...]
-    """Tuned models that began as one of these."""
+    """Tuned models that began as one of `models`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +49,12 @@ class ForgottenList:
     documents: tuple[Forgotten, ...] = ()
     """In order of their ids."""
     unfinished: tuple[str, ...] = ()
-    """Ids of those of which something may be left."""
+    """Ids of the documents of which something may remain."""
     version: str = ""
-    """Of the file, for compare-and-swap."""
+    """Version of the file, for compare-and-swap."""
 
-    def left(self) -> list[Forgotten]:
-        """Return the documents of which something may be left."""
+    def remaining(self) -> list[Forgotten]:
+        """Return the documents of which something may remain."""
         return [entry for entry in self.documents if entry.id in self.unfinished]
 
     def texts(self) -> pa.Array:
@@ -66,7 +66,7 @@ class ForgottenList:
         return [entry.id for entry in self.documents]
 
     def having(self, entries: Iterable[Forgotten]) -> ForgottenList:
-        """Return the list with more documents, all of them unfinished."""
+        """Return the list with more documents, which are unfinished."""
         documents = {entry.id: entry for entry in self.documents}
         for entry in entries:
             before = documents.get(entry.id, entry)
@@ -85,22 +85,20 @@ def _union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def forgotten_list(store: Store) -> ForgottenList:
-    """Return the workspace's list; an empty one where nothing was ever forgotten."""
-    data, version = store.read_versioned(INDEX)
+    """Return the workspace's list, which is empty where nothing was ever forgotten."""
+    data, version = store.read_versioned(layout.FORGOTTEN)
     if data is None:
         return ForgottenList(version=version)
-    where = f"{store.uri}/{INDEX}"
+    where = f"{store.uri}/{layout.FORGOTTEN}"
     found = parsed_json(data, where)
     try:
-        documents = tuple(_entry(entry) for entry in found["documents"])
-        return ForgottenList(documents, tuple(found["unfinished"]), version)
+        documents: list[dict[str, Any]] = [
+            {name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()}
+            for entry in found["documents"]
+        ]
+        return ForgottenList(tuple(Forgotten(**entry) for entry in documents), tuple(found["unfinished"]), version)
     except (KeyError, TypeError, AttributeError) as error:
         raise StorageError(f"not a list of forgotten documents: {error}", where=where) from error
-
-
-def _entry(found: dict[str, Any]) -> Forgotten:
-    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found.items()}
-    return Forgotten(**values)
 
 
 def write_list(store: Store, wanted: ForgottenList) -> ForgottenList:
@@ -110,6 +108,7 @@ def write_list(store: Store, wanted: ForgottenList) -> ForgottenList:
         LockedError: If someone else replaced it first.
     """
     data = json_bytes({"documents": wanted.documents, "unfinished": wanted.unfinished})
-    if not store.swap(INDEX, data, wanted.version):
-        raise LockedError("another run replaced the list first", where=f"{store.uri}/{INDEX}", hint="Run again.")
+    if not store.swap(layout.FORGOTTEN, data, wanted.version):
+        where = f"{store.uri}/{layout.FORGOTTEN}"
+        raise LockedError("another run replaced the list first", where=where, hint="Run again.")
     return forgotten_list(store)

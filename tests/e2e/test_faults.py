@@ -29,7 +29,7 @@ from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import Workspace, open_store
-from slimpajama.workspace.parquet import read_sealed, read_table, sealed
+from slimpajama.workspace.parquet import read_table, read_with_checksum, with_checksum
 from slimpajama.workspace.registry import Models
 from slimpajama.workspace.store import sha256
 
@@ -122,9 +122,9 @@ def test_a_damaged_answer_is_asked_for_again(faulty):
     uri, server = faulty
     store = open_store(uri)
     store.write("a", b"0123456789")
-    store.write("s", sealed(b"0123456789"))
+    store.write("s", with_checksum(b"0123456789"))
     server.plan = Plan(("damage",), share=1.0, most=1)
-    assert read_sealed(store, "s", 0, 14, "") == b"0123456789"
+    assert read_with_checksum(store, "s", 0, 14, "") == b"0123456789"
     assert store.read("a") == b"0123456789"
     with store.open("a") as file:
         assert file.read() == b"0123456789"

@@ -11,9 +11,8 @@ from steps import begin_step
 
 from slimpajama.core.errors import LockedError, StorageError
 from slimpajama.workspace import s3 as storage
-from slimpajama.workspace.manifest import read_verified
 from slimpajama.workspace.open import open_store
-from slimpajama.workspace.parquet import parquet_bytes, read_table
+from slimpajama.workspace.parquet import parquet_bytes, read_table, read_verified
 from slimpajama.workspace.step import Part
 
 

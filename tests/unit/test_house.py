@@ -161,6 +161,118 @@ def test_what_is_put_into_a_page_without_escaping_is_these_few():
     assert sorted(raw) == ["{{ plots.clusters | safe }}", "{{ plots.lengths | safe }}", "{{ plots.loss | safe }}"]
 
 
+ROOTS = "nights|models|reports|tuned|pairs|forgotten"
+IN_TEXT = re.compile(rf"(^|[/ ])({ROOTS})/{{}}|/manifest\.json")
+WHOLE = re.compile(rf"({ROOTS})/\S*|\S*manifest\.json")
+
+OWNERS = {"slimpajama/workspace/layout.py", "slimpajama/workspace/manifest.py"}
+# Their paths are of raw files, of addresses and of URLs.
+OTHER_PATHS = {
+    "slimpajama/apps/serve/app.py",
+    "slimpajama/corpus/pairs/records.py",
+    "slimpajama/corpus/sources/discover.py",
+    "slimpajama/corpus/sources/files.py",
+    "tasks/observe.py",
+}
+NOT_YET: set[str] = {
+    "slimpajama/apps/compress/file.py",
+    "slimpajama/apps/tune/inference.py",
+    "slimpajama/apps/tune/retrieve.py",
+    "slimpajama/apps/tune/stage.py",
+    "slimpajama/cli/applications.py",
+    "slimpajama/cli/lifecycle.py",
+    "slimpajama/corpus/clean/stage.py",
+    "slimpajama/corpus/decontaminate.py",
+    "slimpajama/corpus/dedup/history.py",
+    "slimpajama/corpus/dedup/stage.py",
+    "slimpajama/corpus/ingest.py",
+    "slimpajama/corpus/pairs/stage.py",
+    "slimpajama/corpus/pipeline.py",
+    "slimpajama/corpus/segment.py",
+    "slimpajama/corpus/shards/card.py",
+    "slimpajama/corpus/shards/stage.py",
+    "slimpajama/model/evaluate/documents.py",
+    "slimpajama/model/evaluate/stage.py",
+    "slimpajama/model/generate/stage.py",
+    "slimpajama/model/loading.py",
+    "slimpajama/model/train/data.py",
+    "slimpajama/model/train/stage.py",
+    "slimpajama/ops/export.py",
+    "slimpajama/ops/observe/lineage.py",
+    "slimpajama/ops/observe/metrics.py",
+    "slimpajama/ops/overview.py",
+    "slimpajama/ops/report/collect.py",
+    "slimpajama/ops/report/funnel.py",
+    "slimpajama/ops/report/inputs.py",
+    "slimpajama/ops/report/markdown.py",
+    "slimpajama/ops/report/stage.py",
+    "slimpajama/ops/report/summary.py",
+    "slimpajama/workspace/stage.py",
+    "tasks/artifacts.py",
+}
+
+
+def inline_paths(source: str) -> list[str]:
+    """Return where a source file puts a path of the workspace together, or takes one apart."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            parts = [part.value if isinstance(part, ast.Constant) else "{}" for part in node.values]
+            if IN_TEXT.search("".join(parts)):
+                found.append(ast.unparse(node))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and WHOLE.fullmatch(node.value):
+            found.append(ast.unparse(node))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            first = ast.unparse(node.args[0]) if node.args else ""
+            splits = node.func.attr in ("split", "rsplit") and first == "'/'"
+            ends = node.func.attr == "endswith" and first.lstrip("f").startswith("'/")
+            if splits or ends:
+                found.append(ast.unparse(node))
+    return found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'f"nights/{night}/documents/"',
+        'f"{uri}/models/{model}"',
+        'f"{folder}/manifest.json"',
+        '"models/champion.json"',
+        'path.split("/")[1]',
+        'path.rsplit("/", 1)[1]',
+        'entry.path.endswith(f"/{name}")',
+    ],
+)
+def test_a_path_that_is_put_together_is_found(source: str):
+    assert inline_paths(source)
+
+
+def test_only_the_layout_puts_paths_of_the_workspace_together():
+    """Ask `slimpajama.workspace.layout` for a path, and a manifest for its files."""
+    paths = {str(path.relative_to(ROOT)): path for path in OURS}
+    checked = paths.keys() - OTHER_PATHS - NOT_YET - OWNERS
+    assert {name: found for name in checked if (found := inline_paths(paths[name].read_text(encoding="utf-8")))} == {}
+
+
+# A command, a task, a process of a training, and the harness, which is given an address.
+OPENERS = {
+    "slimpajama/apps/harness.py",
+    "slimpajama/cli/options.py",
+    "slimpajama/model/train/worker.py",
+    "slimpajama/workspace/open.py",
+    "tasks/observe.py",
+}
+
+
+def test_a_workspace_is_opened_where_a_process_begins():
+    """Everything else is given a `Workspace`, or asks `find_workspace` or `scratch_workspace` for one."""
+    opens = {"open_store", "open_workspace", "LocalStore", "S3Store"}
+    calls = {
+        str(path.relative_to(ROOT)): {name for name, _ in called(path.read_text(encoding="utf-8"))} for path in OURS
+    }
+    assert {name for name, names in calls.items() if names & opens} <= OPENERS
+
+
 def test_no_file_of_the_project_is_over_a_megabyte():
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     for name in filter(None, listed.decode().split("\0")):

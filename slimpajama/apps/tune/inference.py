@@ -55,8 +55,9 @@ from slimpajama.model.device import device, one_thread
 from slimpajama.model.generate.beam import Found, beam_search
 from slimpajama.model.loading import with_weights
 from slimpajama.text.tokenizer import Tokenizer
-from slimpajama.workspace.manifest import FileEntry, Manifest, read_verified
+from slimpajama.workspace.manifest import FileEntry, Manifest
 from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.parquet import read_verified
 from slimpajama.workspace.store import Store
 
 WRITTEN, QUOTED, DRAFT = "written", "quoted", "draft"

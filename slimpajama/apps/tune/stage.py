@@ -43,9 +43,9 @@ from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.model.train.loop import train_model
 from slimpajama.model.train.parallel import Team
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Manifest, json_bytes, read_verified, read_verified_table
+from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.parquet import parquet_bytes
+from slimpajama.workspace.parquet import parquet_bytes, read_verified, read_verified_table
 from slimpajama.workspace.step import Context, Part, Run, Step, run_step
 
 # Raise it when the same inputs give other weights or figures.

@@ -19,10 +19,8 @@ from slimpajama.core.progress import say
 from slimpajama.corpus.dedup.columns import content_array, large_strings, read_keys, read_texts
 from slimpajama.corpus.dedup.history_join import Earlier, Past
 from slimpajama.corpus.dedup.kernel import VERSION, sketch
-from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import FileEntry, Manifest
-from slimpajama.workspace.nights import Nights
-from slimpajama.workspace.open import open_store
+from slimpajama.workspace.open import find_workspace
 from slimpajama.workspace.parquet import read_table, reading
 from slimpajama.workspace.store import Store
 
@@ -140,12 +138,11 @@ def open_past(uri: str, cfg: DedupConfig) -> Past:
     Raises:
         InputError: It is neither, or holds nothing.
     """
-    if "://" in uri or Path(uri, layout.NIGHTS_INDEX).is_file():
-        store = open_store(uri)
-        nights = {name: Nights(store).load(name) for name in Nights(store).published()}
+    if workspace := find_workspace(uri):
+        nights = workspace.nights.manifests()
         if not nights:
             raise InputError("nothing is published yet", where=uri, hint="Name a workspace with at least one night.")
-        return History(store, nights, cfg)
+        return History(workspace.store, nights, cfg)
     kept = Path(uri, "kept")
     if not any(kept.glob("*.parquet")):
         raise InputError(

@@ -47,8 +47,9 @@ from slimpajama.corpus.sources.evaluations import RECORDS, list_evaluations, rea
 from slimpajama.corpus.sources.ids import document_id, unread
 from slimpajama.corpus.sources.records import Bad
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Manifest, add_counts, read_verified_table
+from slimpajama.workspace.manifest import Manifest, add_counts
 from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.parquet import read_verified_table
 from slimpajama.workspace.step import Context, Part, Run, Step, run_step
 from slimpajama.workspace.store import Store
 

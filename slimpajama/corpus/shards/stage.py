@@ -30,8 +30,13 @@ from slimpajama.corpus.shards.columns import encode_words, shard_bytes, words_of
 from slimpajama.text.stopwords import content_flags
 from slimpajama.text.tokenizer import SEPARATOR, Tokenizer, train_tokenizer
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, add_counts, read_verified
-from slimpajama.workspace.parquet import read_sealed, read_table, sealed
+from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, add_counts
+from slimpajama.workspace.parquet import (
+    read_table,
+    read_verified,
+    read_with_checksum,
+    with_checksum,
+)
 from slimpajama.workspace.step import Part, Run, Step
 from slimpajama.workspace.store import Store, sha256
 
@@ -261,13 +266,13 @@ def _route(store: Store, inputs: _Inputs, cfg: Config, plan: _Plan) -> bytes:
     table = table.append_column("order", pa.array(unit_hashes(ids, "order", cfg.shards.seed)))
     table = table.take(np.argsort(bucket, kind="stable")).combine_chunks()
     bounds = np.searchsorted(np.sort(bucket), np.arange(plan.n_buckets + 1)).tolist()
-    rows = [sealed(_stream(table.slice(begin, end - begin))) for begin, end in pairwise(bounds)]
+    rows = [with_checksum(_stream(table.slice(begin, end - begin))) for begin, end in pairwise(bounds)]
     places = np.cumsum([_head_bytes(plan), *map(len, rows)], dtype="<i8")
-    return b"".join([sealed(places.tobytes()), *rows])
+    return b"".join([with_checksum(places.tobytes()), *rows])
 
 
 def _head_bytes(plan: _Plan) -> int:
-    return len(sealed(bytes(8 * (plan.n_buckets + 1))))
+    return len(with_checksum(bytes(8 * (plan.n_buckets + 1))))
 
 
 def _stream(table: pa.Table) -> bytes:
@@ -278,13 +283,14 @@ def _stream(table: pa.Table) -> bytes:
 
 
 def _bounds(store: Store, path: str, plan: _Plan) -> npt.NDArray[np.int64]:
-    return np.frombuffer(read_sealed(store, path, 0, _head_bytes(plan), AGAIN), "<i8")
+    return np.frombuffer(read_with_checksum(store, path, 0, _head_bytes(plan), AGAIN), "<i8")
 
 
 def _collect(store: Store, bounds: Mapping[str, npt.NDArray[np.int64]], bucket: int) -> pa.Table:
     """Return a bucket's documents out of every part, in the order of their hashes."""
     some = [
-        read_sealed(store, path, int(places[bucket]), int(places[bucket + 1]), AGAIN) for path, places in bounds.items()
+        read_with_checksum(store, path, int(places[bucket]), int(places[bucket + 1]), AGAIN)
+        for path, places in bounds.items()
     ]
     table = pa.concat_tables([pa.ipc.open_stream(rows).read_all() for rows in some])
     return table.sort_by([("order", "ascending"), ("id", "ascending")]).combine_chunks()

@@ -57,11 +57,11 @@ def whole(tensor: Tensor) -> Tensor:
     return full[0] if full.shape == (1,) else full
 
 
-def only_keys(tensor: Tensor, like: Any) -> Tensor:
+def share_of(tensor: Tensor, like: Any) -> Tensor:
     """Return this process's share of a whole tensor, cut `like` another; the whole where that is not cut."""
     if not is_share(like):
         return tensor
     from torch.distributed.tensor import distribute_tensor
 
-    assigned_keys = tensor.to(like.device).view(like.shape)
-    return distribute_tensor(assigned_keys, like.device_mesh, like.placements, src_data_rank=None)  # nothing is sent
+    mine = tensor.to(like.device).view(like.shape)
+    return distribute_tensor(mine, like.device_mesh, like.placements, src_data_rank=None)  # nothing is sent

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from slimpajama.model.architectures.fsdp import only_keys, whole
+from slimpajama.model.architectures.fsdp import share_of, whole
 
 # Chosen on short runs (400,000 tokens, steps of 2,048, one seed), bits per byte zh / en: momentum 0.9 -> 0.85 gained
 # 0.008 / 0.012, eps 1e-10 -> 1e-5 0.012 / 0.005 (1e-4 lost it again), ADAM_LR 0.005 -> 0.01 0.014 / 0.008.
@@ -79,7 +79,7 @@ class Optimiser:
             momentum.lerp_(p.grad, 1 - MOMENTUM)
             step = orthogonal(whole(p.grad.lerp(momentum, MOMENTUM)), self.dtype)
             scale = max(1.0, p.size(-2) / p.size(-1)) ** 0.5
-            p.add_(only_keys(step.to(p.dtype), p), alpha=-MUON_LR * self.lr * lr_scale * scale)
+            p.add_(share_of(step.to(p.dtype), p), alpha=-MUON_LR * self.lr * lr_scale * scale)
 
         list(each(update, self.matrices))
 
@@ -94,12 +94,12 @@ class Optimiser:
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
         """Take over what `state_tensors` returned."""
         for name, momentum in self.momentum.items():
-            momentum.copy_(only_keys(tensors[f"muon.{name}.momentum"], momentum))
+            momentum.copy_(share_of(tensors[f"muon.{name}.momentum"], momentum))
         for name, p in self.parameters.items():
             prefix = f"adamw.{name}."
             state = {key.removeprefix(prefix): t.clone() for key, t in tensors.items() if key.startswith(prefix)}
             if state:
-                self.adamw.state[p] = {k: t if k == "step" else only_keys(t.to(p.device), p) for k, t in state.items()}
+                self.adamw.state[p] = {k: t if k == "step" else share_of(t.to(p.device), p) for k, t in state.items()}
 
 
 def make_optimiser(model: nn.Module, lr: float, precision: str = "fp32") -> Optimiser:

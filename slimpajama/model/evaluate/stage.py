@@ -28,8 +28,9 @@ from slimpajama.model.evaluate.score import Reconstruction, bits_per_byte, recon
 from slimpajama.model.loading import load_model
 from slimpajama.text.tokenizer import SEPARATOR
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Manifest, json_bytes, read_verified, read_verified_table
+from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.parquet import read_verified, read_verified_table
 from slimpajama.workspace.step import Context, Part, Run, Step, run_step
 from slimpajama.workspace.store import Store
 

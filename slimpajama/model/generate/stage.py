@@ -21,9 +21,9 @@ from slimpajama.model.generate.measure import copied_share, repeated_share
 from slimpajama.model.generate.text import generate_texts
 from slimpajama.model.loading import load_model
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Manifest, json_bytes, read_verified
+from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.parquet import read_table, read_verified
 from slimpajama.workspace.step import Context, Part, Run, Step, run_step
 
 VERSION = 3

@@ -18,9 +18,9 @@ from slimpajama.core.progress import say
 from slimpajama.core.schema import SHARDS
 from slimpajama.model.train.rows import EARLIER, TONIGHT, Mix, ShardTokens, Stream, parse_shard
 from slimpajama.text.tokenizer import Tokenizer
-from slimpajama.workspace.manifest import FileEntry, Manifest, read_verified
+from slimpajama.workspace.manifest import FileEntry, Manifest
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.parquet import read_table, read_verified
 from slimpajama.workspace.store import Store
 
 REBUILD = "Another program or version wrote it: prepare the night again, in a fresh workspace."

@@ -23,7 +23,7 @@ from slimpajama.core.config import TrainConfig
 from slimpajama.core.errors import ModelError
 from slimpajama.core.progress import Bar
 from slimpajama.model.architectures import Optimiser
-from slimpajama.model.architectures.fsdp import is_share, only_keys, whole
+from slimpajama.model.architectures.fsdp import is_share, share_of, whole
 from slimpajama.model.train.checkpoint import Checkpoint, Checkpoints
 from slimpajama.model.train.parallel import Team, batch_gradients, sharded_gradients
 from slimpajama.model.train.rows import Rows
@@ -200,7 +200,7 @@ def _resume(model: nn.Module, optimiser: Optimiser, rows: Rows, checkpoints: Che
         return {name.removeprefix(prefix): t for name, t in found.tensors.items() if name.startswith(prefix)}
 
     own = model.state_dict()
-    model.load_state_dict({name: only_keys(tensor, own.get(name)) for name, tensor in part("model.").items()})
+    model.load_state_dict({name: share_of(tensor, own.get(name)) for name, tensor in part("model.").items()})
     optimiser.load_state_tensors(part("optimiser."))
     rows.seek(found.state["rows"])
     return History(**found.state["history"])

@@ -1,13 +1,14 @@
-"""From what a sample took to what a night takes.
+"""The cost forecast of a night, computed from what a sample took.
 
-- Documents and bytes: a ratio by source. Exact where the sample is everything.
-- Kept: cleaning's share as it is. Duplicates that lie far apart meet in a sample only in part, so the number of
-  clusters is extrapolated (`distinct`), and the sample's plain share is given as what can be kept at most. Where the
-  two are far apart, no error is promised: versions of a document that drift apart are told from a sample badly.
-- Time: three passes tell apart what is paid once and what grows: an eighth of the sample, cold; the same again; the
-  whole sample. Compiling kernels for the first time does not count, the next run finds them; nor does starting Prefect.
-- Memory: what the sample took, the slope between the passes for parts and shards of full size, and what deduplication
-  holds of a document.
+- Documents and bytes: a ratio by source, which is exact where the sample is everything.
+- Kept: cleaning's share is taken as it is. A sample shows only some of the duplicates that lie far apart, so the number
+  of clusters is extrapolated (`distinct`), and the sample's plain share is the most that can be kept. Where the two
+  differ much, no error is promised: a sample says little about versions of a document that change slowly.
+- Time: three passes separate what is paid once from what grows: an eighth of the sample for the first time, the same
+  again, the whole sample. The first compilation of kernels does not count, since the next run finds them compiled; nor
+  does the start of Prefect.
+- Memory: what the sample took, plus the slope between the passes for parts and shards of full size, plus what
+  deduplication holds of each document.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import polars as pl
 
@@ -27,22 +27,20 @@ from slimpajama.corpus.ingest import known_inputs
 from slimpajama.corpus.sources.discover import Plan, plan
 from slimpajama.ops.forecast.passes import NIGHT, Cost, Pass, in_flight, run_pass
 from slimpajama.ops.forecast.sample import Sample
-from slimpajama.workspace.open import Workspace, open_store
-from slimpajama.workspace.overlay import Overlay
+from slimpajama.workspace import layout
+from slimpajama.workspace.open import Workspace, find_workspace, scratch_workspace
 from slimpajama.workspace.parquet import read_table
-from slimpajama.workspace.store import Store
 
-# What a figure may be off in a real run; docs/benchmarks/forecast.md has what it was.
+# How far a figure may be off in a real run; docs/benchmarks/forecast.md has how far it was.
 ERROR = 0.25
-# Every n-th piece of the sample.
+# Each pass takes every n-th piece of the sample.
 PASSES = (8, 8, 1)
-# Neighbours in a file, by the records' numbers, that are one place.
+# So many neighbouring records of a file are one place.
 PLACE = 16
-# Places beyond which a cluster is not rare.
+# A cluster that is met at more places is not rare.
 ABUNDANT = 10
-# Of memory that deduplication holds of a document (docs/decisions/how-are-near-duplicates-found.md).
 DOCUMENT_BYTES = 125
-# Of memory that its client takes beside the stages.
+# Memory that Prefect's client takes beside the steps.
 PREFECT_BYTES = 100e6
 
 
@@ -53,20 +51,20 @@ class SourceForecast:
     name: str
     files: int
     bytes: int
-    """Of the new and changed files, as they lie there."""
+    """Size of its new and changed files."""
     sampled: float
-    """Share of them that was read; 1 for everything."""
+    """Share of these bytes that was read; 1 for everything."""
     documents: float
     text_bytes: float
     broken: float
     """Records that cannot be read."""
     cleaned: float
-    """Documents left by cleaning."""
+    """Documents that cleaning keeps."""
     cleaned_bytes: float
     kept: float
-    """Documents left by deduplication."""
+    """Documents that deduplication keeps."""
     kept_at_most: float
-    """The same, if far apart there are no more duplicates than nearby."""
+    """The same, if there are no more duplicates far apart than nearby."""
     kept_bytes: float
 
 
@@ -78,20 +76,20 @@ class Forecast:
     sources: tuple[SourceForecast, ...] = ()
     tokens: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
-    """Wall time by stage, with the configured workers."""
+    """Wall time by step, with the configured workers."""
     cpu_seconds: float = 0.0
     disk_bytes: float = 0.0
-    """Of published files."""
+    """Size of the published files."""
     peak_disk_bytes: float = 0.0
-    """Of these and the work folder, which lasts until the night is published."""
+    """The same with the work folder, which is deleted when the night is published."""
     memory_bytes: float = 0.0
     """Peak of the resident set."""
     sampled_bytes: int = 0
-    """Text that went through the stages to tell."""
+    """Text that went through the steps for this forecast."""
 
     @property
     def sure(self) -> bool:
-        """Whether the error holds for what is kept, too: duplicates that the sample does not show matter little."""
+        """Whether the error holds for what is kept, too: few duplicates, if any, lie beyond what the sample shows."""
         return self.total("kept_at_most") <= (1 + ERROR) * self.total("kept")
 
     @property
@@ -105,7 +103,7 @@ class Forecast:
 
 
 def forecast(cfg: Config) -> Forecast:
-    """Tell what `prepare` would read, keep and cost now. Nothing is written to the workspace.
+    """Return what `prepare` would read, keep and cost now. Nothing is written to the workspace.
 
     Args:
         cfg: All of the corpus's sections and `run` are used.
@@ -113,25 +111,19 @@ def forecast(cfg: Config) -> Forecast:
     Raises:
         InputError: A source cannot be listed, or a file changed while it was read.
     """
-    base = _workspace(cfg.workspace)
-    found = plan(cfg, known_inputs(Workspace(base)) if base else (), quick=True)
+    base = find_workspace(cfg.workspace)
+    found = plan(cfg, known_inputs(base) if base else (), quick=True)
     if not found.files:
         return Forecast(plan=found)
     with track("sample", total=len(PASSES), unit="passes") as bar, temporary_folder() as folder:
         sample, passes = Sample(cfg, found), []
-        # What stages say of the sample would be taken for the night's.
+        # The steps' messages are about the sample: a reader would take them for the night's.
         with report_to(lines(lambda text: None)):
             for number, every in enumerate(PASSES):
-                store = open_store(f"{folder}/{number}")
-                store = Overlay(store, base) if base else store
-                passes.append(run_pass(store, sample, every))
+                scratch = scratch_workspace(f"{folder}/{number}", base)
+                passes.append(run_pass(scratch, sample, every))
                 bar.advance()
-        return _estimate(found, sample, passes, _clusters(store, passes[-1]))
-
-
-def _workspace(uri: str) -> Store | None:
-    """Return the workspace if there may be a night in it; opening a folder would make it one."""
-    return open_store(uri) if "://" in uri or Path(uri, "nights").is_dir() else None
+        return _estimate(found, sample, passes, _clusters(scratch, passes[-1]))
 
 
 def _estimate(found: Plan, sample: Sample, passes: list[Pass], clusters: pl.DataFrame) -> Forecast:
@@ -152,7 +144,7 @@ def _estimate(found: Plan, sample: Sample, passes: list[Pass], clusters: pl.Data
     ]
 
     def grown(name: str, figure: Callable[[Cost], float]) -> float:
-        """Return a figure of a stage for the whole night."""
+        """Return a figure of a step for the whole night."""
         of = full.costs[name].grows_with
         cold, small, large = (figure(p.costs[name]) if name in p.costs else 0.0 for p in passes)
         more, rise = sizes[-1][of] - sizes[1][of], large - small
@@ -203,7 +195,7 @@ def _source(sample: Sample, full: Pass, name: str, clusters: pl.DataFrame) -> So
     n_bytes = sum(file.bytes for file in all_files)
     everything = all(file in sample.files and sample.files[file].share == 1 for file in all_files)
     read = [full.read[file] for file in all_files if file in full.read]
-    # Forgotten ones, too, which ingest refuses.
+    # Forgotten documents are in these counts, too: ingest refuses them after they were read.
     got, got_bytes = (sum(counts[n] for counts in read) for n in (0, 1))
     left, left_bytes = (full.by_source("clean", count).get(name, 0) for count in ("documents", "bytes"))
     cleaned = documents * left / max(got, 1)
@@ -228,19 +220,19 @@ def _source(sample: Sample, full: Pass, name: str, clusters: pl.DataFrame) -> So
     )
 
 
-def _clusters(store: Store, full: Pass) -> pl.DataFrame:
+def _clusters(scratch: Workspace, full: Pass) -> pl.DataFrame:
     """Return the sample's duplicate clusters by `source`, with the `places` that each was met at."""
-    folder, listed = f"nights/{NIGHT}", full.manifests["dedup"]
+    place, listed = layout.night(NIGHT), full.manifests["dedup"]
 
-    def rows(name: str, *columns: str) -> pl.DataFrame:
-        found = [pl.DataFrame(read_table(store, path, list(columns))) for path in listed.paths(f"{folder}/{name}")]
+    def rows(prefix: str, *columns: str) -> pl.DataFrame:
+        found = [pl.DataFrame(read_table(scratch.store, path, list(columns))) for path in listed.paths(prefix)]
         return pl.concat([pl.DataFrame(schema=dict.fromkeys(columns, pl.String)), *found])
 
-    origin = pl.concat([rows(name, "id", "source", "uri") for name in ("documents/", "removed/dedup-")])
-    # None where records have ids of their own.
+    origin = pl.concat([rows(prefix, "id", "source", "uri") for prefix in (place.documents, f"{place.removed}dedup-")])
+    # It is null where records have ids of their own.
     number = pl.col("uri").str.extract(r"#(\d{1,15})$").cast(pl.Int64)
     return (
-        rows("minhash/", "id", "cluster")
+        rows(place.minhash, "id", "cluster")
         .join(origin, on="id", maintain_order="left")
         .with_columns(file=pl.col("uri").str.replace(r"#[^#]*$", ""))
         .with_columns(place=pl.coalesce(number, pl.int_range(pl.len()).over("source", "file")) // PLACE)
@@ -253,13 +245,13 @@ def _clusters(store: Store, full: Pass) -> pl.DataFrame:
 def distinct(places: list[int], share: float) -> float:
     """Estimate how many clusters all places hold from those that a share of the places holds.
 
-    Clusters that are met at more than `ABUNDANT` places are taken as all met; of the others, the ones met once tell
-    how many were not met at all, the more the less equal clusters are in size. Places, not documents, are counted:
-    what repeats among neighbours does so everywhere.
+    Clusters that are met at more than `ABUNDANT` places are taken to be all in the sample. Of the rare ones, those that
+    were met once tell how many were not met at all; there are more of these where clusters differ more in size. Places
+    are counted, not documents: a text that repeats among neighbours does so everywhere.
 
     Args:
-        places: Of each cluster of the sample, the number of sampled places it was met at.
-        share: Of all places that were sampled, above 0 and at most 1.
+        places: For each cluster of the sample, the number of sampled places that it was met at.
+        share: Share of all places that was sampled, above 0 and at most 1.
 
     Source: Haas et al. 1995, "Sampling-based estimation of the number of distinct values of an attribute" (Duj2a).
     """

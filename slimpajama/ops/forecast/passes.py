@@ -1,4 +1,4 @@
-"""The stages of a night over a sample, measured, in a temporary workspace through which the real one shows."""
+"""The steps of a night run over a sample and measured, in a scratch workspace through which the real one shows."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ from slimpajama.corpus.pipeline import BY_NAME, prepare
 from slimpajama.corpus.sources.discover import InputFile, Plan
 from slimpajama.corpus.sources.records import Batch, Want
 from slimpajama.ops.forecast.sample import PIECE, Sample
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.step import Context
-from slimpajama.workspace.store import Store
 
 NIGHT = "dry-run"
-WORK = f"nights/{NIGHT}/work/"
 
 
 @dataclass(slots=True)
 class Cost:
-    """What a stage took."""
+    """What a step took."""
 
     grows_with: str
+    """`text`, `cleaned` or `kept` for the bytes of these; `once` for none."""
     seconds: float
     cpu_seconds: float
     published: float
-    """Bytes of files."""
+    """Bytes of its published files."""
     work: float
-    """Bytes of files that last until the night is published."""
+    """Bytes of its files that are deleted when the night is published."""
 
 
 @dataclass(slots=True)
 class Pass:
-    """One run of all stages over a part of the sample."""
+    """One run of all steps over a part of the sample."""
 
     costs: dict[str, Cost]
     manifests: dict[str, Manifest]
     read: dict[InputFile, tuple[int, int, int]]
     """Documents, bytes of text and broken records by file."""
     in_flight: float
-    """Bytes of text that the workers hold at most at once."""
+    """The most bytes of text that the workers hold at once."""
     peak_bytes: float
     """Peak of the process's resident set so far."""
 
     def by_source(self, stage: str, count: str) -> dict[str, int]:
-        """Return one of a stage's counts; empty where the stage did not run."""
+        """Return one of a step's counts; empty where the step did not run."""
         return dict(self.manifests[stage].counts.get(count, {})) if stage in self.manifests else {}
 
 
-def run_pass(store: Store, sample: Sample, every: int) -> Pass:
-    """Run the stages over every n-th piece of the sample."""
+def run_pass(scratch: Workspace, sample: Sample, every: int) -> Pass:
+    """Run the steps over every n-th piece of the sample."""
     chosen, cfg = sample.every(every), _settings(sample, every)
     counted: dict[InputFile, tuple[int, int, int]] = {}
 
@@ -83,9 +83,9 @@ def run_pass(store: Store, sample: Sample, every: int) -> Pass:
     manifests: dict[str, Manifest] = {}
     with event.install_listener("numba:compile", event.TimingListener()) as compiling:  # type: ignore[no-untyped-call]
         before = _clocks(compiling)
-        for manifest in prepare(Context(Workspace(store), cfg, NIGHT), todo=todo, take=take):
+        for manifest in prepare(Context(scratch, cfg, NIGHT), todo=todo, take=take):
             after = _clocks(compiling)
-            work = sum(entry.bytes for entry in manifest.files if entry.path.startswith(WORK))
+            work = sum(entry.bytes for entry in manifest.entries(f"{layout.night(NIGHT).work()}/"))
             published = sum(entry.bytes for entry in manifest.files) - work
             seconds, cpu_seconds = (max(0.0, end - start) for start, end in zip(before, after, strict=True))
             costs[manifest.name] = Cost(BY_NAME[manifest.name].grows_with, seconds, cpu_seconds, published, work)
@@ -96,12 +96,12 @@ def run_pass(store: Store, sample: Sample, every: int) -> Pass:
 
 
 def in_flight(cfg: Config, text: float) -> float:
-    """Return the bytes of text that workers hold at most at once: a part or a shard each."""
+    """Return the most bytes of text that the workers hold at once: a part or a shard each."""
     return min(text, cfg.run.threads() * max(cfg.ingest.part_mb, cfg.shards.target_mb) * 1e6)
 
 
 def _settings(sample: Sample, every: int) -> Config:
-    """Return settings with parts and shards so much smaller that each worker has its share of them."""
+    """Return settings with parts and shards so small that every worker gets some of them."""
     cfg = sample.cfg
     drawn = sum(sample.expected(file) * drawn.share for file, drawn in sample.files.items())
     parts = min(2 * cfg.run.threads(), max(1, round(sample.expected_bytes / 1e6 / cfg.ingest.part_mb)))
@@ -114,7 +114,7 @@ def _settings(sample: Sample, every: int) -> Config:
 
 
 def _clocks(compiling: event.TimingListener) -> tuple[float, float]:
-    """Return wall and processor time without that of compiling kernels, which the next run finds compiled."""
+    """Return wall and processor time without the compilation of kernels, which the next run finds compiled."""
     lost = compiling.duration if compiling.done else 0.0
     return time.perf_counter() - lost, time.process_time() - lost
 

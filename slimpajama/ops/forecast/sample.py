@@ -1,10 +1,12 @@
-"""The sample that a forecast is made from: pieces of some files, evenly drawn. The same sources, the same sample.
+"""The sample that a forecast is made from: pieces of some files, evenly drawn. The same sources give the same sample.
 
-A source's part of the sample is its part of all text, a smallest part at least. Of text and HTML, where a file is one
-document, whole files are drawn; of records, files that stand evenly in the list and pieces from all over these. Where a
-piece stands in its stretch of the file is drawn by the file's name: at even distances, what repeats at a distance would
-be met too often or never. What must be read to get at later pieces is passed through up to a bound; beyond that the
-beginning of a file stands for the rest, except for plain lines, in which every place can be reached.
+- Each source has the share of the sample that it has of all text, but at least `MIN_SHARE`.
+- Where a file is one document (text, HTML), whole files are drawn. Of records, pieces are drawn from all over some
+  files, which are evenly chosen from the list.
+- A piece's place in its section of the file is random, with the file's name as the seed: at even distances, what
+  repeats at a distance would be met too often or never.
+- Most formats can only be read from the beginning. So up to `SCAN_MB` are read to get at later pieces; beyond that the
+  beginning of a file represents the rest. In plain lines every place can be reached.
 """
 
 from __future__ import annotations
@@ -23,22 +25,23 @@ from slimpajama.corpus.sources.files import format_of, pieces, read, wanted
 from slimpajama.corpus.sources.records import Batch, Piece, Want
 from slimpajama.corpus.sources.streams import PACKINGS, is_packed
 
-# Of text; half a million words and more, so that the tokenizer learns from as many as in a real run.
+# Text of the sample: more than half a million words, as many as a tokenizer learns from in a real run.
 SAMPLE_MB = 16.0
-# Of unpacked text that is passed through.
+# Unpacked text that is read to get at the pieces.
 SCAN_MB = 256.0
-# Bytes of lines drawn at once.
+# Bytes of lines in one piece.
 PIECE = 1 << 15
-# Pieces of a file, if there are enough files to choose from; smaller files are taken whole.
+# Pieces of one file where there are enough files; a smaller file is taken whole.
 FEW = 2
-# Pieces held to choose from.
+# Pieces that are held to choose from.
 HELD = 64
-MAX_FILES = 256  # of a source
-# Of the sample, for the smallest source.
+# Files of one source.
+MAX_FILES = 256
+# Share of the sample that the smallest source has.
 MIN_SHARE = 1 / 64
-# A guess that only shares out the sample.
+# How many bytes of text a byte of a packed file is likely to hold; it only decides how the sample is shared out.
 EXPANDS = {".gz": 3.0, ".zst": 4.0, ".bz2": 4.0, "parquet": 2.0}
-# A file is one document.
+# Formats of which a file is one document.
 PAGES = {"txt", "html"}
 
 
@@ -48,9 +51,9 @@ class Drawn:
 
     pieces: list[Piece]
     share: float
-    """Of the file that the pieces are."""
+    """Share of the file that the pieces are."""
     reached: float = 1.0
-    """Share of the file that was passed through to draw them."""
+    """Share of the file that was read to draw them."""
 
 
 class Sample:
@@ -69,7 +72,7 @@ class Sample:
         for file in found.files:
             self.groups.setdefault((file.source, self.format_of(file) in PAGES), []).append(file)
         self.expected_bytes = max(sum(map(self.expected, found.files)), 1.0)
-        """Text of all files, guessed by their sizes."""
+        """Bytes of text in all files, estimated from their sizes."""
         began = time.perf_counter()
         for (_, pages), files in self.groups.items():
             share = sum(map(self.expected, files)) / self.expected_bytes
@@ -77,7 +80,7 @@ class Sample:
                 self.files[file] = self._draw(file, n)
         passed = sum(file.bytes * drawn.reached for file, drawn in self.files.items())
         self.scan_seconds = (time.perf_counter() - began) / max(passed, 1) * sum(file.bytes for file in found.files)
-        """Time of one thread to get at all pieces of all files."""
+        """Time that one thread would take to read through all files."""
 
     def source_of(self, file: InputFile) -> SourceConfig:
         """Return the settings of a file's source."""
@@ -114,12 +117,12 @@ class Sample:
             yield file, 0 if pages or share >= 1 else max(1, round(share * self.expected(file) / PIECE))
 
     def _draw(self, file: InputFile, n: int) -> Drawn:
-        """Return `n` pieces of a file, evenly out of what may be passed through; all of them for 0."""
+        """Return `n` pieces of a file, evenly drawn from what may be read of it; all of them for 0."""
         source = self.source_of(file)
         want = replace(wanted(source, self.cfg.ingest), batch_bytes=PIECE)
         scan_bytes = max(SCAN_MB * 1e6 * self.expected(file) / self.expected_bytes, n * PIECE)
         if n and file.bytes > scan_bytes and self.format_of(file) == "jsonl" and not is_packed(file.path):
-            # Reading it in order puts on record what is wrong.
+            # Where it cannot be opened, reading it in order below records what is wrong.
             with contextlib.suppress(OSError):
                 return _windows(file, want, n)
         rows = n > 0 and self.format_of(file) == "parquet"
@@ -131,7 +134,7 @@ class Sample:
                 break
             if seen % stride == 0:
                 drawn.append(piece)
-            # From here on every second one of those: no file has to be held.
+            # From here on every second one of those, so that no large file is held in memory.
             if n and len(drawn) > max(2 * n, HELD):
                 drawn, stride = drawn[::2], 2 * stride
             seen += 1
@@ -144,12 +147,12 @@ class Sample:
 
 
 def _windows(file: InputFile, want: Want, n: int) -> Drawn:
-    """Return lines from `n` places all over a plain file that is too large to be passed through."""
+    """Return lines from `n` places all over a plain file that is too large to be read through."""
     draw, found, passed = random.Random(f"{file.source}/{file.path}"), list[Piece](), 0
     with open_input(file) as stream:
         for i in range(n):
             stream.seek(draw.randrange(i * file.bytes // n, (i + 1) * file.bytes // n))
-            # The rest of a line.
+            # Skip the rest of a line.
             stream.readline(want.max_document_bytes)
             data = b""
             while len(data) < PIECE and (line := stream.readline(want.max_document_bytes)):
@@ -164,7 +167,7 @@ def _pieces(file: InputFile, want: Want) -> Iterator[Piece]:
 
 
 def _rows(file: InputFile, want: Want) -> Iterator[Piece]:
-    """Yield a few rows at once of a table whose own pieces are large."""
+    """Yield pieces of a few rows of a table whose own pieces are large."""
     for piece in _pieces(file, want):
         for batch in piece.read():
             n = max(1, batch.table.num_rows * PIECE // max(batch.cost, 1))

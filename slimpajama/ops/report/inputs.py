@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from slimpajama.core.errors import ModelError, StorageError
-from slimpajama.workspace.manifest import Manifest, load_manifest, read_verified
+from slimpajama.workspace.manifest import Manifest, load_manifest
 from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.parquet import read_verified
 from slimpajama.workspace.store import Store
 
 EARLIER_NIGHTS = 7

@@ -1,153 +1,48 @@
-"""A forgotten document's text stands nowhere any more, all others stay as they are, and it does not come in again."""
+"""A forgotten document's text stands nowhere any more, and it does not come in again."""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import json
-import random
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from steps import clean, compare, decontaminate, deduplicate, ingest, make_shards, make_tokenizer, segment
+from nights_to_forget import (
+    FIRST,
+    SECOND,
+    SECRET,
+    THIRD,
+    first_night,
+    id_of,
+    prepare,
+    rows,
+    secret,
+    settings,
+    text,
+    write_raw,
+)
+from steps import clean, ingest
 
-import slimpajama.ops.report.stage as report_stage
 from slimpajama.cli import run
-from slimpajama.core.config import Config, load_config
 from slimpajama.core.errors import ConfigError, InputError, LockedError
-from slimpajama.corpus.dedup.columns import read_keys, read_texts
 from slimpajama.ops.explain import explain, render
 from slimpajama.ops.forget import forget
 from slimpajama.ops.overview import list_nights
-from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.verify import verify
+from slimpajama.workspace import layout
 from slimpajama.workspace.local import LocalStore
-from slimpajama.workspace.manifest import Manifest, json_bytes
+from slimpajama.workspace.manifest import json_bytes
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.registry import Models
 from slimpajama.workspace.store import Store, read_json, sha256
-from slimpajama.workspace.tombstones import INDEX, forgotten_list
-
-FIRST, SECOND, THIRD = "2026-01-01", "2026-01-02", "2026-01-03"
-ZH = """在北京的图书馆里 研究人员整理了 昨天下午 一批旧报纸 新的语言模型 ，结果令人满意。 ，许多人表示支持。
-工程师检查了 今年春天 古代的地图 ，下一步已经开始。 村里的医生记录了 天气数据""".split()
-EN = """the library opened its doors to a group of readers while engineers were checking old maps and weather reports
-of that spring and nobody at the meeting knew which of these books had been translated before""".split()
-SECRET = {"zh": "张三的身份证号码是一一零一零五", "en": "Jane Roe of Elm Street owes"}
-
-
-def text(lang: str, seed: int) -> str:
-    draw = random.Random(seed)
-    if lang == "zh":
-        return "".join(draw.choice(ZH) for _ in range(40))
-    return "".join(" ".join(draw.choice(EN) for _ in range(12)).capitalize() + ". " for _ in range(8)).strip()
-
-
-def secret(lang: str) -> str:
-    """A text like the others, with personal data in it."""
-    other = text(lang, 1000)
-    return other[:60] + SECRET[lang] + other[60:]
-
-
-def first_night() -> dict[str, list[str]]:
-    return {lang: [text(lang, n) for n in range(20)] + [secret(lang), secret(lang)[:-4]] for lang in ("zh", "en")}
-
-
-def second_night() -> dict[str, list[str]]:
-    """A near copy, an exact one, new text; in English one that holds all of the first night's, which is held out."""
-    around = f"{text('en', 80)} {secret('en')} {text('en', 81)}"
-    new = {lang: [secret(lang)[4:], secret(lang)] + [text(lang, n) for n in range(50, 60)] for lang in ("zh", "en")}
-    return {"zh": new["zh"], "en": [*new["en"], around]}
-
-
-def write_raw(folder: Path, night: str, texts: dict[str, list[str]]) -> None:
-    for lang, some in texts.items():
-        path = folder / "raw" / f"{lang}-{night}.jsonl"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("\n".join(json.dumps({"text": one}, ensure_ascii=False) for one in some), encoding="utf-8")
-
-
-def settings(folder: Path) -> Config:
-    return load_config(
-        None,
-        [
-            'ingest.sources=[{name="zh", uri="raw/zh-*"}, {name="en", uri="raw/en-*"}]',
-            f'run.source_root="{folder}"',
-            "run.workers=1",
-            "tokenizer.vocab_size=400",
-            "shards.test_share=0.1",
-            "shards.validation_share=0.1",
-        ],
-    )
-
-
-def prepare(store: Store, cfg: Config, night: str) -> Manifest:
-    made = [ingest(Workspace(store), cfg, night)]
-    made.append(clean(Workspace(store), cfg, night, made[0]))
-    made.append(compare(Workspace(store), cfg, night, made[1]))
-    made.append(decontaminate(Workspace(store), cfg, night, made[1], made[2]))
-    made.append(deduplicate(Workspace(store), cfg, night, *made[1:4]))
-    if made[4].paths(f"nights/{night}/documents/"):
-        words = segment(Workspace(store), cfg, night, made[4])
-        tokenizer = make_tokenizer(Workspace(store), cfg, night, made[4], words)
-        made += [words, tokenizer, make_shards(Workspace(store), cfg, night, made[4], words, tokenizer)]
-    return Nights(store).publish(night, made, cfg)
-
-
-def write_model(store: Store, model: str, nights: list[str], started_from: str = "") -> None:
-    about = {"night": nights[-1], "nights": dict.fromkeys(nights, ""), "started_from": started_from}
-    store.write(f"models/{model}/manifest.json", json_bytes(Manifest("train", model, (), {}, about)))
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two nights with their reports, and models; no test may change it: use `folder`."""
-    folder = tmp_path_factory.mktemp("forget")
-    store = LocalStore(str(folder / "workspace"))
-    for night, texts in ((FIRST, first_night()), (SECOND, second_night())):
-        write_raw(folder, night, texts)
-        prepare(store, settings(folder), night)
-        write_report(Workspace(store), night)
-    write_model(store, "2025-12-31-tiny-a", ["2025-12-31"])
-    write_model(store, "2026-01-01-tiny-b", [FIRST], "2025-12-31-tiny-a")
-    write_model(store, "2026-01-02-tiny-c", [SECOND], "2026-01-01-tiny-b")
-    store.write("tuned/t/manifest.json", json_bytes(Manifest("tune", "t", (), {}, {"base": "2026-01-02-tiny-c"})))
-    return folder
-
-
-@pytest.fixture
-def folder(built: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(built, tmp_path / "copy")
-
-
-@pytest.fixture
-def store(folder: Path) -> LocalStore:
-    return LocalStore(str(folder / "workspace"))
-
-
-@pytest.fixture
-def quick_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports without plots, which take half a second each."""
-    monkeypatch.setattr(report_stage, "render_html", lambda report: json.dumps(report, ensure_ascii=False))
-
-
-def rows(store: Store, folder: str, night: str = FIRST) -> list[dict[str, Any]]:
-    paths = Nights(store).load(night).paths(f"nights/{night}/{folder}/")
-    return [row for path in paths for row in read_table(store, path).to_pylist()]
-
-
-def id_of(store: Store, wanted: str, night: str = FIRST) -> str:
-    [found] = [row["id"] for row in rows(store, "documents", night) if row["sha256"] == sha256(wanted.encode())]
-    return str(found)
+from slimpajama.workspace.tombstones import forgotten_list
 
 
 def contents(root: Path) -> dict[str, bytes]:
@@ -191,36 +86,6 @@ def test_the_text_stands_nowhere_any_more(folder: Path, store: LocalStore, lang:
     assert places(root, SECRET[lang]) == places(root, SECRET[lang][:8]) == places(root, secret(lang)[:60]) == []
     assert places(root, SECRET["en" if lang == "zh" else "zh"])
     assert verify(Workspace(store))[1] == {}
-
-
-@pytest.mark.usefixtures("quick_pages")
-def test_all_other_rows_are_as_they_were_and_in_the_same_order(store: LocalStore) -> None:
-    tables = ("documents", "removed", "minhash", "shards/train", "shards/validation", "shards/test")
-    before = {(night, table): rows(store, table, night) for night in (FIRST, SECOND) for table in tables}
-    schema = pq.read_schema(io.BytesIO(store.read(Nights(store).load(FIRST).paths(f"nights/{FIRST}/shards/train/")[0])))
-    keys = {night: beside(store, night) for night in (FIRST, SECOND)}
-    gone = {entry.id for entry in forget(Workspace(store), "id", id_of(store, secret("zh"))).documents}
-    assert len(gone) == 4
-    for (night, table), old in before.items():
-        assert rows(store, table, night) == [row for row in old if row["id"] not in gone]
-        assert beside(store, night) == {doc_id: at for doc_id, at in keys[night].items() if doc_id not in gone}
-    for path in Nights(store).load(FIRST).paths(f"nights/{FIRST}/shards/"):
-        assert pq.read_schema(io.BytesIO(store.read(path))).equals(schema, check_metadata=True)
-
-
-def beside(store: Store, night: str) -> dict[str, tuple[Any, ...]]:
-    """Return band keys and text of each row of minhash, as later nights find them."""
-    manifest, found = Nights(store).load(night), {}
-    for path in manifest.paths(f"nights/{night}/minhash/"):
-        name = path.replace("/minhash/", "/texts/").replace(".parquet", ".arrow")
-        assert {name, path.replace("/minhash/", "/bands/")} <= set(manifest.paths(""))
-        ids = read_table(store, path)["id"].to_pylist()
-        with store.open(path.replace("/minhash/", "/bands/")) as file:
-            keys = read_keys(file, range(37)).T.tolist()
-        with store.open(name) as file:
-            texts = read_texts(file, np.arange(len(ids))).to_pylist()
-        found |= {doc_id: (keys[n], texts[n]) for n, doc_id in enumerate(ids)}
-    return found
 
 
 @pytest.mark.usefixtures("quick_pages")
@@ -368,7 +233,7 @@ def test_by_hash_and_by_pattern_the_same_goes_and_no_pattern_is_kept(folder: Pat
     by_pattern = forget(Workspace(store), "pattern", "张三的身份证号码是[一零五]+", sure=True)
     assert by_pattern.files == by_hash.files
     assert {entry.id for entry in by_pattern.documents} == {entry.id for entry in by_hash.documents}
-    assert "张三" not in json.dumps(read_json(store, INDEX), ensure_ascii=False)
+    assert "张三" not in json.dumps(read_json(store, layout.FORGOTTEN), ensure_ascii=False)
     with pytest.raises(InputError, match="no such document"):
         forget(Workspace(store), "pattern", "张三的身份证号码是", sure=True)
     assert forget(Workspace(store), "sha256", sha256(secret("zh").encode())).before
@@ -414,24 +279,6 @@ def test_explain_says_that_it_was_forgotten_and_nights_how_many_were(store: Loca
     assert f"after night {SECOND}, chosen by id" in render(story)
     assert [row.get("forgotten") for row in list_nights(Workspace(store))] == [1, 0]
     assert "forgotten since: 1." in store.read(f"nights/{FIRST}/README.md").decode()
-
-
-@pytest.mark.usefixtures("quick_pages")
-def test_the_description_lists_the_shards_that_are_there(store: LocalStore) -> None:
-    forget(Workspace(store), "id", id_of(store, secret("zh")))
-    described = read_json(store, f"nights/{FIRST}/croissant.json")["distribution"]
-    hashes = {item["name"]: item["sha256"] for item in described if "sha256" in item}
-    shards = [entry for entry in Nights(store).load(FIRST).files if "/shards/" in entry.path]
-    assert hashes == {entry.path.removeprefix(f"nights/{FIRST}/"): entry.sha256 for entry in shards}
-
-
-@pytest.mark.usefixtures("quick_pages")
-def test_a_night_of_which_nothing_is_left_can_still_be_read_and_followed(folder: Path, store: LocalStore) -> None:
-    forget(Workspace(store), "pattern", "(?s).*", sure=True)
-    assert rows(store, "documents") == rows(store, "minhash") == rows(store, "shards") == []
-    write_raw(folder, THIRD, {"en": [text("en", 0), text("en", 70)]})
-    assert prepare(store, settings(folder), THIRD).counts["dedup"]["kept"] == {"en": 1}
-    assert verify(Workspace(store))[1] == {}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from slimpajama.corpus.pipeline import prepare
 from slimpajama.ops import repair as module
 from slimpajama.ops.repair import repair
 from slimpajama.ops.report.stage import write_report
-from slimpajama.ops.verify import SCRATCH
+from slimpajama.workspace.layout import SCRATCH
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import json_bytes, load_manifest
 from slimpajama.workspace.nights import Nights

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from slimpajama.cli import run
-from slimpajama.ops import verify as module
 from slimpajama.ops.verify import verify
+from slimpajama.workspace.layout import SCRATCH
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import load_manifest
 from slimpajama.workspace.open import Workspace
@@ -119,7 +119,7 @@ def test_an_unreadable_pointer_is_a_problem(store, path, damage):
 
 
 def test_what_lies_in_a_work_folder_or_a_broken_off_repair_does_not_count(store):
-    for path in ("nights/n/work/clean/manifest.json", f"{module.SCRATCH}/nights/n/pairs/x/manifest.json"):
+    for path in ("nights/n/work/clean/manifest.json", f"{SCRATCH}/nights/n/pairs/x/manifest.json"):
         store.write(path, b"{")
     assert verify(Workspace(store))[1] == {}
 

@@ -7,8 +7,9 @@ import pytest
 from steps import begin_step
 
 from slimpajama.core.errors import StorageError
-from slimpajama.workspace.manifest import add_counts, load_manifest, read_verified
+from slimpajama.workspace.manifest import add_counts, load_manifest
 from slimpajama.workspace.open import open_store
+from slimpajama.workspace.parquet import read_verified
 from slimpajama.workspace.step import Part
 
 UNITS = [(f"{n:05d}", n) for n in range(6)]

@@ -13,7 +13,7 @@ from slimpajama.core.errors import LockedError, StorageError
 from slimpajama.workspace import s3 as storage
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.open import open_store
-from slimpajama.workspace.parquet import parquet_bytes, read_sealed, read_table, reading, sealed
+from slimpajama.workspace.parquet import parquet_bytes, read_table, read_with_checksum, reading, with_checksum
 
 
 @pytest.fixture
@@ -195,12 +195,12 @@ def test_a_lease_outlives_a_store_that_fails_for_a_while(monkeypatch):
 
 
 def test_a_damaged_piece_of_a_file_is_named(store):
-    whole = sealed("中文 text".encode())
+    whole = with_checksum("中文 text".encode())
     store.write("a", b"head" + whole)
-    assert read_sealed(store, "a", 4, 4 + len(whole), "Again.").decode() == "中文 text"
+    assert read_with_checksum(store, "a", 4, 4 + len(whole), "Again.").decode() == "中文 text"
     store.write("a", b"head" + whole[:3] + b"?" + whole[4:])
     with pytest.raises(StorageError, match=r"a: damaged: found bytes 4 to 19\. Again\."):
-        read_sealed(store, "a", 4, 4 + len(whole), "Again.")
+        read_with_checksum(store, "a", 4, 4 + len(whole), "Again.")
 
 
 def test_the_same_table_gives_the_same_bytes_and_reads_back(store):

@@ -1,4 +1,4 @@
-"""What is foretold, against what the stages then do; time is measured in benchmarks."""
+"""The forecast, against what the steps then do; time is measured in benchmarks."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_what_an_earlier_night_has_is_not_kept_again(cfg: Config, add_lines: Add
     assert (source.files, source.documents, source.kept) == (1, 35, 15)
 
 
-def test_a_sample_foretells_documents_and_bytes_of_every_format(
+def test_a_sample_forecasts_documents_and_bytes_of_every_format(
     cfg: Config, add_lines: AddLines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(4):
@@ -125,7 +125,7 @@ def test_a_source_may_mix_files_that_are_documents_with_files_of_records(
     assert some.text_bytes == pytest.approx(whole.text_bytes, rel=0.15)
 
 
-def test_a_night_of_which_nothing_is_kept_is_foretold(cfg: Config) -> None:
+def test_a_night_of_which_nothing_is_kept_has_a_forecast(cfg: Config) -> None:
     expected = forecast(replace(cfg, clean=replace(cfg.clean, min_chars=100_000, min_chars_han=100_000)))
     assert expected.total("documents") == 561
     assert (expected.total("cleaned"), expected.total("kept"), expected.tokens) == (0, 0, 0)

@@ -7,8 +7,8 @@ import json
 from slimpajama.ops.report import stage
 from slimpajama.ops.report.stage import write_report
 from slimpajama.workspace.local import LocalStore
-from slimpajama.workspace.manifest import read_verified
 from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.parquet import read_verified
 
 from .conftest import TUNED
 
