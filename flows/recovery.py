@@ -8,7 +8,7 @@ from prefect import flow, runtime
 
 from slimpajama.core.config import Config
 from tasks.observe import configuration
-from tasks.recovery import close_what_it_left, is_to_be_started_again, start_again, tell
+from tasks.recovery import mark_children_crashed, notify, should_restart, start_again
 
 
 def _id(flow_run: str) -> UUID:
@@ -33,7 +33,7 @@ def recover(flow_run: str, config: Config | None = None, config_file: str = "") 
     """
     config = configuration(config, config_file)
     run = _id(flow_run)
-    closed = close_what_it_left(run)
-    if is_to_be_started_again(run) and (again := start_again(config, run)):
+    closed = mark_children_crashed(run)
+    if should_restart(run) and (again := start_again(config, run)):
         return f"{closed} closed; {again} follows"
-    return f"{closed} closed; {'told' if tell(config, run) else 'nobody to tell'}"
+    return f"{closed} closed; {'notified' if notify(config, run) else 'nobody to notify'}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -14,8 +15,8 @@ from prefect.utilities.annotations import quote
 
 from slimpajama.core.config import Config, load_config
 from slimpajama.core.errors import InputError, StorageError
-from slimpajama.core.logs import Emit, Records
-from slimpajama.core.progress import WIDTH, Bar, also_to, live
+from slimpajama.core.logs import LineHandler, fields
+from slimpajama.core.progress import Bar, Live, also_to
 from slimpajama.ops.observe import observers
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.nights import Nights
@@ -30,7 +31,7 @@ Choose = Callable[[Nights, str], str]
 
 
 @contextlib.contextmanager
-def tonight(config: Config | None, config_file: str, night: str, choose: Choose) -> Iterator[tuple[Config, str]]:
+def run_context(config: Config | None, config_file: str, night: str, choose: Choose) -> Iterator[tuple[Config, str]]:
     """Settle the configuration and the night's name, and hold the workspace while the flow runs.
 
     Args:
@@ -43,20 +44,22 @@ def tonight(config: Config | None, config_file: str, night: str, choose: Choose)
     workspace, flow = workspace_of(config), runtime.flow_run.flow_name
     with workspace.store.lock(f"{flow} {runtime.flow_run.name}"):
         night = choose(workspace.nights, night)
-        shown = live(show_progress(), SHOWN_EVERY_S)
-        sinks = Records(_run_log()), shown, *observers(config, workspace, night, flow)
-        with also_to(*sinks, workspace=workspace.uri, night=night):
+        shown = Live(show_progress(), SHOWN_EVERY_S)
+        watching = observers(config, workspace, night, flow)
+        with also_to(RunLog(), shown, *watching, workspace=workspace.uri, night=night):
             yield config, night
 
 
-def _run_log() -> Emit:
-    # The flow's, taken once: a stage's threads know of no run.
-    logger = get_run_logger()
+class RunLog(LineHandler):
+    """Sends messages to Prefect's log of the flow run, the fields beside them as `extra`."""
 
-    def emit(level: str, text: str, fields: dict[str, Any]) -> None:
-        getattr(logger, level)("%s", f"{fields['stage']:<{WIDTH}} {text}", extra=fields)
+    def __init__(self) -> None:
+        # Taken once: a step's threads know of no run.
+        self.logger = get_run_logger()
+        super().__init__(self.logger.info)
 
-    return emit
+    def emit(self, record: logging.LogRecord) -> None:
+        self.logger.log(record.levelno, "%s", self.format(record), extra=fields(record))
 
 
 def show_progress() -> Callable[[Bar], None]:
@@ -77,7 +80,7 @@ def show_progress() -> Callable[[Bar], None]:
     return show
 
 
-def unlinked(value: T) -> T:
+def without_ui_edge(value: T) -> T:
     """Return a subflow's result in a wrapping that Prefect takes off again, so that it draws no line from the subflow.
 
     The classic UI shows no task run at all of a flow in which one depends on a subflow.

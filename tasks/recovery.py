@@ -28,16 +28,16 @@ ATTEMPT = "attempt-"
 # Tasks are given a run's id: Prefect takes the state inside a run for a task to wait for.
 
 
-@task(name="is-to-be-started-again", cache_policy=NO_CACHE, **RETRY)
-def is_to_be_started_again(flow_run: UUID) -> bool:
+@task(name="should-restart", cache_policy=NO_CACHE, **RETRY)
+def should_restart(flow_run: UUID) -> bool:
     """Say whether a run died, rather than failed, and is no part of another one."""
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(flow_run)
     return bool(run.state and run.state.is_crashed() and not run.parent_task_run_id)
 
 
-@task(name="close-what-it-left", cache_policy=NO_CACHE, **RETRY)
-def close_what_it_left(flow_run: UUID) -> int:
+@task(name="mark-children-crashed", cache_policy=NO_CACHE, **RETRY)
+def mark_children_crashed(flow_run: UUID) -> int:
     """Set the task runs and the flows inside that the dead process left running to Crashed; return how many."""
     closed = 0
     died: State[Any] = Crashed(message="Its process died.")
@@ -45,7 +45,7 @@ def close_what_it_left(flow_run: UUID) -> int:
         for task_run in _open_task_runs(client, flow_run):
             child = task_run.state and task_run.state.state_details.child_flow_run_id
             if child:
-                closed += close_what_it_left.fn(child)
+                closed += mark_children_crashed.fn(child)
                 client.set_flow_run_state(child, died, force=True)
             client.set_task_run_state(task_run.id, died, force=True)
             closed += 1
@@ -78,8 +78,8 @@ def start_again(config: Config, flow_run: UUID) -> str:
     return again.name
 
 
-@task(name="tell", cache_policy=NO_CACHE, **RETRY)
-def tell(config: Config, flow_run: UUID) -> bool:
+@task(name="notify", cache_policy=NO_CACHE, **RETRY)
+def notify(config: Config, flow_run: UUID) -> bool:
     """Tell the notification block of the configuration about a run; return whether there is one."""
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(flow_run)

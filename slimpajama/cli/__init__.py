@@ -13,8 +13,9 @@ from typing import Any
 import typer
 
 from slimpajama.cli import applications, corpus, exchange, lifecycle, model
-from slimpajama.core.console import complain
+from slimpajama.core.console import console
 from slimpajama.core.errors import SlimpajamaError
+from slimpajama.core.logs import log
 
 __all__ = ["app", "main"]
 
@@ -56,15 +57,20 @@ def run(arguments: list[str]) -> int:
             raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except SlimpajamaError as error:
-        complain(str(error))
+        _show_error(str(error))
         return error.exit_code
     except UsageError as error:
         error.show()
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        complain("interrupted; run the same command again and it goes on from here")
+        _show_error("interrupted; run the same command again and it goes on from here")
         return 1
     except BrokenPipeError:
         # The reader of our output went away, as `head` does.
         sys.stderr.close()
         return 1
+
+
+def _show_error(text: str) -> None:
+    with console(bars=False):
+        log.error(text)

@@ -117,10 +117,10 @@ def lm_eval(
     Example: slimpajama lm-eval --tasks zh_words,en_words --include-path tasks --workspace demo/workspace
     """
     from slimpajama.core.console import console
-    from slimpajama.core.extras import needs
+    from slimpajama.core.extras import require_extra
     from slimpajama.ops.overview import table
 
-    with needs("eval", "lm_eval"):
+    with require_extra("eval", "lm_eval"):
         from slimpajama.apps.harness import run_tasks
 
     loaded = loaded_model(model, workspace, config)

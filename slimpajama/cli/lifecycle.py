@@ -46,10 +46,10 @@ def flow_session() -> Iterator[Callable[[], None]]:
     for name, value in PREFECT.items():
         os.environ.setdefault(name, value)
     from slimpajama.core.console import console
-    from slimpajama.core.memory import settle
+    from slimpajama.core.memory import configure_allocator
 
     # Before Prefect starts threads that take arenas of their own.
-    settle()
+    configure_allocator()
     from tasks.server import temporary_server
 
     with console(), temporary_server() as ready:

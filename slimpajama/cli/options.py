@@ -39,12 +39,12 @@ TextFiles = Annotated[list[Path] | None, typer.Option("--text", help="UTF-8 text
 def settings(workspace: str | None, config: str | None, overrides: list[str] | None) -> Config:
     """Return the configuration that a command line asks for."""
     from slimpajama.core.config import load_config
-    from slimpajama.core.console import log_as
+    from slimpajama.core.console import use_json
 
     if config is None and Path(DEFAULT_FILE).is_file():
         config = DEFAULT_FILE
     cfg = load_config(config, overrides, workspace)
-    log_as(cfg.observe.logs)
+    use_json(cfg.observe.logs == "json")
     return cfg
 
 

@@ -9,7 +9,7 @@ from slimpajama.core.errors import ConfigError
 
 
 @contextlib.contextmanager
-def needs(extra: str, package: str) -> Iterator[None]:
+def require_extra(extra: str, package: str) -> Iterator[None]:
     """Import inside this block what `pip install 'slimpajama[EXTRA]'` brings.
 
     Raises:

@@ -20,7 +20,7 @@ ARENAS = 2
 
 
 @cache
-def settle() -> None:
+def configure_allocator() -> None:
     """Let Arrow use the system's allocator, and that one few arenas and mappings for what is large."""
     pa.set_memory_pool(pa.system_memory_pool())
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
@@ -29,7 +29,7 @@ def settle() -> None:
         mallopt(_M_ARENA_MAX, ARENAS)
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Return what is free to the system."""
     pa.default_memory_pool().release_unused()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):

@@ -24,7 +24,8 @@ import pyarrow as pa
 
 from slimpajama.core.config import Config
 from slimpajama.core.errors import printable
-from slimpajama.core.progress import say, track
+from slimpajama.core.logs import step_log
+from slimpajama.core.progress import track
 from slimpajama.core.schema import removed_table
 from slimpajama.core.split import assign
 from slimpajama.corpus.overlap import VERSION, Index, Match, cut, find, make_index, sample, sampling
@@ -84,7 +85,7 @@ def decontaminate(workspace: Workspace, cfg: Config, night: str, cleaned: Manife
     looked_for = cut(records["text"].combine_chunks(), settings.ngram_words, settings.short_words)
     too_short = int((looked_for.weights < 2 * settings.short_words).sum())
     if too_short:
-        say(stage.name, f"{too_short:,} of {len(records):,} records of tests are too short to be looked for")
+        step_log(stage.name).info(f"{too_short:,} of {len(records):,} records of tests are too short to be looked for")
     paths = cleaned.paths(f"{layout.night(night).work('clean')}/")
     names, held_out, rate = records["name"].to_pylist(), [], sampling(_held_out_bytes(cfg, cleaned, earlier))
     for ids, texts in _held_out(workspace.store, cfg, night, paths, earlier):

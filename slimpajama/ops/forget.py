@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from slimpajama.core.errors import ConfigError, InputError, ModelError, StorageError
-from slimpajama.core.progress import say, track
+from slimpajama.core.logs import step_log
+from slimpajama.core.progress import track
 from slimpajama.corpus.dedup.columns import content_array, key_file, read_keys, read_texts, text_file
 from slimpajama.corpus.shards.card import with_files, with_note
 from slimpajama.corpus.shards.columns import shard_bytes
@@ -117,7 +118,7 @@ def forget(workspace: Workspace, by: str, value: str, *, dry_run: bool = False, 
         listed = forgotten_list(workspace.store)
         unfinished = listed.left()
         if unfinished:
-            say("forget", f"{len(unfinished)} documents of a run that was broken off come first")
+            step_log("forget").info(f"{len(unfinished)} documents of a run that was broken off come first")
             listed = listed if dry_run else _carry_out(workspace, listed)
         nights = {night: workspace.nights.load(night) for night in workspace.nights.published()}
         chosen = list(_chosen(workspace.store, nights, by, value))
@@ -334,7 +335,7 @@ def _report_again(workspace: Workspace, night: str) -> None:
     try:
         write_report(workspace, night, found.about["model"] or None, found.about.get("tuned") or None)
     except (ModelError, StorageError) as error:
-        say("report", f"night {night}: without its model, for {error}")
+        step_log("report").info(f"night {night}: without its model, for {error}")
         write_report(workspace, night)
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from slimpajama import __version__
 from slimpajama.core.config import Config, validate
 from slimpajama.core.errors import SlimpajamaError, StorageError, printable
-from slimpajama.core.progress import say
+from slimpajama.core.logs import step_log
 from slimpajama.corpus.ingest import ingest
 from slimpajama.corpus.pipeline import run_stages
 from slimpajama.corpus.sources.discover import plan_again
@@ -52,7 +52,7 @@ def repair(workspace: Workspace, cfg: Config) -> tuple[int, list[str], Problems]
     with workspace.store.lock("repair"):
         files, bad = verify(workspace, cfg.run.threads())
         for folder, manifest, wanted in _damaged(workspace.store, bad):
-            say("repair", f"{printable(folder)}: {len(wanted)} damaged")
+            step_log("repair").info(f"{printable(folder)}: {len(wanted)} damaged")
             left = {entry.path: entry for entry in wanted}
             why = _rebuild(workspace.store, cfg, folder, manifest, left, bad)
             repaired += (entry.path for entry in wanted if entry.path not in left)

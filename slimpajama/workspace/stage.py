@@ -12,8 +12,9 @@ import pyarrow as pa
 
 from slimpajama.core.config import fingerprint
 from slimpajama.core.errors import StorageError
-from slimpajama.core.memory import give_back, settle
-from slimpajama.core.progress import current, say
+from slimpajama.core.logs import step_log
+from slimpajama.core.memory import configure_allocator, release_memory
+from slimpajama.core.progress import current
 from slimpajama.workspace.claims import ShareDone, hands, mine
 from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, T, add_counts, json_bytes, load_manifest
 from slimpajama.workspace.parquet import parquet_bytes
@@ -50,7 +51,7 @@ class Stage:
     """
 
     def __init__(self, store: Store, name: str, *, work: str, about: dict[str, Any], manifest: str = "") -> None:
-        settle()
+        configure_allocator()
         self.store, self.name, self.work = store, name, work
         self.manifest_path = manifest or f"{work}/manifest.json"
         self.about = json.loads(json_bytes(about))
@@ -60,7 +61,7 @@ class Stage:
         self._parts: dict[str, dict[str, Any]] = {}
         if self._manifest:
             self._drop_work()
-            say(name, "finished before, skipped")
+            step_log(name).info("finished before, skipped")
         else:
             self._begin()
             current().stage_begun(self)
@@ -147,7 +148,7 @@ class Stage:
                 pool.shutdown(cancel_futures=True)
                 raise
             finally:
-                give_back()
+                release_memory()
         if share is not None and units:
             raise ShareDone
         return counts
@@ -203,7 +204,7 @@ class Stage:
         self.store.write(self.manifest_path, json_bytes(manifest))
         self._manifest = manifest
         self._drop_work()
-        give_back()
+        release_memory()
         current().stage_finished(self)
         return manifest
 

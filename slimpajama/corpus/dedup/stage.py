@@ -24,7 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.core.config import Config, DedupConfig
-from slimpajama.core.progress import say, track
+from slimpajama.core.logs import step_log
+from slimpajama.core.progress import track
 from slimpajama.core.schema import DOCUMENTS, MINHASH, REMOVED
 from slimpajama.corpus.dedup.candidates import caught_table
 from slimpajama.corpus.dedup.columns import (
@@ -201,7 +202,7 @@ def _decide(
             return read_texts(file, taken)
 
     table = ", ".join(f"{jaccard:g}: {caught:.3f}" for jaccard, caught in caught_table(cfg.bands, cfg.rows))
-    say("compare", f"chance that a pair of that similarity is compared: {table}")
+    step_log("compare").info(f"chance that a pair of that similarity is compared: {table}")
     outcome = decide(documents, keys, history, load, cfg, threads)
     stops = [*documents.starts[1:].tolist(), len(outcome.kept)]
     for name, start, stop in zip(names, documents.starts.tolist(), stops, strict=True):

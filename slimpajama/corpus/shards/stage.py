@@ -22,7 +22,8 @@ import tokenizers
 
 from slimpajama.core.config import Config, canonical
 from slimpajama.core.errors import InputError
-from slimpajama.core.progress import say, track
+from slimpajama.core.logs import step_log
+from slimpajama.core.progress import track
 from slimpajama.core.split import SPLITS, assign, unit_hashes
 from slimpajama.corpus.shards.card import croissant, data_card
 from slimpajama.corpus.shards.columns import encode_words, shard_bytes, words_of
@@ -63,7 +64,9 @@ def make_tokenizer(workspace: Workspace, cfg: Config, night: str, documents: Man
             data, size = read_verified(workspace.store, own), previous.counts["tokenizer"]["pieces"]
         else:
             if previous:
-                say("tokenizer", "settings changed: a new vocabulary, earlier nights' shards are not replayed")
+                step_log("tokenizer").info(
+                    "settings changed: a new vocabulary, earlier nights' shards are not replayed"
+                )
             data = train_tokenizer(_sample(workspace.store, cfg, _match(night, documents, words)), cfg.tokenizer)
             size = Tokenizer.load(data).vocab_size
         stage.commit("tokenizer", Part({f"nights/{night}/{TOKENIZER}": data}, {"pieces": size}))

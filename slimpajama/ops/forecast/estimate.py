@@ -20,8 +20,7 @@ from pathlib import Path
 import polars as pl
 
 from slimpajama.core.config import Config
-from slimpajama.core.console import lines
-from slimpajama.core.progress import report_to, track
+from slimpajama.core.progress import silent, track
 from slimpajama.core.temporary import temporary_folder
 from slimpajama.corpus.ingest import known_inputs
 from slimpajama.corpus.sources.discover import Plan, plan
@@ -120,7 +119,7 @@ def forecast(cfg: Config) -> Forecast:
     with track("sample", total=len(PASSES), unit="passes") as bar, temporary_folder() as folder:
         sample, passes = Sample(cfg, found), []
         # What stages say of the sample would be taken for the night's.
-        with report_to(lines(lambda text: None)):
+        with silent():
             for number, every in enumerate(PASSES):
                 store = open_store(f"{folder}/{number}")
                 store = Overlay(store, base) if base else store

@@ -7,18 +7,18 @@ import time
 
 import pytest
 
-from slimpajama.core.console import lines
-from slimpajama.core.progress import Bar, Sink, also_to, labels, live, report_to, say, timings, track
+from slimpajama.core.logs import LineHandler, labels, logged_to, step_log
+from slimpajama.core.progress import Bar, Live, Sink, also_to, report_to, timings, track
 
 
 def collected():
     said = []
-    return said, lines(said.append)
+    return said, LineHandler(said.append)
 
 
 def test_a_finished_stage_is_one_line_with_amount_and_rate():
-    said, sink = collected()
-    with report_to(sink), track("clean", total=2e6, unit="B") as bar:
+    said, handler = collected()
+    with logged_to(handler), track("clean", total=2e6, unit="B") as bar:
         bar.advance(1.5e6)
         bar.advance(0.5e6, note="loss 1.5")
     (line,) = said
@@ -50,7 +50,7 @@ def test_before_the_first_unit_and_without_a_total_nothing_is_foretold():
 
 def test_a_long_stage_is_shown_now_and_then_and_at_its_end_and_a_short_one_never():
     seen = []
-    with report_to(live(lambda bar: seen.append((bar.name, bar.done)), every_s=0.05)):
+    with report_to(Live(lambda bar: seen.append((bar.name, bar.done)), every_s=0.05)):
         with track("short"):
             pass
         with track("long", total=3) as bar:
@@ -83,10 +83,10 @@ def test_a_bar_counts_right_from_several_threads():
 
 
 def test_a_flow_inside_a_flow_reports_once():
-    outer, outer_sink = collected()
-    inner, inner_sink = collected()
-    with also_to(outer_sink), also_to(inner_sink):
-        say("train", "once")
+    outer, outer_handler = collected()
+    inner, inner_handler = collected()
+    with also_to(outer_handler), also_to(inner_handler):
+        step_log("train").info("once")
     assert outer == ["train         once"]
     assert inner == []
 
@@ -103,8 +103,8 @@ def test_without_a_terminal_only_plain_lines_reach_stderr():
 
 
 def test_what_an_earlier_run_did_counts_for_no_rate():
-    said, sink = collected()
-    with report_to(sink), track("train", total=2e9, unit="tokens") as bar:
+    said, handler = collected()
+    with logged_to(handler), track("train", total=2e9, unit="tokens") as bar:
         bar.resume(1e9)
         time.sleep(0.01)
     assert "1,000,000,000 tokens in" in said[0]

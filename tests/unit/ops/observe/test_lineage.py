@@ -20,8 +20,8 @@ from slimpajama.core.config import load_config
 from slimpajama.core.errors import ConfigError
 from slimpajama.core.schema import DOCUMENTS
 from slimpajama.ops.observe import observers
-from slimpajama.ops.observe.base import PATIENCE
 from slimpajama.ops.observe.lineage import _name, run_id
+from slimpajama.ops.observe.reader import PATIENCE
 from slimpajama.workspace.open import Workspace
 
 
