@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from slimpajama.core.config.applications import PairSourceConfig
 from slimpajama.core.config.corpus import SourceConfig
+from slimpajama.core.config.renamed import new_name, with_new_names
 from slimpajama.core.config.whole import SECTIONS, Config
 from slimpajama.core.errors import ConfigError, masked
 
@@ -29,7 +30,7 @@ def parse_override(text: str) -> tuple[list[str], Any]:
         value = tomllib.loads(f"v = {raw}")["v"]
     except (ValueError, RecursionError):
         value = raw
-    return path.strip().split("."), value
+    return new_name(path.strip()).split("."), value
 
 
 def load_config(
@@ -60,7 +61,7 @@ def load_config(
         except (ValueError, RecursionError, OSError) as error:
             # Not UTF-8, not TOML, a number too long, too deep.
             raise ConfigError(f"not readable as TOML: {error}", where=str(file), hint=_SETTINGS) from None
-        base = file.resolve().parent
+        data, base = with_new_names(data), file.resolve().parent
     for text in overrides or []:
         keys, value = parse_override(text)
         node = data

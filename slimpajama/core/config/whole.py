@@ -1,4 +1,4 @@
-"""The whole configuration, its fingerprint, and names of settings that changed."""
+"""The whole configuration, and the fingerprint of settings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, field, fields, is_dataclass
 from typing import Any
 
+from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
 from slimpajama.core.config.applications import ApplyConfig, PairsConfig, PairSourceConfig, TuneConfig
@@ -22,6 +23,7 @@ from slimpajama.core.config.corpus import (
     TokenizerConfig,
 )
 from slimpajama.core.config.model import EvaluateConfig, GenerateConfig, ModelConfig, TrainConfig
+from slimpajama.core.config.renamed import with_new_names
 from slimpajama.core.config.run import ObserveConfig, RecoveryConfig, RetentionConfig, RunConfig
 
 
@@ -50,6 +52,11 @@ class Config:
     retention: RetentionConfig = field(default_factory=RetentionConfig)
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
     observe: ObserveConfig = field(default_factory=ObserveConfig)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_old_names(cls, data: Any) -> Any:
+        return with_new_names(data) if isinstance(data, dict) else data
 
     def __post_init__(self) -> None:
         sources: tuple[SourceConfig | PairSourceConfig, ...] = (*self.ingest.sources, *self.decontaminate.evaluations)
