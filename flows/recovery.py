@@ -1,4 +1,4 @@
-"""Recovery: a run that died is started again a few times, then someone is told; so is it of one that failed."""
+"""Recovery: a run that died is started again a few times; then, or if it failed, someone is notified."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _name() -> str:
 
 @flow(name="recover", flow_run_name=_name)
 def recover(flow_run: str, config: Config | None = None, config_file: str = "") -> str:
-    """See to a run that died or failed; events start this.
+    """Start a dead run again, or notify someone about a dead or failed one; events start this flow.
 
     Args:
         flow_run: Id of the run, with or without `prefect.flow-run.` before it.

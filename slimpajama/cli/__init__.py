@@ -19,9 +19,9 @@ from slimpajama.core.logs import log
 
 __all__ = ["app", "main"]
 
-# What typer makes of a KeyboardInterrupt.
+# Typer returns this after a KeyboardInterrupt.
 INTERRUPTED = 130
-# Of the click that typer uses, which may be a copy of its own.
+# The class of the click that typer uses, which may be a copy of its own.
 UsageError: Any = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
@@ -43,7 +43,7 @@ applications.register(app)
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
     code = run(sys.argv[1:] if arguments is None else arguments)
-    # Else the interpreter's last look for garbage goes over every library's objects: 3 s after a night.
+    # Otherwise the last garbage collection visits every library's objects, which takes 3 s after a night.
     gc.freeze()
     sys.exit(code)
 
@@ -66,7 +66,7 @@ def run(arguments: list[str]) -> int:
         _show_error("interrupted; run the same command again and it goes on from here")
         return 1
     except BrokenPipeError:
-        # The reader of our output went away, as `head` does.
+        # The reader of our output has ended, as `head` does.
         sys.stderr.close()
         return 1
 

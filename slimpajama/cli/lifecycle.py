@@ -24,7 +24,7 @@ PREFECT = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    # Its log is for the UI; users get one line.
+    # Prefect's log is for its UI; here a user reads ours.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
 }
 Start = Annotated[str, typer.Option("--from", help="Begin an unpublished night again at this stage.", metavar="STAGE")]
@@ -39,16 +39,16 @@ def register(app: typer.Typer) -> None:
 
 @contextlib.contextmanager
 def flow_session() -> Iterator[Callable[[], None]]:
-    """Run flows in this process: our progress on stderr, Prefect's own log lines in its UI only.
+    """Run flows in this process: our messages go to stderr, Prefect's own to its UI only.
 
     Yields:
-        What is called once the flow is imported: Prefect's temporary server starts meanwhile.
+        A function to call when the flow is imported; it waits for Prefect's temporary server, which starts meanwhile.
     """
     for name, value in PREFECT.items():
         os.environ.setdefault(name, value)
     from slimpajama.core.memory import configure_allocator
 
-    # Before Prefect starts threads that take arenas of their own.
+    # This comes before Prefect starts threads, which take arenas of their own.
     configure_allocator()
     from tasks.server import temporary_server
 
@@ -75,7 +75,7 @@ def run(common: Common, night: Night = "", start: Start = "", dry_run: DryRun = 
 
 
 def stage_timings() -> dict[str, object]:
-    """Return how long the stages of this process took, for `--json`."""
+    """Return how long the steps of this process took, for `--json`."""
     from slimpajama.core.progress import timings
 
     return {"timings": [asdict(timing) for timing in timings]}
@@ -122,7 +122,7 @@ def train(common: Common, night: Night = "") -> None:
 
 
 def take_part(cfg: Config, night: str) -> None:
-    """Train among the processes that torchrun started on several machines; `train` without torchrun publishes."""
+    """Train as one of the processes that torchrun started; `train` without torchrun publishes the model."""
     from slimpajama.model.train.stage import train_member
     from slimpajama.workspace.open import open_workspace
 

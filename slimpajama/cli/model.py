@@ -107,14 +107,14 @@ def generate(
             raise typer.BadParameter("give --prompt or --prompt-file, not both")
         prompt = read_text([prompt_file]).removesuffix("\n").removesuffix("\r")
     loaded = common.load_model(model)
-    # A step is too small to share: two threads took ten times the processor's time.
+    # One token is too little work to share: two threads took ten times the processor's time.
     torch.set_num_threads(1)
     for number in range(n):
         pieces = stream_text(loaded.model, loaded.tokenizer, prompt, replace(cfg, seed=cfg.seed + number))
         if common.as_json:
             common.emit({"model": loaded.id, "prompt": prompt, "seed": cfg.seed + number, "text": "".join(pieces)}, "")
         else:
-            # As it is made: a reader sees the first words at once.
+            # Each piece is written as soon as it is made, so that a reader sees the first words at once.
             for piece in chain([prompt], pieces, ["\n"]):
                 sys.stdout.write(shown(piece))
                 sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""docs/configuration.md out of the classes: `python -m slimpajama.core.config_docs > docs/configuration.md`."""
+"""Makes docs/configuration.md out of the classes: `python -m slimpajama.core.config_docs > docs/configuration.md`."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from slimpajama.core.logs import labels, logged_to, step_log
 
 @dataclass(slots=True)
 class Timing:
-    """How long one tracked stage took."""
+    """How long one step took."""
 
     name: str
     seconds: float
@@ -35,7 +35,7 @@ class Timing:
 
 @dataclass(slots=True)
 class Bar:
-    """Handle that a stage advances; safe to use from several threads."""
+    """What a step advances; safe to use from several threads."""
 
     name: str
     total: float
@@ -44,12 +44,12 @@ class Bar:
     note: str = ""
     on_change: Callable[[Bar], None] | None = None
     before: float = 0.0
-    """Of `done`, what an earlier run did: it counts for the share, not for the rate."""
+    """The part of `done` that an earlier run did: it counts for the share, not for the rate."""
     _began: float = field(default_factory=time.perf_counter)
     _mutex: threading.Lock = field(default_factory=threading.Lock)
 
     def resume(self, amount: float) -> None:
-        """Begin at `amount` units, which an earlier run did."""
+        """Begin at `amount` units, done by an earlier run."""
         self.before = amount
         self.advance(amount)
 
@@ -62,7 +62,7 @@ class Bar:
                 self.on_change(self)
 
     def rate_over(self, seconds: float) -> float:
-        """Return units a second in so many seconds; what an earlier run did counts for none."""
+        """Return units a second if this run took so many seconds; units of an earlier run do not count."""
         return (self.done - self.before) / seconds if seconds > 0 else 0.0
 
     @property
@@ -72,12 +72,12 @@ class Bar:
 
     @property
     def seconds_left(self) -> float | None:
-        """What the rest takes at the rate so far; None where nothing says how much there is, or how fast it goes."""
+        """What the rest takes at the rate so far; None if the total or the rate is not known."""
         rate = self.rate
         return max(self.total - self.done, 0.0) / rate if self.total and rate > 0 else None
 
     def describe(self) -> str:
-        """Return `5,200 tokens of 12,000 tokens, 50 tokens/s, 0:02:16 left, loss 0.770`, or what is known of it."""
+        """Return `5,200 tokens of 12,000 tokens, 50 tokens/s, 0:02:16 left, loss 0.770`, or the known part of it."""
         rate = self.rate
         parts = [amount(self.done, self.unit) + (f" of {amount(self.total, self.unit)}" if self.total else "")]
         if rate > 0:
@@ -87,7 +87,7 @@ class Bar:
         return ", ".join([*parts, self.note] if self.note else parts)
 
     def figures(self) -> dict[str, Any]:
-        """Return where work stands; `eta_s` is None where nothing says how much there is."""
+        """Return where work stands; `eta_s` is None if the total is not known."""
         left = self.seconds_left
         eta = None if left is None else round(left, 1)
         return {"done": self.done, "total": self.total, "unit": self.unit, "rate": round(self.rate, 3), "eta_s": eta}
@@ -145,7 +145,7 @@ class Live(Sink):
 
 
 _sink: Sink = Sink()
-# Of this process, in the order in which the steps ended.
+# The steps of this process, in the order in which they ended.
 timings: list[Timing] = []
 
 

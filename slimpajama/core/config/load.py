@@ -16,7 +16,7 @@ from slimpajama.core.config.renamed import new_name, with_new_names
 from slimpajama.core.config.whole import SECTIONS, Config
 from slimpajama.core.errors import ConfigError, masked
 
-# A larger file is none of ours: a device, for one, has no end.
+# A larger file is no configuration; a device, for one, has no end.
 FILE_BYTES = 1_000_000
 _SETTINGS = "docs/configuration.md has every setting."
 
@@ -59,7 +59,7 @@ def load_config(
         except FileNotFoundError:
             raise ConfigError("no such file", where=str(file), hint="Name a TOML file with --config.") from None
         except (ValueError, RecursionError, OSError) as error:
-            # Not UTF-8, not TOML, a number too long, too deep.
+            # It is not UTF-8 or not TOML, has too long a number, or nests too deeply.
             raise ConfigError(f"not readable as TOML: {error}", where=str(file), hint=_SETTINGS) from None
         data, base = with_new_names(data), file.resolve().parent
     for text in overrides or []:

@@ -49,5 +49,5 @@ def _section(data: dict[str, Any], path: list[str], make: bool = False) -> dict[
 
 @functools.cache
 def _notify(old: str, new: str) -> None:
-    """Say once a process that a name is old."""
+    """Warn that a name is old, once in a process."""
     log.warning(f"the setting {old} is now named {new}; the old name goes with the next release")

@@ -52,11 +52,11 @@ class RecoveryConfig:
     """What happens to a scheduled run whose process died."""
 
     attempts: Annotated[int, Field(ge=0)] = 3
-    """Times it is started again, to go on where it stopped; after that someone is told."""
+    """Times it is started again, to go on where it stopped; after that someone is notified."""
 
     alert: str = ""
-    """Notification block in Prefect that is told of runs that failed or keep dying, for example
-    `slack-webhook/nights`; empty tells nobody."""
+    """Notification block in Prefect for runs that failed or keep dying, for example
+    `slack-webhook/nights`; empty notifies nobody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
