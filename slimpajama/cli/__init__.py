@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import typer
 
 from slimpajama.cli import applications, corpus, exchange, lifecycle, model
+from slimpajama.cli.options import expanded
 from slimpajama.core.console import console
 from slimpajama.core.errors import SlimpajamaError
 from slimpajama.core.logs import log
@@ -33,11 +35,29 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-lifecycle.register(app)
-corpus.register(app)
-model.register(app)
-exchange.register(app)
-applications.register(app)
+models = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
+
+
+def _add(*commands: Callable[..., Any], without: tuple[str, ...] = ()) -> None:
+    """Add commands, `without` some of the common options."""
+    for command in commands:
+        app.command()(expanded(command, *without))
+
+
+_add(lifecycle.run, lifecycle.prepare, lifecycle.train, lifecycle.evaluate, lifecycle.tune, lifecycle.clean_up)
+_add(corpus.demo_corpus, without=("workspace", "config", "set_"))
+_add(corpus.dedup, without=("workspace",))
+_add(corpus.explain, corpus.forget, corpus.nights, without=("set_",))
+_add(corpus.verify)
+_add(model.score, model.reconstruct, without=("set_",))
+_add(model.generate)
+_add(model.serve, without=("as_json",))
+_add(exchange.export, exchange.compress, exchange.decompress, exchange.lm_eval, without=("set_",))
+_add(applications.pairs, applications.summarize, applications.translate, applications.answer)
+models.callback()(expanded(model.models, "set_"))
+models.command()(model.promote)
+models.command()(model.rollback)
+app.add_typer(models, name="models")
 
 
 def main(arguments: list[str] | None = None) -> None:

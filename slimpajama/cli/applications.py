@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slimpajama.cli.options import Common, TextFiles, expanded, read_text, shown
+from slimpajama.cli.options import Common, TextFiles, read_text, shown
 from slimpajama.core.console import console
 
 if TYPE_CHECKING:
@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     from slimpajama.core.config import ApplyConfig
 
 TunedModel = Annotated[str, typer.Option("--model", help="Tuned model; default: the one that serves the task.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    for command in (pairs, summarize, translate, answer):
-        app.command()(expanded(command))
 
 
 def pairs(common: Common) -> None:

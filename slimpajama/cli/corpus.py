@@ -7,18 +7,9 @@ from typing import Annotated
 
 import typer
 
-from slimpajama.cli.options import Common, expanded
+from slimpajama.cli.options import Common
 from slimpajama.core.console import console
 from slimpajama.core.errors import printable
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command("demo-corpus")(expanded(demo_corpus, "workspace", "config", "set_"))
-    app.command()(expanded(dedup, "workspace"))
-    for command in (explain, forget, nights):
-        app.command()(expanded(command, "set_"))
-    app.command()(expanded(verify))
 
 
 def demo_corpus(

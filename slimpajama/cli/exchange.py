@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from slimpajama.cli.options import Common, Model, expanded
+from slimpajama.cli.options import Common, Model
 from slimpajama.core.console import console
-
-if TYPE_CHECKING:
-    pass
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    for command in (export, compress, decompress):
-        app.command()(expanded(command, "set_"))
-    app.command("lm-eval")(expanded(lm_eval, "set_"))
 
 
 def export(

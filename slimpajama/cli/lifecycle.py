@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slimpajama.cli.options import Common, Night, expanded
+from slimpajama.cli.options import Common, Night
 from slimpajama.core.console import console
 
 if TYPE_CHECKING:
@@ -29,12 +29,6 @@ PREFECT = {
 }
 Start = Annotated[str, typer.Option("--from", help="Begin an unpublished night again at this stage.", metavar="STAGE")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Sample what would be read, say what to expect, and stop.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    for command in (run, prepare, train, evaluate, tune, clean_up):
-        app.command()(expanded(command))
 
 
 @contextlib.contextmanager

@@ -11,22 +11,8 @@ from typing import Annotated
 
 import typer
 
-from slimpajama.cli.options import Common, Model, TextFiles, expanded, read_text, shown
+from slimpajama.cli.options import Common, Model, TextFiles, read_text, shown
 from slimpajama.core.errors import ConfigError
-
-models_app = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    for command in (score, reconstruct):
-        app.command()(expanded(command, "set_"))
-    app.command()(expanded(generate))
-    app.command()(expanded(serve, "as_json"))
-    models_app.callback()(expanded(models, "set_"))
-    models_app.command()(promote)
-    models_app.command()(rollback)
-    app.add_typer(models_app, name="models")
 
 
 def score(common: Common, text: TextFiles = None, model: Model = None) -> None:

@@ -8,7 +8,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 DEFAULT_FILE = "slimpajama.toml"
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
+FIELDS = "__dataclass_fields__"
 
 Night = Annotated[str, typer.Option(help="Name of the night; default: an unfinished one, else today in UTC.")]
 Model = Annotated[
@@ -105,7 +106,7 @@ def expanded(function: Callable[..., Any], *without: str) -> Callable[..., Any]:
         without: Fields that this command does not offer; they keep their defaults.
     """
     hints = get_type_hints(function, include_extras=True)
-    groups: dict[str, type[Any]] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
+    groups: dict[str, type[Any]] = {name: kind for name, kind in hints.items() if hasattr(kind, FIELDS)}
     parameters: list[inspect.Parameter] = []
     for name, parameter in sorted(inspect.signature(function).parameters.items(), key=lambda item: item[0] == "common"):
         if name in groups:

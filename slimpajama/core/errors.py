@@ -6,6 +6,7 @@ Any other error is a defect of ours and keeps its traceback.
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 AGAIN = "Run again: it goes on where it stopped."
@@ -43,6 +44,9 @@ def printable_lines(text: str) -> str:
     return text.translate(CONTROLS)
 
 
+PARTS = ("where", "expected", "found", "hint")
+
+
 class SlimpajamaError(Exception):
     """Something the user can act on.
 
@@ -72,13 +76,7 @@ class SlimpajamaError(Exception):
 
     # Without this, keyword-only arguments do not survive a process boundary.
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (type(self), self.what, self.where, self.expected, self.found, self.hint))
-
-
-def _rebuild(
-    cls: type[SlimpajamaError], what: str, where: str, expected: str, found: str, hint: str
-) -> SlimpajamaError:
-    return cls(what, where=where, expected=expected, found=found, hint=hint)
+        return partial(type(self), self.what, **{name: vars(self)[name] for name in PARTS}), ()
 
 
 class ConfigError(SlimpajamaError):

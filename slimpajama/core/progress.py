@@ -144,7 +144,7 @@ class Live(Sink):
         thread.join(self.every_s)
 
 
-_sink: Sink = Sink()
+_sink: Sink | _Several = Sink()
 # The steps of this process, in the order in which they ended.
 timings: list[Timing] = []
 
@@ -173,13 +173,13 @@ def track(name: str, total: float = 0, unit: str = "documents") -> Iterator[Bar]
         step_log(name).info(bar.summary(timing.seconds), extra={"figures": bar.figures()})
 
 
-def current() -> Sink:
+def current() -> Sink | _Several:
     """Return who follows progress now."""
     return _sink
 
 
 @contextlib.contextmanager
-def report_to(sink: Sink) -> Iterator[None]:
+def report_to(sink: Sink | _Several) -> Iterator[None]:
     """Let `sink` alone follow progress while the block runs."""
     global _sink
     before, _sink = _sink, sink
@@ -196,23 +196,14 @@ def silent() -> Iterator[None]:
         yield
 
 
-def _to_each(method: str) -> Any:
-    def call(self: _Several, *arguments: Any) -> None:
-        for sink in self.sinks:
-            getattr(sink, method)(*arguments)
+class _Several:
+    """Stands for several sinks: each of them hears what it is told."""
 
-    return call
-
-
-class _Several(Sink):
-    """Passes on what it hears to several sinks."""
-
-    def __init__(self, *sinks: Sink) -> None:
+    def __init__(self, *sinks: Any) -> None:
         self.sinks = sinks
 
-    start, end = _to_each("start"), _to_each("end")
-    manifest_read = _to_each("manifest_read")
-    stage_begun, stage_finished = _to_each("stage_begun"), _to_each("stage_finished")
+    def __getattr__(self, event: str) -> Any:
+        return lambda *what: [getattr(sink, event)(*what) for sink in self.sinks]
 
 
 @contextlib.contextmanager

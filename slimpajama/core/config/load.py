@@ -114,18 +114,14 @@ def resolve_paths(config: Config, base: Path) -> Config:
     The sources' patterns stay relative: they are part of ids and manifests, which must not depend on
     where a folder lies. `run.source_root` is what ingest opens them against.
     """
-    workspace = config.workspace
-    if "://" not in workspace:
-        workspace = str((base / workspace).resolve())
-    root = str((base / config.run.source_root).resolve())
 
     def absolute(path: str) -> str:
         return str((base / path).resolve()) if path and "://" not in path else path
 
     return replace(
         config,
-        workspace=workspace,
-        run=replace(config.run, source_root=root),
+        workspace=absolute(config.workspace),
+        run=replace(config.run, source_root=str((base / config.run.source_root).resolve())),
         train=replace(config.train, tensorboard=absolute(config.train.tensorboard)),
         observe=replace(
             config.observe, openlineage=absolute(config.observe.openlineage), metrics=absolute(config.observe.metrics)

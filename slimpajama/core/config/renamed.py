@@ -28,23 +28,21 @@ def with_new_names(data: dict[str, Any]) -> dict[str, Any]:
     """
     for old, new in RENAMED.items():
         *parents, last = old.split(".")
-        if last in _section(data, parents):
+        if last in _section(copy.deepcopy(data), parents):
             data = copy.deepcopy(data)
             *new_parents, new_last = new_name(old).split(".")
-            value, target = _section(data, parents).pop(last), _section(data, new_parents, make=True)
+            value, target = _section(data, parents).pop(last), _section(data, new_parents)
             if new_last in target:
                 raise ConfigError(f"is now named {new}, and both are given", where=old, hint="Keep the new one.")
             target[new_last] = value
     return data
 
 
-def _section(data: dict[str, Any], path: list[str], make: bool = False) -> dict[str, Any]:
-    """Return the section at `path`; an empty one where there is none."""
+def _section(data: Any, path: list[str]) -> dict[str, Any]:
+    """Return the section at `path`, made where it is missing; an empty one where something else stands in its place."""
     for key in path:
-        data = data.setdefault(key, {}) if make else data.get(key, {})
-        if not isinstance(data, dict):
-            return {}
-    return data
+        data = data.setdefault(key, {}) if isinstance(data, dict) else {}
+    return data if isinstance(data, dict) else {}
 
 
 @functools.cache

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, write_to_textfile
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
 
 from slimpajama.core.errors import printable
 from slimpajama.ops.observe.reader import RunInfo, StepRun, Writer
@@ -43,7 +40,7 @@ METRICS: dict[str, tuple[tuple[str, ...], str]] = {
 }
 
 
-class Metrics(Writer, Collector):
+class Metrics(Writer):
     """Keeps the figures and writes the file at the end of each step and of the run.
 
     Args:
@@ -56,17 +53,13 @@ class Metrics(Writer, Collector):
     def __init__(self, path: str, run: RunInfo) -> None:
         self.path, self.run = path, run
         self.label = printable(run.workspace.uri, 1000)
-        self.values: dict[str, dict[tuple[str, ...], float]] = {name: {} for name in METRICS}
+        self.registry = CollectorRegistry()
+        self.gauges = {
+            name: Gauge(PREFIX + name, meaning, ("workspace", *labels), registry=self.registry)
+            for name, (labels, meaning) in METRICS.items()
+        }
         self.began = time.time()
         self.bits: dict[str, dict[str, float]] = {}
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield every figure; what `prometheus_client` asks for."""
-        for name, (labels, meaning) in METRICS.items():
-            family = GaugeMetricFamily(PREFIX + name, meaning, labels=("workspace", *labels))
-            for values, value in sorted(self.values[name].items()):
-                family.add_metric((self.label, *values), value)
-            yield family
 
     def open(self) -> None:
         if not Path(self.path).exists():
@@ -75,36 +68,38 @@ class Metrics(Writer, Collector):
             name = family.name.removeprefix(PREFIX)
             for sample in family.samples if name in METRICS else ():
                 if sample.labels["workspace"] == self.label:
-                    self.values[name][tuple(sample.labels[label] for label in METRICS[name][0])] = sample.value
+                    self.gauges[name].labels(**sample.labels).set(sample.value)
 
     def manifest_read(self, manifest: Manifest) -> None:
         for entry in manifest.files if manifest.name == "evaluate" else ():
-            place = layout.place(entry.path)
-            if entry.path.startswith(layout.model(place.owner).evaluation(self.run.night).within("")):
-                self.bits[place.owner] = manifest.counts["bits_per_byte"]
+            model = layout.place(entry.path).owner
+            if entry.path.startswith(layout.model(model).evaluation(self.run.night).within("")):
+                self.bits[model] = manifest.counts["bits_per_byte"]
 
     def step_finished(self, step: StepRun, manifest: Manifest) -> None:
         counts = manifest.counts
         if step.seconds is not None:
-            self.values["stage_seconds"][step.name,] = step.seconds
+            self._set("stage_seconds", step.seconds, step.name)
             if documents := add_up(counts.get("documents", counts.get("kept", 0))):
-                self.values["stage_documents_per_second"][step.name,] = documents / step.seconds
+                self._set("stage_documents_per_second", documents / step.seconds, step.name)
                 if read := add_up(counts.get("kept_bytes", counts.get("bytes", 0))):
-                    self.values["stage_bytes_per_second"][step.name,] = read / step.seconds
+                    self._set("stage_bytes_per_second", read / step.seconds, step.name)
         if step.name == "train":
-            losses = {name: loss for name, loss in counts["losses"].items() if name not in ("step", "tokens")}
-            self.values["train_loss"] = {(name,): loss for name, loss in losses.items()}
-            self.values["train_tokens_per_second"][()] = step.rate
+            self.gauges["train_loss"].clear()
+            for name, loss in counts["losses"].items():
+                if name not in ("step", "tokens"):
+                    self._set("train_loss", loss, name)
+            self._set("train_tokens_per_second", step.rate)
         self._write()
 
     def close(self, error: BaseException | None) -> None:
-        flow, now = (self.run.flow,), time.time()
-        self.values["run_success"][flow] = float(error is None)
-        self.values["run_end_timestamp_seconds"][flow] = now
-        self.values["run_seconds"][flow] = now - self.began
+        flow, now = self.run.flow, time.time()
+        self._set("run_success", float(error is None), flow)
+        self._set("run_end_timestamp_seconds", now, flow)
+        self._set("run_seconds", now - self.began, flow)
         if error is None:
-            self.values["run_last_success_timestamp_seconds"][flow] = now
-        # What stands already is written, should the workspace not answer.
+            self._set("run_last_success_timestamp_seconds", now, flow)
+        # Should the workspace not answer, this stands already.
         self._write()
         self._measure_workspace()
         self._measure_champion(now)
@@ -112,14 +107,13 @@ class Metrics(Writer, Collector):
 
     def _measure_workspace(self) -> None:
         workspace, night = self.run.workspace, self.run.night
-        self.values["workspace_bytes"][()] = workspace.store.size()
+        self._set("workspace_bytes", workspace.store.size())
         if night in workspace.nights.published():
             counts = workspace.nights.load(night).counts
-            self.values["night_documents"] = {
-                ("read",): add_up(counts.get("ingest", {}).get("documents", 0)),
-                ("kept",): add_up(counts.get("dedup", {}).get("kept", 0)),
-                ("removed",): sum(add_up(one["removed"]) for one in counts.values() if "removed" in one),
-            }
+            removed = sum(add_up(one["removed"]) for one in counts.values() if "removed" in one)
+            self._set("night_documents", add_up(counts.get("ingest", {}).get("documents", 0)), "read")
+            self._set("night_documents", add_up(counts.get("dedup", {}).get("kept", 0)), "kept")
+            self._set("night_documents", removed, "removed")
 
     def _measure_champion(self, now: float) -> None:
         store, nights = self.run.workspace.store, self.run.workspace.nights.published()
@@ -127,20 +121,23 @@ class Metrics(Writer, Collector):
             return
         pointer = read_json(store, layout.CHAMPION)
         champion, night = pointer["model"], pointer["night"]
-        if (champion,) not in self.values["champion_timestamp_seconds"]:
-            since = now if night == self.run.night else _day(night, now)
-            self.values["champion_timestamp_seconds"] = {(champion,): since}
+        since, labels = "champion_timestamp_seconds", {"workspace": self.label, "model": champion}
+        if self.registry.get_sample_value(PREFIX + since, labels) is None:
+            self.gauges[since].clear()
+            self._set(since, now if night == self.run.night else _day(night, now), champion)
         if night in nights:
-            self.values["champion_age_nights"][()] = len(nights) - 1 - nights.index(night)
+            self._set("champion_age_nights", len(nights) - 1 - nights.index(night))
         for model, bits in self.bits.items():
             roles = {"champion": model == champion, "tonight": model.rsplit("-", 2)[0] == self.run.night}
             for role in (role for role, holds in roles.items() if holds):
-                self.values["bits_per_byte"] |= {(lang, role): value for lang, value in bits.items()}
+                for language, value in bits.items():
+                    self._set("bits_per_byte", value, language, role)
+
+    def _set(self, name: str, value: float, *labels: str) -> None:
+        self.gauges[name].labels(self.label, *labels).set(value)
 
     def _write(self) -> None:
-        registry = CollectorRegistry()
-        registry.register(self)
-        write_to_textfile(self.path, registry)
+        write_to_textfile(self.path, self.registry)
 
 
 def _day(night: str, otherwise: float) -> float:
