@@ -1,5 +1,9 @@
 """Progress: one line a stage where stderr is no terminal, figures for the log, nothing on stdout."""
 
+import contextlib
+import os
+import pty
+import re
 import subprocess
 import sys
 import threading
@@ -131,3 +135,30 @@ def test_observers_are_opened_and_closed_once_with_the_error_that_ended_the_run(
         run()
     assert heard == ["open", {"night": "n1"}, broken]
     assert labels == {}
+
+
+def test_on_a_terminal_a_message_stands_above_the_bar_and_the_bar_says_how_it_ended():
+    program = """
+from slimpajama.core.console import console
+from slimpajama.core.logs import step_log
+from slimpajama.core.progress import track
+with console(), track("ingest", total=3) as bar:
+    step_log("compare").info("a [bold]message[/bold]")
+    bar.advance(3)
+"""
+    leader, follower = pty.openpty()
+    with subprocess.Popen([sys.executable, "-c", program], stderr=follower, env=os.environ | {"COLUMNS": "120"}) as run:
+        os.close(follower)
+        shown = b""
+        # The end of a terminal is an error on Linux.
+        with contextlib.suppress(OSError):
+            while data := os.read(leader, 4096):
+                shown += data
+    os.close(leader)
+    assert run.returncode == 0
+    lines = re.sub(r"\x1b\[[\d;?]*\w", "", shown.decode()).replace("\r", "\n").split("\n")
+    message = lines.index("compare       a [bold]message[/bold]")
+    bars = [number for number, line in enumerate(lines) if line.startswith("ingest")]
+    assert bars[-1] > message
+    assert "3 documents" in lines[bars[-1]]
+    assert not any("documents in" in line for line in lines)
