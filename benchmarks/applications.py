@@ -51,7 +51,7 @@ from slimpajama.core.config import (
     TuneConfig,
     load_config,
 )
-from slimpajama.core.progress import say
+from slimpajama.core.logs import step_log
 from slimpajama.corpus.pairs.stage import make_pairs, read_split
 from slimpajama.text.tokenizer import SEPARATOR, Tokenizer
 from slimpajama.workspace.open import Workspace, open_workspace
@@ -110,7 +110,7 @@ def demo_pairs(folder: Path) -> Path:
     from slimpajama.corpus.demo.build import build_demo_corpus
 
     if not (folder / "demo.toml").exists():
-        say("bench", "building the demo's pairs ...")
+        step_log("bench").info("building the demo's pairs ...")
         build_demo_corpus(folder)
     return folder / "demo.toml"
 
@@ -337,7 +337,7 @@ def main() -> None:
     for part in args.only:
         kept = json.loads(files[part].read_text(encoding="utf-8")) if files[part].exists() else {}
         if kept.get("commit") != commit():
-            say("bench", f"{part} ...")
+            step_log("bench").info(f"{part} ...")
             again = [sys.executable, "-m", "benchmarks.applications", "--here", part, "--workspace", task.workspace]
             again += ["--cache", args.cache, "--pairs", args.pairs, "--tests", args.tests]
             done = measure([*again, "--base-minutes", args.base_minutes, "--minutes", args.minutes])
@@ -354,7 +354,7 @@ def main() -> None:
     examples = args.cache / "applications" / "examples.md"
     examples.write_text(write_examples(tests, found), encoding="utf-8")
     print(page)
-    say("bench", f"examples are in {examples}")
+    step_log("bench").info(f"examples are in {examples}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from benchmarks.corpus_data import CACHE, LANGUAGES, prepare, read_lines, write_
 from benchmarks.dedup import peer_python, run_peer, sample
 from benchmarks.machine import DOCS, Measured, conditions, measure, median, settings, table
 from benchmarks.night import Times, run_night, total, write_config
-from slimpajama.core.progress import say
+from slimpajama.core.logs import step_log
 
 # Documents for what a start costs: enough that its filters leave some.
 TINY = 50
@@ -40,7 +40,7 @@ def ours(config: Path, preset: str, alternations: int) -> list[tuple[Times, Meas
     found = []
     for _ in range(alternations):
         shutil.rmtree(config.parent / "workspace", ignore_errors=True)
-        say("bench", f"building the corpus (preset {preset}) ...")
+        step_log("bench").info(f"building the corpus (preset {preset}) ...")
         found.append(run_night(config, "first", *settings(clean__preset=preset)))
     return found
 
@@ -74,7 +74,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         config = write_config(folder, *(str(corpus / f"{language}.jsonl") for language in LANGUAGES))
-        say("bench", "compiling what is not compiled yet ...")
+        step_log("bench").info("compiling what is not compiled yet ...")
         run_night(config, "warm", *settings(clean__preset=PRESETS[0]))
         runs = {preset: ours(config, preset, args.alternations) for preset in PRESETS}
         vocabulary = folder / "workspace" / "nights" / "first" / "tokenizer" / "tokenizer.json"
@@ -89,7 +89,7 @@ def main() -> None:
             seconds = {}
             for name in ("tiny", "sample"):
                 file = folder / "peer" / f"{name}.jsonl"
-                say("bench", f"datatrove on {name} ({language}) ...")
+                step_log("bench").info(f"datatrove on {name} ({language}) ...")
                 turns = [
                     run_peer("datatrove-corpus", python, file, folder / "out", language)
                     for _ in range(args.alternations)
@@ -97,7 +97,7 @@ def main() -> None:
                 seconds[name] = median(turns).cpu_s
             theirs[language] = size / (seconds["sample"] - seconds["tiny"])
         shutil.rmtree(folder / "workspace")
-        say("bench", "slimpajama prepare ...")
+        step_log("bench").info("slimpajama prepare ...")
         command = [sys.executable, "-m", "slimpajama", "prepare", "--config", config, "--json"]
         whole = median(
             [

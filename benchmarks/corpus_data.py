@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from slimpajama.core.errors import InputError
-from slimpajama.core.progress import say
+from slimpajama.core.logs import step_log
 from slimpajama.corpus.dedup.normalise import normalise
 from slimpajama.corpus.sources.html import declared_encoding, visible_text
 
@@ -141,7 +141,7 @@ def fetch(folder: Path) -> dict[str, str]:
                 found="no such program",
                 hint="Run this on Debian or in a container of it, or copy a cache folder made there (--cache).",
             )
-    say("bench", f"downloading {len(PACKAGES)} packages with apt ...")
+    step_log("bench").info(f"downloading {len(PACKAGES)} packages with apt ...")
     update = subprocess.run(["apt-get", "update", "-qq"], capture_output=True, text=True, check=False)
     done = subprocess.run(
         ["apt-get", "download", "-qq", *PACKAGES], cwd=folder, capture_output=True, text=True, check=False
@@ -253,14 +253,14 @@ def prepare(cache: Path = CACHE) -> Path:
         versions = fetch(Path(folder))
         sizes: dict[str, int] = {}
         for package in PACKAGES:
-            say("bench", f"reading {package} ...")
+            step_log("bench").info(f"reading {package} ...")
             for path, text in documents(Path(folder) / package):
                 records[language_of(text)].append((package + path, text))
                 kind = f"{package} {path.removesuffix('.gz').rpartition('.')[2]} {language_of(text)}"
                 sizes[kind] = sizes.get(kind, 0) + len(text.encode())
 
     for language, originals in records.items():
-        say("bench", f"editing documents ({language}) ...")
+        step_log("bench").info(f"editing documents ({language}) ...")
         write_lines(cache / f"{language}.jsonl", originals)
         both, truth = variants(originals, language)
         write_lines(cache / "with_variants" / f"{language}.jsonl", both)

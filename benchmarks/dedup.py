@@ -29,7 +29,7 @@ from benchmarks.machine import DOCS, Measured, conditions, measure, median, sett
 from benchmarks.memory import grow
 from benchmarks.truth import Pairs, join
 from slimpajama.core.config import DedupConfig
-from slimpajama.core.progress import say
+from slimpajama.core.logs import step_log
 from slimpajama.corpus.dedup.kernel import sketch
 
 THRESHOLD = 0.8
@@ -85,7 +85,7 @@ def peer_python(cache: Path, name: str, wanted: Sequence[str] = ()) -> str:
     folder = cache / "peers" / name
     python = str(folder / "bin" / "python")
     if not (folder / "complete").exists():
-        say("bench", f"installing {name} into {folder} ...")
+        step_log("bench").info(f"installing {name} into {folder} ...")
         venv.create(folder, with_pip=True, clear=True)
         command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *(wanted or PEERS[name])]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -162,7 +162,7 @@ def compare(language: str, corpus: Path, folder: Path, args: argparse.Namespace)
     write_lines(file, records)
     write_lines(tiny, [(f"{copy}/{name}", text + copy) for name, text in records[:3] for copy in ("", "", " The end.")])
     size = sum(len(text.encode()) for _, text in records) / 1e6
-    say("bench", f"exact truth of {size:.1f} MB ({language}) ...")
+    step_log("bench").info(f"exact truth of {size:.1f} MB ({language}) ...")
     truth = join([text for _, text in records], THRESHOLD)
     pythons, failures = {}, {}
     for name, peer in SIDES.items():
@@ -174,7 +174,7 @@ def compare(language: str, corpus: Path, folder: Path, args: argparse.Namespace)
             pythons.pop(name, None)
 
     def turn(name: str, source: Path) -> Measured:
-        say("bench", f"{language}: {name} on {source.name} ...")
+        step_log("bench").info(f"{language}: {name} on {source.name} ...")
         out = folder / "out" / name
         return run_ours([source], out) if name == "slimpajama" else run_peer(name, pythons[name], source, out, language)
 
@@ -213,13 +213,13 @@ def whole(corpus: Path, folder: Path, args: argparse.Namespace) -> str:
     for language in LANGUAGES:
         grown = folder / f"grown-{language}"
         grown.mkdir()
-        say("bench", f"growing {args.grown:.1f} GB ({language}) ...")
+        step_log("bench").info(f"growing {args.grown:.1f} GB ({language}) ...")
         inputs = {
             "corpus with variants": [corpus / "with_variants" / f"{language}.jsonl"],
             f"{args.grown:.1f} GB grown": grow([corpus / f"{language}.jsonl"], grown, args.grown * 1e9),
         }
         for name, files in inputs.items():
-            say("bench", f"{language}: slimpajama on {name} ...")
+            step_log("bench").info(f"{language}: slimpajama on {name} ...")
             middle = median([run_ours(files, folder / "whole") for _ in range(args.alternations)])
             found = json.loads(middle.output.splitlines()[-1])
             rate = found["text_bytes"] / 1e6 / middle.cpu_s
@@ -278,7 +278,7 @@ def real_recall(name: str, records: list[tuple[str, str]], folder: Path) -> dict
     """Return recall and wrong removals of ours on one set of documents, against all its exact pairs."""
     file = folder / "real.jsonl"
     write_lines(file, records)
-    say("bench", f"exact truth of {name} ...")
+    step_log("bench").info(f"exact truth of {name} ...")
     truth = join([text for _, text in records], THRESHOLD)
     texts = dict(records)
     row: dict[str, object] = {"": name, "documents": f"{len(records):,}", "pairs": f"{len(truth.left):,}"}

@@ -24,7 +24,7 @@ from pathlib import Path
 from benchmarks.corpus_data import CACHE, LANGUAGES, prepare, read_lines
 from benchmarks.machine import DOCS, commit, conditions, measure, settings, table
 from slimpajama.core.errors import InputError
-from slimpajama.core.progress import say
+from slimpajama.core.logs import step_log
 
 COMMANDS = ("dedup", "prepare")
 KEY = ("command", "input, GB", "workers")  # of a row
@@ -126,7 +126,7 @@ def run(gigabytes: float, corpus: Path, wanted: Sequence[str], workers: int) -> 
                 found=f"{free:.0f} GB",
                 hint="Set TMPDIR to a larger disk, or ask for less (--gb).",
             )
-        say("bench", f"growing {gigabytes} GB ...")
+        step_log("bench").info(f"growing {gigabytes} GB ...")
         files = grow([corpus / f"{language}.jsonl" for language in LANGUAGES], folder, gigabytes * 1e9)
         ours = [sys.executable, "-m", "slimpajama"]
         commands = {
@@ -135,7 +135,7 @@ def run(gigabytes: float, corpus: Path, wanted: Sequence[str], workers: int) -> 
         }
         rows: list[dict[str, object]] = []
         for name in wanted:
-            say("bench", f"{name} on {gigabytes} GB ...")
+            step_log("bench").info(f"{name} on {gigabytes} GB ...")
             watch = Watch()
             watch.start()
             done = measure([*commands[name], "--json"], threads=workers)

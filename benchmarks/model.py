@@ -27,7 +27,7 @@ from benchmarks.corpus_data import prepare as prepare_corpus
 from benchmarks.machine import DOCS, commit, conditions, measure, table
 from benchmarks.night import run_night, write_config
 from slimpajama.core.config import Config, ModelConfig, TrainConfig
-from slimpajama.core.progress import say
+from slimpajama.core.logs import step_log
 
 LANGUAGES = ("zh", "en")
 SEEDS = (0, 1, 2)
@@ -161,7 +161,7 @@ def workspace_of(cache: Path) -> str:
     folder = cache / "model"
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "workspace" / "nights" / "index.json").exists():
-        say("bench", "preparing the corpus ...")
+        step_log("bench").info("preparing the corpus ...")
         corpus = prepare_corpus(cache / "corpus")
         run_night(write_config(folder, *(str(corpus / f"{lang}.jsonl") for lang in LANGUAGES)), "2026-01-01")
     return str(folder / "workspace")
@@ -198,7 +198,7 @@ def main() -> None:
         kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         if kept.get("commit") != commit():
             minutes = 0.5 if name == SPEED else args.minutes * PARTS[name].longer
-            say("bench", f"{name}: {minutes:g} minutes ...")
+            step_log("bench").info(f"{name}: {minutes:g} minutes ...")
             again = [sys.executable, "-m", "benchmarks.model", "--here", name, "--workspace", workspace]
             done = measure([*again, "--minutes", args.minutes])
             found = json.loads(done.output.splitlines()[-1])

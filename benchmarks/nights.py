@@ -22,7 +22,7 @@ from benchmarks.machine import settings, table
 from benchmarks.memory import interspersed
 from benchmarks.night import Times, run_night, total, write_config
 from benchmarks.truth import hashed, jaccard
-from slimpajama.core.progress import say
+from slimpajama.core.logs import step_log
 
 Records = list[tuple[str, str]]
 MARK = 0.03
@@ -57,7 +57,7 @@ def small_night(history: Records, new: Records, folder: Path, alternations: int)
             shutil.rmtree(config.parent / "workspace", ignore_errors=True)
             if kind == "second":
                 shutil.copytree(folder / "history", config.parent / "workspace")
-            say("bench", f"a night over {kind} ...")
+            step_log("bench").info(f"a night over {kind} ...")
             took[kind].append(run_night(config, "2")[0])
     return {
         kind: {clock: sorted(total(times, clock) for times in found)[len(found) // 2] for clock in ("cpu_s", "wall_s")}
@@ -93,7 +93,7 @@ def same_bytes(records: Records, folder: Path) -> dict[str, str]:
         config = write_config(here, "raw/*.jsonl")
         for night, part in (("1", records[::2]), ("2", records[1::2])):
             write_lines(here / "raw" / f"{night}.jsonl", part)
-            say("bench", f"night {night} with {workers} workers and hash seed {seed} ...")
+            step_log("bench").info(f"night {night} with {workers} workers and hash seed {seed} ...")
             run_night(config, night, workers=workers, seed=seed, cold=True)
         files = files_of(here / "workspace", ("1", "2"))
         first = first or files
@@ -117,7 +117,7 @@ def three_nights(records: Records, folder: Path, name: str, options: Sequence[st
     for number, night in enumerate(names):
         for kind in ("grown", "once"):
             write_lines(folder / kind / "raw" / f"{night}.jsonl", records[number::3])
-        say("bench", f"night {night} of three ...")
+        step_log("bench").info(f"night {night} of three ...")
         run_night(grown, night, *options, cold=True)
     run_night(once, "1", *options, cold=True)
     by_nights, at_once = kept(folder / "grown" / "workspace", names), kept(folder / "once" / "workspace", ("1",))

@@ -26,7 +26,7 @@ from benchmarks.corpus_data import prepare as prepare_corpus
 from benchmarks.machine import DOCS, ROOT, conditions, settings, table
 from benchmarks.memory import grow
 from benchmarks.night import run_night, write_config
-from slimpajama.core.progress import say
+from slimpajama.core.logs import step_log
 from slimpajama.workspace.open import open_workspace
 
 sys.path.append(str(ROOT / "tests" / "e2e"))
@@ -156,7 +156,7 @@ def alternate(config: Path, folder: Path, turns: int) -> dict[str, list[float]]:
     prepare(config, str(folder / "warm"))
     for turn in range(turns):
         for name, options in variants.items():
-            say("bench", f"turn {turn + 1}: {name} ...")
+            step_log("bench").info(f"turn {turn + 1}: {name} ...")
             workspace = f"s3://tests/{turn}" if name == "S3" else str(folder / f"{name}-{turn}")
             runs[name].append(prepare(config, workspace, *options))
             shutil.rmtree(workspace, ignore_errors=True)
@@ -178,7 +178,7 @@ def stages_alone(config: Path, turns: int) -> dict[str, list[float]]:
     runs: dict[str, list[float]] = {"steps alone, two threads": [], "steps alone, one thread": []}
     for turn in range(turns):
         for workers, name in ((2, "steps alone, two threads"), (1, "steps alone, one thread")):
-            say("bench", f"turn {turn + 1}: {name} ...")
+            step_log("bench").info(f"turn {turn + 1}: {name} ...")
             runs[name].append(alone_s(config, workers))
     return runs
 

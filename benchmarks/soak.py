@@ -36,7 +36,8 @@ from benchmarks.night import go_on
 from slimpajama.core.config import Config, load_config
 from slimpajama.core.console import console
 from slimpajama.core.errors import StorageError
-from slimpajama.core.progress import Sink, report_to, say
+from slimpajama.core.logs import step_log
+from slimpajama.core.progress import Sink, report_to
 from slimpajama.workspace import layout
 from slimpajama.workspace import s3 as storage
 from slimpajama.workspace.open import open_workspace
@@ -234,7 +235,7 @@ def kill_often(
 def tell(what: str, done: int, wanted: int, began: float) -> None:
     """Say how much is done, and how long the rest takes at the rate so far."""
     left = (time.perf_counter() - began) / done * (wanted - done)
-    say("soak", f"{what}: {done} of {wanted}, {timedelta(seconds=round(left))} left")
+    step_log("soak").info(f"{what}: {done} of {wanted}, {timedelta(seconds=round(left))} left")
 
 
 def kills(folder: Path, wanted: Sequence[int], seed: int) -> dict[str, Account]:
@@ -246,7 +247,7 @@ def kills(folder: Path, wanted: Sequence[int], seed: int) -> dict[str, Account]:
     in_child(whole, replace(cfg, workspace=through), "n1")
     found = {}
     for kind, number in zip(KINDS, wanted, strict=True):
-        say("soak", f"{number} kills, {kind} ...")
+        step_log("soak").info(f"{number} kills, {kind} ...")
         if kind == PREPARATION:
             found[kind] = kill_often(prepare_night, cfg, prepared, number, draw, 40)
         elif kind == TRAINING:

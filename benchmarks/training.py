@@ -37,7 +37,7 @@ from benchmarks.machine import DOCS, commit, conditions, measure, table
 from benchmarks.memory import Watch
 from benchmarks.model import parser_of, training_data, workspace_of
 from slimpajama.core.config import Config, ModelConfig, RunConfig, TrainConfig
-from slimpajama.core.progress import say
+from slimpajama.core.logs import step_log
 from slimpajama.model.device import has_fast_bf16
 
 PEERS = ["transformers==5.24.0", "accelerate==1.15.0", "torch==2.13.0", "numpy"]
@@ -220,7 +220,7 @@ def measure_memory(workspace: str, minutes: float) -> dict[str, Any]:
     """
     tokens = 10**12
     for length in (min(0.5, minutes / 4), minutes):
-        say("bench", f"{MEMORY}: {length:g} minutes ...")
+        step_log("bench").info(f"{MEMORY}: {length:g} minutes ...")
         again = [sys.executable, "-m", "benchmarks.training", "--here", MEMORY, "--workspace", workspace]
         watch = Watch()
         watch.start()
@@ -280,10 +280,10 @@ def take_turns(args: argparse.Namespace, workspace: str, results: Path, folder: 
             if name == MEMORY:
                 turns.append(measure_memory(workspace, args.minutes))
             elif name in THEIRS:
-                say("bench", f"turn {turn + 1}: {name} ...")
+                step_log("bench").info(f"turn {turn + 1}: {name} ...")
                 turns.append(run_peer(args.cache, name, folder, ids, vocabulary, steps))
             else:
-                say("bench", f"turn {turn + 1}: {name} ...")
+                step_log("bench").info(f"turn {turn + 1}: {name} ...")
                 again = [sys.executable, "-m", "benchmarks.training", "--here", name, "--workspace", workspace]
                 turns.append(json.loads(measure([*again, "--steps", steps], compiler(folder)).output.splitlines()[-1]))
             file.write_text(json.dumps(setup | {"turns": turns}), encoding="utf-8")

@@ -18,7 +18,7 @@ from tasks.corpus import (
     publish_task,
     require_documents_task,
 )
-from tasks.observe import named, tonight
+from tasks.observe import named, run_context
 from tasks.share import with_workers
 
 
@@ -37,7 +37,10 @@ def prepare_corpus(
     Returns:
         The night's manifest, or None where there was nothing new to read.
     """
-    with tonight(config, config_file, night, Nights.choose_preparation) as (config, night), with_workers(config, night):
+    with (
+        run_context(config, config_file, night, Nights.choose_preparation) as (config, night),
+        with_workers(config, night),
+    ):
         if start:
             begin_at_task(config, night, start)
         if found := find_published_task(config, night):

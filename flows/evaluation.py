@@ -8,7 +8,7 @@ from slimpajama.core.config import Config
 from slimpajama.model.evaluate.stage import EvaluateReport
 from slimpajama.workspace.nights import Nights
 from tasks.model import evaluate_task, gate_task
-from tasks.observe import named, tonight
+from tasks.observe import named, run_context
 
 
 @flow(name="evaluate-model", flow_run_name=named(Nights.choose_published))
@@ -23,7 +23,7 @@ def evaluate_model(
         night: A published night; empty takes the newest.
         model: Model to measure; empty takes the newest of that night.
     """
-    with tonight(config, config_file, night, Nights.choose_published) as (config, night):
+    with run_context(config, config_file, night, Nights.choose_published) as (config, night):
         evaluation = evaluate_task(config, night, model)
         gate_task(config, evaluation)
         return evaluation

@@ -8,7 +8,7 @@ from slimpajama.core.config import Config
 from slimpajama.model.generate.stage import GenerateReport
 from slimpajama.workspace.nights import Nights
 from tasks.model import generate_task
-from tasks.observe import named, tonight
+from tasks.observe import named, run_context
 
 
 @flow(name="generate-text", flow_run_name=named(Nights.choose_published))
@@ -23,5 +23,5 @@ def generate_text(
         night: A published night; empty takes the newest.
         model: Model to ask; empty takes the newest of that night.
     """
-    with tonight(config, config_file, night, Nights.choose_published) as (config, night):
+    with run_context(config, config_file, night, Nights.choose_published) as (config, night):
         return generate_task(config, night, model)

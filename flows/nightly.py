@@ -19,7 +19,7 @@ from slimpajama.core.config import Config
 from slimpajama.ops.report.summary import NightSummary
 from slimpajama.workspace.nights import Nights
 from tasks.artifacts import publish_artifacts
-from tasks.observe import named, tonight, unlinked
+from tasks.observe import named, run_context, without_ui_edge
 from tasks.report import nothing_new_task, report_task
 
 
@@ -33,7 +33,7 @@ def nightly(config: Config | None = None, config_file: str = "", night: str = ""
         night: Name of the night; empty continues an unfinished one or takes today's date.
         start: Stage of the preparation to begin at again, for instance dedup; empty goes on where the night stopped.
     """
-    with tonight(config, config_file, night, Nights.choose) as (config, night):
+    with run_context(config, config_file, night, Nights.choose) as (config, night):
         corpus = prepare_corpus(config, night=night, start=start)
         if corpus is None:
             return nothing_new_task(config, night)
@@ -44,6 +44,12 @@ def nightly(config: Config | None = None, config_file: str = "", night: str = ""
             samples = generate_text(config, night=night, model=model)
             if config.tune.nightly:
                 tuning = tune_model(config, night=night)
-        summary = report_task(unlinked(config), night, unlinked(evaluation), unlinked(samples), unlinked(tuning))
-        publish_artifacts(unlinked(config), night)
+        summary = report_task(
+            without_ui_edge(config),
+            night,
+            without_ui_edge(evaluation),
+            without_ui_edge(samples),
+            without_ui_edge(tuning),
+        )
+        publish_artifacts(without_ui_edge(config), night)
         return summary

@@ -1,4 +1,4 @@
-"""Recovery: a run that died is started again a few times, then someone is told; so is it of one that failed."""
+"""Recovery: a run that died is started again a few times; then, or if it failed, someone is notified."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from prefect import flow, runtime
 
 from slimpajama.core.config import Config
 from tasks.observe import configuration
-from tasks.recovery import close_what_it_left, is_to_be_started_again, start_again, tell
+from tasks.recovery import mark_children_crashed, notify, should_restart, start_again
 
 
 def _id(flow_run: str) -> UUID:
@@ -21,7 +21,7 @@ def _name() -> str:
 
 @flow(name="recover", flow_run_name=_name)
 def recover(flow_run: str, config: Config | None = None, config_file: str = "") -> str:
-    """See to a run that died or failed; events start this.
+    """Start a dead run again, or notify someone about a dead or failed one; events start this flow.
 
     Args:
         flow_run: Id of the run, with or without `prefect.flow-run.` before it.
@@ -33,7 +33,7 @@ def recover(flow_run: str, config: Config | None = None, config_file: str = "") 
     """
     config = configuration(config, config_file)
     run = _id(flow_run)
-    closed = close_what_it_left(run)
-    if is_to_be_started_again(run) and (again := start_again(config, run)):
+    closed = mark_children_crashed(run)
+    if should_restart(run) and (again := start_again(config, run)):
         return f"{closed} closed; {again} follows"
-    return f"{closed} closed; {'told' if tell(config, run) else 'nobody to tell'}"
+    return f"{closed} closed; {'notified' if notify(config, run) else 'nobody to notify'}"

@@ -7,7 +7,7 @@ from prefect import flow
 from slimpajama.core.config import Config
 from slimpajama.workspace.nights import Nights
 from tasks.model import train_task
-from tasks.observe import named, tonight
+from tasks.observe import named, run_context
 
 
 @flow(name="train-model", flow_run_name=named(Nights.choose_published))
@@ -22,5 +22,5 @@ def train_model(config: Config | None = None, config_file: str = "", night: str 
     Returns:
         The model's id.
     """
-    with tonight(config, config_file, night, Nights.choose_published) as (config, night):
+    with run_context(config, config_file, night, Nights.choose_published) as (config, night):
         return train_task(config, night)

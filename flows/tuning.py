@@ -7,7 +7,7 @@ from prefect import flow
 from slimpajama.apps.tune.stage import TuneReport
 from slimpajama.core.config import Config
 from slimpajama.workspace.nights import Nights
-from tasks.observe import named, tonight
+from tasks.observe import named, run_context
 from tasks.tuning import tune_task
 
 
@@ -21,5 +21,5 @@ def tune_model(config: Config | None = None, config_file: str = "", night: str =
         night: A published night; empty takes the newest.
         model: Model to tune; empty takes the champion.
     """
-    with tonight(config, config_file, night, Nights.choose_published) as (config, night):
+    with run_context(config, config_file, night, Nights.choose_published) as (config, night):
         return tune_task(config, night, model)

@@ -1,4 +1,4 @@
-"""Retention: what the workspace and Prefect's own records may do without."""
+"""Retention: old models of the workspace, and old runs in Prefect."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def clean_up_runs(config: Config, dry_run: bool = False) -> int:
 
 
 def _remove(client: SyncPrefectClient, runs: Sequence[UUID]) -> None:
-    """Remove runs; the server drops their task runs and logs with them, but not what they showed."""
+    """Remove runs and their artifacts; the server removes their task runs and logs by itself."""
     of_runs = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=list(runs)))
     while artifacts := client.read_artifacts(artifact_filter=of_runs, limit=PAGE):
         for artifact in artifacts:
@@ -80,5 +80,5 @@ def _remove(client: SyncPrefectClient, runs: Sequence[UUID]) -> None:
         try:
             client.delete_flow_run(run)
         except ObjectNotFound:
-            # Went with the run that it was a part of.
+            # It was removed with the run that it was a part of.
             continue

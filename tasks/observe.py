@@ -1,9 +1,10 @@
-"""What flows and tasks share: the workspace they hold, their names, the retry policy, and the run's log."""
+"""What flows and tasks share: the workspace, the names of runs, the retry policy, and the run's log."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -14,8 +15,8 @@ from prefect.utilities.annotations import quote
 
 from slimpajama.core.config import Config, load_config
 from slimpajama.core.errors import InputError, StorageError
-from slimpajama.core.logs import Emit, Records
-from slimpajama.core.progress import WIDTH, Bar, also_to, live
+from slimpajama.core.logs import LineHandler, fields
+from slimpajama.core.progress import Bar, Live, also_to
 from slimpajama.ops.observe import observers
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.nights import Nights
@@ -26,47 +27,49 @@ PAGE = 200
 SHOWN_EVERY_S = 5.0
 T = TypeVar("T")
 Choose = Callable[[Nights, str], str]
-"""Workspace and the night asked for, or nothing -> the night to work on."""
+"""Takes the nights and the name asked for, which may be empty; returns the night to work on."""
 
 
 @contextlib.contextmanager
-def tonight(config: Config | None, config_file: str, night: str, choose: Choose) -> Iterator[tuple[Config, str]]:
-    """Settle the configuration and the night's name, and hold the workspace while the flow runs.
+def run_context(config: Config | None, config_file: str, night: str, choose: Choose) -> Iterator[tuple[Config, str]]:
+    """Read the configuration, choose the night, and lock the workspace while the flow runs.
 
     Args:
-        config: Used as it is where it is given.
-        config_file: Read otherwise, at every run, so that an edit counts from the next night on.
+        config: The configuration; None to read `config_file`.
+        config_file: Read at every run, so that an edit counts from the next night on.
         night: Name of the night asked for; may be empty.
-        choose: Settles which night that is.
+        choose: Chooses the night.
     """
     config = configuration(config, config_file)
     workspace, flow = workspace_of(config), runtime.flow_run.flow_name
     with workspace.store.lock(f"{flow} {runtime.flow_run.name}"):
         night = choose(workspace.nights, night)
-        shown = live(show_progress(), SHOWN_EVERY_S)
-        sinks = Records(_run_log()), shown, *observers(config, workspace, night, flow)
-        with also_to(*sinks, workspace=workspace.uri, night=night):
+        shown = Live(show_progress(), SHOWN_EVERY_S)
+        watching = observers(config, workspace, night, flow)
+        with also_to(RunLog(), shown, *watching, workspace=workspace.uri, night=night):
             yield config, night
 
 
-def _run_log() -> Emit:
-    # The flow's, taken once: a stage's threads know of no run.
-    logger = get_run_logger()
+class RunLog(LineHandler):
+    """Sends messages to Prefect's log of the flow run, the fields beside them as `extra`."""
 
-    def emit(level: str, text: str, fields: dict[str, Any]) -> None:
-        getattr(logger, level)("%s", f"{fields['stage']:<{WIDTH}} {text}", extra=fields)
+    def __init__(self) -> None:
+        # Taken once: a step's threads know of no run.
+        self.logger = get_run_logger()
+        super().__init__(self.logger.info)
 
-    return emit
+    def emit(self, record: logging.LogRecord) -> None:
+        self.logger.log(record.levelno, "%s", self.format(record), extra=fields(record))
 
 
 def show_progress() -> Callable[[Bar], None]:
-    """Return what shows a running stage as a progress artifact of its task: how far, how fast, how long still."""
-    # Holds the bar, so that no other one gets its id.
+    """Return a function that shows a running step as a progress artifact of its task."""
+    # It holds the bar, so that no other bar gets the same id.
     made: dict[int, tuple[Bar, UUID]] = {}
 
     def show(bar: Bar) -> None:
         percent = min(100.0, 100 * bar.done / bar.total) if bar.total else 0.0
-        # A server that does not answer costs a line on a page, not the night.
+        # If the server does not answer, a line on a page is missing; the night goes on.
         with contextlib.suppress(Exception):
             if found := made.get(id(bar)):
                 update_progress_artifact(found[1], percent, bar.describe())
@@ -77,10 +80,10 @@ def show_progress() -> Callable[[Bar], None]:
     return show
 
 
-def unlinked(value: T) -> T:
-    """Return a subflow's result in a wrapping that Prefect takes off again, so that it draws no line from the subflow.
+def without_ui_edge(value: T) -> T:
+    """Wrap a subflow's result, so that Prefect draws no line from the subflow to the task that takes it.
 
-    The classic UI shows no task run at all of a flow in which one depends on a subflow.
+    If a task depends on a subflow, the classic UI shows none of the flow's task runs. Prefect unwraps the value.
     """
     return cast(T, quote(value))
 
@@ -101,10 +104,10 @@ def configuration(config: Config | None, config_file: str) -> Config:
 
 
 def named(choose: Choose | None = None) -> Callable[[], str]:
-    """Return what names a flow's runs after flow, workspace and night, for example `nightly-corpus-2026-11-23`.
+    """Return a function that names runs by flow, workspace and night, for example `nightly-corpus-2026-11-23`.
 
     Args:
-        choose: Settles which night that is; None for a flow that belongs to none.
+        choose: Chooses the night; None for a flow that has none.
     """
 
     def name() -> str:
@@ -112,7 +115,7 @@ def named(choose: Choose | None = None) -> Callable[[], str]:
         config = configuration(given.get("config"), given.get("config_file", ""))
         parts = [runtime.flow_run.flow_name, config.workspace.rstrip("/").rsplit("/", 1)[-1]]
         if choose:
-            # Nothing is published yet: the flow itself will say so.
+            # No night is published yet; the flow reports that itself.
             with contextlib.suppress(InputError):
                 parts.append(choose(workspace_of(config).nights, given.get("night", "")))
         return "-".join(parts)
@@ -129,7 +132,7 @@ RETRY: dict[str, Any] = {"retries": 2, "retry_delay_seconds": [5, 60], "retry_co
 
 
 def report(manifest: Manifest) -> Manifest:
-    """Log what a stage wrote and hand its manifest on."""
+    """Log what a step wrote, and return its manifest."""
     size = sum(entry.bytes for entry in manifest.files)
     get_run_logger().info("%s: %d files, %.1f MB, %s", manifest.name, len(manifest.files), size / 1e6, manifest.counts)
     return manifest

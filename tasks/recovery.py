@@ -1,4 +1,4 @@
-"""Recovery of runs that died: what they left open is closed, the run is started again, or someone is told."""
+"""Recovery of runs that died: their open task runs are closed, the run is started again, or someone is notified."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from slimpajama.core.errors import ConfigError, printable
 from slimpajama.workspace.s3 import LEASE_S
 from tasks.observe import PAGE, RETRY
 
-# Tag of a run that was started in place of one that died.
+# A run that replaces a dead one has this tag, with the number of the attempt.
 ATTEMPT = "attempt-"
 
-# Tasks are given a run's id: Prefect takes the state inside a run for a task to wait for.
+# Tasks take a run's id, not the run: Prefect would wait for the state in the run as for a task.
 
 
-@task(name="is-to-be-started-again", cache_policy=NO_CACHE, **RETRY)
-def is_to_be_started_again(flow_run: UUID) -> bool:
-    """Say whether a run died, rather than failed, and is no part of another one."""
+@task(name="should-restart", cache_policy=NO_CACHE, **RETRY)
+def should_restart(flow_run: UUID) -> bool:
+    """Return whether a run died, rather than failed, and is no part of another run."""
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(flow_run)
     return bool(run.state and run.state.is_crashed() and not run.parent_task_run_id)
 
 
-@task(name="close-what-it-left", cache_policy=NO_CACHE, **RETRY)
-def close_what_it_left(flow_run: UUID) -> int:
-    """Set the task runs and the flows inside that the dead process left running to Crashed; return how many."""
+@task(name="mark-children-crashed", cache_policy=NO_CACHE, **RETRY)
+def mark_children_crashed(flow_run: UUID) -> int:
+    """Set orphaned task runs and subflows of the dead process to Crashed; return how many."""
     closed = 0
     died: State[Any] = Crashed(message="Its process died.")
     with get_client(sync_client=True) as client:
         for task_run in _open_task_runs(client, flow_run):
             child = task_run.state and task_run.state.state_details.child_flow_run_id
             if child:
-                closed += close_what_it_left.fn(child)
+                closed += mark_children_crashed.fn(child)
                 client.set_flow_run_state(child, died, force=True)
             client.set_task_run_state(task_run.id, died, force=True)
             closed += 1
@@ -56,10 +56,10 @@ def close_what_it_left(flow_run: UUID) -> int:
 def start_again(config: Config, flow_run: UUID) -> str:
     """Schedule the dead run's deployment once more and return the new run's name; none after `recovery.attempts`.
 
-    The night itself goes on where it stopped: its manifests know what is done. A run is replaced once, however often
-    its death is reported.
+    The night goes on where it stopped: its manifests list what is done. A run is replaced once, however often its
+    death is reported.
     """
-    # What the dead run held runs out by then.
+    # By then the dead run's lock has expired.
     lease = LEASE_S if config.workspace.startswith("s3://") else 0.0
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(flow_run)
@@ -78,9 +78,9 @@ def start_again(config: Config, flow_run: UUID) -> str:
     return again.name
 
 
-@task(name="tell", cache_policy=NO_CACHE, **RETRY)
-def tell(config: Config, flow_run: UUID) -> bool:
-    """Tell the notification block of the configuration about a run; return whether there is one."""
+@task(name="notify", cache_policy=NO_CACHE, **RETRY)
+def notify(config: Config, flow_run: UUID) -> bool:
+    """Send a message about a run to the notification block of the configuration; return whether there is one."""
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(flow_run)
     state = f"{run.state.name}: {run.state.message}" if run.state else ""
@@ -97,7 +97,7 @@ def tell(config: Config, flow_run: UUID) -> bool:
             found=config.recovery.alert,
             hint="`prefect block type ls` lists what can notify.",
         )
-    # Waits here, for this is no coroutine.
+    # This function is no coroutine, so the call waits here.
     cast(Any, block).notify(body, subject=subject)
     return True
 

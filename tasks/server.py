@@ -1,6 +1,6 @@
-"""Prefect's temporary server, started before the rest is imported, so that both happen at once.
+"""Prefect's temporary server: it starts while this process imports the rest.
 
-Left to itself, Prefect starts one when the first flow begins, and imports the whole server into this process besides.
+Without this, Prefect starts one when the first flow begins, and imports the whole server into this process, too.
 """
 
 from __future__ import annotations
@@ -19,21 +19,15 @@ from collections.abc import Callable, Iterator
 from prefect.context import refresh_global_settings_context
 from prefect.settings import get_current_settings, temporary_settings
 
-ALONE = {
-    "PREFECT_UI_ENABLED": "0",
-    "PREFECT__SERVER_EPHEMERAL": "1",
-    "PREFECT__SERVER_FINAL": "1",
-    # We keep nothing in blocks; a server that stays registers its own.
-    "PREFECT_API_BLOCKS_REGISTER_ON_START": "0",
-}
-"""Of the server alone: what Prefect gives its temporary server, and less to do at its start."""
+# Less to do at the server's start. We keep nothing in blocks; a server that stays registers its own.
+LEAN = {"PREFECT_SERVER_UI_ENABLED": "0", "PREFECT_API_BLOCKS_REGISTER_ON_START": "0"}
 
 
 @contextlib.contextmanager
 def temporary_server() -> Iterator[Callable[[], None]]:
-    """Start a server, unless the settings name one or forbid it; yield what waits until it answers.
+    """Start a server, unless the settings name one or forbid it; yield a function that waits until it answers.
 
-    It keeps its records where a lasting one finds them, and ends with this process, after what is sent to it last.
+    Its records stay where a lasting server finds them. It ends with this process, after the last request.
     """
     settings = get_current_settings()
     if settings.api.url or not settings.server.ephemeral.enabled:
@@ -42,16 +36,13 @@ def temporary_server() -> Iterator[Callable[[], None]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    app = ["--factory", "prefect.server.api.server:create_app", "--lifespan", "on", "--log-level", "error"]
-    server = subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", *app, "--host", "127.0.0.1", "--port", str(port)],
-        env=os.environ | settings.to_environment_variables(exclude_unset=True) | ALONE,
-    )
+    environment = os.environ | settings.to_environment_variables(exclude_unset=True) | LEAN
+    server = subprocess.Popen([sys.executable, "-m", "tasks.server", str(port)], env=environment)
     atexit.register(_stop, server)
-    # For processes that we start, too.
+    # Processes that we start use it, too.
     url = os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
     refresh_global_settings_context()
-    # Nobody listens, and a flow's end waits up to 1 s.
+    # Nobody listens to heartbeats, and with them a flow's end takes up to 1 s longer.
     with temporary_settings({"flows.heartbeat_frequency": None}):
         yield lambda: _wait(server, url, settings.server.ephemeral.startup_timeout_seconds)
 
@@ -74,3 +65,16 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         server.kill()
         server.wait()
+
+
+def _serve(port: int) -> None:
+    """Be the server: without its page and its services, which only a lasting one needs."""
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    app = create_app(ephemeral=True, final=True)
+    uvicorn.run(app, host="127.0.0.1", port=port, lifespan="on", log_level="error")
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))

@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
 
 from slimpajama.core.config import Config
-from slimpajama.core.extras import needs
+from slimpajama.core.extras import require_extra
 from slimpajama.corpus.pipeline import BY_NAME
 from slimpajama.workspace.claims import use_executor
 from slimpajama.workspace.step import Context, run_some
@@ -57,11 +57,11 @@ def _runner(config: Config) -> Any:
     """Return the task runner of the cluster; entered without an address, it starts a cluster on this machine."""
     address, workers = config.run.address, config.run.threads()
     if config.run.engine == "dask":
-        with needs("dask", "prefect_dask"):
+        with require_extra("dask", "prefect_dask"):
             from prefect_dask import DaskTaskRunner
         own = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": "CRITICAL"}
         return DaskTaskRunner(address=address) if address else DaskTaskRunner(cluster_kwargs=own)
-    with needs("ray", "prefect_ray"):
+    with require_extra("ray", "prefect_ray"):
         from prefect_ray import RayTaskRunner
     own = {"num_cpus": workers, "include_dashboard": False}
     return RayTaskRunner(address=address) if address else RayTaskRunner(init_kwargs=own)

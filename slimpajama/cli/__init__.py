@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import typer
 
 from slimpajama.cli import applications, corpus, exchange, lifecycle, model
-from slimpajama.core.console import complain
+from slimpajama.cli.options import expanded
+from slimpajama.core.console import console
 from slimpajama.core.errors import SlimpajamaError
+from slimpajama.core.logs import log
 
 __all__ = ["app", "main"]
 
-# What typer makes of a KeyboardInterrupt.
+# Typer returns this after a KeyboardInterrupt.
 INTERRUPTED = 130
-# Of the click that typer uses, which may be a copy of its own.
+# The class of the click that typer uses, which may be a copy of its own.
 UsageError: Any = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
@@ -32,17 +35,35 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-lifecycle.register(app)
-corpus.register(app)
-model.register(app)
-exchange.register(app)
-applications.register(app)
+models = typer.Typer(rich_markup_mode=None, invoke_without_command=True)
+
+
+def _add(*commands: Callable[..., Any], without: tuple[str, ...] = ()) -> None:
+    """Add commands, `without` some of the common options."""
+    for command in commands:
+        app.command()(expanded(command, *without))
+
+
+_add(lifecycle.run, lifecycle.prepare, lifecycle.train, lifecycle.evaluate, lifecycle.tune, lifecycle.clean_up)
+_add(corpus.demo_corpus, without=("workspace", "config", "set_"))
+_add(corpus.dedup, without=("workspace",))
+_add(corpus.explain, corpus.forget, corpus.nights, without=("set_",))
+_add(corpus.verify)
+_add(model.score, model.reconstruct, without=("set_",))
+_add(model.generate)
+_add(model.serve, without=("as_json",))
+_add(exchange.export, exchange.compress, exchange.decompress, exchange.lm_eval, without=("set_",))
+_add(applications.pairs, applications.summarize, applications.translate, applications.answer)
+models.callback()(expanded(model.models, "set_"))
+models.command()(model.promote)
+models.command()(model.rollback)
+app.add_typer(models, name="models")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
     code = run(sys.argv[1:] if arguments is None else arguments)
-    # Else the interpreter's last look for garbage goes over every library's objects: 3 s after a night.
+    # Otherwise the last garbage collection visits every library's objects, which takes 3 s after a night.
     gc.freeze()
     sys.exit(code)
 
@@ -56,15 +77,20 @@ def run(arguments: list[str]) -> int:
             raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except SlimpajamaError as error:
-        complain(str(error))
+        _show_error(str(error))
         return error.exit_code
     except UsageError as error:
         error.show()
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        complain("interrupted; run the same command again and it goes on from here")
+        _show_error("interrupted; run the same command again and it goes on from here")
         return 1
     except BrokenPipeError:
-        # The reader of our output went away, as `head` does.
+        # The reader of our output has ended, as `head` does.
         sys.stderr.close()
         return 1
+
+
+def _show_error(text: str) -> None:
+    with console(bars=False):
+        log.error(text)

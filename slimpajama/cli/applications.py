@@ -2,102 +2,78 @@
 
 from __future__ import annotations
 
-import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from slimpajama.cli.options import (
-    AsJson,
-    ConfigFile,
-    Overrides,
+    Common,
     TextFiles,
-    WorkspaceOption,
-    emit,
-    opened,
     read_text,
-    settings,
+    shown,
     workspace_of,
 )
-from slimpajama.core.errors import printable_lines
+from slimpajama.core.console import console
 
 if TYPE_CHECKING:
     from slimpajama.apps.tune.inference import Tuned
     from slimpajama.apps.tune.retrieve import Source
     from slimpajama.core.config import ApplyConfig
 
-
 TunedModel = Annotated[str, typer.Option("--model", help="Tuned model; default: the one that serves the task.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    for command in (pairs, summarize, translate, answer):
-        app.command()(command)
-
-
-def pairs(
-    workspace: WorkspaceOption = None, config: ConfigFile = None, set_: Overrides = None, as_json: AsJson = False
-) -> None:
+def pairs(common: Common) -> None:
     """Read, check and split the task data of `pairs.sources`, and tell what stays and what is left out.
 
     `tune` does it, too; this shows it before anything is trained.
 
     Example: slimpajama pairs --config slimpajama.toml
     """
-    from slimpajama.core.console import console
     from slimpajama.corpus.pairs.stage import make_pairs, render
 
-    cfg = settings(workspace, config, set_)
+    cfg = common.cfg
     with console():
         name, manifest = make_pairs(workspace_of(cfg), cfg)
-    emit({"set": name} | manifest.counts, as_json, render(f"{cfg.workspace}/pairs/{name}", manifest.counts))
+    common.emit({"set": name} | manifest.counts, render(f"{cfg.workspace}/pairs/{name}", manifest.counts))
 
 
-def summarize(
-    text: TextFiles = None,
-    model: TunedModel = "",
-    workspace: WorkspaceOption = None,
-    config: ConfigFile = None,
-    set_: Overrides = None,
-    as_json: AsJson = False,
-) -> None:
+def summarize(common: Common, text: TextFiles = None, model: TunedModel = "") -> None:
     """Summarise a text, Chinese or English, of any length.
 
     Example: slimpajama summarize --text article.txt --workspace demo/workspace
     """
-    tuned, cfg = _tuned("summarization", model, workspace, config, set_)
+    tuned, cfg = _tuned(common, "summarization", model)
     summary = tuned.summarize(read_text(text), cfg)
-    emit({"summary": summary}, as_json, _shown(summary))
+    common.emit({"summary": summary}, shown(summary))
 
 
 def translate(
+    common: Common,
     to: Annotated[str, typer.Option(help="Language to translate to: zh or en.", metavar="LANG")],
     text: TextFiles = None,
     model: TunedModel = "",
-    workspace: WorkspaceOption = None,
-    config: ConfigFile = None,
-    set_: Overrides = None,
-    as_json: AsJson = False,
 ) -> None:
     """Translate a text sentence by sentence; lines stay lines.
 
     Example: slimpajama translate --to zh --text manual.txt --workspace demo/workspace
     """
-    tuned, cfg = _tuned("translation", model, workspace, config, set_)
+    tuned, cfg = _tuned(common, "translation", model)
     pieces = []
     for piece in tuned.translate(read_text(text), to, cfg):
         pieces.append(piece)
-        if not as_json:
-            print(_shown(piece), end="", flush=True)
-    if as_json:
-        emit({"translation": "".join(pieces), "to": to}, as_json, "")
+        if not common.as_json:
+            print(shown(piece), end="", flush=True)
+    if common.as_json:
+        common.emit({"translation": "".join(pieces), "to": to}, "")
     elif not pieces[-1].endswith("\n"):
         print()
 
 
 def answer(
+    common: Common,
     question: Annotated[str, typer.Option(help="What is asked.", metavar="Q")],
     context_file: Annotated[
         list[Path] | None, typer.Option(help="UTF-8 text that holds the answer; - reads stdin.", metavar="F")
@@ -106,10 +82,6 @@ def answer(
         str, typer.Option(help="Look for the answer in the documents of a workspace.", metavar="DIR_OR_URI")
     ] = "",
     model: TunedModel = "",
-    workspace: WorkspaceOption = None,
-    config: ConfigFile = None,
-    set_: Overrides = None,
-    as_json: AsJson = False,
 ) -> None:
     """Answer a question about a text, or about the corpus, with the sentence that the answer rests on.
 
@@ -119,33 +91,26 @@ def answer(
     """
     if context_file and context_workspace:
         raise typer.BadParameter("name one of --context-file and --context-workspace")
-    tuned, cfg = _tuned("question-answering", model, workspace, config, set_)
+    tuned, cfg = _tuned(common, "question-answering", model)
     if context_workspace:
-        found, where = tuned.answer_from(_documents(context_workspace, config, set_, question), question, cfg)
+        documents = _documents(replace(common, workspace=context_workspace), question)
+        found, where = tuned.answer_from(documents, question, cfg)
     else:
         found, where = tuned.answer(question, read_text(context_file), cfg), ""
     value = {"answer": found.text, "passage": found.passage, "score": found.score, "document": where}
-    emit(value, as_json, _shown(f"{found.text}\n  from: {found.passage}" + (f"\n  in: {where}" if where else "")))
+    common.emit(value, shown(f"{found.text}\n  from: {found.passage}" + (f"\n  in: {where}" if where else "")))
 
 
-def _shown(text: str) -> str:
-    """Return what a model or a corpus says as a terminal may see it: control characters spelt out."""
-    return printable_lines(text) if sys.stdout.isatty() else text
-
-
-def _documents(workspace: str, config: str | None, overrides: list[str] | None, question: str) -> list[Source]:
+def _documents(common: Common, question: str) -> list[Source]:
     from slimpajama.apps.tune.retrieve import CorpusIndex
-    from slimpajama.core.console import console
 
-    space = opened(workspace, config, overrides)
+    space = common.open()
     with console():
-        return CorpusIndex(space, settings(workspace, config, overrides).text).search(question)
+        return CorpusIndex(space, common.cfg.text).search(question)
 
 
-def _tuned(
-    task: str, model: str, workspace: str | None, config: str | None, overrides: list[str] | None
-) -> tuple[Tuned, ApplyConfig]:
+def _tuned(common: Common, task: str, model: str) -> tuple[Tuned, ApplyConfig]:
     from slimpajama.apps.tune.inference import load_tuned
 
-    space = opened(workspace, config, overrides)
-    return load_tuned(space, model or space.models.serving(task)), settings(workspace, config, overrides).apply
+    space = common.open()
+    return load_tuned(space, model or space.models.serving(task)), common.cfg.apply

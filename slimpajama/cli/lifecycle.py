@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slimpajama.cli.options import AsJson, ConfigFile, Night, Overrides, WorkspaceOption, emit, settings, workspace_of
+from slimpajama.cli.options import (
+    Common,
+    Night,
+    workspace_of,
+)
+from slimpajama.core.console import console
 
 if TYPE_CHECKING:
     from slimpajama.core.config import Config
@@ -23,117 +28,87 @@ PREFECT = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    # Its log is for the UI; users get one line.
+    # Prefect's log is for its UI; here a user reads ours.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
 }
 Start = Annotated[str, typer.Option("--from", help="Begin an unpublished night again at this stage.", metavar="STAGE")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Sample what would be read, say what to expect, and stop.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
-    for command in (run, prepare, train, evaluate, tune, clean_up):
-        app.command()(command)
-
-
 @contextlib.contextmanager
 def flow_session() -> Iterator[Callable[[], None]]:
-    """Run flows in this process: our progress on stderr, Prefect's own log lines in its UI only.
+    """Run flows in this process: our messages go to stderr, Prefect's own to its UI only.
 
     Yields:
-        What is called once the flow is imported: Prefect's temporary server starts meanwhile.
+        A function to call when the flow is imported; it waits for Prefect's temporary server, which starts meanwhile.
     """
     for name, value in PREFECT.items():
         os.environ.setdefault(name, value)
-    from slimpajama.core.console import console
-    from slimpajama.core.memory import settle
+    from slimpajama.core.memory import configure_allocator
 
-    # Before Prefect starts threads that take arenas of their own.
-    settle()
+    # This comes before Prefect starts threads, which take arenas of their own.
+    configure_allocator()
     from tasks.server import temporary_server
 
     with console(), temporary_server() as ready:
         yield ready
 
 
-def run(
-    workspace: WorkspaceOption = None,
-    config: ConfigFile = None,
-    set_: Overrides = None,
-    as_json: AsJson = False,
-    night: Night = "",
-    start: Start = "",
-    dry_run: DryRun = False,
-) -> None:
+def run(common: Common, night: Night = "", start: Start = "", dry_run: DryRun = False) -> None:
     """Run the whole lifecycle for one night: prepare, train, evaluate, generate, tune if `tune.nightly` is set, report.
 
     A run that was killed goes on where it stopped; what is finished is skipped.
 
     Example: slimpajama run --config demo/demo.toml
     """
-    cfg = settings(workspace, config, set_)
+    cfg = common.cfg
     if dry_run:
-        return show_plan(cfg, as_json, trains=True)
+        return show_plan(common, trains=True)
     with flow_session() as ready:
         from flows.nightly import nightly
 
         ready()
         summary = nightly(cfg, night=night, start=start)
-    return emit(summary.as_dict() | stage_timings(), as_json, summary.text())
+    return common.emit(summary.as_dict() | stage_timings(), summary.text())
 
 
 def stage_timings() -> dict[str, object]:
-    """Return how long the stages of this process took, for `--json`."""
+    """Return how long the steps of this process took, for `--json`."""
     from slimpajama.core.progress import timings
 
     return {"timings": [asdict(timing) for timing in timings]}
 
 
-def prepare(
-    workspace: WorkspaceOption = None,
-    config: ConfigFile = None,
-    set_: Overrides = None,
-    as_json: AsJson = False,
-    night: Night = "",
-    start: Start = "",
-    dry_run: DryRun = False,
-) -> None:
+def prepare(common: Common, night: Night = "", start: Start = "", dry_run: DryRun = False) -> None:
     """Prepare the corpus only: raw files to published shards.
 
     Example: slimpajama prepare --config demo/demo.toml --dry-run
     """
-    cfg = settings(workspace, config, set_)
+    cfg = common.cfg
     if dry_run:
-        return show_plan(cfg, as_json)
+        return show_plan(common)
     with flow_session() as ready:
         from flows.corpus import prepare_corpus
 
         ready()
         manifest = prepare_corpus(cfg, night=night, start=start)
     if manifest is None:
-        return emit({"night": None, "counts": {}}, as_json, "no new or changed file: nothing to do")
+        return common.emit({"night": None, "counts": {}}, "no new or changed file: nothing to do")
     value = {"night": manifest.about["night"], "files": len(manifest.files), "counts": manifest.counts}
-    return emit(
+    return common.emit(
         value | stage_timings(),
-        as_json,
         f"night {value['night']} is published: {cfg.workspace}/nights/{value['night']}",
     )
 
 
-def train(
-    workspace: WorkspaceOption = None,
-    config: ConfigFile = None,
-    set_: Overrides = None,
-    as_json: AsJson = False,
-    night: Night = "",
-) -> None:
+def train(common: Common, night: Night = "") -> None:
     """Train a model on a published night, starting from the champion.
 
     Example: slimpajama train --config demo/demo.toml --set train.tokens=1000000
     """
     from slimpajama.model.train.launch import is_member
 
-    cfg = settings(workspace, config, set_)
+    cfg = common.cfg
     if is_member():
         return take_part(cfg, night)
     with flow_session() as ready:
@@ -141,11 +116,11 @@ def train(
 
         ready()
         model = train_model(cfg, night=night)
-    return emit({"model": model}, as_json, f"{cfg.workspace}/models/{model}")
+    return common.emit({"model": model}, f"{cfg.workspace}/models/{model}")
 
 
 def take_part(cfg: Config, night: str) -> None:
-    """Train among the processes that torchrun started on several machines; `train` without torchrun publishes."""
+    """Train as one of the processes that torchrun started; `train` without torchrun publishes the model."""
     from slimpajama.model.train.stage import train_member
 
     space = workspace_of(cfg)
@@ -154,10 +129,7 @@ def take_part(cfg: Config, night: str) -> None:
 
 
 def evaluate(
-    workspace: WorkspaceOption = None,
-    config: ConfigFile = None,
-    set_: Overrides = None,
-    as_json: AsJson = False,
+    common: Common,
     night: Night = "",
     model: Annotated[str, typer.Option(help="Model to measure; default: the night's newest.")] = "",
 ) -> None:
@@ -165,21 +137,18 @@ def evaluate(
 
     Example: slimpajama evaluate --workspace demo/workspace
     """
-    cfg = settings(workspace, config, set_)
+    cfg = common.cfg
     with flow_session() as ready:
         from flows.evaluation import evaluate_model
 
         ready()
         report = evaluate_model(cfg, night=night, model=model)
     bits = ", ".join(f"{k} {v['bits_per_byte']:.4f}" for k, v in report.figures["languages"].items())
-    emit(asdict(report), as_json, f"{report.model}: {bits} bits per byte; {report.reason}")
+    common.emit(asdict(report), f"{report.model}: {bits} bits per byte; {report.reason}")
 
 
 def tune(
-    workspace: WorkspaceOption = None,
-    config: ConfigFile = None,
-    set_: Overrides = None,
-    as_json: AsJson = False,
+    common: Common,
     night: Night = "",
     model: Annotated[str, typer.Option(help="Model to tune; default: the champion.")] = "",
 ) -> None:
@@ -187,27 +156,24 @@ def tune(
 
     Example: slimpajama tune --config slimpajama.toml --set tune.tokens=8000000
     """
-    cfg = settings(workspace, config, set_)
+    cfg = common.cfg
     with flow_session() as ready:
         from flows.tuning import tune_model
 
         ready()
         report = tune_model(cfg, night=night, model=model)
-    emit(report.as_dict(), as_json, report.text())
+    common.emit(report.as_dict(), report.text())
 
 
 def clean_up(
-    workspace: WorkspaceOption = None,
-    config: ConfigFile = None,
-    set_: Overrides = None,
-    as_json: AsJson = False,
+    common: Common,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and stop.")] = False,
 ) -> None:
     """Remove rejected models, leftovers of finished runs, and old runs in Prefect; champions and corpus stay.
 
     Example: slimpajama clean-up --config demo/demo.toml --dry-run
     """
-    cfg = settings(workspace, config, set_)
+    cfg = common.cfg
     with flow_session() as ready:
         from flows.retention import clean_up as flow
 
@@ -215,16 +181,15 @@ def clean_up(
         report = flow(cfg, dry_run=dry_run)
     runs = f"{report['runs']} runs of Prefect {'would go' if dry_run else 'removed'}"
     text = f"{report.pop('text')}\n{runs}"
-    emit(report, as_json, text)
+    common.emit(report, text)
 
 
-def show_plan(cfg: Config, as_json: bool, *, trains: bool = False) -> None:
+def show_plan(common: Common, *, trains: bool = False) -> None:
     """Print what a run would read, and what it is expected to bring and to cost."""
-    from slimpajama.core.console import console
     from slimpajama.ops.forecast import forecast
     from slimpajama.ops.forecast.text import as_dict, render
 
     with console():
-        expected = forecast(cfg)
-    train = cfg.train if trains else None
-    emit(as_dict(expected, train), as_json, render(expected, train))
+        expected = forecast(common.cfg)
+    train = common.cfg.train if trains else None
+    common.emit(as_dict(expected, train), render(expected, train))

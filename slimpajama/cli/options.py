@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
+import logging
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cached_property
+from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+
+from slimpajama.core.console import console, use_json
+from slimpajama.core.errors import InputError, StorageError, printable_lines
+from slimpajama.core.logs import log, logged_to
 
 if TYPE_CHECKING:
     from slimpajama.core.config import Config
@@ -16,18 +27,9 @@ if TYPE_CHECKING:
 
 
 DEFAULT_FILE = "slimpajama.toml"
+KEYWORD = inspect.Parameter.KEYWORD_ONLY
+FIELDS = "__dataclass_fields__"
 
-WorkspaceOption = Annotated[
-    str | None, typer.Option(help="Folder or s3://bucket/prefix; overrides the configuration's.", metavar="DIR_OR_URI")
-]
-ConfigFile = Annotated[
-    str | None, typer.Option("--config", help=f"Configuration; ./{DEFAULT_FILE} where it exists.", metavar="FILE.toml")
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Override one setting, for example train.tokens=4000000.", metavar="KEY=VALUE"),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout as the last line.")]
 Night = Annotated[str, typer.Option(help="Name of the night; default: an unfinished one, else today in UTC.")]
 Model = Annotated[
     str | None,
@@ -36,26 +38,60 @@ Model = Annotated[
 TextFiles = Annotated[list[Path] | None, typer.Option("--text", help="UTF-8 text file; - reads stdin.", metavar="FILE")]
 
 
-def settings(workspace: str | None, config: str | None, overrides: list[str] | None) -> Config:
-    """Return the configuration that a command line asks for."""
-    from slimpajama.core.config import load_config
-    from slimpajama.core.console import log_as
+@dataclass
+class Common:
+    """Options that nearly every command takes, and what they lead to."""
 
-    if config is None and Path(DEFAULT_FILE).is_file():
-        config = DEFAULT_FILE
-    cfg = load_config(config, overrides, workspace)
-    log_as(cfg.observe.logs)
-    return cfg
+    workspace: Annotated[
+        str | None,
+        typer.Option(help="Folder or s3://bucket/prefix; overrides the configuration's.", metavar="DIR_OR_URI"),
+    ] = None
+    config: Annotated[
+        str | None,
+        typer.Option("--config", help=f"Configuration; ./{DEFAULT_FILE} where it exists.", metavar="FILE.toml"),
+    ] = None
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Override one setting, for example train.tokens=4000000.", metavar="KEY=VALUE"),
+    ] = None
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout as the last line.")] = False
 
+    @cached_property
+    def cfg(self) -> Config:
+        """The configuration that the command line asks for."""
+        return self.settings()
 
-def opened(workspace: str | None, config: str | None, overrides: list[str] | None = None) -> Workspace:
-    """Return the workspace that a command reads."""
-    from slimpajama.core.errors import StorageError
+    def settings(self, *overrides: str) -> Config:
+        """Return the configuration with further overrides."""
+        from slimpajama.core.config import load_config
 
-    cfg = settings(workspace, config, overrides)
-    if "://" not in cfg.workspace and not Path(cfg.workspace).is_dir():
-        raise StorageError("no such workspace", where=cfg.workspace, hint="Name it with --workspace or --config.")
-    return workspace_of(cfg)
+        file = DEFAULT_FILE if self.config is None and Path(DEFAULT_FILE).is_file() else self.config
+        # Only the configuration says whether its own messages are to be JSON.
+        held = MemoryHandler(100, logging.CRITICAL + 1)
+        with logged_to(held):
+            cfg = load_config(file, [*(self.set_ or []), *overrides], self.workspace)
+        use_json(cfg.observe.logs == "json")
+        with console(bars=False):
+            for record in held.buffer:
+                log.handle(record)
+        return cfg
+
+    def open(self) -> Workspace:
+        """Return the workspace that a command reads."""
+        uri = self.cfg.workspace
+        if "://" not in uri and not Path(uri).is_dir():
+            raise StorageError("no such workspace", where=uri, hint="Name it with --workspace or --config.")
+        return workspace_of(self.cfg)
+
+    def load_model(self, model: str | None) -> Loaded:
+        """Return the model that `--model` names: of the workspace, or an exported folder, which needs none."""
+        from slimpajama.model.loading import is_exported, load_exported, load_model
+
+        return load_exported(Path(model)) if model and is_exported(model) else load_model(self.open(), model)
+
+    def emit(self, value: dict[str, Any], text: str) -> None:
+        """Print a command's result: for people, or as one JSON object on the last line."""
+        print(json.dumps(value, ensure_ascii=False) if self.as_json else text, flush=True)
 
 
 def workspace_of(cfg: Config) -> Workspace:
@@ -65,19 +101,42 @@ def workspace_of(cfg: Config) -> Workspace:
     return open_workspace(cfg.workspace)
 
 
-def loaded_model(model: str | None, workspace: str | None, config: str | None) -> Loaded:
-    """Return the model that `--model` names: of the workspace, or an exported folder, which needs none."""
-    from slimpajama.model.loading import is_exported, load_exported, load_model
+def expanded(function: Callable[..., Any], *without: str) -> Callable[..., Any]:
+    """Return a command for typer, which knows no groups: a parameter that is a dataclass becomes its fields.
 
-    if model and is_exported(model):
-        return load_exported(Path(model))
-    return load_model(opened(workspace, config), model)
+    The options of `Common` stand last.
+
+    Args:
+        function: What runs.
+        without: Fields that this command does not offer; they keep their defaults.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    groups: dict[str, type[Any]] = {name: kind for name, kind in hints.items() if hasattr(kind, FIELDS)}
+    parameters: list[inspect.Parameter] = []
+    for name, parameter in sorted(inspect.signature(function).parameters.items(), key=lambda item: item[0] == "common"):
+        if name in groups:
+            kinds = get_type_hints(groups[name], include_extras=True)
+            for field in fields(groups[name]):
+                if field.name not in without:
+                    option = inspect.Parameter(field.name, KEYWORD, default=field.default, annotation=kinds[field.name])
+                    parameters.append(option)
+        else:
+            parameters.append(parameter.replace(kind=KEYWORD, annotation=hints[name]))
+
+    @functools.wraps(function)
+    def command(**given: Any) -> Any:
+        for name, group in groups.items():
+            own = [field.name for field in fields(group) if field.name in given]
+            given[name] = group(**{field: given.pop(field) for field in own})
+        return function(**given)
+
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return command
 
 
 def read_text(paths: list[Path] | None) -> str:
     """Return the text of the files one after the other; stdin for `-` or where there is none."""
-    from slimpajama.core.errors import InputError
-
     texts = []
     for path in paths or [Path("-")]:
         try:
@@ -90,6 +149,6 @@ def read_text(paths: list[Path] | None) -> str:
     return "".join(texts)
 
 
-def emit(value: dict[str, Any], as_json: bool, text: str) -> None:
-    """Print a command's result: for people, or as one JSON object on the last line."""
-    print(json.dumps(value, ensure_ascii=False) if as_json else text, flush=True)
+def shown(text: str) -> str:
+    """Return what a model or a corpus says as a terminal may see it: control characters spelt out."""
+    return printable_lines(text) if sys.stdout.isatty() else text

@@ -1,4 +1,4 @@
-"""docs/configuration.md out of the classes: `python -m slimpajama.core.config_docs > docs/configuration.md`."""
+"""Makes docs/configuration.md out of the classes: `python -m slimpajama.core.config_docs > docs/configuration.md`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEAD = """# Every setting
 A TOML file, named by `--config` (or `slimpajama.toml` in the current folder); `--set section.key=value` overrides one
 setting, later ones win. Only `[[ingest.sources]]` must be given. A wrong key, type or value is one line that names it.
 
-This page is made of the classes in `slimpajama/core/config.py` by `python -m slimpajama.core.config_docs`; a test
+This page is made of the classes in `slimpajama/core/config/` by `python -m slimpajama.core.config_docs`; a test
 compares them.
 """
 

@@ -1,36 +1,31 @@
-"""Where progress goes in a terminal, a pipe or a log."""
+"""What a command shows on stderr: live bars on a terminal, else a line a message, or JSON by option."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from slimpajama.core.progress import WIDTH, Bar, Sink, Timing, amount, report_to, say
+from slimpajama.core.logs import WIDTH, JsonFormatter, LineHandler, log, logged_to
+from slimpajama.core.progress import Bar, Sink, Timing, amount, report_to
 
+# Seconds between two lines about the same work.
+EVERY_S = 10.0
 
-class _Lines(Sink):
-    """One line a finished stage, for logs and pipes."""
-
-    def __init__(self, write: Callable[[str], None]) -> None:
-        self.write = write
-
-    def end(self, bar: Bar, timing: Timing) -> None:
-        self.say(bar.name, bar.summary(timing.seconds))
-
-    def say(self, stage: str, text: str, level: str = "info") -> None:
-        self.write(f"{stage:<{WIDTH}} {text}")
+_json = False
 
 
 class _Terminal(Sink):
-    """Live bars on stderr by rich, one a stage, with rate and time left."""
+    """Live bars by rich, one a step, with rate and time left; messages stand above them."""
 
     def __init__(self) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-        self.console = Console(stderr=True)
+        console = Console(stderr=True)
         self.progress = Progress(
             TextColumn(f"{{task.description:<{WIDTH}}}"),
             BarColumn(bar_width=24),
@@ -40,10 +35,12 @@ class _Terminal(Sink):
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}", markup=False),
-            console=self.console,
+            console=console,
         )
-        self.progress.start()
         self.tasks: dict[int, Any] = {}
+        self.handler = LineHandler(lambda line: console.print(line, markup=False, highlight=False))
+        # A bar shows its own figures.
+        self.handler.addFilter(lambda record: not hasattr(record, "figures"))
 
     def start(self, bar: Bar) -> None:
         self.tasks[id(bar)] = self.progress.add_task(bar.name, total=bar.total or None, amount="", rate="", note="")
@@ -63,49 +60,50 @@ class _Terminal(Sink):
         self.update(bar)
         self.progress.update(self.tasks.pop(id(bar)), total=bar.done or 1, completed=bar.done or 1)
 
-    def say(self, stage: str, text: str, level: str = "info") -> None:
-        self.console.print(f"{stage:<{WIDTH}} {text}", markup=False, highlight=False)
+
+class JsonLines(Sink):
+    """Writes one JSON object a message, and one every `EVERY_S` about work that goes on."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self.handler = LineHandler(write, JsonFormatter())
+        self.shown: dict[int, float] = {}
+
+    def start(self, bar: Bar) -> None:
+        self.shown[id(bar)] = time.monotonic()
+        bar.on_change = self.update
+
+    def update(self, bar: Bar) -> None:
+        now = time.monotonic()
+        if now - self.shown[id(bar)] >= EVERY_S:
+            self.shown[id(bar)] = now
+            record = {"name": f"{log.name}.{bar.name}", "levelname": "INFO", "msg": bar.note or "running"}
+            self.handler.handle(logging.makeLogRecord(record | {"figures": bar.figures()}))
+
+    def end(self, bar: Bar, timing: Timing) -> None:
+        self.shown.pop(id(bar), None)
 
 
-_json = False
-
-
-def lines(write: Callable[[str], None]) -> Sink:
-    """Return a sink that writes one line a stage."""
-    return _Lines(write)
-
-
-def log_as(form: str) -> None:
-    """Choose what `console` and `complain` write in this process: `text` or `json`."""
+def use_json(wanted: bool) -> None:
+    """Choose what `console` writes in this process: JSON or text."""
     global _json
-    _json = form == "json"
-
-
-def complain(text: str) -> None:
-    """Write to stderr why a command ends, in the form of its other messages."""
-    if _json:
-        with console():
-            say("slimpajama", text, "error")
-    else:
-        print(f"slimpajama: {text}", file=sys.stderr)
+    _json = wanted
 
 
 @contextlib.contextmanager
-def console() -> Iterator[None]:
-    """Report to stderr: JSON where `log_as` asked for it, else live bars on a terminal and plain lines elsewhere."""
+def console(bars: bool = True) -> Iterator[None]:
+    """Show messages and progress on stderr while the block runs; without `bars`, messages alone."""
 
-    def write(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+    def write(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
 
-    if _json or not sys.stderr.isatty():
-        from slimpajama.core.logs import json_lines
-
-        with report_to(json_lines(write) if _json else _Lines(write)):
+    if _json:
+        lines = JsonLines(write)
+        with logged_to(lines.handler), report_to(lines):
             yield
-        return
-    terminal = _Terminal()
-    try:
-        with report_to(terminal):
+    elif bars and sys.stderr.isatty():
+        terminal = _Terminal()
+        with terminal.progress, logged_to(terminal.handler), report_to(terminal):
             yield
-    finally:
-        terminal.progress.stop()
+    else:
+        with logged_to(LineHandler(write)):
+            yield

@@ -1,17 +1,18 @@
-"""Errors a user can act on: what, where, expected, found, what next.
+"""Errors that a user can act on: what, where, expected, found, what next.
 
-Anything else that is raised is a defect of ours and keeps its traceback.
+Any other error is a defect of ours and keeps its traceback.
 """
 
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 AGAIN = "Run again: it goes on where it stopped."
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 
-# `user:password@` before a host, anything before `@` of a web address, and what a signed address has in its query.
+# It finds `user:password@` before a host, anything before the `@` of a web address, and secrets in a query.
 # Every part is bounded, so that hostile text costs linear time.
 _CREDENTIALS = re.compile(
     r"(?<=://)(?:[^/\s@:'\"]{0,200}:[^/\s@'\"]{0,400}|(?<=http://)[^/\s@'\"]{1,400}|(?<=https://)[^/\s@'\"]{1,400})(?=@)"
@@ -43,6 +44,9 @@ def printable_lines(text: str) -> str:
     return text.translate(CONTROLS)
 
 
+PARTS = ("where", "expected", "found", "hint")
+
+
 class SlimpajamaError(Exception):
     """Something the user can act on.
 
@@ -61,7 +65,7 @@ class SlimpajamaError(Exception):
         self.what, self.where, self.expected, self.found, self.hint = what, where, expected, found, hint
 
     def __str__(self) -> str:
-        # It may quote a key, a name or a library that quotes the corpus.
+        # It may quote a key or a name, or a library's message that quotes the corpus.
         what = printable(self.what, 10_000)
         text = f"{printable(self.where)}: {what}" if self.where else what
         if self.expected:
@@ -70,15 +74,9 @@ class SlimpajamaError(Exception):
             text += f"{',' if self.expected else ':'} found {printable(self.found)}"
         return f"{text}. {self.hint}" if self.hint else text
 
-    # keyword-only arguments do not survive a process boundary otherwise.
+    # Without this, keyword-only arguments do not survive a process boundary.
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_rebuild, (type(self), self.what, self.where, self.expected, self.found, self.hint))
-
-
-def _rebuild(
-    cls: type[SlimpajamaError], what: str, where: str, expected: str, found: str, hint: str
-) -> SlimpajamaError:
-    return cls(what, where=where, expected=expected, found=found, hint=hint)
+        return partial(type(self), self.what, **{name: vars(self)[name] for name in PARTS}), ()
 
 
 class ConfigError(SlimpajamaError):

@@ -1,4 +1,4 @@
-"""Packages that only one option needs: imported when it is used, and named where they are missing."""
+"""Packages that only one option needs: imported when the option is used, and named where they are missing."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from slimpajama.core.errors import ConfigError
 
 
 @contextlib.contextmanager
-def needs(extra: str, package: str) -> Iterator[None]:
-    """Import inside this block what `pip install 'slimpajama[EXTRA]'` brings.
+def require_extra(extra: str, package: str) -> Iterator[None]:
+    """Import in this block what `pip install 'slimpajama[EXTRA]'` installs.
 
     Raises:
-        ConfigError: If `package` is not installed; any other import that fails is a defect and passes.
+        ConfigError: `package` is not installed. Another import that fails is a defect, and its error passes.
     """
     try:
         yield

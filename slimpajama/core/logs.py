@@ -1,64 +1,74 @@
-"""Progress as records with fields: one JSON object a line on stderr, `extra` in the log of a flow run."""
+"""Messages by the standard `logging`: the step `clean` writes to the logger `slimpajama.clean`.
+
+Here is what a record looks like, as text for people and as JSON for machines. `slimpajama.core.console` writes records
+to stderr; a flow run sends them to Prefect, too.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
-import time
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from slimpajama.core.progress import Bar, Sink, Timing, labels
-
-EVERY_S = 10.0
-
-Emit = Callable[[str, str, dict[str, Any]], None]
-"""Takes a level, a text and the fields beside it."""
-
-
-class Records(Sink):
-    """Gives messages, progress and finished work to `emit`.
-
-    Args:
-        emit: Where a record goes.
-        every_s: Seconds between two records of the same work; None for none before it is done.
-    """
-
-    def __init__(self, emit: Emit, every_s: float | None = None) -> None:
-        self.emit, self.every_s = emit, every_s
-        self.shown: dict[int, float] = {}
-
-    def start(self, bar: Bar) -> None:
-        if self.every_s is not None:
-            self.shown[id(bar)] = time.monotonic()
-            bar.on_change = self.update
-
-    def update(self, bar: Bar) -> None:
-        now = time.monotonic()
-        if now - self.shown[id(bar)] >= (self.every_s or 0.0):
-            self.shown[id(bar)] = now
-            self.say(bar.name, bar.note or "running", **_figures(bar))
-
-    def end(self, bar: Bar, timing: Timing) -> None:
-        self.shown.pop(id(bar), None)
-        self.say(bar.name, bar.summary(timing.seconds), **_figures(bar))
-
-    def say(self, stage: str, text: str, level: str = "info", **figures: Any) -> None:
-        self.emit(level, text, {**labels, "stage": stage, **figures})
+log = logging.getLogger("slimpajama")
+# The longest step's name has so many characters.
+WIDTH = 13
+# Workspace and night of the flow that runs.
+labels: dict[str, str] = {}
 
 
-def _figures(bar: Bar) -> dict[str, Any]:
-    """Return where work stands; `eta_s` is null where nothing says how much there is."""
-    left = bar.seconds_left
-    eta = None if left is None else round(left, 1)
-    return {"done": bar.done, "total": bar.total, "unit": bar.unit, "rate": round(bar.rate, 3), "eta_s": eta}
+def step_log(step: str) -> logging.Logger:
+    """Return the logger of a step."""
+    return log.getChild(step)
 
 
-def json_lines(write: Callable[[str], None]) -> Sink:
-    """Return a sink that writes one JSON object a line, in ASCII: no text can break or forge a line."""
+def fields(record: logging.LogRecord) -> dict[str, Any]:
+    """Return what a record says beside its message: workspace, night, step and, of a bar, the figures."""
+    step = record.name.removeprefix(f"{log.name}.")
+    return {**labels, "stage": step, **getattr(record, "figures", {})}
 
-    def emit(level: str, text: str, fields: dict[str, Any]) -> None:
+
+class TextFormatter(logging.Formatter):
+    """One line for people: `step          message`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.name == log.name:
+            return f"{log.name}: {record.getMessage()}"
+        return f"{fields(record)['stage']:<{WIDTH}} {record.getMessage()}"
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object in ASCII, so that no text can break or forge a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
         now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
-        write(json.dumps({"time": now, "level": level, **fields, "message": " ".join(text.split())}))
+        level, message = record.levelname.lower(), " ".join(record.getMessage().split())
+        return json.dumps({"time": now, "level": level, **fields(record), "message": message})
 
-    return Records(emit, EVERY_S)
+
+class LineHandler(logging.Handler):
+    """Gives each record to `write` as one line; text by default."""
+
+    def __init__(self, write: Callable[[str], None], formatter: logging.Formatter | None = None) -> None:
+        super().__init__()
+        self.write = write
+        self.setFormatter(formatter or TextFormatter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.write(self.format(record))
+
+
+@contextlib.contextmanager
+def logged_to(*handlers: logging.Handler, only: bool = False) -> Iterator[None]:
+    """Send messages to `handlers` while the block runs, and to those before unless these are the `only` ones."""
+    before, level, propagate = log.handlers, log.level, log.propagate
+    log.handlers, log.propagate = [*([] if only else before), *handlers], False
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.handlers, log.propagate = before, propagate
+        log.setLevel(level)

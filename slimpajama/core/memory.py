@@ -1,7 +1,7 @@
-"""How this process holds memory: what is free goes back to the system, so that the stages' peaks do not add up.
+"""How this process holds memory: what is free goes back to the system, so that the steps' peaks do not add up.
 
-Arrow's own pool keeps what it once had, and glibc grows an arena a thread and a threshold with each large array that
-is freed. docs/decisions/what-makes-preparation-fast.md has what these settings save and cost.
+Left alone, Arrow's own pool keeps what it once had, and glibc makes an arena for each thread and raises its threshold
+whenever a large array is freed. docs/decisions/what-makes-preparation-fast.md has what these settings save and cost.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from functools import cache
 
 import pyarrow as pa
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # malloc.h of glibc
-# Bytes from which an array is a mapping of its own, gone when it is freed.
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+# An array of so many bytes or more has a mapping of its own, which goes when the array is freed.
 LARGE = 8 << 20
-# Bytes at the heap's end that stay ours: pages given back and asked for again cost 3 us each.
+# So many free bytes at the heap's end stay ours: to return a page and ask for it again costs 3 us.
 KEPT = 64 << 20
 ARENAS = 2
 
 
 @cache
-def settle() -> None:
-    """Let Arrow use the system's allocator, and that one few arenas and mappings for what is large."""
+def configure_allocator() -> None:
+    """Let Arrow use the system's allocator, and let that one use few arenas, and mappings for large arrays."""
     pa.set_memory_pool(pa.system_memory_pool())
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(_M_MMAP_THRESHOLD, LARGE)
@@ -29,7 +30,7 @@ def settle() -> None:
         mallopt(_M_ARENA_MAX, ARENAS)
 
 
-def give_back() -> None:
+def release_memory() -> None:
     """Return what is free to the system."""
     pa.default_memory_pool().release_unused()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):

@@ -1,29 +1,29 @@
-"""Progress of long work: bars with rate and ETA on a terminal, one line a stage elsewhere, JSON by option.
+"""Progress of long work: how far, how fast, how long still.
 
-Stages call `track`; who runs them chooses where that goes by `report_to`. The clock's readings go to the
-screen, to the run's log and to what observes it (`slimpajama.ops.observe`) only, never into published files.
+Steps call `track`; whoever runs them chooses by `report_to` and `also_to` who follows. What the clock says goes to the
+screen, to the log and to observers (`slimpajama.ops.observe`) only, never into published files.
 """
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
+import logging
 import resource
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
-# Of the longest stage's name.
-WIDTH = 13
+from slimpajama.core.logs import labels, logged_to, step_log
 
 
 @dataclass(slots=True)
 class Timing:
-    """How long one tracked stage took."""
+    """How long one step took."""
 
     name: str
     seconds: float
@@ -35,7 +35,7 @@ class Timing:
 
 @dataclass(slots=True)
 class Bar:
-    """Handle that a stage advances; safe to use from several threads."""
+    """What a step advances; safe to use from several threads."""
 
     name: str
     total: float
@@ -44,12 +44,12 @@ class Bar:
     note: str = ""
     on_change: Callable[[Bar], None] | None = None
     before: float = 0.0
-    """Of `done`, what an earlier run did: it counts for the share, not for the rate."""
+    """The part of `done` that an earlier run did: it counts for the share, not for the rate."""
     _began: float = field(default_factory=time.perf_counter)
     _mutex: threading.Lock = field(default_factory=threading.Lock)
 
     def resume(self, amount: float) -> None:
-        """Begin at `amount` units, which an earlier run did."""
+        """Begin at `amount` units, done by an earlier run."""
         self.before = amount
         self.advance(amount)
 
@@ -62,7 +62,7 @@ class Bar:
                 self.on_change(self)
 
     def rate_over(self, seconds: float) -> float:
-        """Return units a second in so many seconds; what an earlier run did counts for none."""
+        """Return units a second if this run took so many seconds; units of an earlier run do not count."""
         return (self.done - self.before) / seconds if seconds > 0 else 0.0
 
     @property
@@ -72,12 +72,12 @@ class Bar:
 
     @property
     def seconds_left(self) -> float | None:
-        """What the rest takes at the rate so far; None where nothing says how much there is, or how fast it goes."""
+        """What the rest takes at the rate so far; None if the total or the rate is not known."""
         rate = self.rate
         return max(self.total - self.done, 0.0) / rate if self.total and rate > 0 else None
 
     def describe(self) -> str:
-        """Return `5,200 tokens of 12,000 tokens, 50 tokens/s, 0:02:16 left, loss 0.770`, or what is known of it."""
+        """Return `5,200 tokens of 12,000 tokens, 50 tokens/s, 0:02:16 left, loss 0.770`, or the known part of it."""
         rate = self.rate
         parts = [amount(self.done, self.unit) + (f" of {amount(self.total, self.unit)}" if self.total else "")]
         if rate > 0:
@@ -86,6 +86,12 @@ class Bar:
             parts.append(f"{timedelta(seconds=round(left))} left")
         return ", ".join([*parts, self.note] if self.note else parts)
 
+    def figures(self) -> dict[str, Any]:
+        """Return where work stands; `eta_s` is None if the total is not known."""
+        left = self.seconds_left
+        eta = None if left is None else round(left, 1)
+        return {"done": self.done, "total": self.total, "unit": self.unit, "rate": round(self.rate, 3), "eta_s": eta}
+
     def summary(self, seconds: float) -> str:
         """Return amount, time and rate of finished work for people."""
         rate = amount(self.rate_over(seconds), self.unit)
@@ -93,51 +99,23 @@ class Bar:
         return f"{amount(self.done, self.unit):>16} in {seconds:6.1f} s  {rate}/s{note}"
 
 
-class ManifestLike(Protocol):
-    """What a sink may look at of a manifest of the workspace."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def counts(self) -> dict[str, Any]: ...
-    @property
-    def files(self) -> Sequence[Any]: ...
-    @property
-    def digest(self) -> str: ...
-
-
-class StageLike(Protocol):
-    """What a sink may look at of a stage that runs."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def manifest_path(self) -> str: ...
-    @property
-    def about(self) -> dict[str, Any]: ...
-    @property
-    def finished(self) -> bool: ...
-    @property
-    def resumed(self) -> bool: ...
-    @property
-    def result(self) -> ManifestLike: ...
-
-
 class Sink:
-    """Where progress goes; this one is silent. It is told of bars, messages, stages and manifests."""
+    """Follows a run: bars, steps and manifests. This one does nothing."""
 
     def open(self) -> None: ...
     def start(self, bar: Bar) -> None: ...
     def end(self, bar: Bar, timing: Timing) -> None: ...
-    def say(self, stage: str, text: str, level: str = "info") -> None: ...
-    def manifest_read(self, manifest: ManifestLike) -> None: ...
-    def stage_begun(self, stage: StageLike) -> None: ...
-    def stage_finished(self, stage: StageLike) -> None: ...
+    def manifest_read(self, manifest: Any) -> None: ...
+    def stage_begun(self, stage: Any) -> None: ...
+    def stage_finished(self, stage: Any) -> None: ...
     def close(self, error: BaseException | None) -> None: ...
 
 
-class _Live(Sink):
-    """Shows a running stage every so often, from a thread of its own: whoever is slow to show it delays no stage."""
+class Live(Sink):
+    """Calls `show` with a running step's bar, every `every_s` and at its end.
+
+    A thread of its own does it: whoever is slow to show the bar delays no step.
+    """
 
     def __init__(self, show: Callable[[Bar], None], every_s: float) -> None:
         self.show, self.every_s = show, every_s
@@ -145,7 +123,7 @@ class _Live(Sink):
 
     def start(self, bar: Bar) -> None:
         over = threading.Event()
-        # So that `show` knows which task it speaks for.
+        # The copy tells `show` which task it speaks for.
         context = contextvars.copy_context()
         thread = threading.Thread(target=context.run, args=(self._watch, bar, over), name="progress", daemon=True)
         self.running[id(bar)] = over, thread
@@ -156,7 +134,7 @@ class _Live(Sink):
         while not over.wait(self.every_s):
             self.show(bar)
             shown = True
-        # The last word; a stage that was over at once needs none.
+        # The last state; a step that was over at once needs none.
         if shown:
             self.show(bar)
 
@@ -166,10 +144,8 @@ class _Live(Sink):
         thread.join(self.every_s)
 
 
-_sink: Sink = Sink()
-# Workspace and night of what runs, for sinks that name them.
-labels: dict[str, str] = {}
-# Of this process, in the order the stages ended.
+_sink: Sink | _Several = Sink()
+# The steps of this process, in the order in which they ended.
 timings: list[Timing] = []
 
 
@@ -181,7 +157,7 @@ def amount(value: float, unit: str) -> str:
 
 @contextlib.contextmanager
 def track(name: str, total: float = 0, unit: str = "documents") -> Iterator[Bar]:
-    """Follow one stage: `with track("ingest", total=n_bytes, unit="B") as bar: bar.advance(...)`."""
+    """Follow one step: `with track("ingest", total=n_bytes, unit="B") as bar: bar.advance(...)`."""
     bar = Bar(name, total, unit)
     sink, began = _sink, time.perf_counter()
     sink.start(bar)
@@ -189,25 +165,22 @@ def track(name: str, total: float = 0, unit: str = "documents") -> Iterator[Bar]
         yield bar
     finally:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        peak_mb = peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6  # bytes there, KiB here
+        # macOS counts bytes, Linux KiB.
+        peak_mb = peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
         timing = Timing(name, time.perf_counter() - began, bar.done, unit, peak_mb)
         timings.append(timing)
         sink.end(bar, timing)
+        step_log(name).info(bar.summary(timing.seconds), extra={"figures": bar.figures()})
 
 
-def say(stage: str, text: str, level: str = "info") -> None:
-    """Tell the person who runs this one thing of a stage, such as that it is skipped."""
-    _sink.say(stage, text, level)
-
-
-def current() -> Sink:
-    """Return where progress goes now."""
+def current() -> Sink | _Several:
+    """Return who follows progress now."""
     return _sink
 
 
 @contextlib.contextmanager
-def report_to(sink: Sink) -> Iterator[None]:
-    """Send progress to `sink` while the block runs."""
+def report_to(sink: Sink | _Several) -> Iterator[None]:
+    """Let `sink` alone follow progress while the block runs."""
     global _sink
     before, _sink = _sink, sink
     try:
@@ -216,37 +189,38 @@ def report_to(sink: Sink) -> Iterator[None]:
         _sink = before
 
 
-def _each(method: str) -> Any:
-    def tell(self: _Tee, *arguments: Any) -> None:
-        for sink in self.sinks:
-            getattr(sink, method)(*arguments)
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Show neither progress nor messages of the block."""
+    with report_to(Sink()), logged_to(logging.NullHandler(), only=True):
+        yield
 
-    return tell
 
+class _Several:
+    """Stands for several sinks: each of them hears what it is told."""
 
-class _Tee(Sink):
-    """Several sinks at once: the terminal, the flow run's log, what observes the run."""
-
-    def __init__(self, *sinks: Sink) -> None:
+    def __init__(self, *sinks: Any) -> None:
         self.sinks = sinks
 
-    start, end, say = _each("start"), _each("end"), _each("say")
-    manifest_read, stage_begun, stage_finished = (_each("manifest_read"), _each("stage_begun"), _each("stage_finished"))
+    def __getattr__(self, event: str) -> Any:
+        return lambda *what: [getattr(sink, event)(*what) for sink in self.sinks]
 
 
 @contextlib.contextmanager
-def also_to(*sinks: Sink, **named: str) -> Iterator[None]:
-    """Send progress to `sinks` besides where it goes already; inside a block that does, change nothing.
+def also_to(*listeners: Sink | logging.Handler, **named: str) -> Iterator[None]:
+    """Let `listeners` follow, too: sinks progress, handlers messages. Inside a block that does, change nothing.
 
     Args:
-        sinks: Opened now, and closed with the error that ends the block, if one does.
+        listeners: Sinks are opened now, and closed with the error that ends the block, if one does.
         named: What `labels` holds meanwhile.
     """
-    if isinstance(_sink, _Tee):
+    if isinstance(_sink, _Several):
         yield
         return
+    sinks = [one for one in listeners if isinstance(one, Sink)]
+    handlers = [one for one in listeners if isinstance(one, logging.Handler)]
     ended: BaseException | None = None
-    with report_to(_Tee(_sink, *sinks)):
+    with report_to(_Several(_sink, *sinks)), logged_to(*handlers):
         labels.update(named)
         try:
             for sink in sinks:
@@ -259,8 +233,3 @@ def also_to(*sinks: Sink, **named: str) -> Iterator[None]:
             for sink in sinks:
                 sink.close(ended)
             labels.clear()
-
-
-def live(show: Callable[[Bar], None], every_s: float) -> Sink:
-    """Return a sink that calls `show` with a running stage's bar, every `every_s` and at its end."""
-    return _Live(show, every_s)

@@ -1,4 +1,4 @@
-"""Columns of every Parquet file that stages and users meet on; the contract in code."""
+"""Columns of every Parquet file that steps hand on and users read."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import pyarrow as pa
 
 RAW = pa.schema(
     [
-        # 32 hex digits of (source name, place in the source, text).
+        # 32 hex digits: a hash of the source's name, the place in the source, and the text.
         ("id", pa.string()),
         ("source", pa.string()),
-        # File as matched by the source's pattern, then `#` and the record's place in it.
+        # The file as the source's pattern found it, then `#` and the record's place in the file.
         ("uri", pa.string()),
-        # Of the text's UTF-8 as it was read.
+        # Hash of the text's UTF-8 as it was read.
         ("sha256", pa.string()),
         ("text", pa.large_string()),
     ]
@@ -21,31 +21,33 @@ QUALITY = pa.struct(
     [
         # Characters that are neither punctuation, symbol nor white space.
         ("content_chars", pa.int64()),
-        ("han_share", pa.float32()),  # of the content characters
-        # Shares of the text by language, from the identifier.
+        # Share of the content characters.
+        ("han_share", pa.float32()),
+        # What the language identifier says: shares of the text.
         ("lang_zh", pa.float32()),
         ("lang_en", pa.float32()),
         ("lang_reliable", pa.bool_()),
-        # Runs of letters and digits; two ideographs count as one.
+        # A word is a run of letters and digits; two ideographs count as one.
         ("words", pa.float32()),
-        # Characters a word; of the runs alone where ideographs are less than half.
+        # Characters in a word; only runs count where ideographs are less than half.
         ("word_length", pa.float32()),
-        # Number signs or ellipses, whichever are more.
+        # Number signs or ellipses: those of which there are more.
         ("symbols_per_word", pa.float32()),
-        # Of the runs and ideographs, and of symbols that stand alone.
+        # Share of runs and ideographs; symbols that stand alone are the rest.
         ("alphabetic", pa.float32()),
-        # Different ones, of both languages.
+        # How many different ones occur, in both languages.
         ("stop_words", pa.int64()),
         ("curly_brackets", pa.int64()),
         ("lorem_ipsum", pa.int64()),
-        # Characters a line that is not empty, as everything on lines below.
+        # Characters in a line. Empty lines never count, here and below.
         ("line_length", pa.float32()),
-        ("lines_per_word", pa.float32()),  # line breaks
+        # Line breaks, to be exact.
+        ("lines_per_word", pa.float32()),
         *((f"{kind}_lines", pa.float32()) for kind in ("bullet", "ellipsis", "punctuated", "short", "javascript")),
         *((f"dup_{part}", pa.float32()) for part in ("lines", "line_chars", "paragraphs", "paragraph_chars")),
-        # Characters in the most frequent one.
+        # Share of the characters in the most frequent n-gram.
         *((f"top_{n}gram", pa.float32()) for n in (2, 3, 4)),
-        # Characters in those that occurred before.
+        # Share of the characters in n-grams that occurred before.
         *((f"dup_{n}gram", pa.float32()) for n in range(5, 11)),
     ]
 )
@@ -53,7 +55,8 @@ QUALITY = pa.struct(
 CLEANED = pa.schema(
     [
         ("id", pa.string()),
-        ("text", pa.large_string()),  # normalised
+        # Normalised.
+        ("text", pa.large_string()),
         # zh, zh-Hant, en, mixed, another ISO code, or unknown.
         ("lang", pa.string()),
         ("source", pa.string()),
@@ -65,20 +68,7 @@ CLEANED = pa.schema(
     ]
 )
 
-DOCUMENTS = pa.schema(
-    [
-        ("id", pa.string()),
-        ("text", pa.large_string()),
-        ("lang", pa.string()),
-        ("source", pa.string()),
-        ("uri", pa.string()),
-        ("sha256", pa.string()),
-        ("n_chars", pa.int64()),
-        ("n_bytes", pa.int64()),
-        ("night", pa.string()),
-        ("quality", QUALITY),
-    ]
-)
+DOCUMENTS = CLEANED.insert(CLEANED.get_field_index("quality"), pa.field("night", pa.string()))
 
 REMOVED = pa.schema(
     [
@@ -97,7 +87,8 @@ REMOVED = pa.schema(
         ("threshold", pa.string()),
         # Id of the kept document.
         ("duplicate_of", pa.string()),
-        ("jaccard", pa.float64()),  # exact similarity to it
+        # Exact similarity to it.
+        ("jaccard", pa.float64()),
         ("text", pa.large_string()),
     ]
 )
@@ -107,7 +98,7 @@ MINHASH = pa.schema(
         ("id", pa.string()),
         # 128-bit hash of the normalised text.
         ("content", pa.binary(16)),
-        # Smallest id of the connected component, over all nights.
+        # Smallest id in the connected component, over all nights.
         ("cluster", pa.string()),
         ("kept", pa.bool_()),
     ]
@@ -116,14 +107,14 @@ MINHASH = pa.schema(
 WORDS = pa.schema(
     [
         ("id", pa.string()),
-        # A byte a word, in order: how many bytes of the document's text are the word.
+        # One byte for each word, in order: how many bytes of the document's text the word takes.
         ("lengths", pa.binary()),
     ]
 )
 
 PAIRS = pa.schema(
     [
-        # 32 hex digits of (source name, place in the source, all texts).
+        # 32 hex digits: a hash of the source's name, the place in the source, and all texts.
         ("id", pa.string()),
         # summarization, translation or question-answering.
         ("task", pa.string()),
@@ -133,18 +124,19 @@ PAIRS = pa.schema(
         ("both_ways", pa.bool_()),
         ("source_lang", pa.string()),
         ("target_lang", pa.string()),
-        # What stays in one split.
+        # Pairs of one group stay in one split.
         ("group", pa.string()),
         ("source", pa.large_string()),
-        ("question", pa.large_string()),  # empty but for question-answering
-        # Each is right; the first is what is learnt.
+        # Empty except in question answering.
+        ("question", pa.large_string()),
+        # Each target is right; the model learns the first.
         ("targets", pa.list_(pa.large_string())),
     ]
 )
 
 
 def dense_list(kind: pa.DataType) -> pa.ListType:
-    """Return the type of lists that hold no null, which Parquet need not note of each item."""
+    """Return the type of lists that hold no null, so Parquet need not say for each item whether it is one."""
     return pa.list_(pa.field("element", kind, nullable=False))
 
 
@@ -157,7 +149,7 @@ SHARDS = pa.schema(
         "words": dense_list(pa.string()),
         "content_words": dense_list(pa.string()),
         "input_ids": dense_list(pa.uint16()),
-        # A character a token of input_ids: 1 where it is part of a content word, else 0.
+        # One character for each token of input_ids: 1 if it is part of a content word, else 0.
         "content_mask": pa.string(),
         "n_bytes": pa.int64(),
     }.items()

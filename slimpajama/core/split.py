@@ -1,4 +1,4 @@
-"""Which split and shard a document goes to, and in what order: by keyed hashes, so nobody has to agree first."""
+"""Which split and shard a document goes to, and in what order. Keyed hashes decide, so workers need not agree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SPLITS = ("train", "validation", "test")
 
 
 def unit_hashes(keys: Sequence[str], purpose: str, seed: int) -> np.ndarray:
-    """Return one number in [0, 1) a key, float64 of shape (len(keys),); independent for each purpose and seed."""
+    """Return a number in [0, 1) for each key, float64 of shape (len(keys),); each purpose and seed has its own."""
     salt = hashlib.blake2b(f"{purpose}\0{seed}".encode(), digest_size=16).digest()
     digests = b"".join(hashlib.blake2b(key.encode(), digest_size=8, key=salt).digest() for key in keys)
     return np.frombuffer(digests, dtype="<u8").astype(np.float64) / 2.0**64

@@ -1,4 +1,4 @@
-"""Temporary files, in the system's folder for them (`TMPDIR`): what goes wrong there says so."""
+"""Temporary files in the system's folder (`TMPDIR`), and clear errors where they cannot be written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from slimpajama.core.errors import AGAIN, StorageError
 
 @contextlib.contextmanager
 def temporary_files() -> Iterator[None]:
-    """Turn what the operating system says inside this block into an error that names the folder and what to do.
+    """Turn an `OSError` inside this block into an error that names the folder and what to do.
 
     Nothing else in the block may raise `OSError`: the workspace's errors are of their own class.
 
@@ -32,7 +32,7 @@ def temporary_files() -> Iterator[None]:
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """Give a new folder for temporary files, which goes with the block; errors as of `temporary_files`."""
+    """Make a folder for temporary files and remove it after the block; errors are those of `temporary_files`."""
     with temporary_files(), tempfile.TemporaryDirectory(prefix="slimpajama-") as folder:
         yield Path(folder)
 
@@ -41,5 +41,5 @@ def _folder() -> str:
     try:
         return tempfile.gettempdir()
     except OSError:
-        # None of the folders that the system may have can be written to.
+        # The system has no folder that can be written to.
         return os.environ.get("TMPDIR", "TMPDIR")

@@ -25,7 +25,7 @@ import pyarrow as pa
 
 from slimpajama.core.config import Config
 from slimpajama.core.errors import printable
-from slimpajama.core.progress import say
+from slimpajama.core.logs import step_log
 from slimpajama.core.schema import removed_table
 from slimpajama.core.split import assign
 from slimpajama.corpus.overlap import VERSION, Index, Match, Windows, cut, find, make_index, sample, sampling
@@ -91,7 +91,7 @@ def _decontaminate(run: Run) -> Counts | None:
     looked_for = cut(records["text"].combine_chunks(), settings.ngram_words, settings.short_words)
     too_short = int((looked_for.weights < 2 * settings.short_words).sum())
     if too_short:
-        say(run.name, f"{too_short:,} of {len(records):,} records of tests are too short to be looked for")
+        step_log(run.name).info(f"{too_short:,} of {len(records):,} records of tests are too short to be looked for")
     paths = run.made["clean"].paths(f"{layout.night(run.night).work('clean')}/")
     index, names = _index(run, paths, records, looked_for)
 

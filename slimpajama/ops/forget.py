@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.core.errors import ConfigError, InputError, ModelError, StorageError
-from slimpajama.core.progress import say, track
+from slimpajama.core.logs import step_log
+from slimpajama.core.progress import track
 from slimpajama.ops.explain import Nights, find_document, find_records
 from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.rewrite import RECORDS, affected, without
@@ -112,7 +113,7 @@ def forget(workspace: Workspace, by: str, value: str, *, dry_run: bool = False, 
         listed = forgotten_list(workspace.store)
         unfinished = listed.remaining()
         if unfinished:
-            say("forget", f"first {len(unfinished)} documents of a run that was broken off")
+            step_log("forget").info(f"first {len(unfinished)} documents of a run that was broken off")
             listed = listed if dry_run else _carry_out(workspace, listed)
         nights = workspace.nights.manifests()
         chosen = list(_chosen(workspace.store, nights, by, value))
@@ -318,5 +319,5 @@ def _report_again(workspace: Workspace, night: str) -> None:
     try:
         write_report(workspace, night, found.about["model"] or None, found.about.get("tuned") or None)
     except (ModelError, StorageError) as error:
-        say("report", f"night {night}: without its model, for {error}")
+        step_log("report").info(f"night {night}: without its model, for {error}")
         write_report(workspace, night)

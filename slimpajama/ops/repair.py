@@ -17,7 +17,7 @@ import pyarrow as pa
 from slimpajama import __version__
 from slimpajama.core.config import Config, validate
 from slimpajama.core.errors import SlimpajamaError, StorageError, printable
-from slimpajama.core.progress import say
+from slimpajama.core.logs import step_log
 from slimpajama.corpus.pipeline import prepare
 from slimpajama.corpus.sources.discover import plan_again
 from slimpajama.ops.report.stage import write_report
@@ -51,7 +51,7 @@ def repair(workspace: Workspace, cfg: Config) -> tuple[int, list[str], Problems]
     with workspace.store.lock("repair"):
         files, bad = verify(workspace, cfg.run.threads())
         for folder, manifest, wanted in _damaged(workspace.store, bad):
-            say("repair", f"{printable(folder.path)}: {len(wanted)} damaged")
+            step_log("repair").info(f"{printable(folder.path)}: {len(wanted)} damaged")
             remaining = {entry.path: entry for entry in wanted}
             why = _rebuild(workspace, cfg, folder, manifest, remaining, bad)
             repaired += (entry.path for entry in wanted if entry.path not in remaining)

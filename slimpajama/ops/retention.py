@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from slimpajama.core.config import RetentionConfig
-from slimpajama.core.progress import say
+from slimpajama.core.logs import step_log
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import forget
 from slimpajama.workspace.open import Workspace
@@ -102,7 +102,7 @@ def clean_up(workspace: Workspace, cfg: RetentionConfig, *, dry_run: bool = Fals
         found = removable(workspace, cfg)
         if not dry_run:
             for one in found:
-                say("clean-up", f"{one.folder}: {one.why}")
+                step_log("clean-up").info(f"{one.folder}: {one.why}")
                 forget(workspace.store, one.folder)
         left = workspace.store.size() - (sum(one.bytes for one in found) if dry_run else 0)
     return CleanUpReport(found, dry_run, left, int(cfg.max_gb * 1e9))

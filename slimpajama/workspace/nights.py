@@ -19,7 +19,7 @@ import pyarrow as pa
 from slimpajama import __version__
 from slimpajama.core.config import Config, fingerprint, without_defaults
 from slimpajama.core.errors import ConfigError, InputError, LockedError, StorageError
-from slimpajama.core.progress import say
+from slimpajama.core.logs import step_log
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import FileEntry, Manifest, forget, json_bytes, load_manifest
 from slimpajama.workspace.store import CHECK, Store, parsed_json
@@ -210,7 +210,7 @@ class Nights:
             )
         self._append_to_index(night)
         self.store.delete_tree(place.work())
-        say("prepare", f"night {night} is published, skipped")
+        step_log("prepare").info(f"night {night} is published, skipped")
         return manifest
 
     def discard(self, night: str) -> None:

@@ -23,8 +23,9 @@ import pyarrow as pa
 
 from slimpajama.core.config import Config, fingerprint
 from slimpajama.core.errors import StorageError
-from slimpajama.core.memory import give_back, settle
-from slimpajama.core.progress import current, say, track
+from slimpajama.core.logs import step_log
+from slimpajama.core.memory import configure_allocator, release_memory
+from slimpajama.core.progress import current, track
 from slimpajama.workspace import layout
 from slimpajama.workspace.claims import ShareDone, assigned_keys, executor, only_keys
 from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, add_counts, json_bytes, load_manifest
@@ -149,7 +150,7 @@ class Run:
         if found and found.fingerprint == self.fingerprint:
             self._manifest, self.skipped = found, True
             self._drop_work()
-            say(self.name, "finished before, skipped")
+            step_log(self.name).info("finished before, skipped")
             return
         state = f"{self.work}/state.json"
         begun = read_json(self.store, state)["fingerprint"] if self.store.exists(state) else ""
@@ -238,7 +239,7 @@ class Run:
                 pool.shutdown(cancel_futures=True)
                 raise
             finally:
-                give_back()
+                release_memory()
         if keys is not None and units:
             raise ShareDone
         return counts
@@ -293,7 +294,7 @@ class Run:
         self.store.write(self.manifest_path, json_bytes(manifest))
         self._manifest = manifest
         self._drop_work()
-        give_back()
+        release_memory()
         current().stage_finished(self)
         return manifest
 
@@ -311,7 +312,7 @@ def run_step(step: Step, context: Context, made: Mapping[str, Manifest] | None =
     Returns:
         The finished run; `result` is the step's manifest.
     """
-    settle()
+    configure_allocator()
     run = Run(step, context, made, **options)
     run.begin()
     if not run.finished:

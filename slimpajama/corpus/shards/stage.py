@@ -23,7 +23,8 @@ import tokenizers
 
 from slimpajama.core.config import Config, canonical
 from slimpajama.core.errors import InputError
-from slimpajama.core.progress import say, track
+from slimpajama.core.logs import step_log
+from slimpajama.core.progress import track
 from slimpajama.core.split import SPLITS, assign, unit_hashes
 from slimpajama.corpus.shards.card import croissant, data_card
 from slimpajama.corpus.shards.columns import encode_words, shard_bytes, words_of
@@ -71,7 +72,9 @@ def _tokenizer(run: Run) -> None:
             data, size = read_verified(run.store, own), previous.counts["tokenizer"]["pieces"]
         else:
             if previous:
-                say("tokenizer", "settings changed: a new vocabulary, earlier nights' shards are not replayed")
+                step_log("tokenizer").info(
+                    "settings changed: a new vocabulary, earlier nights' shards are not replayed"
+                )
             data = train_tokenizer(_sample(run.store, run.cfg, _match(run)), run.cfg.tokenizer)
             size = Tokenizer.load(data).vocab_size
         run.commit("tokenizer", Part({layout.night(run.night).tokenizer: data}, {"pieces": size}))

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load, save
 
 from slimpajama.core.errors import StorageError
-from slimpajama.core.progress import say
+from slimpajama.core.logs import step_log
 from slimpajama.workspace.manifest import json_bytes
 from slimpajama.workspace.store import Store, read_json, sha256
 
@@ -63,7 +63,9 @@ class Checkpoints:
             try:
                 return self._load(step)
             except (StorageError, KeyError, TypeError) as error:
-                say("train", f"checkpoint of step {step} is damaged, falling back to the one before ({error})")
+                step_log("train").info(
+                    f"checkpoint of step {step} is damaged, falling back to the one before ({error})"
+                )
                 self._remove(step)
         return None
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from slimpajama.core.config import TrainConfig
 from slimpajama.core.errors import InputError
-from slimpajama.core.progress import say
+from slimpajama.core.logs import step_log
 from slimpajama.core.schema import SHARDS
 from slimpajama.model.train.rows import EARLIER, TONIGHT, Mix, ShardTokens, Stream, parse_shard
 from slimpajama.text.tokenizer import Tokenizer
@@ -141,7 +141,7 @@ def gather(workspace: Workspace, nights: Sequence[str], tonight: str) -> Trainin
         if own and own.sha256 == tokenizer.sha256:
             same[night] = manifest
         elif own:
-            say("train", f"night {night} has another tokenizer and is not replayed")
+            step_log("train").info(f"night {night} has another tokenizer and is not replayed")
     content = read_verified(workspace.store, tokenizer)
     return TrainingData(workspace.store, same, tonight, content, Tokenizer.load(content).vocab_size)
 

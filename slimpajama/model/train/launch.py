@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from slimpajama.core.config import Config
 from slimpajama.core.errors import ModelError
-from slimpajama.core.progress import say
+from slimpajama.core.logs import step_log
 from slimpajama.core.temporary import temporary_folder
 from slimpajama.workspace.store import Store
 
@@ -41,7 +41,7 @@ def launch(store: Store, cfg: Config, nights: Sequence[str], tonight: str, champ
     with temporary_folder() as folder:
         path = folder / "job.json"
         path.write_text(json.dumps(job), encoding="utf-8")
-        say("train", f"{cfg.train.processes} processes")
+        step_log("train").info(f"{cfg.train.processes} processes")
         done = subprocess.run(
             [
                 sys.executable,

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from slimpajama.core.errors import ConfigError, ModelError
-from slimpajama.core.progress import say
+from slimpajama.core.logs import step_log
 from slimpajama.model.train.distributed import ALONE, Group
 
 # Smaller parts pay for casting all weights and adding up all gradients more often.
@@ -133,7 +133,9 @@ def batch_gradients(
         torch.cuda.empty_cache()
     if most < before:
         team.most_rows = most
-        say("train", f"memory does not hold {before} rows of {tokens_BT.size(1)} tokens: from now on {most} at once")
+        step_log("train").info(
+            f"memory does not hold {before} rows of {tokens_BT.size(1)} tokens: from now on {most} at once"
+        )
     sums, means = done
     team.group.add([*sums, *means.values()])
     for parameter, total in zip(parameters, sums, strict=True):

@@ -20,7 +20,8 @@ import torch
 from safetensors.torch import save
 
 from slimpajama.core.config import Config
-from slimpajama.core.progress import say, track
+from slimpajama.core.logs import step_log
+from slimpajama.core.progress import track
 from slimpajama.model.architectures import LanguageModel, build, make_optimiser
 from slimpajama.model.architectures.fsdp import shard
 from slimpajama.model.device import device, with_precision
@@ -107,12 +108,12 @@ def _base(run: Run) -> Loaded | None:
     if not (cfg.train.warm_start and champion):
         return None
     if workspace.models.manifest(champion).about["tokenizer"] != sha256(run.once(_data).tokenizer_json):
-        say("train", f"{champion} has another tokenizer: a fresh start")
+        step_log("train").info(f"{champion} has another tokenizer: a fresh start")
         return None
     loaded = load_model(workspace, champion)
     fresh = build(cfg.model, loaded.tokenizer.vocab_size, cfg.train.seed)
     if fresh.describe() != loaded.model.describe():
-        say("train", f"{champion} has another architecture: a fresh start")
+        step_log("train").info(f"{champion} has another architecture: a fresh start")
         return None
     return loaded
 

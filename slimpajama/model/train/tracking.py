@@ -13,8 +13,8 @@ from typing import Any
 
 from slimpajama.core.config import TrainConfig
 from slimpajama.core.errors import ConfigError, printable
-from slimpajama.core.extras import needs
-from slimpajama.core.progress import say
+from slimpajama.core.extras import require_extra
+from slimpajama.core.logs import step_log
 
 Log = Callable[[int, Mapping[str, float]], None]
 """Takes a step and figures by name, for instance `loss/continue`."""
@@ -47,14 +47,14 @@ def tracking(cfg: TrainConfig, name: str, settings: Mapping[str, Any]) -> Iterat
                 except Exception as error:
                     # A full disk or a server that is down must not cost the night its model.
                     logs.remove(one)
-                    say("train", f"no longer tracked: {printable(error)}", "warning")
+                    step_log("train").warning(f"no longer tracked: {printable(error)}")
 
         yield log
 
 
 @contextlib.contextmanager
 def _tensorboard(folder: Path) -> Iterator[Log]:
-    with needs("tensorboard", "tensorboard"):
+    with require_extra("tensorboard", "tensorboard"):
         from torch.utils.tensorboard import SummaryWriter
 
     writers: list[Any] = []
@@ -76,7 +76,7 @@ def _tensorboard(folder: Path) -> Iterator[Log]:
 
 @contextlib.contextmanager
 def _mlflow(uri: str, name: str, settings: Mapping[str, Any]) -> Iterator[Log]:
-    with needs("mlflow", "mlflow"):
+    with require_extra("mlflow", "mlflow"):
         from mlflow import MlflowClient
         from mlflow.entities import Param
 

@@ -18,8 +18,9 @@ import time
 from pathlib import Path
 
 from slimpajama.core.config import validate
-from slimpajama.core.console import complain, console, log_as
+from slimpajama.core.console import console, use_json
 from slimpajama.core.errors import SlimpajamaError
+from slimpajama.core.logs import log
 from slimpajama.workspace.open import open_workspace
 
 
@@ -30,12 +31,12 @@ def main(path: str) -> None:
     job = json.loads(Path(path).read_text(encoding="utf-8"))
     threading.Thread(target=_end_with, args=(int(job["launcher"]),), daemon=True).start()
     cfg = validate(job["config"])
-    log_as(cfg.observe.logs)
+    use_json(cfg.observe.logs == "json")
     with console():
         try:
             train_member(open_workspace(job["workspace"]), cfg, job["nights"], job["tonight"], job["champion"])
         except SlimpajamaError as error:
-            complain(str(error))
+            log.error(str(error))
             raise SystemExit(error.exit_code) from None
 
 

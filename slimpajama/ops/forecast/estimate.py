@@ -20,8 +20,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from slimpajama.core.config import Config
-from slimpajama.core.console import lines
-from slimpajama.core.progress import report_to, track
+from slimpajama.core.progress import silent, track
 from slimpajama.core.temporary import temporary_folder
 from slimpajama.corpus.ingest import known_inputs
 from slimpajama.corpus.sources.discover import Plan, plan
@@ -118,7 +117,7 @@ def forecast(cfg: Config) -> Forecast:
     with track("sample", total=len(PASSES), unit="passes") as bar, temporary_folder() as folder:
         sample, passes = Sample(cfg, found), []
         # The steps' messages are about the sample: a reader would take them for the night's.
-        with report_to(lines(lambda text: None)):
+        with silent():
             for number, every in enumerate(PASSES):
                 scratch = scratch_workspace(f"{folder}/{number}", base)
                 passes.append(run_pass(scratch, sample, every))

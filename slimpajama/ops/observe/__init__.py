@@ -1,14 +1,15 @@
-"""What a run tells other systems: OpenLineage events, metrics for Prometheus, logs as JSON. All by option.
+"""What a run tells other systems: OpenLineage events and metrics for Prometheus. Both by option.
 
-Observers are sinks of `slimpajama.core.progress`: told of stages, bars and manifests, they ask the stages for nothing
-and change nothing. Whatever goes wrong in one is a warning, and the night goes on.
+A reader follows the run as a sink of `slimpajama.core.progress`, and two writers hear from it. They ask the steps for
+nothing and change nothing. Whatever goes wrong in one is a warning, and the night goes on.
 """
 
 from __future__ import annotations
 
 from slimpajama.core.config import Config
-from slimpajama.core.extras import needs
+from slimpajama.core.extras import require_extra
 from slimpajama.core.progress import Sink
+from slimpajama.ops.observe.reader import Reader, RunInfo, Writer
 from slimpajama.workspace.open import Workspace
 
 __all__ = ["observers"]
@@ -26,13 +27,13 @@ def observers(cfg: Config, workspace: Workspace, night: str, flow: str) -> list[
     Raises:
         ConfigError: A package is not installed.
     """
-    made: list[Sink] = []
+    run, writers = RunInfo(workspace, night, flow), list[Writer]()
     if cfg.observe.openlineage:
-        with needs("openlineage", "openlineage"):
+        with require_extra("openlineage", "openlineage"):
             from slimpajama.ops.observe.lineage import Lineage
-        made.append(Lineage(cfg, workspace, night, flow))
+        writers.append(Lineage(cfg.observe.openlineage, run, cfg.run.source_root))
     if cfg.observe.metrics:
         from slimpajama.ops.observe.metrics import Metrics
 
-        made.append(Metrics(cfg.observe.metrics, workspace, night, flow))
-    return made
+        writers.append(Metrics(cfg.observe.metrics, run))
+    return [Reader(run, writers)] if writers else []

@@ -8,24 +8,19 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, write_to_textfile
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.registry import Collector
 
 from slimpajama.core.errors import printable
-from slimpajama.core.progress import Bar, ManifestLike, StageLike, Timing
-from slimpajama.ops.observe.base import Observer, harmless
+from slimpajama.ops.observe.reader import RunInfo, StepRun, Writer
 from slimpajama.ops.overview import add_up
-from slimpajama.workspace.open import Workspace
+from slimpajama.workspace import layout
+from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.store import read_json
 
 PREFIX = "slimpajama_"
-# Read as it is: the registry would load torch, which a preparation does without.
-CHAMPION = "models/champion.json"
 # Name -> labels beside `workspace`, meaning.
 METRICS: dict[str, tuple[tuple[str, ...], str]] = {
     "run_success": (("flow",), "Whether the last run came through."),
@@ -40,44 +35,32 @@ METRICS: dict[str, tuple[tuple[str, ...], str]] = {
     "train_tokens_per_second": ((), "Tokens a second in training."),
     "bits_per_byte": (("language", "model"), "On held-out text, of the champion and of tonight's model."),
     "champion_age_nights": ((), "Nights published since the champion's own."),
-    "champion_timestamp_seconds": (
-        ("model",),
-        "When the champion was promoted, or the day of its night.",
-    ),
+    "champion_timestamp_seconds": (("model",), "When the champion was promoted, or the day of its night."),
     "workspace_bytes": ((), "Size of the workspace."),
 }
 
 
-class Metrics(Observer, Collector):
-    """Keeps the figures and writes the file at the end of each stage and of the run.
+class Metrics(Writer):
+    """Keeps the figures and writes the file at the end of each step and of the run.
 
     Args:
         path: `NAME.prom`.
-        workspace: The workspace.
-        night: The night that the run works on.
-        flow: What runs.
+        run: Which run it is.
     """
 
     name = "metrics"
 
-    def __init__(self, path: str, workspace: Workspace, night: str, flow: str) -> None:
-        self.path, self.workspace, self.night, self.flow = path, workspace, night, flow
-        self.label = printable(workspace.uri, 1000)
-        self.values: dict[str, dict[tuple[str, ...], float]] = {name: {} for name in METRICS}
+    def __init__(self, path: str, run: RunInfo) -> None:
+        self.path, self.run = path, run
+        self.label = printable(run.workspace.uri, 1000)
+        self.registry = CollectorRegistry()
+        self.gauges = {
+            name: Gauge(PREFIX + name, meaning, ("workspace", *labels), registry=self.registry)
+            for name, (labels, meaning) in METRICS.items()
+        }
         self.began = time.time()
-        self.begun: dict[str, float] = {}
         self.bits: dict[str, dict[str, float]] = {}
-        self.speed = 0.0
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield every figure; what `prometheus_client` asks for."""
-        for name, (labels, meaning) in METRICS.items():
-            family = GaugeMetricFamily(PREFIX + name, meaning, labels=("workspace", *labels))
-            for values, value in sorted(self.values[name].items()):
-                family.add_metric((self.label, *values), value)
-            yield family
-
-    @harmless
     def open(self) -> None:
         if not Path(self.path).exists():
             return
@@ -85,80 +68,76 @@ class Metrics(Observer, Collector):
             name = family.name.removeprefix(PREFIX)
             for sample in family.samples if name in METRICS else ():
                 if sample.labels["workspace"] == self.label:
-                    self.values[name][tuple(sample.labels[label] for label in METRICS[name][0])] = sample.value
+                    self.gauges[name].labels(**sample.labels).set(sample.value)
 
-    @harmless
-    def end(self, bar: Bar, timing: Timing) -> None:
-        if bar.name == "train":
-            self.speed = bar.rate_over(timing.seconds)
-
-    @harmless
-    def manifest_read(self, manifest: ManifestLike) -> None:
+    def manifest_read(self, manifest: Manifest) -> None:
         for entry in manifest.files if manifest.name == "evaluate" else ():
-            _, model, _, night, _ = entry.path.split("/")
-            if night == self.night:
+            model = layout.place(entry.path).owner
+            if entry.path.startswith(layout.model(model).evaluation(self.run.night).within("")):
                 self.bits[model] = manifest.counts["bits_per_byte"]
 
-    def stage_begun(self, stage: StageLike) -> None:
-        if not stage.resumed:
-            self.begun[stage.manifest_path] = time.perf_counter()
-
-    @harmless
-    def stage_finished(self, stage: StageLike) -> None:
-        counts = stage.result.counts
-        if stage.manifest_path in self.begun:
-            seconds = time.perf_counter() - self.begun.pop(stage.manifest_path)
-            self.values["stage_seconds"][stage.name,] = seconds
+    def step_finished(self, step: StepRun, manifest: Manifest) -> None:
+        counts = manifest.counts
+        if step.seconds is not None:
+            self._set("stage_seconds", step.seconds, step.name)
             if documents := add_up(counts.get("documents", counts.get("kept", 0))):
-                self.values["stage_documents_per_second"][stage.name,] = documents / seconds
+                self._set("stage_documents_per_second", documents / step.seconds, step.name)
                 if read := add_up(counts.get("kept_bytes", counts.get("bytes", 0))):
-                    self.values["stage_bytes_per_second"][stage.name,] = read / seconds
-        if stage.name == "train":
-            losses = {name: loss for name, loss in counts["losses"].items() if name not in ("step", "tokens")}
-            self.values["train_loss"] = {(name,): loss for name, loss in losses.items()}
-            self.values["train_tokens_per_second"][()] = self.speed
-        self.manifest_read(stage.result)
+                    self._set("stage_bytes_per_second", read / step.seconds, step.name)
+        if step.name == "train":
+            self.gauges["train_loss"].clear()
+            for name, loss in counts["losses"].items():
+                if name not in ("step", "tokens"):
+                    self._set("train_loss", loss, name)
+            self._set("train_tokens_per_second", step.rate)
         self._write()
 
-    @harmless
     def close(self, error: BaseException | None) -> None:
-        flow, now = (self.flow,), time.time()
-        self.values["run_success"][flow] = float(error is None)
-        self.values["run_end_timestamp_seconds"][flow] = now
-        self.values["run_seconds"][flow] = now - self.began
+        flow, now = self.run.flow, time.time()
+        self._set("run_success", float(error is None), flow)
+        self._set("run_end_timestamp_seconds", now, flow)
+        self._set("run_seconds", now - self.began, flow)
         if error is None:
-            self.values["run_last_success_timestamp_seconds"][flow] = now
-        self._look_at_workspace(now)
+            self._set("run_last_success_timestamp_seconds", now, flow)
+        # Should the workspace not answer, this stands already.
+        self._write()
+        self._measure_workspace()
+        self._measure_champion(now)
         self._write()
 
-    @harmless
-    def _look_at_workspace(self, now: float) -> None:
-        self.values["workspace_bytes"][()] = self.workspace.store.size()
-        nights = self.workspace.nights.published()
-        if self.night in nights:
-            counts = self.workspace.nights.load(self.night).counts
-            self.values["night_documents"] = {
-                ("read",): add_up(counts.get("ingest", {}).get("documents", 0)),
-                ("kept",): add_up(counts.get("dedup", {}).get("kept", 0)),
-                ("removed",): sum(add_up(one["removed"]) for one in counts.values() if "removed" in one),
-            }
-        if self.workspace.store.exists(CHAMPION):
-            pointer = read_json(self.workspace.store, CHAMPION)
-            model, night = pointer["model"], pointer["night"]
-            if (model,) not in self.values["champion_timestamp_seconds"]:
-                since = now if night == self.night else _day(night, now)
-                self.values["champion_timestamp_seconds"] = {(model,): since}
-            if night in nights:
-                self.values["champion_age_nights"][()] = len(nights) - 1 - nights.index(night)
-            for name, bits in self.bits.items():
-                roles = {"champion": name == model, "tonight": name.rsplit("-", 2)[0] == self.night}
-                for role in (role for role, holds in roles.items() if holds):
-                    self.values["bits_per_byte"] |= {(lang, role): value for lang, value in bits.items()}
+    def _measure_workspace(self) -> None:
+        workspace, night = self.run.workspace, self.run.night
+        self._set("workspace_bytes", workspace.store.size())
+        if night in workspace.nights.published():
+            counts = workspace.nights.load(night).counts
+            removed = sum(add_up(one["removed"]) for one in counts.values() if "removed" in one)
+            self._set("night_documents", add_up(counts.get("ingest", {}).get("documents", 0)), "read")
+            self._set("night_documents", add_up(counts.get("dedup", {}).get("kept", 0)), "kept")
+            self._set("night_documents", removed, "removed")
+
+    def _measure_champion(self, now: float) -> None:
+        store, nights = self.run.workspace.store, self.run.workspace.nights.published()
+        if not store.exists(layout.CHAMPION):
+            return
+        pointer = read_json(store, layout.CHAMPION)
+        champion, night = pointer["model"], pointer["night"]
+        since, labels = "champion_timestamp_seconds", {"workspace": self.label, "model": champion}
+        if self.registry.get_sample_value(PREFIX + since, labels) is None:
+            self.gauges[since].clear()
+            self._set(since, now if night == self.run.night else _day(night, now), champion)
+        if night in nights:
+            self._set("champion_age_nights", len(nights) - 1 - nights.index(night))
+        for model, bits in self.bits.items():
+            roles = {"champion": model == champion, "tonight": model.rsplit("-", 2)[0] == self.run.night}
+            for role in (role for role, holds in roles.items() if holds):
+                for language, value in bits.items():
+                    self._set("bits_per_byte", value, language, role)
+
+    def _set(self, name: str, value: float, *labels: str) -> None:
+        self.gauges[name].labels(self.label, *labels).set(value)
 
     def _write(self) -> None:
-        registry = CollectorRegistry()
-        registry.register(self)
-        write_to_textfile(self.path, registry)
+        write_to_textfile(self.path, self.registry)
 
 
 def _day(night: str, otherwise: float) -> float:

@@ -1,11 +1,14 @@
 """A wrong key, type or value is one line that names field, expected and found."""
 
 import dataclasses
+import itertools
 
 import pytest
 
-from slimpajama.core.config import Config, DedupConfig, fingerprint, load_config
+from slimpajama.core.config import Config, DedupConfig, fingerprint, load_config, validate
+from slimpajama.core.config.renamed import RENAMED
 from slimpajama.core.errors import ConfigError
+from slimpajama.core.logs import LineHandler, logged_to
 
 
 def test_the_smallest_file_works_and_everything_else_has_a_default(tmp_path):
@@ -78,3 +81,53 @@ def test_every_field_has_a_docstring_for_the_forms():
     for name, section in schema["$defs"].items():
         for key, value in section["properties"].items():
             assert value.get("description"), f"{name}.{key} lacks a docstring"
+
+
+NUMBERS = itertools.count()
+
+
+@pytest.fixture
+def renamed(monkeypatch):
+    """A setting that was renamed and one that moved to another section; each test has names of its own."""
+    number = next(NUMBERS)
+    monkeypatch.setitem(RENAMED, f"dedup.jaccard{number}", "dedup.threshold")
+    monkeypatch.setitem(RENAMED, f"clean.cores{number}", "run.workers")
+    return f"dedup.jaccard{number}", f"clean.cores{number}"
+
+
+def test_an_old_name_holds_in_a_file_in_an_override_and_in_plain_data_and_is_named_once(renamed, tmp_path):
+    (threshold, workers), said = renamed, []
+    file = tmp_path / "old.toml"
+    file.write_text(f"{threshold} = 0.7\n{workers} = 3\n", encoding="utf-8")
+    data = {"dedup": {threshold.partition(".")[2]: 0.5}}
+    with logged_to(LineHandler(said.append)):
+        config = load_config(file)
+        assert load_config(None, [f"{threshold}=0.9", f"{workers}=5"]).run.workers == 5
+        assert validate(data).dedup.threshold == 0.5
+    assert (config.dedup.threshold, config.run.workers) == (0.7, 3)
+    assert list(data["dedup"]) == [threshold.partition(".")[2]]
+    assert sorted(said) == [
+        f"slimpajama: the setting {workers} is now named run.workers; the old name goes with the next release",
+        f"slimpajama: the setting {threshold} is now named dedup.threshold; the old name goes with the next release",
+    ]
+
+
+def test_an_old_name_in_a_flows_parameters_holds_too(renamed):
+    from flows.corpus import prepare_corpus
+
+    threshold = renamed[0].partition(".")[2]
+    given = prepare_corpus.validate_parameters({"config": {"dedup": {threshold: 0.5}}})
+    assert given["config"].dedup.threshold == 0.5
+
+
+def test_a_later_override_wins_by_either_name_and_both_at_once_are_a_mistake(renamed):
+    old = renamed[0]
+    assert load_config(None, ["dedup.threshold=0.9", f"{old}=0.6"]).dedup.threshold == 0.6
+    assert load_config(None, [f"{old}=0.6", "dedup.threshold=0.9"]).dedup.threshold == 0.9
+    with pytest.raises(ConfigError, match=rf"{old}: is now named dedup\.threshold, and both are given"):
+        validate({"dedup": {old.partition(".")[2]: 0.5, "threshold": 0.5}})
+
+
+def test_an_old_name_of_a_section_that_is_none_stays_a_mistake(renamed):
+    with pytest.raises(ConfigError, match="dedup"):
+        validate({"dedup": 5})

@@ -7,17 +7,17 @@ import pytest
 
 from slimpajama.cli import run
 from slimpajama.core.errors import ConfigError
-from slimpajama.core.extras import needs
+from slimpajama.core.extras import require_extra
 
 
 def test_a_missing_package_is_named_with_its_extra():
     with pytest.raises(ConfigError, match=r"no_such_package: needs the extra `eval`. pip install 'slimpajama\[eval\]'"):  # noqa: SIM117
-        with needs("eval", "no_such_package"):
+        with require_extra("eval", "no_such_package"):
             import no_such_package.part  # type: ignore[import-not-found]  # noqa: F401
 
 
 def test_another_missing_module_is_a_defect_and_keeps_its_name():
-    with pytest.raises(ModuleNotFoundError, match="no_such_module"), needs("eval", "lm_eval"):
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"), require_extra("eval", "lm_eval"):
         import no_such_module  # type: ignore[import-not-found]  # noqa: F401
 
 

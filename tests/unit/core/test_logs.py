@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from slimpajama.core import logs
-from slimpajama.core.logs import Records, json_lines
-from slimpajama.core.progress import Sink, also_to, report_to, say, track
+from slimpajama.core import console
+from slimpajama.core.console import JsonLines
+from slimpajama.core.logs import LineHandler, fields, logged_to, step_log
+from slimpajama.core.progress import Sink, also_to, report_to, track
+
+
+@contextlib.contextmanager
+def json_to(write: Callable[[str], None]) -> Iterator[None]:
+    lines = JsonLines(write)
+    with logged_to(lines.handler), report_to(lines):
+        yield
+
 
 HOSTILE = '标题 title\n{"level": "error"}\r\u2028\u2029\x85\x9b31m\x1b]0;x\x07\ud800"'
 
 
 def test_a_text_is_one_line_that_reads_back_in_both_languages():
     written: list[str] = []
-    with report_to(json_lines(written.append)), also_to(Sink(), workspace="工作区\n", night="2026-01-01"):
-        say("clean", HOSTILE, "warning")
+    with json_to(written.append), also_to(Sink(), workspace="工作区\n", night="2026-01-01"):
+        step_log("clean").warning(HOSTILE)
     (line,) = written
     assert line.isascii()
     assert line.isprintable()
@@ -37,9 +48,9 @@ def test_a_text_is_one_line_that_reads_back_in_both_languages():
 
 
 def test_work_that_takes_long_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(logs, "EVERY_S", 0.0)
+    monkeypatch.setattr(console, "EVERY_S", 0.0)
     written: list[str] = []
-    with report_to(json_lines(written.append)), track("train", total=30, unit="tokens") as bar:
+    with json_to(written.append), track("train", total=30, unit="tokens") as bar:
         time.sleep(0.01)
         bar.advance(10, "loss 2.5")
         bar.advance(20)
@@ -54,19 +65,21 @@ def test_work_that_takes_long_tells_how_far_it_is(monkeypatch: pytest.MonkeyPatc
 
 def test_without_a_total_there_is_no_time_left():
     written: list[str] = []
-    with report_to(json_lines(written.append)), track("tokenizer", unit="pieces"):
+    with json_to(written.append), track("tokenizer", unit="pieces"):
         pass
     assert json.loads(written[0])["eta_s"] is None
 
 
 def test_a_run_log_gets_the_same_fields_when_the_work_is_done():
-    found: list[tuple[str, str, dict[str, Any]]] = []
-    with report_to(Records(lambda *record: found.append(record))), track("clean", total=5, unit="B") as bar:
+    found: list[logging.LogRecord] = []
+    handler = LineHandler(lambda line: None)
+    handler.addFilter(lambda record: not found.append(record))
+    with logged_to(handler), track("clean", total=5, unit="B") as bar:
         bar.advance(5)
-    ((level, text, fields),) = found
-    assert level == "info"
-    assert "0.0 kB in" in text
-    assert set(fields) == {"stage", "done", "total", "unit", "rate", "eta_s"}
+    (record,) = found
+    assert record.levelname == "INFO"
+    assert "0.0 kB in" in record.getMessage()
+    assert set(fields(record)) == {"stage", "done", "total", "unit", "rate", "eta_s"}
 
 
 @pytest.mark.parametrize("form", ["json", "text"])

@@ -1,5 +1,9 @@
 """Progress: one line a stage where stderr is no terminal, figures for the log, nothing on stdout."""
 
+import contextlib
+import os
+import pty
+import re
 import subprocess
 import sys
 import threading
@@ -7,18 +11,18 @@ import time
 
 import pytest
 
-from slimpajama.core.console import lines
-from slimpajama.core.progress import Bar, Sink, also_to, labels, live, report_to, say, timings, track
+from slimpajama.core.logs import LineHandler, labels, logged_to, step_log
+from slimpajama.core.progress import Bar, Live, Sink, also_to, report_to, timings, track
 
 
 def collected():
     said = []
-    return said, lines(said.append)
+    return said, LineHandler(said.append)
 
 
 def test_a_finished_stage_is_one_line_with_amount_and_rate():
-    said, sink = collected()
-    with report_to(sink), track("clean", total=2e6, unit="B") as bar:
+    said, handler = collected()
+    with logged_to(handler), track("clean", total=2e6, unit="B") as bar:
         bar.advance(1.5e6)
         bar.advance(0.5e6, note="loss 1.5")
     (line,) = said
@@ -50,7 +54,7 @@ def test_before_the_first_unit_and_without_a_total_nothing_is_foretold():
 
 def test_a_long_stage_is_shown_now_and_then_and_at_its_end_and_a_short_one_never():
     seen = []
-    with report_to(live(lambda bar: seen.append((bar.name, bar.done)), every_s=0.05)):
+    with report_to(Live(lambda bar: seen.append((bar.name, bar.done)), every_s=0.05)):
         with track("short"):
             pass
         with track("long", total=3) as bar:
@@ -83,10 +87,10 @@ def test_a_bar_counts_right_from_several_threads():
 
 
 def test_a_flow_inside_a_flow_reports_once():
-    outer, outer_sink = collected()
-    inner, inner_sink = collected()
-    with also_to(outer_sink), also_to(inner_sink):
-        say("train", "once")
+    outer, outer_handler = collected()
+    inner, inner_handler = collected()
+    with also_to(outer_handler), also_to(inner_handler):
+        step_log("train").info("once")
     assert outer == ["train         once"]
     assert inner == []
 
@@ -103,8 +107,8 @@ def test_without_a_terminal_only_plain_lines_reach_stderr():
 
 
 def test_what_an_earlier_run_did_counts_for_no_rate():
-    said, sink = collected()
-    with report_to(sink), track("train", total=2e9, unit="tokens") as bar:
+    said, handler = collected()
+    with logged_to(handler), track("train", total=2e9, unit="tokens") as bar:
         bar.resume(1e9)
         time.sleep(0.01)
     assert "1,000,000,000 tokens in" in said[0]
@@ -131,3 +135,30 @@ def test_observers_are_opened_and_closed_once_with_the_error_that_ended_the_run(
         run()
     assert heard == ["open", {"night": "n1"}, broken]
     assert labels == {}
+
+
+def test_on_a_terminal_a_message_stands_above_the_bar_and_the_bar_says_how_it_ended():
+    program = """
+from slimpajama.core.console import console
+from slimpajama.core.logs import step_log
+from slimpajama.core.progress import track
+with console(), track("ingest", total=3) as bar:
+    step_log("compare").info("a [bold]message[/bold]")
+    bar.advance(3)
+"""
+    leader, follower = pty.openpty()
+    with subprocess.Popen([sys.executable, "-c", program], stderr=follower, env=os.environ | {"COLUMNS": "120"}) as run:
+        os.close(follower)
+        shown = b""
+        # The end of a terminal is an error on Linux.
+        with contextlib.suppress(OSError):
+            while data := os.read(leader, 4096):
+                shown += data
+    os.close(leader)
+    assert run.returncode == 0
+    lines = re.sub(r"\x1b\[[\d;?]*\w", "", shown.decode()).replace("\r", "\n").split("\n")
+    message = lines.index("compare       a [bold]message[/bold]")
+    bars = [number for number, line in enumerate(lines) if line.startswith("ingest")]
+    assert bars[-1] > message
+    assert "3 documents" in lines[bars[-1]]
+    assert not any("documents in" in line for line in lines)

@@ -286,11 +286,11 @@ def test_wrong_requests_are_one_clear_line(command, tmp_path):
 def test_a_terminal_never_gets_control_characters_out_of_a_model(monkeypatch):
     import sys
 
-    from slimpajama.cli import applications
+    from slimpajama.cli.options import shown
 
     text = "好\x1b[2J\nok"
     # A pipe gets the bytes as they are.
-    assert applications._shown(text) == text
+    assert shown(text) == text
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    assert "\x1b" not in applications._shown(text)
-    assert applications._shown(text).startswith("好")
+    assert "\x1b" not in shown(text)
+    assert shown(text).startswith("好")

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from slimpajama.core.console import lines
-from slimpajama.core.progress import report_to
+from slimpajama.core.logs import LineHandler, logged_to
 from slimpajama.model.train.checkpoint import Checkpoint, Checkpoints
 from slimpajama.workspace.local import LocalStore
 
@@ -64,7 +63,7 @@ def test_a_damaged_newest_one_falls_back_to_the_one_before_and_says_so(checkpoin
     else:
         record.write_text("{" if damage == "bad json" else "[1]")
     said: list[str] = []
-    with report_to(lines(said.append)):
+    with logged_to(LineHandler(said.append)):
         found = checkpoints.newest()
     assert found is not None
     assert found.step == 1

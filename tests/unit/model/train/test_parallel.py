@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from slimpajama.core.config import ModelConfig
-from slimpajama.core.console import lines
 from slimpajama.core.errors import ConfigError, ModelError
-from slimpajama.core.progress import report_to
+from slimpajama.core.logs import LineHandler, logged_to
 from slimpajama.model.architectures import build
 from slimpajama.model.train import parallel
 from slimpajama.model.train.distributed import Group
@@ -92,7 +91,7 @@ def test_rows_that_memory_does_not_hold_are_halved_for_good_and_each_counts_once
     tokens_BT, content_BT = rows_of(13)
     whole = memory.model(tokens_BT, content_BT)["total"]
     wanted = torch.autograd.grad(whole, memory.parameters)
-    with Team(1) as team, report_to(lines(said.append)), without_collector():
+    with Team(1) as team, logged_to(LineHandler(said.append)), without_collector():
         for _ in range(2):
             losses = batch_gradients(memory, memory.parameters, (tokens_BT, content_BT), "fp32", team)
             assert losses["total"] == pytest.approx(whole.item(), rel=1e-6)

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from slimpajama.core.console import lines
 from slimpajama.core.errors import InputError
-from slimpajama.core.progress import report_to
+from slimpajama.core.logs import LineHandler, logged_to
 from slimpajama.model.loading import load_model
 from slimpajama.model.train import stage as train_stage
 from slimpajama.model.train.checkpoint import Checkpoints
@@ -34,7 +33,7 @@ def test_a_training_publishes_exactly_the_files_that_its_manifest_lists(trained:
 def test_the_same_training_again_is_skipped_and_another_seed_is_another_model(trained: Any):
     space, model = trained
     before, said = files_of(space.store, model), []
-    with report_to(lines(said.append)):
+    with logged_to(LineHandler(said.append)):
         report = train(Workspace(space.store), space.cfg, space.nights[:1], space.nights[0])
     assert report.skipped
     assert report.model == model
@@ -90,7 +89,7 @@ def test_another_architecture_starts_fresh_and_says_so(trained: Any):
     space, model = trained
     wider = replace(space.cfg, model=replace(space.cfg.model, width=32), train=replace(space.cfg.train, tokens=256))
     said: list[str] = []
-    with report_to(lines(said.append)):
+    with logged_to(LineHandler(said.append)):
         assert train(Workspace(space.store), wider, space.nights, space.nights[1], champion=model).started_from == ""
     assert any("another architecture" in line for line in said)
 

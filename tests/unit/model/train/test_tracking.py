@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from slimpajama.core.config import TrainConfig, load_config
-from slimpajama.core.console import lines
 from slimpajama.core.errors import ConfigError
-from slimpajama.core.progress import report_to
+from slimpajama.core.logs import LineHandler, logged_to
 from slimpajama.model.train import stage as train_stage
 from slimpajama.model.train.stage import train
 from slimpajama.model.train.tracking import tracking
@@ -74,7 +73,7 @@ def test_a_tracker_that_fails_is_given_up_and_the_training_ends_as_without(
 
     monkeypatch.setattr("slimpajama.model.train.tracking._tensorboard", lambda folder: Broken())
     said: list[str] = []
-    with report_to(lines(said.append)):
+    with logged_to(LineHandler(said.append)):
         train(Workspace(workspace.store), tracked(space), space.nights[:1], space.nights[0])
     weights = f"models/{model}/model.safetensors"
     assert workspace.store.read(weights) == space.store.read(weights)

@@ -12,8 +12,8 @@ import pytest
 from steps import begin_step
 
 from slimpajama.core.config import Config, ObserveConfig, RunConfig
-from slimpajama.core.console import lines
-from slimpajama.core.progress import also_to, report_to
+from slimpajama.core.logs import LineHandler, logged_to
+from slimpajama.core.progress import also_to
 from slimpajama.core.schema import DOCUMENTS
 from slimpajama.ops.observe import observers
 from slimpajama.workspace.open import Workspace, open_store
@@ -64,7 +64,7 @@ class Toy:
         cfg = replace(Config(), run=RunConfig(source_root=str(self.folder)), observe=ObserveConfig(**observe))
         watching = observers(cfg, Workspace(self.store), "2026-01-01", "nightly")
         with (
-            report_to(lines(self.said.append)),
+            logged_to(LineHandler(self.said.append)),
             also_to(*watching, workspace=self.store.uri, night="2026-01-01"),
         ):
             (work or both)(self.store)

@@ -16,11 +16,12 @@ from urllib.parse import urlparse
 import pytest
 from openlineage.client.event_v2 import RunEvent
 
-from slimpajama.core.config import ConfigError, load_config
+from slimpajama.core.config import load_config
+from slimpajama.core.errors import ConfigError
 from slimpajama.core.schema import DOCUMENTS
 from slimpajama.ops.observe import observers
-from slimpajama.ops.observe.base import PATIENCE
 from slimpajama.ops.observe.lineage import _name, run_id
+from slimpajama.ops.observe.reader import PATIENCE
 from slimpajama.workspace.open import Workspace
 
 

@@ -10,7 +10,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from steps import begin_step
 
-from slimpajama.core.config import ConfigError, load_config
+from slimpajama.core.config import load_config
+from slimpajama.core.errors import ConfigError
 from slimpajama.core.progress import track
 from slimpajama.ops.observe.metrics import METRICS, _day
 from slimpajama.workspace import layout

@@ -1,0 +1,79 @@
+"""Settings of a run: where and how it runs, what it keeps, what it tells. None changes a published byte."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from slimpajama.core.config.base import STRICT, Address, Place, protocols
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class RunConfig:
+    """Where and how it runs; nothing here changes a published byte."""
+
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Threads, or processes of an engine of this machine, for stages that are mapped over files; 0 takes every core."""
+
+    engine: Literal["threads", "dask", "ray"] = "threads"
+    """What maps stages over files: threads of one process, or a cluster's workers beside it (`pip install
+    slimpajama[dask]` or `[ray]`). The workspace must be one that all workers reach."""
+
+    address: Address = ""
+    """The cluster's, for example `tcp://scheduler:8786` or `ray://head:10001`; empty starts one on this machine."""
+
+    source_root: Place = ""
+    """Folder that relative source patterns start at; empty means the configuration file's own."""
+
+    def threads(self) -> int:
+        """Return how many threads a mapped stage may use."""
+        return self.workers or os.cpu_count() or 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class RetentionConfig:
+    """What `clean-up` removes. Champions, what they were started from, and the nights' corpora always stay."""
+
+    nights: Annotated[int, Field(ge=0)] = 14
+    """Newest nights whose rejected models are kept; 0 keeps all."""
+
+    max_gb: Annotated[float, Field(ge=0)] = 0.0
+    """Size of the workspace above which rejected models of these nights go too, the oldest first; 0 for no limit."""
+
+    run_days: Annotated[int, Field(ge=0)] = 30
+    """Days for which finished runs stay in Prefect, with their logs and artifacts; 0 keeps all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class RecoveryConfig:
+    """What happens to a scheduled run whose process died."""
+
+    attempts: Annotated[int, Field(ge=0)] = 3
+    """Times it is started again, to go on where it stopped; after that someone is notified."""
+
+    alert: str = ""
+    """Notification block in Prefect for runs that failed or keep dying, for example
+    `slack-webhook/nights`; empty notifies nobody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class ObserveConfig:
+    """What a run tells other systems. Nothing here changes a published byte, and none of them can fail a run."""
+
+    openlineage: Address = ""
+    """Where OpenLineage events go: a file, one event a line, or the `http(s)://` address of a server; a relative path
+    starts at the configuration file's folder. Needs the extra `openlineage`. Empty for none."""
+
+    metrics: Annotated[Place, Field(pattern=r"^$|\.prom$")] = ""
+    """File for Prometheus, `NAME.prom` in the folder of node_exporter's textfile collector; a relative path starts at
+    the configuration file's folder. Empty for none."""
+
+    logs: Literal["text", "json"] = "text"
+    """What commands write to stderr: `text` for people, `json` for one object a line."""
+
+    def __post_init__(self) -> None:
+        for protocol in protocols(self.openlineage) - {"file", "http", "https"}:
+            raise ValueError(f"openlineage: a file or http(s)://, got {protocol}://")
