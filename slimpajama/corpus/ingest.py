@@ -21,9 +21,9 @@ from slimpajama.core.errors import InputError, printable
 from slimpajama.core.progress import track
 from slimpajama.core.schema import RAW, removed_table
 from slimpajama.corpus.sources.discover import InputFile, Plan, current_version, fixed_folder, open_input, plan
-from slimpajama.corpus.sources.files import read, wanted
+from slimpajama.corpus.sources.files import read, read_options
 from slimpajama.corpus.sources.ids import Row, framed, unread
-from slimpajama.corpus.sources.records import Batch, Want
+from slimpajama.corpus.sources.records import Batch, ReadOptions
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, add_counts
 from slimpajama.workspace.open import Workspace
@@ -31,7 +31,7 @@ from slimpajama.workspace.stage import Part, Stage
 from slimpajama.workspace.store import sha256
 from slimpajama.workspace.tombstones import RULE, forgotten_list
 
-Take = Callable[[InputFile, Want], Iterator[Batch]]
+Take = Callable[[InputFile, ReadOptions], Iterator[Batch]]
 
 
 def known_inputs(workspace: Workspace) -> list[Row]:
@@ -40,9 +40,9 @@ def known_inputs(workspace: Workspace) -> list[Row]:
     return [entry for night in nights for entry in night.about["stages"]["ingest"]["inputs"]]
 
 
-def read_whole(file: InputFile, want: Want) -> Iterator[Batch]:
+def read_whole(file: InputFile, options: ReadOptions) -> Iterator[Batch]:
     """Yield all of a planned file."""
-    return read(partial(open_input, file), file.path, want)
+    return read(partial(open_input, file), file.path, options)
 
 
 def ingest(
@@ -116,14 +116,14 @@ def _parts(
     for file in files:
         source = sources[file.source]
         place = file.path.removeprefix(fixed_folder(source.uri))
-        for batch in take(file, wanted(source, cfg.ingest)):
+        for batch in take(file, read_options(source, cfg.ingest)):
             raw = _raw(file, place, batch.table) if batch.table.num_rows else RAW.empty_table()
             listed = pc.is_in(raw["sha256"], value_set=forgotten)
             if pc.any(listed).as_py():
                 bad += [_refused(id_, file) for id_ in raw.filter(listed)["id"].to_pylist()]
                 raw = raw.filter(pc.invert(listed))
             good += [raw] if raw.num_rows else []
-            bad += [unread(source.name, file.path, place, item) for item in batch.bad]
+            bad += [unread(source.name, file.path, place, item) for item in batch.rejected]
             size += batch.cost
             if size >= part_bytes:
                 yield good, bad

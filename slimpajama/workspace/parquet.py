@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slimpajama.core.errors import StorageError
-from slimpajama.workspace.store import CHECK, TRIES, Store, faults
+from slimpajama.workspace.store import CHECK, TRIES, Store, outside_errors
 
 REPETITIVE = ["lang", "source", "night", "stage", "rule", "threshold"]
 
@@ -78,7 +78,7 @@ def reading(store: Store, path: str, size: int | None = None) -> Iterator[Binary
                     hint=CHECK,
                 )
             yield file
-    except faults(pa.ArrowException) as error:
+    except outside_errors(pa.ArrowException) as error:
         raise StorageError(f"not readable as Parquet: {error}", where=f"{store.uri}/{path}", hint=CHECK) from error
 
 

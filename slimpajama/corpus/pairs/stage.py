@@ -45,7 +45,7 @@ from slimpajama.corpus.pairs.rules import language, refuse
 from slimpajama.corpus.sources.discover import InputFile, current_version, fixed_folder, list_source, open_input
 from slimpajama.corpus.sources.evaluations import RECORDS, list_evaluations, read_evaluations
 from slimpajama.corpus.sources.ids import document_id, unread
-from slimpajama.corpus.sources.records import Bad
+from slimpajama.corpus.sources.records import RejectedRecord
 from slimpajama.workspace.manifest import Manifest, add_counts, read_verified_table
 from slimpajama.workspace.stage import Part, Stage
 from slimpajama.workspace.store import Store
@@ -121,17 +121,17 @@ def protected_tests(store: Store, cfg: Config) -> tuple[str, pa.Table]:
     return manifest.digest, pa.table([names, texts], schema=RECORDS)
 
 
-def _files(cfg: Config) -> Iterator[InputFile | tuple[PairSourceConfig, str, Bad]]:
+def _files(cfg: Config) -> Iterator[InputFile | tuple[PairSourceConfig, str, RejectedRecord]]:
     """Yield the sources' files in order, or what is wrong with one."""
     for source in cfg.pairs.sources:
         found = list(list_source(SourceConfig(name=source.name, uri=source.uri), cfg.run.source_root))
         if not found:
-            yield source, source.uri, Bad("", "no-files", "0 files", "at least 1 file")
+            yield source, source.uri, RejectedRecord("", "no-files", "0 files", "at least 1 file")
         for item in found:
             yield item if isinstance(item, InputFile) else (source, *item)
 
 
-def _about(cfg: Config, files: Sequence[InputFile | tuple[PairSourceConfig, str, Bad]]) -> dict[str, Any]:
+def _about(cfg: Config, files: Sequence[InputFile | tuple[PairSourceConfig, str, RejectedRecord]]) -> dict[str, Any]:
     """Return everything the pairs depend on."""
     return {
         "version": VERSION,
@@ -147,7 +147,7 @@ def _about(cfg: Config, files: Sequence[InputFile | tuple[PairSourceConfig, str,
     }
 
 
-def _read(item: InputFile | tuple[PairSourceConfig, str, Bad], cfg: Config) -> tuple[pl.DataFrame, Rows]:
+def _read(item: InputFile | tuple[PairSourceConfig, str, RejectedRecord], cfg: Config) -> tuple[pl.DataFrame, Rows]:
     """Return the pairs of a file that no rule refuses, and rows of `removed` for the others."""
     if not isinstance(item, InputFile):
         return _frame([], cfg), [_bad(item[0].name, item[1], item[2])]
@@ -156,7 +156,7 @@ def _read(item: InputFile | tuple[PairSourceConfig, str, Bad], cfg: Config) -> t
     rows: Rows = []
     removed: Rows = []
     for found in read_pairs(partial(open_input, item), item.path, source):
-        if isinstance(found, Bad):
+        if isinstance(found, RejectedRecord):
             removed.append(_bad(source.name, item.path, found))
         else:
             rows.append(_row(source, item.path, place, found))
@@ -293,7 +293,7 @@ def _arrow(column: pl.Series) -> pa.LargeStringArray:
     return column.to_arrow().cast(pa.large_string())
 
 
-def _bad(name: str, path: str, bad: Bad) -> dict[str, Any]:
+def _bad(name: str, path: str, bad: RejectedRecord) -> dict[str, Any]:
     return unread(name, path, path, bad) | {"stage": "pairs"}
 
 

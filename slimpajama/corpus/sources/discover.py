@@ -25,8 +25,8 @@ import fsspec
 from slimpajama.core.config import Config, SourceConfig, protocols
 from slimpajama.core.errors import InputError
 from slimpajama.corpus.sources.files import TABLES, format_of
-from slimpajama.corpus.sources.records import Bad
-from slimpajama.workspace.store import faults
+from slimpajama.corpus.sources.records import RejectedRecord
+from slimpajama.workspace.store import outside_errors
 
 _MAGIC = frozenset("*?[")
 _CHUNK = 1 << 20
@@ -40,7 +40,7 @@ _WAITS_S = (1.0, 2.0, 4.0)
 _BUSY = frozenset((408, 425, 429, 500, 502, 503, 504))
 # fsspec itself makes something of these: not there, no such method, no such range.
 _TOLD = frozenset((404, 405, 416))
-NO_FILES = Bad("", "no-files", "0 files", "at least 1 file")
+NO_FILES = RejectedRecord("", "no-files", "0 files", "at least 1 file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Plan:
 
     units: tuple[tuple[InputFile, ...], ...] = ()
     """New and changed files; small ones together, in order."""
-    problems: tuple[tuple[str, str, Bad], ...] = field(default=())
+    problems: tuple[tuple[str, str, RejectedRecord], ...] = field(default=())
     """Source, path or pattern, and what is wrong with it."""
 
     @property
@@ -90,7 +90,7 @@ def plan(cfg: Config, known: Iterable[dict[str, Any]], *, quick: bool = False) -
     seen = {(entry["source"], entry["path"], entry["sha256"]) for entry in known}
     doubtful = {(entry["source"], entry["path"], entry["bytes"]) for entry in known} if quick else None
     new: list[InputFile] = []
-    problems: list[tuple[str, str, Bad]] = []
+    problems: list[tuple[str, str, RejectedRecord]] = []
     for source in cfg.ingest.sources:
         found = list(list_source(source, cfg.run.source_root, doubtful))
         if not found:
@@ -166,7 +166,7 @@ def fixed_folder(pattern: str) -> str:
 
 def list_source(
     source: SourceConfig, root: str, doubtful: set[tuple[str, str, int]] | None = None
-) -> Iterator[InputFile | tuple[str, Bad]]:
+) -> Iterator[InputFile | tuple[str, RejectedRecord]]:
     """Yield a source's files in order of their paths, or (path, problem).
 
     Args:
@@ -189,18 +189,18 @@ def list_source(
                 continue
             # Opening a pipe would wait for ever.
             if not stat.S_ISREG(status.st_mode):
-                yield path, Bad("", "unreadable", "a device or a pipe", "a regular file")
+                yield path, RejectedRecord("", "unreadable", "a device or a pipe", "a regular file")
                 continue
             hashed = doubtful is None or (source.name, path, status.st_size) in doubtful
             yield InputFile(
                 source.name, path, status.st_size, _sha256(full) if hashed else "", str(full), _stamp(status)
             )
         except OSError as error:
-            yield path, Bad("", "unreadable", error.strerror or str(error), "a file that can be read")
+            yield path, RejectedRecord("", "unreadable", error.strerror or str(error), "a file that can be read")
     for loss in lost:
         yield (
             _unicode(str(loss.filename)),
-            Bad("", "unreadable", loss.strerror or str(loss), "a folder to be listed"),
+            RejectedRecord("", "unreadable", loss.strerror or str(loss), "a folder to be listed"),
         )
 
 
@@ -283,7 +283,7 @@ def _remote(uri: str) -> tuple[Any, str]:
     except socket.gaierror as error:
         hint = "Is the name right, and the network there? Run again."
         raise InputError(f"cannot be opened: {error.strerror}", where=uri, hint=hint) from None
-    except faults(ValueError, ImportError, BadZipFile) as error:
+    except outside_errors(ValueError, ImportError, BadZipFile) as error:
         raise _cause(error) or InputError(f"cannot be opened: {error}", where=uri) from None
 
 
@@ -356,7 +356,7 @@ def _check_public(address: Any) -> None:
         raise PermissionError(f"{host} is inside a private network")
 
 
-def _list_remote(source: SourceConfig) -> Iterator[InputFile | tuple[str, Bad]]:
+def _list_remote(source: SourceConfig) -> Iterator[InputFile | tuple[str, RejectedRecord]]:
     fs, pattern = _remote(_pattern(source))
     try:
         found = fs.glob(pattern, detail=True)
@@ -364,7 +364,7 @@ def _list_remote(source: SourceConfig) -> Iterator[InputFile | tuple[str, Bad]]:
             (path, found[path]) for path in sorted(found) if found[path]["type"] == "file" and _wanted(source, path)
         ]
         versions = [_etag(fs, path, info) for path, info in entries]
-    except faults() as error:
+    except outside_errors() as error:
         # without its cause, which may quote a signed address
         raise _cause(error) or InputError(f"cannot be listed: {error}", where=source.uri) from None
     for (path, info), version in zip(entries, versions, strict=True):

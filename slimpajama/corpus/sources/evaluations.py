@@ -10,7 +10,7 @@ import pyarrow as pa
 from slimpajama.core.config import Config
 from slimpajama.core.errors import InputError
 from slimpajama.corpus.sources.discover import InputFile, current_version, list_source, open_input
-from slimpajama.corpus.sources.files import read, wanted
+from slimpajama.corpus.sources.files import read, read_options
 
 # `set: file#record`, and its text in NFC.
 RECORDS = pa.schema([("name", pa.string()), ("text", pa.large_string())])
@@ -44,8 +44,8 @@ def read_evaluations(files: list[InputFile], cfg: Config) -> pa.Table:
     sources = {source.name: source for source in cfg.decontaminate.evaluations}
     tables = [RECORDS.empty_table()]
     for file in files:
-        for batch in read(partial(open_input, file), file.path, wanted(sources[file.source], cfg.ingest)):
-            for bad in batch.bad[:1]:
+        for batch in read(partial(open_input, file), file.path, read_options(sources[file.source], cfg.ingest)):
+            for bad in batch.rejected[:1]:
                 raise InputError(
                     f"evaluation file: {bad.rule}",
                     where=f"{file.path}, {bad.place}" if bad.place else file.path,

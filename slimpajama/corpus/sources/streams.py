@@ -18,7 +18,7 @@ from zipfile import BadZipFile
 import zstandard
 
 from slimpajama.core.errors import AGAIN, InputError
-from slimpajama.workspace.store import faults
+from slimpajama.workspace.store import outside_errors
 
 BLOCK = 1 << 20
 # Text packs to a tenth; what unpacks to more than both is no text.
@@ -98,11 +98,11 @@ def _blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
         # This library has no error of its own.
         damaged = error.errno is None and name.lower().endswith(".bz2")
         raise BrokenStreamError("damaged" if damaged else "unreadable", error.strerror or str(error)) from None
-    except faults() as error:
-        raise broke_off(name, error) from None
+    except outside_errors() as error:
+        raise truncated(name, error) from None
 
 
-def broke_off(name: str, error: Exception) -> InputError:
+def truncated(name: str, error: Exception) -> InputError:
     """Return what ends a run where a connection did: on record the file would count as read, and not be read again."""
     return InputError("the connection broke off", where=name, found=str(error), hint=AGAIN)
 
@@ -172,7 +172,7 @@ class Unpacked(RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         """Return at most `size` bytes, fewer only at the end."""
-        pieces, missing = [], size if size >= 0 else 1 << 62
+        found, missing = [], size if size >= 0 else 1 << 62
         while missing:
             if not self._held:
                 try:
@@ -181,10 +181,10 @@ class Unpacked(RawIOBase):
                     self.error = error
                 if not self._held:
                     break
-            pieces.append(self._held[:missing])
+            found.append(self._held[:missing])
             self._held = self._held[missing:]
-            missing -= len(pieces[-1])
-        return b"".join(pieces)
+            missing -= len(found[-1])
+        return b"".join(found)
 
 
 def bounded(parts: Iterator[bytes], limit: int) -> bytes | TooLong:
@@ -197,7 +197,7 @@ def bounded(parts: Iterator[bytes], limit: int) -> bytes | TooLong:
     return bytes(whole)
 
 
-def chunks(parts: Iterator[bytes], size: int, limit: int) -> Iterator[tuple[int, bytes | TooLong]]:
+def whole_lines(parts: Iterator[bytes], size: int, limit: int) -> Iterator[tuple[int, bytes | TooLong]]:
     r"""Yield the number of the first line, from 1, and whole lines: as many as end at the first `\n` from `size` on.
 
     Where chunks end depends on the content only, not on its blocks. Never holds more than size, limit and a block.
