@@ -14,7 +14,7 @@ import pytest
 from slimpajama.core.config import Config, IngestConfig, RunConfig, SourceConfig
 from slimpajama.core.errors import InputError
 from slimpajama.corpus.ingest import read_whole
-from slimpajama.corpus.sources import discover, streams
+from slimpajama.corpus.sources import guard, http, remote, streams
 from slimpajama.corpus.sources.discover import plan
 from slimpajama.corpus.sources.records import ReadOptions
 
@@ -42,8 +42,8 @@ class Site:
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(discover, "_check_public", lambda address: None)
-    monkeypatch.setattr(discover, "_WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr(guard, "check_public", lambda address: None)
+    monkeypatch.setattr(http, "_WAITS_S", (0.0, 0.0))
 
     class Answers(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -151,7 +151,7 @@ def test_a_name_that_does_not_resolve_is_an_error_with_a_hint(monkeypatch: pytes
     def unknown(*_: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(discover.socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(remote.socket, "getaddrinfo", unknown)
     with pytest.raises(InputError, match=r"invalid/a\.txt: cannot be opened: Name or service not known\. Is the"):
         plan(Site("http://nowhere.invalid").sources("/a.txt"), [])
 
