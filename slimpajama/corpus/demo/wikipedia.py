@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bz2
 import html
-import io
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -46,17 +45,10 @@ def articles(dump: bytes) -> Iterator[tuple[str, str]]:
     Args:
         dump: A whole, trusted dump (its hash is pinned): the XML parser expands entities.
     """
-    title = text = ""
-    for _, element in ET.iterparse(io.BytesIO(bz2.decompress(dump))):
-        tag = element.tag.rpartition("}")[2]
-        if tag == "title":
-            title = element.text or ""
-        elif tag == "text":
-            text = element.text or ""
-        elif tag == "page":
-            element.clear()
-            if not text.lstrip().upper().startswith("#REDIRECT"):
-                yield title, f"{title}\n\n{plain_text(text)}"
+    for page in ET.fromstring(bz2.decompress(dump)).iterfind("{*}page"):
+        title, text = page.findtext("{*}title", ""), page.findtext("{*}revision/{*}text", "")
+        if not text.lstrip().upper().startswith("#REDIRECT"):
+            yield title, f"{title}\n\n{plain_text(text)}"
 
 
 def plain_text(wikitext: str) -> str:
