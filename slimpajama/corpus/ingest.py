@@ -6,6 +6,7 @@ each committed by itself, so neither memory nor the loss at a kill grows with a 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -17,12 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.core.config import Config
-from slimpajama.core.errors import InputError, printable
+from slimpajama.core.errors import printable
 from slimpajama.core.progress import track
 from slimpajama.core.schema import RAW, removed_table
-from slimpajama.corpus.sources.discover import InputFile, Plan, current_version, fixed_folder, open_input, plan
+from slimpajama.corpus.sources.discover import InputFile, Plan, check_unchanged, fixed_folder, open_input, plan
 from slimpajama.corpus.sources.files import read, read_options
-from slimpajama.corpus.sources.ids import Row, framed, unread
+from slimpajama.corpus.sources.ids import Row, framed, rejected_row
 from slimpajama.corpus.sources.records import Batch, ReadOptions
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, add_counts
@@ -96,7 +97,7 @@ def ingest(
 
 
 def _plan_part(todo: Plan, night: str) -> Part:
-    rows = [unread(source, path, "", bad) | {"night": night} for source, path, bad in todo.problems]
+    rows = [rejected_row(source, path, "", bad) | {"night": night} for source, path, bad in todo.problems]
     removed = add_counts({row["source"]: {row["rule"]: 1}} for row in rows)
     return Part(
         {f"nights/{night}/removed/ingest-plan.parquet": removed_table(rows)},
@@ -123,24 +124,16 @@ def _parts(
                 bad += [_refused(id_, file) for id_ in raw.filter(listed)["id"].to_pylist()]
                 raw = raw.filter(pc.invert(listed))
             good += [raw] if raw.num_rows else []
-            bad += [unread(source.name, file.path, place, item) for item in batch.rejected]
+            bad += [rejected_row(source.name, file.path, place, item) for item in batch.rejected]
             size += batch.cost
             if size >= part_bytes:
                 yield good, bad
                 good, bad, size = [], [], 0
-        _check_unchanged(file)
+        # Gone or unreadable by now: on record already.
+        with contextlib.suppress(OSError):
+            check_unchanged(file)
     if good or bad:
         yield good, bad
-
-
-def _check_unchanged(file: InputFile) -> None:
-    try:
-        unchanged = current_version(file) == file.sha256
-    except OSError:
-        # Gone or unreadable by now: on record already.
-        unchanged = True
-    if not unchanged:
-        raise InputError("changed while it was read", where=file.path, hint="Run again once it is written.")
 
 
 def _raw(file: InputFile, place: str, records: pa.Table) -> pa.Table:

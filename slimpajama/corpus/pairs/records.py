@@ -162,8 +162,7 @@ def _csv(file: BinaryIO, name: str, source: PairSourceConfig) -> Rows:
     rows = csv.DictReader(io.TextIOWrapper(io.BufferedReader(plain), "utf-8-sig", newline=""))
     for number, row in enumerate(rows, 1):
         yield f"row {number}", {str(key): value for key, value in row.items()}
-    if plain.error:
-        raise plain.error
+    plain.check()
 
 
 def _tsv(file: BinaryIO, name: str, source: PairSourceConfig) -> Rows:
@@ -274,8 +273,7 @@ def _tmx(file: BinaryIO, name: str, source: PairSourceConfig) -> Rows:
                 root.clear()
     except ElementTree.ParseError as error:
         raise plain.error or BrokenStreamError("damaged", str(error)) from None
-    if plain.error:
-        raise plain.error
+    plain.check()
 
 
 def _side(unit: ElementTree.Element, language: str) -> str:

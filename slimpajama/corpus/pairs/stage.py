@@ -42,9 +42,16 @@ from slimpajama.corpus.overlap import VERSION as OVERLAP_VERSION
 from slimpajama.corpus.overlap import cut, find, make_index
 from slimpajama.corpus.pairs.records import Pair, read_pairs
 from slimpajama.corpus.pairs.rules import language, refuse
-from slimpajama.corpus.sources.discover import InputFile, current_version, fixed_folder, list_source, open_input
+from slimpajama.corpus.sources.discover import (
+    NO_FILES,
+    InputFile,
+    check_unchanged,
+    fixed_folder,
+    list_source,
+    open_input,
+)
 from slimpajama.corpus.sources.evaluations import RECORDS, list_evaluations, read_evaluations
-from slimpajama.corpus.sources.ids import document_id, unread
+from slimpajama.corpus.sources.ids import document_id, rejected_row
 from slimpajama.corpus.sources.records import RejectedRecord
 from slimpajama.workspace.manifest import Manifest, add_counts, read_verified_table
 from slimpajama.workspace.stage import Part, Stage
@@ -126,7 +133,7 @@ def _files(cfg: Config) -> Iterator[InputFile | tuple[PairSourceConfig, str, Rej
     for source in cfg.pairs.sources:
         found = list(list_source(SourceConfig(name=source.name, uri=source.uri), cfg.run.source_root))
         if not found:
-            yield source, source.uri, RejectedRecord("", "no-files", "0 files", "at least 1 file")
+            yield source, source.uri, NO_FILES
         for item in found:
             yield item if isinstance(item, InputFile) else (source, *item)
 
@@ -160,8 +167,7 @@ def _read(item: InputFile | tuple[PairSourceConfig, str, RejectedRecord], cfg: C
             removed.append(_bad(source.name, item.path, found))
         else:
             rows.append(_row(source, item.path, place, found))
-    if current_version(item) != item.sha256:
-        raise InputError("changed while it was read", where=item.path, hint="Run again once it is written.")
+    check_unchanged(item)
     pairs = _frame(rows, cfg)
     verdict = refuse(pairs, cfg.pairs)
     said = pairs.hstack(verdict)
@@ -294,7 +300,7 @@ def _arrow(column: pl.Series) -> pa.LargeStringArray:
 
 
 def _bad(name: str, path: str, bad: RejectedRecord) -> dict[str, Any]:
-    return unread(name, path, path, bad) | {"stage": "pairs"}
+    return rejected_row(name, path, path, bad) | {"stage": "pairs"}
 
 
 def _removed(said: pl.DataFrame) -> Rows:

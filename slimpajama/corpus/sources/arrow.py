@@ -14,8 +14,8 @@ from slimpajama.corpus.sources.records import (
     BOM,
     Batch,
     Chunk,
+    Found,
     ReadOptions,
-    Record,
     RejectedRecord,
     checked,
     collect,
@@ -67,8 +67,7 @@ def read_arrow(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chun
     except HOSTILE as error:
         if plain.error is None:
             yield failed(RejectedRecord(f"row {number}", "unreadable", seen(error), "Arrow"))
-    if plain.error:
-        raise plain.error
+    plain.check()
 
 
 def has_column(schema: pa.Schema, name: str) -> bool:
@@ -110,7 +109,7 @@ def batches_of(rows: pa.RecordBatch, first: int, options: ReadOptions) -> Iterat
         yield batch._replace(others=others)
 
 
-def _records(rows: pa.RecordBatch, first: int, has_id: bool, options: ReadOptions) -> Iterator[Record | RejectedRecord]:
+def _records(rows: pa.RecordBatch, first: int, has_id: bool, options: ReadOptions) -> Iterator[Found]:
     texts = [_values(column(rows, name)) for name in options.text_fields]
     ids = _values(column(rows, options.id_field)) if has_id else [None] * rows.num_rows
     for number, (own_id, *values) in enumerate(zip(ids, *texts, strict=True), first):

@@ -18,8 +18,8 @@ from slimpajama.corpus.sources.records import (
     BOM,
     Batch,
     Chunk,
+    Found,
     ReadOptions,
-    Record,
     RejectedRecord,
     checked,
     collect,
@@ -31,7 +31,7 @@ from slimpajama.corpus.sources.records import (
     parsed,
     seen,
 )
-from slimpajama.corpus.sources.streams import BrokenStreamError, TooLong, blocks, whole_lines
+from slimpajama.corpus.sources.streams import TooLong, UntilBroken, blocks, whole_lines
 
 # What `surrogateescape` makes of bytes that are no UTF-8.
 _ESCAPED = re.compile("[\udc80-\udcff]{1,4}")
@@ -48,26 +48,23 @@ def read_csv(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chunk]
 def _whole_rows(lines: Iterator[_Lines], limit: int) -> Iterator[_Lines]:
     """Move the cuts between chunks to where rows end; what is no row within `limit` bytes is cut anywhere."""
     first, held = 1, b""
-    broken: BrokenStreamError | None = None
-    try:
-        for number, data in lines:
-            if isinstance(data, TooLong):
-                yield from [(first, held)] if held else []
-                yield number, data
-                held = b""
-                continue
-            first, held = first if held else number, held + data
-            ends = _row_ends(held)
-            cut = int(ends[-1]) + 1 if ends.size else len(held) if len(held) > limit else 0
-            if cut:
-                yield first, held[:cut]
-                first, held = first + held.count(b"\n", 0, cut), held[cut:]
-    except BrokenStreamError as error:
-        broken = error
+    whole = UntilBroken(lines)
+    for number, data in whole:
+        if isinstance(data, TooLong):
+            if held:
+                yield first, held
+            yield number, data
+            held = b""
+            continue
+        first, held = first if held else number, held + data
+        ends = _row_ends(held)
+        cut = int(ends[-1]) + 1 if ends.size else len(held) if len(held) > limit else 0
+        if cut:
+            yield first, held[:cut]
+            first, held = first + held.count(b"\n", 0, cut), held[cut:]
     if held:
         yield first, held if held.endswith(b"\n") else held + b"\n"
-    if broken:
-        raise broken
+    whole.check()
 
 
 def _row_ends(data: bytes) -> npt.NDArray[np.int64]:
@@ -131,9 +128,7 @@ def _flawless(data: bytes, names: list[str], has_header: bool, number: int, opti
     return filter_columns(number, "row", [column(table, name) for name in options.text_fields], ids, options)
 
 
-def _records(
-    lines: Iterable[_Lines], header: list[str], number: int, options: ReadOptions
-) -> Iterator[Record | RejectedRecord]:
+def _records(lines: Iterable[_Lines], header: list[str], number: int, options: ReadOptions) -> Iterator[Found]:
     # A limit of the whole process, in characters; a row of more characters than bytes never fits.
     csv.field_size_limit(options.max_document_bytes)
     too_long: list[RejectedRecord] = []
@@ -179,7 +174,7 @@ def _parsed(rows: Iterator[list[str]]) -> Iterator[list[str] | csv.Error]:
             yield error
 
 
-def _record(row: dict[str, str], number: int, options: ReadOptions) -> Record | RejectedRecord:
+def _record(row: dict[str, str], number: int, options: ReadOptions) -> Found:
     place, text = f"row {number}", joined([row.get(name) for name in options.text_fields])
     escaped = _ESCAPED.search(text) if isinstance(text, str) else None
     if escaped:

@@ -232,3 +232,14 @@ def current_version(file: InputFile) -> str:
         return remote_version(file.location)
     local = Path(file.location)
     return file.sha256 if _stamp(local.stat()) == file.stamp else _sha256(local)
+
+
+def check_unchanged(file: InputFile) -> None:
+    """Check that a file that was read is still what the plan saw.
+
+    Raises:
+        InputError: It was changed.
+        OSError: It is gone or may not be read.
+    """
+    if current_version(file) != file.sha256:
+        raise InputError("changed while it was read", where=file.path, hint="Run again once it is written.")

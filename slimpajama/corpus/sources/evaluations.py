@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from slimpajama.core.config import Config
 from slimpajama.core.errors import InputError
-from slimpajama.corpus.sources.discover import InputFile, current_version, list_source, open_input
+from slimpajama.corpus.sources.discover import InputFile, check_unchanged, list_source, open_input
 from slimpajama.corpus.sources.files import read, read_options
 
 # `set: file#record`, and its text in NFC.
@@ -57,6 +57,5 @@ def read_evaluations(files: list[InputFile], cfg: Config) -> pa.Table:
             names = [f"{file.source}: {file.path}#{number if id_ is None else id_}" for id_, number in own]
             texts = [unicodedata.normalize("NFC", text) for text in batch.table["text"].to_pylist()]
             tables.append(pa.table([names, texts], schema=RECORDS))
-        if current_version(file) != file.sha256:
-            raise InputError("changed while it was read", where=file.path, hint="Run again once it is written.")
+        check_unchanged(file)
     return pa.concat_tables(tables)

@@ -16,8 +16,8 @@ import pyarrow.json
 from slimpajama.corpus.sources.records import (
     Batch,
     Chunk,
+    Found,
     ReadOptions,
-    Record,
     RejectedRecord,
     checked,
     collect,
@@ -106,7 +106,7 @@ def _depth(line: bytes) -> int:
     return int(np.cumsum(opens.astype(np.int32) - closes).max(initial=0))
 
 
-def _records(first: int, data: bytes | TooLong, options: ReadOptions) -> Iterator[Record | RejectedRecord]:
+def _records(first: int, data: bytes | TooLong, options: ReadOptions) -> Iterator[Found]:
     for number, place, row in objects(first, data, options.max_document_bytes):
         if isinstance(row, RejectedRecord):
             yield row

@@ -9,8 +9,8 @@ from typing import BinaryIO
 from slimpajama.corpus.sources.html import TreeTooLargeError, declared_encoding, visible_text
 from slimpajama.corpus.sources.records import (
     Chunk,
+    Found,
     ReadOptions,
-    Record,
     RejectedRecord,
     checked,
     collect,
@@ -29,7 +29,7 @@ def read_page(file: BinaryIO, name: str, options: ReadOptions, html: bool) -> It
 
 def page_record(
     number: int, place: str, data: bytes | TooLong, own_id: str | None, options: ReadOptions, html: bool
-) -> Record | RejectedRecord:
+) -> Found:
     """Return a document of its bytes; of a web page what is visible of it."""
     if isinstance(data, TooLong):
         return too_large(place, data, options.max_document_bytes)

@@ -53,28 +53,11 @@ class RowGroup(NamedTuple):
         table = pq.ParquetFile(file, metadata=self.meta, buffer_size=1 << 20)
         yield from table.iter_batches(at_once, row_groups=[self.number], columns=self.columns, use_threads=False)
 
-    def column_chunks(self, file: BinaryIO) -> list[tuple[str, pq.ColumnChunkMetaData]]:
-        """Return the paths of its columns and their metadata.
-
-        Raises:
-            One of HOSTILE: They are damaged.
-        """
-        paths = [self.meta.schema.column(number).path for number in range(self.meta.num_columns)]
-        heads = tuple(f"{name}." for name in self.columns)
-        used = [number for number, path in enumerate(paths) if f"{path}.".startswith(heads)]
-        if used:
-            # `column` ends the process over damaged metadata; a reader of no rows looks at the same, reads nothing, and
-            # raises.
-            reader = pq.ParquetFile(file, metadata=self.meta, buffer_size=1 << 20, pre_buffer=False).reader
-            list(reader.iter_batches(0, row_groups=[self.number], column_indices=used, use_threads=False))
-        found = self.meta.row_group(self.number)
-        return [(paths[number], found.column(number)) for number in used]
-
     def _rows_at_once(self, file: BinaryIO, batch_rows: int) -> int:
         """Return how many rows are decoded together: a long value of a dictionary is copied for each row with it."""
         large = [
             path
-            for path, chunk in self.column_chunks(file)
+            for path, chunk in _column_chunks(file, self.meta, self.number, self.columns)
             if chunk.has_dictionary_page and chunk.total_uncompressed_size * batch_rows > AT_ONCE
         ]
         longest = 1
@@ -89,12 +72,27 @@ class RowGroup(NamedTuple):
 
     def too_large(self, row: int) -> RejectedRecord:
         """Return that the group unpacks to more than it may, which was seen at a row."""
-        return _too_large(row, self.limit)
+        found = "a row group of too many bytes once unpacked"
+        return RejectedRecord(f"row {row}", "too-large", found, f"at most {self.limit} bytes")
 
 
-def _too_large(row: int, limit: int) -> RejectedRecord:
-    what = "a row group of too many bytes once unpacked"
-    return RejectedRecord(f"row {row}", "too-large", what, f"at most {limit} bytes")
+def _column_chunks(
+    file: BinaryIO, meta: pq.FileMetaData, group: int, columns: list[str]
+) -> list[tuple[str, pq.ColumnChunkMetaData]]:
+    """Return the paths of a row group's columns and their metadata.
+
+    Raises:
+        One of HOSTILE: They are damaged.
+    """
+    paths = [meta.schema.column(number).path for number in range(meta.num_columns)]
+    heads = tuple(f"{name}." for name in columns)
+    used = [number for number, path in enumerate(paths) if f"{path}.".startswith(heads)]
+    if used:
+        # `column` ends the process over damaged metadata. A reader of no rows looks at the same and raises.
+        reader = pq.ParquetFile(file, metadata=meta, buffer_size=1 << 20, pre_buffer=False).reader
+        list(reader.iter_batches(0, row_groups=[group], column_indices=used, use_threads=False))
+    found = meta.row_group(group)
+    return [(paths[number], found.column(number)) for number in used]
 
 
 def row_groups(file: BinaryIO, meta: pq.FileMetaData, columns: list[str]) -> Iterator[RowGroup | RejectedRecord]:
@@ -108,9 +106,8 @@ def row_groups(file: BinaryIO, meta: pq.FileMetaData, columns: list[str]) -> Ite
     first, taken, size = 1, 0, file.seek(0, io.SEEK_END)
     for number in range(meta.num_row_groups):
         rows = meta.row_group(number).num_rows
-        group = RowGroup(meta, columns, number, first, 0)
         try:
-            found = [chunk for _, chunk in group.column_chunks(file)]
+            found = [chunk for _, chunk in _column_chunks(file, meta, number, columns)]
         except HOSTILE as error:
             yield RejectedRecord(f"row {first}", "unreadable", seen(error), "Parquet")
         else:
@@ -118,7 +115,8 @@ def row_groups(file: BinaryIO, meta: pq.FileMetaData, columns: list[str]) -> Ite
             unpacked = sum(chunk.total_uncompressed_size for chunk in found)
             limit, taken = max(BOMB_BYTES, BOMB_RATIO * packed), taken + packed
             fits = taken <= size and max(unpacked, rows * ROW_BYTES) <= limit
-            yield group._replace(limit=limit) if fits else _too_large(first, limit)
+            group = RowGroup(meta, columns, number, first, limit)
+            yield group if fits else group.too_large(first)
         first += rows
 
 

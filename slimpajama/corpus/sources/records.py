@@ -27,7 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.core.errors import printable
-from slimpajama.corpus.sources.streams import BLOCK, BrokenStreamError, TooLong
+from slimpajama.corpus.sources.streams import BLOCK, TooLong, UntilBroken
 
 # A byte order mark.
 BOM = "\ufeff"
@@ -76,6 +76,9 @@ class RejectedRecord:
     rule: str
     value: str
     threshold: str = ""
+
+
+Found = Record | RejectedRecord
 
 
 class Batch(NamedTuple):
@@ -174,7 +177,7 @@ def joined(values: Sequence[object]) -> object:
     return wrong[0] if wrong else "\n\n".join(str(value) for value in there)
 
 
-def checked(number: int, place: str, text: object, own_id: object, options: ReadOptions) -> Record | RejectedRecord:
+def checked(number: int, place: str, text: object, own_id: object, options: ReadOptions) -> Found:
     """Return the record of a text, or why it is none."""
     if not isinstance(text, str):
         return RejectedRecord(
@@ -203,29 +206,25 @@ def _valid(text: str) -> str:
     return text
 
 
-def collect(items: Iterable[Record | RejectedRecord], options: ReadOptions) -> Iterator[Batch]:
+def collect(items: Iterable[Found], options: ReadOptions) -> Iterator[Batch]:
     """Gather single records into batches of about `options.batch_bytes`."""
     good: list[Record] = []
     bad: list[RejectedRecord] = []
     size = 0
-    broken: BrokenStreamError | None = None
-    try:
-        for item in items:
-            if isinstance(item, Record):
-                good.append(item)
-                size += len(item.text)
-            else:
-                bad.append(item)
-            size += ROW_BYTES
-            if size >= options.batch_bytes:
-                yield _batch(good, bad)
-                good, bad, size = [], [], 0
-    except BrokenStreamError as error:
-        broken = error
+    whole = UntilBroken(items)
+    for item in whole:
+        if isinstance(item, Record):
+            good.append(item)
+            size += len(item.text)
+        else:
+            bad.append(item)
+        size += ROW_BYTES
+        if size >= options.batch_bytes:
+            yield _batch(good, bad)
+            good, bad, size = [], [], 0
     if good or bad:
         yield _batch(good, bad)
-    if broken:
-        raise broken
+    whole.check()
 
 
 def _batch(good: list[Record], bad: list[RejectedRecord]) -> Batch:

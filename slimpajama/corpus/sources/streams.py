@@ -9,10 +9,10 @@ from __future__ import annotations
 import bz2
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import RawIOBase
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 from zipfile import BadZipFile
 
 import zstandard
@@ -20,6 +20,7 @@ import zstandard
 from slimpajama.core.errors import AGAIN, InputError
 from slimpajama.workspace.store import outside_errors
 
+T = TypeVar("T")
 BLOCK = 1 << 20
 # Text packs to a tenth; what unpacks to more than both is no text.
 BOMB_RATIO, BOMB_BYTES = 200, 1 << 27
@@ -146,13 +147,41 @@ def _zstd_blocks(file: BinaryIO) -> Iterator[bytes]:
         raise EOFError("the file ends inside a zstd frame")
 
 
+class UntilBroken(Iterator[T]):
+    """What a stream gives until it breaks off; then `error` says why it ended."""
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._items = iter(items)
+        self.error: BrokenStreamError | None = None
+
+    def __next__(self) -> T:
+        """Return the next item."""
+        try:
+            return next(self._items)
+        except BrokenStreamError as error:
+            self.error = error
+            raise StopIteration from None
+
+    def check(self) -> None:
+        """Raise the error, if there was one: once what precedes it was handed out."""
+        if self.error:
+            raise self.error
+
+
 class Unpacked(RawIOBase):
     """Blocks as a file for a library that wants one; never gives more than is there, whatever is asked for."""
 
     def __init__(self, parts: Iterator[bytes]) -> None:
-        self._parts, self._held = parts, b""
-        self.error: BrokenStreamError | None = None
+        self._parts, self._held = UntilBroken(parts), b""
+
+    @property
+    def error(self) -> BrokenStreamError | None:
         """Why the file ends where it does, if it breaks off."""
+        return self._parts.error
+
+    def check(self) -> None:
+        """Raise `error`, if there is one."""
+        self._parts.check()
 
     def readable(self) -> bool:
         """It is there to be read."""
@@ -175,10 +204,7 @@ class Unpacked(RawIOBase):
         found, missing = [], size if size >= 0 else 1 << 62
         while missing:
             if not self._held:
-                try:
-                    self._held = next(self._parts, b"")
-                except BrokenStreamError as error:
-                    self.error = error
+                self._held = next(self._parts, b"")
                 if not self._held:
                     break
             found.append(self._held[:missing])
@@ -211,16 +237,10 @@ def whole_lines(parts: Iterator[bytes], size: int, limit: int) -> Iterator[tuple
         BrokenStreamError: The stream breaks off; the whole lines before were handed out.
     """
     number, skipped, searched, held = 1, 0, 0, bytearray()
-    broken: BrokenStreamError | None = None
-    while True:
-        try:
-            part = next(parts, None)
-        except BrokenStreamError as error:
-            part, broken = None, error
-        if part is None:
-            break
+    whole = UntilBroken(parts)
+    for part in whole:
         if skipped:
-            head, newline, part = part.partition(b"\n")
+            head, newline, part = part.partition(b"\n")  # noqa: PLW2901
             skipped += len(head)
             if not newline:
                 continue
@@ -245,11 +265,10 @@ def whole_lines(parts: Iterator[bytes], size: int, limit: int) -> Iterator[tuple
             elif end < 0:
                 start, skipped = len(held), len(held) - start
             del held[:start]
-    if broken:
+    if whole.error:
         del held[held.rfind(b"\n") + 1 :]
     if held:
         yield number, bytes(held)
-    if skipped and not broken:
+    if skipped and not whole.error:
         yield number, TooLong(skipped)
-    if broken:
-        raise broken
+    whole.check()

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from slimpajama.core.errors import InputError
 from slimpajama.corpus.sources.pages import page_record
-from slimpajama.corpus.sources.records import Chunk, ReadOptions, Record, RejectedRecord, collect, parsed, seen
+from slimpajama.corpus.sources.records import Chunk, Found, ReadOptions, RejectedRecord, collect, parsed, seen
 from slimpajama.corpus.sources.streams import BrokenStreamError, TooLong, Unpacked, blocks
 
 LONGEST_LINE = 1 << 24  # bytes
@@ -47,7 +47,7 @@ def _with_lines(parts: Iterator[bytes]) -> Iterator[bytes]:
         yield part
 
 
-def _records(archive: Any, plain: Unpacked, options: ReadOptions) -> Iterator[Record | RejectedRecord]:
+def _records(archive: Any, plain: Unpacked, options: ReadOptions) -> Iterator[Found]:
     number = 0
     try:
         iterator = archive(plain)
@@ -83,5 +83,4 @@ def _records(archive: Any, plain: Unpacked, options: ReadOptions) -> Iterator[Re
         # Whatever warcio raises over a damaged archive.
         if plain.error is None:
             yield RejectedRecord(f"record {number + 1}", "damaged", seen(error), "WARC")
-    if plain.error:
-        raise plain.error
+    plain.check()
