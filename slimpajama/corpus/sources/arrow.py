@@ -17,30 +17,19 @@ from slimpajama.corpus.sources.records import (
     Found,
     ReadOptions,
     RejectedRecord,
-    checked,
     collect,
     column,
     decoded,
     failed,
     filter_columns,
     joined,
-    missing_column,
     parsed,
     seen,
 )
 from slimpajama.corpus.sources.streams import Unpacked, blocks
 
 # What a bad file raises.
-HOSTILE = (
-    pa.ArrowException,
-    OSError,
-    LookupError,
-    ValueError,
-    ArithmeticError,
-    MemoryError,
-    TypeError,
-    BadZipFile,
-)
+HOSTILE = (pa.ArrowException, OSError, LookupError, ValueError, ArithmeticError, MemoryError, TypeError, BadZipFile)
 
 
 def read_arrow(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chunk]:
@@ -53,7 +42,7 @@ def read_arrow(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chun
         return
     try:
         stream = pa.ipc.open_stream(pa.PythonFile(plain, "r"))
-        missing = missing_column(partial(has_column, stream.schema), stream.schema.names, options)
+        missing = options.missing_column(partial(has_column, stream.schema), stream.schema.names)
         if missing:
             yield failed(missing)
             return
@@ -117,7 +106,7 @@ def _records(rows: pa.RecordBatch, first: int, has_id: bool, options: ReadOption
         read = [decoded(value, place) if isinstance(value, bytes) else value for value in values]
         bad = [value for value in read if isinstance(value, RejectedRecord)]
         shown = own_id.decode("utf-8", "replace") if isinstance(own_id, bytes) else own_id
-        yield bad[0] if bad else checked(number, place, joined(read), shown, options)
+        yield bad[0] if bad else options.checked(number, place, joined(read), shown)
 
 
 def _plain(values: pa.Array) -> pa.Array:

@@ -21,13 +21,11 @@ from slimpajama.corpus.sources.records import (
     Found,
     ReadOptions,
     RejectedRecord,
-    checked,
     collect,
     column,
     filter_columns,
     joined,
     lines_of,
-    missing_column,
     parsed,
     seen,
 )
@@ -138,7 +136,7 @@ def _records(lines: Iterable[_Lines], header: list[str], number: int, options: R
         too_long.clear()
         if not header and isinstance(row, list):
             header = row
-            missing = missing_column(header.__contains__, header, options)
+            missing = options.missing_column(header.__contains__, header)
             if missing:
                 yield missing
                 return
@@ -180,4 +178,4 @@ def _record(row: dict[str, str], number: int, options: ReadOptions) -> Found:
     if escaped:
         shown = bytes(ord(char) - 0xDC00 for char in escaped[0]).hex(" ")
         return RejectedRecord(place, "invalid-utf8", f"bytes {shown} at character {escaped.start() + 1}", "valid UTF-8")
-    return checked(number, place, text, row.get(options.id_field) if options.id_field else None, options)
+    return options.checked(number, place, text, row.get(options.id_field) if options.id_field else None)

@@ -19,7 +19,6 @@ from slimpajama.corpus.sources.records import (
     Found,
     ReadOptions,
     RejectedRecord,
-    checked,
     collect,
     column,
     decoded,
@@ -112,7 +111,7 @@ def _records(first: int, data: bytes | TooLong, options: ReadOptions) -> Iterato
             yield row
         else:
             text = joined([field_of(row, name) for name in options.text_fields])
-            yield checked(number, place, text, field_of(row, options.id_field) if options.id_field else None, options)
+            yield options.checked(number, place, text, field_of(row, options.id_field) if options.id_field else None)
 
 
 def objects(

@@ -7,16 +7,7 @@ from functools import partial
 from typing import BinaryIO
 
 from slimpajama.corpus.sources.html import TreeTooLargeError, declared_encoding, visible_text
-from slimpajama.corpus.sources.records import (
-    Chunk,
-    Found,
-    ReadOptions,
-    RejectedRecord,
-    checked,
-    collect,
-    decoded,
-    too_large,
-)
+from slimpajama.corpus.sources.records import Chunk, Found, ReadOptions, RejectedRecord, collect, decoded, too_large
 from slimpajama.corpus.sources.streams import TooLong, blocks, bounded
 
 
@@ -39,7 +30,7 @@ def page_record(
         return (
             text
             if isinstance(text, RejectedRecord)
-            else checked(number, place, visible_text(text) if html else text, own_id, options)
+            else options.checked(number, place, visible_text(text) if html else text, own_id)
         )
     except LookupError as error:
         return RejectedRecord(place, "invalid-utf8", f"encoding {error.args[0]}", "an encoding of the web")

@@ -14,16 +14,7 @@ import pyarrow.parquet as pq
 
 from slimpajama.core.temporary import temporary_files
 from slimpajama.corpus.sources.arrow import HOSTILE, batches_of, has_column
-from slimpajama.corpus.sources.records import (
-    ROW_BYTES,
-    Batch,
-    Chunk,
-    ReadOptions,
-    RejectedRecord,
-    failed,
-    missing_column,
-    seen,
-)
+from slimpajama.corpus.sources.records import ROW_BYTES, Batch, Chunk, ReadOptions, RejectedRecord, failed, seen
 from slimpajama.corpus.sources.streams import BOMB_BYTES, BOMB_RATIO, BrokenStreamError, blocks, is_packed
 
 # Bytes that rows may take which are decoded together.
@@ -141,7 +132,7 @@ def read_parquet(file: BinaryIO, open_file: Callable[[], BinaryIO], name: str, o
         schema = meta.schema.to_arrow_schema()
     except HOSTILE as error:
         raise BrokenStreamError("unreadable", f"no Parquet: {error}") from None
-    missing = missing_column(partial(has_column, schema), schema.names, options)
+    missing = options.missing_column(partial(has_column, schema), schema.names)
     if missing:
         yield failed(missing)
         return

@@ -35,27 +35,6 @@ BOM = "\ufeff"
 ROW_BYTES = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadOptions:
-    """What is taken from a file, and within which bounds."""
-
-    max_document_bytes: int
-    """UTF-8 bytes of a record as it stands in the file."""
-    format: str = "auto"
-    text_fields: tuple[str, ...] = ("text",)
-    """Fields that hold the text; several are joined by a blank line. A dot leads into a nested one."""
-    id_field: str = ""
-    """Field of the record's own id; empty for none."""
-    batch_bytes: int = BLOCK
-    """About how much of a file is parsed at once."""
-    batch_rows: int = 256
-    """Rows of a Parquet file at once; times the longest record this is what a file can make us hold."""
-    all_columns: bool = False
-    """Keep a Parquet file's other columns, too."""
-    any_text: bool = False
-    """Take empty texts and NUL characters as they are."""
-
-
 @dataclass(frozen=True, slots=True)
 class Record:
     """One document as it was read."""
@@ -79,6 +58,57 @@ class RejectedRecord:
 
 
 Found = Record | RejectedRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadOptions:
+    """What is taken from a file, and within which bounds."""
+
+    max_document_bytes: int
+    """UTF-8 bytes of a record as it stands in the file."""
+    format: str = "auto"
+    text_fields: tuple[str, ...] = ("text",)
+    """Fields that hold the text; several are joined by a blank line. A dot leads into a nested one."""
+    id_field: str = ""
+    """Field of the record's own id; empty for none."""
+    batch_bytes: int = BLOCK
+    """About how much of a file is parsed at once."""
+    batch_rows: int = 256
+    """Rows of a Parquet file at once; times the longest record this is what a file can make us hold."""
+    all_columns: bool = False
+    """Keep a Parquet file's other columns, too."""
+    any_text: bool = False
+    """Take empty texts and NUL characters as they are."""
+
+    def checked(self, number: int, place: str, text: object, own_id: object) -> Found:
+        """Return the record of a text, or why it is none."""
+        if not isinstance(text, str):
+            return RejectedRecord(
+                place, "no-text", f"a {type(text).__name__}" if text is not None else "no such field", "a text"
+            )
+        if not self.any_text and (not text or text.isspace()):
+            return RejectedRecord(place, "no-text", "an empty text", "a text")
+        if not self.any_text and "\0" in text:
+            return RejectedRecord(place, "has-nul", f"NUL at character {text.index(chr(0)) + 1}", "no NUL")
+        try:
+            n_bytes = len(text.encode())
+        except UnicodeEncodeError as error:
+            half = f"U+{ord(text[error.start]):04X} at character {error.start + 1}"
+            return RejectedRecord(place, "lone-surrogate", half, "valid Unicode")
+        if n_bytes > self.max_document_bytes:
+            return too_large(place, TooLong(n_bytes), self.max_document_bytes)
+        return Record(number, text, None if own_id is None else _valid(str(own_id)))
+
+    def missing_column(self, has: Callable[[str], bool], names: list[str]) -> RejectedRecord | None:
+        """Return that a table lacks a text column, or None.
+
+        Args:
+            has: Whether the table has a column.
+            names: All its columns.
+        """
+        missing = [name for name in self.text_fields if not has(name)]
+        shown = f"columns {seen(', '.join(names))}"
+        return RejectedRecord("", "no-text", shown, f"a column {missing[0]}") if missing else None
 
 
 class Batch(NamedTuple):
@@ -114,19 +144,6 @@ def parsed(batch: Batch, position: int) -> Chunk:
 def failed(bad: RejectedRecord, position: int = 0) -> Chunk:
     """Return what takes the place of a file, or the rest of it, that cannot be read."""
     return parsed(_batch([], [bad]), position)
-
-
-def missing_column(has: Callable[[str], bool], names: list[str], options: ReadOptions) -> RejectedRecord | None:
-    """Return that a table lacks a text column, or None.
-
-    Args:
-        has: Whether the table has a column.
-        names: All its columns.
-        options: Which columns are read.
-    """
-    missing = [name for name in options.text_fields if not has(name)]
-    shown = f"columns {seen(', '.join(names))}"
-    return RejectedRecord("", "no-text", shown, f"a column {missing[0]}") if missing else None
 
 
 def lines_of(first: int, data: bytes | TooLong, limit: int) -> Iterator[tuple[int, bytes | RejectedRecord]]:
@@ -175,26 +192,6 @@ def joined(values: Sequence[object]) -> object:
     there = [value for value in values if value is not None and value != ""]
     wrong = [value for value in there if not isinstance(value, str)]
     return wrong[0] if wrong else "\n\n".join(str(value) for value in there)
-
-
-def checked(number: int, place: str, text: object, own_id: object, options: ReadOptions) -> Found:
-    """Return the record of a text, or why it is none."""
-    if not isinstance(text, str):
-        return RejectedRecord(
-            place, "no-text", f"a {type(text).__name__}" if text is not None else "no such field", "a text"
-        )
-    if not options.any_text and (not text or text.isspace()):
-        return RejectedRecord(place, "no-text", "an empty text", "a text")
-    if not options.any_text and "\0" in text:
-        return RejectedRecord(place, "has-nul", f"NUL at character {text.index(chr(0)) + 1}", "no NUL")
-    try:
-        n_bytes = len(text.encode())
-    except UnicodeEncodeError as error:
-        half = f"U+{ord(text[error.start]):04X} at character {error.start + 1}"
-        return RejectedRecord(place, "lone-surrogate", half, "valid Unicode")
-    if n_bytes > options.max_document_bytes:
-        return too_large(place, TooLong(n_bytes), options.max_document_bytes)
-    return Record(number, text, None if own_id is None else _valid(str(own_id)))
 
 
 def _valid(text: str) -> str:
@@ -275,7 +272,7 @@ def filter_columns(first: int, noun: str, texts: list[pa.Array], ids: pa.Array |
             odd = pc.or_(odd, pc.fill_null(pc.match_substring(text, "\0"), True))
     keep, bad = ~odd.to_numpy(zero_copy_only=False), []
     for row in np.flatnonzero(~keep).tolist():
-        item = checked(first + row, f"{noun} {first + row}", text[row].as_py(), None, options)
+        item = options.checked(first + row, f"{noun} {first + row}", text[row].as_py(), None)
         if isinstance(item, RejectedRecord):
             bad.append(item)
         else:
