@@ -129,7 +129,7 @@ def _parts(
             if size >= part_bytes:
                 yield good, bad
                 good, bad, size = [], [], 0
-        # Gone or unreadable by now: on record already.
+        # A file that is gone or unreadable by now is on record already.
         with contextlib.suppress(OSError):
             check_unchanged(file)
     if good or bad:
@@ -158,8 +158,8 @@ def _raw(file: InputFile, place: str, records: pa.Table) -> pa.Table:
 
 def _refused(doc_id: str, file: InputFile) -> Row:
     """Return the row of `removed` of a forgotten document that came in again: without text or a name of its own."""
-    said = {"stage": "ingest", "rule": RULE, "value": "it was forgotten", "threshold": "none that was forgotten"}
-    return {"id": doc_id, "source": file.source, "uri": file.path} | said
+    reason = {"stage": "ingest", "rule": RULE, "value": "it was forgotten", "threshold": "none that was forgotten"}
+    return {"id": doc_id, "source": file.source, "uri": file.path} | reason
 
 
 def _stored(part: tuple[list[pa.Table], list[Row]], work: str, night: str, name: str) -> Part:

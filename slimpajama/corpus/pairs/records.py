@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from slimpajama.core.config import PairField, PairSourceConfig
 from slimpajama.corpus.sources.arrow import HOSTILE
-from slimpajama.corpus.sources.files import format_of
+from slimpajama.corpus.sources.files import format_of, unknown_format
 from slimpajama.corpus.sources.jsonl import field_of, objects, parse_object
 from slimpajama.corpus.sources.parquet import row_groups
 from slimpajama.corpus.sources.records import RejectedRecord, lines_of, seen
@@ -54,12 +54,13 @@ FORMATS = {
     ".po": "po",
     ".mo": "mo",
 }
-# Bytes of a file that is parsed as a whole.
+# Most bytes of a file that is parsed as a whole.
 WHOLE = 1 << 28
-LINE = 1 << 24  # bytes of a line
-# TMX's elements whose content is another format's code, not text.
+# Most bytes of a line.
+LINE = 1 << 24
+# Elements of TMX that hold the code of another format, not text.
 _MARKUP = ("bpt", "ept", "ph", "it", "ut")
-# How a compiled catalogue begins, by the order of its bytes.
+# A compiled catalogue begins with one of these, by the order of its bytes.
 _MO = (b"\xde\x12\x04\x95", b"\x95\x04\x12\xde")
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 
@@ -102,7 +103,7 @@ def read_pairs(
     if kind in _OWN_FIELDS:
         fields = {field: field for field in fields}
     if not kind:
-        yield RejectedRecord("", "unknown-format", seen(name.rsplit("/", 1)[-1][-80:]), ", ".join(FORMATS))
+        yield unknown_format(name, FORMATS)
         return
     try:
         with open_file() as file:
@@ -157,7 +158,7 @@ def _jsonl(file: BinaryIO, name: str, source: PairSourceConfig) -> Rows:
 def _csv(file: BinaryIO, name: str, source: PairSourceConfig) -> Rows:
     """Yield rows under a header; unlike documents' CSV with quotes and ends of lines of any kind."""
     plain = Unpacked(blocks(file, name))
-    # One for the whole process.
+    # The limit holds for the whole process.
     csv.field_size_limit(LINE)
     rows = csv.DictReader(io.TextIOWrapper(io.BufferedReader(plain), "utf-8-sig", newline=""))
     for number, row in enumerate(rows, 1):
@@ -225,7 +226,7 @@ def _arrow(file: BinaryIO, name: str, source: PairSourceConfig) -> Rows:
     data = _whole(file, name)
     opened = pa.ipc.open_file if data.startswith(b"ARROW1") else pa.ipc.open_stream
     table = opened(data).read_all()
-    # Offsets out of a hostile file would be followed anywhere.
+    # Without this check, a hostile file's offsets would be followed to any address.
     table.validate(full=True)
     yield from ((f"row {number}", row) for number, row in enumerate(table.to_pylist(), 1))
 
@@ -269,7 +270,7 @@ def _tmx(file: BinaryIO, name: str, source: PairSourceConfig) -> Rows:
                 unit += 1
                 sides = [_side(element, language) for language in source.languages]
                 yield f"unit {unit}", dict(zip(("source", "target"), sides, strict=True))
-                # Or the whole file would gather in memory.
+                # Otherwise the whole file would stay in memory.
                 root.clear()
     except ElementTree.ParseError as error:
         raise plain.error or BrokenStreamError("damaged", str(error)) from None
@@ -300,13 +301,13 @@ def _gettext(file: BinaryIO, name: str, source: PairSourceConfig, *, compiled: b
     if compiled and data[:4] not in _MO:
         raise BrokenStreamError("damaged", "no catalogue of messages")
     try:
-        # Polib takes a content that is the name of a file for that file: no name ends in a line feed.
+        # Polib opens a file if the content is a file's name. No such name ends in a line feed.
         catalogue = polib.mofile(data) if compiled else polib.pofile(data.decode("utf-8-sig") + "\n")
     except Exception as error:
-        # Polib raises whatever a damaged file makes it stumble over.
+        # Polib raises errors of any kind over a damaged file.
         raise BrokenStreamError("damaged", seen(error)) from None
     for number, entry in enumerate(catalogue, 1):
-        # Not told of a compiled one.
+        # A compiled catalogue does not say which entries are fuzzy.
         doubtful = entry.obsolete or entry.msgid_plural or getattr(entry, "fuzzy", False)
         if not doubtful and entry.msgid and entry.msgstr:
             yield f"message {number}", {"source": entry.msgid, "target": entry.msgstr}
@@ -323,5 +324,5 @@ _READERS: dict[str, Callable[[BinaryIO, str, PairSourceConfig], Rows]] = {
     "po": partial(_gettext, compiled=False),
     "mo": partial(_gettext, compiled=True),
 }
-# Formats whose fields have no names of their own.
+# Formats whose files do not name the fields.
 _OWN_FIELDS = ("squad", "tmx", "po", "mo")

@@ -170,8 +170,7 @@ def _read(item: InputFile | tuple[PairSourceConfig, str, RejectedRecord], cfg: C
     check_unchanged(item)
     pairs = _frame(rows, cfg)
     verdict = refuse(pairs, cfg.pairs)
-    said = pairs.hstack(verdict)
-    removed += _removed(said.filter(pl.col("rule").is_not_null()))
+    removed += _removed(pairs.hstack(verdict).filter(pl.col("rule").is_not_null()))
     return pairs.filter(verdict["rule"].is_null()), removed
 
 
@@ -227,8 +226,7 @@ def _decided(pairs: pl.DataFrame, cfg: Config) -> tuple[pl.DataFrame, Rows]:
     removed: Rows = []
     for rule, rows, other, value in refused:
         partners = ids.gather(rows[other])
-        said = rows.with_columns(rule=pl.lit(rule), value=pl.lit(value), duplicate_of=partners)
-        removed += _removed(said)
+        removed += _removed(rows.with_columns(rule=pl.lit(rule), value=pl.lit(value), duplicate_of=partners))
     pairs = pairs.filter(~(is_twin | is_rival))
     pairs, refused_near = _without_near(pairs, cfg)
     group = pl.when(pl.col("group") == "").then("\x1f" + pl.col("source")).otherwise("group")
@@ -247,13 +245,10 @@ def _without_near(pairs: pl.DataFrame, cfg: Config) -> tuple[pl.DataFrame, Rows]
         outcome = decide_texts(rows["id"].to_arrow().cast(pa.string()), texts, cfg.dedup, cfg.run.threads())
         partners = pl.Series("duplicate_of", outcome.duplicate_of().to_pylist(), pl.String)
         jaccard = pl.Series("jaccard", outcome.jaccard)
-        gone = rows.hstack([partners, jaccard]).filter(~pl.Series(outcome.kept))
+        refused = rows.hstack([partners, jaccard]).filter(~pl.Series(outcome.kept))
         value = pl.format("Jaccard {}", pl.col("jaccard").round(3))
-        removed += _removed(
-            gone.with_columns(
-                rule=pl.lit("near-duplicate"), value=value, threshold=pl.lit(f"less than {cfg.dedup.threshold}")
-            )
-        )
+        bound = pl.lit(f"less than {cfg.dedup.threshold}")
+        removed += _removed(refused.with_columns(rule=pl.lit("near-duplicate"), value=value, threshold=bound))
         kept.append(rows.filter(pl.Series(outcome.kept)))
     return pl.concat(kept).sort("number"), removed
 
@@ -271,19 +266,17 @@ def _without_tests(pairs: pl.DataFrame, cfg: Config) -> tuple[pl.DataFrame, Rows
     both = pl.when("both_ways").then(own + "\n" + pl.col("source")).otherwise(own)
     learnt = pairs.filter(pl.col("split") != "test")
     match = find(_arrow(learnt.select(both).to_series()), np.zeros(len(learnt), np.bool_), index)
-    hit = pl.Series(match.item >= 0)
+    overlaps = pl.Series(match.item >= 0)
     items, amounts = match.item[match.item >= 0].tolist(), match.amount[match.item >= 0].tolist()
-    said = learnt.filter(hit).with_columns(
-        rule=pl.Series(
-            ["evaluation-overlap" if item < len(records) else "test-overlap" for item in items], dtype=pl.String
-        ),
-        value=pl.Series(
-            [f"{amount / 2:g} words of {printable(names[item])}" for item, amount in zip(items, amounts, strict=True)],
-            dtype=pl.String,
-        ),
-        threshold=pl.Series([f"less than {index.need[item] / 2:g} words in a row" for item in items], dtype=pl.String),
+    rules = ["evaluation-overlap" if item < len(records) else "test-overlap" for item in items]
+    values = [f"{amount / 2:g} words of {printable(names[item])}" for item, amount in zip(items, amounts, strict=True)]
+    thresholds = [f"less than {index.need[item] / 2:g} words in a row" for item in items]
+    refused = learnt.filter(overlaps).with_columns(
+        rule=pl.Series(rules, dtype=pl.String),
+        value=pl.Series(values, dtype=pl.String),
+        threshold=pl.Series(thresholds, dtype=pl.String),
     )
-    return pl.concat([tests, learnt.filter(~hit)]).sort("number"), _removed(said)
+    return pl.concat([tests, learnt.filter(~overlaps)]).sort("number"), _removed(refused)
 
 
 def _protected(tests: pl.DataFrame, column: str = "") -> Iterator[pl.Series]:
@@ -303,10 +296,10 @@ def _bad(name: str, path: str, bad: RejectedRecord) -> dict[str, Any]:
     return rejected_row(name, path, path, bad) | {"stage": "pairs"}
 
 
-def _removed(said: pl.DataFrame) -> Rows:
+def _removed(pairs: pl.DataFrame) -> Rows:
     """Return pairs with columns of `removed` as its rows; their texts stand in `text`, a blank line between."""
     text = pl.concat_list("source", "question", "target").list.eval(pl.element().filter(pl.element() != ""))
-    rows = said.with_columns(
+    rows = pairs.with_columns(
         text=text.list.join("\n\n"), lang=pl.col("target_lang"), stage=pl.lit("pairs"), source=pl.col("set")
     )
     rows = rows.with_columns(n_chars=pl.col("text").str.len_chars().cast(pl.Int64))

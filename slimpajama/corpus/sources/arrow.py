@@ -28,7 +28,7 @@ from slimpajama.corpus.sources.records import (
 )
 from slimpajama.corpus.sources.streams import Unpacked, blocks
 
-# What a bad file raises.
+# The errors that a damaged or hostile file raises.
 HOSTILE = (pa.ArrowException, OSError, LookupError, ValueError, ArithmeticError, MemoryError, TypeError, BadZipFile)
 
 
@@ -36,7 +36,7 @@ def read_arrow(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chun
     """Read an Arrow stream or file, as `datasets` saves them; a record's number is its row, from 1."""
     plain, number = Unpacked(blocks(file, name)), 1
     if plain.peek(8).startswith(b"ARROW1"):
-        # An Arrow file is this, a stream, and a footer.
+        # An Arrow file is these eight bytes, a stream and a footer.
         plain.read(8)
     if not plain.peek(1) and plain.error is None:
         return
@@ -47,7 +47,7 @@ def read_arrow(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chun
             yield failed(missing)
             return
         for rows in stream:
-            # Offsets out of a hostile file would be followed anywhere.
+            # Without this check, a hostile file's offsets would be followed to any address.
             rows.validate(full=True)
             for start in range(0, rows.num_rows, options.batch_rows):
                 for batch in batches_of(rows.slice(start, options.batch_rows), number + start, options):

@@ -31,7 +31,7 @@ from slimpajama.corpus.sources.records import (
 )
 from slimpajama.corpus.sources.streams import TooLong, UntilBroken, blocks, whole_lines
 
-# What `surrogateescape` makes of bytes that are no UTF-8.
+# `surrogateescape` turns bytes that are not UTF-8 into these characters.
 _ESCAPED = re.compile("[\udc80-\udcff]{1,4}")
 _Lines = tuple[int, bytes | TooLong]
 
@@ -127,7 +127,7 @@ def _flawless(data: bytes, names: list[str], has_header: bool, number: int, opti
 
 
 def _records(lines: Iterable[_Lines], header: list[str], number: int, options: ReadOptions) -> Iterator[Found]:
-    # A limit of the whole process, in characters; a row of more characters than bytes never fits.
+    # The limit holds for the whole process and counts characters; a text never has more characters than bytes.
     csv.field_size_limit(options.max_document_bytes)
     too_long: list[RejectedRecord] = []
     rows = csv.reader(_decoded(lines, options.max_document_bytes, too_long), strict=True)

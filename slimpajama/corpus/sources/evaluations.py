@@ -12,7 +12,7 @@ from slimpajama.core.errors import InputError
 from slimpajama.corpus.sources.discover import InputFile, check_unchanged, list_source, open_input
 from slimpajama.corpus.sources.files import read, read_options
 
-# `set: file#record`, and its text in NFC.
+# `name` is `set: file#record`; `text` is in NFC.
 RECORDS = pa.schema([("name", pa.string()), ("text", pa.large_string())])
 
 

@@ -9,7 +9,7 @@ A text or HTML file is one document; a JSON line, a CSV, Parquet or Arrow row an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import BinaryIO
 
@@ -33,7 +33,7 @@ _SUFFIXES = {
     ".arrow": "arrow",
     ".warc": "warc",
 }
-# Formats whose records have fields.
+# The formats whose records have fields.
 TABLES = {"jsonl", "csv", "parquet", "arrow"}
 
 
@@ -54,6 +54,11 @@ def format_of(name: str, asked_for: str = "auto", suffixes: Mapping[str, str] = 
     return suffixes.get(plain[dot:], "") if dot >= 0 else ""
 
 
+def unknown_format(name: str, suffixes: Iterable[str] = _SUFFIXES) -> RejectedRecord:
+    """Return that a file's name tells no format."""
+    return RejectedRecord("", "unknown-format", seen(name.rsplit("/", 1)[-1][-80:]), ", ".join(suffixes))
+
+
 def chunks(open_file: Callable[[], BinaryIO], name: str, options: ReadOptions) -> Iterator[Chunk]:
     """Yield the chunks of a file in order.
 
@@ -64,7 +69,7 @@ def chunks(open_file: Callable[[], BinaryIO], name: str, options: ReadOptions) -
     """
     kind = format_of(name, options.format)
     if not kind:
-        yield failed(RejectedRecord("", "unknown-format", seen(name.rsplit("/", 1)[-1][-80:]), ", ".join(_SUFFIXES)))
+        yield failed(unknown_format(name))
         return
     try:
         with open_file() as file:

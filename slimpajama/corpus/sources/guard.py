@@ -6,9 +6,9 @@ import ipaddress
 import socket
 from typing import Any
 
-# An IPv4 address in its last 32 bits (RFC 6052).
+# Addresses that hold an IPv4 address in their last 32 bits (RFC 6052).
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-# 6to4; a network's own NAT64 (RFC 8215).
+# 6to4, and a network's own NAT64 (RFC 8215).
 _TUNNELS = tuple(map(ipaddress.ip_network, ("2002::/16", "64:ff9b:1::/48")))
 
 
@@ -22,7 +22,7 @@ def check_public(address: Any) -> None:
     found = ipaddress.ip_address(host.partition("%")[0])
     inner = getattr(found, "ipv4_mapped", None) or found
     if found in _NAT64:
-        # Where a gateway goes on to.
+        # A gateway connects to the inner address.
         inner = ipaddress.ip_address(int(found) & 0xFFFFFFFF)
     if not inner.is_global or inner.is_multicast or any(inner in network for network in _TUNNELS):
         raise PermissionError(f"{host} is inside a private network")

@@ -8,9 +8,9 @@ from typing import Any
 from slimpajama.core.errors import InputError
 from slimpajama.corpus.sources import guard
 
-# Before an HTTP request is sent again.
+# How long to wait before a request is sent again.
 _WAITS_S = (1.0, 2.0, 4.0)
-# Answers that may be others the next time.
+# After these answers the next one may be another.
 _BUSY = frozenset((408, 425, 429, 500, 502, 503, 504))
 # Answers that fsspec understands: there is no such file, method or range.
 _UNDERSTOOD = frozenset((404, 405, 416))

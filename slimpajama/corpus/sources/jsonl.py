@@ -29,7 +29,7 @@ from slimpajama.corpus.sources.records import (
 )
 from slimpajama.corpus.sources.streams import TooLong, blocks, whole_lines
 
-# Python's parser gives up somewhere below 1,000, depending on who calls it.
+# Python's parser fails somewhere below a depth of 1,000: where depends on its caller.
 MAX_DEPTH = 500
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
@@ -42,7 +42,7 @@ def read_jsonl(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chun
 
 def _parse(first: int, data: bytes | TooLong, options: ReadOptions) -> Iterable[Batch]:
     if isinstance(data, bytes) and not data.strip():
-        # At once: a bomb may hold nothing but ends of lines.
+        # Answer at once: a bomb may hold nothing but ends of lines.
         return []
     batch = None if isinstance(data, TooLong) else _parse_flawless(first, data, options)
     return collect(_records(first, data, options), options) if batch is None else [batch]
@@ -54,7 +54,7 @@ def _parse_flawless(first: int, data: bytes, options: ReadOptions) -> Batch | No
     feeds = np.flatnonzero(array[:-1] == ord("\n"))  # between lines
     starts, ends = np.append(0, feeds + 1), np.append(feeds, len(array) - data.endswith(b"\n"))
     ends -= array[ends - 1] == ord("\r")
-    # A line feed between `}` and `{` cannot stand inside an object, so as many objects as lines are one a line.
+    # A line feed between `}` and `{` is never inside an object. So as many objects as lines are one a line.
     borders = (array[starts] == ord("{")).all() and (array[ends - 1] == ord("}")).all()
     if len(data) > options.max_document_bytes or not borders or not _is_utf8(data) or _too_deep(array, starts, ends):
         return None
@@ -147,7 +147,7 @@ def parse_object(line: bytes, place: str) -> dict[str, Any] | RejectedRecord:
 
 
 def _integer(digits: str) -> int | float:
-    # Python refuses to read longer ones.
+    # Python refuses to read a longer number.
     return int(digits) if len(digits) <= 4300 else float(digits)
 
 

@@ -27,11 +27,9 @@ def page_record(
     try:
         encoding = declared_encoding(data) if html else "utf-8"
         text = decoded(data, place, encoding)
-        return (
-            text
-            if isinstance(text, RejectedRecord)
-            else options.checked(number, place, visible_text(text) if html else text, own_id)
-        )
+        if isinstance(text, RejectedRecord):
+            return text
+        return options.checked(number, place, visible_text(text) if html else text, own_id)
     except LookupError as error:
         return RejectedRecord(place, "invalid-utf8", f"encoding {error.args[0]}", "an encoding of the web")
     except TreeTooLargeError as error:

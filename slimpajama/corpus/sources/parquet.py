@@ -17,9 +17,9 @@ from slimpajama.corpus.sources.arrow import HOSTILE, batches_of, has_column
 from slimpajama.corpus.sources.records import ROW_BYTES, Batch, Chunk, ReadOptions, RejectedRecord, failed, seen
 from slimpajama.corpus.sources.streams import BOMB_BYTES, BOMB_RATIO, BrokenStreamError, blocks, is_packed
 
-# Bytes that rows may take which are decoded together.
+# Most bytes of the rows that are decoded together.
 AT_ONCE = 1 << 27
-# Bytes of a compressed Parquet file once unpacked to disk, where it must lie to be read.
+# Most bytes of a compressed file once it is unpacked to disk. Parquet can only be read from there.
 COPY_LIMIT = 1 << 32
 
 
@@ -123,7 +123,7 @@ def read_parquet(file: BinaryIO, open_file: Callable[[], BinaryIO], name: str, o
     try:
         size = file.seek(0, io.SEEK_END)
     except ValueError as error:
-        # Of a server that says that it sends files from their beginning only.
+        # The server says that it sends files from their beginning only.
         raise BrokenStreamError("unreadable", str(error)) from None
     if size == 0:
         return

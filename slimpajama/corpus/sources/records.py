@@ -31,7 +31,7 @@ from slimpajama.corpus.sources.streams import BLOCK, TooLong, UntilBroken
 
 # A byte order mark.
 BOM = "\ufeff"
-# What a record costs beside its text, so that a flood of bad or tiny ones is cut, too.
+# Bytes that a record costs besides its text, so that batches of bad or tiny records are bounded, too.
 ROW_BYTES = 200
 
 
@@ -198,7 +198,7 @@ def _valid(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        # Half a pair, or bytes that are no UTF-8.
+        # It holds half of a surrogate pair, or bytes that are not UTF-8.
         return printable(text)
     return text
 
@@ -258,7 +258,7 @@ def filter_columns(first: int, noun: str, texts: list[pa.Array], ids: pa.Array |
     if len(texts) > 1:
         there = [pc.if_else(pc.equal(pc.binary_length(part), 0), None, part) for part in texts]
         none = reduce(pc.and_, map(pc.is_null, there))
-        # A row of nulls would be skipped as a whole, and shift the others.
+        # Joining would skip a row of nulls, and the rows after it would move up.
         there[0] = pc.if_else(none, "", there[0])
         text = pc.binary_join_element_wise(*there, pa.scalar("\n\n", pa.large_string()), null_handling="skip")
         text = pc.if_else(none, None, text)

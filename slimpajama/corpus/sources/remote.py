@@ -22,7 +22,7 @@ def _file_system(uri: str) -> tuple[Any, str]:
     used = protocols(uri)
     options: dict[str, Any] = {protocol: {"get_client": public_client} for protocol in used & {"http", "https"}}
     if "s3" in used:
-        # A cached listing would hide what others wrote since.
+        # A cached listing would hide files that others have written since.
         options["s3"] = {"use_listings_cache": False}
     try:
         for protocol in used & {"http", "https"}:
@@ -53,7 +53,7 @@ def list_remote(uri: str, pattern: str, is_data: Callable[[str], bool]) -> Itera
         files = [(path, info) for path, info in found if info["type"] == "file" and is_data(path)]
         versions = [_version(fs, path, info) for path, info in files]
     except outside_errors() as error:
-        # Without its cause, which may quote a signed address.
+        # The cause is left out, since it may quote a signed address.
         raise cause_of(error) or InputError(f"cannot be listed: {error}", where=uri) from None
     for (path, info), version in zip(files, versions, strict=True):
         yield fs.unstrip_protocol(path), int(info["size"] or 0), version
@@ -72,11 +72,11 @@ def open_remote(uri: str) -> BinaryIO:
     except FileNotFoundError as error:
         cause = cause_of(error)
         if isinstance(cause, RefusedError):
-            # This file alone: it is on record.
+            # Only this file is refused: it will be on record.
             raise PermissionError(cause.found or cause.what) from None
         raise cause or error from None
     except (BadZipFile, RuntimeError) as error:
-        # Of `zip://`: damaged, or needs a password.
+        # A `zip://` archive is damaged or needs a password.
         raise OSError(str(error)) from error
 
 

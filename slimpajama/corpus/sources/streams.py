@@ -22,14 +22,14 @@ from slimpajama.workspace.store import outside_errors
 
 T = TypeVar("T")
 BLOCK = 1 << 20
-# Text packs to a tenth; what unpacks to more than both is no text.
+# Text compresses to about a tenth. Data that expands to more than both of these is not text.
 BOMB_RATIO, BOMB_BYTES = 200, 1 << 27
 PACKINGS = (".gz", ".zst", ".bz2")
-# Bytes; four of them can stand for 128 KiB, so this bounds a block by 8 MiB.
+# Bytes that are fed at once. Four bytes can expand to 128 KiB, so a block has at most 8 MiB.
 _ZSTD_FEED = 1 << 8
-# Bytes; what follows an end of stream is copied, and there may be one every 14 bytes.
+# Bytes that are fed at once. The rest is copied at each end of a stream, and streams may be 14 bytes long.
 _BZ2_FEED = 1 << 13
-# Bytes of history that a frame may ask for; zstd's own limit for streams.
+# Most bytes of history that a frame may need: zstd's own limit for streams.
 _ZSTD_WINDOW = 1 << 27
 
 
@@ -83,7 +83,7 @@ def _blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
     try:
         if name.lower().endswith(".gz"):
             with gzip.GzipFile(fileobj=file, mode="rb") as plain:
-                # `read` would keep back what precedes a damage.
+                # `read` would lose the bytes before a damage.
                 yield from iter(lambda: plain.read1(BLOCK), b"")
         elif name.lower().endswith(".bz2"):
             yield from _bz2_blocks(file)
@@ -96,7 +96,7 @@ def _blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
     except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError, BadZipFile) as error:
         raise BrokenStreamError("damaged", str(error)) from None
     except OSError as error:
-        # This library has no error of its own.
+        # The bz2 library raises a plain OSError for damaged data.
         damaged = error.errno is None and name.lower().endswith(".bz2")
         raise BrokenStreamError("damaged" if damaged else "unreadable", error.strerror or str(error)) from None
     except outside_errors() as error:
@@ -109,7 +109,7 @@ def truncated(name: str, error: Exception) -> InputError:
 
 
 def _bz2_blocks(file: BinaryIO) -> Iterator[bytes]:
-    # Not `BZ2File`: it takes a damaged second stream for the end, and says nothing.
+    # `BZ2File` would take a damaged second stream for the end of the file, and say nothing.
     stream, feed = bz2.BZ2Decompressor(), file.read(_BZ2_FEED)
     while feed or not stream.needs_input:
         plain = stream.decompress(feed, BLOCK)
@@ -128,7 +128,7 @@ def _bz2_blocks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _zstd_blocks(file: BinaryIO) -> Iterator[bytes]:
-    # Not `stream_reader`: it takes the end of a cut file for the end of the stream.
+    # `stream_reader` would take the end of a cut file for the end of the stream.
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
     frame, begun = decompressor.decompressobj(), False
     for raw in iter(lambda: file.read(BLOCK), b""):
@@ -249,7 +249,7 @@ def whole_lines(parts: Iterator[bytes], size: int, limit: int) -> Iterator[tuple
         held += part
         while len(held) >= size:
             end = held.find(b"\n", max(searched, size - 1))
-            # Of the line that goes beyond `size`.
+            # The beginning of the line that goes beyond `size`.
             start = held.rfind(b"\n", 0, size - 1) + 1
             if (end if end >= 0 else len(held)) - start <= limit:
                 if end < 0:

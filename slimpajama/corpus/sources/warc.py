@@ -30,7 +30,7 @@ def read_warc(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chunk
         raise InputError(
             "WARC files need the extra `warc`", where=name, hint="pip install 'slimpajama[warc]'"
         ) from None
-    # Its warnings hold the corpus' own bytes.
+    # Its warnings would show bytes of the corpus.
     logging.getLogger("warcio").setLevel(logging.CRITICAL)
     plain = Unpacked(_with_lines(blocks(file, name)))
     for batch in collect(_records(archive, plain, options), options):
@@ -51,7 +51,7 @@ def _records(archive: Any, plain: Unpacked, options: ReadOptions) -> Iterator[Fo
     number = 0
     try:
         iterator = archive(plain)
-        # A warning with the corpus' own bytes, straight to stderr.
+        # Otherwise this warning, with bytes of the corpus, goes straight to stderr.
         iterator.INC_RECORD = ""
         for record in iterator:
             if record.rec_type != "response":
@@ -66,7 +66,7 @@ def _records(archive: Any, plain: Unpacked, options: ReadOptions) -> Iterator[Fo
             whole = TooLong(len(data), complete=False) if len(data) > options.max_document_bytes else data
             missing = getattr(record.raw_stream, "limit", 0)
             if missing > 0 and not record.raw_stream.read(1):
-                # Else that is on record.
+                # If the stream broke off, that is on record instead.
                 if plain.error is None:
                     short = f"{missing} bytes fewer than its header says"
                     yield RejectedRecord(f"record {number}", "truncated", short, "a record that is whole")
@@ -80,7 +80,7 @@ def _records(archive: Any, plain: Unpacked, options: ReadOptions) -> Iterator[Fo
             uri = record.rec_headers.get_header("WARC-Target-URI")
             yield page_record(number, f"record {number}", whole, uri, options, _PAGES[kind])
     except Exception as error:
-        # Whatever warcio raises over a damaged archive.
+        # Warcio raises errors of any kind over a damaged archive.
         if plain.error is None:
             yield RejectedRecord(f"record {number + 1}", "damaged", seen(error), "WARC")
     plain.check()
