@@ -108,13 +108,13 @@ def visible_text(page: str) -> str:
     tree = LexborHTMLParser(page)
     title_node = tree.css_first("title")
     title = _SPACE.sub(" ", title_node.text().replace(_BREAK, "") if title_node else "").strip()
-    lines = list(_lines("".join(_pieces(tree.body)))) if tree.body else []
+    lines = list(_lines("".join(_visible_texts(tree.body)))) if tree.body else []
     if title and (not lines or lines[0] != title):
         lines.insert(0, title)
     return "\n".join(lines)
 
 
-def _pieces(body: LexborNode) -> Iterator[str]:
+def _visible_texts(body: LexborNode) -> Iterator[str]:
     """Yield the visible texts of a tree in order, with a break where a block begins or ends."""
     node, as_written = body, 0
     while True:

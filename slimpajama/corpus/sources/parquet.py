@@ -166,13 +166,13 @@ def _batches(open_file: Callable[[], BinaryIO], group: RowGroup, options: ReadOp
         yield from failed(RejectedRecord(f"row {first}", "unreadable", seen(error), "Parquet")).read()
 
 
-def _unpacked(parts: Iterator[bytes]) -> Any:
+def _unpacked(stream: Iterator[bytes]) -> Any:
     """Return what a compressed file unpacks to as a temporary file that goes when it is closed; None if too much."""
     with temporary_files():
         plain = tempfile.NamedTemporaryFile()  # noqa: SIM115 -- lives as long as a chunk may be read
         try:
-            for part in parts:
-                plain.write(part)
+            for block in stream:
+                plain.write(block)
                 if plain.tell() > COPY_LIMIT:
                     plain.close()
                     return None

@@ -256,7 +256,7 @@ def filter_columns(first: int, noun: str, texts: list[pa.Array], ids: pa.Array |
     numbers = pa.array(range(first, first + len(texts[0])), pa.int64())
     text = texts[0]
     if len(texts) > 1:
-        there = [pc.if_else(pc.equal(pc.binary_length(part), 0), None, part) for part in texts]
+        there = [pc.if_else(pc.equal(pc.binary_length(values), 0), None, values) for values in texts]
         none = reduce(pc.and_, map(pc.is_null, there))
         # Joining would skip a row of nulls, and the rows after it would move up.
         there[0] = pc.if_else(none, "", there[0])

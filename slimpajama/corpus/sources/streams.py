@@ -72,11 +72,11 @@ def blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
         yield from _blocks(file, name)
         return
     unpacked = 0
-    for part in _blocks(file, name):
-        unpacked += len(part)
+    for block in _blocks(file, name):
+        unpacked += len(block)
         if unpacked > max(BOMB_BYTES, BOMB_RATIO * file.tell()):
             raise BrokenStreamError("too-large", f"unpacks to more than {BOMB_RATIO} times its size")
-        yield part
+        yield block
 
 
 def _blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
@@ -171,17 +171,17 @@ class UntilBroken(Iterator[T]):
 class Unpacked(RawIOBase):
     """Blocks as a file for a library that wants one; never gives more than is there, whatever is asked for."""
 
-    def __init__(self, parts: Iterator[bytes]) -> None:
-        self._parts, self._held = UntilBroken(parts), b""
+    def __init__(self, stream: Iterator[bytes]) -> None:
+        self._stream, self._held = UntilBroken(stream), b""
 
     @property
     def error(self) -> BrokenStreamError | None:
         """Why the file ends where it does, if it breaks off."""
-        return self._parts.error
+        return self._stream.error
 
     def check(self) -> None:
         """Raise `error`, if there is one."""
-        self._parts.check()
+        self._stream.check()
 
     def readable(self) -> bool:
         """It is there to be read."""
@@ -204,7 +204,7 @@ class Unpacked(RawIOBase):
         found, missing = [], size if size >= 0 else 1 << 62
         while missing:
             if not self._held:
-                self._held = next(self._parts, b"")
+                self._held = next(self._stream, b"")
                 if not self._held:
                     break
             found.append(self._held[:missing])
@@ -213,23 +213,23 @@ class Unpacked(RawIOBase):
         return b"".join(found)
 
 
-def bounded(parts: Iterator[bytes], limit: int) -> bytes | TooLong:
+def bounded(stream: Iterator[bytes], limit: int) -> bytes | TooLong:
     """Return the whole stream, or `TooLong` as soon as it has more than `limit` bytes."""
     whole = bytearray()
-    for part in parts:
-        whole += part
+    for block in stream:
+        whole += block
         if len(whole) > limit:
             return TooLong(len(whole), complete=False)
     return bytes(whole)
 
 
-def whole_lines(parts: Iterator[bytes], size: int, limit: int) -> Iterator[tuple[int, bytes | TooLong]]:
+def whole_lines(stream: Iterator[bytes], size: int, limit: int) -> Iterator[tuple[int, bytes | TooLong]]:
     r"""Yield the number of the first line, from 1, and whole lines: as many as end at the first `\n` from `size` on.
 
     Where chunks end depends on the content only, not on its blocks. Never holds more than size, limit and a block.
 
     Args:
-        parts: Blocks of a stream.
+        stream: Blocks of a stream.
         size: Bytes of a chunk.
         limit: A longer line that goes beyond `size` is skipped in passing and yields `TooLong`.
 
@@ -237,16 +237,16 @@ def whole_lines(parts: Iterator[bytes], size: int, limit: int) -> Iterator[tuple
         BrokenStreamError: The stream breaks off; the whole lines before were handed out.
     """
     number, skipped, searched, held = 1, 0, 0, bytearray()
-    whole = UntilBroken(parts)
-    for part in whole:
+    whole = UntilBroken(stream)
+    for block in whole:
         if skipped:
-            head, newline, part = part.partition(b"\n")  # noqa: PLW2901
+            head, newline, block = block.partition(b"\n")  # noqa: PLW2901
             skipped += len(head)
             if not newline:
                 continue
             yield number, TooLong(skipped)
             number, skipped = number + 1, 0
-        held += part
+        held += block
         while len(held) >= size:
             end = held.find(b"\n", max(searched, size - 1))
             # The beginning of the line that goes beyond `size`.

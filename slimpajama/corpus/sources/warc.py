@@ -37,14 +37,14 @@ def read_warc(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chunk
         yield parsed(batch, file.tell())
 
 
-def _with_lines(parts: Iterator[bytes]) -> Iterator[bytes]:
+def _with_lines(stream: Iterator[bytes]) -> Iterator[bytes]:
     """Stop where no line ends for long: between records `warcio` holds a line of any length."""
     run = 0
-    for part in parts:
-        run = run + len(part) if b"\n" not in part else len(part) - part.rfind(b"\n")
+    for block in stream:
+        run = run + len(block) if b"\n" not in block else len(block) - block.rfind(b"\n")
         if run > LONGEST_LINE:
             raise BrokenStreamError("too-large", f"more than {LONGEST_LINE} bytes without an end of line")
-        yield part
+        yield block
 
 
 def _records(archive: Any, plain: Unpacked, options: ReadOptions) -> Iterator[Found]:
