@@ -6,6 +6,7 @@ each committed by itself, so neither memory nor the loss at a kill grows with a 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -17,12 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.core.config import Config
-from slimpajama.core.errors import InputError, printable
+from slimpajama.core.errors import printable
 from slimpajama.core.schema import RAW, removed_table
-from slimpajama.corpus.sources.discover import InputFile, Plan, current_version, fixed_folder, open_input, plan
-from slimpajama.corpus.sources.files import read, wanted
-from slimpajama.corpus.sources.ids import Row, framed, unread
-from slimpajama.corpus.sources.records import Batch, Want
+from slimpajama.corpus.sources.discover import InputFile, Plan, check_unchanged, fixed_folder, open_input, plan
+from slimpajama.corpus.sources.files import read, read_options
+from slimpajama.corpus.sources.ids import Row, framed, rejected_row
+from slimpajama.corpus.sources.records import Batch, ReadOptions
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import add_counts
 from slimpajama.workspace.open import Workspace
@@ -30,7 +31,7 @@ from slimpajama.workspace.step import Part, Run, Step
 from slimpajama.workspace.store import sha256
 from slimpajama.workspace.tombstones import RULE, forgotten_list
 
-Take = Callable[[InputFile, Want], Iterator[Batch]]
+Take = Callable[[InputFile, ReadOptions], Iterator[Batch]]
 
 
 def known_inputs(workspace: Workspace) -> list[Row]:
@@ -39,9 +40,9 @@ def known_inputs(workspace: Workspace) -> list[Row]:
     return [entry for night in nights for entry in night.about["stages"]["ingest"]["inputs"]]
 
 
-def read_whole(file: InputFile, want: Want) -> Iterator[Batch]:
+def read_whole(file: InputFile, options: ReadOptions) -> Iterator[Batch]:
     """Yield all of a planned file."""
-    return read(partial(open_input, file), file.path, want)
+    return read(partial(open_input, file), file.path, options)
 
 
 def _todo(run: Run) -> Plan:
@@ -96,7 +97,7 @@ source and rule. Raises InputError where a source cannot be listed, or a file ch
 
 
 def _plan_part(todo: Plan, night: str) -> Part:
-    rows = [unread(source, path, "", bad) | {"night": night} for source, path, bad in todo.problems]
+    rows = [rejected_row(source, path, "", bad) | {"night": night} for source, path, bad in todo.problems]
     removed = add_counts({row["source"]: {row["rule"]: 1}} for row in rows)
     return Part(
         {f"{layout.night(night).removed}ingest-plan.parquet": removed_table(rows)},
@@ -116,31 +117,23 @@ def _parts(
     for file in files:
         source = sources[file.source]
         place = file.path.removeprefix(fixed_folder(source.uri))
-        for batch in take(file, wanted(source, cfg.ingest)):
+        for batch in take(file, read_options(source, cfg.ingest)):
             raw = _raw(file, place, batch.table) if batch.table.num_rows else RAW.empty_table()
             listed = pc.is_in(raw["sha256"], value_set=forgotten)
             if pc.any(listed).as_py():
                 bad += [_refused(id_, file) for id_ in raw.filter(listed)["id"].to_pylist()]
                 raw = raw.filter(pc.invert(listed))
             good += [raw] if raw.num_rows else []
-            bad += [unread(source.name, file.path, place, item) for item in batch.bad]
+            bad += [rejected_row(source.name, file.path, place, item) for item in batch.rejected]
             size += batch.cost
             if size >= part_bytes:
                 yield good, bad
                 good, bad, size = [], [], 0
-        _check_unchanged(file)
+        # A file that is gone or unreadable by now is on record already.
+        with contextlib.suppress(OSError):
+            check_unchanged(file)
     if good or bad:
         yield good, bad
-
-
-def _check_unchanged(file: InputFile) -> None:
-    try:
-        unchanged = current_version(file) == file.sha256
-    except OSError:
-        # Gone or unreadable by now: on record already.
-        unchanged = True
-    if not unchanged:
-        raise InputError("changed while it was read", where=file.path, hint="Run again once it is written.")
 
 
 def _raw(file: InputFile, place: str, records: pa.Table) -> pa.Table:
@@ -165,8 +158,8 @@ def _raw(file: InputFile, place: str, records: pa.Table) -> pa.Table:
 
 def _refused(doc_id: str, file: InputFile) -> Row:
     """Return the row of `removed` of a forgotten document that came in again: without text or a name of its own."""
-    said = {"stage": "ingest", "rule": RULE, "value": "it was forgotten", "threshold": "none that was forgotten"}
-    return {"id": doc_id, "source": file.source, "uri": file.path} | said
+    reason = {"stage": "ingest", "rule": RULE, "value": "it was forgotten", "threshold": "none that was forgotten"}
+    return {"id": doc_id, "source": file.source, "uri": file.path} | reason
 
 
 def _stored(part: tuple[list[pa.Table], list[Row]], work: str, night: str, name: str) -> Part:

@@ -16,7 +16,7 @@ from slimpajama.core.progress import track
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import FileEntry, load_manifest
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.store import Store, faults
+from slimpajama.workspace.store import Store, outside_errors
 
 RESTORE = "Restore it from a backup"
 Problems = dict[str, StorageError]
@@ -77,7 +77,7 @@ def _problem(store: Store, entry: FileEntry, present: set[str]) -> StorageError 
             file.seek(0)
             known = size == entry.bytes
             digest = hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest() if known else ""
-    except faults(StorageError) as error:
+    except outside_errors(StorageError) as error:
         return StorageError("cannot be read", where=entry.path, found=str(error), hint=hint)
     if digest and digest == entry.sha256:
         return None

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from slimpajama.core.errors import StorageError
 from slimpajama.workspace.manifest import FileEntry
-from slimpajama.workspace.store import CHECK, TRIES, Store, faults, sha256
+from slimpajama.workspace.store import CHECK, TRIES, Store, outside_errors, sha256
 
 REPETITIVE = ["lang", "source", "night", "stage", "rule", "threshold"]
 
@@ -91,7 +91,7 @@ def reading(store: Store, path: str, size: int | None = None) -> Iterator[Binary
             if size is not None and (found := file.seek(0, io.SEEK_END)) != size:
                 raise _not_as_listed(store, path, f"{size} bytes", f"{found} bytes", CHECK)
             yield file
-    except faults(pa.ArrowException) as error:
+    except outside_errors(pa.ArrowException) as error:
         raise StorageError(f"not readable as Parquet: {error}", where=f"{store.uri}/{path}", hint=CHECK) from error
 
 

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from slimpajama.core.errors import AGAIN, LockedError, StorageError
-from slimpajama.workspace.store import CHECK, LOCK, TRIES, Paths, faults, held, sha256
+from slimpajama.workspace.store import CHECK, LOCK, TRIES, Paths, held, outside_errors, sha256
 
 # So many bytes are requested at once: that costs less than a second and a third request.
 WHOLE = 8 << 20
@@ -76,7 +76,7 @@ class S3Store:
     def _errors(self, path: str, doing: str) -> Iterator[None]:
         try:
             yield
-        except faults(ValueError) as error:
+        except outside_errors(ValueError) as error:
             what = f"cannot be {doing}: {error}"
             raise StorageError(what, where=f"{self.uri}/{path}", hint=_s3_hint(error)) from error
 
@@ -90,7 +90,7 @@ class S3Store:
             answer = self._fs.call_s3("get_object", Bucket=bucket, Key=key, **asked)
             try:
                 data: bytes = sync(self._fs.loop, answer["Body"].read)
-            except faults() as error:
+            except outside_errors() as error:
                 problem = error
                 continue
             finally:

@@ -71,7 +71,7 @@ def parsed_json(data: bytes, where: str) -> Any:
 held: set[str] = set()
 
 
-def faults(*more: type[Exception]) -> tuple[type[Exception], ...]:
+def outside_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
     """Return the errors that reading a file may raise for reasons outside of this program, and `more`."""
     from aiohttp import ClientError
     from botocore.exceptions import BotoCoreError

@@ -57,7 +57,7 @@ from slimpajama.corpus.dedup.kernel import sketch
 from slimpajama.corpus.dedup.normalise import normalise, normalise_block
 from slimpajama.corpus.pairs.records import FORMATS, Pair, read_pairs
 from slimpajama.corpus.sources import files, streams
-from slimpajama.corpus.sources.records import Bad, Want
+from slimpajama.corpus.sources.records import ReadOptions, RejectedRecord
 from slimpajama.model.architectures import build
 from slimpajama.model.loading import Loaded, load_exported
 from slimpajama.text.segment import WORD_BYTES, Segmenter, by_rule, parse_user_dictionary
@@ -94,14 +94,16 @@ def opened(data: bytes) -> Callable[[], io.BytesIO]:
 # Readers
 
 
-def found_in(name: str, data: bytes, batch_bytes: int) -> tuple[list[dict[str, Any]], list[Bad]]:
+def found_in(name: str, data: bytes, batch_bytes: int) -> tuple[list[dict[str, Any]], list[RejectedRecord]]:
     """Return the records of a file and what is bad in it, each in order; both are valid and bounded."""
     rows, bad = [], []
-    want = Want(max_document_bytes=LIMIT, id_field="id", batch_bytes=batch_bytes, batch_rows=1 + batch_bytes // 64)
-    for batch in files.read(opened(data), name, want):
+    options = ReadOptions(
+        max_document_bytes=LIMIT, id_field="id", batch_bytes=batch_bytes, batch_rows=1 + batch_bytes // 64
+    )
+    for batch in files.read(opened(data), name, options):
         batch.table.validate(full=True)
         rows += batch.table.to_pylist()
-        bad += batch.bad
+        bad += batch.rejected
     assert rows or bad
     assert all(0 < len(row["text"].encode()) <= LIMIT and not row["text"].isspace() for row in rows)
     assert all(item.rule and (item.place + item.value + item.threshold).isprintable() for item in bad)

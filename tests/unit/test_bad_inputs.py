@@ -28,9 +28,9 @@ from slimpajama.core.errors import InputError, ModelError, SlimpajamaError, Stor
 from slimpajama.corpus.clean.normalise import normalise
 from slimpajama.corpus.ingest import read_whole
 from slimpajama.corpus.pairs.records import FORMATS, Pair, read_pairs
-from slimpajama.corpus.sources import files, streams, tables
+from slimpajama.corpus.sources import files, parquet, streams
 from slimpajama.corpus.sources.discover import InputFile
-from slimpajama.corpus.sources.records import Bad, Batch, Want
+from slimpajama.corpus.sources.records import Batch, ReadOptions, RejectedRecord
 from slimpajama.model.loading import load_exported, load_model
 from slimpajama.ops.export import export_model
 from slimpajama.workspace.local import LocalStore
@@ -45,21 +45,21 @@ from slimpajama.workspace.store import Store, sha256
 def small_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds of a sixteenth, so that what goes beyond them is made in no time."""
     monkeypatch.setattr(streams, "BOMB_BYTES", BOMB)
-    monkeypatch.setattr(tables, "BOMB_BYTES", BOMB)
-    monkeypatch.setattr(tables, "AT_ONCE", BOMB)
+    monkeypatch.setattr(parquet, "BOMB_BYTES", BOMB)
+    monkeypatch.setattr(parquet, "AT_ONCE", BOMB)
 
 
-def read(name: str, data: bytes, want: Want) -> tuple[list[str], list[Bad]]:
-    found = list(files.read(lambda: io.BytesIO(data), name, want))
+def read(name: str, data: bytes, options: ReadOptions) -> tuple[list[str], list[RejectedRecord]]:
+    found = list(files.read(lambda: io.BytesIO(data), name, options))
     for batch in found:
         batch.table.validate(full=True)
     texts = [text for batch in found for text in batch.table["text"].to_pylist()]
-    return texts, [bad for batch in found for bad in batch.bad]
+    return texts, [bad for batch in found for bad in batch.rejected]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.group}-{case.what}")
 def test_a_bad_file_gives_what_can_be_read_and_says_what_cannot(case: Case):
-    texts, bad = read(case.name, case.make(), Want(max_document_bytes=LIMIT))
+    texts, bad = read(case.name, case.make(), ReadOptions(max_document_bytes=LIMIT))
     assert tuple(texts) == case.texts
     assert [(item.place, item.rule) for item in bad] == [(place, rule) for place, rule, _ in case.bad]
     for item, (_, _, value) in zip(bad, case.bad, strict=True):
@@ -105,14 +105,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, list[dict[st
         run=RunConfig(source_root=str(root), workers=2),
     )
 
-    def take(file: InputFile, want: Want) -> Iterator[Batch]:
+    def take(file: InputFile, options: ReadOptions) -> Iterator[Batch]:
         if file.path.endswith("gone.txt"):
             Path(file.location).unlink()
-        return read_whole(file, want)
+        return read_whole(file, options)
 
     store = LocalStore(str(root / "workspace"))
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((streams, "BOMB_BYTES"), (tables, "BOMB_BYTES"), (tables, "AT_ONCE")):
+        for module, name in ((streams, "BOMB_BYTES"), (parquet, "BOMB_BYTES"), (parquet, "AT_ONCE")):
             patch.setattr(module, name, BOMB)
         raw = ingest(Workspace(store), cfg, "n", take=take)
     cleaned = clean(Workspace(store), cfg, "n", raw)
@@ -278,7 +278,7 @@ SMALL = {case.name: data for case in CASES if len(data := case.make()) < 3000}
 @example("cut.warc", b"WARC/1.0\r\nContent-Length: -1\r\n\r\n")
 @settings(max_examples=100)
 def test_any_bytes_give_records_and_nothing_else(name: str, data: bytes):
-    texts, bad = read(name, data, Want(max_document_bytes=500, batch_bytes=100, id_field="id"))
+    texts, bad = read(name, data, ReadOptions(max_document_bytes=500, batch_bytes=100, id_field="id"))
     assert texts or bad
     assert all(item.value.isprintable() for item in bad)
 
@@ -288,7 +288,7 @@ def test_any_bytes_give_records_and_nothing_else(name: str, data: bytes):
 def test_a_bad_file_may_be_damaged_on_top(name: str, place: int, noise: bytes):
     data = bytearray(SMALL[name])
     data[place % (len(data) + 1) :][: len(noise)] = noise
-    texts, bad = read(name, bytes(data), Want(max_document_bytes=LIMIT))
+    texts, bad = read(name, bytes(data), ReadOptions(max_document_bytes=LIMIT))
     assert texts or bad
 
 
@@ -311,10 +311,10 @@ def test_any_bytes_give_pairs_or_records(suffix: str, data: bytes):
 
 @pytest.mark.parametrize("name", ["many.parquet", "dictionary.parquet", "statistics.parquet", "lists.parquet"])
 def test_a_parquet_file_of_pairs_is_bounded_as_one_of_documents_is(name: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(tables, "AT_ONCE", BOMB)
+    monkeypatch.setattr(parquet, "AT_ONCE", BOMB)
     (case,) = [case for case in CASES if case.name == name]
     source = PairSourceConfig(name="p", uri="p", task="translation", fields={"source": "text", "target": "text"})
     found = list(read_pairs(lambda: io.BytesIO(case.make()), name, source))
-    assert [item.rule for item in found if isinstance(item, Bad)] == [case.bad[-1][1]]
+    assert [item.rule for item in found if isinstance(item, RejectedRecord)] == [case.bad[-1][1]]
     # There is no bound to a single text of a pair.
     assert len(found) < 10

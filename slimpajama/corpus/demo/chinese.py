@@ -6,14 +6,14 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 
-# Longer lines, or lines with a clause's punctuation, are text.
+# A longer line is text, and so is one with a clause's punctuation.
 HEADLINE_CHARS = 36
 _CLAUSE = re.compile(r"[。！？；，：…]")
 _NO_HEADLINE = ("（", "“", "『", "———")
 _END_OF_TEXT = re.compile(r"[。！？…”』）]$")
 _NAME_TAGS = ("nr", "ns", "nt")  # of people, places, organisations
 _BYLINE = re.compile(r"^(本报|新华社|记者|编者)|[（(]\w*图片")
-# "our paper's report": opens a news item that has no headline of its own.
+# "Our paper's report": these words open a news item that has no headline.
 _REPORT = "本报讯"
 
 

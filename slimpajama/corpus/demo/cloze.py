@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 GAP = "____"
-# Of a passage, at most: with more, one text would make most of them.
+# Most questions of a passage: with more, a few texts would make most questions.
 QUESTIONS = 2
-# Ends behind a mark with its quotes, in English before white space and not behind an initial, or with the line.
+# A sentence ends with its line, or after a mark and quotes: in English before white space and not after an initial.
 _SENTENCE = re.compile(r"[^\n]+?(?:[。！？][”’』）]*|(?<!\b[A-Z])[.!?][\"”’)]*(?=\s|$)|(?=\n|$))")
-# Neither a heading, nor a remark in brackets, nor half a speech.
+# A whole sentence is no heading, no remark in brackets and no half of a speech.
 _WHOLE = re.compile(r"[^（“].*[。！？.!?][”’』\"]*")
+_PASSAGE_CHARS = {"zh": 600, "en": 1500}
 _SENTENCE_CHARS = {"zh": range(14, 100), "en": range(40, 260)}
-# Not at a sentence's beginning.
+# A name does not stand at a sentence's beginning.
 _NAME = re.compile(r"(?<=[a-z,] )[A-Z][a-z]{2,}(?: [A-Z][a-z]+)*")
 _NO_NAMES = frozenset(
     (
@@ -82,3 +83,12 @@ def questions(
                 break
         if len(used) == QUESTIONS:
             return
+
+
+def rows(texts: list[tuple[str, str, Sequence[str]]], lang: str) -> Iterator[dict[str, str]]:
+    """Yield gap questions about texts, each given with its title and the names in it."""
+    texts_with = frequencies(names for _, _, names in texts)
+    for title, text, names in texts:
+        for passage in passages(text, _PASSAGE_CHARS[lang]):
+            for rest, question, name in questions(passage, names, lang, texts_with):
+                yield {"source": rest, "question": question, "target": name, "group": title}

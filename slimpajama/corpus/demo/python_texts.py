@@ -110,15 +110,9 @@ def descriptions() -> Iterator[tuple[str, str]]:
 def licences() -> Iterator[tuple[str, str]]:
     """Yield path and text of each licence file of the installed packages; many are nearly the same."""
     for name, distribution in _distributions():
-        files = sorted(
-            (
-                file
-                for file in distribution.files or []
-                if _LICENCE.search(file.name) and file.parts[0].endswith("-info")
-            ),
-            key=str,
-        )
-        for file in files:
+        for file in sorted(distribution.files or [], key=str):
+            if not (_LICENCE.search(file.name) and file.parts[0].endswith("-info")):
+                continue
             try:
                 text = Path(str(file.locate())).read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bz2
 import html
-import io
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -20,9 +19,9 @@ _GONE = re.compile(
 _TEMPLATE = re.compile(r"\{\{([^{}]*)\}\}")
 _TABLE = re.compile(r"\{\|(?:(?!\{\||\|\}).)*\|\}", re.DOTALL)
 _MEDIA = re.compile(r"\[\[\s*(?:File|Image|Category):[^\[\]]*\]\]", re.IGNORECASE)
-# The same article in another language.
+# Links to the same article in another language.
 _OTHER_WIKI = re.compile(r"\[\[[a-z-]{2,12}:[^\[\]|]*\]\]")
-# Those in a picture's caption, too, so that the picture has no brackets in it.
+# Links in a picture's caption, too: afterwards the picture's link has no brackets in it.
 _INNER_LINK = re.compile(r"\[\[(?!\s*(?:File|Image|Category):)(?:[^\[\]|]*\|)?([^\[\]|]*)\]\]", re.IGNORECASE)
 _LINK = re.compile(r"\[\[(?:[^\[\]|]*\|)?([^\[\]]*)\]\]")
 _URL = re.compile(r"\[(?:https?:)?//\S+\s*([^\]]*)\]")
@@ -34,7 +33,7 @@ _APPENDIX = re.compile(
     re.IGNORECASE,
 )
 _LIST_MARK = re.compile(r"^[*#:;]+\s*")
-# A pronunciation was in there.
+# Brackets that held a pronunciation.
 _EMPTY_BRACKETS = re.compile(r"\s*\([\s,;:]*\)")
 _HALF_EMPTY = re.compile(r"(?<=\()[\s,;:]+|[\s,;:]+(?=\))")
 _INNER_SPACE = re.compile(r"[ \t\xa0]+")
@@ -46,17 +45,10 @@ def articles(dump: bytes) -> Iterator[tuple[str, str]]:
     Args:
         dump: A whole, trusted dump (its hash is pinned): the XML parser expands entities.
     """
-    title = text = ""
-    for _, element in ET.iterparse(io.BytesIO(bz2.decompress(dump))):
-        tag = element.tag.rpartition("}")[2]
-        if tag == "title":
-            title = element.text or ""
-        elif tag == "text":
-            text = element.text or ""
-        elif tag == "page":
-            element.clear()
-            if not text.lstrip().upper().startswith("#REDIRECT"):
-                yield title, f"{title}\n\n{plain_text(text)}"
+    for page in ET.fromstring(bz2.decompress(dump)).iterfind("{*}page"):
+        title, text = page.findtext("{*}title", ""), page.findtext("{*}revision/{*}text", "")
+        if not text.lstrip().upper().startswith("#REDIRECT"):
+            yield title, f"{title}\n\n{plain_text(text)}"
 
 
 def plain_text(wikitext: str) -> str:
@@ -71,7 +63,7 @@ def plain_text(wikitext: str) -> str:
 
 
 def _until_stable(pattern: re.Pattern[str], replace: object, text: str) -> str:
-    # Nested constructs go from the inside out.
+    # The innermost of nested constructs goes first.
     for _ in range(20):
         text, count = pattern.subn(replace, text)  # type: ignore[call-overload]
         if not count:

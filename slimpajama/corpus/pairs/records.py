@@ -8,16 +8,16 @@
 | `tmx` | a `tu` | the `tuv` of both languages |
 | `po`, `mo` | a message | `msgid` and `msgstr`; fuzzy, obsolete and plural ones are passed over |
 
-What cannot be used becomes a `Bad` with its place, as in `slimpajama.corpus.sources`; what is wrong with a pair that
-can be read is told by `rules.py`.
+What cannot be used becomes a `RejectedRecord` with its place, as in `slimpajama.corpus.sources`, whose readers give
+lines, JSON objects and row groups. What is wrong with a pair that can be read is told by `rules.py`.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, BinaryIO
 from xml.etree import ElementTree
@@ -26,11 +26,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slimpajama.core.config import PairSourceConfig
-from slimpajama.corpus.sources.files import format_of
-from slimpajama.corpus.sources.jsonl import field_of, parse_object
-from slimpajama.corpus.sources.records import Bad, seen, too_large
-from slimpajama.corpus.sources.streams import BrokenStreamError, TooLong, Unpacked, blocks, bounded, chunks, is_packed
-from slimpajama.corpus.sources.tables import HOSTILE, group_rows, row_groups, too_much
+from slimpajama.core.config.applications import PairField
+from slimpajama.corpus.sources.arrow import HOSTILE
+from slimpajama.corpus.sources.files import format_of, unknown_format
+from slimpajama.corpus.sources.jsonl import field_of, objects, parse_object
+from slimpajama.corpus.sources.parquet import row_groups
+from slimpajama.corpus.sources.records import RejectedRecord, lines_of, seen
+from slimpajama.corpus.sources.streams import (
+    BLOCK,
+    BrokenStreamError,
+    TooLong,
+    Unpacked,
+    blocks,
+    bounded,
+    is_packed,
+    whole_lines,
+)
 
 FORMATS = {
     ".jsonl": "jsonl",
@@ -44,16 +55,19 @@ FORMATS = {
     ".po": "po",
     ".mo": "mo",
 }
-# Bytes of a file that is parsed as a whole.
+# Most bytes of a file that is parsed as a whole.
 WHOLE = 1 << 28
-LINE = 1 << 24  # bytes of a line
-# TMX's elements whose content is another format's code, not text.
+# Most bytes of a line.
+LINE = 1 << 24
+# Elements of TMX that hold the code of another format, not text.
 _MARKUP = ("bpt", "ept", "ph", "it", "ut")
-# How a compiled catalogue begins, by the order of its bytes.
+# A compiled catalogue begins with one of these, by the order of its bytes.
 _MO = (b"\xde\x12\x04\x95", b"\x95\x04\x12\xde")
 _XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 
 Row = dict[str, Any]
+# Place and fields of each pair.
+Rows = Iterator[tuple[str, Row] | RejectedRecord]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +84,14 @@ class Pair:
     """What belongs together, and so into one split; empty where the file does not say."""
 
 
-def pair_format(name: str, wanted: str = "auto") -> str:
-    """Return the format that is wanted or, for `auto`, that a file's name tells; empty where it does not."""
-    return format_of(name, wanted, FORMATS)
+def pair_format(name: str, asked_for: str = "auto") -> str:
+    """Return the format that is asked for or, for `auto`, that a file's name tells; empty where it does not."""
+    return format_of(name, asked_for, FORMATS)
 
 
-def read_pairs(open_file: Callable[[], BinaryIO], name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
+def read_pairs(
+    open_file: Callable[[], BinaryIO], name: str, source: PairSourceConfig
+) -> Iterator[Pair | RejectedRecord]:
     """Yield the pairs of a file in its order, and what could not be read.
 
     Args:
@@ -84,34 +100,37 @@ def read_pairs(open_file: Callable[[], BinaryIO], name: str, source: PairSourceC
         source: Fields and languages.
     """
     kind, found = pair_format(name, source.format), False
+    fields = source.fields_of()
+    if kind in _OWN_FIELDS:
+        fields = {field: field for field in fields}
     if not kind:
-        yield Bad("", "unknown-format", seen(name.rsplit("/", 1)[-1][-80:]), ", ".join(FORMATS))
+        yield unknown_format(name, FORMATS)
         return
     try:
         with open_file() as file:
             for item in _READERS[kind](file, name, source):
                 found = True
-                yield item
+                yield item if isinstance(item, RejectedRecord) else _pair(*item, fields)
     except BrokenStreamError as error:
-        yield Bad("", error.rule, seen(error.value), "a file that is whole")
+        yield RejectedRecord("", error.rule, seen(error.value), "a file that is whole")
     except (*HOSTILE, csv.Error, RecursionError) as error:
-        yield Bad("", "unreadable", seen(error), f"a file of format {kind}")
+        yield RejectedRecord("", "unreadable", seen(error), f"a file of format {kind}")
     else:
         if not found:
-            yield Bad("", "empty-file", "no pair", "at least one pair")
+            yield RejectedRecord("", "empty-file", "no pair", "at least one pair")
 
 
-def _pair(row: Row, place: str, source: PairSourceConfig) -> Pair | Bad:
+def _pair(place: str, row: Row, fields: Mapping[PairField, str]) -> Pair | RejectedRecord:
     """Return the pair of a row's fields; a field that may be missing and is counts as empty."""
-    values: Row = {name: field_of(row, field) for name, field in source.fields_of().items()}
+    values: Row = {name: field_of(row, field) for name, field in fields.items()}
     targets = _texts(values.pop("target"))
     wrong = next((name for name, value in values.items() if value is not None and not isinstance(value, str)), "")
     if wrong or targets is None:
-        return Bad(place, "no-text", f"the field {wrong or 'target'} is no text", "a text")
+        return RejectedRecord(place, "no-text", f"the field {wrong or 'target'} is no text", "a text")
     try:
         return Pair(place=place, targets=targets, **{name: _valid(value or "") for name, value in values.items()})
     except UnicodeEncodeError:
-        return Bad(place, "lone-surrogate", "half of a UTF-16 pair", "valid Unicode")
+        return RejectedRecord(place, "lone-surrogate", "half of a UTF-16 pair", "valid Unicode")
 
 
 def _texts(value: Any) -> tuple[str, ...] | None:
@@ -131,55 +150,47 @@ def _valid(text: str) -> str:
     return text
 
 
-def _jsonl(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
-    for number, line in _lines(file, name):
-        place = f"line {number}"
-        if isinstance(line, TooLong):
-            yield too_large(place, line, LINE)
-        elif line.strip():
-            row = parse_object(line, place)
-            yield row if isinstance(row, Bad) else _pair(row, place, source)
+def _jsonl(file: BinaryIO, name: str, source: PairSourceConfig) -> Rows:
+    for first, data in whole_lines(blocks(file, name), BLOCK, LINE):
+        for _, place, row in objects(first, data, LINE):
+            yield row if isinstance(row, RejectedRecord) else (place, row)
 
 
-def _lines(file: BinaryIO, name: str) -> Iterator[tuple[int, bytes | TooLong]]:
-    for first, data in chunks(blocks(file, name), 1 << 20, LINE):
-        yield from enumerate([data] if isinstance(data, TooLong) else data.split(b"\n"), first)
-
-
-def _csv(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
+def _csv(file: BinaryIO, name: str, source: PairSourceConfig) -> Rows:
+    """Yield rows under a header; unlike documents' CSV with quotes and ends of lines of any kind."""
     plain = Unpacked(blocks(file, name))
-    # One for the whole process.
+    # The limit holds for the whole process.
     csv.field_size_limit(LINE)
     rows = csv.DictReader(io.TextIOWrapper(io.BufferedReader(plain), "utf-8-sig", newline=""))
     for number, row in enumerate(rows, 1):
-        yield _pair({str(key): value for key, value in row.items()}, f"row {number}", source)
-    if plain.error:
-        raise plain.error
+        yield f"row {number}", {str(key): value for key, value in row.items()}
+    plain.check()
 
 
-def _tsv(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
-    """Lines of cells between tabs, no quotes: what corpora of pairs are exchanged in."""
-    wanted = source.fields_of()
+def _tsv(file: BinaryIO, name: str, source: PairSourceConfig) -> Rows:
+    """Yield lines of cells between tabs, without quotes: what corpora of pairs are exchanged in."""
+    sides = [source.fields_of()["source"], source.fields_of()["target"]]
     names: list[str] = []
-    for number, line in _lines(file, name):
-        place = f"line {number}"
-        if isinstance(line, TooLong):
-            yield too_large(place, line, LINE)
-            continue
-        try:
-            cells = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r").split("\t")
-        except UnicodeDecodeError as error:
-            yield Bad(place, "invalid-utf8", f"byte {error.start + 1} of the line", "valid UTF-8")
-            continue
-        if not names:
-            has_header = {wanted["source"], wanted["target"]} <= {*cells}
-            names = cells if has_header else [wanted["source"], wanted["target"]]
-            if has_header:
+    for first, data in whole_lines(blocks(file, name), BLOCK, LINE):
+        for number, line in lines_of(first, data, LINE):
+            if isinstance(line, RejectedRecord):
+                yield line
                 continue
-        if len(cells) > 1:
-            yield _pair(_nested(dict(zip(names, cells, strict=False))), place, source)
-        elif cells[0].strip():
-            yield Bad(place, "no-text", "one cell", "cells between tabs")
+            place = f"line {number}"
+            try:
+                cells = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r").split("\t")
+            except UnicodeDecodeError as error:
+                yield RejectedRecord(place, "invalid-utf8", f"byte {error.start + 1} of the line", "valid UTF-8")
+                continue
+            if not names:
+                has_header = {*sides} <= {*cells}
+                names = cells if has_header else sides
+                if has_header:
+                    continue
+            if len(cells) > 1:
+                yield place, _nested(dict(zip(names, cells, strict=False)))
+            elif cells[0].strip():
+                yield RejectedRecord(place, "no-text", "one cell", "cells between tabs")
 
 
 def _nested(row: Row) -> Row:
@@ -194,33 +205,31 @@ def _nested(row: Row) -> Row:
     return found
 
 
-def _parquet(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
+def _parquet(file: BinaryIO, name: str, source: PairSourceConfig) -> Rows:
     plain = file if file.seekable() and not is_packed(name) else io.BytesIO(_whole(file, name))
     meta = pq.ParquetFile(plain).metadata
-    wanted = {field.split(".")[0] for field in source.fields_of().values()}
-    columns = sorted(wanted & {*meta.schema.to_arrow_schema().names})
-    for group, (first, bound) in enumerate(row_groups(plain, meta, columns)):
-        if isinstance(bound, Bad):
-            yield bound
+    used = {field.split(".")[0] for field in source.fields_of().values()}
+    columns = sorted(used & {*meta.schema.to_arrow_schema().names})
+    for group in row_groups(plain, meta, columns):
+        if isinstance(group, RejectedRecord):
+            yield group
             continue
-        rows = unpacked = 0
-        for batch in group_rows(plain, meta, group, columns, 256):
-            for number, row in enumerate(batch.to_pylist(), first + rows):
-                yield _pair(row, f"row {number}", source)
-            rows, unpacked = rows + batch.num_rows, unpacked + batch.nbytes
-            if unpacked > bound:
-                yield too_much(first + rows, bound)
+        number, unpacked = group.first, 0
+        for batch in group.rows(plain, 256):
+            yield from ((f"row {place}", row) for place, row in enumerate(batch.to_pylist(), number))
+            number, unpacked = number + batch.num_rows, unpacked + batch.nbytes
+            if unpacked > group.limit:
+                yield group.too_large(number)
                 break
 
 
-def _arrow(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
+def _arrow(file: BinaryIO, name: str, source: PairSourceConfig) -> Rows:
     data = _whole(file, name)
     opened = pa.ipc.open_file if data.startswith(b"ARROW1") else pa.ipc.open_stream
     table = opened(data).read_all()
-    # Offsets out of a hostile file would be followed anywhere.
+    # Without this check, a hostile file's offsets would be followed to any address.
     table.validate(full=True)
-    for number, row in enumerate(table.to_pylist(), 1):
-        yield _pair(row, f"row {number}", source)
+    yield from ((f"row {number}", row) for number, row in enumerate(table.to_pylist(), 1))
 
 
 def _whole(file: BinaryIO, name: str) -> bytes:
@@ -230,10 +239,10 @@ def _whole(file: BinaryIO, name: str) -> bytes:
     return data
 
 
-def _squad(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
+def _squad(file: BinaryIO, name: str, source: PairSourceConfig) -> Rows:
     """Yield the questions of SQuAD 1.1 and 2.0, DRCD, CMRC 2018, XQuAD: one shape."""
     data = parse_object(_whole(file, name), "")
-    if isinstance(data, Bad):
+    if isinstance(data, RejectedRecord):
         yield data
         return
     articles, number = data.get("data"), 0
@@ -244,10 +253,10 @@ def _squad(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair
                 number += 1
                 row = {"source": field_of(paragraph, "context"), "group": group}
                 row |= {"question": field_of(asked, "question"), "target": field_of(asked, "answers")}
-                yield _pair(row, f"question {number}", _plain(source))
+                yield f"question {number}", row
 
 
-def _tmx(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair | Bad]:
+def _tmx(file: BinaryIO, name: str, source: PairSourceConfig) -> Rows:
     """Yield the translation units of both languages; `en` takes `en-US` too.
 
     Source: TMX 1.4b specification, LISA OSCAR 2005.
@@ -261,18 +270,12 @@ def _tmx(file: BinaryIO, name: str, source: PairSourceConfig) -> Iterator[Pair |
             if event == "end" and element.tag == "tu":
                 unit += 1
                 sides = [_side(element, language) for language in source.languages]
-                yield _pair(dict(zip(("source", "target"), sides, strict=True)), f"unit {unit}", _plain(source))
-                # Or the whole file would gather in memory.
+                yield f"unit {unit}", dict(zip(("source", "target"), sides, strict=True))
+                # Otherwise the whole file would stay in memory.
                 root.clear()
     except ElementTree.ParseError as error:
         raise plain.error or BrokenStreamError("damaged", str(error)) from None
-    if plain.error:
-        raise plain.error
-
-
-def _plain(source: PairSourceConfig) -> PairSourceConfig:
-    """Return the source with the fields' own names, for formats that have no names of their own."""
-    return replace(source, fields={name: name for name in source.fields_of()})
+    plain.check()
 
 
 def _side(unit: ElementTree.Element, language: str) -> str:
@@ -292,27 +295,26 @@ def _text_of(element: ElementTree.Element) -> Iterator[str]:
             yield child.tail or ""
 
 
-def _gettext(file: BinaryIO, name: str, source: PairSourceConfig, *, compiled: bool) -> Iterator[Pair | Bad]:
+def _gettext(file: BinaryIO, name: str, source: PairSourceConfig, *, compiled: bool) -> Rows:
     import polib
 
     data = _whole(file, name)
     if compiled and data[:4] not in _MO:
         raise BrokenStreamError("damaged", "no catalogue of messages")
     try:
-        # Polib takes a content that is the name of a file for that file: no name ends in a line feed.
+        # Polib opens a file if the content is a file's name. No such name ends in a line feed.
         catalogue = polib.mofile(data) if compiled else polib.pofile(data.decode("utf-8-sig") + "\n")
     except Exception as error:
-        # Polib raises whatever a damaged file makes it stumble over.
+        # Polib raises errors of any kind over a damaged file.
         raise BrokenStreamError("damaged", seen(error)) from None
     for number, entry in enumerate(catalogue, 1):
-        # Not told of a compiled one.
+        # A compiled catalogue does not say which entries are fuzzy.
         doubtful = entry.obsolete or entry.msgid_plural or getattr(entry, "fuzzy", False)
         if not doubtful and entry.msgid and entry.msgstr:
-            row = {"source": entry.msgid, "target": entry.msgstr}
-            yield _pair(row, f"message {number}", _plain(source))
+            yield f"message {number}", {"source": entry.msgid, "target": entry.msgstr}
 
 
-_READERS: dict[str, Callable[[BinaryIO, str, PairSourceConfig], Iterator[Pair | Bad]]] = {
+_READERS: dict[str, Callable[[BinaryIO, str, PairSourceConfig], Rows]] = {
     "jsonl": _jsonl,
     "csv": _csv,
     "tsv": _tsv,
@@ -323,3 +325,5 @@ _READERS: dict[str, Callable[[BinaryIO, str, PairSourceConfig], Iterator[Pair | 
     "po": partial(_gettext, compiled=False),
     "mo": partial(_gettext, compiled=True),
 }
+# Formats whose files do not name the fields.
+_OWN_FIELDS = ("squad", "tmx", "po", "mo")

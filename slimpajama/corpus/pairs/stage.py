@@ -42,10 +42,17 @@ from slimpajama.corpus.overlap import VERSION as OVERLAP_VERSION
 from slimpajama.corpus.overlap import cut, find, make_index
 from slimpajama.corpus.pairs.records import Pair, read_pairs
 from slimpajama.corpus.pairs.rules import language, refuse
-from slimpajama.corpus.sources.discover import InputFile, current_version, fixed_folder, list_source, open_input
+from slimpajama.corpus.sources.discover import (
+    NO_FILES,
+    InputFile,
+    check_unchanged,
+    fixed_folder,
+    list_source,
+    open_input,
+)
 from slimpajama.corpus.sources.evaluations import RECORDS, list_evaluations, read_evaluations
-from slimpajama.corpus.sources.ids import document_id, unread
-from slimpajama.corpus.sources.records import Bad
+from slimpajama.corpus.sources.ids import document_id, rejected_row
+from slimpajama.corpus.sources.records import RejectedRecord
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, add_counts
 from slimpajama.workspace.open import Workspace
@@ -59,7 +66,7 @@ PART_ROWS = 20_000
 Rows = list[dict[str, Any]]
 
 
-def _listed(run: Run) -> list[InputFile | tuple[PairSourceConfig, str, Bad]]:
+def _listed(run: Run) -> list[InputFile | tuple[PairSourceConfig, str, RejectedRecord]]:
     return list(_files(run.cfg))
 
 
@@ -138,17 +145,19 @@ def protected_tests(workspace: Workspace, cfg: Config) -> tuple[str, pa.Table]:
     return manifest.digest, pa.table([names, texts], schema=RECORDS)
 
 
-def _files(cfg: Config) -> Iterator[InputFile | tuple[PairSourceConfig, str, Bad]]:
+def _files(cfg: Config) -> Iterator[InputFile | tuple[PairSourceConfig, str, RejectedRecord]]:
     """Yield the sources' files in order, or what is wrong with one."""
     for source in cfg.pairs.sources:
         found = list(list_source(SourceConfig(name=source.name, uri=source.uri), cfg.run.source_root))
         if not found:
-            yield source, source.uri, Bad("", "no-files", "0 files", "at least 1 file")
+            yield source, source.uri, NO_FILES
         for item in found:
             yield item if isinstance(item, InputFile) else (source, *item)
 
 
-def _depends_on(cfg: Config, files: Sequence[InputFile | tuple[PairSourceConfig, str, Bad]]) -> dict[str, Any]:
+def _depends_on(
+    cfg: Config, files: Sequence[InputFile | tuple[PairSourceConfig, str, RejectedRecord]]
+) -> dict[str, Any]:
     """Return everything the pairs depend on."""
     return {
         "settings": cfg.pairs,
@@ -163,7 +172,7 @@ def _depends_on(cfg: Config, files: Sequence[InputFile | tuple[PairSourceConfig,
     }
 
 
-def _read(item: InputFile | tuple[PairSourceConfig, str, Bad], cfg: Config) -> tuple[pl.DataFrame, Rows]:
+def _read(item: InputFile | tuple[PairSourceConfig, str, RejectedRecord], cfg: Config) -> tuple[pl.DataFrame, Rows]:
     """Return the pairs of a file that no rule refuses, and rows of `removed` for the others."""
     if not isinstance(item, InputFile):
         return _frame([], cfg), [_bad(item[0].name, item[1], item[2])]
@@ -172,16 +181,14 @@ def _read(item: InputFile | tuple[PairSourceConfig, str, Bad], cfg: Config) -> t
     rows: Rows = []
     removed: Rows = []
     for found in read_pairs(partial(open_input, item), item.path, source):
-        if isinstance(found, Bad):
+        if isinstance(found, RejectedRecord):
             removed.append(_bad(source.name, item.path, found))
         else:
             rows.append(_row(source, item.path, place, found))
-    if current_version(item) != item.sha256:
-        raise InputError("changed while it was read", where=item.path, hint="Run again once it is written.")
+    check_unchanged(item)
     pairs = _frame(rows, cfg)
     verdict = refuse(pairs, cfg.pairs)
-    said = pairs.hstack(verdict)
-    removed += _removed(said.filter(pl.col("rule").is_not_null()))
+    removed += _removed(pairs.hstack(verdict).filter(pl.col("rule").is_not_null()))
     return pairs.filter(verdict["rule"].is_null()), removed
 
 
@@ -237,8 +244,7 @@ def _decided(pairs: pl.DataFrame, cfg: Config) -> tuple[pl.DataFrame, Rows]:
     removed: Rows = []
     for rule, rows, other, value in refused:
         partners = ids.gather(rows[other])
-        said = rows.with_columns(rule=pl.lit(rule), value=pl.lit(value), duplicate_of=partners)
-        removed += _removed(said)
+        removed += _removed(rows.with_columns(rule=pl.lit(rule), value=pl.lit(value), duplicate_of=partners))
     pairs = pairs.filter(~(is_twin | is_rival))
     pairs, refused_near = _without_near(pairs, cfg)
     group = pl.when(pl.col("group") == "").then("\x1f" + pl.col("source")).otherwise("group")
@@ -257,13 +263,10 @@ def _without_near(pairs: pl.DataFrame, cfg: Config) -> tuple[pl.DataFrame, Rows]
         outcome = decide_texts(rows["id"].to_arrow().cast(pa.string()), texts, cfg.dedup, cfg.run.threads())
         partners = pl.Series("duplicate_of", outcome.duplicate_of().to_pylist(), pl.String)
         jaccard = pl.Series("jaccard", outcome.jaccard)
-        gone = rows.hstack([partners, jaccard]).filter(~pl.Series(outcome.kept))
+        refused = rows.hstack([partners, jaccard]).filter(~pl.Series(outcome.kept))
         value = pl.format("Jaccard {}", pl.col("jaccard").round(3))
-        removed += _removed(
-            gone.with_columns(
-                rule=pl.lit("near-duplicate"), value=value, threshold=pl.lit(f"less than {cfg.dedup.threshold}")
-            )
-        )
+        bound = pl.lit(f"less than {cfg.dedup.threshold}")
+        removed += _removed(refused.with_columns(rule=pl.lit("near-duplicate"), value=value, threshold=bound))
         kept.append(rows.filter(pl.Series(outcome.kept)))
     return pl.concat(kept).sort("number"), removed
 
@@ -281,19 +284,17 @@ def _without_tests(pairs: pl.DataFrame, cfg: Config) -> tuple[pl.DataFrame, Rows
     both = pl.when("both_ways").then(own + "\n" + pl.col("source")).otherwise(own)
     learnt = pairs.filter(pl.col("split") != "test")
     match = find(_arrow(learnt.select(both).to_series()), np.zeros(len(learnt), np.bool_), index)
-    hit = pl.Series(match.item >= 0)
+    overlaps = pl.Series(match.item >= 0)
     items, amounts = match.item[match.item >= 0].tolist(), match.amount[match.item >= 0].tolist()
-    said = learnt.filter(hit).with_columns(
-        rule=pl.Series(
-            ["evaluation-overlap" if item < len(records) else "test-overlap" for item in items], dtype=pl.String
-        ),
-        value=pl.Series(
-            [f"{amount / 2:g} words of {printable(names[item])}" for item, amount in zip(items, amounts, strict=True)],
-            dtype=pl.String,
-        ),
-        threshold=pl.Series([f"less than {index.need[item] / 2:g} words in a row" for item in items], dtype=pl.String),
+    rules = ["evaluation-overlap" if item < len(records) else "test-overlap" for item in items]
+    values = [f"{amount / 2:g} words of {printable(names[item])}" for item, amount in zip(items, amounts, strict=True)]
+    thresholds = [f"less than {index.need[item] / 2:g} words in a row" for item in items]
+    refused = learnt.filter(overlaps).with_columns(
+        rule=pl.Series(rules, dtype=pl.String),
+        value=pl.Series(values, dtype=pl.String),
+        threshold=pl.Series(thresholds, dtype=pl.String),
     )
-    return pl.concat([tests, learnt.filter(~hit)]).sort("number"), _removed(said)
+    return pl.concat([tests, learnt.filter(~overlaps)]).sort("number"), _removed(refused)
 
 
 def _protected(tests: pl.DataFrame, column: str = "") -> Iterator[pl.Series]:
@@ -309,14 +310,14 @@ def _arrow(column: pl.Series) -> pa.LargeStringArray:
     return column.to_arrow().cast(pa.large_string())
 
 
-def _bad(name: str, path: str, bad: Bad) -> dict[str, Any]:
-    return unread(name, path, path, bad) | {"stage": "pairs"}
+def _bad(name: str, path: str, bad: RejectedRecord) -> dict[str, Any]:
+    return rejected_row(name, path, path, bad) | {"stage": "pairs"}
 
 
-def _removed(said: pl.DataFrame) -> Rows:
+def _removed(pairs: pl.DataFrame) -> Rows:
     """Return pairs with columns of `removed` as its rows; their texts stand in `text`, a blank line between."""
     text = pl.concat_list("source", "question", "target").list.eval(pl.element().filter(pl.element() != ""))
-    rows = said.with_columns(
+    rows = pairs.with_columns(
         text=text.list.join("\n\n"), lang=pl.col("target_lang"), stage=pl.lit("pairs"), source=pl.col("set")
     )
     rows = rows.with_columns(n_chars=pl.col("text").str.len_chars().cast(pl.Int64))

@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from slimpajama.core.config import Config
 from slimpajama.core.errors import InputError
-from slimpajama.corpus.sources.discover import InputFile, current_version, list_source, open_input
-from slimpajama.corpus.sources.files import read, wanted
+from slimpajama.corpus.sources.discover import InputFile, check_unchanged, list_source, open_input
+from slimpajama.corpus.sources.files import read, read_options
 
-# `set: file#record`, and its text in NFC.
+# `name` is `set: file#record`; `text` is in NFC.
 RECORDS = pa.schema([("name", pa.string()), ("text", pa.large_string())])
 
 
@@ -44,8 +44,8 @@ def read_evaluations(files: list[InputFile], cfg: Config) -> pa.Table:
     sources = {source.name: source for source in cfg.decontaminate.evaluations}
     tables = [RECORDS.empty_table()]
     for file in files:
-        for batch in read(partial(open_input, file), file.path, wanted(sources[file.source], cfg.ingest)):
-            for bad in batch.bad[:1]:
+        for batch in read(partial(open_input, file), file.path, read_options(sources[file.source], cfg.ingest)):
+            for bad in batch.rejected[:1]:
                 raise InputError(
                     f"evaluation file: {bad.rule}",
                     where=f"{file.path}, {bad.place}" if bad.place else file.path,
@@ -57,6 +57,5 @@ def read_evaluations(files: list[InputFile], cfg: Config) -> pa.Table:
             names = [f"{file.source}: {file.path}#{number if id_ is None else id_}" for id_, number in own]
             texts = [unicodedata.normalize("NFC", text) for text in batch.table["text"].to_pylist()]
             tables.append(pa.table([names, texts], schema=RECORDS))
-        if current_version(file) != file.sha256:
-            raise InputError("changed while it was read", where=file.path, hint="Run again once it is written.")
+        check_unchanged(file)
     return pa.concat_tables(tables)

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-# Tags times depth; the parser is quadratic in depth, and 100,000 open tags take 20 seconds.
+# Most tags times depth. The parser's time grows with the square of the depth: 100,000 open tags take 20 seconds.
 MAX_WORK = 20_000_000
-# Tags that an end tag could close: whether it does, a table in between may decide.
+# Most tags that an end tag could close. Whether it does close one may depend on a table in between.
 MAX_OPEN = 150_000
-# Elements: open `<font>`s and the like are made anew in every block after them, 400 bytes each.
+# Most copied elements. An open `<font>` or the like is copied into every later block, at 400 bytes a copy.
 MAX_COPIES = 5_000_000
-# Of one tag; the parser compares each with all before it.
+# Most attributes of one tag. The parser compares each with all before it.
 MAX_ATTRIBUTES = 10_000
-# Of a page whose lists stay as they are: the parser looks through a list at each of its options.
+# Most options of a page whose lists are parsed as lists. The parser goes through a list at each of its options.
 MAX_OPTIONS = 500
 
 _BLOCKS = re.compile(
@@ -28,7 +28,7 @@ _CELLS = re.compile("td|th")
 _INVISIBLE = re.compile("head|iframe|math|noscript|object|script|style|svg|template")
 _AS_WRITTEN = re.compile("pre|textarea")
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
-# No end tag, or one that the next of its kind implies.
+# Tags without an end tag, or whose end the next tag of their kind implies.
 _NEVER_OPEN = re.compile(
     "area|base|br|col|d[dt]|embed|hr|img|input|li|link|meta|option|p|source|t(body|d|foot|h|head|r|rack)|wbr",
     re.IGNORECASE,
@@ -36,7 +36,7 @@ _NEVER_OPEN = re.compile(
 _COPIED = re.compile(r"<(?:b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)[\s/][^>]*", re.IGNORECASE)
 _LONG_TAG = re.compile(r"<[a-zA-Z][^<>]{20000,}")
 _OPTION, _LIST = re.compile("<option", re.IGNORECASE), re.compile("(</?)select", re.IGNORECASE)
-# Cannot come from a page: taken out of every text, where `&#30;` may have put it.
+# Marks the borders of blocks. It is removed from every text first: `&#30;` may have put it there.
 _BREAK = "\x1e"
 _SPACE = re.compile(r"[ \t\n\r\f]+")
 _CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE)
@@ -48,7 +48,7 @@ _WIDER = {  # as browsers read them
     "euc-kr": "cp949",
     "shift_jis": "cp932",
 }
-# As Python names those of WHATWG Encoding.
+# The encodings of WHATWG Encoding, by Python's names.
 _ENCODINGS = frozenset(
     "ascii big5 big5hkscs cp1250 cp1251 cp1252 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 cp866 cp874 cp932 cp949 "
     "euc_jp euc_kr gb18030 iso2022_jp iso8859-1 iso8859-10 iso8859-11 iso8859-13 iso8859-14 iso8859-15 iso8859-16 "
@@ -91,7 +91,7 @@ def _is_utf8(page: bytes) -> bool:
         text = page.decode()
     except UnicodeDecodeError:
         return False
-    # Two bytes of an ideograph's three, one of an accented letter's two.
+    # An ideograph has two bytes more than characters, an accented letter one.
     return len(page) - len(text) >= 2 * MANY
 
 
@@ -103,18 +103,18 @@ def visible_text(page: str) -> str:
     """
     _check_work(page)
     if sum(1 for _ in _OPTION.finditer(page)) > MAX_OPTIONS:
-        # A block, too, and of the same text.
+        # A `div` is a block, too, and has the same text.
         page = _LIST.sub(r"\1div", page)
     tree = LexborHTMLParser(page)
     title_node = tree.css_first("title")
     title = _SPACE.sub(" ", title_node.text().replace(_BREAK, "") if title_node else "").strip()
-    lines = list(_lines("".join(_pieces(tree.body)))) if tree.body else []
+    lines = list(_lines("".join(_visible_texts(tree.body)))) if tree.body else []
     if title and (not lines or lines[0] != title):
         lines.insert(0, title)
     return "\n".join(lines)
 
 
-def _pieces(body: LexborNode) -> Iterator[str]:
+def _visible_texts(body: LexborNode) -> Iterator[str]:
     """Yield the visible texts of a tree in order, with a break where a block begins or ends."""
     node, as_written = body, 0
     while True:
@@ -131,7 +131,7 @@ def _pieces(body: LexborNode) -> Iterator[str]:
             node = child
             continue
         yield _border(tag)
-        # Nothing beside it: back up to where there is something.
+        # There is no next node: go up until there is one.
         while node.next is None:
             if node.parent is None or node.parent.tag == "html":
                 return
@@ -163,7 +163,7 @@ def _check_work(page: str) -> None:
         deepest = max(deepest, depth)
     if tags * deepest > MAX_WORK or opened > MAX_OPEN:
         raise TreeTooLargeError(f"{tags} tags, {deepest} deep")
-    # Of equal ones, three (HTML's "Noah's Ark clause").
+    # The parser copies three equal ones at most (HTML's "Noah's Ark clause").
     copied = 3 * len(set(_COPIED.findall(page)))
     if tags * copied > MAX_COPIES:
         raise TreeTooLargeError(f"{tags} tags, {copied} to be open at once")

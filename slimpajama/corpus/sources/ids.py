@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from slimpajama.corpus.sources.records import Bad
+from slimpajama.corpus.sources.records import RejectedRecord
 
 Row = dict[str, Any]
 
@@ -24,7 +24,7 @@ def framed(part: bytes) -> bytes:
     return len(part).to_bytes(8, "little") + part
 
 
-def unread(source: str, path: str, place: str, bad: Bad) -> Row:
+def rejected_row(source: str, path: str, place: str, bad: RejectedRecord) -> Row:
     """Return the row of `removed` of what could not be read, at a place in a source."""
     return {
         "id": document_id(source, f"{place}#{bad.place}", f"{bad.rule}: {bad.value}"),

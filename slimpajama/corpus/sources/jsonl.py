@@ -14,63 +14,62 @@ import pyarrow as pa
 import pyarrow.json
 
 from slimpajama.corpus.sources.records import (
-    Bad,
     Batch,
-    Piece,
-    Record,
-    Want,
-    checked,
+    Chunk,
+    Found,
+    ReadOptions,
+    RejectedRecord,
     collect,
     column,
     decoded,
+    filter_columns,
     joined,
+    lines_of,
     seen,
-    sift,
-    too_large,
 )
-from slimpajama.corpus.sources.streams import TooLong, blocks, chunks
+from slimpajama.corpus.sources.streams import TooLong, blocks, whole_lines
 
-# Python's parser gives up somewhere below 1,000, depending on who calls it.
+# Python's parser fails somewhere below a depth of 1,000: where depends on its caller.
 MAX_DEPTH = 500
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 
-def read_jsonl(file: BinaryIO, name: str, want: Want) -> Iterator[Piece]:
+def read_jsonl(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chunk]:
     """Yield whole lines, to be parsed anywhere."""
-    for number, data in chunks(blocks(file, name), want.batch_bytes, want.max_document_bytes):
-        yield Piece(partial(_parse, number, data, want), file.tell())
+    for number, data in whole_lines(blocks(file, name), options.batch_bytes, options.max_document_bytes):
+        yield Chunk(partial(_parse, number, data, options), file.tell())
 
 
-def _parse(first: int, data: bytes | TooLong, want: Want) -> Iterable[Batch]:
+def _parse(first: int, data: bytes | TooLong, options: ReadOptions) -> Iterable[Batch]:
     if isinstance(data, bytes) and not data.strip():
-        # At once: a bomb may hold nothing but ends of lines.
+        # Answer at once: a bomb may hold nothing but ends of lines.
         return []
-    batch = None if isinstance(data, TooLong) else _parse_flawless(first, data, want)
-    return collect(_records(first, data, want), want) if batch is None else [batch]
+    batch = None if isinstance(data, TooLong) else _parse_flawless(first, data, options)
+    return collect(_records(first, data, options), options) if batch is None else [batch]
 
 
-def _parse_flawless(first: int, data: bytes, want: Want) -> Batch | None:
+def _parse_flawless(first: int, data: bytes, options: ReadOptions) -> Batch | None:
     """Return the batch of lines that are one JSON object each with nothing unusual, else None."""
     array = np.frombuffer(data, np.uint8)
     feeds = np.flatnonzero(array[:-1] == ord("\n"))  # between lines
     starts, ends = np.append(0, feeds + 1), np.append(feeds, len(array) - data.endswith(b"\n"))
     ends -= array[ends - 1] == ord("\r")
-    # A line feed between `}` and `{` cannot stand inside an object, so as many objects as lines are one a line.
+    # A line feed between `}` and `{` is never inside an object. So as many objects as lines are one a line.
     borders = (array[starts] == ord("{")).all() and (array[ends - 1] == ord("}")).all()
-    if len(data) > want.max_document_bytes or not borders or not _is_utf8(data) or _too_deep(array, starts, ends):
+    if len(data) > options.max_document_bytes or not borders or not _is_utf8(data) or _too_deep(array, starts, ends):
         return None
-    for id_type in (pa.string(), pa.int64()) if want.id_field else (pa.null(),):
-        types = dict.fromkeys((tuple(name.split(".")) for name in want.text_fields), pa.large_string())
-        types |= {tuple(want.id_field.split(".")): id_type} if want.id_field else {}
+    for id_type in (pa.string(), pa.int64()) if options.id_field else (pa.null(),):
+        types = dict.fromkeys((tuple(name.split(".")) for name in options.text_fields), pa.large_string())
+        types |= {tuple(options.id_field.split(".")): id_type} if options.id_field else {}
         parsing = pa.json.ParseOptions(explicit_schema=pa.schema(_fields(types)), unexpected_field_behavior="ignore")
         reading = pa.json.ReadOptions(use_threads=False, block_size=len(data) + 1)
         try:
             table = pa.json.read_json(pa.BufferReader(data), reading, parsing)
-            texts = [column(table, name).cast(pa.large_string()) for name in want.text_fields]
-            ids = column(table, want.id_field).cast(pa.string()) if want.id_field else None
+            texts = [column(table, name).cast(pa.large_string()) for name in options.text_fields]
+            ids = column(table, options.id_field).cast(pa.string()) if options.id_field else None
         except (pa.ArrowException, LookupError):
             continue
-        return sift(first, "line", texts, ids, want) if table.num_rows == len(ends) else None
+        return filter_columns(first, "line", texts, ids, options) if table.num_rows == len(ends) else None
     return None
 
 
@@ -106,43 +105,49 @@ def _depth(line: bytes) -> int:
     return int(np.cumsum(opens.astype(np.int32) - closes).max(initial=0))
 
 
-def _records(first: int, data: bytes | TooLong, want: Want) -> Iterator[Record | Bad]:
-    lines: list[bytes | TooLong] = [data] if isinstance(data, TooLong) else [*data.split(b"\n")]
-    for number, line in enumerate(lines, first):
+def _records(first: int, data: bytes | TooLong, options: ReadOptions) -> Iterator[Found]:
+    for number, place, row in objects(first, data, options.max_document_bytes):
+        if isinstance(row, RejectedRecord):
+            yield row
+        else:
+            text = joined([field_of(row, name) for name in options.text_fields])
+            yield options.checked(number, place, text, field_of(row, options.id_field) if options.id_field else None)
+
+
+def objects(
+    first: int, data: bytes | TooLong, limit: int
+) -> Iterator[tuple[int, str, dict[str, Any] | RejectedRecord]]:
+    """Yield number, place and JSON object of each line with text, or why it is none; arguments as for `lines_of`."""
+    for number, line in lines_of(first, data, limit):
         place = f"line {number}"
-        if isinstance(line, TooLong) or len(line) > want.max_document_bytes:
-            length = line if isinstance(line, TooLong) else TooLong(len(line))
-            yield too_large(place, length, want.max_document_bytes)
+        if isinstance(line, RejectedRecord):
+            yield number, place, line
         elif line.strip():
-            yield _record(line, number, place, want)
+            yield number, place, parse_object(line, place)
 
 
-def _record(line: bytes, number: int, place: str, want: Want) -> Record | Bad:
-    data = parse_object(line, place)
-    if isinstance(data, Bad):
-        return data
-    texts = [field_of(data, name) for name in want.text_fields]
-    return checked(number, place, joined(texts), field_of(data, want.id_field) if want.id_field else None, want)
-
-
-def parse_object(line: bytes, place: str) -> dict[str, Any] | Bad:
+def parse_object(line: bytes, place: str) -> dict[str, Any] | RejectedRecord:
     """Return the JSON object of a line, or why it is none."""
     text = decoded(line, place)
-    if isinstance(text, Bad):
+    if isinstance(text, RejectedRecord):
         return text
     try:
         if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(line) > MAX_DEPTH:
             raise RecursionError
         data = json.loads(text, parse_int=_integer)
     except RecursionError:
-        return Bad(place, "not-json", "nested too deeply", "one JSON object")
+        return RejectedRecord(place, "not-json", "nested too deeply", "one JSON object")
     except ValueError as error:
-        return Bad(place, "not-json", seen(error), "one JSON object")
-    return data if isinstance(data, dict) else Bad(place, "not-json", f"a {type(data).__name__}", "one JSON object")
+        return RejectedRecord(place, "not-json", seen(error), "one JSON object")
+    return (
+        data
+        if isinstance(data, dict)
+        else RejectedRecord(place, "not-json", f"a {type(data).__name__}", "one JSON object")
+    )
 
 
 def _integer(digits: str) -> int | float:
-    # Python refuses to read longer ones.
+    # Python refuses to read a longer number.
     return int(digits) if len(digits) <= 4300 else float(digits)
 
 

@@ -27,14 +27,41 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.core.errors import printable
-from slimpajama.corpus.sources.streams import BLOCK, BrokenStreamError, TooLong
+from slimpajama.corpus.sources.streams import BLOCK, TooLong, UntilBroken
 
-# What a record costs beside its text, so that a flood of bad or tiny ones is cut, too.
+# A byte order mark.
+BOM = "\ufeff"
+# Bytes that a record costs besides its text, so that batches of bad or tiny records are bounded, too.
 ROW_BYTES = 200
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One document as it was read."""
+
+    number: int
+    """Line, row or, where the file is the document, 1."""
+    text: str
+    own_id: str | None = None
+    """The source's own id, where the record has one."""
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRecord:
+    """What could not be read, and why."""
+
+    place: str
+    """`line 17`, `row 3`, or empty for the file as a whole."""
+    rule: str
+    value: str
+    threshold: str = ""
+
+
+Found = Record | RejectedRecord
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Want:
+class ReadOptions:
     """What is taken from a file, and within which bounds."""
 
     max_document_bytes: int
@@ -53,27 +80,35 @@ class Want:
     any_text: bool = False
     """Take empty texts and NUL characters as they are."""
 
+    def checked(self, number: int, place: str, text: object, own_id: object) -> Found:
+        """Return the record of a text, or why it is none."""
+        if not isinstance(text, str):
+            return RejectedRecord(
+                place, "no-text", f"a {type(text).__name__}" if text is not None else "no such field", "a text"
+            )
+        if not self.any_text and (not text or text.isspace()):
+            return RejectedRecord(place, "no-text", "an empty text", "a text")
+        if not self.any_text and "\0" in text:
+            return RejectedRecord(place, "has-nul", f"NUL at character {text.index(chr(0)) + 1}", "no NUL")
+        try:
+            n_bytes = len(text.encode())
+        except UnicodeEncodeError as error:
+            half = f"U+{ord(text[error.start]):04X} at character {error.start + 1}"
+            return RejectedRecord(place, "lone-surrogate", half, "valid Unicode")
+        if n_bytes > self.max_document_bytes:
+            return too_large(place, TooLong(n_bytes), self.max_document_bytes)
+        return Record(number, text, None if own_id is None else _valid(str(own_id)))
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One document as it was read."""
+    def missing_column(self, has: Callable[[str], bool], names: list[str]) -> RejectedRecord | None:
+        """Return that a table lacks a text column, or None.
 
-    number: int
-    """Line, row or, where the file is the document, 1."""
-    text: str
-    own_id: str | None = None
-    """The source's own id, where the record has one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bad:
-    """What could not be read, and why."""
-
-    place: str
-    """`line 17`, `row 3`, or empty for the file as a whole."""
-    rule: str
-    value: str
-    threshold: str = ""
+        Args:
+            has: Whether the table has a column.
+            names: All its columns.
+        """
+        missing = [name for name in self.text_fields if not has(name)]
+        shown = f"columns {seen(', '.join(names))}"
+        return RejectedRecord("", "no-text", shown, f"a column {missing[0]}") if missing else None
 
 
 class Batch(NamedTuple):
@@ -81,17 +116,17 @@ class Batch(NamedTuple):
 
     table: pa.Table
     """`number` (int64), `id` (the record's own, string, may be null), `text` (large_string) and what else is kept."""
-    bad: list[Bad]
+    rejected: list[RejectedRecord]
     others: pa.RecordBatch | None = None
     """The same rows' other columns, where they were asked for."""
 
     @property
     def cost(self) -> int:
         """About how many bytes of memory it stands for."""
-        return int(self.table["text"].nbytes + ROW_BYTES * (self.table.num_rows + len(self.bad)))
+        return int(self.table["text"].nbytes + ROW_BYTES * (self.table.num_rows + len(self.rejected)))
 
 
-class Piece(NamedTuple):
+class Chunk(NamedTuple):
     """A part of a file that any thread may parse."""
 
     read: Callable[[], Iterable[Batch]]
@@ -101,9 +136,31 @@ class Piece(NamedTuple):
     """Whether `read` goes back to the file and can be called any number of times."""
 
 
-def failed(bad: Bad, position: int = 0) -> Piece:
+def parsed(batch: Batch, position: int) -> Chunk:
+    """Return the chunk of a batch that was parsed where it was read."""
+    return Chunk(partial(iter, [batch]), position)
+
+
+def failed(bad: RejectedRecord, position: int = 0) -> Chunk:
     """Return what takes the place of a file, or the rest of it, that cannot be read."""
-    return Piece(partial(iter, [_batch([], [bad])]), position)
+    return parsed(_batch([], [bad]), position)
+
+
+def lines_of(first: int, data: bytes | TooLong, limit: int) -> Iterator[tuple[int, bytes | RejectedRecord]]:
+    """Yield the number and the bytes of each line, or that it is longer than `limit` bytes.
+
+    Args:
+        first: Number of the first line.
+        data: Whole lines, or one that was skipped.
+        limit: Most bytes of a line.
+    """
+    lines: list[bytes | TooLong] = [data] if isinstance(data, TooLong) else [*data.split(b"\n")]
+    for number, line in enumerate(lines, first):
+        if isinstance(line, TooLong) or len(line) > limit:
+            length = line if isinstance(line, TooLong) else TooLong(len(line))
+            yield number, too_large(f"line {number}", length, limit)
+        else:
+            yield number, line
 
 
 def seen(value: object) -> str:
@@ -111,19 +168,21 @@ def seen(value: object) -> str:
     return printable(value, 200)
 
 
-def too_large(place: str, found: TooLong, limit: int) -> Bad:
+def too_large(place: str, found: TooLong, limit: int) -> RejectedRecord:
     """Return the record of something above `limit` bytes."""
     value = f"{found.n_bytes} bytes" if found.complete else f"more than {limit} bytes"
-    return Bad(place, "too-large", value, f"at most {limit} bytes")
+    return RejectedRecord(place, "too-large", value, f"at most {limit} bytes")
 
 
-def decoded(data: bytes, place: str, encoding: str = "utf-8") -> str | Bad:
+def decoded(data: bytes, place: str, encoding: str = "utf-8") -> str | RejectedRecord:
     """Return bytes as text without a byte order mark."""
     try:
-        return data.decode(encoding).removeprefix("\ufeff")
+        return data.decode(encoding).removeprefix(BOM)
     except UnicodeDecodeError as error:
         shown = data[error.start : error.start + 4].hex(" ")
-        return Bad(place, "invalid-utf8", f"bytes {shown} at byte {error.start + 1}", f"valid {encoding.upper()}")
+        return RejectedRecord(
+            place, "invalid-utf8", f"bytes {shown} at byte {error.start + 1}", f"valid {encoding.upper()}"
+        )
 
 
 def joined(values: Sequence[object]) -> object:
@@ -135,59 +194,37 @@ def joined(values: Sequence[object]) -> object:
     return wrong[0] if wrong else "\n\n".join(str(value) for value in there)
 
 
-def checked(number: int, place: str, text: object, own_id: object, want: Want) -> Record | Bad:
-    """Return the record of a text, or why it is none."""
-    if not isinstance(text, str):
-        return Bad(place, "no-text", f"a {type(text).__name__}" if text is not None else "no such field", "a text")
-    if not want.any_text and (not text or text.isspace()):
-        return Bad(place, "no-text", "an empty text", "a text")
-    if not want.any_text and "\0" in text:
-        return Bad(place, "has-nul", f"NUL at character {text.index(chr(0)) + 1}", "no NUL")
-    try:
-        n_bytes = len(text.encode())
-    except UnicodeEncodeError as error:
-        half = f"U+{ord(text[error.start]):04X} at character {error.start + 1}"
-        return Bad(place, "lone-surrogate", half, "valid Unicode")
-    if n_bytes > want.max_document_bytes:
-        return too_large(place, TooLong(n_bytes), want.max_document_bytes)
-    return Record(number, text, None if own_id is None else _valid(str(own_id)))
-
-
 def _valid(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        # Half a pair, or bytes that are no UTF-8.
+        # It holds half of a surrogate pair, or bytes that are not UTF-8.
         return printable(text)
     return text
 
 
-def collect(items: Iterable[Record | Bad], want: Want) -> Iterator[Batch]:
-    """Gather single records into batches of about `want.batch_bytes`."""
+def collect(items: Iterable[Found], options: ReadOptions) -> Iterator[Batch]:
+    """Gather single records into batches of about `options.batch_bytes`."""
     good: list[Record] = []
-    bad: list[Bad] = []
+    bad: list[RejectedRecord] = []
     size = 0
-    broken: BrokenStreamError | None = None
-    try:
-        for item in items:
-            if isinstance(item, Record):
-                good.append(item)
-                size += len(item.text)
-            else:
-                bad.append(item)
-            size += ROW_BYTES
-            if size >= want.batch_bytes:
-                yield _batch(good, bad)
-                good, bad, size = [], [], 0
-    except BrokenStreamError as error:
-        broken = error
+    whole = UntilBroken(items)
+    for item in whole:
+        if isinstance(item, Record):
+            good.append(item)
+            size += len(item.text)
+        else:
+            bad.append(item)
+        size += ROW_BYTES
+        if size >= options.batch_bytes:
+            yield _batch(good, bad)
+            good, bad, size = [], [], 0
     if good or bad:
         yield _batch(good, bad)
-    if broken:
-        raise broken
+    whole.check()
 
 
-def _batch(good: list[Record], bad: list[Bad]) -> Batch:
+def _batch(good: list[Record], bad: list[RejectedRecord]) -> Batch:
     columns = {
         "number": pa.array([record.number for record in good], pa.int64()),
         "id": pa.array([record.own_id for record in good], pa.string()),
@@ -206,7 +243,7 @@ def column(table: pa.Table | pa.RecordBatch, name: str) -> pa.Array:
     return found
 
 
-def sift(first: int, noun: str, texts: list[pa.Array], ids: pa.Array | None, want: Want) -> Batch:
+def filter_columns(first: int, noun: str, texts: list[pa.Array], ids: pa.Array | None, options: ReadOptions) -> Batch:
     """Return the batch of columns whose UTF-8 is valid; only rows that look wrong are checked one by one.
 
     Args:
@@ -214,29 +251,29 @@ def sift(first: int, noun: str, texts: list[pa.Array], ids: pa.Array | None, wan
         noun: `line` or `row`.
         texts: Columns of type large_string, joined row by row.
         ids: Their own ids as string, or None.
-        want: Bounds.
+        options: Bounds.
     """
     numbers = pa.array(range(first, first + len(texts[0])), pa.int64())
     text = texts[0]
     if len(texts) > 1:
-        there = [pc.if_else(pc.equal(pc.binary_length(part), 0), None, part) for part in texts]
+        there = [pc.if_else(pc.equal(pc.binary_length(values), 0), None, values) for values in texts]
         none = reduce(pc.and_, map(pc.is_null, there))
-        # A row of nulls would be skipped as a whole, and shift the others.
+        # Joining would skip a row of nulls, and the rows after it would move up.
         there[0] = pc.if_else(none, "", there[0])
         text = pc.binary_join_element_wise(*there, pa.scalar("\n\n", pa.large_string()), null_handling="skip")
         text = pc.if_else(none, None, text)
     table = pa.table({"number": numbers, "id": pa.nulls(len(text), pa.string()) if ids is None else ids, "text": text})
-    length = pc.fill_null(pc.binary_length(text), 0 if not want.any_text else want.max_document_bytes + 1)
-    odd = pc.greater(length, want.max_document_bytes)
-    if not want.any_text:
+    length = pc.fill_null(pc.binary_length(text), 0 if not options.any_text else options.max_document_bytes + 1)
+    odd = pc.greater(length, options.max_document_bytes)
+    if not options.any_text:
         odd = pc.or_(odd, pc.or_(pc.equal(length, 0), pc.fill_null(pc.utf8_is_space(text), True)))
         data = text.buffers()[2]
         if data is not None and b"\0" in data.to_pybytes():
             odd = pc.or_(odd, pc.fill_null(pc.match_substring(text, "\0"), True))
     keep, bad = ~odd.to_numpy(zero_copy_only=False), []
     for row in np.flatnonzero(~keep).tolist():
-        item = checked(first + row, f"{noun} {first + row}", text[row].as_py(), None, want)
-        if isinstance(item, Bad):
+        item = options.checked(first + row, f"{noun} {first + row}", text[row].as_py(), None)
+        if isinstance(item, RejectedRecord):
             bad.append(item)
         else:
             keep[row] = True

@@ -9,26 +9,27 @@ from __future__ import annotations
 import bz2
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import RawIOBase
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 from zipfile import BadZipFile
 
 import zstandard
 
 from slimpajama.core.errors import AGAIN, InputError
-from slimpajama.workspace.store import faults
+from slimpajama.workspace.store import outside_errors
 
+T = TypeVar("T")
 BLOCK = 1 << 20
-# Text packs to a tenth; what unpacks to more than both is no text.
+# Text compresses to about a tenth. Data that expands to more than both of these is not text.
 BOMB_RATIO, BOMB_BYTES = 200, 1 << 27
 PACKINGS = (".gz", ".zst", ".bz2")
-# Bytes; four of them can stand for 128 KiB, so this bounds a block by 8 MiB.
+# Bytes that are fed at once. Four bytes can expand to 128 KiB, so a block has at most 8 MiB.
 _ZSTD_FEED = 1 << 8
-# Bytes; what follows an end of stream is copied, and there may be one every 14 bytes.
+# Bytes that are fed at once. The rest is copied at each end of a stream, and streams may be 14 bytes long.
 _BZ2_FEED = 1 << 13
-# Bytes of history that a frame may ask for; zstd's own limit for streams.
+# Most bytes of history that a frame may need: zstd's own limit for streams.
 _ZSTD_WINDOW = 1 << 27
 
 
@@ -71,18 +72,18 @@ def blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
         yield from _blocks(file, name)
         return
     unpacked = 0
-    for part in _blocks(file, name):
-        unpacked += len(part)
+    for block in _blocks(file, name):
+        unpacked += len(block)
         if unpacked > max(BOMB_BYTES, BOMB_RATIO * file.tell()):
             raise BrokenStreamError("too-large", f"unpacks to more than {BOMB_RATIO} times its size")
-        yield part
+        yield block
 
 
 def _blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
     try:
         if name.lower().endswith(".gz"):
             with gzip.GzipFile(fileobj=file, mode="rb") as plain:
-                # `read` would keep back what precedes a damage.
+                # `read` would lose the bytes before a damage.
                 yield from iter(lambda: plain.read1(BLOCK), b"")
         elif name.lower().endswith(".bz2"):
             yield from _bz2_blocks(file)
@@ -95,20 +96,20 @@ def _blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
     except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError, BadZipFile) as error:
         raise BrokenStreamError("damaged", str(error)) from None
     except OSError as error:
-        # This library has no error of its own.
+        # The bz2 library raises a plain OSError for damaged data.
         damaged = error.errno is None and name.lower().endswith(".bz2")
         raise BrokenStreamError("damaged" if damaged else "unreadable", error.strerror or str(error)) from None
-    except faults() as error:
-        raise broke_off(name, error) from None
+    except outside_errors() as error:
+        raise truncated(name, error) from None
 
 
-def broke_off(name: str, error: Exception) -> InputError:
+def truncated(name: str, error: Exception) -> InputError:
     """Return what ends a run where a connection did: on record the file would count as read, and not be read again."""
     return InputError("the connection broke off", where=name, found=str(error), hint=AGAIN)
 
 
 def _bz2_blocks(file: BinaryIO) -> Iterator[bytes]:
-    # Not `BZ2File`: it takes a damaged second stream for the end, and says nothing.
+    # `BZ2File` would take a damaged second stream for the end of the file, and say nothing.
     stream, feed = bz2.BZ2Decompressor(), file.read(_BZ2_FEED)
     while feed or not stream.needs_input:
         plain = stream.decompress(feed, BLOCK)
@@ -127,7 +128,7 @@ def _bz2_blocks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _zstd_blocks(file: BinaryIO) -> Iterator[bytes]:
-    # Not `stream_reader`: it takes the end of a cut file for the end of the stream.
+    # `stream_reader` would take the end of a cut file for the end of the stream.
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
     frame, begun = decompressor.decompressobj(), False
     for raw in iter(lambda: file.read(BLOCK), b""):
@@ -146,13 +147,41 @@ def _zstd_blocks(file: BinaryIO) -> Iterator[bytes]:
         raise EOFError("the file ends inside a zstd frame")
 
 
+class UntilBroken(Iterator[T]):
+    """What a stream gives until it breaks off; then `error` says why it ended."""
+
+    def __init__(self, items: Iterable[T]) -> None:
+        self._items = iter(items)
+        self.error: BrokenStreamError | None = None
+
+    def __next__(self) -> T:
+        """Return the next item."""
+        try:
+            return next(self._items)
+        except BrokenStreamError as error:
+            self.error = error
+            raise StopIteration from None
+
+    def check(self) -> None:
+        """Raise the error, if there was one: once what precedes it was handed out."""
+        if self.error:
+            raise self.error
+
+
 class Unpacked(RawIOBase):
     """Blocks as a file for a library that wants one; never gives more than is there, whatever is asked for."""
 
-    def __init__(self, parts: Iterator[bytes]) -> None:
-        self._parts, self._held = parts, b""
-        self.error: BrokenStreamError | None = None
+    def __init__(self, stream: Iterator[bytes]) -> None:
+        self._stream, self._held = UntilBroken(stream), b""
+
+    @property
+    def error(self) -> BrokenStreamError | None:
         """Why the file ends where it does, if it breaks off."""
+        return self._stream.error
+
+    def check(self) -> None:
+        """Raise `error`, if there is one."""
+        self._stream.check()
 
     def readable(self) -> bool:
         """It is there to be read."""
@@ -172,38 +201,35 @@ class Unpacked(RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         """Return at most `size` bytes, fewer only at the end."""
-        pieces, missing = [], size if size >= 0 else 1 << 62
+        found, missing = [], size if size >= 0 else 1 << 62
         while missing:
             if not self._held:
-                try:
-                    self._held = next(self._parts, b"")
-                except BrokenStreamError as error:
-                    self.error = error
+                self._held = next(self._stream, b"")
                 if not self._held:
                     break
-            pieces.append(self._held[:missing])
+            found.append(self._held[:missing])
             self._held = self._held[missing:]
-            missing -= len(pieces[-1])
-        return b"".join(pieces)
+            missing -= len(found[-1])
+        return b"".join(found)
 
 
-def bounded(parts: Iterator[bytes], limit: int) -> bytes | TooLong:
+def bounded(stream: Iterator[bytes], limit: int) -> bytes | TooLong:
     """Return the whole stream, or `TooLong` as soon as it has more than `limit` bytes."""
     whole = bytearray()
-    for part in parts:
-        whole += part
+    for block in stream:
+        whole += block
         if len(whole) > limit:
             return TooLong(len(whole), complete=False)
     return bytes(whole)
 
 
-def chunks(parts: Iterator[bytes], size: int, limit: int) -> Iterator[tuple[int, bytes | TooLong]]:
+def whole_lines(stream: Iterator[bytes], size: int, limit: int) -> Iterator[tuple[int, bytes | TooLong]]:
     r"""Yield the number of the first line, from 1, and whole lines: as many as end at the first `\n` from `size` on.
 
     Where chunks end depends on the content only, not on its blocks. Never holds more than size, limit and a block.
 
     Args:
-        parts: Blocks of a stream.
+        stream: Blocks of a stream.
         size: Bytes of a chunk.
         limit: A longer line that goes beyond `size` is skipped in passing and yields `TooLong`.
 
@@ -211,25 +237,19 @@ def chunks(parts: Iterator[bytes], size: int, limit: int) -> Iterator[tuple[int,
         BrokenStreamError: The stream breaks off; the whole lines before were handed out.
     """
     number, skipped, searched, held = 1, 0, 0, bytearray()
-    broken: BrokenStreamError | None = None
-    while True:
-        try:
-            part = next(parts, None)
-        except BrokenStreamError as error:
-            part, broken = None, error
-        if part is None:
-            break
+    whole = UntilBroken(stream)
+    for block in whole:
         if skipped:
-            head, newline, part = part.partition(b"\n")
+            head, newline, block = block.partition(b"\n")  # noqa: PLW2901
             skipped += len(head)
             if not newline:
                 continue
             yield number, TooLong(skipped)
             number, skipped = number + 1, 0
-        held += part
+        held += block
         while len(held) >= size:
             end = held.find(b"\n", max(searched, size - 1))
-            # Of the line that goes beyond `size`.
+            # The beginning of the line that goes beyond `size`.
             start = held.rfind(b"\n", 0, size - 1) + 1
             if (end if end >= 0 else len(held)) - start <= limit:
                 if end < 0:
@@ -245,11 +265,10 @@ def chunks(parts: Iterator[bytes], size: int, limit: int) -> Iterator[tuple[int,
             elif end < 0:
                 start, skipped = len(held), len(held) - start
             del held[:start]
-    if broken:
+    if whole.error:
         del held[held.rfind(b"\n") + 1 :]
     if held:
         yield number, bytes(held)
-    if skipped and not broken:
+    if skipped and not whole.error:
         yield number, TooLong(skipped)
-    if broken:
-        raise broken
+    whole.check()

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from functools import partial
 from importlib import import_module
 from typing import Any, BinaryIO
 
 from slimpajama.core.errors import InputError
 from slimpajama.corpus.sources.pages import page_record
-from slimpajama.corpus.sources.records import Bad, Piece, Record, Want, collect, seen
+from slimpajama.corpus.sources.records import Chunk, Found, ReadOptions, RejectedRecord, collect, parsed, seen
 from slimpajama.corpus.sources.streams import BrokenStreamError, TooLong, Unpacked, blocks
 
 LONGEST_LINE = 1 << 24  # bytes
 _PAGES = {"text/html": True, "application/xhtml+xml": True, "text/plain": False}
 
 
-def read_warc(file: BinaryIO, name: str, want: Want) -> Iterator[Piece]:
+def read_warc(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chunk]:
     """Read the pages of a WARC file; a record's number counts responses from 1, its own id is the target's URI.
 
     Answers that are no page (redirects, errors, pictures) are no documents and are passed over.
@@ -31,28 +30,28 @@ def read_warc(file: BinaryIO, name: str, want: Want) -> Iterator[Piece]:
         raise InputError(
             "WARC files need the extra `warc`", where=name, hint="pip install 'slimpajama[warc]'"
         ) from None
-    # Its warnings hold the corpus' own bytes.
+    # Its warnings would show bytes of the corpus.
     logging.getLogger("warcio").setLevel(logging.CRITICAL)
     plain = Unpacked(_with_lines(blocks(file, name)))
-    for batch in collect(_records(archive, plain, want), want):
-        yield Piece(partial(iter, [batch]), file.tell())
+    for batch in collect(_records(archive, plain, options), options):
+        yield parsed(batch, file.tell())
 
 
-def _with_lines(parts: Iterator[bytes]) -> Iterator[bytes]:
+def _with_lines(stream: Iterator[bytes]) -> Iterator[bytes]:
     """Stop where no line ends for long: between records `warcio` holds a line of any length."""
     run = 0
-    for part in parts:
-        run = run + len(part) if b"\n" not in part else len(part) - part.rfind(b"\n")
+    for block in stream:
+        run = run + len(block) if b"\n" not in block else len(block) - block.rfind(b"\n")
         if run > LONGEST_LINE:
             raise BrokenStreamError("too-large", f"more than {LONGEST_LINE} bytes without an end of line")
-        yield part
+        yield block
 
 
-def _records(archive: Any, plain: Unpacked, want: Want) -> Iterator[Record | Bad]:
+def _records(archive: Any, plain: Unpacked, options: ReadOptions) -> Iterator[Found]:
     number = 0
     try:
         iterator = archive(plain)
-        # A warning with the corpus' own bytes, straight to stderr.
+        # Otherwise this warning, with bytes of the corpus, goes straight to stderr.
         iterator.INC_RECORD = ""
         for record in iterator:
             if record.rec_type != "response":
@@ -63,24 +62,25 @@ def _records(archive: Any, plain: Unpacked, want: Want) -> Iterator[Record | Bad
             if kind not in _PAGES or headers.get_statuscode() != "200":
                 continue
             content = record.content_stream()
-            data = content.read(want.max_document_bytes + 1)
-            whole = TooLong(len(data), complete=False) if len(data) > want.max_document_bytes else data
+            data = content.read(options.max_document_bytes + 1)
+            whole = TooLong(len(data), complete=False) if len(data) > options.max_document_bytes else data
             missing = getattr(record.raw_stream, "limit", 0)
             if missing > 0 and not record.raw_stream.read(1):
-                # Else that is on record.
+                # If the stream broke off, that is on record instead.
                 if plain.error is None:
                     short = f"{missing} bytes fewer than its header says"
-                    yield Bad(f"record {number}", "truncated", short, "a record that is whole")
+                    yield RejectedRecord(f"record {number}", "truncated", short, "a record that is whole")
                 continue
             packed = getattr(content, "decompressor", None)
             if isinstance(whole, bytes) and whole and not getattr(packed, "eof", True):
-                yield Bad(f"record {number}", "truncated", "its compression breaks off", "a record that is whole")
+                yield RejectedRecord(
+                    f"record {number}", "truncated", "its compression breaks off", "a record that is whole"
+                )
                 continue
             uri = record.rec_headers.get_header("WARC-Target-URI")
-            yield page_record(number, f"record {number}", whole, uri, want, _PAGES[kind])
+            yield page_record(number, f"record {number}", whole, uri, options, _PAGES[kind])
     except Exception as error:
-        # Whatever warcio raises over a damaged archive.
+        # Warcio raises errors of any kind over a damaged archive.
         if plain.error is None:
-            yield Bad(f"record {number + 1}", "damaged", seen(error), "WARC")
-    if plain.error:
-        raise plain.error
+            yield RejectedRecord(f"record {number + 1}", "damaged", seen(error), "WARC")
+    plain.check()

@@ -14,7 +14,7 @@ from numba.core import event
 from slimpajama.core.config import Config
 from slimpajama.corpus.pipeline import BY_NAME, prepare
 from slimpajama.corpus.sources.discover import InputFile, Plan
-from slimpajama.corpus.sources.records import Batch, Want
+from slimpajama.corpus.sources.records import Batch, ReadOptions
 from slimpajama.ops.forecast.sample import PIECE, Sample
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest
@@ -61,13 +61,13 @@ def run_pass(scratch: Workspace, sample: Sample, every: int) -> Pass:
     chosen, cfg = sample.every(every), _settings(sample, every)
     counted: dict[InputFile, tuple[int, int, int]] = {}
 
-    def take(file: InputFile, want: Want) -> Iterator[Batch]:
+    def take(file: InputFile, options: ReadOptions) -> Iterator[Batch]:
         documents = n_bytes = broken = 0
         for piece in chosen[file]:
             for batch in piece.read():
                 documents += batch.table.num_rows
                 n_bytes += pc.sum(pc.binary_length(batch.table["text"])).as_py() or 0
-                broken += len(batch.bad)
+                broken += len(batch.rejected)
                 yield batch
         counted[file] = documents, n_bytes, broken
 

@@ -21,8 +21,8 @@ from functools import partial
 
 from slimpajama.core.config import Config, SourceConfig
 from slimpajama.corpus.sources.discover import InputFile, Plan, open_input
-from slimpajama.corpus.sources.files import format_of, pieces, read, wanted
-from slimpajama.corpus.sources.records import Batch, Piece, Want
+from slimpajama.corpus.sources.files import chunks, format_of, read, read_options
+from slimpajama.corpus.sources.records import Batch, Chunk, ReadOptions
 from slimpajama.corpus.sources.streams import PACKINGS, is_packed
 
 # Text of the sample: more than half a million words, as many as a tokenizer learns from in a real run.
@@ -49,7 +49,7 @@ PAGES = {"txt", "html"}
 class Drawn:
     """What is read of a file."""
 
-    pieces: list[Piece]
+    pieces: list[Chunk]
     share: float
     """Share of the file that the pieces are."""
     reached: float = 1.0
@@ -95,10 +95,10 @@ class Sample:
         packing = next((end for end in PACKINGS if file.path.lower().endswith(end)), self.format_of(file))
         return file.bytes * EXPANDS.get(packing, 1.0)
 
-    def every(self, n: int) -> dict[InputFile, list[Piece]]:
+    def every(self, n: int) -> dict[InputFile, list[Chunk]]:
         """Return every n-th piece of the sample, by file."""
         all_pieces = [(file, piece) for file, drawn in self.files.items() for piece in drawn.pieces]
-        chosen: dict[InputFile, list[Piece]] = {}
+        chosen: dict[InputFile, list[Chunk]] = {}
         for file, piece in all_pieces[::n]:
             chosen.setdefault(file, []).append(piece)
         return chosen
@@ -119,16 +119,16 @@ class Sample:
     def _draw(self, file: InputFile, n: int) -> Drawn:
         """Return `n` pieces of a file, evenly drawn from what may be read of it; all of them for 0."""
         source = self.source_of(file)
-        want = replace(wanted(source, self.cfg.ingest), batch_bytes=PIECE)
+        options = replace(read_options(source, self.cfg.ingest), batch_bytes=PIECE)
         scan_bytes = max(SCAN_MB * 1e6 * self.expected(file) / self.expected_bytes, n * PIECE)
         if n and file.bytes > scan_bytes and self.format_of(file) == "jsonl" and not is_packed(file.path):
             # Where it cannot be opened, reading it in order below records what is wrong.
             with contextlib.suppress(OSError):
-                return _windows(file, want, n)
+                return _windows(file, options, n)
         rows = n > 0 and self.format_of(file) == "parquet"
-        drawn: list[Piece] = []
+        drawn: list[Chunk] = []
         seen, stride, reached = 0, 1, 1.0
-        for piece in _rows(file, want) if rows else _pieces(file, want):
+        for piece in _rows(file, options) if rows else _pieces(file, options):
             if n and seen * PIECE >= scan_bytes:
                 reached = min(1.0, piece.position / file.bytes)
                 break
@@ -139,38 +139,38 @@ class Sample:
                 drawn, stride = drawn[::2], 2 * stride
             seen += 1
         if not seen:
-            return Drawn([Piece(partial(read, partial(open_input, file), file.path, want), 0)], 1.0)
+            return Drawn([Chunk(partial(read, partial(open_input, file), file.path, options), 0)], 1.0)
         if n and len(drawn) > n:
             draw = random.Random(f"{file.source}/{file.path}")
             drawn = [drawn[draw.randrange(i * len(drawn) // n, (i + 1) * len(drawn) // n)] for i in range(n)]
         return Drawn(drawn, reached * len(drawn) / seen, reached)
 
 
-def _windows(file: InputFile, want: Want, n: int) -> Drawn:
-    """Return lines from `n` places all over a plain file that is too large to be read through."""
-    draw, found, passed = random.Random(f"{file.source}/{file.path}"), list[Piece](), 0
+def _windows(file: InputFile, options: ReadOptions, n: int) -> Drawn:
+    """Return lines from `n` places all over a plain file that is too large to be passed through."""
+    draw, found, passed = random.Random(f"{file.source}/{file.path}"), list[Chunk](), 0
     with open_input(file) as stream:
         for i in range(n):
             stream.seek(draw.randrange(i * file.bytes // n, (i + 1) * file.bytes // n))
-            # Skip the rest of a line.
-            stream.readline(want.max_document_bytes)
+            # The rest of a line.
+            stream.readline(options.max_document_bytes)
             data = b""
-            while len(data) < PIECE and (line := stream.readline(want.max_document_bytes)):
+            while len(data) < PIECE and (line := stream.readline(options.max_document_bytes)):
                 data += line
-            found += pieces(partial(io.BytesIO, data), file.path, want)
+            found += chunks(partial(io.BytesIO, data), file.path, options)
             passed += len(data)
     return Drawn(found, passed / file.bytes, passed / file.bytes)
 
 
-def _pieces(file: InputFile, want: Want) -> Iterator[Piece]:
-    return pieces(partial(open_input, file), file.path, want)
+def _pieces(file: InputFile, options: ReadOptions) -> Iterator[Chunk]:
+    return chunks(partial(open_input, file), file.path, options)
 
 
-def _rows(file: InputFile, want: Want) -> Iterator[Piece]:
-    """Yield pieces of a few rows of a table whose own pieces are large."""
-    for piece in _pieces(file, want):
+def _rows(file: InputFile, options: ReadOptions) -> Iterator[Chunk]:
+    """Yield a few rows at once of a table whose own pieces are large."""
+    for piece in _pieces(file, options):
         for batch in piece.read():
             n = max(1, batch.table.num_rows * PIECE // max(batch.cost, 1))
             for start in range(0, batch.table.num_rows, n):
-                part = Batch(batch.table.slice(start, n).combine_chunks(), [] if start else batch.bad)
-                yield Piece(partial(iter, [part]), piece.position)
+                part = Batch(batch.table.slice(start, n).combine_chunks(), [] if start else batch.rejected)
+                yield Chunk(partial(iter, [part]), piece.position)

@@ -12,7 +12,7 @@ from slimpajama.core.errors import StorageError
 from slimpajama.core.temporary import temporary_folder
 from slimpajama.corpus.dedup.spill import save
 from slimpajama.corpus.sources import files
-from slimpajama.corpus.sources.records import Want
+from slimpajama.corpus.sources.records import ReadOptions
 
 WHAT_TO_DO = r"Make room there, or let TMPDIR name another folder\. Run again"
 
@@ -73,5 +73,5 @@ def test_a_packed_table_that_does_not_fit_there_ends_the_run_and_is_not_left_out
 
     monkeypatch.setattr(tempfile, "NamedTemporaryFile", full)
     with pytest.raises(StorageError, match=rf"{folder}: .*No space left on device\. {WHAT_TO_DO}"):
-        list(files.read(lambda: packed.open("rb"), packed.name, Want(max_document_bytes=1_000_000)))
+        list(files.read(lambda: packed.open("rb"), packed.name, ReadOptions(max_document_bytes=1_000_000)))
     assert list(folder.iterdir()) == [packed]

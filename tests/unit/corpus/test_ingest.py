@@ -13,6 +13,7 @@ from slimpajama.core.config import Config, IngestConfig, RunConfig, SourceConfig
 from slimpajama.core.errors import InputError
 from slimpajama.core.schema import RAW
 from slimpajama.corpus.ingest import known_inputs
+from slimpajama.corpus.sources import discover
 from slimpajama.corpus.sources.ids import document_id
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest
@@ -120,7 +121,7 @@ def test_a_second_night_reads_only_what_no_published_night_has_read(cfg: Config,
 
 
 def test_a_file_that_changes_while_it_is_read_is_an_error(cfg: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(stage_module, "current_version", lambda file: "another")
+    monkeypatch.setattr(discover, "current_version", lambda file: "another")
     with pytest.raises(InputError, match=r"raw/.*changed while it was read"):
         ingest(Workspace(LocalStore(str(tmp_path / "w"))), cfg, "n")
 

@@ -12,7 +12,7 @@ from steps import ingest
 
 from slimpajama.core.config import load_config
 from slimpajama.core.errors import InputError
-from slimpajama.corpus.demo import build, build_demo_corpus, python_texts
+from slimpajama.corpus.demo import build, build_demo_corpus, python_texts, sets
 from slimpajama.corpus.pairs.stage import make_pairs
 from slimpajama.corpus.sources.discover import plan
 from slimpajama.workspace.local import LocalStore
@@ -51,7 +51,7 @@ def archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with zipfile.ZipFile(gensim, "w") as wheel:
         wheel.writestr("gensim/models/model.py", MODULE.replace(b"what the", b"how the"))
         wheel.writestr("gensim/test/test_data/lee_background.cor", "First news.\nSecond news.\n")
-        wheel.writestr(f"gensim/test/test_data/{build._WIKIPEDIA}", bz2.compress(WIKI.encode()))
+        wheel.writestr(sets.WIKIPEDIA, bz2.compress(WIKI.encode()))
     with zipfile.ZipFile(catalogue := tmp_path / "catalogue.whl", "w") as wheel:
         wheel.writestr("program/locale/zh_CN/LC_MESSAGES/program.po", CATALOGUE)
         wheel.writestr("program/locale/de/LC_MESSAGES/program.po", CATALOGUE)

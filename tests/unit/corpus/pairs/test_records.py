@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from slimpajama.core.config import PairSourceConfig
 from slimpajama.corpus.pairs.records import Pair, pair_format, read_pairs
-from slimpajama.corpus.sources.records import Bad
+from slimpajama.corpus.sources.records import RejectedRecord
 
 EN, ZH = "The quick brown fox.", "敏捷的棕色狐狸。"
 
@@ -160,7 +160,7 @@ def test_a_translation_memory_gives_the_languages_that_are_asked_for_the_other_w
 )
 def test_what_cannot_be_read_is_told_by_its_rule(name, data, rule):
     found = read(data, name)
-    assert [item.rule for item in found if isinstance(item, Bad)] == [rule]
+    assert [item.rule for item in found if isinstance(item, RejectedRecord)] == [rule]
 
 
 def test_offsets_that_lead_out_of_an_arrow_file_are_not_followed():
@@ -188,7 +188,7 @@ def test_entities_that_would_grow_without_end_are_refused():
 @given(st.binary(max_size=400), st.sampled_from([".jsonl", ".csv", ".tsv", ".parquet", ".json", ".tmx", ".po", ".mo"]))
 def test_no_bytes_make_a_reader_fail(data, ending):
     for item in read(data, f"a{ending}"):
-        assert isinstance(item, Bad) or (item.source + "".join(item.targets)).encode() is not None
+        assert isinstance(item, RejectedRecord) or (item.source + "".join(item.targets)).encode() is not None
 
 
 def test_a_name_tells_the_format_through_packings_unless_it_is_given():

@@ -21,9 +21,9 @@ from warcio.warcwriter import WARCWriter
 
 from slimpajama.core.errors import InputError
 from slimpajama.corpus.sources import files, warc
-from slimpajama.corpus.sources.records import Bad, Batch, Want
+from slimpajama.corpus.sources.records import Batch, ReadOptions, RejectedRecord
 
-WANT = Want(max_document_bytes=100_000)
+WANT = ReadOptions(max_document_bytes=100_000)
 PACK: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
     ".gz": gzip.compress,
@@ -33,16 +33,16 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
 TEXTS = [f"第{n}篇 document {zlib.crc32(str(n).encode())} " + "好" * 9 for n in range(3000)]
 
 
-def read(name: str, data: bytes, want: Want = WANT) -> list[Batch]:
-    return list(files.read(lambda: io.BytesIO(data), name, want))
+def read(name: str, data: bytes, options: ReadOptions = WANT) -> list[Batch]:
+    return list(files.read(lambda: io.BytesIO(data), name, options))
 
 
 def texts(batches: list[Batch]) -> list[str]:
     return [text for batch in batches for text in batch.table["text"].to_pylist()]
 
 
-def bad(batches: list[Batch]) -> list[Bad]:
-    return [item for batch in batches for item in batch.bad]
+def bad(batches: list[Batch]) -> list[RejectedRecord]:
+    return [item for batch in batches for item in batch.rejected]
 
 
 def page(body: bytes, kind: str = "text/html", status: str = "200 OK") -> tuple[bytes, str, str]:
@@ -87,15 +87,21 @@ WHOLE = {
     "a.html": ("<p>" + "<p>".join(TEXTS[:300])).encode(),
 }
 
-DEEP = Bad("line 2", "not-json", "nested too deeply", "one JSON object")
+DEEP = RejectedRecord("line 2", "not-json", "nested too deeply", "one JSON object")
 CONTROL = "Invalid control character at: line 1 column 12 (char 11)"
 JSON_LINES = [
-    (b'{"text": "a\\u0000b"}', Bad("line 2", "has-nul", "NUL at character 2", "no NUL")),
-    (b'{"text": "a\0b"}', Bad("line 2", "not-json", CONTROL, "one JSON object")),
-    (b"\0" * 50, Bad("line 2", "not-json", "Expecting value: line 1 column 1 (char 0)", "one JSON object")),
-    ('{"text": "好\\ud83d"}'.encode(), Bad("line 2", "lone-surrogate", "U+D83D at character 2", "valid Unicode")),
+    (b'{"text": "a\\u0000b"}', RejectedRecord("line 2", "has-nul", "NUL at character 2", "no NUL")),
+    (b'{"text": "a\0b"}', RejectedRecord("line 2", "not-json", CONTROL, "one JSON object")),
+    (b"\0" * 50, RejectedRecord("line 2", "not-json", "Expecting value: line 1 column 1 (char 0)", "one JSON object")),
+    (
+        '{"text": "好\\ud83d"}'.encode(),
+        RejectedRecord("line 2", "lone-surrogate", "U+D83D at character 2", "valid Unicode"),
+    ),
     (b'{"text": "x", "y": "\\udc00"}', "x"),  # nobody reads it
-    (b'{"text": "\xed\xa0\xbd"}', Bad("line 2", "invalid-utf8", "bytes ed a0 bd 22 at byte 11", "valid UTF-8")),
+    (
+        b'{"text": "\xed\xa0\xbd"}',
+        RejectedRecord("line 2", "invalid-utf8", "bytes ed a0 bd 22 at byte 11", "valid UTF-8"),
+    ),
     (b'{"text": "x", "deep": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", DEEP),
     (b'{"text": "x", "deep": ' + b'{"a":' * 10_000 + b"1" + b"}" * 10_001, DEEP),
     (b"[" * 10_000, DEEP),
@@ -103,38 +109,41 @@ JSON_LINES = [
     (b'{"text": "' + b"[{" * 10_000 + b'"}', "[{" * 10_000),
     (b'{"text": "x", "n": 1e999}', "x"),
     (b'{"text": "x", "n": ' + b"9" * 10_000 + b"}", "x"),
-    (b'{"text": ' + b"9" * 10_000 + b"}", Bad("line 2", "no-text", "a float", "a text")),
+    (b'{"text": ' + b"9" * 10_000 + b"}", RejectedRecord("line 2", "no-text", "a float", "a text")),
     (b'{"text": "x", "n": NaN}', "x"),
-    (b'{"text": NaN}', Bad("line 2", "no-text", "a float", "a text")),
+    (b'{"text": NaN}', RejectedRecord("line 2", "no-text", "a float", "a text")),
     (b'{"text": "first", "text": "last"}', "last"),
     (b'{"text": "x", "k": 1, "k": 2}', "x"),
     # An id that an earlier record has.
     (b'{"text": "a", "id": "one"}', "a"),
-    (b'{"text": "' + b"x" * 200_000 + b'"}', Bad("line 2", "too-large", "200012 bytes", "at most 100000 bytes")),
+    (
+        b'{"text": "' + b"x" * 200_000 + b'"}',
+        RejectedRecord("line 2", "too-large", "200012 bytes", "at most 100000 bytes"),
+    ),
 ]
 
 
 @pytest.mark.parametrize(("line", "expected"), JSON_LINES)
-def test_a_bad_json_line_is_one_record_between_its_neighbours(line: bytes, expected: Bad | str):
-    want = Want(max_document_bytes=100_000, id_field="id")
-    found = read("a.jsonl", b'{"text": "before", "id": "one"}\n' + line + b'\n{"text": "after"}\n', want)
+def test_a_bad_json_line_is_one_record_between_its_neighbours(line: bytes, expected: RejectedRecord | str):
+    options = ReadOptions(max_document_bytes=100_000, id_field="id")
+    found = read("a.jsonl", b'{"text": "before", "id": "one"}\n' + line + b'\n{"text": "after"}\n', options)
     assert texts(found) == ["before", *([expected] if isinstance(expected, str) else []), "after"]
-    assert bad(found) == ([expected] if isinstance(expected, Bad) else [])
+    assert bad(found) == ([expected] if isinstance(expected, RejectedRecord) else [])
 
 
 @pytest.mark.parametrize(
     ("columns", "expected"),
     [
-        ({"body": ["x"]}, Bad("", "no-text", "columns body", "a column text")),
-        ({"text": [1.5]}, Bad("row 1", "no-text", "a float", "a text")),
-        ({"text": [["x"]]}, Bad("row 1", "no-text", "a list", "a text")),
-        ({"text": [{"a": "x"}]}, Bad("row 1", "no-text", "a dict", "a text")),
-        ({"text": pa.nulls(1)}, Bad("row 1", "no-text", "no such field", "a text")),
-        ({"text": pa.array([], pa.string())}, Bad("", "empty-file", "no record", "at least one record")),
+        ({"body": ["x"]}, RejectedRecord("", "no-text", "columns body", "a column text")),
+        ({"text": [1.5]}, RejectedRecord("row 1", "no-text", "a float", "a text")),
+        ({"text": [["x"]]}, RejectedRecord("row 1", "no-text", "a list", "a text")),
+        ({"text": [{"a": "x"}]}, RejectedRecord("row 1", "no-text", "a dict", "a text")),
+        ({"text": pa.nulls(1)}, RejectedRecord("row 1", "no-text", "no such field", "a text")),
+        ({"text": pa.array([], pa.string())}, RejectedRecord("", "empty-file", "no record", "at least one record")),
     ],
 )
 @pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
-def test_a_table_of_a_wrong_schema_says_so(name: str, columns: dict[str, Any], expected: Bad):
+def test_a_table_of_a_wrong_schema_says_so(name: str, columns: dict[str, Any], expected: RejectedRecord):
     assert bad(read(name, (parquet if name == "a.parquet" else arrow)(**columns))) == [expected]
 
 
@@ -154,7 +163,7 @@ RECORDS = ["a.jsonl", "a.csv", "a.arrow", "a.warc"]
 @pytest.mark.parametrize("name", RECORDS)
 def test_a_cut_file_gives_its_whole_records_and_then_says_so(name: str, packing: str):
     packed = PACK[packing](WHOLE[name])
-    found = read(name + packing, packed[: len(packed) * 9 // 10], Want(max_document_bytes=10_000_000))
+    found = read(name + packing, packed[: len(packed) * 9 // 10], ReadOptions(max_document_bytes=10_000_000))
     kept = texts(found)
     # Of what ends without a mark, the last may be a part.
     assert kept[:-1] == TEXTS[: max(0, len(kept) - 1)]
@@ -199,7 +208,7 @@ def test_a_bomb_is_one_record_and_never_in_memory(name: str, packing: str):
 
 def test_a_flood_of_bad_records_comes_in_bounded_batches():
     found = read("a.jsonl", b"x\n" * 50_000)
-    assert max(len(batch.bad) for batch in found) < 6000
+    assert max(len(batch.rejected) for batch in found) < 6000
     assert len(bad(found)) == 50_000
 
 
@@ -216,8 +225,8 @@ def test_pages_of_a_web_archive_are_documents_and_the_rest_is_passed_over():
     assert texts(found) == ["题\n正文", "plain text"]
     assert [batch.table["id"].to_pylist() for batch in found] == [["https://example.org/0", "https://example.org/3"]]
     assert bad(found) == [
-        Bad("record 5", "invalid-utf8", "bytes ff fd at byte 1", "valid UTF-8"),
-        Bad("record 6", "too-large", "more than 100000 bytes", "at most 100000 bytes"),
+        RejectedRecord("record 5", "invalid-utf8", "bytes ff fd at byte 1", "valid UTF-8"),
+        RejectedRecord("record 6", "too-large", "more than 100000 bytes", "at most 100000 bytes"),
     ]
 
 
@@ -258,13 +267,13 @@ NAMES = st.tuples(st.sampled_from([*WHOLE]), st.sampled_from([*PACK]))
 
 def check(name: str, data: bytes) -> list[Batch]:
     """Read hostile bytes: no exception, a record at least, and everything in it printable and valid."""
-    want = Want(max_document_bytes=5000, id_field="id", batch_bytes=2000)
-    found = read(name, data, want)
+    options = ReadOptions(max_document_bytes=5000, id_field="id", batch_bytes=2000)
+    found = read(name, data, options)
     assert texts(found) or bad(found)
     for batch in found:
         batch.table.validate(full=True)
         assert all(0 < len(text.encode()) <= 5000 for text in batch.table["text"].to_pylist())
-        assert all(item.rule and item.value.isprintable() for item in batch.bad)
+        assert all(item.rule and item.value.isprintable() for item in batch.rejected)
     return found
 
 

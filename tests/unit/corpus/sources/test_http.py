@@ -14,11 +14,11 @@ import pytest
 from slimpajama.core.config import Config, IngestConfig, RunConfig, SourceConfig
 from slimpajama.core.errors import InputError
 from slimpajama.corpus.ingest import read_whole
-from slimpajama.corpus.sources import discover, streams
+from slimpajama.corpus.sources import guard, http, remote, streams
 from slimpajama.corpus.sources.discover import plan
-from slimpajama.corpus.sources.records import Want
+from slimpajama.corpus.sources.records import ReadOptions
 
-WANT = Want(max_document_bytes=1_000_000)
+WANT = ReadOptions(max_document_bytes=1_000_000)
 TEXT = "今天天气很好，我们去公园。The weather is fine today."
 INDEX = '<html><a href="a.txt">a</a> <a href="b.txt">b</a></html>'
 
@@ -42,8 +42,8 @@ class Site:
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(discover, "_check_public", lambda address: None)
-    monkeypatch.setattr(discover, "_WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr(guard, "check_public", lambda address: None)
+    monkeypatch.setattr(http, "_WAITS_S", (0.0, 0.0))
 
     class Answers(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -125,7 +125,7 @@ def test_one_file_of_several_that_is_refused_is_on_record_and_the_others_are_rea
     site.wrong = {"/b.txt": [status] * 99}
     found = [batch for file in plan(site.sources("/*.txt"), []).files for batch in read_whole(file, WANT)]
     assert [text for batch in found for text in batch.table["text"].to_pylist()] == [TEXT]
-    (bad,) = [bad for batch in found for bad in batch.bad]
+    (bad,) = [bad for batch in found for bad in batch.rejected]
     assert bad.rule == "unreadable"
     assert value in bad.value
 
@@ -151,7 +151,7 @@ def test_a_name_that_does_not_resolve_is_an_error_with_a_hint(monkeypatch: pytes
     def unknown(*_: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    monkeypatch.setattr(discover.socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(remote.socket, "getaddrinfo", unknown)
     with pytest.raises(InputError, match=r"invalid/a\.txt: cannot be opened: Name or service not known\. Is the"):
         plan(Site("http://nowhere.invalid").sources("/a.txt"), [])
 
@@ -171,7 +171,7 @@ def test_a_server_that_announces_to_send_files_only_whole_is_read_but_for_tables
     site.ranges, site.headers = False, {"Accept-Ranges": "none"}
     assert texts(site.sources("/a.txt")) == [TEXT]
     (file,) = plan(site.sources("/a.parquet"), []).files
-    (bad,) = [bad for batch in read_whole(file, WANT) for bad in batch.bad]
+    (bad,) = [bad for batch in read_whole(file, WANT) for bad in batch.rejected]
     assert (bad.rule, bad.value) == ("unreadable", "Cannot seek streaming HTTP file")
 
 

@@ -13,25 +13,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slimpajama.corpus.sources import files
-from slimpajama.corpus.sources.records import Bad, Record, Want
+from slimpajama.corpus.sources.records import ReadOptions, Record, RejectedRecord
 
 VISIBLE = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30).filter(
     lambda text: not text.isspace()
 )
 
 
-def number(item: Record | Bad) -> float:
+def number(item: Record | RejectedRecord) -> float:
     if isinstance(item, Record):
         return item.number
     return int(item.place.split()[1]) if item.place else math.inf
 
 
-def read(name: str, data: bytes, limit: int = 1000, **settings: Any) -> list[Record | Bad]:
-    found: list[Record | Bad] = []
-    for batch in files.read(lambda: io.BytesIO(data), name, Want(max_document_bytes=limit, **settings)):
+def read(name: str, data: bytes, limit: int = 1000, **settings: Any) -> list[Record | RejectedRecord]:
+    found: list[Record | RejectedRecord] = []
+    for batch in files.read(lambda: io.BytesIO(data), name, ReadOptions(max_document_bytes=limit, **settings)):
         batch.table.validate(full=True)
         columns = (batch.table[column].to_pylist() for column in ("number", "text", "id"))
-        found += sorted([*map(Record, *columns), *batch.bad], key=number)
+        found += sorted([*map(Record, *columns), *batch.rejected], key=number)
     return found
 
 
@@ -45,8 +45,8 @@ def parquet(**columns: Any) -> bytes:
     return sink.getvalue()
 
 
-def rules(items: list[Record | Bad]) -> list[str]:
-    return [item.rule if isinstance(item, Bad) else "ok" for item in items]
+def rules(items: list[Record | RejectedRecord]) -> list[str]:
+    return [item.rule if isinstance(item, RejectedRecord) else "ok" for item in items]
 
 
 @pytest.mark.parametrize(
@@ -127,16 +127,18 @@ def test_broken_json_lines_are_named_and_the_others_read():
         "ok",
     ]
     assert found[0] == Record(1, "好 one")
-    assert found[1] == Bad("line 2", "not-json", "Expecting value: line 1 column 1 (char 0)", "one JSON object")
-    assert found[2] == Bad("line 3", "invalid-utf8", "bytes ff 22 7d at byte 11", "valid UTF-8")
-    assert found[10] == Bad("line 12", "too-large", "2012 bytes", "at most 1000 bytes")
+    assert found[1] == RejectedRecord(
+        "line 2", "not-json", "Expecting value: line 1 column 1 (char 0)", "one JSON object"
+    )
+    assert found[2] == RejectedRecord("line 3", "invalid-utf8", "bytes ff 22 7d at byte 11", "valid UTF-8")
+    assert found[10] == RejectedRecord("line 12", "too-large", "2012 bytes", "at most 1000 bytes")
     assert found[-1] == Record(13, "last")
 
 
 def test_json_nested_ten_thousand_deep_is_on_record():
     deep = b'{"text": "x", "deep": ' + b"[" * 10_000 + b"]" * 10_000 + b"}"
     found = read("a.jsonl", deep + b'\n{"text": "next"}', 10**6)
-    assert found == [Bad("line 1", "not-json", "nested too deeply", "one JSON object"), Record(2, "next")]
+    assert found == [RejectedRecord("line 1", "not-json", "nested too deeply", "one JSON object"), Record(2, "next")]
 
 
 def test_text_and_id_are_taken_from_the_fields_that_the_source_names():
@@ -175,8 +177,10 @@ def test_a_disk_that_fails_is_on_record():
         def read(self, size: int | None = -1) -> bytes:
             raise OSError(5, "Input/output error")
 
-    found = [bad for batch in files.read(Failing, "a.jsonl", Want(max_document_bytes=9)) for bad in batch.bad]
-    assert found == [Bad("", "unreadable", "Input/output error", "a file that is whole")]
+    found = [
+        bad for batch in files.read(Failing, "a.jsonl", ReadOptions(max_document_bytes=9)) for bad in batch.rejected
+    ]
+    assert found == [RejectedRecord("", "unreadable", "Input/output error", "a file that is whole")]
 
 
 def test_csv_rows_may_span_lines_and_broken_ones_are_named():
@@ -184,8 +188,11 @@ def test_csv_rows_may_span_lines_and_broken_ones_are_named():
     found = read("a.csv", data, id_field="id")
     assert rules(found) == ["ok", "invalid-utf8", "no-text", "ok", "too-large"]
     assert found[0] == Record(1, "two\nlines, 好", "1")
-    assert found[1] == Bad("row 2", "invalid-utf8", "bytes ff fe at character 1", "valid UTF-8")
-    assert found[-2:] == [Record(4, "last", "5"), Bad("line 6", "too-large", "2002 bytes", "at most 1000 bytes")]
+    assert found[1] == RejectedRecord("row 2", "invalid-utf8", "bytes ff fe at character 1", "valid UTF-8")
+    assert found[-2:] == [
+        Record(4, "last", "5"),
+        RejectedRecord("line 6", "too-large", "2002 bytes", "at most 1000 bytes"),
+    ]
 
 
 def test_a_quote_that_is_never_closed_costs_one_row():
@@ -195,7 +202,7 @@ def test_a_quote_that_is_never_closed_costs_one_row():
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
 def test_a_table_without_the_column_is_one_record(name: str):
     data = b"a,b\n1,2\n3,4\n" if name == "a.csv" else parquet(a=[1, 2], b=["x", "y"])
-    assert read(name, data) == [Bad("", "no-text", "columns a, b", "a column text")]
+    assert read(name, data) == [RejectedRecord("", "no-text", "columns a, b", "a column text")]
 
 
 def test_parquet_rows_are_checked_one_by_one():
@@ -274,15 +281,15 @@ def test_a_line_is_read_alike_whatever_stands_beside_it(lines: list[str], end: s
     data = "".join(line + end for line in lines).encode()
     together = read("a.jsonl", data, id_field="id", batch_bytes=batch_bytes)
     alone = [replace_place(item, row) for row, line in enumerate(lines, 1) for item in read_one(line + end)]
-    assert together == (alone or [Bad("", "empty-file", "no record", "at least one record")])
+    assert together == (alone or [RejectedRecord("", "empty-file", "no record", "at least one record")])
 
 
-def read_one(line: str) -> list[Record | Bad]:
+def read_one(line: str) -> list[Record | RejectedRecord]:
     found = read("a.jsonl", line.encode() + b"broken", id_field="id")
     return [item for item in found if number(item) == 1]
 
 
-def replace_place(item: Record | Bad, row: int) -> Record | Bad:
+def replace_place(item: Record | RejectedRecord, row: int) -> Record | RejectedRecord:
     return replace(item, number=row) if isinstance(item, Record) else replace(item, place=f"line {row}")
 
 
@@ -301,7 +308,7 @@ def test_fields_may_be_nested_and_several_are_joined_by_a_blank_line(count: int)
     joined = [
         Record(1, "题\n\n文", "1"),
         Record(2, "only"),
-        Bad("line 3", "no-text", "an empty text", "a text"),
+        RejectedRecord("line 3", "no-text", "an empty text", "a text"),
         Record(4, "x"),
     ]
     assert found == joined[:count]
@@ -311,10 +318,10 @@ def test_fields_may_be_nested_and_several_are_joined_by_a_blank_line(count: int)
 
 def test_a_field_of_several_that_is_no_text_is_on_record():
     found = read("a.jsonl", jsonl({"title": 5, "text": "文"}, {"text": "x"}), text_fields=("title", "text"))
-    assert found == [Bad("line 1", "no-text", "a int", "a text"), Record(2, "x")]
+    assert found == [RejectedRecord("line 1", "no-text", "a int", "a text"), Record(2, "x")]
     assert rules(read("a.csv", b"title,text\nt,x\n", text_fields=("title", "text"))) == ["ok"]
     assert read("a.csv", b"text\nx\n", text_fields=("title", "text")) == [
-        Bad("", "no-text", "columns text", "a column title")
+        RejectedRecord("", "no-text", "columns text", "a column title")
     ]
 
 
@@ -325,15 +332,19 @@ def test_arrow_streams_and_files_are_read(new: Any):
     with new(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=2)
     found = read("data-00000-of-00001.arrow", sink.getvalue(), id_field="id")
-    assert found == [Record(1, "甲", "7"), Bad("row 2", "no-text", "an empty text", "a text"), Record(3, "乙", "9")]
+    assert found == [
+        Record(1, "甲", "7"),
+        RejectedRecord("row 2", "no-text", "an empty text", "a text"),
+        Record(3, "乙", "9"),
+    ]
     assert read("a.arrow", sink.getvalue(), text_fields=("body",)) == [
-        Bad("", "no-text", "columns id, text", "a column body")
+        RejectedRecord("", "no-text", "columns id, text", "a column body")
     ]
 
 
 def test_a_record_without_any_of_several_fields_is_on_record_and_shifts_no_other():
     lines = b'{"id": "1", "a": "x"}\n{"id": "2", "c": "y"}\n{"id": "3", "b": "z"}\n'
-    wanted = Want(max_document_bytes=100, text_fields=("a", "b"), id_field="id")
+    wanted = ReadOptions(max_document_bytes=100, text_fields=("a", "b"), id_field="id")
     (batch,) = files.read(lambda: io.BytesIO(lines), "x.jsonl", wanted)
     assert batch.table.select(["id", "text"]).to_pylist() == [{"id": "1", "text": "x"}, {"id": "3", "text": "z"}]
-    assert [(bad.place, bad.rule) for bad in batch.bad] == [("line 2", "no-text")]
+    assert [(bad.place, bad.rule) for bad in batch.rejected] == [("line 2", "no-text")]

@@ -9,7 +9,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slimpajama.corpus.sources.streams import BrokenStreamError, TooLong, Unpacked, blocks, bounded, chunks
+from slimpajama.corpus.sources.streams import BrokenStreamError, TooLong, Unpacked, blocks, bounded, whole_lines
 
 DATA = "".join(f"line {number} 第{number}行\n" for number in range(20_000)).encode()
 PACK: dict[str, Callable[[bytes], bytes]] = {
@@ -76,8 +76,8 @@ TEXT = st.binary(max_size=200).map(lambda data: data.replace(b"\x01", b"\n"))
 
 @given(TEXT, st.integers(1, 50), st.integers(1, 50), st.integers(1, 30), st.integers(1, 30))
 def test_chunks_do_not_depend_on_where_blocks_end(data: bytes, block: int, other: int, size: int, limit: int):
-    found = list(chunks(parts_of(data, block), size, limit))
-    assert found == list(chunks(parts_of(data, other), size, limit))
+    found = list(whole_lines(parts_of(data, block), size, limit))
+    assert found == list(whole_lines(parts_of(data, other), size, limit))
     lines, number = data.split(b"\n"), 1
     for first, chunk in found:
         assert first == number
@@ -102,7 +102,7 @@ def test_a_line_of_gigabytes_is_measured_and_the_next_one_read():
         yield b"\ncd"
 
     tracemalloc.start()
-    assert list(chunks(parts(), 1 << 20, 4 << 20)) == [(1, b"ab\n"), (2, TooLong(count << 20)), (3, b"cd")]
+    assert list(whole_lines(parts(), 1 << 20, 4 << 20)) == [(1, b"ab\n"), (2, TooLong(count << 20)), (3, b"cd")]
     assert tracemalloc.get_traced_memory()[1] < 30e6
     tracemalloc.stop()
 
@@ -112,7 +112,7 @@ def test_whole_lines_before_a_break_are_handed_out():
         yield b"one\ntwo\nthr"
         raise BrokenStreamError("truncated", "cut")
 
-    found = chunks(parts(), 100, 100)
+    found = whole_lines(parts(), 100, 100)
     assert next(found) == (1, b"one\ntwo\n")
     with pytest.raises(BrokenStreamError):
         next(found)

@@ -78,7 +78,7 @@ def test_an_empty_file_is_a_broken_record_and_no_error(cfg: Config, tmp_path: Pa
         for some in drawn(cfg).every(1).values()
         for piece in some
         for batch in piece.read()
-        for bad in batch.bad
+        for bad in batch.rejected
     ]
     assert rules == ["not-json", "empty-file"]
 
