@@ -27,9 +27,10 @@ from slimpajama.core.errors import printable
 from slimpajama.core.progress import say, track
 from slimpajama.core.schema import removed_table
 from slimpajama.core.split import assign
-from slimpajama.corpus.overlap import VERSION, Index, Match, cut, find, make_index, sample, sampling
+from slimpajama.corpus.overlap import VERSION, Index, Match, find, make_index
 from slimpajama.corpus.pairs.stage import protected_tests
 from slimpajama.corpus.sources.evaluations import list_evaluations, read_evaluations
+from slimpajama.corpus.windows import cut, sample, sampling
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, add_counts
 from slimpajama.workspace.open import Workspace
