@@ -179,7 +179,7 @@ def _meet(search: Any, need: Any, item: int, e: int, d: int) -> bool:
 
 
 @compiled
-def _match_window(text: Any, n: int, i: int, e: int, index: Any, search: Any, match: Any, d: int) -> int:
+def _match_window(text: Any, n: int, i: int, e: int, index: Any, search: Any, match: Any, d: int) -> Any:
     """Compare a document's window at unit `i` with the index's windows from `e` on, which have the same hash.
 
     Returns:

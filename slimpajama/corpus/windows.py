@@ -207,8 +207,7 @@ def _cut_text(text: Any, n: int, half_words: int, step: int, mask: Any, found: A
     w, u = found.ends[d], found.unit_ends[d]
     found.weights[d] = text.before[n]
     if step >= 0:
-        for k in range(n):
-            found.units[u + k] = text.units[k]
+        found.units[u : u + n] = text.units[:n]
         u += n
     i = 0
     while i < n and text.before[n] - text.before[i] >= half_words:
