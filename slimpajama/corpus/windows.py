@@ -200,15 +200,17 @@ def _cut(offsets: Any, data: Any, codes: Any, half_words: int, step: int, mask: 
     for d in range(len(offsets) - 1):
         n = read_units(data, offsets[d], offsets[d + 1], codes, text)
         _cut_text(text, n, half_words, step, mask, found, d)
+        u = found.unit_ends[d]
+        if step >= 0:
+            found.units[u : u + n] = text.units[:n]
+            u += n
+        found.unit_ends[d + 1] = u
 
 
 @compiled
 def _cut_text(text: Any, n: int, half_words: int, step: int, mask: Any, found: Any, d: int) -> None:
-    w, u = found.ends[d], found.unit_ends[d]
+    w = found.ends[d]
     found.weights[d] = text.before[n]
-    if step >= 0:
-        found.units[u : u + n] = text.units[:n]
-        u += n
     i = 0
     while i < n and text.before[n] - text.before[i] >= half_words:
         value, j = np.uint64(0), i
@@ -220,4 +222,4 @@ def _cut_text(text: Any, n: int, half_words: int, step: int, mask: Any, found: A
         i, at = i + 1, text.before[i]
         while i + 1 < n and text.before[i + 1] - at <= step:
             i += 1
-    found.ends[d + 1], found.unit_ends[d + 1] = w, u
+    found.ends[d + 1] = w
