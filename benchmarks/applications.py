@@ -288,8 +288,9 @@ def run_baselines(task: Task) -> dict[str, Any]:
 def overlap(task: Task) -> list[int]:
     """Return in how many of the documents that `ours` is trained on words in a row of a test pair stand, and of how
     many."""
-    from slimpajama.corpus.overlap import cut, find, make_index
+    from slimpajama.corpus.overlap import find, make_index
     from slimpajama.corpus.pairs.stage import protected_tests
+    from slimpajama.corpus.windows import cut
     from slimpajama.workspace.parquet import read_table
 
     settings = task.cfg.decontaminate

@@ -28,10 +28,11 @@ from slimpajama.core.errors import printable
 from slimpajama.core.logs import step_log
 from slimpajama.core.schema import removed_table
 from slimpajama.core.split import assign
-from slimpajama.corpus.overlap import VERSION, Index, Match, Windows, cut, find, make_index, sample, sampling
+from slimpajama.corpus.overlap import VERSION, Index, Match, find, make_index
 from slimpajama.corpus.pairs.stage import protected_tests
 from slimpajama.corpus.sources.discover import InputFile
 from slimpajama.corpus.sources.evaluations import list_evaluations, read_evaluations
+from slimpajama.corpus.windows import Windows, cut, sample, sampling
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Counts, Manifest, add_counts
 from slimpajama.workspace.parquet import read_table

@@ -14,12 +14,13 @@ import functools
 import math
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
+
+from slimpajama.text.kernels import compiled, decode, find_slot
 
 # A longer word is cut between characters: what the vocabulary does to a word stays cheap.
 WORD_BYTES = 64
@@ -48,8 +49,8 @@ class UserWord(NamedTuple):
 class Lattice(NamedTuple):
     """Dictionary and Markov model as the kernel reads them."""
 
-    keys: npt.NDArray[np.int64]
-    """Of each slot: parent node and character, -1 for a free slot."""
+    keys: npt.NDArray[np.uint64]
+    """Of each slot: parent node and character, plus one; 0 for a free slot."""
     weights: npt.NDArray[np.float64]
     """Of each node: logarithm of the word's share of all counts; NaN where only longer words go on."""
     unknown: float
@@ -86,8 +87,8 @@ def load_lattice(user_words: tuple[UserWord, ...] = ()) -> Lattice:
     logs = np.array([math.log(count or 1) - math.log(total) for count in distinct.tolist()])
     # Key and weight side by side: one cache line for both.
     slots = np.full((1 << _SLOT_BITS, 2), np.nan)
-    keys, weights = slots.view(np.int64)[:, 0], slots[:, 1]
-    keys[:] = -1
+    keys, weights = slots.view(np.uint64)[:, 0], slots[:, 1]
+    keys[:] = 0
     codes = np.frombuffer("".join(words.to_pylist()).encode("utf-32-le"), np.uint32)
     if not _insert(codes, np.asarray(pc.utf8_length(words)), np.where(counts > 0, logs[place], np.nan), keys, weights):
         raise ValueError("the dictionary does not fit")
@@ -132,22 +133,19 @@ def cut_block(
     offsets, data = offsets.view(), data.view()
     # Or numba compiles once more for arrays that are.
     offsets.flags.writeable = data.flags.writeable = False
-    used = _cut(offsets, data, kinds, *model, hmm, lengths, counts)
+    used = _cut(offsets, data, kinds, model, hmm, lengths, counts)
     return lengths[:used].copy(), counts
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
-def _find(keys: Any, key: Any) -> Any:
-    """Return the slot that holds `key`, or the free slot where the search ended."""
-    # Fibonacci hashing: the high bits of a product by 2^64 / golden ratio.
-    slot = np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - _SLOT_BITS))
-    while keys[slot] != key and keys[slot] >= 0:
-        slot = (slot + 1) & (_ROOT - 1)
-    return slot
+@compiled
+def _child(keys: Any, node: Any, char: Any) -> Any:
+    """Return the slot of the node below `node` by a character, or a free slot where there is none."""
+    return find_slot(keys, np.uint64((node << _CHAR_BITS) | char) + np.uint64(1))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _insert(codes: Any, n_chars: Any, weights: Any, keys: Any, slots: Any) -> bool:
+    """Write words, given end to end, into the trie; return False if they do not fit."""
     begin, nodes = 0, 0
     for w in range(len(n_chars)):
         end = begin + n_chars[w]
@@ -159,33 +157,118 @@ def _insert(codes: Any, n_chars: Any, weights: Any, keys: Any, slots: Any) -> bo
                 break
         if node == _ROOT:
             for i in range(begin, end):
-                key = (node << _CHAR_BITS) | (np.int64(codes[i]) - FIRST)
-                node = _find(keys, key)
-                if keys[node] < 0:
+                parent, char = node, np.int64(codes[i]) - FIRST
+                node = _child(keys, parent, char)
+                if not keys[node]:
                     nodes += 1
                     if nodes > 3 * (_ROOT // 4):
                         return False
-                    keys[node] = key
+                    keys[node] = np.uint64((parent << _CHAR_BITS) | char) + np.uint64(1)
             slots[node] = weights[w]
         begin = end
     return True
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
-def _step(data: Any, i: int) -> Any:
-    """Return the code point at `i` and its length in bytes."""
-    b = np.uint32(data[i])
-    if b < 0x80:
-        return b, 1
-    if b < 0xE0:
-        return ((b & np.uint32(0x1F)) << np.uint32(6)) | (data[i + 1] & 0x3F), 2
-    c = np.uint32(data[i + 1] & 0x3F) << np.uint32(6) | (data[i + 2] & 0x3F)
-    if b < 0xF0:
-        return ((b & np.uint32(0xF)) << np.uint32(12)) | c, 3
-    return ((b & np.uint32(7)) << np.uint32(18)) | (c << np.uint32(6)) | (data[i + 3] & 0x3F), 4
+class _Scratch(NamedTuple):
+    """Working memory for a run of Chinese characters."""
+
+    codes: Any
+    """int64 [R]: the characters, counted from FIRST."""
+    route: Any
+    """float64 [R + 1]: weight of the likeliest path from a character to the end of the run."""
+    ends: Any
+    """int64 [R]: where the word ends that begins at a character, if the path comes by there."""
+    back: Any
+    """uint8 [R, 4]: the likeliest state before each state."""
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@compiled(allocates=True)
+def _new_scratch(room: int) -> Any:
+    return _Scratch(
+        np.empty(room, np.int64), np.empty(room + 1), np.empty(room, np.int64), np.empty((room, 4), np.uint8)
+    )
+
+
+@compiled
+def _likeliest(model: Any, scratch: Any, n: int) -> None:
+    """Find the likeliest path through the dictionary's words."""
+    codes, route = scratch.codes, scratch.route
+    route[n] = 0.0
+    for i in range(n - 1, -1, -1):
+        best, end = -np.inf, i + 1
+        node = _ROOT
+        some = False
+        for k in range(i, n):
+            node = _child(model.keys, node, codes[k])
+            if not model.keys[node]:
+                break
+            weight = model.weights[node]
+            # NaN: only the beginning of a word.
+            if not np.isnan(weight):
+                some = True
+                total = weight + route[k + 1]
+                # jieba prefers the longer word at a tie.
+                if total >= best:
+                    best, end = total, k + 1
+        if not some:
+            best = model.unknown + route[i + 1]
+        route[i], scratch.ends[i] = best, end
+
+
+@compiled
+def _is_word(model: Any, codes: Any, begin: int, end: int) -> bool:
+    node = _ROOT
+    for i in range(begin, end):
+        node = _child(model.keys, node, codes[i])
+        if not model.keys[node]:
+            return False
+    return not np.isnan(model.weights[node])
+
+
+@compiled
+def _viterbi(model: Any, scratch: Any, begin: int, end: int) -> None:
+    """Cut characters into the words of their likeliest states; states 0 B, 1 E, 2 M, 3 S."""
+    codes, back = scratch.codes, scratch.back
+    start, trans, emit = model.start, model.trans, model.emit
+    c = codes[begin]
+    b, e, m, s = start[0] + emit[0, c], start[1] + emit[1, c], start[2] + emit[2, c], start[3] + emit[3, c]
+    for i in range(begin + 1, end):
+        c = codes[i]
+        # Of two equal paths jieba takes the state whose letter comes later.
+        from_e, from_s = e + trans[1, 0] + emit[0, c], s + trans[3, 0] + emit[0, c]
+        to_b, back[i, 0] = (from_s, 3) if from_s >= from_e else (from_e, 1)
+        from_b, from_m = b + trans[0, 1] + emit[1, c], m + trans[2, 1] + emit[1, c]
+        to_e, back[i, 1] = (from_m, 2) if from_m >= from_b else (from_b, 0)
+        from_b, from_m = b + trans[0, 2] + emit[2, c], m + trans[2, 2] + emit[2, c]
+        to_m, back[i, 2] = (from_m, 2) if from_m >= from_b else (from_b, 0)
+        from_e, from_s = e + trans[1, 3] + emit[3, c], s + trans[3, 3] + emit[3, c]
+        to_s, back[i, 3] = (from_s, 3) if from_s >= from_e else (from_e, 1)
+        b, e, m, s = to_b, to_e, to_m, to_s
+    state, word_end = 3 if s >= e else 1, end
+    # From the last state to the first: a word begins in state B or S.
+    for i in range(end - 1, begin - 1, -1):
+        if state in (0, 3):
+            scratch.ends[i], word_end = word_end, i
+        state = back[i, state]
+
+
+@compiled
+def _guess(model: Any, scratch: Any, n: int) -> None:
+    """Cut what the path leaves as single characters again by the Markov model, unless together they are a word."""
+    ends, i = scratch.ends, 0
+    while i < n:
+        if ends[i] - i > 1:
+            i = ends[i]
+            continue
+        k = i + 1
+        while k < n and ends[k] - k == 1:
+            k += 1
+        if k - i > 1 and not _is_word(model, scratch.codes, i, k):
+            _viterbi(model, scratch, i, k)
+        i = k
+
+
+@compiled(inline=True)
 def _append(data: Any, begin: Any, end: Any, lengths: Any, used: Any) -> Any:
     """Append the word `data[begin:end]`, in pieces of at most WORD_BYTES, and return the number of words."""
     while end - begin > WORD_BYTES:
@@ -199,226 +282,90 @@ def _append(data: Any, begin: Any, end: Any, lengths: Any, used: Any) -> Any:
     return used + 1
 
 
-@numba.njit(nogil=True, cache=True)
-def _likeliest(codes: Any, n: int, keys: Any, weights: Any, unknown: float, route: Any, ends: Any) -> None:
-    """Fill `ends[i]` with the end of the word that begins at i on the likeliest path."""
-    route[n] = 0.0
-    for i in range(n - 1, -1, -1):
-        best, end = -np.inf, i + 1
-        node = _ROOT
-        some = False
-        for k in range(i, n):
-            key = (node << _CHAR_BITS) | codes[k]
-            node = _find(keys, key)
-            if keys[node] < 0:
-                break
-            weight = weights[node]
-            # A word, no mere beginning.
-            if not np.isnan(weight):
-                some = True
-                total = weight + route[k + 1]
-                # jieba prefers the longer word at a tie.
-                if total >= best:
-                    best, end = total, k + 1
-        if not some:
-            best = unknown + route[i + 1]
-        route[i], ends[i] = best, end
+@compiled(inline=True)
+def _run_end(data: Any, i: Any, stop: Any, kinds: Any, kind: Any) -> Any:
+    """Return where a run of characters of one kind ends; an apostrophe between letters does not end it."""
+    while i < stop:
+        c, step = decode(data, i)
+        if kinds[c] != kind:
+            joins = kind == LETTER and c in (0x27, 0x2019) and i + step < stop
+            if not joins or kinds[decode(data, i + step)[0]] != LETTER:
+                return i
+        i += step
+    return i
 
 
-@numba.njit(nogil=True, cache=True)
-def _is_word(codes: Any, begin: int, end: int, keys: Any, weights: Any) -> bool:
-    node = _ROOT
-    for i in range(begin, end):
-        node = _find(keys, (node << _CHAR_BITS) | codes[i])
-        if keys[node] < 0:
-            return False
-    return not np.isnan(weights[node])
+@compiled(inline=True)
+def _word_end(data: Any, begin: Any, i: Any, kind: Any, stop: Any, kinds: Any) -> Any:
+    """Return where the word ends whose first character, of this kind, lies from `begin` to `i`; jieba cuts no such."""
+    # An ideograph that jieba does not know.
+    if kind == HAN:
+        return i
+    if kind == SPACE:
+        i = _run_end(data, i, stop, kinds, SPACE)
+        after = kinds[decode(data, i)[0]] if i < stop else HAN
+        if after == HAN:
+            return i
+        last = i - 1
+        while data[last] & 0xC0 == 0x80:
+            last -= 1
+        # The last white space of a run is a word of its own; but a plain space belongs to the word that follows.
+        if last > begin:
+            return last
+        if data[begin] != 0x20:
+            return i
+        kind = after
+    return _run_end(data, i, stop, kinds, kind)
 
 
-@numba.njit(nogil=True, cache=True)
-def _viterbi(
-    codes: Any,
-    begin: int,
-    end: int,
-    emit: Any,
-    start: Any,
-    trans: Any,
-    back: Any,
-    data: Any,
-    place: int,
-    lengths: Any,
-    used: int,
-) -> int:
-    """Append the words of the likeliest states of `codes[begin:end]`; states 0 B, 1 E, 2 M, 3 S."""
-    c = codes[begin]
-    b, e, m, s = start[0] + emit[0, c], start[1] + emit[1, c], start[2] + emit[2, c], start[3] + emit[3, c]
-    for i in range(begin + 1, end):
-        c = codes[i]
-        # Of two equal ways jieba takes the state whose letter comes later.
-        from_e, from_s = e + trans[1, 0] + emit[0, c], s + trans[3, 0] + emit[0, c]
-        to_b, back[i, 0] = (from_s, 3) if from_s >= from_e else (from_e, 1)
-        from_b, from_m = b + trans[0, 1] + emit[1, c], m + trans[2, 1] + emit[1, c]
-        to_e, back[i, 1] = (from_m, 2) if from_m >= from_b else (from_b, 0)
-        from_b, from_m = b + trans[0, 2] + emit[2, c], m + trans[2, 2] + emit[2, c]
-        to_m, back[i, 2] = (from_m, 2) if from_m >= from_b else (from_b, 0)
-        from_e, from_s = e + trans[1, 3] + emit[3, c], s + trans[3, 3] + emit[3, c]
-        to_s, back[i, 3] = (from_s, 3) if from_s >= from_e else (from_e, 1)
-        b, e, m, s = to_b, to_e, to_m, to_s
-    state = 3 if s >= e else 1
-    # The states, from the last to the first.
-    for i in range(end - 1, begin, -1):
-        before = back[i, state]
-        back[i, 0] = state
-        state = before
-    back[begin, 0] = state
-    word = begin
-    for i in range(begin, end):
-        if back[i, 0] == 1 or back[i, 0] == 3:
-            used = _append(data, place + 3 * word, place + 3 * (i + 1), lengths, used)
-            word = i + 1
-    return used
-
-
-@numba.njit(nogil=True, cache=True)
-def _cut_run(
-    codes: Any,
-    n: int,
-    keys: Any,
-    weights: Any,
-    unknown: float,
-    emit: Any,
-    start: Any,
-    trans: Any,
-    hmm: bool,
-    route: Any,
-    ends: Any,
-    back: Any,
-    data: Any,
-    place: int,
-    lengths: Any,
-    used: int,
-) -> int:
-    """Append the words of a run of characters from FIRST to LAST, each of three bytes, that begins at `place`."""
-    _likeliest(codes, n, keys, weights, unknown, route, ends)
+@compiled
+def _cut_run(data: Any, begin: Any, n: Any, model: Any, hmm: bool, scratch: Any, lengths: Any, used: Any) -> Any:
+    """Append the words of `n` characters from FIRST to LAST, each of three bytes; return the number of words."""
+    for k in range(n):
+        scratch.codes[k] = np.int64(decode(data, begin + 3 * k)[0]) - FIRST
+    _likeliest(model, scratch, n)
+    if hmm:
+        _guess(model, scratch, n)
     i = 0
     while i < n:
-        if ends[i] - i > 1 or not hmm:
-            used = _append(data, place + 3 * i, place + 3 * ends[i], lengths, used)
-            i = ends[i]
-            continue
-        k = i + 1
-        while k < n and ends[k] - k == 1:
-            k += 1
-        if k - i > 1 and not _is_word(codes, i, k, keys, weights):
-            used = _viterbi(codes, i, k, emit, start, trans, back, data, place, lengths, used)
-        else:
-            for _ in range(i, k):
-                lengths[used] = 3
-                used += 1
-        i = k
+        end = scratch.ends[i]
+        used = _append(data, begin + 3 * i, begin + 3 * end, lengths, used)
+        i = end
     return used
 
 
-@numba.njit(nogil=True, cache=True)
-def _cut(
-    offsets: Any,
-    data: Any,
-    kinds: Any,
-    keys: Any,
-    weights: Any,
-    unknown: float,
-    emit: Any,
-    start: Any,
-    trans: Any,
-    hmm: bool,
-    lengths: Any,
-    counts: Any,
+@compiled
+def _cut_document(
+    data: Any, begin: int, stop: int, kinds: Any, model: Any, hmm: bool, scratch: Any, lengths: Any
 ) -> int:
-    # Characters in a run; grows.
-    room = 256
-    codes, route = np.empty(room, np.int64), np.empty(room + 1)
-    ends, back = np.empty(room, np.int64), np.empty((room, 4), np.uint8)
+    """Write the words of one document and return how many, or -n where the run of n characters has no room."""
+    i, used = begin, 0
+    while i < stop:
+        first, (c, step) = i, decode(data, i)
+        if not FIRST <= c <= LAST:
+            i = _word_end(data, first, i + step, kinds[c], stop, kinds)
+            used = _append(data, first, i, lengths, used)
+            continue
+        while FIRST <= c <= LAST:
+            i += 3
+            c = decode(data, i)[0] if i < stop else np.uint32(0)
+        n = (i - first) // 3
+        if n > len(scratch.codes):
+            return -n
+        used = _cut_run(data, first, n, model, hmm, scratch, lengths, used)
+    return used
+
+
+@compiled(allocates=True)
+def _cut(offsets: Any, data: Any, kinds: Any, model: Any, hmm: bool, lengths: Any, counts: Any) -> int:
+    scratch = _new_scratch(256)
     used = 0
     for d in range(len(counts)):
-        first = used
-        i, stop = offsets[d], offsets[d + 1]
-        while i < stop:
-            c, step = _step(data, i)
-            if FIRST <= c <= LAST:
-                n = 0
-                while i < stop and FIRST <= c <= LAST:
-                    if n == room:
-                        room *= 2
-                        longer = np.empty(room, np.int64)
-                        longer[:n] = codes
-                        codes, route = longer, np.empty(room + 1)
-                        ends, back = np.empty(room, np.int64), np.empty((room, 4), np.uint8)
-                    codes[n] = np.int64(c) - FIRST
-                    n += 1
-                    i += 3
-                    if i < stop:
-                        c, step = _step(data, i)
-                used = _cut_run(
-                    codes,
-                    n,
-                    keys,
-                    weights,
-                    unknown,
-                    emit,
-                    start,
-                    trans,
-                    hmm,
-                    route,
-                    ends,
-                    back,
-                    data,
-                    i - 3 * n,
-                    lengths,
-                    used,
-                )
-                continue
-            kind = kinds[c]
-            begin = i
-            i += step
-            # An ideograph that jieba does not know.
-            if kind == HAN:
-                lengths[used] = step
-                used += 1
-                continue
-            if kind == SPACE:
-                # Where the run's last white space begins.
-                last = begin
-                after = HAN
-                while i < stop:
-                    c, step = _step(data, i)
-                    after = kinds[c]
-                    if after != SPACE:
-                        break
-                    last = i
-                    i += step
-                if i >= stop or after == HAN:
-                    used = _append(data, begin, i, lengths, used)
-                    continue
-                if last > begin:
-                    used = _append(data, begin, last, lengths, used)
-                if data[last] != 0x20:
-                    lengths[used] = i - last
-                    used += 1
-                    continue
-                # A plain space belongs to the word that follows.
-                begin, kind = last, after
-                i += step
-            while i < stop:
-                c, step = _step(data, i)
-                if kinds[c] == kind:
-                    i += step
-                    continue
-                if kind == LETTER and c in (0x27, 0x2019) and i + step < stop:
-                    beyond, n_bytes = _step(data, i + step)
-                    if kinds[beyond] == LETTER:
-                        i += step + n_bytes
-                        continue
-                break
-            used = _append(data, begin, i, lengths, used)
-        counts[d] = used - first
+        begin, stop, free = offsets[d], offsets[d + 1], lengths[used:]
+        words = _cut_document(data, begin, stop, kinds, model, hmm, scratch, free)
+        while words < 0:
+            scratch = _new_scratch(-2 * words)
+            words = _cut_document(data, begin, stop, kinds, model, hmm, scratch, free)
+        counts[d] = words
+        used += words
     return used

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -24,12 +23,14 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from slimpajama.core.config import TextConfig, TokenizerConfig
 from slimpajama.core.errors import ModelError
+from slimpajama.text.kernels import compiled, find_slot
 from slimpajama.text.lattice import WORD_BYTES
 from slimpajama.text.segment import Segmenter
 
 SEPARATOR = "\x1f"
 MAX_PIECE_BYTES = 32
 MOST_PIECES = 1 << 16  # ids are uint16
+_NO_MERGE = 1 << 60
 # How Python writes a byte that is not UTF-8.
 _NO_TEXT = re.compile(f"([{SEPARATOR}\udc80-\udcff]+)")
 # Stands before every document: what a text that has no past is conditioned on.
@@ -176,17 +177,18 @@ class Tokenizer:
         return np.array([piece[:1] < b"\x80" or piece[:1] >= b"\xc0" for piece in self.pieces], dtype=np.bool_)
 
     @cached_property
-    def _kernel_tables(self) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def _kernel_tables(self) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
         """Return each byte's id, and the merges as a hash table: of each slot the pair of ids, its rank and product."""
         vocabulary, merges = self._vocabulary, self._merges
         bytes_ = np.zeros(256, np.uint16)
         for char, byte in _byte_of_char().items():
             bytes_[byte] = vocabulary[char]
-        pairs = [(vocabulary[left] << 16) | vocabulary[right] for left, right in merges]
+        pairs = [((vocabulary[left] << 16) | vocabulary[right]) + 1 for left, right in merges]
         products = [vocabulary[left + right] for left, right in merges]
-        table = np.full((1 << (2 * len(merges)).bit_length(), 2), -1, np.int64)
-        _fill(np.array(pairs, np.int64), np.array(products, np.int64), table)
-        return bytes_, table[:, 0].copy(), table[:, 1].copy()
+        slots = 1 << (2 * len(merges)).bit_length()
+        keys, values = np.zeros(slots, np.uint64), np.zeros(slots, np.int64)
+        _fill(np.array(pairs, np.uint64), np.array(products, np.int64), keys, values)
+        return bytes_, keys, values
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of any text; every byte of it is in them."""
@@ -239,28 +241,24 @@ class Tokenizer:
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
-def _slot(pairs: Any, pair: Any) -> Any:
-    """Return the slot that holds a pair, or the free slot where the search ended."""
-    last = len(pairs) - 1
-    slot = np.int64((np.uint64(pair) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(32)) & last
-    while pairs[slot] != pair and pairs[slot] >= 0:
-        slot = (slot + 1) & last
-    return slot
-
-
-@numba.njit(nogil=True, cache=True)
-def _fill(pairs: Any, products: Any, table: Any) -> None:
+@compiled
+def _fill(pairs: Any, products: Any, keys: Any, merges: Any) -> None:
     for rank in range(len(pairs)):
-        slot = _slot(table[:, 0], pairs[rank])
-        table[slot, 0] = pairs[rank]
-        table[slot, 1] = (rank << 16) | products[rank]
+        slot = find_slot(keys, pairs[rank])
+        keys[slot] = pairs[rank]
+        merges[slot] = (rank << 16) | products[rank]
 
 
-@numba.njit(nogil=True, cache=True)
-def _encode_words(offsets: Any, data: Any, bytes_: Any, pairs: Any, merges: Any, ids: Any, begins: Any) -> int:
+@compiled(inline=True)
+def _merge_of(left: Any, right: Any, keys: Any, merges: Any) -> Any:
+    """Return rank and product of a pair of ids; more than any where they do not merge."""
+    slot = find_slot(keys, np.uint64((left << 16) | right) + np.uint64(1))
+    return merges[slot] if keys[slot] else _NO_MERGE
+
+
+@compiled(allocates=True)
+def _encode_words(offsets: Any, data: Any, bytes_: Any, keys: Any, merges: Any, ids: Any, begins: Any) -> int:
     """Merge, in each word, the pair of the lowest rank, the leftmost first, until none is left."""
-    none = np.int64(1) << 60
     symbols, ranks = np.empty(WORD_BYTES + 1, np.int64), np.empty(WORD_BYTES + 1, np.int64)
     used = 0
     for w in range(len(begins) - 1):
@@ -268,14 +266,13 @@ def _encode_words(offsets: Any, data: Any, bytes_: Any, pairs: Any, merges: Any,
         for i in range(n):
             symbols[i] = bytes_[data[offsets[w] + i]]
         for i in range(n - 1):
-            slot = _slot(pairs, (symbols[i] << 16) | symbols[i + 1])
-            ranks[i] = merges[slot] if pairs[slot] >= 0 else none
+            ranks[i] = _merge_of(symbols[i], symbols[i + 1], keys, merges)
         while n > 1:
             best = 0
             for i in range(1, n - 1):
                 if ranks[i] < ranks[best]:
                     best = i
-            if ranks[best] == none:
+            if ranks[best] == _NO_MERGE:
                 break
             symbols[best] = ranks[best] & 0xFFFF
             n -= 1
@@ -283,8 +280,7 @@ def _encode_words(offsets: Any, data: Any, bytes_: Any, pairs: Any, merges: Any,
                 symbols[i] = symbols[i + 1]
                 ranks[i - 1] = ranks[i]
             for i in range(max(best - 1, 0), min(best + 1, n - 1)):
-                slot = _slot(pairs, (symbols[i] << 16) | symbols[i + 1])
-                ranks[i] = merges[slot] if pairs[slot] >= 0 else none
+                ranks[i] = _merge_of(symbols[i], symbols[i + 1], keys, merges)
         for i in range(n):
             ids[used + i] = symbols[i]
         used += n

@@ -84,7 +84,7 @@ def fuzz(name: str, seconds: int, seed: int) -> int:
     kernels = [
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for path in sorted((ROOT / "slimpajama").rglob("*.py"))
-        if "numba.njit" in path.read_text(encoding="utf-8")
+        if {"@numba.njit", "@compiled"} & set(re.findall(r"@[\w.]+", path.read_text(encoding="utf-8")))
     ]
     with atheris.instrument_imports(include=["slimpajama", "polib", "warcio", "jieba"], exclude=kernels):
         import polib  # noqa: F401 -- imported late by the readers

@@ -21,13 +21,13 @@ import unicodedata
 from functools import cache
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.text.buffers import text_buffers
+from slimpajama.text.kernels import compiled, decode
 
 ASSIGNED = (*range(0x40000), *range(0xE0000, 0xE0200))
 """Code points that Unicode assigns or will: planes 4 to 13 are empty, what lies behind is private."""
@@ -127,7 +127,7 @@ def normalise_block(texts: pa.LargeStringArray, *, fold_width: bool = False) -> 
     return pc.replace_with_mask(done, pa.array(slow), pa.array(redone, pa.large_string()))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _normalise(offsets: Any, data: Any, actions: Any, out: Any, ends: Any, slow: Any) -> None:
     j = 0
     for d in range(len(offsets) - 1):
@@ -151,9 +151,7 @@ def _normalise(offsets: Any, data: Any, actions: Any, out: Any, ends: Any, slow:
                     # No UTF-8: Python says so.
                     slow[d] = True
                     break
-                c = b & np.uint32(0xFF >> (length + 1))
-                for n in range(1, length):
-                    c = (c << np.uint32(6)) | np.uint32(data[i + n] & 0x3F)
+                c, _ = decode(data, i)
             action = actions[c]
             if action == _KEEP:
                 for n in range(length):

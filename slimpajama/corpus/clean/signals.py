@@ -13,12 +13,12 @@ import unicodedata
 from functools import cache
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import opencc
 
 from slimpajama.corpus.clean.normalise import ASSIGNED
+from slimpajama.text.kernels import HASH_SEED, add_to_hash, compiled, decode
 
 HAN_PER_WORD = 2
 """Ideographs in a Chinese word, ours: jieba's words have 1.75 and 1.77 of them in technical texts, 2.09 in statutes.
@@ -61,6 +61,34 @@ COUNTS = (
 only this script has. `stop_words`: different ones; `english_hits`: units that are one of Gopher's. `symbols_alone`:
 runs without letter or digit between white space. `line_chars`: without white space at a line's ends."""
 
+(
+    _CHARS,
+    _CONTENT,
+    _BEYOND_ASCII,
+    _HANS,
+    _KANAS,
+    _TRADITIONALS,
+    _SIMPLIFIEDS,
+    _UNITS,
+    _UNIT_CHARS,
+    _ALPHABETIC,
+    _SYMBOLS_ALONE,
+    _STOP_WORDS,
+    _ENGLISH_HITS,
+    _HASHES,
+    _ELLIPSES,
+    _CURLY,
+    _LOREM_IPSUM,
+    _NEWLINES,
+    _LINES,
+    _LINE_CHARS,
+    _BULLET_LINES,
+    _ELLIPSIS_LINES,
+    _PUNCTUATED_LINES,
+    _SHORT_LINES,
+    _JAVASCRIPT_LINES,
+) = range(len(COUNTS))
+
 # A document's units, lines and paragraphs from here on are counted, not searched for repetition.
 MAX_UNITS = 1 << 20
 # Characters (Penedo et al. 2024, FineWeb); an ideograph counts as 2.7, as in `min_chars_han`.
@@ -74,8 +102,18 @@ _KANA_RANGES = ((0x3041, 0x3100), (0x31F0, 0x3200), (0xFF66, 0xFFA0), (0x1100, 0
 _TERMINALS = ".!?…\"'”’" + "。！？；｡．」』"
 _BULLETS = "•‣◦●○▪■□◆◇▶►➢·・*-–—"
 _SPECIAL = ("javascript", "lorem", "ipsum")
-_SEED, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)  # FNV-1a, over code points
+_JAVASCRIPT, _LOREM, _IPSUM = range(3)
 _SLOTS = 1 << 10
+
+
+class Parts(NamedTuple):
+    """Units, lines or paragraphs of N documents."""
+
+    ends: npt.NDArray[np.int64]
+    """[N + 1]: document d has the parts from `ends[d]` to `ends[d + 1]`."""
+    hashes: npt.NDArray[np.uint64]
+    lengths: npt.NDArray[np.int32]
+    """In characters."""
 
 
 class Scan(NamedTuple):
@@ -83,11 +121,24 @@ class Scan(NamedTuple):
 
     counts: npt.NDArray[np.int64]
     """[N, len(COUNTS)]."""
-    units: tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64], npt.NDArray[np.int32]]
-    """Offsets [N + 1], and of each unit the hash (case folded) and the length in characters."""
-    lines: tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64], npt.NDArray[np.int32]]
-    """The same of each line; white space counts as one space, none at the ends."""
-    paragraphs: tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64], npt.NDArray[np.int32]]
+    units: Parts
+    """Hashed in lower case."""
+    lines: Parts
+    """White space counts as one space, none at the ends."""
+    paragraphs: Parts
+
+
+class _Tables(NamedTuple):
+    """What is known of code points and units."""
+
+    classes: npt.NDArray[np.uint8]
+    """[0x110000], of each code point."""
+    lower: npt.NDArray[np.uint32]
+    """Lower case of the code points below 0x600."""
+    keys: npt.NDArray[np.uint64]
+    """Hash of the known unit in each hash slot."""
+    numbers: npt.NDArray[np.int8]
+    """Its number in _SPECIAL, GOPHER_STOP_WORDS and HAN_STOP_WORDS end to end; -1 for a free slot."""
 
 
 @cache
@@ -115,22 +166,21 @@ def _classes() -> npt.NDArray[np.uint8]:
 
 def unit_hash(text: str) -> int:
     """Return the hash of a unit in lower case."""
-    value = int(_SEED)
+    value = HASH_SEED
     for char in text:
-        value = (value ^ ord(char)) * int(_PRIME) & 0xFFFFFFFFFFFFFFFF
-    return value
+        value = np.uint64(add_to_hash(value, ord(char)))
+    return int(value)
 
 
 @cache
-def _tables() -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint64], npt.NDArray[np.int8]]:
-    """Return the lower case of code points below 0x600, and hash and number of each known unit by hash slot."""
+def _tables() -> _Tables:
     lower = np.array([ord(chr(point).lower()[0]) for point in range(0x600)], np.uint32)
     keys, numbers = np.zeros(_SLOTS, np.uint64), np.full(_SLOTS, -1, np.int8)
     for number, word in enumerate((*_SPECIAL, *GOPHER_STOP_WORDS, *HAN_STOP_WORDS)):
         slot = (unit_hash(word) >> 40) % _SLOTS
         assert numbers[slot] < 0, f"{word} shares a slot: change _SLOTS"
         keys[slot], numbers[slot] = unit_hash(word), number
-    return lower, keys, numbers
+    return _Tables(_classes(), lower, keys, numbers)
 
 
 def scan(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8]) -> Scan:
@@ -141,191 +191,201 @@ def scan(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8]) -> Scan:
         data: uint8, valid UTF-8, normalised.
     """
     n, size = len(offsets) - 1, int(offsets[-1] - offsets[0])
-    counts = np.zeros((n, len(COUNTS)), np.int64)
     # At most one unit or line in two bytes, one paragraph in three, and a last one.
     parts = [
-        (np.zeros(n + 1, np.int64), np.empty(most, np.uint64), np.empty(most, np.int32))
+        Parts(np.zeros(n + 1, np.int64), np.empty(most, np.uint64), np.empty(most, np.int32))
         for most in (size // 2 + n, size // 2 + n, size // 3 + n)
     ]
-    _scan(offsets, data, _classes(), *_tables(), counts, *parts[0], *parts[1], *parts[2])
-    return Scan(counts, *((ends, hashes[: ends[-1]], lengths[: ends[-1]]) for ends, hashes, lengths in parts))
+    found = Scan(np.zeros((n, len(COUNTS)), np.int64), *parts)
+    _scan(offsets, data, _tables(), found)
+    return Scan(
+        found.counts, *(Parts(ends, hashes[: ends[-1]], lengths[: ends[-1]]) for ends, hashes, lengths in parts)
+    )
 
 
-@numba.njit(nogil=True, cache=True)
-def _scan(
-    offsets: Any,
-    data: Any,
-    classes: Any,
-    lower: Any,
-    keys: Any,
-    numbers: Any,
-    counts: Any,
-    unit_ends: Any,
-    unit_hashes: Any,
-    unit_lens: Any,
-    line_ends: Any,
-    line_hashes: Any,
-    line_lens: Any,
-    para_ends: Any,
-    para_hashes: Any,
-    para_lens: Any,
-) -> None:
-    # Next free places of units, lines and paragraphs.
-    u = n = p = 0
-    for d in range(len(offsets) - 1):
-        first_u, first_n, first_p = u, n, p
-        chars = wide = han = kana = traditional = simplified = 0
-        runs = run_chars = lettered = alone = hits = hashes = ellipses = curly = lorem = 0
-        newlines = lines = line_chars = bullets = ellipsis_lines = punctuated = short = javascript = 0
-        stops = np.uint64(0)
-        word, word_chars, word_letters, joined, after_lorem = _SEED, 0, False, False, False
-        # Of anything but white space.
-        run, run_content = False, False
-        line, length, line_han, pending, dots = _SEED, 0, 0, False, 0
-        last, last_char, line_bullet, line_ellipsis, line_script = np.uint8(0), np.uint32(0), False, False, False
-        para, para_chars = _SEED, 0
-        i, end = offsets[d], offsets[d + 1]
-        while i <= end:
-            if i == end:
-                c, i = np.uint32(10), i + 1  # closes what is open
-            else:
-                c = np.uint32(data[i])
-                if c < 0x80:
-                    i += 1
-                elif c < 0xE0:
-                    c = ((c & np.uint32(0x1F)) << np.uint32(6)) | np.uint32(data[i + 1] & 0x3F)
-                    i += 2
-                elif c < 0xF0:
-                    c = (
-                        ((c & np.uint32(0x0F)) << np.uint32(12))
-                        | (np.uint32(data[i + 1] & 0x3F) << np.uint32(6))
-                        | np.uint32(data[i + 2] & 0x3F)
-                    )
-                    i += 3
-                else:
-                    c = (
-                        ((c & np.uint32(0x07)) << np.uint32(18))
-                        | (np.uint32(data[i + 1] & 0x3F) << np.uint32(12))
-                        | (np.uint32(data[i + 2] & 0x3F) << np.uint32(6))
-                        | np.uint32(data[i + 3] & 0x3F)
-                    )
-                    i += 4
-                chars += 1
-                newlines += c == 10
-            flags = classes[c]
-            kind = flags & _KIND
+class _Word(NamedTuple):
+    """A run of letters and digits, as far as it was read."""
 
-            if kind in (_LETTER, _NUMBER):
-                if c >= 0x80:
-                    wide += 1
-                run_content = True
-                word = (word ^ np.uint64(lower[c] if c < 0x600 else c)) * _PRIME
-                word_chars += 1
-                word_letters |= kind == _LETTER
-                joined = False
-            elif word_chars and not joined and c in (0x27, 0x2019):
-                joined = True
-            elif word_chars:
-                if u - first_u < MAX_UNITS:
-                    unit_hashes[u], unit_lens[u] = word, word_chars
-                    u += 1
-                runs += 1
-                run_chars += word_chars
-                lettered += word_letters
-                slot = (word >> np.uint64(40)) % np.uint64(_SLOTS)
-                number = numbers[slot] if keys[slot] == word else -1
-                if number >= 3:
-                    stops |= np.uint64(1) << np.uint64(number)
-                    hits += 1
-                elif number == 0:
-                    line_script = True
-                elif number == 2 and after_lorem:
-                    lorem += 1
-                after_lorem = number == 1
-                word, word_chars, word_letters, joined = _SEED, 0, False, False
+    hash: Any
+    chars: Any
+    has_letter: Any
+    joined: Any
+    """Whether an apostrophe follows, which does not end it if a letter or digit comes next."""
 
-            if kind == _SPACE:
-                alone += run and not run_content
-                run = run_content = False
-                pending = length > 0
-                dots = 0
-                if c != 10:
-                    continue
-                if length:
-                    if n - first_n < MAX_UNITS:
-                        line_hashes[n], line_lens[n] = line, length
-                        n += 1
-                    lines += 1
-                    line_chars += length
-                    bullets += line_bullet
-                    ellipsis_lines += line_ellipsis
-                    punctuated += (last & _TERMINAL) != 0
-                    short += 10 * length + 17 * line_han < 10 * SHORT_LINE
-                    javascript += line_script
-                    para = (para ^ line) * _PRIME
-                    para_chars += length
-                if para_chars and (length == 0 or i > end):
-                    if p - first_p < MAX_UNITS:
-                        para_hashes[p], para_lens[p] = para, para_chars
-                        p += 1
-                    para, para_chars = _SEED, 0
-                line, length, line_han, pending, line_script = _SEED, 0, 0, False, False
-                continue
 
+class _Line(NamedTuple):
+    """A line, as far as it was read."""
+
+    hash: Any
+    chars: Any
+    """0 before anything but white space."""
+    han: Any
+    first: Any
+    """Class of its first character."""
+    last: Any
+    """Class of its last character."""
+    dots: Any
+    """Full stops at its end."""
+    space: Any
+    """Whether white space follows."""
+
+
+@compiled(inline=True)
+def _append(parts: Any, d: Any, value: Any, chars: Any) -> None:
+    """Append a part to document d's."""
+    at = parts.ends[d + 1]
+    if at - parts.ends[d] < MAX_UNITS:
+        parts.hashes[at], parts.lengths[at] = value, chars
+        parts.ends[d + 1] = at + 1
+
+
+@compiled(inline=True)
+def _known(value: Any, tables: Any) -> Any:
+    """Return the number of a unit with this hash, -1 for none."""
+    slot = (value >> np.uint64(40)) % np.uint64(_SLOTS)
+    return tables.numbers[slot] if tables.keys[slot] == value else -1
+
+
+@compiled(inline=True)
+def _extend_word(word: Any, c: Any, kind: Any, tables: Any) -> Any:
+    lower = tables.lower[c] if c < 0x600 else c
+    return _Word(add_to_hash(word.hash, lower), word.chars + 1, word.has_letter or kind == _LETTER, False)
+
+
+@compiled(inline=True)
+def _extend_line(line: Any, c: Any, flags: Any) -> Any:
+    value, chars, dots = line.hash, line.chars, line.dots
+    if line.space:
+        value, chars, dots = add_to_hash(value, 0x20), chars + 1, 0
+    first = flags if chars == 0 else line.first
+    dots = dots + 1 if c == 0x2E else 0
+    return _Line(add_to_hash(value, c), chars + 1, line.han + (flags & _KIND == _HAN), first, flags, dots, False)
+
+
+@compiled(inline=True)
+def _end_word(word: Any, tables: Any, row: Any, units: Any, d: Any) -> Any:
+    """Count a word and return its number if it is a known unit."""
+    _append(units, d, word.hash, word.chars)
+    row[_UNITS] += 1
+    row[_UNIT_CHARS] += word.chars
+    row[_ALPHABETIC] += word.has_letter
+    number = _known(word.hash, tables)
+    if number >= len(_SPECIAL):
+        row[_STOP_WORDS] |= np.int64(1) << number
+        row[_ENGLISH_HITS] += 1
+    return number
+
+
+@compiled(inline=True)
+def _count_single(c: Any, flags: Any, tables: Any, row: Any, units: Any, d: Any) -> None:
+    """Count an ideograph, kana or Hangul syllable, which is a unit by itself."""
+    value = add_to_hash(HASH_SEED, c)
+    _append(units, d, value, 1)
+    number = _known(value, tables)
+    if number >= 0:
+        row[_STOP_WORDS] |= np.int64(1) << number
+    if flags & _KIND == _HAN:
+        row[_HANS] += 1
+        row[_TRADITIONALS] += flags & _TRADITIONAL != 0
+        row[_SIMPLIFIEDS] += flags & _SIMPLIFIED != 0
+    else:
+        row[_KANAS] += 1
+
+
+@compiled(inline=True)
+def _count_mark(c: Any, before: Any, dots: Any, row: Any) -> None:
+    """Count a punctuation mark or symbol; `before` is the last character that is no white space."""
+    row[_ELLIPSES] += dots == 3 or (c == 0x2026 and before != 0x2026)
+    row[_HASHES] += c in (0x23, 0xFF03)
+    row[_CURLY] += c in (0x7B, 0xFF5B)
+
+
+@compiled(inline=True)
+def _end_line(line: Any, ellipsis: Any, script: Any, row: Any, lines: Any, d: Any) -> None:
+    _append(lines, d, line.hash, line.chars)
+    row[_LINES] += 1
+    row[_LINE_CHARS] += line.chars
+    row[_BULLET_LINES] += line.first & _BULLET != 0
+    row[_ELLIPSIS_LINES] += ellipsis or line.dots >= 3
+    row[_PUNCTUATED_LINES] += line.last & _TERMINAL != 0
+    row[_SHORT_LINES] += 10 * line.chars + 17 * line.han < 10 * SHORT_LINE
+    row[_JAVASCRIPT_LINES] += script
+
+
+@compiled
+def _scan_document(data: Any, begin: Any, end: Any, tables: Any, found: Any, d: Any) -> None:
+    row, classes = found.counts[d], tables.classes
+    no_word, no_line = _Word(HASH_SEED, 0, False, False), _Line(HASH_SEED, 0, 0, np.uint8(0), np.uint8(0), 0, False)
+    word, line, number, script = no_word, no_line, -1, False
+    # Of the characters since white space: 1 if there are any, 3 if a letter or digit is among them.
+    run, before, paragraph, paragraph_chars = 0, np.uint32(0), HASH_SEED, 0
+    i = begin
+    while i <= end:
+        # A line break behind the text closes what is open.
+        c, length = decode(data, i) if i < end else (np.uint32(10), 1)
+        i += length
+        row[_CHARS] += 1
+        flags = classes[c]
+        kind = flags & _KIND
+        if kind in (_LETTER, _NUMBER):
+            row[_BEYOND_ASCII] += c >= 0x80
+            word = _extend_word(word, c, kind, tables)
+        elif word.chars and not word.joined and c in (0x27, 0x2019):
+            word = _Word(word.hash, word.chars, word.has_letter, True)
+        elif word.chars:
+            last, number = number, _end_word(word, tables, row, found.units, d)
+            script |= number == _JAVASCRIPT
+            row[_LOREM_IPSUM] += last == _LOREM and number == _IPSUM
+            word = no_word
+        if kind != _SPACE:
+            run |= 3 if kind >= _LETTER else 1
+            line = _extend_line(line, c, flags)
             if kind >= _HAN:
-                run_content = True
-                if kind == _HAN:
-                    han += 1
-                    line_han += 1
-                    traditional += (flags & _TRADITIONAL) != 0
-                    simplified += (flags & _SIMPLIFIED) != 0
-                else:
-                    kana += 1
-                hashed = (_SEED ^ np.uint64(c)) * _PRIME
-                if u - first_u < MAX_UNITS:
-                    unit_hashes[u], unit_lens[u] = hashed, 1
-                    u += 1
-                slot = (hashed >> np.uint64(40)) % np.uint64(_SLOTS)
-                if keys[slot] == hashed:
-                    stops |= np.uint64(1) << np.uint64(numbers[slot])
-            run = True
-            if length == 0:
-                line_bullet = (flags & _BULLET) != 0
-            elif pending:
-                line = (line ^ np.uint64(32)) * _PRIME
-                length += 1
-                pending = False
-            line = (line ^ np.uint64(c)) * _PRIME
-            length += 1
-            dots = dots + 1 if c == 0x2E else 0
-            ellipses += dots == 3 or (c == 0x2026 and last_char != 0x2026)
-            line_ellipsis = c == 0x2026 or dots >= 3
-            hashes += c in (0x23, 0xFF03)
-            curly += c in (0x7B, 0xFF5B)
-            last, last_char = flags, c
+                _count_single(c, flags, tables, row, found.units, d)
+            elif kind == _PUNCTUATION:
+                _count_mark(c, before, line.dots, row)
+            before = c
             # The rest of a word in ASCII: what can change is little.
-            if kind == _LETTER:
-                while i < end and data[i] < 0x80 and classes[data[i]] == _LETTER:
-                    c = np.uint32(data[i])
-                    word = (word ^ np.uint64(lower[c])) * _PRIME
-                    line = (line ^ np.uint64(c)) * _PRIME
-                    word_chars += 1
-                    length += 1
-                    chars += 1
-                    i += 1
-                    last_char = c
+            while kind == _LETTER and i < end and data[i] < 0x80 and classes[data[i]] == _LETTER:
+                c = np.uint32(data[i])
+                word = _extend_word(word, c, kind, tables)
+                line = _Line(add_to_hash(line.hash, c), line.chars + 1, line.han, line.first, line.last, 0, False)
+                row[_CHARS] += 1
+                i += 1
+            continue
+        row[_SYMBOLS_ALONE] += run == 1
+        run = 0
+        line = _Line(line.hash, line.chars, line.han, line.first, line.last, line.dots, line.chars > 0)
+        if c != 10:
+            continue
+        row[_NEWLINES] += 1
+        if line.chars:
+            _end_line(line, before == 0x2026, script, row, found.lines, d)
+            paragraph, paragraph_chars = add_to_hash(paragraph, line.hash), paragraph_chars + line.chars
+        if paragraph_chars and (line.chars == 0 or i > end):
+            _append(found.paragraphs, d, paragraph, paragraph_chars)
+            paragraph, paragraph_chars = HASH_SEED, 0
+        line, script = no_line, False
 
-        stop_words = 0
-        while stops:
-            stops &= stops - np.uint64(1)
-            stop_words += 1
-        row = counts[d]
-        # Every letter or digit is in a run, every ideograph a unit.
-        singles = han + kana
-        row[0], row[1], row[2], row[3], row[4] = chars, run_chars + singles, wide + singles, han, kana
-        row[5], row[6], row[7], row[8] = traditional, simplified, runs + singles, run_chars + singles
-        row[9], row[10], row[11], row[12] = lettered + singles, alone, stop_words, hits
-        row[13], row[14], row[15], row[16] = hashes, ellipses, curly, lorem
-        row[17], row[18], row[19], row[20], row[21] = newlines, lines, line_chars, bullets, ellipsis_lines
-        row[22], row[23], row[24] = punctuated, short, javascript
-        unit_ends[d + 1], line_ends[d + 1], para_ends[d + 1] = u, n, p
+
+@compiled
+def _scan(offsets: Any, data: Any, tables: Any, found: Any) -> None:
+    for d in range(len(offsets) - 1):
+        for parts in (found.units, found.lines, found.paragraphs):
+            parts.ends[d + 1] = parts.ends[d]
+        _scan_document(data, offsets[d], offsets[d + 1], tables, found, d)
+        row = found.counts[d]
+        # The line break behind the text.
+        row[_CHARS] -= 1
+        row[_NEWLINES] -= 1
+        bits, row[_STOP_WORDS] = row[_STOP_WORDS], 0
+        while bits:
+            bits &= bits - 1
+            row[_STOP_WORDS] += 1
+        # Every letter or digit is in a word, every ideograph a unit.
+        singles = row[_HANS] + row[_KANAS]
+        row[_CONTENT] = row[_UNIT_CHARS] + singles
+        row[_BEYOND_ASCII] += singles
+        row[_UNITS] += singles
+        row[_UNIT_CHARS] += singles
+        row[_ALPHABETIC] += singles

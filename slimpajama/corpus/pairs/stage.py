@@ -39,7 +39,7 @@ from slimpajama.corpus.clean.rewrite import rewrite
 from slimpajama.corpus.dedup.kernel import VERSION as SKETCH_VERSION
 from slimpajama.corpus.dedup.texts import decide_texts
 from slimpajama.corpus.overlap import VERSION as OVERLAP_VERSION
-from slimpajama.corpus.overlap import cut, find, make_index
+from slimpajama.corpus.overlap import find, make_index
 from slimpajama.corpus.pairs.records import Pair, read_pairs
 from slimpajama.corpus.pairs.rules import language, refuse
 from slimpajama.corpus.sources.discover import (
@@ -53,6 +53,7 @@ from slimpajama.corpus.sources.discover import (
 from slimpajama.corpus.sources.evaluations import RECORDS, list_evaluations, read_evaluations
 from slimpajama.corpus.sources.ids import document_id, rejected_row
 from slimpajama.corpus.sources.records import RejectedRecord
+from slimpajama.corpus.windows import cut
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, add_counts
 from slimpajama.workspace.open import Workspace

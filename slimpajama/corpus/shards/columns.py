@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -15,6 +14,7 @@ import pyarrow.parquet as pq
 from slimpajama.core.errors import InputError
 from slimpajama.core.schema import SHARDS, dense_list
 from slimpajama.text.buffers import text_buffers
+from slimpajama.text.kernels import GOLDEN, compiled
 from slimpajama.text.tokenizer import Tokenizer
 
 
@@ -52,7 +52,7 @@ def words_of(rows: pa.Table) -> pa.ListArray:
     )
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@compiled(inline=True)
 def _bytes(data: Any, place: Any, n: Any) -> Any:
     """Return eight of the `n` bytes from `place` on, or all of fewer; `data` holds eight in a number."""
     shift = np.uint64(8 * (place & 7))
@@ -62,7 +62,7 @@ def _bytes(data: Any, place: Any, n: Any) -> Any:
     return eight & ((np.uint64(1) << np.uint64(8 * n)) - np.uint64(1))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _number(offsets: Any, data: Any, places: Any, lengths: Any, indices: Any, firsts: Any, table: Any) -> Any:
     """Number the different words of all documents in `indices`, and return how many there are.
 
@@ -78,10 +78,10 @@ def _number(offsets: Any, data: Any, places: Any, lengths: Any, indices: Any, fi
             if place + n > offsets[d + 1]:
                 return np.int64(len(lengths) + 1)
             # Steps that can be undone: what is at most eight bytes long is told by its hash and length alone.
-            hashed = (_bytes(data, place, n) ^ np.uint64(n)) * np.uint64(0x9E3779B97F4A7C15)
+            hashed = (_bytes(data, place, n) ^ np.uint64(n)) * GOLDEN
             hashed ^= hashed >> np.uint64(32)
             for i in range(8, n, 8):
-                hashed = (hashed ^ _bytes(data, place + i, n - i)) * np.uint64(0x9E3779B97F4A7C15)
+                hashed = (hashed ^ _bytes(data, place + i, n - i)) * GOLDEN
                 hashed ^= hashed >> np.uint64(32)
             slot = hashed & last
             while table[slot, 1]:
@@ -127,43 +127,43 @@ def encode_words(
     tokens, begins = encoder.encode_each(flat.dictionary)
     word, starts = flat.indices.to_numpy(), begins.astype(np.int32)
     total = int(np.diff(starts)[word[places[0] : places[-1]]].sum())
-    content, input_ids, mask = np.empty(len(word) + 1, np.int32), np.empty(total, np.uint16), np.empty(total, np.uint8)
-    ends, content_ends = np.zeros(len(places), np.int32), np.zeros(len(places), np.int32)
-    _spread(places, word, carries, tokens, starts, content, content_ends, input_ids, mask, ends)
-    kept = pa.DictionaryArray.from_arrays(pa.array(content[: content_ends[-1]]), flat.dictionary)
+    content, ends = np.empty(len(word) + 1, np.int32), np.zeros((2, len(places)), np.int32)
+    spread = _Spread(content, ends[0], np.empty(total, np.uint16), np.empty(total, np.uint8), ends[1])
+    _spread(places, word, carries, tokens, starts, spread)
+    kept = pa.DictionaryArray.from_arrays(pa.array(content[: spread.content_ends[-1]]), flat.dictionary)
     return (
-        pa.ListArray.from_arrays(pa.array(content_ends), kept),
-        pa.ListArray.from_arrays(pa.array(ends), pa.array(input_ids)),
-        pa.StringArray.from_buffers(len(words), pa.py_buffer(ends), pa.py_buffer(mask)),
+        pa.ListArray.from_arrays(pa.array(spread.content_ends), kept),
+        pa.ListArray.from_arrays(pa.array(spread.ends), pa.array(spread.input_ids)),
+        pa.StringArray.from_buffers(len(words), pa.py_buffer(spread.ends), pa.py_buffer(spread.mask)),
     )
 
 
-@numba.njit(nogil=True, cache=True)
-def _spread(
-    places: Any,
-    words: Any,
-    carries: Any,
-    tokens: Any,
-    starts: Any,
-    content: Any,
-    content_ends: Any,
-    input_ids: Any,
-    mask: Any,
-    ends: Any,
-) -> None:
-    """Copy each word's tokens to its place, with its flag; the two ends become where each document's lists end."""
+class _Spread(NamedTuple):
+    """Words and tokens of documents, end to end, and where each document's end."""
+
+    content: npt.NDArray[np.int32]
+    content_ends: npt.NDArray[np.int32]
+    input_ids: npt.NDArray[np.uint16]
+    mask: npt.NDArray[np.uint8]
+    """ASCII's 0 or 1 a token."""
+    ends: npt.NDArray[np.int32]
+
+
+@compiled
+def _spread(places: Any, words: Any, carries: Any, tokens: Any, starts: Any, out: Any) -> None:
+    """Copy each word's tokens to its place, with its flag."""
     used, kept = 0, 0
     for d in range(len(places) - 1):
         for w in range(places[d], places[d + 1]):
             word = words[w]
             # Overwritten by the next one, unless it stays.
-            content[kept] = word
+            out.content[kept] = word
             kept += carries[word]
             for i in range(starts[word], starts[word + 1]):
-                input_ids[used] = tokens[i]
-                mask[used] = 48 + carries[word]  # ASCII's 0 or 1
+                out.input_ids[used] = tokens[i]
+                out.mask[used] = 48 + carries[word]
                 used += 1
-        ends[d + 1], content_ends[d + 1] = used, kept
+        out.ends[d + 1], out.content_ends[d + 1] = used, kept
 
 
 def features() -> dict[str, object]:

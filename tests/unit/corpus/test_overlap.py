@@ -9,17 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from slimpajama.corpus.overlap import (
-    COMMON,
-    FULL_BYTES,
-    LEAST_WINDOWS,
-    code_table,
-    cut,
-    find,
-    make_index,
-    sample,
-    sampling,
-)
+from slimpajama.corpus.overlap import COMMON, LEAST_WINDOWS, find, make_index
+from slimpajama.corpus.windows import FULL_BYTES, code_table, cut, sample, sampling
 
 WORDS, SHORT = 13, 8
 EN = "It was the year in which nobody had expected that a small museum would open a second house beside the river"
