@@ -23,6 +23,7 @@ from slimpajama.core.config import DedupConfig
 from slimpajama.core.memory import give_back
 from slimpajama.core.progress import track
 from slimpajama.corpus.dedup.clusters import components
+from slimpajama.corpus.dedup.documents import LoadTexts
 from slimpajama.corpus.dedup.jaccard import jaccard
 from slimpajama.corpus.dedup.normalise import without_punctuation
 from slimpajama.corpus.dedup.spill import HALF, Packed, PairSet, TextBuckets, distinct, pack, save, unpack
@@ -36,15 +37,12 @@ SHARE = 125
 # Buckets; giving back what is used again at once costs page faults.
 GIVE_BACK_EVERY = 16
 
-LoadTexts = Callable[[int, npt.NDArray[np.int64]], pa.LargeStringArray]
-"""Shelf (a file's worth) and rows, ascending -> their texts; null where a text is gone."""
-
 
 class Texts(NamedTuple):
     """Where the texts of N documents are."""
 
     places: Callable[[npt.NDArray[np.uint32]], npt.NDArray[np.int64]]
-    """Documents -> shelf * 2^32 + row of each."""
+    """Documents -> file index * 2^32 + row of each."""
     load: LoadTexts
     n_chars: npt.NDArray[np.uint32]
     """[N]: about how long each is; for bounding memory only."""

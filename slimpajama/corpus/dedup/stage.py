@@ -14,12 +14,11 @@ deleted leaves its documents where they are. `about["edited"]` lists the files r
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -32,20 +31,19 @@ from slimpajama.corpus.dedup.columns import (
     content_column,
     key_file,
     large_strings,
+    load_keys,
+    load_texts,
     pack_ids,
-    read_keys,
-    read_texts,
     text_file,
-    unpack_ids,
 )
-from slimpajama.corpus.dedup.decide import Outcome, decide
-from slimpajama.corpus.dedup.history import History
-from slimpajama.corpus.dedup.history_join import Documents
+from slimpajama.corpus.dedup.decide import decide
+from slimpajama.corpus.dedup.documents import DocumentFile, Documents, History
+from slimpajama.corpus.dedup.history import NightsHistory
 from slimpajama.corpus.dedup.kernel import VERSION, sketch
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Counts, Manifest, add_counts, load_manifest
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.parquet import read_table, reading
+from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.stage import Part, Stage
 from slimpajama.workspace.store import Store
 
@@ -65,7 +63,7 @@ def compare(workspace: Workspace, cfg: Config, night: str, cleaned: Manifest) ->
         `columns.key_file` and `columns.text_file`). Counts: `compared` (pairs compared exactly) and
         `removed_for_earlier` (partner of an earlier night).
     """
-    earlier = {name: workspace.nights.load(name) for name in workspace.nights.published() if name != night}
+    earlier = workspace.nights.earlier(night)
     priorities = {source.name: source.priority for source in cfg.ingest.sources}
     about = _sketching(cfg.dedup) | {
         "priorities": priorities,
@@ -81,7 +79,7 @@ def compare(workspace: Workspace, cfg: Config, night: str, cleaned: Manifest) ->
         sketched = [(f"sketch-{name}", unit) for name, unit in zip(names, zip(names, paths, strict=True), strict=True)]
         stage.map(sketched, lambda u: _sketch_part(stage, cfg.dedup, night, *u), threads, lambda _: bar.advance())
     if not all(stage.has(f"decision-{name}") for name in names):
-        _decide(stage, cfg.dedup, night, names, priorities, History(workspace.store, earlier, cfg.dedup), threads)
+        _decide(stage, cfg.dedup, night, names, priorities, NightsHistory(workspace.store, earlier, cfg.dedup), threads)
     return stage.finish()
 
 
@@ -103,7 +101,7 @@ def deduplicate(
         (MINHASH, every document that came in). Counts: those of `compare`, `kept` and `kept_bytes` by source,
         `kept_languages` by language, `removed` by source and rule.
     """
-    earlier = {name: workspace.nights.load(name) for name in workspace.nights.published() if name != night}
+    earlier = workspace.nights.earlier(night)
     about = _sketching(cfg.dedup) | {
         "cleaned": cleaned.digest,
         "compared": compared.digest,
@@ -141,12 +139,12 @@ def _sketching(cfg: DedupConfig) -> dict[str, Any]:
 def _parts(cleaned: Manifest, night: str) -> tuple[list[str], list[str]]:
     """Return the cleaned parts' paths and names."""
     paths = cleaned.paths(f"{layout.night(night).work('clean')}/")
-    return paths, [path.rsplit("/", 1)[1].removesuffix(".parquet") for path in paths]
+    return paths, [layout.stem(path) for path in paths]
 
 
 def _edited(store: Store, night: str, earlier: dict[str, Manifest]) -> dict[str, list[str]]:
     """Return the raw files that an earlier night read in another form, by source."""
-    ingested = load_manifest(store, f"{layout.night(night).work('ingest')}/manifest.json")
+    ingested = load_manifest(store, f"{layout.night(night).work('ingest')}/{layout.MANIFEST}")
     seen = {
         (entry["source"], entry["path"])
         for manifest in earlier.values()
@@ -172,8 +170,8 @@ def _sketch_part(stage: Stage, cfg: DedupConfig, night: str, name: str, path: st
     }
     files: dict[str, pa.Table | bytes] = {
         f"{stage.work}/sketch-{name}.parquet": pa.table(columns),
-        f"nights/{night}/bands/{name}.parquet": key_file(sketches.content, sketches.keys),
-        f"nights/{night}/texts/{name}.arrow": text_file(texts),
+        layout.night(night).bands(name): key_file(sketches.content, sketches.keys),
+        layout.night(night).texts(name): text_file(texts),
     }
     return Part(files)
 
@@ -188,108 +186,77 @@ def _decide(
     threads: int,
 ) -> None:
     """Commit `decision-PART` for each part, from one decision over all of them."""
-    store = stage.store
-    documents = _documents([f"{stage.work}/sketch-{name}.parquet" for name in names], store, priorities)
-
-    def keys(groups: Sequence[int]) -> Iterator[npt.NDArray[np.uint64]]:
-        for name in names:
-            with reading(store, f"nights/{night}/bands/{name}.parquet") as file:
-                yield read_keys(file, groups)
-
-    def load(shelf: int, taken: npt.NDArray[np.int64]) -> pa.LargeStringArray:
-        with reading(store, f"nights/{night}/texts/{names[shelf]}.arrow") as file:
-            return read_texts(file, taken)
-
     table = ", ".join(f"{jaccard:g}: {caught:.3f}" for jaccard, caught in caught_table(cfg.bands, cfg.rows))
     say("compare", f"chance that a pair of that similarity is compared: {table}")
-    outcome = decide(documents, keys, history, load, cfg, threads)
-    stops = [*documents.starts[1:].tolist(), len(outcome.kept)]
-    for name, start, stop in zip(names, documents.starts.tolist(), stops, strict=True):
-        part = slice(start, stop)
-        counts = {"compared": 0 if start else outcome.compared, "removed_for_earlier": outcome.for_earlier(part)}
-        files: dict[str, pa.Table | bytes] = {f"{stage.work}/decision-{name}.parquet": _decision_table(outcome, part)}
+    sketched = (_sketched_file(stage, night, name, priorities) for name in names)
+    documents = Documents.of(sketched, pa.binary(16))
+    outcome = decide(documents, history, cfg, threads)
+    for number, (name, part) in enumerate(zip(names, documents.slices(), strict=True)):
+        counts = {"compared": 0 if number else outcome.compared, "removed_for_earlier": outcome.for_earlier(part)}
+        files: dict[str, pa.Table | bytes] = {f"{stage.work}/decision-{name}.parquet": outcome.table(part)}
         stage.commit(f"decision-{name}", Part(files, counts))
 
 
-def _documents(paths: list[str], store: Store, priorities: dict[str, int]) -> Documents:
-    ids, priority, n_chars, content, starts = [], [], [], [], [0]
-    for path in paths:
-        table = read_table(store, path)
-        source = table["source"].combine_chunks()
-        ids.append(table["id"].combine_chunks())
-        ranks = np.array([priorities.get(name, 0) for name in source.dictionary.to_pylist()], np.int32)
-        priority.append(ranks[source.indices.to_numpy()])
-        n_chars.append(table["n_chars"].to_numpy())
-        content.append(content_array(table["content"]))
-        starts.append(starts[-1] + table.num_rows)
-    return Documents(
-        pa.concat_arrays([pa.array([], pa.binary(16)), *ids]),
-        np.concatenate([np.zeros(0, np.int32), *priority]),
-        np.concatenate([np.zeros(0, np.uint32), *n_chars]),
-        np.concatenate([np.zeros((0, 16), np.uint8), *content]),
-        np.array(starts[:-1], np.int64),
-    )
-
-
-def _decision_table(outcome: Outcome, part: slice) -> pa.Table:
-    return pa.table(
-        {
-            "kept": outcome.kept[part],
-            "exact": outcome.exact[part],
-            "duplicate_of": unpack_ids(outcome.duplicate_of(part)),
-            "jaccard": pa.array(outcome.jaccard[part], from_pandas=True),
-            "cluster": unpack_ids(outcome.cluster(part)),
-        }
+def _sketched_file(stage: Stage, night: str, name: str, priorities: dict[str, int]) -> DocumentFile:
+    """Return what `_sketch_part` left of a part."""
+    table = read_table(stage.store, f"{stage.work}/sketch-{name}.parquet")
+    source = table["source"].combine_chunks()
+    ranks = np.array([priorities.get(name, 0) for name in source.dictionary.to_pylist()], np.int32)
+    return DocumentFile(
+        table["id"].combine_chunks(),
+        table["n_chars"].to_numpy(),
+        content_array(table["content"]),
+        partial(load_keys, stage.store, layout.night(night).bands(name)),
+        partial(load_texts, stage.store, layout.night(night).texts(name)),
+        ranks[source.indices.to_numpy()],
     )
 
 
 def _write_part(
     stage: Stage, cfg: DedupConfig, night: str, name: str, cleaned: pa.Table, refused: pa.ChunkedArray
 ) -> Part:
-    work = layout.night(night).work("compare")
+    """Return the kept documents, the removed ones and what later nights compare with, of one part."""
+    work, place = layout.night(night).work("compare"), layout.night(night)
     content = read_table(stage.store, f"{work}/sketch-{name}.parquet", ["content"])["content"]
     decision = read_table(stage.store, f"{work}/decision-{name}.parquet")
     duplicate = pc.invert(decision["kept"])
     kept = pc.and_not(decision["kept"], refused)
     documents = cleaned.filter(kept)
-    documents = documents.append_column("night", pa.array([night] * documents.num_rows, pa.string()))
+    documents = documents.append_column("night", pa.repeat(night, documents.num_rows))
     minhash = {"id": cleaned["id"], "content": content, "cluster": decision["cluster"], "kept": kept}
     removed = _removed(cleaned.filter(duplicate), decision.filter(duplicate), cfg, night)
-    folder = f"nights/{night}"
     files: dict[str, pa.Table | bytes] = {
-        f"{folder}/documents/{name}.parquet": documents.select(DOCUMENTS.names).cast(DOCUMENTS),
-        f"{folder}/removed/dedup-{name}.parquet": removed,
-        f"{folder}/minhash/{name}.parquet": pa.table(minhash).cast(MINHASH),
+        f"{place.documents}{name}.parquet": documents.select(DOCUMENTS.names).cast(DOCUMENTS),
+        f"{place.removed}dedup-{name}.parquet": removed,
+        f"{place.minhash}{name}.parquet": pa.table(minhash).cast(MINHASH),
     }
     return Part(files, _counts(documents, removed))
 
 
 def _removed(rows: pa.Table, decision: pa.Table, cfg: DedupConfig, night: str) -> pa.Table:
     """Return CLEANED rows as REMOVED rows."""
-    exact = decision["exact"].to_pylist()
     similarity = decision["jaccard"].to_pylist()
-    columns = {name: rows[name] for name in ("id", "source", "uri", "lang", "sha256", "n_chars", "text")} | {
-        "night": [night] * len(exact),
-        "stage": ["dedup"] * len(exact),
-        "rule": ["exact-duplicate" if same else "near-duplicate" for same in exact],
-        "value": ["shares a band key" if value is None else f"{value:.6f}" for value in similarity],
-        "threshold": [f"{cfg.threshold:g}" if cfg.verify else f"{cfg.bands} bands of {cfg.rows} rows"] * len(exact),
+    value = ["shares a band key" if value is None else f"{value:.6f}" for value in similarity]
+    threshold = f"{cfg.threshold:g}" if cfg.verify else f"{cfg.bands} bands of {cfg.rows} rows"
+    columns = {name: rows[name] for name in rows.column_names} | {
+        "night": pa.repeat(night, len(value)),
+        "stage": pa.repeat("dedup", len(value)),
+        "rule": pc.if_else(decision["exact"], "exact-duplicate", "near-duplicate"),
+        "value": pa.array(value, pa.string()),
+        "threshold": pa.repeat(threshold, len(value)),
         "duplicate_of": decision["duplicate_of"],
         "jaccard": decision["jaccard"],
     }
-    return pa.table([_typed(columns[field.name], field.type) for field in REMOVED], schema=REMOVED)
-
-
-def _typed(column: Any, dtype: pa.DataType) -> pa.ChunkedArray | pa.Array:
-    return pa.array(column, dtype) if isinstance(column, list) else column.cast(dtype)
+    return pa.table([columns[field.name].cast(field.type) for field in REMOVED], schema=REMOVED)
 
 
 def _counts(documents: pa.Table, removed: pa.Table) -> Counts:
-    by_source = documents.group_by("source").aggregate([([], "count_all"), ("n_bytes", "sum")]).to_pylist()
-    by_language = documents.group_by("lang").aggregate([([], "count_all")]).to_pylist()
-    by_rule = removed.group_by(["source", "rule"]).aggregate([([], "count_all")]).to_pylist()
-    counts: list[Counts] = [{"kept": {row["source"]: row["count_all"]}} for row in by_source]
-    counts += [{"kept_bytes": {row["source"]: row["n_bytes_sum"]}} for row in by_source]
-    counts += [{"kept_languages": {row["lang"]: row["count_all"]}} for row in by_language]
-    counts += [{"removed": {row["source"]: {row["rule"]: row["count_all"]}}} for row in by_rule]
+    """Count the kept documents by source and by language, the removed ones by source and rule."""
+    counts: list[Counts] = []
+    for row in documents.group_by("source").aggregate([([], "count_all"), ("n_bytes", "sum")]).to_pylist():
+        counts.append({"kept": {row["source"]: row["count_all"]}, "kept_bytes": {row["source"]: row["n_bytes_sum"]}})
+    for row in documents.group_by("lang").aggregate([([], "count_all")]).to_pylist():
+        counts.append({"kept_languages": {row["lang"]: row["count_all"]}})
+    for row in removed.group_by(["source", "rule"]).aggregate([([], "count_all")]).to_pylist():
+        counts.append({"removed": {row["source"]: {row["rule"]: row["count_all"]}}})
     return add_counts(counts)
