@@ -32,11 +32,11 @@ from slimpajama.core.temporary import temporary_folder
 from slimpajama.corpus.dedup.candidates import LEFT_OUT, NEW, group_pairs
 from slimpajama.corpus.dedup.clusters import Verdict, judge
 from slimpajama.corpus.dedup.columns import key_columns, unpack_ids
-from slimpajama.corpus.dedup.documents import DocumentFile, Documents, History
+from slimpajama.corpus.dedup.documents import Distinct, DocumentFile, Documents, History, Numbers, collapse
 from slimpajama.corpus.dedup.history_join import ROW_BITS, Matches, join_history
 from slimpajama.corpus.dedup.kernel import sketch
 from slimpajama.corpus.dedup.similarity import Texts, similarities
-from slimpajama.corpus.dedup.spill import HALF, Packed, PairSet, distinct, pack
+from slimpajama.corpus.dedup.spill import HALF, Packed, PairSet, Scored, distinct, pack
 
 # Searches of each band's groups; what one finds decides who takes part in the next.
 ROUNDS = 4
@@ -120,12 +120,13 @@ def decide(documents: Documents, history: History | None, cfg: DedupConfig, work
         cfg: Threshold, shingle width, bands, memory.
         workers: Threads; the answer does not depend on it.
     """
-    nodes, node = _collapse(documents)
-    matches = join_history(documents, nodes, node, history, cfg)
+    tonight = collapse(documents)
+    matches = join_history(tonight, history, cfg)
     m = len(matches.kept)
-    texts = _texts(documents, nodes, matches, history)
+    texts = _texts(tonight, matches, history)
     with temporary_folder() as folder:
-        verdict, compared = _compare(documents, node, matches, texts, cfg, workers, folder)
+        verdict, compared = _compare(tonight, matches, texts, cfg, workers, folder)
+    _, nodes, node = tonight
     node += np.uint32(m)
     is_copy = np.ones(len(node), np.bool_)
     is_copy[nodes] = False
@@ -150,11 +151,12 @@ def _equals_earlier(verdict: Verdict, matches: Matches) -> npt.NDArray[np.bool_]
     return equal
 
 
-def _texts(documents: Documents, nodes: npt.NDArray[np.uint32], matches: Matches, history: History | None) -> Texts:
+def _texts(tonight: Distinct, matches: Matches, history: History | None) -> Texts:
     """Say where the texts of all numbers are: the files of history come first, then tonight's."""
+    documents, nodes, _ = tonight
     m, earlier_files = len(matches.kept), len(history or ())
 
-    def places(wanted: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+    def places(wanted: Numbers) -> npt.NDArray[np.int64]:
         out, earlier = np.empty(len(wanted), np.int64), wanted < m
         out[earlier] = matches.places[wanted[earlier]]
         rows = nodes[wanted[~earlier] - np.uint32(m)].astype(np.int64)
@@ -172,8 +174,7 @@ def _texts(documents: Documents, nodes: npt.NDArray[np.uint32], matches: Matches
 
 
 def _compare(
-    documents: Documents,
-    node: npt.NDArray[np.uint32],
+    tonight: Distinct,
     matches: Matches,
     texts: Texts,
     cfg: DedupConfig,
@@ -185,10 +186,10 @@ def _compare(
     memory = cfg.memory_mb * 1_000_000
     candidates = PairSet(folder, memory // PAIR_BYTES)
     candidates.add(matches.pairs[~matches.equal])
-    alike = [matches.pairs[matches.equal]]
-    similarity, compared = [np.ones(len(alike[0]))], 0
+    alike: list[Scored] = [(matches.pairs[matches.equal], np.ones(int(matches.equal.sum())))]
+    compared = 0
 
-    def verify(least: float) -> Iterator[tuple[Packed, npt.NDArray[np.float64]]]:
+    def verify(least: float) -> Iterator[Scored]:
         nonlocal compared
         for found, values in similarities(candidates, texts, cfg, least, workers, memory, folder):
             compared += len(found)
@@ -198,31 +199,30 @@ def _compare(
 
     bands = list(range(1, cfg.bands + 1))
     remaining: npt.NDArray[np.uint8] | None = None
-    separate: npt.NDArray[np.uint32] | None = None
+    separate: Numbers | None = None
     for round_number in range(ROUNDS):
         oversized = set()
-        for band, (found, oversized_groups) in _band_pairs(documents, node, bands, remaining, separate, cfg, workers):
+        for band, (found, oversized_groups) in _band_pairs(tonight, bands, remaining, separate, cfg, workers):
             candidates.add(found + np.uint64(m << 32 | m))
             oversized |= {band} if oversized_groups else set()
         # Other bands have nothing for another round.
         bands = sorted(oversized)
         if not cfg.verify:
-            alike.append(distinct(np.concatenate(list(candidates.blocks()))))
-            similarity.append(np.full(len(alike[-1]), np.nan))
+            found = distinct(np.concatenate(list(candidates.blocks())))
+            alike.append((found, np.full(len(found), np.nan)))
             break
         for found, values in verify(cfg.threshold):
             enough = values >= cfg.threshold
-            alike.append(found[enough])
-            similarity.append(values[enough])
+            alike.append((found[enough], values[enough]))
         if not bands:
             break
-        verdict = judge(alike, similarity, n, matches.kept)
+        verdict = judge(alike, n, matches.kept)
         survives = verdict.partner[m:] < 0
         is_new = survives if remaining is None else survives & (remaining == LEFT_OUT)
         remaining = survives.astype(np.uint8) + is_new
         # Pairs that join components are looked for once: which documents are near each other does not change.
         separate = verdict.component[m:] if round_number == 0 else None
-    verdict = judge(alike, similarity, n, matches.kept, cfg.clusters)
+    verdict = judge(alike, n, matches.kept, cfg.clusters == "components")
     missing = np.flatnonzero((verdict.partner >= 0) & np.isnan(verdict.jaccard))
     # The keeper of a component and a document that only a chain of pairs joins to it.
     if cfg.verify and len(missing):
@@ -233,58 +233,29 @@ def _compare(
 
 
 def _band_pairs(
-    documents: Documents,
-    node: npt.NDArray[np.uint32],
+    tonight: Distinct,
     bands: list[int],
     remaining: npt.NDArray[np.uint8] | None,
-    separate: npt.NDArray[np.uint32] | None,
+    separate: Numbers | None,
     cfg: DedupConfig,
     workers: int,
 ) -> Iterator[tuple[int, tuple[Packed, bool]]]:
     """Yield each band's pairs, reading as many bands at a time as memory holds: 16 bytes a document and band."""
-    if not len(node) or (remaining is not None and separate is None and not (remaining == NEW).any()):
+    n = len(tonight.nodes)
+    if n == 0 or (remaining is not None and separate is None and not (remaining == NEW).any()):
         return
-    n = int(node.max()) + 1
     at_once = int(np.clip(cfg.memory_mb * 1_000_000 // 16 // (16 * n), 1, cfg.bands))
     for first in range(0, len(bands), at_once):
         some = bands[first : first + at_once]
-        columns, start = np.empty((len(some), n), np.uint64), 0
-        for part in documents.keys(some):
-            # Copies write the same key twice.
-            columns[:, node[start : start + part.shape[1]]] = part
-            start += part.shape[1]
+        columns = np.empty((len(some), n), np.uint64)
+        for numbers, part in tonight.keys(some):
+            columns[:, numbers] = part
         with ThreadPoolExecutor(max(1, min(workers, len(some)))) as pool:
             found = pool.map(lambda column: group_pairs(column, remaining, separate), columns)
             yield from zip(some, found, strict=True)
 
 
-def _collapse(documents: Documents) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
-    """Number the contents by who survives: source priority, then length, then id.
-
-    Returns:
-        The document that stands for each number, and each document's number.
-    """
-    table = pa.table([pa.array(documents.priority), pa.array(documents.n_chars), documents.ids], ["p", "n", "id"])
-    keys = [("p", "descending"), ("n", "descending"), ("id", "ascending")]
-    ranked = pc.sort_indices(table, keys).to_numpy().astype(np.uint32)
-    halves = documents.content.view(np.uint64)
-    # Stable: copies in order of survival.
-    order = np.lexsort((halves[ranked, 1], halves[ranked, 0])).astype(np.uint32)
-    ordered = halves[ranked[order]]
-    new = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))[: len(order)]
-    del ordered
-    is_first = np.zeros(len(order), np.bool_)
-    is_first[order[new]] = True
-    nodes = ranked[is_first]
-    number = (np.cumsum(is_first, dtype=np.uint32) - np.uint32(1))[order[new]]
-    node = np.empty(len(order), np.uint32)
-    node[ranked[order]] = np.repeat(number, np.diff(np.append(np.flatnonzero(new), len(order))))
-    return nodes, node
-
-
-def _families(
-    matches: Matches, component: npt.NDArray[np.uint32], node: npt.NDArray[np.uint32], ids: pa.Array
-) -> npt.NDArray[np.int64]:
+def _families(matches: Matches, component: Numbers, node: Numbers, ids: pa.Array) -> npt.NDArray[np.int64]:
     """Return what each of tonight's documents' clusters is named after.
 
     A name that an earlier night gave stays: its documents were put on a side of the split by that name.

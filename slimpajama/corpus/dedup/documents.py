@@ -9,8 +9,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Keys = npt.NDArray[np.uint64]
+Numbers = npt.NDArray[np.uint32]
 LoadTexts = Callable[[int, npt.NDArray[np.int64]], pa.LargeStringArray]
 """File index and rows, ascending -> their texts; null where a text is gone."""
 
@@ -64,6 +66,46 @@ class Documents(NamedTuple):
     def slices(self) -> list[slice]:
         """Return where the documents of each file are."""
         return [slice(start, stop) for start, stop in pairwise([*self.starts.tolist(), len(self.ids)])]
+
+
+class Distinct(NamedTuple):
+    """Tonight's distinct texts, numbered in order of survival."""
+
+    documents: Documents
+    nodes: Numbers
+    """The document that stands for each number."""
+    node: Numbers
+    """[N]: the number of each document."""
+
+    def keys(self, groups: Sequence[int]) -> Iterator[tuple[Numbers, Keys]]:
+        """Yield numbers and their keys, uint64 [groups, numbers], one file after another."""
+        start = 0
+        for part in self.documents.keys(groups):
+            numbers = self.node[start : start + part.shape[1]]
+            # A copy's keys are those of the document that stands for it.
+            first = self.nodes[numbers] == np.arange(start, start + len(numbers))
+            yield numbers[first], part[:, first]
+            start += len(numbers)
+
+
+def collapse(documents: Documents) -> Distinct:
+    """Number the distinct texts by who survives: source priority, then length, then id."""
+    table = pa.table([pa.array(documents.priority), pa.array(documents.n_chars), documents.ids], ["p", "n", "id"])
+    keys = [("p", "descending"), ("n", "descending"), ("id", "ascending")]
+    ranked = pc.sort_indices(table, keys).to_numpy().astype(np.uint32)
+    halves = documents.content.view(np.uint64)
+    # Stable: copies in order of survival.
+    order = np.lexsort((halves[ranked, 1], halves[ranked, 0])).astype(np.uint32)
+    ordered = halves[ranked[order]]
+    new = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))[: len(order)]
+    del ordered
+    is_first = np.zeros(len(order), np.bool_)
+    is_first[order[new]] = True
+    nodes = ranked[is_first]
+    number = (np.cumsum(is_first, dtype=np.uint32) - np.uint32(1))[order[new]]
+    node = np.empty(len(order), np.uint32)
+    node[ranked[order]] = np.repeat(number, np.diff(np.append(np.flatnonzero(new), len(order))))
+    return Distinct(documents, nodes, node)
 
 
 class HistoryBatch(NamedTuple):

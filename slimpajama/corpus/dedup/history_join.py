@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from slimpajama.core.config import DedupConfig
 from slimpajama.corpus.dedup.columns import pack_ids
-from slimpajama.corpus.dedup.documents import Documents, History, Keys
+from slimpajama.corpus.dedup.documents import Distinct, History, Keys, Numbers
 from slimpajama.corpus.dedup.spill import HALF, Packed, pack
 
 # Bits of a place that number a row in its file.
@@ -41,24 +41,14 @@ class Matches(NamedTuple):
     """[M], ascending: file index * 2^32 + row."""
 
 
-def join_history(
-    documents: Documents,
-    nodes: npt.NDArray[np.uint32],
-    node: npt.NDArray[np.uint32],
-    history: History | None,
-    cfg: DedupConfig,
-) -> Matches:
+def join_history(tonight: Distinct, history: History | None, cfg: DedupConfig) -> Matches:
     """Find, for each of tonight's documents, the earlier ones that share most of its keys.
 
-    Args:
-        documents: Tonight's.
-        nodes: The document that stands for each number.
-        node: Number of each document.
-        history: Read once, or several times where tonight's keys do not fit in memory.
-        cfg: Bands and memory.
+    History is read once, or several times where tonight's keys do not fit in memory.
     """
+    documents = tonight.documents
     places, tables, chosen = [np.zeros(0, np.int64)], [EARLIER.empty_table()], [np.empty(0, MATCH)]
-    for numbers, columns in _portions(documents, nodes, node, cfg) if history else ():
+    for numbers, columns in _portions(tonight, cfg) if history else ():
         join, found = HistoryJoin(columns), []
         for file_index, batch in enumerate(history or ()):
             matches = join.match(batch.keys, batch.documents["kept"].to_numpy())
@@ -66,7 +56,7 @@ def join_history(
             places.append(file_index << ROW_BITS | rows)
             tables.append(batch.documents.take(pa.array(rows)))
             matches["document"] = numbers[matches["document"]]
-            ours = documents.content[nodes[matches["document"]]]
+            ours = documents.content[tonight.nodes[matches["document"]]]
             matches["equal"] = (batch.content[matches["place"]] == ours).all(axis=1)
             matches["place"] |= file_index << ROW_BITS
             found.append(matches)
@@ -82,26 +72,20 @@ def join_history(
     return Matches(pairs, matches["equal"], ids, cluster, earlier["kept"].to_numpy(), used)
 
 
-def _portions(
-    documents: Documents, nodes: npt.NDArray[np.uint32], node: npt.NDArray[np.uint32], cfg: DedupConfig
-) -> Iterator[tuple[npt.NDArray[np.uint32], Keys]]:
+def _portions(tonight: Distinct, cfg: DedupConfig) -> Iterator[tuple[Numbers, Keys]]:
     """Yield tonight's numbers, ascending, and their keys, as many at a time as memory holds with their pairs."""
     most = max(1, cfg.memory_mb * 1_000_000 // 2 // (64 * (cfg.bands + 1)))
-    held: list[tuple[npt.NDArray[np.uint32], Keys]] = []
-    start = 0
-    for part in documents.keys(range(cfg.bands + 1)):
-        stop = start + part.shape[1]
-        # A copy's keys are those of the document that stands for it.
-        first = nodes[node[start:stop]] == np.arange(start, stop)
-        held.append((node[start:stop][first], part[:, first]))
-        start = stop
-        if sum(len(numbers) for numbers, _ in held) >= most or start == len(node):
+    held: list[tuple[Numbers, Keys]] = []
+    todo = len(tonight.nodes)
+    for part in tonight.keys(range(cfg.bands + 1)):
+        held.append(part)
+        todo -= len(part[0])
+        count = sum(len(numbers) for numbers, _ in held)
+        if count >= most or (count and todo == 0):
             numbers = np.concatenate([numbers for numbers, _ in held])
             columns = np.concatenate([columns for _, columns in held], axis=1)
-            order = np.argsort(numbers)
-            held = []
-            if len(numbers):
-                yield numbers[order], columns[:, order]
+            held, order = [], np.argsort(numbers)
+            yield numbers[order], columns[:, order]
 
 
 class HistoryJoin:

@@ -26,7 +26,7 @@ from slimpajama.corpus.dedup.clusters import components
 from slimpajama.corpus.dedup.documents import LoadTexts
 from slimpajama.corpus.dedup.jaccard import jaccard
 from slimpajama.corpus.dedup.normalise import without_punctuation
-from slimpajama.corpus.dedup.spill import HALF, Packed, PairSet, TextBuckets, distinct, pack, save, unpack
+from slimpajama.corpus.dedup.spill import HALF, Packed, PairSet, Scored, TextBuckets, distinct, pack, save, unpack
 
 # Compared in one call; with 13 bytes and more a character it stays near the cache.
 CHUNK_CHARS = 2_000_000
@@ -50,7 +50,7 @@ class Texts(NamedTuple):
 
 def similarities(
     pairs: PairSet, texts: Texts, cfg: DedupConfig, least: float, workers: int, memory: int, folder: Path
-) -> Iterator[tuple[Packed, npt.NDArray[np.float64]]]:
+) -> Iterator[Scored]:
     """Yield distinct pairs and their exact Jaccard similarities, a bucket at a time; 0 where a text is gone.
 
     Args:

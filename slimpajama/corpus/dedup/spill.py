@@ -12,7 +12,10 @@ import pyarrow.compute as pc
 
 Packed = npt.NDArray[np.uint64]
 """Pairs of documents, smaller number * 2^32 + larger."""
-HALF = np.uint64(0xFFFFFFFF)  # the larger one's bits
+Scored = tuple[Packed, npt.NDArray[np.float64]]
+"""Packed pairs, and the exact Jaccard similarity of each."""
+# Bits of the larger number.
+HALF = np.uint64(0xFFFFFFFF)
 
 
 def pack(pairs: npt.NDArray[np.int64]) -> Packed:

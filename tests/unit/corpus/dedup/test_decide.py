@@ -138,7 +138,9 @@ def test_removals_against_earlier_nights_have_a_partner_too(seed, data):
     assert first.kept.sum() + second.kept.sum() >= len(set(whole.cluster().to_pylist()))
 
 
-@pytest.mark.parametrize(("clusters", "verify"), [("stars", True), ("components", True), ("components", False)])
+@pytest.mark.parametrize(
+    ("clusters", "verify"), [("nearest_keeper", True), ("components", True), ("components", False)]
+)
 def test_the_answer_does_not_depend_on_memory(clusters, verify, monkeypatch):
     """A megabyte holds a twentieth of these texts and one band's keys: buckets, runs and portions are many."""
     monkeypatch.setattr(verify_module, "SHARE", 100)
