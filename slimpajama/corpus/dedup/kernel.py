@@ -60,9 +60,13 @@ def sketch(texts: pa.LargeStringArray, cfg: DedupConfig, workers: int = 1) -> Sk
         out.content[start:stop] = content_hashes(block)
         out.n_chars[start:stop] = np.diff(block.char_offsets)
 
-    with ThreadPoolExecutor(max(1, workers), thread_name_prefix="dedup") as pool:
-        # Taking the results raises the first error.
-        list(pool.map(run, _blocks(offsets)))
+    if workers <= 1:
+        for span in _blocks(offsets):
+            run(span)
+    else:
+        with ThreadPoolExecutor(workers, thread_name_prefix="dedup") as pool:
+            # Taking the results raises the first error.
+            list(pool.map(run, _blocks(offsets)))
     return out
 
 
