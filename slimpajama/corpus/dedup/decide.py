@@ -95,7 +95,7 @@ def _names(numbers: npt.NDArray[np.int64], earlier: pa.Array, tonight: pa.Array)
 
 
 def decide_texts(ids: pa.Array, texts: pa.LargeStringArray, cfg: DedupConfig, workers: int = 1) -> Outcome:
-    """Find exact and near-duplicates among N texts in memory; `cfg.bands` keys of 8 bytes a text stand besides.
+    """Find exact and near-duplicates among N texts in memory, which holds `cfg.bands` keys of 8 bytes a text besides.
 
     Args:
         ids: Strings [N].
@@ -174,12 +174,7 @@ def _texts(tonight: Distinct, matches: Matches, history: History | None) -> Text
 
 
 def _compare(
-    tonight: Distinct,
-    matches: Matches,
-    texts: Texts,
-    cfg: DedupConfig,
-    workers: int,
-    folder: Path,
+    tonight: Distinct, matches: Matches, texts: Texts, cfg: DedupConfig, workers: int, folder: Path
 ) -> tuple[Verdict, int]:
     """Find, verify and judge pairs; return how many were compared, too."""
     n, m = len(texts.n_chars), len(matches.kept)
@@ -220,7 +215,7 @@ def _compare(
         survives = verdict.partner[m:] < 0
         is_new = survives if remaining is None else survives & (remaining == LEFT_OUT)
         remaining = survives.astype(np.uint8) + is_new
-        # Pairs that join components are looked for once: which documents are near each other does not change.
+        # One search for pairs that join components is enough: who is near whom does not change.
         separate = verdict.component[m:] if round_number == 0 else None
     verdict = judge(alike, n, matches.kept, cfg.clusters == "components")
     missing = np.flatnonzero((verdict.partner >= 0) & np.isnan(verdict.jaccard))

@@ -1,8 +1,8 @@
 """`slimpajama dedup`: near-duplicate removal alone, over files, by the same decision as the nightly stage.
 
-Two passes. The first reads and sketches; texts of JSON lines are put aside uncompressed, so that the second pass
-and the exact comparisons map them into memory instead of parsing again, and band keys are put aside as the nightly
-stage does. What is written appears at the end, whole.
+Two passes. The first reads and sketches. It spools the records, except of Parquet files, as Arrow without compression,
+so that the second pass and the exact comparisons map them into memory instead of parsing again, and band keys in the
+nightly step's form. The second pass writes. Output appears at the end, whole.
 
 Memory: `dedup.memory_mb` and, besides what `decide` says, the documents' ids and up to two batches a thread.
 """
@@ -38,7 +38,7 @@ from slimpajama.corpus.sources.records import Batch, Piece, Want
 WORK = ".dedup-work"
 # In a row group.
 ROWS = 10_000
-# Bad records that the summary names.
+# Number of bad records that the summary names.
 SHOWN = 20
 WANT = Want(
     max_document_bytes=256_000_000,
@@ -148,7 +148,7 @@ def dedup_files(
             shutil.rmtree(out / folder, ignore_errors=True)
             (work / folder).rename(out / folder)
     except OSError as error:
-        # Of reading there is none: what cannot be read is counted.
+        # It is about writing: what cannot be read is counted as a bad record.
         raise unwritable(error, out, "--out") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -91,8 +91,8 @@ def _portions(tonight: Distinct, cfg: DedupConfig) -> Iterator[tuple[Numbers, Ke
 class HistoryJoin:
     """Tonight's keys, against which the keys of earlier documents are streamed.
 
-    Tonight's keys stay in memory; an earlier night costs one look at each of its keys, and only texts of documents
-    that matched are read. A key takes the first `SHARED` kept documents and the first removed one that it meets, so
+    Tonight's keys stay in memory; each key of an earlier night is read once, and only texts of documents that matched
+    are read. A key takes the first `SHARED` kept documents and the first removed one that it meets, so
     the order of calls is part of the answer: earlier nights first, files in their order.
 
     Args:

@@ -3,7 +3,7 @@
 A shingle is its 64-bit hash: two different shingles of a pair of 16 MB documents meet by chance with
 probability 2^-16, and would move the similarity by less than 10^-7. The first document of a run of pairs is laid
 out as a hash table; the others are looked up in it, so a document costs one pass a pair and nothing is sorted. The
-pass ends where the similarity that is asked for is out of reach.
+pass ends where the similarity cannot reach `least` any more.
 
 Most candidates are unlike, and a sample says so: the shingles whose hash is below a bound, the same for all
 documents. Of the m that a pair's samples hold together a share a is in both; were the similarity t or more, a that low
@@ -61,7 +61,7 @@ def jaccard(
         texts: Documents that the pairs point into.
         pairs: int64 [P, 2]; fastest when sorted.
         ngram: Shingle width in characters.
-        least: Similarity from which on it must be told; a pair below may be given as 0.
+        least: Similarities from here on are exact; a pair below may be given as 0.
 
     Returns:
         float64 [P].
@@ -134,9 +134,9 @@ def _finish(runs: Any, out: Any) -> None:
 
 @numba.njit(nogil=True, cache=True)
 def _hash_documents(chars: Any, offsets: Any, counts: Any, scratch: Any, out: Any, sample: Any, ends: Any) -> None:
-    """Hash every shingle by log-doubling, as in `oph`; there 32 bits serve, here a collision would be a lie.
+    """Hash every shingle by log-doubling, as in `minhash`; in 64 bits, because a collision would change the result.
 
-    Those in the sample are put end to end, too; document d's are `sample[ends[d]:ends[d + 1]]`.
+    The hashes of the sample are put end to end, too; document d's are `sample[ends[d]:ends[d + 1]]`.
     """
     n_sampled = np.int64(0)
     for d in range(len(counts)):
@@ -154,7 +154,7 @@ def _hash_documents(chars: Any, offsets: Any, counts: Any, scratch: Any, out: An
                 a, b = b, a
                 done += step
             _finish(a, out[start : start + n - width + 1])
-            # Without a branch, which would be foreseen badly.
+            # Without a branch, which the processor would predict badly.
             for i in range(start, start + n - width + 1):
                 sample[n_sampled] = out[i]
                 n_sampled += np.int64(out[i] < SAMPLED)

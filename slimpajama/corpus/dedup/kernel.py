@@ -23,7 +23,7 @@ from slimpajama.corpus.dedup.minhash import oph_signatures
 from slimpajama.corpus.dedup.normalise import Normalised, normalise_block, without_punctuation
 from slimpajama.text.buffers import text_buffers
 
-# Of normalisation, hashing and keys; sketches of different versions do not compare.
+# Raise it when normalisation, hashing or keys change; sketches of different versions do not compare.
 VERSION = 2
 # Text, code points and hashes of a block stay within a second-level cache of 1 MB.
 BLOCK_BYTES = 128 * 1024

@@ -25,9 +25,9 @@ SPACE = np.uint8(0x20)
 # `İ`, lowers to `i` and the combining dot above.
 DOTTED_I = 0x130
 COMBINING_DOT = np.uint32(0x307)
-# Characters of ASCII that are looked at at once: they stay in the nearest cache.
+# Characters of ASCII that are copied together: they stay in the nearest cache.
 RUN = 4096
-# Positions are unsigned all through: numba asks of every signed index whether it counts from the end.
+# All positions are unsigned: numba checks of every signed index whether it counts from the end.
 _ZERO, _ONE, _TWO, _THREE, _FOUR, _EIGHT = (np.uint64(n) for n in (0, 1, 2, 3, 4, 8))
 _NOT_ASCII = np.uint64(0x8080808080808080)
 
