@@ -210,8 +210,8 @@ def _sketch_piece(piece: Piece, path: Path, name: str, spool: Path, cfg: DedupCo
             writer.write_table(table)
     text = large_strings(table["text"])
     sketches = sketch(text, cfg)
-    keys = spool.with_suffix(".parquet")
-    if len(text):
+    keys, n_rows = spool.with_suffix(".parquet"), len(text)
+    if n_rows:
         keys.write_bytes(key_file(sketches.content, sketches.keys))
     # An array of its own: the table's would keep its text.
     ids = pa.array(table["id"].to_pylist(), pa.string())
@@ -219,7 +219,8 @@ def _sketch_piece(piece: Piece, path: Path, name: str, spool: Path, cfg: DedupCo
         ids,
         sketches.n_chars,
         sketches.content,
-        lambda groups: read_keys(keys, groups) if len(ids) else np.zeros((len(groups), 0), np.uint64),
+        # These hold neither `piece`, which has the raw bytes of the input, nor `ids`, which are joined.
+        lambda groups: read_keys(keys, groups) if n_rows else np.zeros((len(groups), 0), np.uint64),
         lambda rows: large_strings(load()["text"].take(pa.array(rows))),
     )
     return _Part(bad, n_bad, text.nbytes, load), file
