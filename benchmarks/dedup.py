@@ -282,7 +282,7 @@ def real_recall(name: str, records: list[tuple[str, str]], folder: Path) -> dict
     truth = join([text for _, text in records], THRESHOLD)
     texts = dict(records)
     row: dict[str, object] = {"": name, "documents": f"{len(records):,}", "pairs": f"{len(truth.left):,}"}
-    for clusters in ("stars", "components"):
+    for clusters in ("nearest_keeper", "components"):
         out = folder / "real"
         run_ours([file], out, *settings(dedup__clusters=clusters))
         kept = kept_ids("slimpajama", out)
@@ -290,7 +290,7 @@ def real_recall(name: str, records: list[tuple[str, str]], folder: Path) -> dict
         keeper = dict(zip(removed["id"].to_pylist(), removed["duplicate_of"].to_pylist(), strict=True))
         ids = [i for i, _ in records]
         pairs = [(ids[a], ids[b]) for a, b in zip(truth.left, truth.right, strict=True)]
-        if clusters == "stars":
+        if clusters == "nearest_keeper":
             stand = sum(a in kept and b in kept for a, b in pairs)
             row["no longer both (nearest keeper)"] = f"{1 - stand / max(1, len(pairs)):.4f}"
             said = removed["jaccard"].to_pylist()

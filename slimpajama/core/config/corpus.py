@@ -142,9 +142,10 @@ class DedupConfig:
     verify: bool = True
     """Compare candidate pairs exactly before anything is removed. Without, sharing one band key is enough."""
 
-    clusters: Literal["stars", "components"] = "stars"
-    """`stars`: a document is removed if one that survives is itself within the threshold. `components`: one document
-    of everything that chains of near-duplicates connect survives, like or unlike the others."""
+    clusters: Literal["stars", "nearest_keeper", "components"] = "stars"
+    """`nearest_keeper` (in manifests `stars`): a document is removed if one that survives is itself within the
+    threshold. `components`: of all documents that chains of near-duplicates connect one survives, like or unlike the
+    others."""
 
     preset: Literal["", "slimpajama"] = ""
     """`slimpajama`: as SlimPajama was made (Cerebras 2023, README and main.py of the scripts): lower-case 13-grams
@@ -157,6 +158,9 @@ class DedupConfig:
     document and 200 MB of libraries stand besides. It changes no output."""
 
     def __post_init__(self) -> None:
+        if self.clusters == "nearest_keeper":
+            # Manifests and fingerprints of earlier versions hold this word.
+            object.__setattr__(self, "clusters", "stars")
         for name, value in SLIMPAJAMA.items() if self.preset else ():
             found = getattr(self, name)
             if found not in (value, type(self).__dataclass_fields__[name].default):

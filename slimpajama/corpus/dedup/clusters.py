@@ -1,9 +1,9 @@
 """Who survives among near-duplicates, and which documents belong together.
 
 Documents are numbered in order of survival: those of earlier nights first, then by source priority, length and
-id. By default each is removed exactly if an earlier-numbered, surviving document is within the threshold of itself:
-stars, not chains, so nothing is ever removed for a keeper that it does not resemble. Components are what chains make
-of the same pairs: they keep a family of texts on one side of the train and test split and, by option, one of them.
+id. By default a document is removed exactly if an earlier-numbered, surviving document is within the threshold of it:
+its keeper is the nearest of these, so nothing is ever removed for a keeper that it does not resemble. A component is
+all that chains of such pairs connect: it stays on one side of the train and test split and, by option, keeps one text.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from slimpajama.corpus.dedup.spill import HALF, Packed
+from slimpajama.corpus.dedup.spill import HALF, Packed, Scored
 
-# Pairs that are sorted together, and those of one document.
+# Pairs that are sorted together; those of one document are never split.
 AT_ONCE = 500_000
 
 
@@ -33,59 +33,49 @@ class Verdict(NamedTuple):
     """[N]: smallest number of its connected component."""
 
 
-def judge(
-    pairs: Sequence[Packed],
-    similarity: Sequence[npt.NDArray[np.float64]],
-    n: int,
-    kept_before: npt.NDArray[np.bool_],
-    clusters: str = "stars",
-) -> Verdict:
+def judge(blocks: Sequence[Scored], n: int, kept_before: npt.NDArray[np.bool_], one_each: bool = False) -> Verdict:
     """Decide over N documents from their similar pairs.
 
     Args:
-        pairs: Blocks of packed pairs, both within the threshold of each other; any order.
-        similarity: float64 of each block's size, exact Jaccard similarity of each pair.
+        blocks: All pairs within the threshold of each other, in any order.
         n: Number of documents.
         kept_before: bool [M], whether each of the first M documents, of earlier nights, was kept then. They are
             not judged again, and one that was removed then is nobody's partner.
-        clusters: `stars`, or `components`: then every document that chains of pairs join to an earlier-numbered
-            survivor is removed, like it or not.
+        one_each: Keep one document of each component: every document that chains of pairs join to an
+            earlier-numbered survivor is removed, like it or not.
 
     Returns:
-        The verdict. Of several partners of a star the most similar one, of equals the first; in a component the
-        first survivor.
+        The verdict. Of several possible partners the nearest, of equals the first; of a component the first survivor.
     """
     partner, jaccard = np.full(n, -1, np.int64), np.full(n, np.nan)
     kept = np.ones(n, np.bool_)
     kept[: len(kept_before)] = kept_before
-    component = components(pairs, n)
-    if clusters == "stars":
-        for some, values in _by_second(pairs, similarity, n):
-            _stars(some, values, len(kept_before), kept, partner, jaccard)
-    else:
+    component = components((pairs for pairs, _ in blocks), n)
+    if one_each:
         _one_each(component, len(kept_before), kept, partner)
-        for some, values in zip(pairs, similarity, strict=True):
+        for some, values in blocks:
             to_keeper = partner[some & HALF] == some >> np.uint64(32)
             jaccard[some[to_keeper] & HALF] = values[to_keeper]
+    else:
+        for some, values in _by_second(blocks, n):
+            _nearest_keepers(some, values, len(kept_before), kept, partner, jaccard)
     return Verdict(partner, jaccard, component)
 
 
-def _by_second(
-    pairs: Sequence[Packed], similarity: Sequence[npt.NDArray[np.float64]], n: int
-) -> Iterator[tuple[Packed, npt.NDArray[np.float64]]]:
-    """Yield the pairs by second document, then falling similarity, then first document; about AT_ONCE at a time.
+def _by_second(blocks: Sequence[Scored], n: int) -> Iterator[Scored]:
+    """Yield the pairs by second document, then falling similarity, then first document; about `AT_ONCE` at a time.
 
-    Sorting takes some 80 bytes a pair: all of a large family's at once would be most of the memory.
+    Sorting takes some 80 bytes a pair: all pairs of a large family at once would take most of the memory.
     """
     counts = np.zeros(n, np.uint32)
-    for some in pairs:
+    for some, _ in blocks:
         counts += np.bincount((some & HALF).astype(np.int64), minlength=n).astype(np.uint32)
     turn = (np.cumsum(counts, dtype=np.int64) - counts) // AT_ONCE
     ends = np.append(np.flatnonzero(np.diff(turn)) + 1, n).astype(np.uint64)
     for start, end in pairwise(np.append(np.uint64(0), ends)):
-        chosen = [(some & HALF >= start) & (some & HALF < end) for some in pairs]
-        some = np.concatenate([block[part] for block, part in zip(pairs, chosen, strict=True)])
-        values = np.concatenate([block[part] for block, part in zip(similarity, chosen, strict=True)])
+        chosen = [(pairs & HALF >= start) & (pairs & HALF < end) for pairs, _ in blocks]
+        some = np.concatenate([pairs[part] for (pairs, _), part in zip(blocks, chosen, strict=True)])
+        values = np.concatenate([values[part] for (_, values), part in zip(blocks, chosen, strict=True)])
         order = np.lexsort((some >> np.uint64(32), -values, some & HALF))
         yield some[order], values[order]
 
@@ -95,13 +85,13 @@ def components(blocks: Iterable[Packed], n: int) -> npt.NDArray[np.uint32]:
     parent = np.arange(n, dtype=np.uint32)
     for packed in blocks:
         _connect(packed, parent)
-    _settle(parent)
+    _point_to_roots(parent)
     return parent
 
 
 @numba.njit(nogil=True, cache=True)
-def _stars(pairs: Any, similarity: Any, judged_from: int, kept: Any, partner: Any, jaccard: Any) -> None:
-    # By second document: every possible partner of it is decided by now.
+def _nearest_keepers(pairs: Any, similarity: Any, judged_from: int, kept: Any, partner: Any, jaccard: Any) -> None:
+    # Pairs are sorted by second document, so every possible partner of it is decided by now.
     for p in range(len(pairs)):
         first, second = np.int64(pairs[p] >> np.uint64(32)), np.int64(pairs[p] & np.uint64(0xFFFFFFFF))
         if second >= judged_from and kept[second] and kept[first]:
@@ -137,7 +127,7 @@ def _connect(pairs: Any, parent: Any) -> None:
 
 
 @numba.njit(nogil=True, cache=True)
-def _settle(parent: Any) -> None:
-    """Point every document straight to its root: a parent is never larger than its child, so it is settled already."""
+def _point_to_roots(parent: Any) -> None:
+    """Point every document straight to its root; its parent, never larger than itself, does so already."""
     for d in range(len(parent)):
         parent[d] = parent[parent[d]]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from slimpajama.workspace.parquet import reading
+from slimpajama.workspace.store import Store
 
 # Texts that are packed, and so read, together.
 BATCH = 16
@@ -51,21 +55,24 @@ def unpack_ids(packed: pa.Array) -> pa.Array:
     return pa.StringArray.from_buffers(len(packed), pa.py_buffer(offsets), pa.py_buffer(digits), valid)
 
 
-def key_file(content: npt.NDArray[np.uint8], keys: npt.NDArray[np.uint64]) -> bytes:
-    """Return a Parquet file of one column `key` whose row groups are the columns of a join, so each is read alone.
+def key_columns(content: npt.NDArray[np.uint8], keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return the columns of a join, uint64 [1 + bands, N]: the first half of the content hash, then the bands' keys.
 
-    Row group 0 is the first half of the content hash, so that exact copies meet even where every band is crowded;
-    row group b is band b's keys, b from 1.
+    By the content hash exact copies meet even where every band is crowded.
 
     Args:
         content: uint8 [N, 16].
         keys: uint64 [N, bands].
     """
-    columns = np.concatenate([content[:, :8].copy().view(np.uint64).ravel(), keys.T.ravel()])
+    return np.concatenate([content[:, :8].copy().view(np.uint64).T, keys.T])
+
+
+def key_file(content: npt.NDArray[np.uint8], keys: npt.NDArray[np.uint64]) -> bytes:
+    """Return a Parquet file of one column `key`; row group b is row b of `key_columns`, so that each is read alone."""
     # Hashes do not compress, and no two are alike: plain values, no statistics.
     sink = io.BytesIO()
     pq.write_table(
-        pa.table({"key": columns}),
+        pa.table({"key": key_columns(content, keys).ravel()}),
         sink,
         row_group_size=len(keys),
         use_dictionary=False,
@@ -75,7 +82,19 @@ def key_file(content: npt.NDArray[np.uint8], keys: npt.NDArray[np.uint64]) -> by
     return sink.getvalue()
 
 
-def read_keys(file: BinaryIO, groups: Sequence[int]) -> npt.NDArray[np.uint64]:
+def load_keys(store: Store, path: str, groups: Sequence[int], size: int | None = None) -> npt.NDArray[np.uint64]:
+    """Return row groups of a key file of the workspace, uint64 [groups, N]; `size` as in `reading`."""
+    with reading(store, path, size) as file:
+        return read_keys(file, groups)
+
+
+def load_texts(store: Store, path: str, rows: npt.NDArray[np.int64], size: int | None = None) -> pa.LargeStringArray:
+    """Return some rows, ascending, of a text file of the workspace; `size` as in `reading`."""
+    with reading(store, path, size) as file:
+        return read_texts(file, rows)
+
+
+def read_keys(file: BinaryIO | Path, groups: Sequence[int]) -> npt.NDArray[np.uint64]:
     """Return row groups of a key file, uint64 [groups, N]."""
     column = pq.ParquetFile(file).read_row_groups(list(groups), use_threads=False)["key"]
     return np.asarray(column.to_numpy(), np.uint64).reshape(len(groups), -1)

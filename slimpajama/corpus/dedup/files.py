@@ -1,8 +1,8 @@
 """`slimpajama dedup`: near-duplicate removal alone, over files, by the same decision as the nightly stage.
 
-Two passes. The first reads and sketches; texts of JSON lines are put aside uncompressed, so that the second pass
-and the exact comparisons map them into memory instead of parsing again, and band keys are put aside as the nightly
-stage does. What is written appears at the end, whole.
+Two passes. The first reads and sketches. It spools the records, except of Parquet files, as Arrow without compression,
+so that the second pass and the exact comparisons map them into memory instead of parsing again, and band keys in the
+nightly step's form. The second pass writes. Output appears at the end, whole.
 
 Memory: `dedup.memory_mb` and, besides what `decide` says, the documents' ids and up to two batches a thread.
 """
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -30,15 +29,16 @@ from slimpajama.core.memory import configure_allocator, release_memory
 from slimpajama.core.progress import track
 from slimpajama.corpus.dedup.columns import key_file, large_strings, read_keys
 from slimpajama.corpus.dedup.decide import Outcome, decide
-from slimpajama.corpus.dedup.history import open_past
-from slimpajama.corpus.dedup.history_join import Documents, Past
+from slimpajama.corpus.dedup.documents import DocumentFile, Documents
+from slimpajama.corpus.dedup.history import open_history
 from slimpajama.corpus.dedup.kernel import sketch
 from slimpajama.corpus.sources.files import TABLES, chunks, format_of
 from slimpajama.corpus.sources.records import Batch, Chunk, ReadOptions
 
 WORK = ".dedup-work"
-ROWS = 10_000  # in a row group
-# Bad records that the summary names.
+# In a row group.
+ROWS = 10_000
+# Number of bad records that the summary names.
 SHOWN = 20
 WANT = ReadOptions(
     max_document_bytes=256_000_000,
@@ -48,6 +48,7 @@ WANT = ReadOptions(
     all_columns=True,
     any_text=True,
 )
+REMOVED = pa.schema([("id", pa.string()), ("duplicate_of", pa.string()), ("jaccard", pa.float64())])
 NOTHING = pa.schema([("id", pa.string()), ("text", pa.large_string())]).empty_table()
 
 
@@ -92,24 +93,19 @@ class FilesReport:
         if self.bad_records:
             lines.append(f"{self.bad_records:,} records could not be used:")
             lines += [printable(f"  {bad.file}, {bad.place}: {bad.reason}") for bad in self.bad]
-            lines += [f"  and {self.bad_records - len(self.bad):,} more"] * (self.bad_records > len(self.bad))
+            lines += [f"  and {self.bad_records - len(self.bad):,} more"] * (self.bad_records > len(self.rejected))
         return "\n".join(lines)
 
 
-class _Batch(NamedTuple):
-    """One batch of the first pass, without its text."""
+class _Part(NamedTuple):
+    """What one piece of a file left after the first pass, besides what documents are compared by."""
 
-    rows: int
-    ids: pa.Array
-    n_chars: npt.NDArray[np.uint32]
-    content: npt.NDArray[np.uint8]
     bad: list[BadRecord]
     """The first of them."""
     n_bad: int
     text_bytes: int
     load: Callable[[], pa.Table]
-    """Reads the batch again, all columns."""
-    keys: Path
+    """Reads the records again, all columns."""
 
 
 def dedup_files(
@@ -137,26 +133,26 @@ def dedup_files(
         _check_replaceable(out / folder)
     if against and Path(against).resolve() == out.resolve():
         raise InputError("would be replaced, and is compared with", where=str(out), hint="Name another --out.")
-    past = open_past(against, cfg) if against else None
+    history = open_history(against, cfg) if against else None
     work = out / WORK
     shutil.rmtree(work, ignore_errors=True)
     try:
         for folder in ("spool", "kept", "removed"):
             (work / folder).mkdir(parents=True)
-        found = _first_pass(inputs, work / "spool", cfg, threads)
+        parts, documents = _first_pass(inputs, work / "spool", cfg, threads)
         release_memory()
-        outcome = _decide(found, past, cfg, threads)
+        outcome = decide(documents, history, cfg, threads)
         release_memory()
-        _write(found, outcome, work, threads)
+        _write(parts, documents.slices(), outcome, work, threads)
         for folder in ("kept", "removed"):
             shutil.rmtree(out / folder, ignore_errors=True)
             (work / folder).rename(out / folder)
     except OSError as error:
-        # Of reading there is none: what cannot be read is counted.
+        # It is about writing: what cannot be read is counted as a bad record.
         raise unwritable(error, out, "--out") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return _report(found, outcome, out)
+    return _report(parts, outcome, out)
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -173,9 +169,9 @@ def _names(inputs: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(path) for path in inputs]
 
 
-def _first_pass(inputs: Sequence[Path], spool: Path, cfg: DedupConfig, threads: int) -> list[_Batch]:
+def _first_pass(inputs: Sequence[Path], spool: Path, cfg: DedupConfig, threads: int) -> tuple[list[_Part], Documents]:
     """Read, sketch and spool; this thread reads, the workers do the rest."""
-    running: list[Future[_Batch]] = []
+    running: list[Future[tuple[_Part, DocumentFile]]] = []
     with (
         track("read", total=sum(path.stat().st_size for path in inputs if path.is_file()), unit="B") as bar,
         ThreadPoolExecutor(threads, thread_name_prefix="dedup") as pool,
@@ -185,11 +181,12 @@ def _first_pass(inputs: Sequence[Path], spool: Path, cfg: DedupConfig, threads: 
             for piece in _pieces(path):
                 bar.advance(piece.position - before)
                 before = piece.position
-                running.append(pool.submit(_take, piece, path, name, spool / f"{len(running):05d}", cfg))
+                running.append(pool.submit(_sketch_piece, piece, path, name, spool / f"{len(running):05d}", cfg))
                 if len(running) > 2 * threads:
                     # Pieces in flight are bounded.
                     running[-2 * threads].result()
-        return [future.result() for future in running]
+        found = [future.result() for future in running]
+    return [part for part, _ in found], Documents.of((file for _, file in found), pa.string())
 
 
 def _pieces(path: Path) -> Iterator[Chunk]:
@@ -202,45 +199,52 @@ def _pieces(path: Path) -> Iterator[Chunk]:
     return chunks(lambda: path.open("rb"), path.name, replace(WANT, format=kind))
 
 
-def _take(piece: Chunk, path: Path, name: str, spool: Path, cfg: DedupConfig) -> _Batch:
-    """Parse and sketch one piece."""
-
-    def read() -> tuple[pa.Table, list[BadRecord], int]:
-        tables, bad, n_bad = [NOTHING], list[BadRecord](), 0
-        for batch in piece.read():
-            tables += [_named(batch, name)] if batch.table.num_rows else []
-            for item in batch.rejected[: SHOWN - len(bad)]:
-                if not item.place and item.rule in ("no-text", "unreadable"):
-                    raise InputError(item.rule, where=str(path), expected=item.threshold, found=item.value)
-                bad.append(BadRecord(name, item.place, f"{item.rule}: {item.value}"))
-            n_bad += len(batch.rejected)
-        return pa.concat_tables(tables[1:] or tables), bad, n_bad
-
-    table, bad, n_bad = read()
-
-    text_file = str(spool.with_suffix(".arrow"))
-
-    def again() -> pa.Table:
-        return read()[0]
-
-    # Not one function for both: that one would hold `piece`, and with it the raw bytes of the whole input.
-    load = again if piece.again else partial(_mapped, text_file)
-
-    if not piece.again:
-        with pa.OSFile(text_file, "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+def _sketch_piece(piece: Chunk, path: Path, name: str, spool: Path, cfg: DedupConfig) -> tuple[_Part, DocumentFile]:
+    """Parse and sketch one piece, and put aside its band keys and, unless it can be read again, its records."""
+    table, bad, n_bad = _parse(piece, path, name)
+    load: Callable[[], pa.Table] = partial(_mapped, str(spool.with_suffix(".arrow")))
+    if piece.again:
+        load = partial(_parse_again, piece, path, name)
+    else:
+        with pa.OSFile(str(spool.with_suffix(".arrow")), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
     text = large_strings(table["text"])
     sketches = sketch(text, cfg)
-    keys = spool.with_suffix(".parquet")
-    if len(text):
+    keys, n_rows = spool.with_suffix(".parquet"), len(text)
+    if n_rows:
         keys.write_bytes(key_file(sketches.content, sketches.keys))
     # An array of its own: the table's would keep its text.
     ids = pa.array(table["id"].to_pylist(), pa.string())
-    return _Batch(len(ids), ids, sketches.n_chars, sketches.content, bad, n_bad, text.nbytes, load, keys)
+    file = DocumentFile(
+        ids,
+        sketches.n_chars,
+        sketches.content,
+        # These hold neither `piece`, which has the raw bytes of the input, nor `ids`, which are joined.
+        lambda groups: read_keys(keys, groups) if n_rows else np.zeros((len(groups), 0), np.uint64),
+        lambda rows: large_strings(load()["text"].take(pa.array(rows))),
+    )
+    return _Part(bad, n_bad, text.nbytes, load), file
 
 
-def _mapped(text_file: str) -> pa.Table:
-    return pa.ipc.open_file(pa.memory_map(text_file)).read_all()
+def _parse(piece: Chunk, path: Path, name: str) -> tuple[pa.Table, list[BadRecord], int]:
+    """Return a piece's records, the first bad ones, and how many are bad."""
+    tables, bad, n_bad = [NOTHING], list[BadRecord](), 0
+    for batch in piece.read():
+        tables += [_named(batch, name)] if batch.table.num_rows else []
+        for item in batch.rejected[: SHOWN - len(bad)]:
+            if not item.place and item.rule in ("no-text", "unreadable"):
+                raise InputError(item.rule, where=str(path), expected=item.threshold, found=item.value)
+            bad.append(BadRecord(name, item.place, f"{item.rule}: {item.value}"))
+        n_bad += len(batch.rejected)
+    return pa.concat_tables(tables[1:] or tables), bad, n_bad
+
+
+def _parse_again(piece: Chunk, path: Path, name: str) -> pa.Table:
+    return _parse(piece, path, name)[0]
+
+
+def _mapped(path: str) -> pa.Table:
+    return pa.ipc.open_file(pa.memory_map(path)).read_all()
 
 
 def _named(batch: Batch, name: str) -> pa.Table:
@@ -248,77 +252,47 @@ def _named(batch: Batch, name: str) -> pa.Table:
     made = pc.binary_join_element_wise(name, batch.table["number"].cast(pa.string()), ":")
     table = pa.table({"id": pc.coalesce(batch.table["id"], made), "text": batch.table["text"]})
     others = batch.others or pa.record_batch({})
-    for number, field in enumerate(others.schema):
-        table = table.append_column(field, others.column(number))
+    for field, column in zip(others.schema, others.columns, strict=True):
+        table = table.append_column(field, column)
     return table
 
 
-def _decide(found: list[_Batch], past: Past | None, cfg: DedupConfig, threads: int) -> Outcome:
-    filled = [batch for batch in found if batch.rows]
-    counts = [batch.rows for batch in filled]
-    none = pa.array([], pa.string())
-    documents = Documents(
-        ids=pa.concat_arrays([none, *(batch.ids for batch in filled)]),
-        priority=np.zeros(sum(counts), np.int32),
-        n_chars=np.concatenate([np.zeros(0, np.uint32), *(batch.n_chars for batch in filled)]),
-        content=np.concatenate([np.zeros((0, 16), np.uint8), *(batch.content for batch in filled)]),
-        starts=np.cumsum([0, *counts])[:-1],
-    )
-    # What is in `documents` need not stand twice.
-    for number, batch in enumerate(found):
-        found[number] = batch._replace(ids=none, n_chars=documents.n_chars[:0], content=documents.content[:0])
-    filled = [batch for batch in found if batch.rows]
-
-    def keys(groups: Sequence[int]) -> Iterator[npt.NDArray[np.uint64]]:
-        for batch in filled:
-            with batch.keys.open("rb") as file:
-                yield read_keys(file, groups)
-
-    def load(shelf: int, taken: npt.NDArray[np.int64]) -> pa.LargeStringArray:
-        return large_strings(filled[shelf].load()["text"].take(pa.array(taken)))
-
-    return decide(documents, keys, past, load, cfg, threads)
-
-
-def _write(found: list[_Batch], outcome: Outcome, work: Path, threads: int) -> None:
-    ends = np.cumsum([batch.rows for batch in found])
+def _write(parts: list[_Part], slices: list[slice], outcome: Outcome, work: Path, threads: int) -> None:
+    """Write the kept records of each part, and one file of the removed ones."""
 
     def write(number: int) -> None:
-        kept = outcome.kept[ends[number] - found[number].rows : ends[number]]
+        kept = outcome.kept[slices[number]]
         if kept.any():
-            table = found[number].load().filter(pa.array(kept))
+            table = parts[number].load().filter(pa.array(kept))
             _write_parquet(table, work / "kept" / f"part-{number:05d}.parquet")
 
-    with track("write", total=len(found), unit="parts") as bar, ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(write, range(len(found))):
+    with track("write", total=len(parts), unit="parts") as bar, ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(write, range(len(parts))):
             bar.advance()
     if not outcome.kept.any():
         _write_parquet(NOTHING, work / "kept" / "part-00000.parquet")
-    schema = pa.schema([("id", pa.string()), ("duplicate_of", pa.string()), ("jaccard", pa.float64())])
-    with pq.ParquetWriter(work / "removed" / "part-00000.parquet", schema, compression="zstd") as writer:
+    with pq.ParquetWriter(work / "removed" / "part-00000.parquet", REMOVED, compression="zstd") as writer:
         for start in range(0, len(outcome.kept), ROWS):
             part = slice(start, start + ROWS)
-            jaccard = pa.array(outcome.jaccard[part], from_pandas=True)
-            columns = [outcome.ids[part], outcome.duplicate_of(part), jaccard]
-            table = pa.table(columns, schema=schema).filter(pc.is_valid(columns[1]))
-            writer.write_table(table)
+            table = outcome.table(part).append_column("id", outcome.ids[part])
+            writer.write_table(table.filter(pc.invert(table["kept"])).select(REMOVED.names))
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, compression="zstd", compression_level=1, row_group_size=ROWS)
 
 
-def _report(found: list[_Batch], outcome: Outcome, out: Path) -> FilesReport:
-    bad = [record for batch in found for record in batch.bad]
+def _report(parts: list[_Part], outcome: Outcome, out: Path) -> FilesReport:
+    bad = [record for part in parts for record in part.bad]
     kept, exact = int(outcome.kept.sum()), int(outcome.exact.sum())
     return FilesReport(
         documents=len(outcome.kept),
         kept=kept,
         exact_duplicates=exact,
         near_duplicates=len(outcome.kept) - kept - exact,
-        bad_records=sum(batch.n_bad for batch in found),
+        bad_records=sum(part.n_bad for part in parts),
         bad=tuple(bad[:SHOWN]),
-        text_bytes=sum(batch.text_bytes for batch in found),
+        text_bytes=sum(part.text_bytes for part in parts),
         compared=outcome.compared,
         kept_files=str(out / "kept" / "*.parquet"),
         removed_files=str(out / "removed" / "*.parquet"),

@@ -16,27 +16,34 @@ import pyarrow.parquet as pq
 from slimpajama.core.config import DedupConfig
 from slimpajama.core.errors import InputError
 from slimpajama.core.logs import step_log
-from slimpajama.corpus.dedup.columns import content_array, large_strings, read_keys, read_texts
-from slimpajama.corpus.dedup.history_join import Earlier, Past
+from slimpajama.corpus.dedup.columns import (
+    content_array,
+    key_columns,
+    large_strings,
+    load_keys,
+    load_texts,
+)
+from slimpajama.corpus.dedup.documents import History, HistoryBatch
 from slimpajama.corpus.dedup.kernel import VERSION, sketch
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import FileEntry, Manifest
 from slimpajama.workspace.open import find_workspace
-from slimpajama.workspace.parquet import read_table, reading
+from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.store import Store
 
-# keys compare where these are equal
+# Keys compare where these are equal.
 SKETCH_SETTINGS = ("ngram_chars", "drop_punctuation", "sketch", "num_perm", "bands", "rows", "seed")
 
 
-class _Shelf(NamedTuple):
-    """One minhash file and the files of the same part: its keys, if they compare, and its texts."""
+class _NightFile(NamedTuple):
+    """A minhash file and the files of the same part: its keys, if they compare, and its texts."""
 
     minhash: FileEntry
     keys: FileEntry | None
     texts: FileEntry
 
 
-class History:
+class NightsHistory:
     """Documents of earlier nights, file by file; only files that the nights' manifests list are read.
 
     Args:
@@ -47,57 +54,51 @@ class History:
 
     def __init__(self, store: Store, nights: dict[str, Manifest], cfg: DedupConfig) -> None:
         self._store, self._cfg = store, cfg
-        self._shelves: list[_Shelf] = []
-        for night, manifest in nights.items():
+        self._files: list[_NightFile] = []
+        for name, manifest in nights.items():
             comparable = self._comparable(manifest.about["stages"]["dedup"])
             if not comparable:
-                step_log("compare").info(
-                    f"night {night} was sketched with other settings: its texts are sketched again"
-                )
-            listed = {entry.path: entry for entry in manifest.files}
-            for minhash in manifest.paths(f"nights/{night}/minhash/"):
-                keys = listed[minhash.replace("/minhash/", "/bands/")] if comparable else None
-                texts = listed[minhash.replace("/minhash/", "/texts/").replace(".parquet", ".arrow")]
-                self._shelves.append(_Shelf(listed[minhash], keys, texts))
+                step_log("compare").info(f"night {name} was sketched with other settings: its texts are sketched again")
+            night, listed = layout.night(name), {entry.path: entry for entry in manifest.files}
+            for minhash in manifest.entries(night.minhash):
+                part = layout.stem(minhash.path)
+                keys = listed[night.bands(part)] if comparable else None
+                self._files.append(_NightFile(minhash, keys, listed[night.texts(part)]))
 
     def _comparable(self, about: dict[str, Any]) -> bool:
-        mine = asdict(self._cfg)
-        return about["version"] == VERSION and all(about["settings"].get(key) == mine[key] for key in SKETCH_SETTINGS)
+        settings = asdict(self._cfg)
+        return about["version"] == VERSION and all(
+            about["settings"].get(name) == settings[name] for name in SKETCH_SETTINGS
+        )
 
     def __len__(self) -> int:
-        return len(self._shelves)
+        return len(self._files)
 
-    def __iter__(self) -> Iterator[Earlier]:
+    def __iter__(self) -> Iterator[HistoryBatch]:
         """Yield one file's documents after another, oldest night first."""
-        for number, shelf in enumerate(self._shelves):
-            columns = ["id", "content", "cluster", "kept"]
-            table = read_table(self._store, shelf.minhash.path, columns, shelf.minhash.bytes)
-            kept = table["kept"].to_numpy()
-            if shelf.keys:
-                content = content_array(table["content"])
-                with reading(self._store, shelf.keys.path, shelf.keys.bytes) as file:
-                    keys = read_keys(file, range(self._cfg.bands + 1))
+        for file_index, (minhash, keys, _) in enumerate(self._files):
+            table = read_table(self._store, minhash.path, ["id", "content", "cluster", "kept"], minhash.bytes)
+            content, documents = content_array(table["content"]), table.select(["id", "cluster", "kept"])
+            if keys:
+                columns = load_keys(self._store, keys.path, range(self._cfg.bands + 1), keys.bytes)
+                yield HistoryBatch(documents, content, columns)
             else:
-                texts = self.texts(number, np.arange(table.num_rows))
-                content, keys = _sketched(pc.fill_null(texts, ""), self._cfg)
-                kept = kept & pc.is_valid(texts).to_numpy(zero_copy_only=False)
-            yield Earlier(table["id"].combine_chunks(), content, table["cluster"].combine_chunks(), kept, keys)
+                texts = self.texts(file_index, np.arange(table.num_rows))
+                kept = pc.and_(table["kept"], pc.is_valid(texts))
+                yield _sketched(documents.set_column(2, "kept", kept), pc.fill_null(texts, ""), self._cfg)
 
-    def texts(self, shelf: int, rows: npt.NDArray[np.int64]) -> pa.LargeStringArray:
+    def texts(self, file_index: int, rows: npt.NDArray[np.int64]) -> pa.LargeStringArray:
         """Return the texts of some rows of a minhash file."""
-        entry = self._shelves[shelf].texts
-        with reading(self._store, entry.path, entry.bytes) as file:
-            return read_texts(file, rows)
+        entry = self._files[file_index].texts
+        return load_texts(self._store, entry.path, rows, entry.bytes)
 
 
-def _sketched(texts: pa.LargeStringArray, cfg: DedupConfig) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint64]]:
-    """Return content hashes and keys, the latter as in a key file."""
+def _sketched(documents: pa.Table, texts: pa.LargeStringArray, cfg: DedupConfig) -> HistoryBatch:
     found = sketch(texts, cfg)
-    halves = found.content[:, :8].copy().view(np.uint64)
-    return found.content, np.ascontiguousarray(np.column_stack([halves, found.keys]).T)
+    return HistoryBatch(documents, found.content, key_columns(found.content, found.keys))
 
 
-class KeptFiles:
+class FolderHistory:
     """Documents that an earlier `dedup --out` kept; they are sketched again, for a folder holds no keys.
 
     Args:
@@ -117,24 +118,23 @@ class KeptFiles:
     def __len__(self) -> int:
         return len(self._groups)
 
-    def __iter__(self) -> Iterator[Earlier]:
+    def __iter__(self) -> Iterator[HistoryBatch]:
         """Yield one row group's documents after another."""
-        for group in self._groups:
-            table = _read_group(*group)
-            ids = table["id"].combine_chunks()
-            content, keys = _sketched(large_strings(table["text"]), self._cfg)
-            yield Earlier(ids, content, ids, np.ones(len(ids), np.bool_), keys)
+        for file_index in range(len(self)):
+            table = self._read(file_index, ["id", "text"])
+            documents = pa.table([table["id"], table["id"], pa.repeat(True, table.num_rows)], ["id", "cluster", "kept"])
+            yield _sketched(documents, large_strings(table["text"]), self._cfg)
 
-    def texts(self, shelf: int, rows: npt.NDArray[np.int64]) -> pa.LargeStringArray:
+    def texts(self, file_index: int, rows: npt.NDArray[np.int64]) -> pa.LargeStringArray:
         """Return the texts of some rows of a row group."""
-        return large_strings(_read_group(*self._groups[shelf])["text"].take(pa.array(rows)))
+        return large_strings(self._read(file_index, ["text"])["text"].take(pa.array(rows)))
+
+    def _read(self, file_index: int, columns: list[str]) -> pa.Table:
+        path, group = self._groups[file_index]
+        return pq.ParquetFile(path).read_row_group(group, columns)
 
 
-def _read_group(path: Path, group: int) -> pa.Table:
-    return pq.ParquetFile(path).read_row_group(group, ["id", "text"])
-
-
-def open_past(uri: str, cfg: DedupConfig) -> Past:
+def open_history(uri: str, cfg: DedupConfig) -> History:
     """Return what a workspace or the folder of an earlier `dedup --out` holds.
 
     Raises:
@@ -144,7 +144,7 @@ def open_past(uri: str, cfg: DedupConfig) -> Past:
         nights = workspace.nights.manifests()
         if not nights:
             raise InputError("nothing is published yet", where=uri, hint="Name a workspace with at least one night.")
-        return History(workspace.store, nights, cfg)
+        return NightsHistory(workspace.store, nights, cfg)
     kept = Path(uri, "kept")
     if not any(kept.glob("*.parquet")):
         raise InputError(
@@ -153,4 +153,4 @@ def open_past(uri: str, cfg: DedupConfig) -> Past:
             expected="a workspace, or a folder that holds kept/*.parquet",
             hint="A workspace is one once its first night is published; a folder is what `dedup --out` writes.",
         )
-    return KeptFiles(kept, cfg)
+    return FolderHistory(kept, cfg)

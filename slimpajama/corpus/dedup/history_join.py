@@ -1,131 +1,165 @@
-"""Tonight's documents against earlier ones: both are told by their keys, and only those that meet are named."""
+"""Tonight's documents against earlier ones: the keys of both are compared, and only those that share one are named."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from slimpajama.core.config import DedupConfig
-from slimpajama.corpus.dedup.candidates import HistoryJoin, most_shared
 from slimpajama.corpus.dedup.columns import pack_ids
-from slimpajama.corpus.dedup.spill import Packed, pack
+from slimpajama.corpus.dedup.documents import Distinct, History, Keys, Numbers
+from slimpajama.corpus.dedup.spill import HALF, Packed, pack
 
-LoadKeys = Callable[[Sequence[int]], Iterable[npt.NDArray[np.uint64]]]
-"""Row groups of key files -> uint64 [groups, rows] of tonight's documents, a file's worth after another."""
-# Bits of a place that number a row on its shelf.
-ROW = 32
+# Bits of a place that number a row in its file.
+ROW_BITS = 32
+# Kept earlier documents that one key is compared with.
+SHARED = 48
+# Of all earlier documents that share a key, this many are compared: those that share the most.
+PARTNERS = 16
 
-
-class Documents(NamedTuple):
-    """Tonight's N documents."""
-
-    ids: pa.Array
-    """Strings, or `pack_ids` of them."""
-    priority: npt.NDArray[np.int32]
-    """[N]: of two near-duplicates the larger survives."""
-    n_chars: npt.NDArray[np.uint32]
-    content: npt.NDArray[np.uint8]
-    """[N, 16]: hash of the normalised text."""
-    starts: npt.NDArray[np.int64]
-    """[S]: first document of each shelf; the texts of a shelf lie in one file."""
+MATCH = np.dtype([("place", np.int64), ("document", np.uint32), ("shared", np.int16), ("equal", np.bool_)])
+"""A pair: place of the earlier document, tonight's document, how many keys both have, whether their texts are equal."""
+EARLIER = pa.schema([("id", pa.string()), ("cluster", pa.string()), ("kept", pa.bool_())])
 
 
-class Earlier(NamedTuple):
-    """M documents of an earlier night, one file's worth."""
+class Matches(NamedTuple):
+    """P pairs of an earlier document and one of tonight's, and the M earlier documents that are in them."""
 
-    ids: pa.Array
-    content: npt.NDArray[np.uint8]
-    cluster: pa.Array
-    kept: npt.NDArray[np.bool_]
-    keys: npt.NDArray[np.uint64]
-    """[1 + bands, M], as in a key file."""
-
-
-class Past(Protocol):
-    """Earlier documents, oldest first, a shelf (a file's worth) at a time."""
-
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[Earlier]: ...
-    def texts(self, shelf: int, rows: npt.NDArray[np.int64]) -> pa.LargeStringArray: ...
-
-
-class Hits(NamedTuple):
-    """The M earlier documents that some of tonight's meets, in their own order."""
-
+    pairs: Packed
+    """[P]: number of the earlier document, and M + number of tonight's."""
+    equal: npt.NDArray[np.bool_]
+    """[P]: whether the normalised texts are equal."""
     ids: pa.Array
     cluster: pa.Array
     kept: npt.NDArray[np.bool_]
     places: npt.NDArray[np.int64]
-    """[M]: shelf * 2^32 + row."""
-    pairs: Packed
-    """Earlier document and tonight's, both by number."""
-    same: Packed
-    """Those of the pairs whose normalised texts are equal, sorted."""
+    """[M], ascending: file index * 2^32 + row."""
 
 
-def meet_history(
-    documents: Documents,
-    keys: LoadKeys,
-    nodes: npt.NDArray[np.uint32],
-    node: npt.NDArray[np.uint32],
-    past: Past | None,
-    cfg: DedupConfig,
-) -> Hits:
-    """Find, for each of tonight's documents, the earlier ones that share most of its keys."""
-    ids, clusters, kept, places, pairs, same = [], [], [], [], [], []
-    for numbers, columns in _portions(keys, nodes, node, cfg) if past else ():
-        join, found, places_found, shared, equal = HistoryJoin(columns), [], [], [], []
-        for shelf, earlier in enumerate(past or ()):
-            met, counts = join.match(earlier.keys, earlier.kept)
-            rows = np.unique(met[:, 0])
-            ids.append(earlier.ids.take(pa.array(rows)))
-            clusters.append(earlier.cluster.take(pa.array(rows)))
-            kept.append(earlier.kept[rows])
-            places.append(shelf << ROW | rows)
-            met[:, 1] = numbers[met[:, 1]]
-            equal.append((earlier.content[met[:, 0]] == documents.content[nodes[met[:, 1]]]).all(axis=1))
-            places_found.append(shelf << ROW | met[:, 0])
-            found.append(met[:, 1])
-            shared.append(counts)
-        met = np.column_stack([np.concatenate(places_found), np.concatenate(found)])
-        best = most_shared(met, np.concatenate(shared))
-        pairs.append(met[best])
-        same.append(np.concatenate(equal)[best])
-    if not pairs:
-        none, nothing = documents.ids.slice(0, 0), np.zeros(0, np.uint64)
-        return Hits(none, none, np.zeros(0, np.bool_), np.zeros(0, np.int64), nothing, nothing)
-    met = np.concatenate(pairs)
-    used = np.unique(met[:, 0])
-    every, at = np.unique(np.concatenate(places), return_index=True)
-    at = at[np.searchsorted(every, used)]
-    packed = pack(np.column_stack([np.searchsorted(used, met[:, 0]), met[:, 1] + len(used)]))
-    found, named = (pa.concat_arrays(column).take(pa.array(at)) for column in (ids, clusters))
+def join_history(tonight: Distinct, history: History | None, cfg: DedupConfig) -> Matches:
+    """Find, for each of tonight's documents, the earlier ones that share most of its keys.
+
+    History is read once, or several times where tonight's keys do not fit in memory.
+    """
+    documents = tonight.documents
+    places, tables, chosen = [np.zeros(0, np.int64)], [EARLIER.empty_table()], [np.empty(0, MATCH)]
+    for numbers, columns in _portions(tonight, cfg) if history else ():
+        join, found = HistoryJoin(columns), []
+        for file_index, batch in enumerate(history or ()):
+            matches = join.match(batch.keys, batch.documents["kept"].to_numpy())
+            rows = np.unique(matches["place"])
+            places.append(file_index << ROW_BITS | rows)
+            tables.append(batch.documents.take(pa.array(rows)))
+            matches["document"] = numbers[matches["document"]]
+            ours = documents.content[tonight.nodes[matches["document"]]]
+            matches["equal"] = (batch.content[matches["place"]] == ours).all(axis=1)
+            matches["place"] |= file_index << ROW_BITS
+            found.append(matches)
+        chosen.append(most_shared(np.concatenate(found)))
+    found_places, first = np.unique(np.concatenate(places), return_index=True)
+    matches = np.concatenate(chosen)
+    used, number = np.unique(matches["place"], return_inverse=True)
+    earlier = pa.concat_tables(tables).take(pa.array(first[np.searchsorted(found_places, used)]))
+    ids, cluster = (earlier[name].combine_chunks() for name in ("id", "cluster"))
     if documents.ids.type == pa.binary(16):
-        found, named = pack_ids(found), pack_ids(named)
-    return Hits(found, named, np.concatenate(kept)[at], used, packed, np.sort(packed[np.concatenate(same)]))
+        ids, cluster = pack_ids(ids), pack_ids(cluster)
+    pairs = pack(np.column_stack([number, matches["document"].astype(np.int64) + len(used)]))
+    return Matches(pairs, matches["equal"], ids, cluster, earlier["kept"].to_numpy(), used)
 
 
-def _portions(
-    keys: LoadKeys, nodes: npt.NDArray[np.uint32], node: npt.NDArray[np.uint32], cfg: DedupConfig
-) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]]:
-    """Yield tonight's documents' numbers, ascending, and keys, as many at a time as memory holds with their pairs."""
+def _portions(tonight: Distinct, cfg: DedupConfig) -> Iterator[tuple[Numbers, Keys]]:
+    """Yield tonight's numbers, ascending, and their keys, as many at a time as memory holds with their pairs."""
     most = max(1, cfg.memory_mb * 1_000_000 // 2 // (64 * (cfg.bands + 1)))
-    held: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]] = []
-    start = 0
-    for part in keys(range(cfg.bands + 1)):
-        stop = start + part.shape[1]
-        numbers = node[start:stop].astype(np.int64)
-        first = nodes[numbers] == np.arange(start, stop)  # not of copies
-        held.append((numbers[first], part[:, first]))
-        start = stop
-        if sum(len(numbers) for numbers, _ in held) >= most or start == len(node):
+    held: list[tuple[Numbers, Keys]] = []
+    todo = len(tonight.nodes)
+    for part in tonight.keys(range(cfg.bands + 1)):
+        held.append(part)
+        todo -= len(part[0])
+        count = sum(len(numbers) for numbers, _ in held)
+        if count >= most or (count and todo == 0):
             numbers = np.concatenate([numbers for numbers, _ in held])
             columns = np.concatenate([columns for _, columns in held], axis=1)
-            order = np.argsort(numbers)
-            held = []
-            if len(numbers):
-                yield numbers[order], columns[:, order]
+            held, order = [], np.argsort(numbers)
+            yield numbers[order], columns[:, order]
+
+
+class HistoryJoin:
+    """Tonight's keys, against which the keys of earlier documents are streamed.
+
+    Tonight's keys stay in memory; each key of an earlier night is read once, and only texts of documents that matched
+    are read. A key takes the first `SHARED` kept documents and the first removed one that it meets, so
+    the order of calls is part of the answer: earlier nights first, files in their order.
+
+    Args:
+        keys: uint64 [columns, N], tonight's documents in order of survival.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self._order = np.empty(keys.shape, np.uint32)
+        self._sorted = np.empty(keys.shape, np.uint64)
+        for column, order, ordered in zip(keys, self._order, self._sorted, strict=True):
+            order[:] = np.argsort(column, kind="stable")
+            ordered[:] = column[order]
+        # At a key's first place: removed, kept.
+        self._taken = np.zeros((*self._sorted.shape, 2), np.uint8)
+        # Keys are hashes, evenly spread: a directory over their top bits replaces most of a binary search.
+        bits = max(1, keys.shape[1].bit_length() - 3)
+        self._shift = np.uint64(64 - bits)
+        tops = np.arange(1 << bits, dtype=np.uint64) << self._shift
+        ends = [np.append(np.searchsorted(row, tops), len(row)) for row in self._sorted]
+        self._directory = np.stack(ends).astype(np.uint32)
+
+    def match(self, keys: Keys, kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.void]:
+        """Return `MATCH` rows, each pair once; the place is the row among the earlier documents, `equal` is not set.
+
+        Args:
+            keys: uint64 [columns, M] of earlier documents.
+            kept: bool [M], whether each of them is part of its night's corpus.
+        """
+        packed = _matches(keys, kept, self._sorted, self._order, self._directory, self._shift, self._taken, SHARED)
+        packed.sort()
+        first = np.flatnonzero(np.append(True, packed[1:] != packed[:-1])[: len(packed)])
+        out = np.zeros(len(first), MATCH)
+        out["place"], out["document"] = packed[first] >> np.uint64(32), packed[first] & HALF
+        out["shared"] = np.diff(first, append=len(packed))
+        return out
+
+
+@numba.njit(nogil=True, cache=True)
+def _matches(keys: Any, kept: Any, columns: Any, order: Any, directory: Any, shift: Any, taken: Any, group: int) -> Any:
+    out, total = np.empty(1024, np.uint64), 0
+    for c in range(len(keys)):
+        column = columns[c]
+        for row in range(keys.shape[1]):
+            key, which, limit = keys[c, row], 0, 1
+            if kept[row]:
+                which, limit = 1, group
+            top = np.int64(key >> shift)
+            i, end = np.int64(directory[c, top]), np.int64(directory[c, top + 1])
+            while i < end and column[i] < key:
+                i += 1
+            if i == end or column[i] != key or taken[c, i, which] >= limit:
+                continue
+            taken[c, i, which] += 1
+            while i < end and column[i] == key:
+                if total == len(out):
+                    grown = np.empty(2 * total, np.uint64)
+                    grown[:total] = out
+                    out = grown
+                out[total] = np.uint64(row) << np.uint64(32) | np.uint64(order[c, i])
+                total += 1
+                i += 1
+    return out[:total]
+
+
+def most_shared(matches: npt.NDArray[np.void]) -> npt.NDArray[np.void]:
+    """Return, for each of tonight's documents, the `PARTNERS` matches that share most keys, of equals the earliest."""
+    order = np.lexsort((matches["place"], -matches["shared"], matches["document"]))
+    documents = matches["document"][order]
+    rank = np.arange(len(order)) - np.searchsorted(documents, documents, side="left")
+    return matches[np.sort(order[rank < PARTNERS])]

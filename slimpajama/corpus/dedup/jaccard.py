@@ -3,7 +3,7 @@
 A shingle is its 64-bit hash: two different shingles of a pair of 16 MB documents meet by chance with
 probability 2^-16, and would move the similarity by less than 10^-7. The first document of a run of pairs is laid
 out as a hash table; the others are looked up in it, so a document costs one pass a pair and nothing is sorted. The
-pass ends where the similarity that is asked for is out of reach.
+pass ends where the similarity cannot reach `least` any more.
 
 Most candidates are unlike, and a sample says so: the shingles whose hash is below a bound, the same for all
 documents. Of the m that a pair's samples hold together a share a is in both; were the similarity t or more, a that low
@@ -16,7 +16,7 @@ for the largest pair's table, per worker.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -37,6 +37,19 @@ SAMPLED = np.uint64(2**61)
 UNLIKELY = 20.0
 
 
+class _Table(NamedTuple):
+    """The shingles of a pair's first document, to look those of the second one up in."""
+
+    slots: npt.NDArray[np.uint64]
+    """[a power of two, 2]: shingle, and place of its first occurrence."""
+    first: npt.NDArray[np.int32]
+    """That place for each shingle of the document."""
+    seen: npt.NDArray[np.int32]
+    """Number of the last pair that shares the shingle which first occurs there."""
+    added: npt.NDArray[np.int32]
+    """Slots of the shingles that only the second document has."""
+
+
 def jaccard(
     texts: pa.LargeStringArray, pairs: npt.NDArray[np.int64], ngram: int, least: float = 0.0
 ) -> npt.NDArray[np.float64]:
@@ -48,14 +61,15 @@ def jaccard(
         texts: Documents that the pairs point into.
         pairs: int64 [P, 2]; fastest when sorted.
         ngram: Shingle width in characters.
-        least: Similarity from which on it must be told; a pair below may be given as 0.
+        least: Similarities from here on are exact; a pair below may be given as 0.
 
     Returns:
         float64 [P].
     """
     block = normalise_block(*text_buffers(texts))
     starts, lengths = block.char_offsets[:-1], np.diff(block.char_offsets)
-    counts = np.where(lengths > 0, np.maximum(lengths - ngram + 1, 1), 0)  # shingles, repeats included
+    # Shingles, repeats included.
+    counts = np.where(lengths > 0, np.maximum(lengths - ngram + 1, 1), 0)
     scratch = np.empty((2, WINDOW + ngram), np.uint64)
     # Document d's begin at its first character.
     hashes = np.empty(len(block.chars), np.uint64)
@@ -85,8 +99,9 @@ def _intersect(
 ) -> tuple[Counts, Counts]:
     """Return sizes of the pairs' intersections and unions; no intersection where `least` is out of reach."""
     most = int(counts[pairs].sum(axis=1).max(initial=0))
-    table, out = np.zeros((_slots(most), 2), np.uint64), np.empty((2, len(pairs)), np.int64)
-    _compare(hashes, starts, counts, pairs, table, np.zeros((3, most), np.int32), least, out)
+    space = _Table(np.zeros((_slots(most), 2), np.uint64), *np.zeros((3, most), np.int32))
+    out = np.empty((2, len(pairs)), np.int64)
+    _compare(hashes, starts, counts, pairs, space, least, out)
     return out[0], out[1]
 
 
@@ -113,14 +128,15 @@ def _finish(runs: Any, out: Any) -> None:
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         x = x ^ (x >> np.uint64(31))
-        out[i] = max(x, np.uint64(1))  # 0 is `FREE`
+        # 0 is `FREE`.
+        out[i] = max(x, np.uint64(1))
 
 
 @numba.njit(nogil=True, cache=True)
 def _hash_documents(chars: Any, offsets: Any, counts: Any, scratch: Any, out: Any, sample: Any, ends: Any) -> None:
-    """Hash every shingle by log-doubling, as in `oph`; there 32 bits serve, here a collision would be a lie.
+    """Hash every shingle by log-doubling, as in `minhash`; in 64 bits, because a collision would change the result.
 
-    Those in the sample are put end to end, too; document d's are `sample[ends[d]:ends[d + 1]]`.
+    The hashes of the sample are put end to end, too; document d's are `sample[ends[d]:ends[d + 1]]`.
     """
     n_sampled = np.int64(0)
     for d in range(len(counts)):
@@ -138,7 +154,7 @@ def _hash_documents(chars: Any, offsets: Any, counts: Any, scratch: Any, out: An
                 a, b = b, a
                 done += step
             _finish(a, out[start : start + n - width + 1])
-            # Without a branch, which would be foreseen badly.
+            # Without a branch, which the processor would predict badly.
             for i in range(start, start + n - width + 1):
                 sample[n_sampled] = out[i]
                 n_sampled += np.int64(out[i] < SAMPLED)
@@ -155,41 +171,41 @@ def _slots(shingles: int) -> int:
 
 
 @numba.njit(nogil=True, cache=True)
-def _find(table: Any, value: Any) -> Any:
+def _find(slots: Any, value: Any) -> Any:
     """Return the slot that holds `value`, or the free one where it would go."""
     # Unsigned: a signed index would be checked for being negative.
-    last = np.uint64(len(table) - 1)
+    last = np.uint64(len(slots) - 1)
     slot = value & last
-    while table[slot, 0] != FREE and table[slot, 0] != value:
+    while slots[slot, 0] != FREE and slots[slot, 0] != value:
         slot = (slot + np.uint64(1)) & last
     return slot
 
 
 @numba.njit(nogil=True, cache=True)
-def _lay_out(values: Any, table: Any, first: Any) -> int:
-    """Fill a table of (shingle, place of its first occurrence), list that place for each, return how many differ."""
-    table[:] = 0
+def _lay_out(values: Any, table: Any) -> int:
+    """Fill a table with a document's shingles and return how many differ."""
+    slots, first = table.slots, table.first
+    slots[:] = 0
     distinct = 0
     for i in range(len(values)):
-        slot = _find(table, values[i])
-        if table[slot, 0] == FREE:
-            table[slot, 0] = values[i]
-            table[slot, 1] = i
+        slot = _find(slots, values[i])
+        if slots[slot, 0] == FREE:
+            slots[slot, 0] = values[i]
+            slots[slot, 1] = i
             distinct += 1
-        first[i] = table[slot, 1]
+        first[i] = slots[slot, 1]
     return distinct
 
 
 @numba.njit(nogil=True, cache=True)
-def _look_up(
-    ours: Any, theirs: Any, table: Any, distinct: int, first: Any, seen: Any, met: int, added: Any, least: float
-) -> tuple[int, int]:
+def _look_up(ours: Any, theirs: Any, table: Any, distinct: int, pair: int, least: float) -> tuple[int, int]:
     """Return how many distinct shingles of the second document the first one has, and has not; 0 if too few.
 
     Near-duplicates share long runs, so the shingle after the last one that was found is tried first: that reads
     memory in order, where the table costs a cache miss. Shingles that only the second document has go into the
     table too, so that their repeats are known, and come out again, last one first, as linear probing demands.
     """
+    slots, first, seen, added = table
     n, following, shared, new = len(ours), np.int64(0), 0, 0
     for i in range(len(theirs)):
         value = theirs[i]
@@ -197,40 +213,39 @@ def _look_up(
             place = np.int64(first[following])
             following += 1
         else:
-            slot = _find(table, value)
-            if table[slot, 0] == FREE:
-                table[slot, 0] = value
-                table[slot, 1] = n + new
+            slot = _find(slots, value)
+            if slots[slot, 0] == FREE:
+                slots[slot, 0] = value
+                slots[slot, 1] = n + new
                 added[new] = slot
                 new += 1
                 reachable = min(distinct, shared + len(theirs) - 1 - i)
-                # The rest is rounding's: never too early.
+                # The small number is for rounding errors: never too early.
                 if reachable + 1e-6 < least * (distinct + new):
                     shared = 0
                     break
                 continue
-            place = np.int64(table[slot, 1])
+            place = np.int64(slots[slot, 1])
             if place >= n:
                 continue
             following = place + 1
-        if seen[place] != met:
-            seen[place] = met
+        if seen[place] != pair:
+            seen[place] = pair
             shared += 1
     for k in range(new - 1, -1, -1):
-        table[added[k], 0] = FREE
+        slots[added[k], 0] = FREE
     return shared, new
 
 
 @numba.njit(nogil=True, cache=True)
-def _compare(hashes: Any, starts: Any, counts: Any, pairs: Any, space: Any, scratch: Any, least: Any, out: Any) -> None:
-    first, seen, added = scratch[0], scratch[1], scratch[2]
-    table, laid, distinct = space, -1, 0
+def _compare(hashes: Any, starts: Any, counts: Any, pairs: Any, space: Any, least: Any, out: Any) -> None:
+    table, laid_out, distinct = space, -1, 0
     for p in range(len(pairs)):
         a, b = pairs[p, 0], pairs[p, 1]
         ours, theirs = hashes[starts[a] : starts[a] + counts[a]], hashes[starts[b] : starts[b] + counts[b]]
         size = _slots(counts[a] + counts[b])
-        if a != laid or size > len(table):
-            table, laid = space[:size], a
-            distinct = _lay_out(ours, table, first)
-        shared, new = _look_up(ours, theirs, table, distinct, first, seen, p + 1, added, least)
+        if a != laid_out or size > len(table.slots):
+            table, laid_out = _Table(space.slots[:size], space.first, space.seen, space.added), a
+            distinct = _lay_out(ours, table)
+        shared, new = _look_up(ours, theirs, table, distinct, p + 1, least)
         out[0, p], out[1, p] = shared, distinct + new

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ from slimpajama.corpus.dedup.minhash import oph_signatures
 from slimpajama.corpus.dedup.normalise import Normalised, normalise_block, without_punctuation
 from slimpajama.text.buffers import text_buffers
 
-# Of normalisation, hashing and keys; sketches of different versions do not compare.
+# Raise it when normalisation, hashing or keys change; sketches of different versions do not compare.
 VERSION = 2
 # Text, code points and hashes of a block stay within a second-level cache of 1 MB.
 BLOCK_BYTES = 128 * 1024
@@ -61,7 +60,13 @@ def sketch(texts: pa.LargeStringArray, cfg: DedupConfig, workers: int = 1) -> Sk
         out.content[start:stop] = content_hashes(block)
         out.n_chars[start:stop] = np.diff(block.char_offsets)
 
-    in_threads(run, _blocks(offsets), workers)
+    if workers <= 1:
+        for span in _blocks(offsets):
+            run(span)
+    else:
+        with ThreadPoolExecutor(workers, thread_name_prefix="dedup") as pool:
+            # Taking the results raises the first error.
+            list(pool.map(run, _blocks(offsets)))
     return out
 
 
@@ -94,17 +99,6 @@ def _blocks(offsets: npt.NDArray[np.int64], size: int = BLOCK_BYTES) -> list[tup
         spans.append((start, min(stop, n)))
         start = spans[-1][1]
     return spans
-
-
-def in_threads(run: Callable[[Any], None], items: Iterable[Any], workers: int) -> None:
-    """Call `run` for each item, from several threads where asked to; the first error is raised."""
-    if workers <= 1:
-        for item in items:
-            run(item)
-        return
-    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="dedup") as pool:
-        for _ in pool.map(run, items):
-            pass
 
 
 def band_keys(signatures: npt.NDArray[np.uint32], bands: int, rows: int) -> npt.NDArray[np.uint64]:

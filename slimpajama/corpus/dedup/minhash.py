@@ -77,7 +77,7 @@ def _shingles(chars: Any, ngram: int, seed: Any, a: Any, b: Any) -> Any:
     """Hash every shingle of one document by log-doubling: runs of 1, 2, 4, ... characters, joined in pairs.
 
     A shingle whose width is no power of two is two overlapping runs. Each pass is a function of its own with
-    input and output apart: the compiler makes vector code of that (0.11 ns a character and pass), but not of
+    separate input and output: the compiler makes vector code of that (0.11 ns a character and pass), but not of
     the same loop in place (3 ns).
     """
     n = len(chars)
@@ -105,7 +105,7 @@ def _borrow(row: Any, filled: Any, orders: Any, ranks: Any) -> None:
             n += 1
     if n in (0, bins):
         return
-    # Then looking at each lender is cheaper than walking the order until one is filled.
+    # With few filled bins it is cheaper to compare the ranks of all than to walk the order until one is filled.
     few = n * n < bins
     lent = row.copy()
     for j in range(bins):

@@ -1,8 +1,8 @@
 """Exact similarity of candidate pairs whose texts lie in many files, in bounded memory.
 
-Pairs are cut into buckets whose texts fit in memory, by connected component of the pairs: so nearly every pair
-lies within one bucket, and the texts that pairs need are read once from where they lie, put aside by bucket and
-read once more. A family too large for one bucket is cut by number; its first documents then lie in several.
+Pairs are cut into buckets whose texts fit in memory, by connected component of the pairs. So nearly every text is in
+one bucket: it is read once from its file, written to its bucket and read once more. A component that is too large for
+one bucket is cut by number; its first documents are then in several buckets.
 """
 
 from __future__ import annotations
@@ -23,59 +23,57 @@ from slimpajama.core.config import DedupConfig
 from slimpajama.core.memory import release_memory
 from slimpajama.core.progress import track
 from slimpajama.corpus.dedup.clusters import components
+from slimpajama.corpus.dedup.documents import LoadTexts, Numbers
 from slimpajama.corpus.dedup.jaccard import jaccard
 from slimpajama.corpus.dedup.normalise import without_punctuation
-from slimpajama.corpus.dedup.spill import HALF, Packed, PairSet, TextBuckets, distinct, pack, save, unpack
+from slimpajama.corpus.dedup.spill import HALF, Packed, PairSet, Scored, TextBuckets, distinct, pack, runs, save, unpack
 
-# Compared in one call; with 13 bytes and more a character it stays near the cache.
+# Characters that are compared in one call; at 13 bytes and more each, they stay near the cache.
 CHUNK_CHARS = 2_000_000
 # Texts put into buckets at a time.
 AT_ONCE = 1000
 # A bucket's characters are this part of the memory in bytes: 3 bytes each, twice while they are sorted.
 SHARE = 125
-# Buckets; giving back what is used again at once costs page faults.
+# Buckets after which memory is released; to release what is used again at once costs page faults.
 GIVE_BACK_EVERY = 16
-
-LoadTexts = Callable[[int, npt.NDArray[np.int64]], pa.LargeStringArray]
-"""Shelf (a file's worth) and rows, ascending -> their texts; null where a text is gone."""
 
 
 class Texts(NamedTuple):
     """Where the texts of N documents are."""
 
-    places: Callable[[npt.NDArray[np.uint32]], npt.NDArray[np.int64]]
-    """Documents -> shelf * 2^32 + row of each."""
+    places: Callable[[Numbers], npt.NDArray[np.int64]]
+    """Documents -> file index * 2^32 + row of each."""
     load: LoadTexts
-    n_chars: npt.NDArray[np.uint32]
+    n_chars: Numbers
     """[N]: about how long each is; for bounding memory only."""
 
 
 def similarities(
     pairs: PairSet, texts: Texts, cfg: DedupConfig, least: float, workers: int, memory: int, folder: Path
-) -> Iterator[tuple[Packed, npt.NDArray[np.float64]]]:
+) -> Iterator[Scored]:
     """Yield distinct pairs and their exact Jaccard similarities, a bucket at a time; 0 where a text is gone.
 
     Args:
         pairs: Documents to compare.
         texts: Where their texts are; loaded from this thread only.
         cfg: Says what a shingle is.
-        least: Similarity from which on it must be told; a pair below may be given as 0.
+        least: Similarities from here on are exact; a pair below may be given as 0.
         workers: Threads that compare.
         memory: Bytes to stay within.
         folder: For what does not fit; emptied again.
     """
     most = max(1, memory // SHARE)
     buckets: list[Path] = []
-    needed: list[npt.NDArray[np.uint32]] = []
+    needed: list[Numbers] = []
     for packed in _coarse(pairs, texts.n_chars, most, folder):
         for part, nodes in _cut(packed, texts.n_chars, most):
             file = folder / f"pairs-{len(buckets):05d}"
             save(file, part)
             buckets.append(file)
             needed.append(nodes)
-    shelves = folder / "texts"
-    shelves.mkdir()
-    store = _fetch(needed, texts, TextBuckets(shelves, 3 * most))
+    text_folder = folder / "texts"
+    text_folder.mkdir()
+    store = _fetch(needed, texts, TextBuckets(text_folder, 3 * most))
     total = sum(file.stat().st_size // 8 for file in buckets)
     with track("compare", total=total, unit="pairs") as bar, ThreadPoolExecutor(max(1, workers)) as pool:
         for number, file in enumerate(buckets):
@@ -86,17 +84,17 @@ def similarities(
             places = np.searchsorted(nodes, unpack(packed).astype(np.uint32))
             yield packed, _compare(places, text, texts.n_chars[nodes], cfg, least, workers, pool)
             del table, text
-            # Holes between the buckets' arrays would add up.
+            # The holes between the arrays of all buckets would add up.
             if number % GIVE_BACK_EVERY == 0:
                 release_memory()
             bar.advance(len(packed))
-    shelves.rmdir()
+    text_folder.rmdir()
 
 
 def _compare(
     pairs: npt.NDArray[np.int64],
     texts: pa.LargeStringArray,
-    n_chars: npt.NDArray[np.uint32],
+    n_chars: Numbers,
     cfg: DedupConfig,
     least: float,
     workers: int,
@@ -127,14 +125,14 @@ def _compare(
     return out
 
 
-def _coarse(pairs: PairSet, n_chars: npt.NDArray[np.uint32], most: int, folder: Path) -> Iterator[Packed]:
+def _coarse(pairs: PairSet, n_chars: Numbers, most: int, folder: Path) -> Iterator[Packed]:
     """Yield the pairs by the bucket of their second document, each bucket sorted and distinct."""
     n, count, touched = len(n_chars), np.zeros(len(n_chars), np.int64), np.zeros(len(n_chars), np.bool_)
     for packed in pairs.blocks():
         second = (packed & HALF).astype(np.int64)
         count += np.bincount(second, minlength=n)
         touched[second] = touched[(packed >> np.uint64(32)).astype(np.int64)] = True
-    # A pair weighs as much as a character.
+    # A pair counts as one character.
     count += np.where(touched, n_chars, 0)
     if count.sum() <= most:
         whole = distinct(np.concatenate(list(pairs.blocks())))
@@ -150,17 +148,17 @@ def _coarse(pairs: PairSet, n_chars: npt.NDArray[np.uint32], most: int, folder: 
         at = bucket[(packed & HALF).astype(np.int64)]
         order = np.argsort(at, kind="stable")
         at, ordered = at[order], packed[order]
-        starts = np.flatnonzero(np.diff(at, prepend=np.uint32(0xFFFFFFFF)))
-        for start, end in zip(starts, np.append(starts[1:], len(at)), strict=True):
+        for start, end in runs(at):
             with (folder / f"coarse-{at[start]:06d}").open("ab") as file:
-                file.write(ordered[start:end].data)  # not `tofile`: see `save`
+                # Not `tofile`, see `save`.
+                file.write(ordered[start:end].data)
     del bucket
     for path in sorted(folder.glob("coarse-*")):
         yield distinct(np.fromfile(path, np.uint64))
         path.unlink()
 
 
-def _cut(packed: Packed, n_chars: npt.NDArray[np.uint32], most: int) -> Iterator[tuple[Packed, npt.NDArray[np.uint32]]]:
+def _cut(packed: Packed, n_chars: Numbers, most: int) -> Iterator[tuple[Packed, Numbers]]:
     """Halve a bucket's pairs until the documents of each part fit: (pairs, documents)."""
     nodes = np.unique(unpack(packed)).astype(np.uint32)
     if len(packed) == 1 or int(n_chars[nodes].sum()) <= 2 * most:
@@ -171,8 +169,8 @@ def _cut(packed: Packed, n_chars: npt.NDArray[np.uint32], most: int) -> Iterator
     yield from _cut(packed[half:], n_chars, most)
 
 
-def _fetch(needed: list[npt.NDArray[np.uint32]], texts: Texts, store: TextBuckets) -> TextBuckets:
-    """Put every document's text into the buckets that need it; each shelf is read once."""
+def _fetch(needed: list[Numbers], texts: Texts, store: TextBuckets) -> TextBuckets:
+    """Put every document's text into the buckets that need it; each file is read once."""
     if not needed:
         return store
     nodes = np.concatenate(needed)
@@ -180,8 +178,7 @@ def _fetch(needed: list[npt.NDArray[np.uint32]], texts: Texts, store: TextBucket
     places = texts.places(nodes)
     order = np.argsort(places, kind="stable")
     nodes, bucket, places = nodes[order], bucket[order], places[order]
-    starts = np.flatnonzero(np.diff(places >> 32, prepend=-1))
-    for start, end in zip(starts, np.append(starts[1:], len(places)), strict=True):
+    for start, end in runs(places >> 32):
         rows, copies = np.unique(places[start:end] & 0xFFFFFFFF, return_inverse=True)
         found = texts.load(int(places[start] >> 32), rows)
         # A text that many buckets need is copied as often.
@@ -193,9 +190,9 @@ def _fetch(needed: list[npt.NDArray[np.uint32]], texts: Texts, store: TextBucket
 
 @numba.njit(nogil=True, cache=True)
 def _chunks(pairs: Any, sizes: Any, most: int) -> Any:
-    """Return where runs of pairs end whose documents have about `most` characters together; a pair is never split.
+    """Cut pairs into chunks whose documents have about `most` characters together; return where each chunk ends.
 
-    There is at least one pair. Each weighs as much as a character.
+    There is at least one pair, and each counts as one character.
     """
     ends, total, number, chunk = np.empty(len(pairs), np.int64), 0, 0, np.full(len(sizes), -1, np.int64)
     for p in range(len(pairs)):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +14,10 @@ import pyarrow.compute as pc
 
 Packed = npt.NDArray[np.uint64]
 """Pairs of documents, smaller number * 2^32 + larger."""
-HALF = np.uint64(0xFFFFFFFF)  # the larger one's bits
+Scored = tuple[Packed, npt.NDArray[np.float64]]
+"""Packed pairs, and the exact Jaccard similarity of each."""
+# Bits of the larger number.
+HALF = np.uint64(0xFFFFFFFF)
 
 
 def pack(pairs: npt.NDArray[np.int64]) -> Packed:
@@ -32,8 +37,15 @@ def distinct(packed: Packed) -> Packed:
     return ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
 
 
+def runs(values: npt.NDArray[Any]) -> Iterator[tuple[int, int]]:
+    """Yield where each run of equal values begins and ends."""
+    if len(values):
+        starts = np.flatnonzero(values[1:] != values[:-1]) + 1
+        yield from pairwise([0, *starts.tolist(), len(values)])
+
+
 def save(path: Path, packed: Packed) -> None:
-    """Write packed pairs for `np.fromfile`; `tofile` says nothing where the last 4 kB find no room on the disk."""
+    """Write packed pairs for `np.fromfile`; `tofile` raises no error if the disk is full at the last 4 kB."""
     path.write_bytes(packed.data)
 
 
@@ -67,7 +79,7 @@ class PairSet:
 
 
 class TextBuckets:
-    """Texts by bucket: taken in as they are read, given out a bucket at a time.
+    """Texts by bucket: added in any order, returned a bucket at a time.
 
     Args:
         folder: An empty folder for them.
@@ -89,8 +101,7 @@ class TextBuckets:
         table = pa.concat_tables(self._waiting).sort_by("bucket")
         self._waiting, self._bytes, self._spilled = [], 0, True
         buckets = table["bucket"].to_numpy()
-        starts = np.flatnonzero(np.diff(buckets, prepend=buckets[0] + 1))
-        for start, end in zip(starts, np.append(starts[1:], len(buckets)), strict=True):
+        for start, end in runs(buckets):
             part = table.slice(start, end - start)
             with (
                 pa.OSFile(str(self._folder / f"{buckets[start]}"), "ab") as sink,

@@ -1,8 +1,9 @@
-"""The steps between cleaning and segmentation: cleaned parts in, the night's documents and its minhash out.
+"""The stages between cleaning and segmentation: cleaned parts in, the night's documents and its minhash out.
 
-`compare` sketches every part and decides once over all of them and the earlier nights; `dedup` writes every part. What
-decontamination refuses is known in between, so a document is written once, or not at all. Parts keep their names and
-the order of their rows, so a document's minhash, its band keys, its text and what was removed lie in files of one name.
+Three steps, each resumable: `compare` sketches every part and decides once over all of them and the earlier nights;
+`deduplicate` writes every part. What decontamination refuses is known in between, so a document is written once, or
+not at all. Parts keep their names and the order of their rows, so a document's minhash, its band keys, its text and
+what was removed lie in files of one name.
 
 What is published never changes, so sources that change are met like this. A file that was edited is read again as a
 whole: what is as before is removed as an exact duplicate of the earlier night's document; what was edited a little, as
@@ -13,12 +14,11 @@ deleted leaves its documents where they are. `about["edited"]` lists the files r
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -31,21 +31,19 @@ from slimpajama.corpus.dedup.columns import (
     content_column,
     key_file,
     large_strings,
+    load_keys,
+    load_texts,
     pack_ids,
-    read_keys,
-    read_texts,
     text_file,
-    unpack_ids,
 )
-from slimpajama.corpus.dedup.decide import Outcome, decide
-from slimpajama.corpus.dedup.history import History
-from slimpajama.corpus.dedup.history_join import Documents
+from slimpajama.corpus.dedup.decide import decide
+from slimpajama.corpus.dedup.documents import DocumentFile, Documents, History
+from slimpajama.corpus.dedup.history import NightsHistory
 from slimpajama.corpus.dedup.kernel import VERSION, sketch
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Counts, Manifest, add_counts, load_manifest
-from slimpajama.workspace.parquet import read_table, reading
+from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.step import Part, Run, Step
-from slimpajama.workspace.store import Store
 
 
 def _earlier(run: Run) -> dict[str, Manifest]:
@@ -68,7 +66,7 @@ def _compare(run: Run) -> None:
     units = [(f"sketch-{name}", (name, path)) for name, path in zip(names, paths, strict=True)]
     run.map(units, lambda unit: _sketch_part(run, *unit), unit="parts")
     if not all(run.has(f"decision-{name}") for name in names):
-        _decide(run, names, History(run.store, run.once(_earlier), run.cfg.dedup))
+        _decide(run, names, NightsHistory(run.store, run.once(_earlier), run.cfg.dedup))
 
 
 COMPARE = Step("compare", VERSION, _compare_inputs, _compare, needs={"cleaned": "clean"}, grows_with="cleaned")
@@ -167,106 +165,78 @@ def _sketch_part(run: Run, name: str, path: str) -> Part:
 
 def _decide(run: Run, names: list[str], history: History) -> None:
     """Commit `decision-PART` for each part, from one decision over all of them."""
-    store, cfg, night = run.store, run.cfg.dedup, layout.night(run.night)
-    documents = _documents([f"{run.work}/sketch-{name}.parquet" for name in names], store, _priorities(run))
-
-    def keys(groups: Sequence[int]) -> Iterator[npt.NDArray[np.uint64]]:
-        for name in names:
-            with reading(store, night.bands(name)) as file:
-                yield read_keys(file, groups)
-
-    def load(shelf: int, taken: npt.NDArray[np.int64]) -> pa.LargeStringArray:
-        with reading(store, night.texts(names[shelf])) as file:
-            return read_texts(file, taken)
-
+    cfg = run.cfg.dedup
     table = ", ".join(f"{jaccard:g}: {caught:.3f}" for jaccard, caught in caught_table(cfg.bands, cfg.rows))
     step_log("compare").info(f"chance that a pair of that similarity is compared: {table}")
-    outcome = decide(documents, keys, history, load, cfg, run.cfg.run.threads())
-    stops = [*documents.starts[1:].tolist(), len(outcome.kept)]
-    for name, start, stop in zip(names, documents.starts.tolist(), stops, strict=True):
-        part = slice(start, stop)
-        counts = {"compared": 0 if start else outcome.compared, "removed_for_earlier": outcome.for_earlier(part)}
-        files: dict[str, pa.Table | bytes] = {f"{run.work}/decision-{name}.parquet": _decision_table(outcome, part)}
+    sketched = (_sketched_file(run, name) for name in names)
+    documents = Documents.of(sketched, pa.binary(16))
+    outcome = decide(documents, history, cfg, run.cfg.run.threads())
+    for number, (name, part) in enumerate(zip(names, documents.slices(), strict=True)):
+        counts = {"compared": 0 if number else outcome.compared, "removed_for_earlier": outcome.for_earlier(part)}
+        files: dict[str, pa.Table | bytes] = {f"{run.work}/decision-{name}.parquet": outcome.table(part)}
         run.commit(f"decision-{name}", Part(files, counts))
 
 
-def _documents(paths: list[str], store: Store, priorities: dict[str, int]) -> Documents:
-    ids, priority, n_chars, content, starts = [], [], [], [], [0]
-    for path in paths:
-        table = read_table(store, path)
-        source = table["source"].combine_chunks()
-        ids.append(table["id"].combine_chunks())
-        ranks = np.array([priorities.get(name, 0) for name in source.dictionary.to_pylist()], np.int32)
-        priority.append(ranks[source.indices.to_numpy()])
-        n_chars.append(table["n_chars"].to_numpy())
-        content.append(content_array(table["content"]))
-        starts.append(starts[-1] + table.num_rows)
-    return Documents(
-        pa.concat_arrays([pa.array([], pa.binary(16)), *ids]),
-        np.concatenate([np.zeros(0, np.int32), *priority]),
-        np.concatenate([np.zeros(0, np.uint32), *n_chars]),
-        np.concatenate([np.zeros((0, 16), np.uint8), *content]),
-        np.array(starts[:-1], np.int64),
-    )
-
-
-def _decision_table(outcome: Outcome, part: slice) -> pa.Table:
-    return pa.table(
-        {
-            "kept": outcome.kept[part],
-            "exact": outcome.exact[part],
-            "duplicate_of": unpack_ids(outcome.duplicate_of(part)),
-            "jaccard": pa.array(outcome.jaccard[part], from_pandas=True),
-            "cluster": unpack_ids(outcome.cluster(part)),
-        }
+def _sketched_file(run: Run, name: str) -> DocumentFile:
+    """Return what `_sketch_part` has written of a part."""
+    night, priorities = layout.night(run.night), _priorities(run)
+    table = read_table(run.store, f"{run.work}/sketch-{name}.parquet")
+    source = table["source"].combine_chunks()
+    ranks = np.array([priorities.get(name, 0) for name in source.dictionary.to_pylist()], np.int32)
+    return DocumentFile(
+        table["id"].combine_chunks(),
+        table["n_chars"].to_numpy(),
+        content_array(table["content"]),
+        partial(load_keys, run.store, night.bands(name)),
+        partial(load_texts, run.store, night.texts(name)),
+        ranks[source.indices.to_numpy()],
     )
 
 
 def _write_part(run: Run, name: str, cleaned: pa.Table, refused: pa.ChunkedArray) -> Part:
-    night = layout.night(run.night)
-    work = night.work("compare")
+    """Return the kept documents, the removed ones and what later nights compare with, of one part."""
+    place = layout.night(run.night)
+    work = place.work("compare")
     content = read_table(run.store, f"{work}/sketch-{name}.parquet", ["content"])["content"]
     decision = read_table(run.store, f"{work}/decision-{name}.parquet")
     duplicate = pc.invert(decision["kept"])
     kept = pc.and_not(decision["kept"], refused)
     documents = cleaned.filter(kept)
-    documents = documents.append_column("night", pa.array([run.night] * documents.num_rows, pa.string()))
+    documents = documents.append_column("night", pa.repeat(run.night, documents.num_rows))
     minhash = {"id": cleaned["id"], "content": content, "cluster": decision["cluster"], "kept": kept}
     removed = _removed(cleaned.filter(duplicate), decision.filter(duplicate), run.cfg.dedup, run.night)
     files: dict[str, pa.Table | bytes] = {
-        f"{night.documents}{name}.parquet": documents.select(DOCUMENTS.names).cast(DOCUMENTS),
-        f"{night.removed}dedup-{name}.parquet": removed,
-        f"{night.minhash}{name}.parquet": pa.table(minhash).cast(MINHASH),
+        f"{place.documents}{name}.parquet": documents.select(DOCUMENTS.names).cast(DOCUMENTS),
+        f"{place.removed}dedup-{name}.parquet": removed,
+        f"{place.minhash}{name}.parquet": pa.table(minhash).cast(MINHASH),
     }
     return Part(files, _counts(documents, removed))
 
 
 def _removed(rows: pa.Table, decision: pa.Table, cfg: DedupConfig, night: str) -> pa.Table:
     """Return CLEANED rows as REMOVED rows."""
-    exact = decision["exact"].to_pylist()
     similarity = decision["jaccard"].to_pylist()
-    columns = {name: rows[name] for name in ("id", "source", "uri", "lang", "sha256", "n_chars", "text")} | {
-        "night": [night] * len(exact),
-        "stage": ["dedup"] * len(exact),
-        "rule": ["exact-duplicate" if same else "near-duplicate" for same in exact],
-        "value": ["shares a band key" if value is None else f"{value:.6f}" for value in similarity],
-        "threshold": [f"{cfg.threshold:g}" if cfg.verify else f"{cfg.bands} bands of {cfg.rows} rows"] * len(exact),
+    value = ["shares a band key" if value is None else f"{value:.6f}" for value in similarity]
+    threshold = f"{cfg.threshold:g}" if cfg.verify else f"{cfg.bands} bands of {cfg.rows} rows"
+    columns = {name: rows[name] for name in rows.column_names} | {
+        "night": pa.repeat(night, len(value)),
+        "stage": pa.repeat("dedup", len(value)),
+        "rule": pc.if_else(decision["exact"], "exact-duplicate", "near-duplicate"),
+        "value": pa.array(value, pa.string()),
+        "threshold": pa.repeat(threshold, len(value)),
         "duplicate_of": decision["duplicate_of"],
         "jaccard": decision["jaccard"],
     }
-    return pa.table([_typed(columns[field.name], field.type) for field in REMOVED], schema=REMOVED)
-
-
-def _typed(column: Any, dtype: pa.DataType) -> pa.ChunkedArray | pa.Array:
-    return pa.array(column, dtype) if isinstance(column, list) else column.cast(dtype)
+    return pa.table([columns[field.name].cast(field.type) for field in REMOVED], schema=REMOVED)
 
 
 def _counts(documents: pa.Table, removed: pa.Table) -> Counts:
-    by_source = documents.group_by("source").aggregate([([], "count_all"), ("n_bytes", "sum")]).to_pylist()
-    by_language = documents.group_by("lang").aggregate([([], "count_all")]).to_pylist()
-    by_rule = removed.group_by(["source", "rule"]).aggregate([([], "count_all")]).to_pylist()
-    counts: list[Counts] = [{"kept": {row["source"]: row["count_all"]}} for row in by_source]
-    counts += [{"kept_bytes": {row["source"]: row["n_bytes_sum"]}} for row in by_source]
-    counts += [{"kept_languages": {row["lang"]: row["count_all"]}} for row in by_language]
-    counts += [{"removed": {row["source"]: {row["rule"]: row["count_all"]}}} for row in by_rule]
+    """Count the kept documents by source and by language, the removed ones by source and rule."""
+    counts: list[Counts] = []
+    for row in documents.group_by("source").aggregate([([], "count_all"), ("n_bytes", "sum")]).to_pylist():
+        counts.append({"kept": {row["source"]: row["count_all"]}, "kept_bytes": {row["source"]: row["n_bytes_sum"]}})
+    for row in documents.group_by("lang").aggregate([([], "count_all")]).to_pylist():
+        counts.append({"kept_languages": {row["lang"]: row["count_all"]}})
+    for row in removed.group_by(["source", "rule"]).aggregate([([], "count_all")]).to_pylist():
+        counts.append({"removed": {row["source"]: {row["rule"]: row["count_all"]}}})
     return add_counts(counts)

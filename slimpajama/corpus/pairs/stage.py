@@ -36,8 +36,8 @@ from slimpajama.core.progress import track
 from slimpajama.core.schema import PAIRS, REMOVED, removed_table
 from slimpajama.core.split import SPLITS, assign
 from slimpajama.corpus.clean.rewrite import rewrite
+from slimpajama.corpus.dedup.decide import decide_texts
 from slimpajama.corpus.dedup.kernel import VERSION as SKETCH_VERSION
-from slimpajama.corpus.dedup.texts import decide_texts
 from slimpajama.corpus.overlap import VERSION as OVERLAP_VERSION
 from slimpajama.corpus.overlap import find, make_index
 from slimpajama.corpus.pairs.records import Pair, read_pairs

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slimpajama.core.config import DedupConfig
 from slimpajama.corpus.dedup import clusters
 from slimpajama.corpus.dedup.clusters import judge
 from slimpajama.corpus.dedup.spill import pack
@@ -23,7 +24,7 @@ def graphs(draw):
 
 def verdict_of(n, before, pairs, similarity):
     array = np.array(pairs, np.int64).reshape(-1, 2)
-    return judge([pack(array)], [np.array(similarity, np.float64)], n, np.array(before, np.bool_))
+    return judge([(pack(array), np.array(similarity, np.float64))], n, np.array(before, np.bool_))
 
 
 @given(graphs())
@@ -57,7 +58,8 @@ def test_the_verdict_does_not_depend_on_blocks_nor_on_how_many_pairs_are_sorted_
     n, before, pairs, similarity = graph
     packed, values = pack(np.array(pairs, np.int64).reshape(-1, 2)), np.array(similarity, np.float64)
     with mock.patch.object(clusters, "AT_ONCE", at_once):
-        parts = judge([packed[cut:], packed[:cut]], [values[cut:], values[:cut]], n, np.array(before, np.bool_))
+        blocks = [(packed[cut:], values[cut:]), (packed[:cut], values[:cut])]
+        parts = judge(blocks, n, np.array(before, np.bool_))
     for a, b in zip(verdict_of(*graph), parts, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -76,3 +78,7 @@ def test_the_end_of_a_chain_stays_if_it_is_unlike_the_keeper():
     verdict = verdict_of(3, [], [(0, 1), (1, 2)], [0.9, 0.9])
     assert verdict.partner.tolist() == [-1, 0, -1]
     assert verdict.component.tolist() == [0, 0, 0]
+
+
+def test_the_setting_has_one_form_on_record_under_both_of_its_names():
+    assert DedupConfig(clusters="nearest_keeper") == DedupConfig(clusters="stars") == DedupConfig()

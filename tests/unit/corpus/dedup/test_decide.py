@@ -1,6 +1,5 @@
 """One decision over tonight and history: the same for any order, and never a removal without a partner."""
 
-import itertools
 import time
 import tracemalloc
 from dataclasses import replace
@@ -14,9 +13,9 @@ from hypothesis import strategies as st
 from slimpajama.core.config import DedupConfig
 from slimpajama.corpus.dedup import decide as decide_module
 from slimpajama.corpus.dedup import similarity as verify_module
-from slimpajama.corpus.dedup.columns import content_column
+from slimpajama.corpus.dedup.columns import content_column, key_columns
 from slimpajama.corpus.dedup.decide import decide
-from slimpajama.corpus.dedup.history_join import Documents, Earlier
+from slimpajama.corpus.dedup.documents import DocumentFile, Documents, HistoryBatch
 from slimpajama.corpus.dedup.jaccard import jaccard
 from slimpajama.corpus.dedup.kernel import sketch
 from slimpajama.corpus.dedup.normalise import normalise
@@ -40,42 +39,46 @@ def variants(seed, families=6):
 
 
 class Batch:
-    """Texts on shelves of seven, sketched."""
+    """Texts in files of seven, sketched."""
 
-    def __init__(self, texts, ids, priority=None, shelf=7):
+    def __init__(self, texts, ids, priority=None, file_rows=7):
         self.texts, self.ids = pa.array(texts, pa.large_string()), pa.array(ids, pa.string())
-        sketches = sketch(self.texts, CFG)
-        halves = sketches.content[:, :8].copy().view(np.uint64)
-        self.keys = np.column_stack([halves, sketches.keys]).T.copy()
-        priorities = np.array(priority or [0] * len(texts), np.int32)
-        self.starts = np.arange(0, max(1, len(texts)), shelf)
-        self.documents = Documents(self.ids, priorities, sketches.n_chars, sketches.content, self.starts)
+        self.sketches, self.file_rows = sketch(self.texts, CFG), file_rows
+        self.keys = key_columns(self.sketches.content, self.sketches.keys)
+        self.priority = np.array(priority or [0] * len(texts), np.int32)
+
+    def documents(self):
+        return Documents.of(map(self.file, range(0, len(self.ids), self.file_rows)), pa.string())
+
+    def file(self, start):
+        part = slice(start, start + self.file_rows)
+        return DocumentFile(
+            self.ids[part],
+            self.sketches.n_chars[part],
+            self.sketches.content[part],
+            lambda groups: self.keys[list(groups), part],
+            lambda rows: self.texts.take(pa.array(rows + start)),
+            self.priority[part],
+        )
 
     def earlier(self, outcome):
-        return Earlier(self.ids, self.documents.content, outcome.cluster(), outcome.kept, self.keys)
+        documents = pa.table({"id": self.ids, "cluster": outcome.cluster(), "kept": outcome.kept})
+        return HistoryBatch(documents, self.sketches.content, self.keys)
 
 
-class Past(list):
+class History(list):
     """Earlier batches and what became of them."""
 
     def __init__(self, *before):
         super().__init__(batch.earlier(outcome) for batch, outcome in before)
         self.batches = [batch for batch, _ in before]
 
-    def texts(self, shelf, rows):
-        return self.batches[shelf].texts.take(pa.array(rows))
+    def texts(self, file_index, rows):
+        return self.batches[file_index].texts.take(pa.array(rows))
 
 
-def run(tonight, past=None, workers=1, cfg=CFG):
-    bounds = [*tonight.starts, len(tonight.ids)]
-
-    def keys(groups):
-        return [tonight.keys[list(groups), a:b] for a, b in itertools.pairwise(bounds)]
-
-    def load(shelf, rows):
-        return tonight.texts.take(pa.array(rows + tonight.starts[shelf]))
-
-    return decide(tonight.documents, keys, past, load, cfg, workers)
+def run(tonight, history=None, workers=1, cfg=CFG):
+    return decide(tonight.documents(), history, cfg, workers)
 
 
 def by_id(batch, outcome):
@@ -129,13 +132,15 @@ def test_removals_against_earlier_nights_have_a_partner_too(seed, data):
     a = Batch([texts[i] for i in order[:cut]], [name(i) for i in order[:cut]])
     b = Batch([texts[i] for i in order[cut:]], [name(i) for i in order[cut:]])
     first = run(a)
-    second = run(b, Past((a, first)))
+    second = run(b, History((a, first)))
     check([a, b], [first, second])
     whole = run(Batch(texts, [name(i) for i in range(len(texts))]))
     assert first.kept.sum() + second.kept.sum() >= len(set(whole.cluster().to_pylist()))
 
 
-@pytest.mark.parametrize(("clusters", "verify"), [("stars", True), ("components", True), ("components", False)])
+@pytest.mark.parametrize(
+    ("clusters", "verify"), [("nearest_keeper", True), ("components", True), ("components", False)]
+)
 def test_the_answer_does_not_depend_on_memory(clusters, verify, monkeypatch):
     """A megabyte holds a twentieth of these texts and one band's keys: buckets, runs and portions are many."""
     monkeypatch.setattr(verify_module, "SHARE", 100)
@@ -148,7 +153,7 @@ def test_the_answer_does_not_depend_on_memory(clusters, verify, monkeypatch):
         cfg = replace(CFG, clusters=clusters, verify=verify, memory_mb=memory_mb)
         monkeypatch.setattr(decide_module, "PAIR_BYTES", 64 if memory_mb > 1 else 50_000)
         first = run(a, cfg=cfg)
-        second = run(b, Past((a, first)), cfg=cfg)
+        second = run(b, History((a, first)), cfg=cfg)
         found.append((by_id(a, first), by_id(b, second), first.compared, second.compared))
     assert found[0] == found[1]
 
@@ -182,7 +187,7 @@ def test_components_that_reach_an_earlier_night_keep_its_document_only():
     first, second, third = chain()
     a, b = Batch([first], ["z"]), Batch([second, third], ["a", "b"])
     cfg = replace(CFG, clusters="components")
-    assert run(b, Past((a, run(a, cfg=cfg))), cfg=cfg).duplicate_of().to_pylist() == ["z", "z"]
+    assert run(b, History((a, run(a, cfg=cfg))), cfg=cfg).duplicate_of().to_pylist() == ["z", "z"]
 
 
 def test_without_verification_a_shared_key_is_enough_and_no_similarity_is_claimed():
@@ -205,7 +210,7 @@ def test_the_survivor_is_by_priority_then_length_then_id():
 def test_an_earlier_document_survives_whatever_its_length():
     text = "Earlier nights come first, whatever the length or the priority of what comes later. " * 3
     a, b = Batch([text], ["z"]), Batch([text + " more", text, text.upper()], ["a", "b", "c"], [9, 9, 9])
-    outcome = run(b, Past((a, run(a))))
+    outcome = run(b, History((a, run(a))))
     assert outcome.duplicate_of().to_pylist() == ["z", "z", "z"]
     assert outcome.exact.tolist() == [False, True, True]
     assert outcome.cluster().to_pylist() == ["z", "z", "z"]
@@ -224,7 +229,7 @@ def test_a_removed_document_of_an_earlier_night_lends_its_cluster_but_is_no_part
     outcome = run(a)
     assert outcome.duplicate_of().to_pylist() == [None, "b"]
     b = Batch([third], ["a"])
-    later = run(b, Past((a, outcome)))
+    later = run(b, History((a, outcome)))
     assert later.kept.tolist() == [True]
     # Not its own smaller id: the first night's documents are split already.
     assert later.cluster().to_pylist() == ["b"]
@@ -233,9 +238,9 @@ def test_a_removed_document_of_an_earlier_night_lends_its_cluster_but_is_no_part
 def test_a_text_that_was_forgotten_is_nobodys_partner():
     first, second, _ = chain()
     a, b = Batch([first], ["a"]), Batch([second], ["b"])
-    past = Past((a, run(a)))
+    history = History((a, run(a)))
     a.texts = pa.nulls(1, pa.large_string())
-    assert run(b, past).kept.tolist() == [True]
+    assert run(b, history).kept.tolist() == [True]
 
 
 def test_nothing_at_all():
@@ -246,17 +251,16 @@ def test_nothing_at_all():
 @pytest.mark.parametrize("n", [200_000])
 def test_copies_cost_no_comparisons(n):
     one = Batch(["一模一样的文本，" * 10], ["x"])
-    tiled = Documents(
-        pa.array([name(i) for i in range(n)]),
-        np.zeros(n, np.int32),
-        *(np.repeat(column, n, axis=0) for column in one.documents[2:4]),
-        np.zeros(1, np.int64),
+    ids = pa.array([name(i) for i in range(n)])
+    n_chars, content = (np.repeat(column, n, axis=0) for column in (one.sketches.n_chars, one.sketches.content))
+    file = DocumentFile(
+        ids, n_chars, content, lambda groups: np.repeat(one.keys[list(groups)], n, 1), lambda _: one.texts
     )
     start = time.process_time()
-    outcome = decide(tiled, lambda groups: [np.repeat(one.keys[list(groups)], n, 1)], None, lambda *_: one.texts, CFG)
+    outcome = decide(Documents.of([file], pa.string()), None, CFG)
     assert outcome.compared == 0
     assert outcome.kept.sum() == 1
-    assert set(outcome.duplicate_of().drop_null().to_pylist()) == {min(tiled.ids.to_pylist())}
+    assert set(outcome.duplicate_of().drop_null().to_pylist()) == {min(ids.to_pylist())}
     # A quarter of a second; quadratic would be hours.
     assert time.process_time() - start < 10
 
@@ -266,14 +270,15 @@ def test_memory_grows_by_what_stands_for_a_document_and_no_more():
 
     def peak(n, memory_mb):
         def keys(groups):
-            return [np.random.default_rng(list(groups)).integers(0, 2**64, (len(groups), n), np.uint64)]
+            return np.random.default_rng(list(groups)).integers(0, 2**64, (len(groups), n), np.uint64)
 
         content = np.random.default_rng(0).integers(0, 256, (n, 16), np.uint8)
         ids = content_column(content)
-        documents = Documents(ids, np.zeros(n, np.int32), np.full(n, 3000, np.uint32), content, np.zeros(1, np.int64))
+        file = DocumentFile(ids, np.full(n, 3000, np.uint32), content, keys, lambda _: pa.nulls(0))
+        documents = Documents.of([file], ids.type)
         tracemalloc.start()
         before = pa.total_allocated_bytes()
-        outcome = decide(documents, keys, None, lambda *_: pa.nulls(0), replace(CFG, memory_mb=memory_mb))
+        outcome = decide(documents, None, replace(CFG, memory_mb=memory_mb))
         traced = tracemalloc.get_traced_memory()[1] + pa.total_allocated_bytes() - before
         tracemalloc.stop()
         assert outcome.kept.all()
