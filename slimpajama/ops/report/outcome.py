@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from slimpajama.core.format import excerpt
 from slimpajama.ops.report.inputs import Inputs, read_listed
-from slimpajama.ops.report.text import excerpt
+from slimpajama.ops.report.tuning import SHOWN
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import Store
 
 Part = dict[str, Any]
-# Characters of a text that an application was given or wrote.
-SHOWN = 600
 
 
 def verdict(store: Store, inputs: Inputs) -> Part:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import importlib.metadata
 
+from slimpajama.core.page import html
 from slimpajama.core.progress import track
 from slimpajama.ops.report.collect import collect
-from slimpajama.ops.report.html import render_html
 from slimpajama.ops.report.inputs import gather
+from slimpajama.ops.report.page import night_page
 from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.stage import Part, Stage
@@ -51,7 +52,7 @@ def write_report(
         return stage.result
     with track("report", total=1, unit="pages") as bar:
         report = collect(workspace, night, model_id, tuned_id)
-        page = render_html(report).encode()
+        page = html(night_page(report)).encode()
         stage.commit("report", Part({f"{folder}/report.html": page, f"{folder}/report.json": json_bytes(report)}))
         bar.advance()
     return stage.finish()

@@ -8,10 +8,10 @@ from typing import Any
 
 from slimpajama.apps.tune.stage import TuneReport
 from slimpajama.core.errors import printable
+from slimpajama.core.format import excerpt
 from slimpajama.model.evaluate.stage import EvaluateReport
 from slimpajama.model.generate.stage import GenerateReport
-from slimpajama.ops.report.applications import asked, given, in_order
-from slimpajama.ops.report.text import excerpt
+from slimpajama.ops.report.tuning import asked, given, in_order
 
 # Characters of a text that an application was given or wrote.
 SHOWN = 200

@@ -1,0 +1,339 @@
+"""Pages that people read: one model of sections, tables, quotes and figures, written as HTML, Markdown or plain text.
+
+A page may quote the most hostile corpus. Three guards keep its text a text:
+
+- every template escapes every value: HTML's by Jinja, Markdown's by one of the two functions below;
+- `visible` spells out invisible characters before that;
+- the HTML page's content security policy forbids script, images from elsewhere and forms.
+
+Only a `Figure` is put into a page as it is; its SVG is drawn by us, from numbers.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import jinja2
+from markupsafe import Markup
+
+from slimpajama.core.errors import printable
+from slimpajama.core.format import decimal, megabytes, number, share, size, visible
+
+HERE = Path(__file__).parent
+FULL_WIDTH = {ord(char): ord(char) + 0xFEE0 for char in "<>&|`*_~\\[]!#@"}
+# What some renderer makes a link of.
+LINKS = re.compile(r"://|(?i:\bwww\.|\b(?:javascript|data|mailto):)")
+# At the beginning of a line these make a list, or underline a heading.
+BEGINS = re.compile(r"^[-+=](?!\d)")
+HAN = re.compile("[\u3400-\u9fff]")
+# Glyphs differ between the two kinds of Chinese, so the browser must know which one a text is in.
+TAGS = {"zh": "zh-Hans", "zh-Hant": "zh-Hant", "en": "en"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell of a table that is more than its text."""
+
+    text: str = ""
+    tone: str = ""
+    """`good`, `bad` or nothing."""
+    bar: float | None = None
+    """Share from 0 to 1, drawn as a bar in HTML."""
+    interval: tuple[float, float, float] | None = None
+    """Left end, middle and right end on a scale from 0 to 1, drawn in HTML in the place of the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table; columns without any text are left out of Markdown."""
+
+    kind: ClassVar[str] = "table"
+    head: Sequence[str]
+    rows: Sequence[Sequence[str | Cell]]
+    title: str = ""
+    note: str = ""
+    right: Collection[int] = ()
+    """Columns that are set to the right."""
+    strong: Collection[int] = ()
+    """Rows that stand out."""
+    half: bool = False
+    """Whether half the width of the page is enough."""
+
+    @property
+    def cells(self) -> list[list[Cell]]:
+        """The rows, each of cells."""
+        return [[Cell(cell) if isinstance(cell, str) else cell for cell in row] for row in self.rows]
+
+    @property
+    def columns(self) -> list[int]:
+        """Columns in which something is written."""
+        return [i for i in range(len(self.head)) if self.head[i] or any(row[i].text for row in self.cells)]
+
+
+class Span(NamedTuple):
+    """A stretch of a quote."""
+
+    text: str
+    kind: str = ""
+    """`mark` where it differs from the quote beside it, `prompt` where it was given to a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """A text that somebody else wrote."""
+
+    spans: Sequence[Span]
+    label: str = ""
+    place: str = ""
+    note: str = ""
+    lang: str = ""
+
+    @property
+    def tag(self) -> str:
+        """The language as HTML names it."""
+        return TAGS.get(self.lang) or ("zh-Hans" if any(HAN.search(span.text) for span in self.spans) else "und")
+
+
+@dataclass(frozen=True, slots=True)
+class Quotes:
+    """Texts side by side."""
+
+    kind: ClassVar[str] = "quotes"
+    quotes: Sequence[Quote]
+    title: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Words, each with its number."""
+
+    kind: ClassVar[str] = "words"
+    half: ClassVar[bool] = True
+    title: str
+    words: Sequence[tuple[str, str]]
+    lang: str
+
+    @property
+    def tag(self) -> str:
+        """The language as HTML names it."""
+        return TAGS.get(self.lang, "und")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A drawing."""
+
+    kind: ClassVar[str] = "figure"
+    svg: str
+    alt: str
+    title: str = ""
+
+    @property
+    def data(self) -> str:
+        """The drawing as it stands in the address of an image."""
+        return base64.b64encode(self.svg.encode()).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A paragraph."""
+
+    kind: ClassVar[str] = "text"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What a reader of the HTML page unfolds first."""
+
+    kind: ClassVar[str] = "folded"
+    title: str
+    blocks: Sequence[Table | Quotes]
+    html_only: bool = False
+    is_open: bool = False
+
+
+Block = Table | Quotes | Words | Figure | Text | Folded
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a page; one without blocks is not shown."""
+
+    title: str
+    blocks: Sequence[Block]
+    anchor: str = ""
+    name: str = ""
+    """What the page's list of contents calls it."""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A figure that stands out at the top of a page."""
+
+    label: str
+    value: str
+    note: str
+    tone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """All of a page."""
+
+    title: str
+    above: str
+    badge: str
+    badge_kind: str
+    lead: str
+    tiles: Sequence[Tile]
+    sections: Sequence[Section]
+    footer: str
+
+
+def full_width(value: object) -> str:
+    """Return a value as one line that any Markdown renderer shows as it is.
+
+    ASCII punctuation that could mean something becomes its full-width form, which means nothing to any renderer. The
+    usual way would be entities, but Prefect's UI shows them as they are inside tables.
+    """
+    flat = " ".join(visible(str(value)).split())
+    flat = LINKS.sub(lambda match: match[0].replace(":", "：").replace(".", "．"), flat)
+    return BEGINS.sub(lambda match: chr(ord(match[0]) + 0xFEE0), flat).translate(FULL_WIDTH)
+
+
+def entities(value: object) -> str:
+    """Return a value as one line of Markdown that shows it and does nothing else, in the form that the hub reads."""
+    return "".join(char if char.isalnum() or char in " .,-" else f"&#{ord(char)};" for char in str(value))
+
+
+def html(page: Page) -> str:
+    """Return a page as one HTML file that loads nothing from elsewhere."""
+    # Markup is a subclass of str, and made by our own templates.
+    environment = _environment(HERE, lambda value: visible(value) if type(value) is str else value)
+    return environment.get_template("page.html").render(page=page)
+
+
+def markdown(section: Section) -> str:
+    """Return a section as Markdown for Prefect's UI.
+
+    Figures stand in Markdown's tables, quotes in HTML's: the classic UI never breaks a line inside the former.
+    """
+    parts = [f"## {full_width(section.title)}", full_width(section.note), *_blocks(section.blocks)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _blocks(blocks: Sequence[Block]) -> Iterator[str]:
+    for kind, group in itertools.groupby(blocks, type):
+        if kind is Quotes:
+            yield _quotes([block for block in group if isinstance(block, Quotes)])
+            continue
+        for block in group:
+            match block:
+                case Table():
+                    heading = [f"### {full_width(block.title)}"] if block.title else []
+                    yield "\n\n".join([*heading, *filter(None, [full_width(block.note)]), _table(block)])
+                case Figure():
+                    yield f'<img alt="{full_width(block.alt)}" src="data:image/svg+xml;base64,{block.data}">'
+                case Text():
+                    yield full_width(block.text)
+                case Folded() if not block.html_only:
+                    yield "\n\n".join([f"### {full_width(block.title)}", *_blocks(block.blocks)])
+
+
+def _table(table: Table) -> str:
+    columns = table.columns
+    lines = [[full_width(table.head[i]) for i in columns], ["---:" if i in table.right else "---" for i in columns]]
+    lines += [[full_width(row[i].text) for i in columns] for row in table.cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _quotes(rows: Sequence[Quotes]) -> str:
+    """Return an HTML table: a row a group of quotes, and a row for its title before it."""
+    columns = max(len(row.quotes) for row in rows)
+    lines = []
+    for row in rows:
+        if row.title:
+            note = f", {full_width(row.note)}" if row.note else ""
+            lines.append([f"<b>{full_width(row.title)}</b>{note}"])
+        lines.append([_quote(quote) for quote in row.quotes])
+    return "\n".join(["<table>", *(_row(line, columns) for line in lines), "</table>"])
+
+
+def _row(cells: Sequence[str], columns: int) -> str:
+    """Return a row of an HTML table, whose last cell takes the columns that are left."""
+    spans = [1] * (len(cells) - 1) + [columns - len(cells) + 1]
+    made = (
+        f'<td align="left" valign="top" colspan="{span}">{cell}</td>' for cell, span in zip(cells, spans, strict=True)
+    )
+    return f"<tr>{''.join(made)}</tr>"
+
+
+def _quote(quote: Quote) -> str:
+    about = full_width(" · ".join(filter(None, (quote.label, quote.place, quote.note))))
+    return f"{about}<br>{''.join(map(_span, quote.spans))}"
+
+
+def _span(span: Span) -> str:
+    """Return a stretch of a quote with the blanks at its ends, bold where it is of a kind."""
+    first, last = (" " if end.isspace() else "" for end in (span.text[:1], span.text[-1:]))
+    text = f"{first}{full_width(span.text)}{last}"
+    return f"<b>{text}</b>" if span.kind else text
+
+
+def render(template: Path, escape: Callable[[object], str], **values: Any) -> str:
+    """Return a Markdown template with its values, each escaped."""
+    environment = _environment(
+        template.parent, lambda value: value if isinstance(value, Markup) else Markup(escape(value))
+    )
+    return environment.get_template(template.name).render(values)
+
+
+def _environment(folder: Path, finalize: Callable[[Any], Any]) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "number": number,
+        "decimal": decimal,
+        "megabytes": megabytes,
+        "share": share,
+        "size": size,
+    }
+    return environment
+
+
+def card_head(values: Mapping[str, Any]) -> str:
+    """Return the YAML head of a README.md, which the Hugging Face hub and `datasets` read."""
+    # It takes a tenth of a second to import.
+    from huggingface_hub import CardData
+
+    return f"---\n{CardData(**values).to_yaml()}\n---\n\n"
+
+
+def plain_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return rows as aligned text; columns are those of all rows, in order of first appearance."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [names, *([printable(row.get(name, "")) for name in names] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def plain_facts(facts: Iterable[tuple[str, str]], width: int = 10) -> str:
+    """Return a line a fact, its name before it; facts without a text are left out."""
+    return "\n".join(f"{name:<{width}} {text}" for name, text in facts if text)

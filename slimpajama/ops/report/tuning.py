@@ -1,0 +1,99 @@
+"""What a tuning came to: measures, reasons, how each kind of text is made, and samples side by side.
+
+A tuning is what `TuneReport.as_dict()` gives, and `tuning` in the night's report: `model`, `base`, `scores`,
+`decisions`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from slimpajama.core.format import excerpt, number
+from slimpajama.core.page import Quote, Quotes, Section, Span, Table
+
+# Of each application the measure that decides stands first.
+MEASURES = {
+    "summarization": {"rougeL": "ROUGE-L", "rouge1": "ROUGE-1", "rouge2": "ROUGE-2"},
+    "translation": {"chrf": "chrF", "bleu": "BLEU"},
+    "question-answering": {"f1": "F1", "exact": "exact match"},
+}
+# Characters of a text that an application was given or wrote.
+SHOWN = 600
+
+
+def applications(report: Mapping[str, Any]) -> Section:
+    """Return what the night's tuning came to."""
+    return tuning(report["tuning"]) if report["tuning"] else Section("Applications", [])
+
+
+def tuning(tuned: Mapping[str, Any], shown: int = SHOWN) -> Section:
+    """Return what a tuning came to.
+
+    Args:
+        tuned: `TuneReport.as_dict()`, or `tuning` of a night's report.
+        shown: Characters of a sample's texts.
+    """
+    scores, decisions = tuned["scores"], tuned["decisions"]
+    reasons = [[task, decisions[task]["reason"]] for task in MEASURES if task in decisions]
+    ways = [(*key.rpartition("/"), way) for key, way in sorted(scores["ways"].items())]
+    head = ["task", "to", "pairs", "decides", "by", "95 % interval", "also", "copied", "length"]
+    return Section(
+        "Summaries, translations, answers",
+        [
+            Table(head, list(_measures(scores["tasks"])), right=(2, 3, 5, 7, 8)),
+            Table(["task", "reason"], reasons, "Does it serve the task from now on?", half=True),
+            Table(
+                ["kind", "from", "way"],
+                [[kind, lang, way] for kind, _, lang, way in ways],
+                "How it is made",
+                "The way that did best on validation pairs, by the language of what is given.",
+                half=True,
+            ),
+            *(_shown(sample, shown) for sample in in_order(scores["samples"])),
+        ],
+        "applications",
+        "Applications",
+        f"What {tuned['base']} made of test pairs after it was tuned: {tuned['model']}. A measure stands with its 95 %"
+        " interval; copied is the share of what was written that stands in what was given, length that of the"
+        " reference's.",
+    )
+
+
+def _measures(tasks: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Yield a row a task and language."""
+    for task, ((decides, name), *others) in ((task, measures.items()) for task, measures in MEASURES.items()):
+        for lang, found in tasks.get(task, {}).items():
+            low, high = found["interval"]
+            yield [
+                task,
+                lang,
+                number(found["n"]),
+                f"{found[decides]:.1f}",
+                name,
+                f"{low:.1f} to {high:.1f}",
+                ", ".join(f"{other} {found[key]:.1f}" for key, other in others if key in found),
+                f"{found['copied']:.0f} %",
+                f"{found['length']:.2f}",
+            ]
+
+
+def in_order(samples: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """Return samples with the tasks in the order that they are always named in."""
+    return sorted(samples, key=lambda sample: list(MEASURES).index(sample["task"]))
+
+
+def asked(sample: Mapping[str, str]) -> str:
+    """Return what a sample's application was to do."""
+    names = {"summarization": "summary", "question-answering": "answer"}
+    return names.get(sample["task"], f"translation to {sample['target_lang']}")
+
+
+def given(sample: Mapping[str, str]) -> str:
+    """Return what a sample's application was given: a text, a question before it where there is one."""
+    return f"{sample['question']} … {sample['source']}" if sample["question"] else sample["source"]
+
+
+def _shown(sample: Mapping[str, str], characters: int) -> Quotes:
+    texts = {"given": given(sample), "written": sample["output"], "reference": sample["reference"]}
+    return Quotes([Quote([Span(excerpt(text, characters))], label) for label, text in texts.items()], asked(sample))
