@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 import itertools
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -50,30 +50,38 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
+class Column:
+    """How a column of a table comes out of its rows."""
+
+    title: str
+    value: str | Callable[[Any], Any]
+    """Key of a row, or what makes a value or a cell of a row."""
+    show: Callable[[Any], str] | None = None
+    """How a number is written; numbers are set to the right."""
+    tone: Callable[[Any], str] | None = None
+
+    def cell(self, row: Mapping[str, Any]) -> Cell:
+        """Return the column's cell of a row; what is missing or None is a dash or nothing."""
+        value = self.value(row) if callable(self.value) else row.get(self.value)
+        if isinstance(value, Cell):
+            return value
+        text = self.show(value) if self.show else "" if value is None else str(value)
+        return Cell(text, self.tone(row) if self.tone else "")
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
-    """A table; columns without any text are left out of Markdown."""
+    """A table."""
 
     kind: ClassVar[str] = "table"
-    head: Sequence[str]
-    rows: Sequence[Sequence[str | Cell]]
+    rows: Sequence[Mapping[str, Any]]
+    columns: Sequence[Column]
     title: str = ""
     note: str = ""
-    right: Collection[int] = ()
-    """Columns that are set to the right."""
-    strong: Collection[int] = ()
-    """Rows that stand out."""
+    is_strong: Callable[[Any], bool] = lambda row: False
+    """Whether a row stands out."""
     half: bool = False
     """Whether half the width of the page is enough."""
-
-    @property
-    def cells(self) -> list[list[Cell]]:
-        """The rows, each of cells."""
-        return [[Cell(cell) if isinstance(cell, str) else cell for cell in row] for row in self.rows]
-
-    @property
-    def columns(self) -> list[int]:
-        """Columns in which something is written."""
-        return [i for i in range(len(self.head)) if self.head[i] or any(row[i].text for row in self.cells)]
 
 
 class Span(NamedTuple):
@@ -142,14 +150,6 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """A paragraph."""
-
-    kind: ClassVar[str] = "text"
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Folded:
     """What a reader of the HTML page unfolds first."""
 
@@ -160,7 +160,7 @@ class Folded:
     is_open: bool = False
 
 
-Block = Table | Quotes | Words | Figure | Text | Folded
+Block = str | Table | Quotes | Words | Figure | Folded
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,13 +170,11 @@ class Section:
     title: str
     blocks: Sequence[Block]
     anchor: str = ""
-    name: str = ""
-    """What the page's list of contents calls it."""
+    """Its name in the page's list of contents."""
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(NamedTuple):
     """A figure that stands out at the top of a page."""
 
     label: str
@@ -240,19 +238,22 @@ def _blocks(blocks: Sequence[Block]) -> Iterator[str]:
             match block:
                 case Table():
                     heading = [f"### {full_width(block.title)}"] if block.title else []
-                    yield "\n\n".join([*heading, *filter(None, [full_width(block.note)]), _table(block)])
+                    yield "\n\n".join(
+                        [*heading, *filter(None, [full_width(block.note)]), markdown_table(block, full_width)]
+                    )
                 case Figure():
                     yield f'<img alt="{full_width(block.alt)}" src="data:image/svg+xml;base64,{block.data}">'
-                case Text():
-                    yield full_width(block.text)
+                case str():
+                    yield full_width(block)
                 case Folded() if not block.html_only:
                     yield "\n\n".join([f"### {full_width(block.title)}", *_blocks(block.blocks)])
 
 
-def _table(table: Table) -> str:
-    columns = table.columns
-    lines = [[full_width(table.head[i]) for i in columns], ["---:" if i in table.right else "---" for i in columns]]
-    lines += [[full_width(row[i].text) for i in columns] for row in table.cells]
+def markdown_table(table: Table, escape: Callable[[object], str]) -> str:
+    """Return a table as Markdown; columns in which nothing is written are left out."""
+    columns = [column for column in table.columns if column.title or any(column.cell(row).text for row in table.rows)]
+    lines = [[escape(column.title) for column in columns], ["---:" if column.show else "---" for column in columns]]
+    lines += [[escape(column.cell(row).text) for column in columns] for row in table.rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -325,13 +326,12 @@ def card_head(values: Mapping[str, Any]) -> str:
     return f"---\n{CardData(**values).to_yaml()}\n---\n\n"
 
 
-def plain_table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Return rows as aligned text; columns are those of all rows, in order of first appearance."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [names, *([printable(row.get(name, "")) for name in names] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells)
-    return "\n".join(line.rstrip() for line in lines)
+def plain_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column] = ()) -> str:
+    """Return rows as aligned text, by default with all that they have, in order of first appearance."""
+    columns = columns or [Column(name, name) for name in dict.fromkeys(name for row in rows for name in row)]
+    cells = [[column.title, *(printable(column.cell(row).text) for row in rows)] for column in columns]
+    padded = [[text.ljust(max(map(len, column))) for text in column] for column in cells]
+    return "\n".join("  ".join(line).rstrip() for line in zip(*padded, strict=True))
 
 
 def plain_facts(facts: Iterable[tuple[str, str]], width: int = 10) -> str:

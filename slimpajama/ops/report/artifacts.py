@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from slimpajama.core.format import visible
-from slimpajama.core.page import Section, Text, full_width, markdown
+from slimpajama.core.page import Section, full_width, markdown
 from slimpajama.ops.report import page
 from slimpajama.ops.report.tuning import tuning
 from slimpajama.workspace import layout
@@ -70,10 +70,10 @@ def _verdict(report: Mapping[str, Any]) -> Section:
     """Return the decision, the two models it is about, and their scores."""
     verdict, scores = report["verdict"], page.comparison(report)
     names = ", ".join(f"{role} {verdict[role]}" for role in ("challenger", "champion") if verdict[role])
-    blocks = [Text(text) for text in (names, scores.note if scores.blocks else "") if text]
+    blocks = [text for text in (names, scores.note if scores.blocks else "") if text]
     return Section(
         f"{report['night']}: {page.LABELS[verdict['status']]}",
-        [*blocks, *scores.blocks] or [Text("No model was scored.")],
+        [*blocks, *scores.blocks] or ["No model was scored."],
         note=verdict["reason"],
     )
 

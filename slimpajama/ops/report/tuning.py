@@ -7,10 +7,11 @@ A tuning is what `TuneReport.as_dict()` gives, and `tuning` in the night's repor
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from slimpajama.core.format import excerpt, number
-from slimpajama.core.page import Quote, Quotes, Section, Span, Table
+from slimpajama.core.format import decimal, excerpt, number
+from slimpajama.core.page import Block, Column, Quote, Quotes, Section, Span, Table
 
 # Of each application the measure that decides stands first.
 MEASURES = {
@@ -22,9 +23,17 @@ MEASURES = {
 SHOWN = 600
 
 
-def applications(report: Mapping[str, Any]) -> Section:
-    """Return what the night's tuning came to."""
-    return tuning(report["tuning"]) if report["tuning"] else Section("Applications", [])
+_TASKS = [
+    Column("task", "task"),
+    Column("to", "lang"),
+    Column("pairs", "n", number),
+    Column("decides", "decides", partial(decimal, places=1)),
+    Column("by", "measure"),
+    Column("95 % interval", lambda row: f"{row['interval'][0]:.1f} to {row['interval'][1]:.1f}"),
+    Column("also", "also"),
+    Column("copied", "copied", "{:.0f} %".format),
+    Column("length", "length", partial(decimal, places=2)),
+]
 
 
 def tuning(tuned: Mapping[str, Any], shown: int = SHOWN) -> Section:
@@ -35,47 +44,37 @@ def tuning(tuned: Mapping[str, Any], shown: int = SHOWN) -> Section:
         shown: Characters of a sample's texts.
     """
     scores, decisions = tuned["scores"], tuned["decisions"]
-    reasons = [[task, decisions[task]["reason"]] for task in MEASURES if task in decisions]
-    ways = [(*key.rpartition("/"), way) for key, way in sorted(scores["ways"].items())]
-    head = ["task", "to", "pairs", "decides", "by", "95 % interval", "also", "copied", "length"]
-    return Section(
-        "Summaries, translations, answers",
-        [
-            Table(head, list(_measures(scores["tasks"])), right=(2, 3, 5, 7, 8)),
-            Table(["task", "reason"], reasons, "Does it serve the task from now on?", half=True),
-            Table(
-                ["kind", "from", "way"],
-                [[kind, lang, way] for kind, _, lang, way in ways],
-                "How it is made",
-                "The way that did best on validation pairs, by the language of what is given.",
-                half=True,
-            ),
-            *(_shown(sample, shown) for sample in in_order(scores["samples"])),
-        ],
-        "applications",
-        "Applications",
+    reasons = [{"task": task} | decisions[task] for task in MEASURES if task in decisions]
+    ways = []
+    for key, way in sorted(scores["ways"].items()):
+        kind, _, lang = key.rpartition("/")
+        ways.append({"kind": kind, "from": lang, "way": way})
+    how = "The way that did best on validation pairs, by the language of what is given."
+    note = (
         f"What {tuned['base']} made of test pairs after it was tuned: {tuned['model']}. A measure stands with its 95 %"
         " interval; copied is the share of what was written that stands in what was given, length that of the"
-        " reference's.",
+        " reference's."
     )
+    blocks: list[Block] = [
+        Table(list(_measures(scores["tasks"])), _TASKS),
+        Table(
+            reasons,
+            [Column("task", "task"), Column("reason", "reason")],
+            "Does it serve the task from now on?",
+            half=True,
+        ),
+        Table(ways, [Column(name, name) for name in ("kind", "from", "way")], "How it is made", how, half=True),
+        *(_shown(sample, shown) for sample in in_order(scores["samples"])),
+    ]
+    return Section("Summaries, translations, answers", blocks, "applications", note)
 
 
-def _measures(tasks: Mapping[str, Any]) -> Iterator[list[str]]:
+def _measures(tasks: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield a row a task and language."""
     for task, ((decides, name), *others) in ((task, measures.items()) for task, measures in MEASURES.items()):
         for lang, found in tasks.get(task, {}).items():
-            low, high = found["interval"]
-            yield [
-                task,
-                lang,
-                number(found["n"]),
-                f"{found[decides]:.1f}",
-                name,
-                f"{low:.1f} to {high:.1f}",
-                ", ".join(f"{other} {found[key]:.1f}" for key, other in others if key in found),
-                f"{found['copied']:.0f} %",
-                f"{found['length']:.2f}",
-            ]
+            also = ", ".join(f"{other} {found[key]:.1f}" for key, other in others if key in found)
+            yield found | {"task": task, "lang": lang, "decides": found[decides], "measure": name, "also": also}
 
 
 def in_order(samples: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:

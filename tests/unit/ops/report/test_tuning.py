@@ -54,5 +54,9 @@ def test_what_decides_is_what_the_gate_decides_by_and_every_measure_has_a_name()
 def test_rows_have_the_figures_of_every_task_and_language():
     tasks, _, ways, *_ = tuning(report()).blocks
     (row,) = tasks.rows
-    assert (row[0], row[1], row[3], row[4]) == ("translation", "zh", "21.2", "chrF")
-    assert ways.rows == [["summarize", "zh", "quoted"], ["translate-zh", "en", "draft"]]
+    shown = {column.title: column.cell(row).text for column in tasks.columns}
+    assert (shown["task"], shown["to"], shown["decides"], shown["by"]) == ("translation", "zh", "21.2", "chrF")
+    assert ways.rows == [
+        {"kind": "summarize", "from": "zh", "way": "quoted"},
+        {"kind": "translate-zh", "from": "en", "way": "draft"},
+    ]
