@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import itertools
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +23,9 @@ from typing import Any, ClassVar, NamedTuple
 import jinja2
 from markupsafe import Markup
 
+from slimpajama.core.config import canonical
 from slimpajama.core.errors import printable
-from slimpajama.core.format import decimal, megabytes, number, share, size, visible
+from slimpajama.core.format import decimal, megabytes, number, share, visible
 
 HERE = Path(__file__).parent
 FULL_WIDTH = {ord(char): ord(char) + 0xFEE0 for char in "<>&|`*_~\\[]!#@"}
@@ -290,12 +292,13 @@ def _span(span: Span) -> str:
     return f"<b>{text}</b>" if span.kind else text
 
 
-def render(template: Path, escape: Callable[[object], str], **values: Any) -> str:
-    """Return a Markdown template with its values, each escaped."""
-    environment = _environment(
-        template.parent, lambda value: value if isinstance(value, Markup) else Markup(escape(value))
-    )
-    return environment.get_template(template.name).render(values)
+def render(template: Path, **values: Any) -> str:
+    """Return a card: a Markdown template with its values, each escaped."""
+
+    def finalize(value: Any) -> Markup:
+        return value if isinstance(value, Markup) else Markup(entities(value))
+
+    return _environment(template.parent, finalize).get_template(template.name).render(values)
 
 
 def _environment(folder: Path, finalize: Callable[[Any], Any]) -> jinja2.Environment:
@@ -313,9 +316,14 @@ def _environment(folder: Path, finalize: Callable[[Any], Any]) -> jinja2.Environ
         "decimal": decimal,
         "megabytes": megabytes,
         "share": share,
-        "size": size,
+        "values": _values,
     }
     return environment
+
+
+def _values(section: object) -> str:
+    """Return a section of settings as one line."""
+    return ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in canonical(section).items())
 
 
 def card_head(values: Mapping[str, Any]) -> str:

@@ -140,7 +140,7 @@ def test_what_is_put_into_a_page_without_escaping_is_these_few():
         for path in OURS
     }
     assert {name: calls for name, calls in made.items() if calls} == {
-        "slimpajama/core/page.py": ["Markup(escape(value))"]
+        "slimpajama/core/page.py": ["Markup(entities(value))"]
     }
     pages = [path.read_text(encoding="utf-8") for path in (ROOT / "slimpajama").rglob("*.html")]
     raw = [found for page in pages for found in re.findall(r"{{[^}]*\| *safe[^}]*}}|autoescape|innerHTML", page)]

@@ -199,7 +199,7 @@ def _sample(sample: Report, rule: Report) -> Quote:
 
 
 def _quote(document: Report, spans: Sequence[Span], label: str = "", note: str = "") -> Quote:
-    place = f"{document['id'][:12]} {document['source']} · {document['uri']}"
+    place = " · ".join(filter(None, (document["id"][:12], document["source"], document["uri"])))
     return Quote(spans, label, place, note, document["lang"])
 
 
