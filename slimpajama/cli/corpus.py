@@ -116,10 +116,11 @@ def nights(workspace: WorkspaceOption = None, config: ConfigFile = None, as_json
 
     Example: slimpajama nights --workspace demo/workspace
     """
-    from slimpajama.ops.overview import list_nights, table
+    from slimpajama.core.page import plain_table
+    from slimpajama.ops.overview import list_nights
 
     found = list_nights(opened(workspace, config))
-    emit({"nights": found}, as_json, table(found) or "no night is published yet")
+    emit({"nights": found}, as_json, plain_table(found) or "no night is published yet")
 
 
 def verify(

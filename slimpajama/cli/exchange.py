@@ -118,7 +118,7 @@ def lm_eval(
     """
     from slimpajama.core.console import console
     from slimpajama.core.extras import needs
-    from slimpajama.ops.overview import table
+    from slimpajama.core.page import plain_table
 
     with needs("eval", "lm_eval"):
         from slimpajama.apps.harness import run_tasks
@@ -127,4 +127,4 @@ def lm_eval(
     with console():
         found = run_tasks(loaded, [name for name in tasks.split(",") if name], include_path, num_fewshot, limit)
     rows = [{"task": task} | {name: f"{n:.4f}" for name, n in row.items()} for task, row in found["tasks"].items()]
-    emit(found, as_json, table(rows))
+    emit(found, as_json, plain_table(rows))

@@ -192,10 +192,11 @@ def models(
     """
     context.obj = (workspace, config, as_json)
     if context.invoked_subcommand is None:
-        from slimpajama.ops.overview import list_models_with_scores, table
+        from slimpajama.core.page import plain_table
+        from slimpajama.ops.overview import list_models_with_scores
 
         found = list_models_with_scores(opened(workspace, config))
-        emit({"models": found}, as_json, table(found) or "no model is published yet")
+        emit({"models": found}, as_json, plain_table(found) or "no model is published yet")
 
 
 @models_app.command()

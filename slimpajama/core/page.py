@@ -15,7 +15,7 @@ import base64
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -342,6 +342,6 @@ def plain_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column] = (
     return "\n".join("  ".join(line).rstrip() for line in zip(*padded, strict=True))
 
 
-def plain_facts(facts: Iterable[tuple[str, str]], width: int = 10) -> str:
+def plain_facts(facts: Mapping[str, str], width: int = 10) -> str:
     """Return a line a fact, its name before it; facts without a text are left out."""
-    return "\n".join(f"{name:<{width}} {text}" for name, text in facts if text)
+    return "\n".join(f"{name:<{width}} {printable(text, 2000)}" for name, text in facts.items() if text)

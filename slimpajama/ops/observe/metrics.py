@@ -19,7 +19,7 @@ from prometheus_client.registry import Collector
 from slimpajama.core.errors import printable
 from slimpajama.core.progress import Bar, ManifestLike, StageLike, Timing
 from slimpajama.ops.observe.base import Observer, harmless
-from slimpajama.ops.overview import add_up
+from slimpajama.workspace.manifest import total
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import read_json
 
@@ -109,9 +109,9 @@ class Metrics(Observer, Collector):
         if stage.manifest_path in self.begun:
             seconds = time.perf_counter() - self.begun.pop(stage.manifest_path)
             self.values["stage_seconds"][stage.name,] = seconds
-            if documents := add_up(counts.get("documents", counts.get("kept", 0))):
+            if documents := total(counts.get("documents", counts.get("kept", 0))):
                 self.values["stage_documents_per_second"][stage.name,] = documents / seconds
-                if read := add_up(counts.get("kept_bytes", counts.get("bytes", 0))):
+                if read := total(counts.get("kept_bytes", counts.get("bytes", 0))):
                     self.values["stage_bytes_per_second"][stage.name,] = read / seconds
         if stage.name == "train":
             losses = {name: loss for name, loss in counts["losses"].items() if name not in ("step", "tokens")}
@@ -138,9 +138,9 @@ class Metrics(Observer, Collector):
         if self.night in nights:
             counts = self.workspace.nights.load(self.night).counts
             self.values["night_documents"] = {
-                ("read",): add_up(counts.get("ingest", {}).get("documents", 0)),
-                ("kept",): add_up(counts.get("dedup", {}).get("kept", 0)),
-                ("removed",): sum(add_up(one["removed"]) for one in counts.values() if "removed" in one),
+                ("read",): total(counts.get("ingest", {}).get("documents", 0)),
+                ("kept",): total(counts.get("dedup", {}).get("kept", 0)),
+                ("removed",): sum(total(one["removed"]) for one in counts.values() if "removed" in one),
             }
         if self.workspace.store.exists(CHAMPION):
             pointer = read_json(self.workspace.store, CHAMPION)

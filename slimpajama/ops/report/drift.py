@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from slimpajama.ops.report.funnel import total
+from slimpajama.workspace.manifest import total
 
 # Fewer have no spread worth the name.
 LEAST_NIGHTS = 3
