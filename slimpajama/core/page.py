@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jinja2
 from markupsafe import Markup
@@ -39,43 +39,36 @@ TAGS = {"zh": "zh-Hans", "zh-Hant": "zh-Hant", "en": "en"}
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """A cell of a table that is more than its text."""
-
-    text: str = ""
-    tone: str = ""
-    """`good`, `bad` or nothing."""
-    bar: float | None = None
-    """Share from 0 to 1, drawn as a bar in HTML."""
-    interval: tuple[float, float, float] | None = None
-    """Left end, middle and right end on a scale from 0 to 1, drawn in HTML in the place of the text."""
-
-
-@dataclass(frozen=True, slots=True)
 class Column:
     """How a column of a table comes out of its rows."""
 
     title: str
-    value: str | Callable[[Any], Any]
-    """Key of a row, or what makes a value or a cell of a row."""
+    value: str | Callable[[Any], Any] = ""
+    """Key of a row, or what makes a value of a row."""
     show: Callable[[Any], str] | None = None
     """How a number is written; numbers are set to the right."""
-    tone: Callable[[Any], str] | None = None
+    tone: Callable[[Any], str] = lambda row: ""
+    """`good`, `bad` or nothing."""
+    bar: Callable[[Any], float] | None = None
+    """Share from 0 to 1, drawn as a bar in HTML."""
+    interval: Callable[[Any], Sequence[float]] | None = None
+    """Left end, middle and right end from 0 to 1, drawn in HTML in the place of the text; nothing for no interval."""
 
-    def cell(self, row: Mapping[str, Any]) -> Cell:
-        """Return the column's cell of a row; what is missing or None is a dash or nothing."""
+    def text(self, row: Mapping[str, Any]) -> str:
+        """Return what the column says of a row; nothing of a text that is missing."""
         value = self.value(row) if callable(self.value) else row.get(self.value)
-        if isinstance(value, Cell):
-            return value
-        text = self.show(value) if self.show else "" if value is None else str(value)
-        return Cell(text, self.tone(row) if self.tone else "")
+        return self.show(value) if self.show else "" if value is None else str(value)
+
+
+def columns(*names: str, show: Callable[[Any], str] | None = None) -> list[Column]:
+    """Return columns that are called as their rows' keys are."""
+    return [Column(name, name, show) for name in names]
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """A table."""
 
-    kind: ClassVar[str] = "table"
     rows: Sequence[Mapping[str, Any]]
     columns: Sequence[Column]
     title: str = ""
@@ -104,17 +97,11 @@ class Quote:
     note: str = ""
     lang: str = ""
 
-    @property
-    def tag(self) -> str:
-        """The language as HTML names it."""
-        return TAGS.get(self.lang) or ("zh-Hans" if any(HAN.search(span.text) for span in self.spans) else "und")
-
 
 @dataclass(frozen=True, slots=True)
 class Quotes:
     """Texts side by side."""
 
-    kind: ClassVar[str] = "quotes"
     quotes: Sequence[Quote]
     title: str = ""
     note: str = ""
@@ -124,23 +111,15 @@ class Quotes:
 class Words:
     """Words, each with its number."""
 
-    kind: ClassVar[str] = "words"
-    half: ClassVar[bool] = True
     title: str
     words: Sequence[tuple[str, str]]
     lang: str
-
-    @property
-    def tag(self) -> str:
-        """The language as HTML names it."""
-        return TAGS.get(self.lang, "und")
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
     """A drawing."""
 
-    kind: ClassVar[str] = "figure"
     svg: str
     alt: str
     title: str = ""
@@ -155,7 +134,6 @@ class Figure:
 class Folded:
     """What a reader of the HTML page unfolds first."""
 
-    kind: ClassVar[str] = "folded"
     title: str
     blocks: Sequence[Table | Quotes]
     html_only: bool = False
@@ -190,13 +168,12 @@ class Page:
     """All of a page."""
 
     title: str
-    above: str
     badge: str
     badge_kind: str
     lead: str
     tiles: Sequence[Tile]
     sections: Sequence[Section]
-    footer: str
+    version: str
 
 
 def full_width(value: object) -> str:
@@ -240,9 +217,7 @@ def _blocks(blocks: Sequence[Block]) -> Iterator[str]:
             match block:
                 case Table():
                     heading = [f"### {full_width(block.title)}"] if block.title else []
-                    yield "\n\n".join(
-                        [*heading, *filter(None, [full_width(block.note)]), markdown_table(block, full_width)]
-                    )
+                    yield "\n\n".join([*heading, *filter(None, [full_width(block.note)]), _table(block)])
                 case Figure():
                     yield f'<img alt="{full_width(block.alt)}" src="data:image/svg+xml;base64,{block.data}">'
                 case str():
@@ -251,11 +226,11 @@ def _blocks(blocks: Sequence[Block]) -> Iterator[str]:
                     yield "\n\n".join([f"### {full_width(block.title)}", *_blocks(block.blocks)])
 
 
-def markdown_table(table: Table, escape: Callable[[object], str]) -> str:
+def _table(table: Table) -> str:
     """Return a table as Markdown; columns in which nothing is written are left out."""
-    columns = [column for column in table.columns if column.title or any(column.cell(row).text for row in table.rows)]
-    lines = [[escape(column.title) for column in columns], ["---:" if column.show else "---" for column in columns]]
-    lines += [[escape(column.cell(row).text) for column in columns] for row in table.rows]
+    shown = [column for column in table.columns if column.title or any(map(column.text, table.rows))]
+    lines = [[full_width(column.title) for column in shown], ["---:" if column.show else "---" for column in shown]]
+    lines += [[full_width(column.text(row)) for column in shown] for row in table.rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -316,9 +291,15 @@ def _environment(folder: Path, finalize: Callable[[Any], Any]) -> jinja2.Environ
         "decimal": decimal,
         "megabytes": megabytes,
         "share": share,
+        "tag": _tag,
         "values": _values,
     }
     return environment
+
+
+def _tag(lang: str, spans: Sequence[Span] = ()) -> str:
+    """Return a language as HTML names it; where it is not known, by whether its text holds Chinese characters."""
+    return TAGS.get(lang) or ("zh-Hans" if any(HAN.search(span.text) for span in spans) else "und")
 
 
 def _values(section: object) -> str:
@@ -334,10 +315,10 @@ def card_head(values: Mapping[str, Any]) -> str:
     return f"---\n{CardData(**values).to_yaml()}\n---\n\n"
 
 
-def plain_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column] = ()) -> str:
+def plain_table(rows: Sequence[Mapping[str, Any]], shown: Sequence[Column] = ()) -> str:
     """Return rows as aligned text, by default with all that they have, in order of first appearance."""
-    columns = columns or [Column(name, name) for name in dict.fromkeys(name for row in rows for name in row)]
-    cells = [[column.title, *(printable(column.cell(row).text) for row in rows)] for column in columns]
+    chosen = shown or columns(*dict.fromkeys(name for row in rows for name in row))
+    cells = [[column.title, *(printable(column.text(row)) for row in rows)] for column in chosen]
     padded = [[text.ljust(max(map(len, column))) for text in column] for column in cells]
     return "\n".join("  ".join(line).rstrip() for line in zip(*padded, strict=True))
 

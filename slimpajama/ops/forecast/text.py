@@ -8,7 +8,7 @@ from typing import Any
 from slimpajama.core.config import TrainConfig
 from slimpajama.core.errors import printable
 from slimpajama.core.format import megabytes, number
-from slimpajama.core.page import Column, plain_facts, plain_table
+from slimpajama.core.page import Column, columns, plain_facts, plain_table
 from slimpajama.ops.forecast.estimate import ERROR, Forecast
 
 # Files and problems that are listed for people; --json has all.
@@ -61,17 +61,15 @@ def render(forecast: Forecast, train: TrainConfig | None = None) -> str:
     listed = [*_first(files, "files"), *_first(problems, "problems")]
     if not forecast.sources:
         return "\n".join([*listed, "no new or changed file: nothing to do"])
-    columns = [
+    shown = [
         Column("source", "name"),
-        Column("files", "files", number),
-        Column("bytes", "bytes", number),
+        *columns("files", "bytes", show=number),
         Column("sampled", "sampled", "{:.1%}".format),
-        Column("documents", "documents", number),
+        *columns("documents", show=number),
         Column("text", "text_bytes", _mb),
-        Column("cleaned", "cleaned", number),
-        Column("kept", "kept", number),
+        *columns("cleaned", "kept", show=number),
     ]
-    return "\n".join([*listed, "", plain_table(value["sources"], columns), "", plain_facts(_totals(forecast, value))])
+    return "\n".join([*listed, "", plain_table(value["sources"], shown), "", plain_facts(_totals(forecast, value))])
 
 
 def _totals(forecast: Forecast, value: dict[str, Any]) -> dict[str, str]:

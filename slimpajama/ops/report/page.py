@@ -9,7 +9,6 @@ from typing import Any
 from slimpajama.core.format import decimal, number, share, short, signed, size
 from slimpajama.core.page import (
     Block,
-    Cell,
     Column,
     Figure,
     Folded,
@@ -21,6 +20,7 @@ from slimpajama.core.page import (
     Table,
     Tile,
     Words,
+    columns,
 )
 from slimpajama.ops.report import plots
 from slimpajama.ops.report.tuning import tuning
@@ -42,14 +42,12 @@ def night_page(report: Report) -> Page:
     sections += [tuning(report["tuning"])] if report["tuning"] else []
     return Page(
         title=f"Night {report['night']}",
-        above="slimpajama · report of the night",
         badge=LABELS[verdict["status"]],
         badge_kind=verdict["status"],
         lead=verdict["reason"],
         tiles=_tiles(report),
         sections=[*sections, corpus(report), record(report)],
-        footer=f"Written by slimpajama {report['versions']['software']['slimpajama']}."
-        " The same figures as data: report.json.",
+        version=report["versions"]["software"]["slimpajama"],
     )
 
 
@@ -81,8 +79,8 @@ def funnel(report: Report) -> Section:
     found = max(1, rows[0]["documents"])
     after = [
         Column("after", "name"),
-        Column("", lambda row: Cell(bar=row["documents"] / found)),
-        Column("documents", "documents", number),
+        Column("", bar=lambda row: row["documents"] / found),
+        *columns("documents", show=number),
         Column("text", "bytes", size),
     ]
     levels = [Column(row["name"], partial(_at_level, i), number) for i, row in enumerate(rows)]
@@ -106,14 +104,14 @@ def _at_level(level: int, row: Report) -> int | None:
 def _by(title: str, levels: Sequence[Column], rows: Sequence[Report]) -> Table:
     """Return the funnel of each source or language, with its share of all text kept."""
     total = max(1, sum(row["kept_bytes"] for row in rows))
-    columns = [
+    shown = [
         Column(title, "name"),
         *levels,
         Column("text kept", "kept_bytes", size),
-        Column("", lambda row: Cell(bar=row["kept_bytes"] / total)),
+        Column("", bar=lambda row: row["kept_bytes"] / total),
         Column("share kept", _kept_share, share),
     ]
-    return Table(rows, columns, f"By {title}")
+    return Table(rows, shown, f"By {title}")
 
 
 def _kept_share(row: Report) -> float:
@@ -123,15 +121,15 @@ def _kept_share(row: Report) -> float:
 
 def _history(report: Report, levels: Sequence[Column]) -> list[Table]:
     nights = list(reversed(report["history"]))
-    columns = [
-        Column("night", "night"),
+    shown = [
+        *columns("night"),
         *levels,
         Column("share kept", _kept_share, share),
-        Column("", lambda row: Cell(bar=_kept_share(row))),
+        Column("", bar=_kept_share),
         Column("text kept", "kept_bytes", size),
-        Column("tokens", "tokens", number),
+        *columns("tokens", show=number),
     ]
-    table = Table(nights, columns, "Against earlier nights", is_strong=lambda row: row["night"] == report["night"])
+    table = Table(nights, shown, "Against earlier nights", is_strong=lambda row: row["night"] == report["night"])
     return [table] if len(nights) > 1 else []
 
 
@@ -144,11 +142,11 @@ def _splits(rows: Sequence[Report]) -> list[Table]:
         split["bytes"] += row["bytes"]
         split["tokens"] += row["tokens"]
         split[row["lang"]] = row["tokens"]
-    columns = [Column("split", "split"), Column("documents", "documents", number), Column("text", "bytes", size)]
-    columns += [Column(name, name, number) for name in ("tokens", *languages)]
+    shown = [*columns("split"), *columns("documents", show=number), Column("text", "bytes", size)]
+    shown += columns("tokens", *languages, show=number)
     ratios = [f"{lang} {_bytes_per_token([row for row in rows if row['lang'] == lang])}" for lang in languages]
     note = f"A token stands for {_bytes_per_token(rows)} bytes: {', '.join(ratios)}."
-    return [Table(list(splits.values()), columns, "Tokens in the training shards", note)] if rows else []
+    return [Table(list(splits.values()), shown, "Tokens in the training shards", note)] if rows else []
 
 
 def _bytes_per_token(rows: Sequence[Report]) -> str:
@@ -162,16 +160,15 @@ def _drift(report: Report) -> list[Block]:
     if not rows:
         return [f"{against}: too few to call anything unusual."]
     unusual, usual = ([row for row in rows if row["unusual"] is kind] for kind in (True, False))
-    columns = [
+    shown = [
         Column("measure", lambda row: f"⚠ {row['measure']}" if row["unusual"] else row["measure"]),
-        Column("tonight", "tonight", decimal),
-        Column("median", "median", decimal),
+        *columns("tonight", "median", show=decimal),
         Column("lowest", "low", decimal),
         Column("highest", "high", decimal),
     ]
     note = f"{len(unusual)} of {len(rows)} measures lie far from the median of the nights before."
-    table = Table(unusual, columns, f"{against}: {len(unusual)} unusual", note, is_strong=lambda row: True)
-    rest = Folded("Measures that are as usual", [Table(usual, columns)], html_only=True)
+    table = Table(unusual, shown, f"{against}: {len(unusual)} unusual", note, is_strong=lambda row: True)
+    rest = Folded("Measures that are as usual", [Table(usual, shown)], html_only=True)
     return [table if unusual else f"{against}: nothing unusual.", rest]
 
 
@@ -179,17 +176,15 @@ def removed(report: Report) -> Section:
     """Return the rules that removed something, with samples."""
     rules = report["rules"]
     found = max(1, report["funnel"]["levels"][0]["documents"])
-    columns = [
-        Column("rule", "rule"),
-        Column("stage", "stage"),
-        Column("threshold", "threshold"),
-        Column("", lambda rule: Cell(bar=rule["documents"] / found)),
-        Column("documents", "documents", number),
+    shown = [
+        *columns("rule", "stage", "threshold"),
+        Column("", bar=lambda rule: rule["documents"] / found),
+        *columns("documents", show=number),
         Column("of all found", lambda rule: rule["documents"] / found, share),
     ]
     quotes = [Quotes([_sample(sample, rule) for sample in rule["samples"]], rule["rule"]) for rule in rules]
     note = "Every removed document is on record with what was measured: see “slimpajama explain ID”."
-    blocks: list[Block] = [Table(rules, columns), Folded("Samples", quotes)] if rules else ["Nothing was removed."]
+    blocks: list[Block] = [Table(rules, shown), Folded("Samples", quotes)] if rules else ["Nothing was removed."]
     return Section("Removed, and why", blocks, "removed", note)
 
 
@@ -246,22 +241,22 @@ def comparison(report: Report) -> Section:
     rows = _scores(report)
     ends = [abs(row[end]) for row in rows for end in ("low", "high", "difference") if end in row]
     scale = 2.16 * max([1e-9, *ends])
-    columns = [
+    shown = [
         Column("language", "name"),
         *_BOTH,
         Column("difference", "difference", signed, _tone),
-        Column("interval", lambda row: _interval(row, scale)),
+        Column("interval", _ends, tone=_tone, interval=partial(_places, scale)),
     ]
     blocks: list[Block] = ["Not evaluated."] if report["training"] else []
     if rows:
-        table = Table(rows, columns, is_strong=lambda row: row["name"] == ALL)
+        table = Table(rows, shown, is_strong=lambda row: row["name"] == ALL)
         blocks = [table, _by_source(report["evaluation"]), *_restoration(report["evaluation"])]
     return Section("Champion and challenger", blocks, "comparison", note)
 
 
 _BOTH = [
-    Column("documents", "documents", number),
-    Column("champion", "champion", decimal),
+    *columns("documents", show=number),
+    *columns("champion", show=decimal),
     Column("new model", "challenger", decimal),
 ]
 
@@ -283,12 +278,13 @@ def _tone(row: Report) -> str:
     return "good" if row["high"] < 0 else "bad" if row["low"] > 0 else ""
 
 
-def _interval(row: Report, scale: float) -> Cell:
-    """Return the interval of a difference, drawn around zero in the middle."""
-    if "low" not in row:
-        return Cell()
-    left, middle, right = (0.5 + row[end] / scale for end in ("low", "difference", "high"))
-    return Cell(f"{signed(row['low'])} to {signed(row['high'])}", _tone(row), interval=(left, middle, right))
+def _ends(row: Report) -> str:
+    return f"{signed(row['low'])} to {signed(row['high'])}" if "low" in row else ""
+
+
+def _places(scale: float, row: Report) -> list[float]:
+    """Return where an interval lies on a scale with zero in the middle."""
+    return [0.5 + row[end] / scale for end in ("low", "difference", "high")] if "low" in row else []
 
 
 def _by_source(figures: Report) -> Folded:
@@ -312,12 +308,8 @@ def _restoration(figures: Report) -> list[Table]:
         for key, what in (("token_accuracy", "tokens"), ("document_accuracy", "whole documents"))
     ]
     percent = partial(share, places=2)
-    columns = [
-        Column("language", "name"),
-        Column("champion", "champion", percent),
-        Column("new model", "challenger", percent),
-    ]
-    return [Table(rows, columns, "Restored exactly from the bottleneck")] if rows else []
+    shown = [Column("language", "name"), *columns("champion", show=percent), Column("new model", "challenger", percent)]
+    return [Table(rows, shown, "Restored exactly from the bottleneck")] if rows else []
 
 
 def samples(report: Report) -> Section:
@@ -357,18 +349,13 @@ def record(report: Report) -> Section:
     sources = [
         Column("source", "name"),
         Column("pattern", "uri"),
-        Column("format", "format"),
-        Column("priority", "priority", number),
+        *columns("format"),
+        *columns("priority", show=number),
         Column("files read", "files", number),
         Column("size", "bytes", size),
         Column("licence", lambda source: source["licence"] or "not stated"),
     ]
-    files = [
-        Column("folder", "folder"),
-        Column("files", "files", number),
-        Column("rows", "rows", number),
-        Column("size", "bytes", size),
-    ]
+    files = [*columns("folder"), *columns("files", "rows", show=number), Column("size", "bytes", size)]
     blocks = [
         Folded("Sources and licences", [Table(report["sources"], sources)], is_open=True),
         Folded("Settings", [_values(section, name) for name, section in sorted(report["settings"].items())]),

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from slimpajama.core.format import decimal, excerpt, number
-from slimpajama.core.page import Block, Column, Quote, Quotes, Section, Span, Table
+from slimpajama.core.page import Block, Column, Quote, Quotes, Section, Span, Table, columns
 
 # Of each application the measure that decides stands first.
 MEASURES = {
@@ -59,11 +59,11 @@ def tuning(tuned: Mapping[str, Any], shown: int = SHOWN) -> Section:
         Table(list(_measures(scores["tasks"])), _TASKS),
         Table(
             reasons,
-            [Column("task", "task"), Column("reason", "reason")],
+            columns("task", "reason"),
             "Does it serve the task from now on?",
             half=True,
         ),
-        Table(ways, [Column(name, name) for name in ("kind", "from", "way")], "How it is made", how, half=True),
+        Table(ways, columns("kind", "from", "way"), "How it is made", how, half=True),
         *(_shown(sample, shown) for sample in in_order(scores["samples"])),
     ]
     return Section("Summaries, translations, answers", blocks, "applications", note)

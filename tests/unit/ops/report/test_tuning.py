@@ -54,7 +54,7 @@ def test_what_decides_is_what_the_gate_decides_by_and_every_measure_has_a_name()
 def test_rows_have_the_figures_of_every_task_and_language():
     tasks, _, ways, *_ = tuning(report()).blocks
     (row,) = tasks.rows
-    shown = {column.title: column.cell(row).text for column in tasks.columns}
+    shown = {column.title: column.text(row) for column in tasks.columns}
     assert (shown["task"], shown["to"], shown["decides"], shown["by"]) == ("translation", "zh", "21.2", "chrF")
     assert ways.rows == [
         {"kind": "summarize", "from": "zh", "way": "quoted"},
