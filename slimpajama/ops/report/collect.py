@@ -11,7 +11,7 @@ from typing import Any
 from slimpajama.ops.report import outcome
 from slimpajama.ops.report.corpus import cluster_sizes, length_counts, top_words
 from slimpajama.ops.report.drift import drift
-from slimpajama.ops.report.funnel import history_row, kept_documents, split_rows, tonight
+from slimpajama.ops.report.funnel import history_row, kept_documents, night_funnel, split_rows
 from slimpajama.ops.report.inputs import Inputs, gather
 from slimpajama.ops.report.removed import duplicate_pairs, languages_of, removed_index, rule_table
 from slimpajama.workspace import layout
@@ -54,7 +54,9 @@ def collect(
         "format": 1,
         "night": night,
         "verdict": outcome.verdict(inputs),
-        "funnel": tonight(manifest.counts, kept, languages_of(index, "clean"), languages_of(index, "decontaminate")),
+        "funnel": night_funnel(
+            manifest.counts, kept, languages_of(index, "clean"), languages_of(index, "decontaminate")
+        ),
         "history": [history_row(name, counts) for name, counts in nights.items()],
         "drift": drift(list(nights.values())),
         "rules": rule_table(workspace.store, removed, index),
@@ -81,7 +83,7 @@ def collect(
 
 
 def _partner_files(inputs: Inputs) -> dict[str, list[str]]:
-    """Return the kept documents' files, tonight's first, then from the newest night to the oldest."""
+    """Return the kept documents' files, the night's own first, then from the newest night to the oldest."""
     nights = {inputs.night: inputs.corpus} | dict(reversed(inputs.earlier.items()))
     return {name: manifest.paths(layout.night(name).documents) for name, manifest in nights.items()}
 

@@ -39,7 +39,7 @@ def length_counts(kept: pa.Table) -> dict[str, Any]:
 
 
 def cluster_sizes(store: Store, minhash: list[str]) -> list[dict[str, int]]:
-    """Return how many clusters of tonight's documents have which size, the smallest size first.
+    """Return how many clusters of the night's documents have which size, the smallest size first.
 
     A cluster is all that similar pairs connect; a document unlike any other is a cluster of one.
 

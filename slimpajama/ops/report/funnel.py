@@ -1,4 +1,4 @@
-"""How many documents and bytes were left after each stage: tonight by source and language, earlier nights in all."""
+"""How many documents and bytes each stage left: of this night by source and language, of earlier nights in all."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def kept_documents(store: Store, night: str, manifest: Manifest) -> pa.Table:
     return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
-def tonight(
+def night_funnel(
     counts: Counts, kept: pa.Table, cleaned_out: Mapping[str, int], contaminated: Mapping[str, int]
 ) -> dict[str, Any]:
     """Return the night's funnel.

@@ -4,34 +4,11 @@ from __future__ import annotations
 
 import base64
 import re
-import unicodedata
 from typing import Any
 
-from hypothesis import given
-from hypothesis import strategies as st
-
-from slimpajama.core.format import visible
-from slimpajama.core.page import full_width
 from slimpajama.ops.report.artifacts import artifacts
 
 Reports = dict[str, dict[str, Any]]
-
-
-@given(st.text())
-def test_escaped_text_holds_nothing_that_means_something_in_markdown_or_html(text: str) -> None:
-    shown = full_width(text)
-    assert not re.search(r"[\n\r|`<>*_\[\]\\&~#!@]|://|^[-+=](?!\d)", shown)
-
-
-@given(st.text())
-def test_escaping_only_widens_punctuation(text: str) -> None:
-    plain = visible(text)
-    assert unicodedata.normalize("NFKC", full_width(text)).split() == unicodedata.normalize("NFKC", plain).split()
-
-
-def test_numbers_dates_and_chinese_stay_as_they_are() -> None:
-    for text in ("0.973", "2026-11-23", "1,024 kB", "今天，天气很好。", "raw/zh-a.jsonl.gz"):
-        assert full_width(text) == text
 
 
 def test_every_table_row_has_as_many_cells_as_its_head(reports: Reports) -> None:
