@@ -33,6 +33,8 @@ FULL_WIDTH = {ord(char): ord(char) + 0xFEE0 for char in "<>&|`*_~\\[]!#@"}
 LINKS = re.compile(r"://|(?i:\bwww\.|\b(?:javascript|data|mailto):)")
 # At the beginning of a line these make a list, or underline a heading.
 BEGINS = re.compile(r"^[-+=](?!\d)")
+# Characters of a cell that Prefect's classic UI would not show in one line.
+LONG = 60
 HAN = re.compile("[\u3400-\u9fff]")
 # Glyphs differ between the two kinds of Chinese, so the browser must know which one a text is in.
 TAGS = {"zh": "zh-Hans", "zh-Hant": "zh-Hant", "en": "en"}
@@ -202,7 +204,8 @@ def html(page: Page) -> str:
 def markdown(section: Section) -> str:
     """Return a section as Markdown for Prefect's UI.
 
-    Figures stand in Markdown's tables, quotes in HTML's: the classic UI never breaks a line inside the former.
+    Figures stand in Markdown's tables, quotes and what is long in HTML's: the classic UI never breaks a line inside the
+    former.
     """
     parts = [f"## {full_width(section.title)}", full_width(section.note), *_blocks(section.blocks)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -229,8 +232,11 @@ def _blocks(blocks: Sequence[Block]) -> Iterator[str]:
 def _table(table: Table) -> str:
     """Return a table as Markdown; columns in which nothing is written are left out."""
     shown = [column for column in table.columns if column.title or any(map(column.text, table.rows))]
-    lines = [[full_width(column.title) for column in shown], ["---:" if column.show else "---" for column in shown]]
-    lines += [[full_width(column.text(row)) for column in shown] for row in table.rows]
+    head = [full_width(column.title) for column in shown]
+    rows = [[full_width(column.text(row)) for column in shown] for row in table.rows]
+    if any(len(cell) > LONG for row in rows for cell in row):
+        return _html_table([[f"<b>{title}</b>" for title in head], *rows], len(head))
+    lines = [head, ["---:" if column.show else "---" for column in shown], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -243,16 +249,17 @@ def _quotes(rows: Sequence[Quotes]) -> str:
             note = f", {full_width(row.note)}" if row.note else ""
             lines.append([f"<b>{full_width(row.title)}</b>{note}"])
         lines.append([_quote(quote) for quote in row.quotes])
-    return "\n".join(["<table>", *(_row(line, columns) for line in lines), "</table>"])
+    return _html_table(lines, columns)
 
 
-def _row(cells: Sequence[str], columns: int) -> str:
-    """Return a row of an HTML table, whose last cell takes the columns that are left."""
-    spans = [1] * (len(cells) - 1) + [columns - len(cells) + 1]
-    made = (
-        f'<td align="left" valign="top" colspan="{span}">{cell}</td>' for cell, span in zip(cells, spans, strict=True)
-    )
-    return f"<tr>{''.join(made)}</tr>"
+def _html_table(lines: Sequence[Sequence[str]], columns: int) -> str:
+    """Return a table whose lines may be long; the last cell of a row takes the columns that are left."""
+    made = ["<table>"]
+    for *cells, last in lines:
+        spans = [(cell, 1) for cell in cells] + [(last, columns - len(cells))]
+        row = (f'<td align="left" valign="top" colspan="{span}">{cell}</td>' for cell, span in spans)
+        made.append(f"<tr>{''.join(row)}</tr>")
+    return "\n".join([*made, "</table>"])
 
 
 def _quote(quote: Quote) -> str:

@@ -17,6 +17,7 @@ from slimpajama.core.page import (
     Span,
     Table,
     card_head,
+    columns,
     entities,
     full_width,
     markdown,
@@ -60,6 +61,12 @@ def test_columns_in_which_nothing_is_written_are_left_out_of_markdown():
     shown = [Column("name", "name"), Column("", bar=lambda row: 0.5), Column("n", "n", "{:,}".format)]
     text = markdown(Section("T|", [Table([{"name": "a|b", "n": 1234}], shown)]))
     assert text == "## T｜\n\n| name | n |\n| --- | ---: |\n| a｜b | 1,234 |\n"
+
+
+def test_a_table_of_long_texts_is_one_whose_lines_a_browser_breaks():
+    text = markdown(Section("T", [Table([{"task": "a", "reason": "<b> " * 40}], columns("task", "reason"))]))
+    assert "|" not in text
+    assert '<td align="left" valign="top" colspan="1">＜b＞ ＜b＞' in text
 
 
 def test_what_is_folded_for_the_page_alone_is_not_in_markdown():
