@@ -29,11 +29,11 @@ from slimpajama.core.format import decimal, megabytes, number, share, visible
 
 HERE = Path(__file__).parent
 FULL_WIDTH = {ord(char): ord(char) + 0xFEE0 for char in "<>&|`*_~\\[]!#@"}
-# What some renderer makes a link of.
+# Some renderer makes a link of each of these.
 LINKS = re.compile(r"://|(?i:\bwww\.|\b(?:javascript|data|mailto):)")
 # At the beginning of a line these make a list, or underline a heading.
 BEGINS = re.compile(r"^[-+=](?!\d)")
-# Characters of a cell that Prefect's classic UI would not show in one line.
+# A cell with more characters is too long for one line of Prefect's classic UI.
 LONG = 60
 HAN = re.compile("[\u3400-\u9fff]")
 # Glyphs differ between the two kinds of Chinese, so the browser must know which one a text is in.
@@ -196,7 +196,7 @@ def entities(value: object) -> str:
 
 def html(page: Page) -> str:
     """Return a page as one HTML file that loads nothing from elsewhere."""
-    # Markup is a subclass of str, and made by our own templates.
+    # Markup is a subclass of str that only our templates make.
     environment = _environment(HERE, lambda value: visible(value) if type(value) is str else value)
     return environment.get_template("page.html").render(page=page)
 
@@ -316,7 +316,7 @@ def _values(section: object) -> str:
 
 def card_head(values: Mapping[str, Any]) -> str:
     """Return the YAML head of a README.md, which the Hugging Face hub and `datasets` read."""
-    # It takes a tenth of a second to import.
+    # The import takes a tenth of a second.
     from huggingface_hub import CardData
 
     return f"---\n{CardData(**values).to_yaml()}\n---\n\n"

@@ -30,7 +30,7 @@ from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.store import Store
 
-# Of text in a file of the dataset; the hub shows files of up to about 300 MB at once.
+# A file of the dataset holds so much text; the hub shows files of up to about 300 MB at once.
 FILE_BYTES = 256_000_000
 
 
@@ -47,7 +47,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     try:
         draft.mkdir(parents=True)
         yield draft
-        # An empty folder gives way, any other refuses.
+        # An empty folder is replaced; any other is an error.
         draft.replace(target)
     except OSError as error:
         raise unwritable(error, target, "folder") from error
@@ -181,7 +181,7 @@ def export_dataset(workspace: Workspace, folder: Path, nights: Sequence[str] = (
     """
     chosen = [workspace.nights.choose_published(night) for night in nights] or workspace.nights.published()
     if not chosen:
-        # Says that nothing is published.
+        # This raises the error that nothing is published.
         workspace.nights.choose_published()
     manifests = {
         night: workspace.nights.load(night) for night in sorted(set(chosen), key=workspace.nights.published().index)

@@ -11,7 +11,7 @@ from slimpajama.core.format import megabytes, number
 from slimpajama.core.page import Column, columns, plain_facts, plain_table
 from slimpajama.ops.forecast.estimate import ERROR, Forecast
 
-# Files and problems that are listed for people; --json has all.
+# So many files and problems are listed for people; --json has all.
 SHOWN = 10
 TOTALS = ("documents", "text_bytes", "broken", "cleaned", "cleaned_bytes", "kept", "kept_at_most", "kept_bytes")
 

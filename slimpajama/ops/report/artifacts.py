@@ -12,7 +12,7 @@ from slimpajama.ops.report import page
 from slimpajama.ops.report.tuning import tuning
 from slimpajama.workspace import layout
 
-# Characters of a text that an application was given or wrote.
+# An artifact shows so many characters of a text that an application was given or wrote.
 SHOWN = 300
 FLOW = """## The flow of a night
 

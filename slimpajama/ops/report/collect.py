@@ -19,7 +19,7 @@ from slimpajama.workspace.layout import folder_of
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.open import Workspace
 
-# What stages call their libraries by.
+# Under these keys the steps record the versions of their libraries.
 VERSIONS = ("cld2", "unicode", "engine", "library", "torch", "numpy")
 
 

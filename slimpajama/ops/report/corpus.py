@@ -14,7 +14,7 @@ from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.store import Store
 
 WORDS = 40
-# 16 M tokens at the default size: enough for a ranking, a second or two.
+# At the default size these hold 16 M tokens: enough for a ranking, and read in a second or two.
 MAX_SHARDS = 8
 BINS_AN_OCTAVE = 2
 

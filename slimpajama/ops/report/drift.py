@@ -13,9 +13,9 @@ from typing import Any
 
 from slimpajama.workspace.manifest import total
 
-# Fewer have no spread worth the name.
+# The spread of fewer nights says nothing.
 LEAST_NIGHTS = 3
-# Of a source: a share of fewer says little.
+# The shares of a source with fewer documents say little.
 LEAST_DOCUMENTS = 20
 LIMIT, NORMAL = 3.5, 0.6745
 FLOOR = 0.05

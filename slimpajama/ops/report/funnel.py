@@ -13,7 +13,7 @@ from slimpajama.workspace.manifest import Manifest, total
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.store import Store
 
-# Documents after: nothing, ingest, clean, dedup, decontaminate.
+# Documents before ingest, and after ingest, clean, dedup and decontaminate.
 LEVELS = ("found", "readable", "clean", "unique", "kept")
 KEPT = ["source", "lang", "n_chars", "n_bytes"]
 Counts = Mapping[str, Any]

@@ -14,9 +14,9 @@ from slimpajama.model.generate.stage import GenerateReport
 from slimpajama.ops.report.tuning import asked, given, in_order
 from slimpajama.workspace import layout
 
-# Characters of a text that an application was given or wrote.
+# The summary shows so many characters of a text that an application was given or wrote.
 SHOWN = 200
-# Held-out documents; a language with fewer has a figure in the report, not in these lines.
+# A language with fewer held-out documents has its figure in the report, but not in the summary.
 FEW = 5
 
 

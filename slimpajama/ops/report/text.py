@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from slimpajama.core.format import SPACE
 
-# Of each document; what differs only after that is not worth the seconds.
+# So much of each document is compared: a difference after that is not worth the seconds.
 COMPARED_CHARS = 200_000
 CUT_SHORT = {("insert", True), ("delete", True)}
 
@@ -44,7 +44,7 @@ def around_first_difference(
     cut_left, cut_right = left[start : parting + after], right[start : parting + after]
     steps = difflib.SequenceMatcher(None, cut_left, cut_right, autojunk=False).get_opcodes()
     if steps and (steps[-1][0], len(left if steps[-1][0] == "insert" else right) > parting + after) in CUT_SHORT:
-        # Only where the excerpt ends, not where the document does.
+        # Here the excerpt ends, but not the document.
         steps.pop()
     sides: tuple[list[Segment], list[Segment]] = ([], [])
     for tag, l0, l1, r0, r1 in steps:

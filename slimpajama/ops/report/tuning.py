@@ -19,7 +19,7 @@ MEASURES = {
     "translation": {"chrf": "chrF", "bleu": "BLEU"},
     "question-answering": {"f1": "F1", "exact": "exact match"},
 }
-# Characters of a text that an application was given or wrote.
+# The report shows so many characters of a text that an application was given or wrote.
 SHOWN = 600
 
 
