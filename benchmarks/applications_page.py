@@ -13,8 +13,8 @@ from benchmarks.machine import conditions, table
 from benchmarks.training import PEERS
 from slimpajama.apps.tune.metrics import MAIN, interval, score
 from slimpajama.apps.tune.metrics import measure as mean_of
-from slimpajama.ops.report.markdown import escape
-from slimpajama.ops.report.text import excerpt
+from slimpajama.core.format import excerpt
+from slimpajama.core.page import full_width
 
 OURS, BART, UNTRAINED = "ours", "bart", "baselines"
 PARTS = (OURS, BART, UNTRAINED)
@@ -215,6 +215,6 @@ def write_examples(tests: pl.DataFrame, found: Mapping[str, dict[str, Any]]) -> 
         for row in rows.head(EXAMPLES).iter_rows(named=True):
             texts = {"source": row["source"], "question": row["question"], "reference": row["targets"][0]}
             texts |= {side: str(outputs[row["place"]]) for side, outputs in sides.items()}
-            lines += [f"- **{name}**: {escape(excerpt(text, SHOWN))}" for name, text in texts.items() if text]
+            lines += [f"- **{name}**: {full_width(excerpt(text, SHOWN))}" for name, text in texts.items() if text]
             lines.append("")
     return "\n".join(lines)

@@ -101,10 +101,11 @@ def nights(common: Common) -> None:
 
     Example: slimpajama nights --workspace demo/workspace
     """
-    from slimpajama.ops.overview import list_nights, table
+    from slimpajama.core.page import plain_table
+    from slimpajama.ops.overview import list_nights
 
     found = list_nights(common.open())
-    common.emit({"nights": found}, table(found) or "no night is published yet")
+    common.emit({"nights": found}, plain_table(found) or "no night is published yet")
 
 
 def verify(

@@ -98,7 +98,7 @@ def lm_eval(
     Example: slimpajama lm-eval --tasks zh_words,en_words --include-path tasks --workspace demo/workspace
     """
     from slimpajama.core.extras import require_extra
-    from slimpajama.ops.overview import table
+    from slimpajama.core.page import plain_table
 
     with require_extra("eval", "lm_eval"):
         from slimpajama.apps.harness import run_tasks
@@ -107,4 +107,4 @@ def lm_eval(
     with console():
         found = run_tasks(loaded, [name for name in tasks.split(",") if name], include_path, num_fewshot, limit)
     rows = [{"task": task} | {name: f"{n:.4f}" for name, n in row.items()} for task, row in found["tasks"].items()]
-    common.emit(found, table(rows))
+    common.emit(found, plain_table(rows))

@@ -145,10 +145,11 @@ def models(common: Common, context: typer.Context) -> None:
     """
     context.obj = common
     if context.invoked_subcommand is None:
-        from slimpajama.ops.overview import list_models_with_scores, table
+        from slimpajama.core.page import plain_table
+        from slimpajama.ops.overview import list_models_with_scores
 
         found = list_models_with_scores(common.open())
-        common.emit({"models": found}, table(found) or "no model is published yet")
+        common.emit({"models": found}, plain_table(found) or "no model is published yet")
 
 
 def promote(context: typer.Context, model_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:

@@ -18,17 +18,19 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from slimpajama.core.errors import InputError, unwritable
+from slimpajama.core.page import card_head, render
 from slimpajama.core.progress import track
 from slimpajama.core.schema import DOCUMENTS
-from slimpajama.corpus.shards.card import escape
+from slimpajama.core.split import SPLITS
 from slimpajama.text.tokenizer import DOCUMENT
+from slimpajama.workspace import layout
+from slimpajama.workspace.layout import name_of, place
 from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table, read_verified
 from slimpajama.workspace.store import Store
 
-SPLITS = ("train", "validation", "test")
-# Of text in a file of the dataset; the hub shows files of up to about 300 MB at once.
+# A file of the dataset holds so much text; the hub shows files of up to about 300 MB at once.
 FILE_BYTES = 256_000_000
 
 
@@ -45,7 +47,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     try:
         draft.mkdir(parents=True)
         yield draft
-        # An empty folder gives way, any other refuses.
+        # An empty folder is replaced; any other is an error.
         draft.replace(target)
     except OSError as error:
         raise unwritable(error, target, "folder") from error
@@ -60,10 +62,10 @@ def lineage(store: Store, model_id: str) -> list[dict[str, Any]]:
     """
     chain: list[dict[str, Any]] = []
     while model_id:
-        manifest = load_manifest(store, f"models/{model_id}/manifest.json")
+        manifest = load_manifest(store, layout.model(model_id).manifest)
         if manifest is None:
             return [*chain, {"model": model_id, "night": "", "nights": [], "sha256": ""}]
-        weights = next(entry for entry in manifest.files if entry.path.endswith("/model.safetensors"))
+        weights = manifest.file("model.safetensors")
         about = manifest.about
         chain.append(
             {"model": model_id, "night": about["night"], "nights": list(about["nights"]), "sha256": weights.sha256}
@@ -84,7 +86,7 @@ def export_model(workspace: Workspace, folder: Path, model_id: str | None = None
     """
     name = model_id or workspace.models.require_champion()
     manifest = workspace.models.manifest(name)
-    own = {entry.path.rsplit("/", 1)[1]: entry for entry in manifest.files}
+    own = {name_of(entry.path): entry for entry in manifest.files}
     config = json.loads(read_verified(workspace.store, own["config.json"]))
     hashes = {file: own[file].sha256 for file in ("model.safetensors", "tokenizer.json")}
     special = {"bos_token": DOCUMENT, "eos_token": DOCUMENT}
@@ -117,103 +119,53 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-_USE = f"""## Use
-
-```python
-from pathlib import Path
-
-from slimpajama.model.evaluate.score import score_text
-from slimpajama.workspace.registry import load_exported
-
-loaded = load_exported(Path("."))  # checks the sha256 of weights and tokenizer
-print(score_text(loaded.model, loaded.tokenizer, "今天天气很好。"))
-```
-
-Or on the command line: `slimpajama generate --model . --prompt 今天`.
-
-`tokenizer.json` opens in `tokenizers`, the folder in transformers' `PreTrainedTokenizerFast.from_pretrained`. Words are
-cut before the vocabulary is applied, Chinese ones by jieba, and joined by U+001F: of such a text
-(`"\\x1f".join(words)`) `tokenizers` alone gives the very ids that the model was trained on. Of plain text it gives
-other ids, since pieces may then cross words, which the model was not trained on. Either way decoding gives back every
-byte of the text, except U+001F itself, which `tokenizers` alone leaves out. `{DOCUMENT}` stands before every text."""
-
-
 def _model_card(workspace: Workspace, name: str, manifest: Manifest, own: bytes, chain: list[dict[str, Any]]) -> bytes:
     """Return README.md: the hub's head, the card written after training, results, lineage and use."""
-    sources = _sources(workspace, manifest.about["nights"])
+    figures, decision = _newest_evaluation(workspace.store, name)
     head = {
         "language": ["zh", "en"],
         "license": "other",
         "license_name": "by-source",
-        "licences": sorted({licence for _, licence in sources}),
+        "licences": sorted({licence for _, licence in _sources(workspace, manifest.about["nights"])}),
         "library_name": "slimpajama",
         "pipeline_tag": "text-generation",
         "tags": ["slimpajama", "chinese", "english", "autoencoder"],
     }
-    line = [
-        [entry["model"], entry["night"] or "no longer published", ", ".join(entry["nights"]), entry["sha256"]]
-        for entry in chain
+    changes = [
+        f"{entry['action']}: {entry['reason']}" for entry in workspace.models.history() if entry["model"] == name
     ]
-    sections = [
-        own.decode().rstrip(),
-        *_results(workspace, name),
-        "## Lineage\n\nEach model started from the weights of the one below; the last from random ones.\n\n"
-        + _table(["model", "night", "trained on nights", "sha256 of the weights"], line),
-        _USE,
-    ]
-    return (_head(head) + "\n\n".join(sections) + "\n").encode()
-
-
-def _results(workspace: Workspace, name: str) -> list[str]:
-    """Return the newest evaluation and its gate's decision, where there are any."""
-    folder = f"models/{name}/evaluations/"
-    paths = sorted(path for path in workspace.store.list(folder) if path.endswith("/evaluation.json"))
-    if not paths:
-        return ["## Results\n\nIt has not been evaluated."]
-    at = paths[-1].rsplit("/", 1)[0]
-    figures = _published(workspace.store, f"{at}/manifest.json", "evaluation.json")
-    if figures is None:
-        return ["## Results\n\nIt has not been evaluated."]
-    rows = [
-        [lang, str(row["documents"]), f"{row['bytes']:,}", f"{row['bits_per_byte']:.4f}", _percent(row)]
-        for lang, row in [*figures["languages"].items(), *figures["sources"].items()]
-    ]
-    text = f"## Results\n\nOn held-out text of night {escape(figures['night'])} and before:\n\n" + _table(
-        ["language, source", "documents", "bytes", "bits per byte", "tokens restored"], rows
+    text = render(
+        Path(__file__).with_name("export_model.md"),
+        figures=figures,
+        decision=decision,
+        history=", ".join(changes),
+        is_champion=workspace.models.champion() == name,
+        lineage=chain,
     )
-    decision = _published(workspace.store, f"{at}/gate/manifest.json", "decision.json")
-    done = (
-        ", ".join(f"{e['action']}: {e['reason']}" for e in workspace.models.history() if e["model"] == name) or "none"
-    )
-    state = "the champion" if workspace.models.champion() == name else "not the champion"
-    verdict = f"The gate: {'promote' if decision['promote'] else 'keep'}. {decision['reason']} " if decision else ""
-    return [text, f"{escape(verdict)}\n\nPromotions and rollbacks: {escape(done)}. At export it was {state}."]
+    return (card_head(head) + own.decode() + "\n" + text).encode()
 
 
-def _percent(row: dict[str, Any]) -> str:
-    return f"{row['token_accuracy']:.2%}" if "token_accuracy" in row else ""
+def _newest_evaluation(store: Store, name: str) -> tuple[Any, Any]:
+    """Return the newest evaluation and its gate's decision; None for what there is not."""
+    model = layout.model(name)
+    listed = [place(path).rest for path in store.list(model.evaluations)]
+    nights = sorted(layout.folder_of(rest) for rest in listed if name_of(rest) == "evaluation.json")
+    if not nights:
+        return None, None
+    figures = _published(store, model.evaluation(nights[-1]).manifest, "evaluation.json")
+    return figures, _published(store, model.gate(nights[-1]).manifest, "decision.json")
 
 
-def _published(store: Store, manifest_path: str, name: str) -> dict[str, Any] | None:
+def _published(store: Store, manifest_path: str, name: str) -> Any:
     manifest = load_manifest(store, manifest_path)
-    found = [entry for entry in manifest.files if entry.path.endswith(f"/{name}")] if manifest else []
-    return dict(json.loads(read_verified(store, found[0]))) if found else None
+    entry = manifest.find(name) if manifest else None
+    return json.loads(read_verified(store, entry)) if entry else None
 
 
 def _sources(workspace: Workspace, nights: Sequence[str]) -> list[tuple[str, str]]:
     """Return the names of the nights' sources, each with its licence."""
     listed = [workspace.nights.load(night).about["settings"]["ingest"]["sources"] for night in nights]
     return sorted({(row["name"], row["licence"] or "not stated") for rows in listed for row in rows})
-
-
-def _head(values: dict[str, Any]) -> str:
-    """Return the YAML that the hub reads; JSON is YAML, and nothing in it can end the head early."""
-    return "---\n" + "".join(f"{key}: {json.dumps(value)}\n" for key, value in values.items()) + "---\n\n"
-
-
-def _table(head: list[str], rows: Sequence[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([escape(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def export_dataset(workspace: Workspace, folder: Path, nights: Sequence[str] = ()) -> dict[str, Any]:
@@ -229,14 +181,14 @@ def export_dataset(workspace: Workspace, folder: Path, nights: Sequence[str] = (
     """
     chosen = [workspace.nights.choose_published(night) for night in nights] or workspace.nights.published()
     if not chosen:
-        # Says that nothing is published.
+        # This raises the error that nothing is published.
         workspace.nights.choose_published()
     manifests = {
         night: workspace.nights.load(night) for night in sorted(set(chosen), key=workspace.nights.published().index)
     }
     with new_folder(folder) as draft:
         writers = {split: _Files(draft / "data", split) for split in SPLITS}
-        paths = [path for night, m in manifests.items() for path in m.paths(f"nights/{night}/documents/")]
+        paths = [path for night, m in manifests.items() for path in m.paths(layout.night(night).documents)]
         held_out = {split: _ids(workspace.store, manifests, split) for split in SPLITS[1:]}
         counts: dict[tuple[str, str, str], list[int]] = {}
         with track("export", total=len(paths), unit="files") as bar:
@@ -258,7 +210,7 @@ def export_dataset(workspace: Workspace, folder: Path, nights: Sequence[str] = (
 
 
 def _ids(store: Store, manifests: dict[str, Manifest], split: str) -> pa.Array:
-    paths = [path for night, m in manifests.items() for path in m.paths(f"nights/{night}/shards/{split}/")]
+    paths = [path for night, m in manifests.items() for path in m.paths(layout.night(night).split(split))]
     parts = [read_table(store, path, ["id"])["id"].combine_chunks() for path in paths]
     return pa.concat_arrays(parts) if parts else pa.array([], pa.string())
 
@@ -321,13 +273,7 @@ def _dataset_card(
         "tags": ["slimpajama"],
         "configs": [{"config_name": "default", "data_files": paths}],
     }
-    rows = [[*key, f"{n:,}", f"{size / 1e6:,.2f}"] for key, (n, size) in sorted(counts.items())]
-    sections = [
-        "# Corpus",
-        f"Cleaned, deduplicated Chinese and English documents of {len(nights)} night(s), from {escape(nights[0])} to"
-        f" {escape(nights[-1])}, made by slimpajama. Near-duplicates share a split: nothing held out has a twin in"
-        " `train`. `quality` holds what the cleaning rules measured.",
-        "## Content\n\n" + _table(["split", "source", "language", "documents", "MB of text"], rows),
-        "## Licences\n\n" + _table(["source", "licence"], [list(source) for source in sources]),
-    ]
-    return (_head(head) + "\n\n".join(sections) + "\n").encode()
+    text = render(
+        Path(__file__).with_name("export_dataset.md"), nights=nights, counts=sorted(counts.items()), sources=sources
+    )
+    return (card_head(head) + text).encode()

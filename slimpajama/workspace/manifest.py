@@ -36,6 +36,11 @@ def add_counts(parts: Iterable[Mapping[str, Any]]) -> Counts:
     return total
 
 
+def total(counts: Any) -> int:
+    """Add up all numbers of nested counts."""
+    return sum(map(total, counts.values())) if isinstance(counts, Mapping) else int(counts)
+
+
 @dataclass(frozen=True, slots=True)
 class FileEntry:
     """One published file."""

@@ -93,7 +93,7 @@ class FilesReport:
         if self.bad_records:
             lines.append(f"{self.bad_records:,} records could not be used:")
             lines += [printable(f"  {bad.file}, {bad.place}: {bad.reason}") for bad in self.bad]
-            lines += [f"  and {self.bad_records - len(self.bad):,} more"] * (self.bad_records > len(self.rejected))
+            lines += [f"  and {self.bad_records - len(self.bad):,} more"] * (self.bad_records > len(self.bad))
         return "\n".join(lines)
 
 

@@ -1,21 +1,24 @@
 """What a night's shards are, for people (README.md) and for machines (Croissant 1.0).
 
 The card's head is what the Hugging Face hub and `datasets.load_dataset(folder)` read: which files are which split.
-Everything that comes from outside, the sources' names and licences too, is escaped for Markdown and HTML at once.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from slimpajama.core.config import Config, canonical
+from slimpajama.core.config import Config
+from slimpajama.core.page import card_head, render
 from slimpajama.core.schema import SHARDS
 from slimpajama.core.split import SPLITS
 from slimpajama.text.stopwords import LICENCE
+from slimpajama.workspace.layout import place
 from slimpajama.workspace.manifest import Counts, FileEntry, add_counts, json_bytes
 
 COLUMNS = {
@@ -50,11 +53,6 @@ _CONTEXT: dict[str, Any] = {
 } | {name: f"cr:{name}" for name in _PLAIN}
 
 
-def escape(value: object) -> str:
-    """Return any text as Markdown that shows it and does nothing else, on one line."""
-    return "".join(char if char.isalnum() or char in " .,-" else f"&#{ord(char)};" for char in str(value))
-
-
 def data_card(
     cfg: Config, night: str, files: Sequence[FileEntry], counts: Counts, engine: dict[str, Any], pieces: int
 ) -> bytes:
@@ -68,87 +66,44 @@ def data_card(
         engine: What cut the words, as `engine_versions` returns it.
         pieces: Size of the vocabulary.
     """
-    by_source = {(name, lang): row for name, langs in counts["sources"].items() for lang, row in langs.items()}
-    by_lang = add_counts({lang: row} for (_, lang), row in by_source.items())
-    columns = [[name, _type(SHARDS.field(name).type), text] for name, text in COLUMNS.items()]
-    licences = [[source.name, source.licence or "not stated"] for source in cfg.ingest.sources]
-    sections = [
-        f"# Corpus of night {escape(night)}",
-        f"Cleaned, deduplicated, segmented and encoded documents in {len(files)} Parquet files, made by slimpajama."
-        " `croissant.json` beside this file describes them for machines, `manifest.json` holds every file's sha256.",
-        "## Splits",
-        _table(
-            ["split", "files", "documents", "tokens", "MB of text"],
-            [
-                [
-                    split,
-                    str(sum(f"/shards/{split}/" in entry.path for entry in files)),
-                    f"{counts['documents'][split]:,}",
-                    f"{sum(counts['tokens'][split].values()):,}",
-                    _mb(sum(counts["bytes"][split].values())),
-                ]
-                for split in SPLITS
-                if split in counts["documents"]
-            ],
-        ),
-        "Near-duplicates share a split, so nothing held out has a twin in training.",
-        "## Languages",
-        _table(["language", *_HEADS], [[lang, *_figures(row)] for lang, row in sorted(by_lang.items())]),
-        "## Sources",
-        _table(["source", "language", *_HEADS], [[*names, *_figures(row)] for names, row in sorted(by_source.items())]),
-        "## Licences",
-        _table(["source", "licence"], licences),
-        "## Columns",
-        _table(["column", "type", "content"], columns),
-        "## How it was made",
-        _table(
-            ["step", "how"],
-            [
-                ["clean", _settings(cfg.clean)],
-                ["deduplicate", _settings(cfg.dedup)],
-                ["decontaminate", _settings(cfg.decontaminate)],
-                ["segment", f"{engine['engine']} {engine['version']}, {_settings(cfg.text)}"],
-                ["stop words", f"{', '.join(cfg.text.stop_words) or 'none'} ({LICENCE})"],
-                ["encode", f"byte-level BPE inside words, {pieces:,} pieces"],
-                ["split and shuffle", _settings(cfg.shards)],
-            ],
-        ),
+    sources = {(name, lang): row for name, langs in counts["sources"].items() for lang, row in langs.items()}
+    languages = add_counts({lang: row} for (_, lang), row in sources.items())
+    places = Counter(place(entry.path).rest.partition("/")[0] for entry in files)
+    splits = [
+        {
+            "name": split,
+            "files": places[split],
+            "documents": counts["documents"][split],
+            "tokens": sum(counts["tokens"][split].values()),
+            "bytes": sum(counts["bytes"][split].values()),
+        }
+        for split in SPLITS
+        if split in counts["documents"]
     ]
-    return (_head(sorted(by_lang), files) + "\n\n".join(sections) + "\n").encode()
-
-
-_HEADS = ["documents", "MB of text", "words", "content words", "tokens", "bytes a token"]
-
-
-def _figures(row: dict[str, int]) -> list[str]:
-    words = [f"{row[name]:,}" for name in ("words", "content_words", "tokens")]
-    return [f"{row['documents']:,}", _mb(row["bytes"]), *words, f"{row['bytes'] / max(row['tokens'], 1):.2f}"]
-
-
-def _mb(n_bytes: int) -> str:
-    return f"{n_bytes / 1e6:,.2f}"
+    paths = [{"split": split, "path": f"shards/{split}/*.parquet"} for split in SPLITS if split in places]
+    head = {
+        "language": [lang for lang in sorted(languages) if len(lang) == 2],
+        "license": "other",
+        "configs": [{"config_name": "default", "data_files": paths}],
+    }
+    text = render(
+        Path(__file__).with_name("card.md"),
+        night=night,
+        files=len(files),
+        splits=splits,
+        languages=sorted(languages.items()),
+        sources=sorted(sources.items()),
+        settings=cfg,
+        columns=[(name, _type(SHARDS.field(name).type), content) for name, content in COLUMNS.items()],
+        engine=engine,
+        stop_words_licence=LICENCE,
+        pieces=pieces,
+    )
+    return (card_head(head) + text).encode()
 
 
 def _type(kind: pa.DataType) -> str:
     return f"list of {kind.value_type}" if pa.types.is_list(kind) else str(kind)
-
-
-def _settings(section: object) -> str:
-    return ", ".join(f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in canonical(section).items())
-
-
-def _head(langs: list[str], files: Sequence[FileEntry]) -> str:
-    """Return the YAML that the hub and `datasets` read; JSON is YAML."""
-    splits = [split for split in SPLITS if any(f"/shards/{split}/" in entry.path for entry in files)]
-    known = [lang for lang in langs if len(lang) == 2]
-    paths = [{"split": split, "path": f"shards/{split}/*.parquet"} for split in splits]
-    head = {"language": known, "license": "other", "configs": [{"config_name": "default", "data_files": paths}]}
-    return "---\n" + "".join(f"{key}: {json.dumps(value)}\n" for key, value in head.items()) + "---\n\n"
-
-
-def _table(head: list[str], rows: Iterable[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([escape(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def croissant(cfg: Config, night: str, files: Sequence[FileEntry], counts: Counts) -> bytes:

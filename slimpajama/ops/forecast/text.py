@@ -7,10 +7,11 @@ from typing import Any
 
 from slimpajama.core.config import TrainConfig
 from slimpajama.core.errors import printable
+from slimpajama.core.format import megabytes, number
+from slimpajama.core.page import Column, columns, plain_facts, plain_table
 from slimpajama.ops.forecast.estimate import ERROR, Forecast
-from slimpajama.ops.overview import table
 
-# Files and problems that are listed for people; --json has all.
+# So many files and problems are listed for people; --json has all.
 SHOWN = 10
 TOTALS = ("documents", "text_bytes", "broken", "cleaned", "cleaned_bytes", "kept", "kept_at_most", "kept_bytes")
 
@@ -60,43 +61,38 @@ def render(forecast: Forecast, train: TrainConfig | None = None) -> str:
     listed = [*_first(files, "files"), *_first(problems, "problems")]
     if not forecast.sources:
         return "\n".join([*listed, "no new or changed file: nothing to do"])
-    rows = [
-        {
-            "source": source["name"],
-            "files": f"{source['files']:,}",
-            "bytes": f"{source['bytes']:,}",
-            "sampled": f"{source['sampled']:.1%}",
-            "documents": f"{source['documents']:,}",
-            "text": _mb(source["text_bytes"]),
-            "cleaned": f"{source['cleaned']:,}",
-            "kept": f"{source['kept']:,}",
-        }
-        for source in value["sources"]
+    shown = [
+        Column("source", "name"),
+        *columns("files", "bytes", show=number),
+        Column("sampled", "sampled", "{:.1%}".format),
+        *columns("documents", show=number),
+        Column("text", "text_bytes", _mb),
+        *columns("cleaned", "kept", show=number),
     ]
-    return "\n".join([*listed, "", table(rows), "", *_totals(forecast, value)])
+    return "\n".join([*listed, "", plain_table(value["sources"], shown), "", plain_facts(_totals(forecast, value))])
 
 
-def _totals(forecast: Forecast, value: dict[str, Any]) -> list[str]:
+def _totals(forecast: Forecast, value: dict[str, Any]) -> dict[str, str]:
     total, error = value["total"], f"±{ERROR:.0%}"
     counted = "counted" if forecast.whole else error
     stages = ", ".join(f"{name} {seconds:.1f}" for name, seconds in forecast.seconds.items())
     kept = counted if forecast.sure else f"at most {total['kept_at_most']:,}: duplicates far apart, a sample shows few"
     derived = error if forecast.sure else "as kept"
-    lines = [
-        ("files", f"{len(value['files']):,} new or changed, {value['bytes']:,} bytes"),
-        ("documents", f"{total['documents']:,} ({counted}), {total['broken']:,} broken records"),
-        ("kept", f"{total['kept']:,} of {total['cleaned']:,} after cleaning ({kept})"),
-        ("text", f"{_mb(total['text_bytes'])} ({counted})"),
-        ("kept text", f"{_mb(total['kept_bytes'])}, {value['tokens']:,} tokens ({derived})"),
-        ("time", f"{value['seconds']:,.0f} s ({error}: {stages}); starting Prefect comes on top"),
-        ("processor", f"{value['cpu_seconds']:,.0f} s ({error})"),
-        ("disk", f"{_mb(value['disk_bytes'])} published ({error}), {_mb(value['peak_disk_bytes'])} while it runs"),
-        ("memory", f"{_mb(value['memory_bytes'])} ({error})"),
-    ]
+    facts = {
+        "files": f"{len(value['files']):,} new or changed, {value['bytes']:,} bytes",
+        "documents": f"{total['documents']:,} ({counted}), {total['broken']:,} broken records",
+        "kept": f"{total['kept']:,} of {total['cleaned']:,} after cleaning ({kept})",
+        "text": f"{_mb(total['text_bytes'])} ({counted})",
+        "kept text": f"{_mb(total['kept_bytes'])}, {value['tokens']:,} tokens ({derived})",
+        "time": f"{value['seconds']:,.0f} s ({error}: {stages}); starting Prefect comes on top",
+        "processor": f"{value['cpu_seconds']:,.0f} s ({error})",
+        "disk": f"{_mb(value['disk_bytes'])} published ({error}), {_mb(value['peak_disk_bytes'])} while it runs",
+        "memory": f"{_mb(value['memory_bytes'])} ({error})",
+    }
     if train := value.get("train"):
         limit = f", at most {train['max_seconds']:g} s" if train["max_seconds"] else ""
-        lines.append(("training", f"{train['tokens']:,} tokens{limit}; neither time nor memory above covers it"))
-    return [f"{name:<10} {text}" for name, text in lines]
+        facts["training"] = f"{train['tokens']:,} tokens{limit}; neither time nor memory above covers it"
+    return facts
 
 
 def _first(lines: list[str], noun: str) -> list[str]:
@@ -105,4 +101,4 @@ def _first(lines: list[str], noun: str) -> list[str]:
 
 
 def _mb(n_bytes: float) -> str:
-    return f"{n_bytes / 1e6:,.1f} MB"
+    return f"{megabytes(n_bytes, 1)} MB"

@@ -15,9 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from slimpajama.core.errors import printable
 from slimpajama.ops.observe.reader import RunInfo, StepRun, Writer
-from slimpajama.ops.overview import add_up
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Manifest
+from slimpajama.workspace.manifest import Manifest, total
 from slimpajama.workspace.store import read_json
 
 PREFIX = "slimpajama_"
@@ -80,9 +79,9 @@ class Metrics(Writer):
         counts = manifest.counts
         if step.seconds is not None:
             self._set("stage_seconds", step.seconds, step.name)
-            if documents := add_up(counts.get("documents", counts.get("kept", 0))):
+            if documents := total(counts.get("documents", counts.get("kept", 0))):
                 self._set("stage_documents_per_second", documents / step.seconds, step.name)
-                if read := add_up(counts.get("kept_bytes", counts.get("bytes", 0))):
+                if read := total(counts.get("kept_bytes", counts.get("bytes", 0))):
                     self._set("stage_bytes_per_second", read / step.seconds, step.name)
         if step.name == "train":
             self.gauges["train_loss"].clear()
@@ -110,9 +109,9 @@ class Metrics(Writer):
         self._set("workspace_bytes", workspace.store.size())
         if night in workspace.nights.published():
             counts = workspace.nights.load(night).counts
-            removed = sum(add_up(one["removed"]) for one in counts.values() if "removed" in one)
-            self._set("night_documents", add_up(counts.get("ingest", {}).get("documents", 0)), "read")
-            self._set("night_documents", add_up(counts.get("dedup", {}).get("kept", 0)), "kept")
+            removed = sum(total(one["removed"]) for one in counts.values() if "removed" in one)
+            self._set("night_documents", total(counts.get("ingest", {}).get("documents", 0)), "read")
+            self._set("night_documents", total(counts.get("dedup", {}).get("kept", 0)), "kept")
             self._set("night_documents", removed, "removed")
 
     def _measure_champion(self, now: float) -> None:

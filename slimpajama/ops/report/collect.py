@@ -11,13 +11,15 @@ from typing import Any
 from slimpajama.ops.report import outcome
 from slimpajama.ops.report.corpus import cluster_sizes, length_counts, top_words
 from slimpajama.ops.report.drift import drift
-from slimpajama.ops.report.funnel import history_row, kept_documents, split_rows, tonight
+from slimpajama.ops.report.funnel import history_row, kept_documents, night_funnel, split_rows
 from slimpajama.ops.report.inputs import Inputs, gather
 from slimpajama.ops.report.removed import duplicate_pairs, languages_of, removed_index, rule_table
-from slimpajama.workspace.manifest import FileEntry, Manifest
+from slimpajama.workspace import layout
+from slimpajama.workspace.layout import folder_of
+from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.open import Workspace
 
-# What stages call their libraries by.
+# Under these keys the steps record the versions of their libraries.
 VERSIONS = ("cld2", "unicode", "engine", "library", "torch", "numpy")
 
 
@@ -42,30 +44,33 @@ def collect(
         ModelError: If a model is not.
     """
     inputs = gather(workspace, night, model_id, tuned_id)
-    manifest = inputs.corpus
-    removed = manifest.paths(f"nights/{night}/removed/")
+    manifest, place = inputs.corpus, layout.night(night)
+    removed = manifest.paths(place.removed)
+    samples = inputs.read("samples", "samples.json") or {"samples": []}
     index = removed_index(workspace.store, removed)
     kept = kept_documents(workspace.store, night, manifest)
     nights = {name: m.counts for name, m in inputs.recent.items()} | {night: manifest.counts}
     return {
         "format": 1,
         "night": night,
-        "verdict": outcome.verdict(workspace.store, inputs),
-        "funnel": tonight(manifest.counts, kept, languages_of(index, "clean"), languages_of(index, "decontaminate")),
+        "verdict": outcome.verdict(inputs),
+        "funnel": night_funnel(
+            manifest.counts, kept, languages_of(index, "clean"), languages_of(index, "decontaminate")
+        ),
         "history": [history_row(name, counts) for name, counts in nights.items()],
         "drift": drift(list(nights.values())),
         "rules": rule_table(workspace.store, removed, index),
         "duplicates": duplicate_pairs(workspace.store, removed, index, _partner_files(inputs))
         | {"of_earlier_nights": manifest.counts["dedup"].get("removed_for_earlier", 0)},
-        "training": outcome.training(workspace.store, inputs),
-        "evaluation": outcome.evaluation(workspace.store, inputs),
-        "samples": outcome.samples(workspace.store, inputs),
-        "natural_repetition": outcome.natural_repetition(workspace.store, inputs),
-        "tuning": outcome.tuning(workspace, inputs),
+        "training": outcome.training(inputs),
+        "evaluation": outcome.evaluation(inputs),
+        "samples": samples["samples"],
+        "natural_repetition": samples.get("natural", {}),
+        "tuning": outcome.tuning(workspace.models, inputs),
         "corpus": {
             "lengths": length_counts(kept),
-            "clusters": cluster_sizes(workspace.store, manifest.paths(f"nights/{night}/minhash/")),
-            "words": top_words(workspace.store, manifest.paths(f"nights/{night}/shards/train/")),
+            "clusters": cluster_sizes(workspace.store, manifest.paths(place.minhash)),
+            "words": top_words(workspace.store, manifest.paths(place.split("train"))),
             "splits": split_rows(manifest.counts.get("shards", {})),
             "vocabulary": manifest.counts.get("tokenizer", {}).get("pieces"),
             "segmented": manifest.counts.get("segment", {}),
@@ -73,20 +78,14 @@ def collect(
         "sources": _sources(manifest),
         "settings": _settings(inputs),
         "versions": _versions(inputs),
-        "files": _files(
-            [
-                *manifest.files,
-                *(inputs.model.files if inputs.model else ()),
-                *(inputs.tuned.files if inputs.tuned else ()),
-            ]
-        ),
+        "files": _files(inputs),
     }
 
 
 def _partner_files(inputs: Inputs) -> dict[str, list[str]]:
-    """Return the kept documents' files, tonight's first, then from the newest night to the oldest."""
+    """Return the kept documents' files, the night's own first, then from the newest night to the oldest."""
     nights = {inputs.night: inputs.corpus} | dict(reversed(inputs.earlier.items()))
-    return {name: manifest.paths(f"nights/{name}/documents/") for name, manifest in nights.items()}
+    return {name: manifest.paths(layout.night(name).documents) for name, manifest in nights.items()}
 
 
 def _sources(manifest: Manifest) -> list[dict[str, Any]]:
@@ -104,43 +103,34 @@ def _sources(manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def _settings(inputs: Inputs) -> dict[str, Any]:
-    settings = {name: value for name, value in inputs.corpus.about["settings"].items() if name != "ingest"}
-    settings["ingest"] = {k: v for k, v in inputs.corpus.about["settings"]["ingest"].items() if k != "sources"}
-    if inputs.model:
-        settings |= {name: inputs.model.about[name] for name in ("model", "train")}
-    if inputs.evaluation and inputs.gate:
-        budget = {"max_mb_per_language": inputs.evaluation.about["max_mb_per_language"]}
-        settings["evaluate"] = budget | inputs.gate.about["settings"]
-    if inputs.samples:
-        settings["generate"] = inputs.samples.about["settings"]
-    if inputs.tuned:
-        settings |= {name: inputs.tuned.about[name] for name in ("tune", "apply")}
+    settings = dict(inputs.corpus.about["settings"])
+    settings["ingest"] = {name: value for name, value in settings["ingest"].items() if name != "sources"}
+    for made, sections in (("model", ("model", "train")), ("tuned", ("tune", "apply"))):
+        settings |= {name: inputs.about(made)[name] for name in sections if made in inputs.manifests}
+    if "gate" in inputs.manifests and "evaluation" in inputs.manifests:
+        budget = {"max_mb_per_language": inputs.about("evaluation")["max_mb_per_language"]}
+        settings["evaluate"] = budget | inputs.about("gate")["settings"]
+    if "samples" in inputs.manifests:
+        settings["generate"] = inputs.about("samples")["settings"]
     return settings
 
 
 def _versions(inputs: Inputs) -> dict[str, Any]:
-    stages = dict(inputs.corpus.about["stages"])
-    if inputs.model:
-        stages["train"] = inputs.model.about
+    steps = inputs.corpus.about["stages"] | {"train": inputs.about("model")}
     found = {
-        stage: {name: about[name] for name in VERSIONS if name in about}
-        for stage, about in stages.items()
-        if any(name in about for name in VERSIONS)
+        step: {name: depends_on[name] for name in VERSIONS if name in depends_on} for step, depends_on in steps.items()
     }
-    return {"software": inputs.corpus.about["software"]} | found
+    return {"software": inputs.corpus.about["software"]} | {step: names for step, names in found.items() if names}
 
 
-def _files(entries: list[FileEntry]) -> list[dict[str, Any]]:
+def _files(inputs: Inputs) -> list[dict[str, Any]]:
     """Return number, rows and bytes of the files of each folder."""
-    folders: dict[str, list[FileEntry]] = {}
-    for entry in entries:
-        folders.setdefault(entry.path.rsplit("/", 1)[0], []).append(entry)
-    return [
-        {
-            "folder": folder,
-            "files": len(found),
-            "rows": sum(e.rows for e in found),
-            "bytes": sum(e.bytes for e in found),
-        }
-        for folder, found in sorted(folders.items())
-    ]
+    folders: dict[str, dict[str, Any]] = {}
+    for name in ("corpus", "model", "tuned"):
+        for entry in inputs.manifests[name].files if name in inputs.manifests else ():
+            folder = folder_of(entry.path)
+            row = folders.setdefault(folder, {"folder": folder, "files": 0, "rows": 0, "bytes": 0})
+            row["files"] += 1
+            row["rows"] += entry.rows
+            row["bytes"] += entry.bytes
+    return [row for _, row in sorted(folders.items())]

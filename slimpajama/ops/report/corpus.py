@@ -14,7 +14,7 @@ from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.store import Store
 
 WORDS = 40
-# 16 M tokens at the default size: enough for a ranking, a second or two.
+# At the default size these hold 16 M tokens: enough for a ranking, and read in a second or two.
 MAX_SHARDS = 8
 BINS_AN_OCTAVE = 2
 
@@ -39,7 +39,7 @@ def length_counts(kept: pa.Table) -> dict[str, Any]:
 
 
 def cluster_sizes(store: Store, minhash: list[str]) -> list[dict[str, int]]:
-    """Return how many clusters of tonight's documents have which size, the smallest size first.
+    """Return how many clusters of the night's documents have which size, the smallest size first.
 
     A cluster is all that similar pairs connect; a document unlike any other is a cluster of one.
 

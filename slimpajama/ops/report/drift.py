@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from slimpajama.ops.report.funnel import total
+from slimpajama.workspace.manifest import total
 
-# Fewer have no spread worth the name.
+# The spread of fewer nights says nothing.
 LEAST_NIGHTS = 3
-# Of a source: a share of fewer says little.
+# The shares of a source with fewer documents say little.
 LEAST_DOCUMENTS = 20
 LIMIT, NORMAL = 3.5, 0.6745
 FLOOR = 0.05
@@ -61,11 +61,11 @@ def drift(nights: Sequence[Counts]) -> list[dict[str, Any]]:
         `measure`, `tonight`, `median`, `low` and `high` of the earlier nights that have it, and `unusual`; only
         measures that at least LEAST_NIGHTS earlier nights have. A rule that removed nothing counts as 0.
     """
-    *earlier, tonight = [measures(counts) for counts in nights]
+    *earlier, last = [measures(counts) for counts in nights]
     rows = []
-    for name in sorted({name for night in [*earlier, tonight] for name in night}):
+    for name in sorted({name for night in [*earlier, last] for name in night}):
         before = [value for night in earlier if (value := _value(night, name)) is not None]
-        now = _value(tonight, name)
+        now = _value(last, name)
         if now is None or len(before) < LEAST_NIGHTS:
             continue
         middle = median(before)

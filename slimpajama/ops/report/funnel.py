@@ -1,4 +1,4 @@
-"""How many documents and bytes were left after each stage: tonight by source and language, earlier nights in all."""
+"""How many documents and bytes each stage left: of this night by source and language, of earlier nights in all."""
 
 from __future__ import annotations
 
@@ -8,36 +8,26 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from slimpajama.workspace.manifest import Manifest
+from slimpajama.workspace import layout
+from slimpajama.workspace.manifest import Manifest, total
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.store import Store
 
-# Documents after: nothing, ingest, clean, dedup, decontaminate.
-LEVELS = (
-    "found",
-    "readable",
-    "clean",
-    "unique",
-    "kept",
-)
+# Documents before ingest, and after ingest, clean, dedup and decontaminate.
+LEVELS = ("found", "readable", "clean", "unique", "kept")
 KEPT = ["source", "lang", "n_chars", "n_bytes"]
 Counts = Mapping[str, Any]
 Row = dict[str, Any]
 
 
-def total(value: Any) -> int:
-    """Add up the numbers of a nested count."""
-    return sum(total(item) for item in value.values()) if isinstance(value, Mapping) else int(value)
-
-
 def kept_documents(store: Store, night: str, manifest: Manifest) -> pa.Table:
     """Return `source`, `lang`, `n_chars` and `n_bytes` of each document the night kept."""
-    tables = [read_table(store, path, KEPT) for path in manifest.paths(f"nights/{night}/documents/")]
+    tables = [read_table(store, path, KEPT) for path in manifest.paths(layout.night(night).documents)]
     schema = pa.schema([(name, pa.string() if name in ("source", "lang") else pa.int64()) for name in KEPT])
     return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
-def tonight(
+def night_funnel(
     counts: Counts, kept: pa.Table, cleaned_out: Mapping[str, int], contaminated: Mapping[str, int]
 ) -> dict[str, Any]:
     """Return the night's funnel.

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from slimpajama.core.errors import ModelError, StorageError
+from slimpajama.workspace import layout
+from slimpajama.workspace.layout import folder_of, place
 from slimpajama.workspace.manifest import Manifest, load_manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_verified
@@ -17,41 +19,44 @@ EARLIER_NIGHTS = 7
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Everything a report depends on; what does not exist for this night is None."""
+    """Everything a report depends on."""
 
+    store: Store
     night: str
-    corpus: Manifest
-    earlier: dict[str, Manifest]
-    """Nights published before this one that are still there, oldest first."""
     model_id: str
-    model: Manifest | None
-    evaluation: Manifest | None
-    gate: Manifest | None
+    """The night's model; empty where none was trained."""
     champion_id: str
-    """What the gate compared with; empty where there was none."""
-    champion_evaluation: Manifest | None
-    samples: Manifest | None
+    """What the gate compared it with; empty where there was none."""
     tuned_id: str
     """What a champion was tuned to in this night; empty where none was."""
-    tuned: Manifest | None
+    earlier: dict[str, Manifest]
+    """Nights published before this one that are still there, oldest first."""
+    manifests: dict[str, Manifest]
+    """`corpus`, and of `model`, `evaluation`, `gate`, `champion`, `samples`, `tuned` those that this night has."""
+
+    @property
+    def corpus(self) -> Manifest:
+        """The night's own manifest."""
+        return self.manifests["corpus"]
 
     @property
     def recent(self) -> dict[str, Manifest]:
         """The nights that the report compares with, oldest first."""
         return dict(list(self.earlier.items())[-EARLIER_NIGHTS:])
 
+    def about(self, name: str) -> dict[str, Any]:
+        """Return what a manifest was made from; nothing where there is none."""
+        return self.manifests[name].about if name in self.manifests else {}
+
+    def read(self, name: str, file: str) -> Any:
+        """Return a JSON file that a manifest lists; None where there is no such manifest."""
+        if name not in self.manifests:
+            return None
+        return json.loads(read_verified(self.store, self.manifests[name].file(file)))
+
     def digests(self) -> dict[str, Any]:
         """Return what the report's fingerprint is made of."""
-        parts = {
-            "corpus": self.corpus,
-            "model": self.model,
-            "evaluation": self.evaluation,
-            "gate": self.gate,
-            "champion": self.champion_evaluation,
-            "samples": self.samples,
-            "tuned": self.tuned,
-        }
-        digests = {name: manifest.digest for name, manifest in parts.items() if manifest}
+        digests = {name: manifest.digest for name, manifest in self.manifests.items()}
         return digests | {"earlier": {name: manifest.digest for name, manifest in self.earlier.items()}}
 
 
@@ -68,55 +73,49 @@ def gather(workspace: Workspace, night: str, model_id: str | None = None, tuned_
         InputError: If the night is not published.
         ModelError: If a model is not.
     """
-    corpus = workspace.nights.load(night)
-    earlier = {name: load_manifest(workspace.store, f"nights/{name}/manifest.json") for name in corpus.about["earlier"]}
-    model = load_manifest(workspace.store, f"models/{model_id}/manifest.json") if model_id else None
-    if model_id and model is None:
-        raise ModelError("no such model", where=f"{workspace.uri}/models", found=model_id)
-    tuned = load_manifest(workspace.store, f"tuned/{tuned_id}/manifest.json") if tuned_id else None
-    if tuned_id and tuned is None:
-        raise ModelError("no such tuned model", where=f"{workspace.uri}/tuned", found=tuned_id)
-    folder = f"models/{model_id}/evaluations/{night}"
-    gate = load_manifest(workspace.store, f"{folder}/gate/manifest.json") if model else None
-    champion_id, champion_evaluation = _champion(workspace.store, night, gate.about["champion"] if gate else "")
+    store, corpus = workspace.store, workspace.nights.load(night)
+    paths = {}
+    if model_id:
+        model = layout.model(model_id)
+        paths = {"model": model.manifest, "evaluation": model.evaluation(night).manifest}
+        paths |= {"gate": model.gate(night).manifest, "samples": layout.report(night).samples_manifest}
+    if tuned_id:
+        paths["tuned"] = layout.tuned(tuned_id).manifest
+    found = {name: load_manifest(store, path) for name, path in paths.items()}
+    for name, wanted in (("model", model_id), ("tuned", tuned_id)):
+        if wanted and found[name] is None:
+            what = "no such model" if name == "model" else "no such tuned model"
+            raise ModelError(what, where=f"{workspace.uri}/{folder_of(paths[name])}")
+    earlier = {name: load_manifest(store, layout.night(name).manifest) for name in corpus.about["earlier"]}
+    manifests = {"corpus": corpus} | {name: manifest for name, manifest in found.items() if manifest}
+    champion_id = ""
+    if "gate" in manifests and (digest := manifests["gate"].about["champion"]):
+        champion_id, manifests["champion"] = _champion(store, night, digest)
     return Inputs(
+        store=store,
         night=night,
-        corpus=corpus,
-        earlier={name: manifest for name, manifest in earlier.items() if manifest},
         model_id=model_id or "",
-        model=model,
-        evaluation=load_manifest(workspace.store, f"{folder}/manifest.json") if model else None,
-        gate=gate,
         champion_id=champion_id,
-        champion_evaluation=champion_evaluation,
-        samples=load_manifest(workspace.store, f"reports/{night}/samples.manifest.json") if model else None,
         tuned_id=tuned_id or "",
-        tuned=tuned,
+        earlier={name: manifest for name, manifest in earlier.items() if manifest},
+        manifests=manifests,
     )
 
 
-def _champion(store: Store, night: str, digest: str) -> tuple[str, Manifest | None]:
-    """Return the model whose evaluation the gate compared with.
+def _champion(store: Store, night: str, digest: str) -> tuple[str, Manifest]:
+    """Return the model whose evaluation the gate compared with, and that evaluation.
 
     The pointer to the champion is of no use here: it moves on, and a report must come out the same later.
     """
-    if not digest:
-        return "", None
     for path in store.list("models"):
-        parts = path.split("/")
-        if parts[2:] == ["evaluations", night, "manifest.json"]:
+        model_id = place(path).owner
+        if path == layout.model(model_id).evaluation(night).manifest:
             manifest = load_manifest(store, path)
             if manifest and manifest.digest == digest:
-                return parts[1], manifest
+                return model_id, manifest
     raise StorageError(
         "the champion's evaluation is missing",
         where=f"{store.uri}/models",
         expected=f"digest {digest[:12]}…",
         hint="Evaluate the night's model again.",
     )
-
-
-def read_listed(store: Store, manifest: Manifest, name: str) -> Any:
-    """Return the JSON file of that name which the manifest lists."""
-    entry = next(entry for entry in manifest.files if entry.path.endswith(f"/{name}"))
-    return json.loads(read_verified(store, entry))

@@ -17,15 +17,15 @@ from matplotlib.figure import Figure
 
 COLOURS = {"zh": "#d9480f", "en": "#1c7ed6", "zh-Hant": "#9c36b5", "mixed": "#2b8a3e"}
 SPARE = ("#0c8599", "#b08900", "#c2255c", "#495057")
-# More lines than these nobody can tell apart.
+# Nobody can tell more lines apart.
 SERIES = 4
 INK, GRID = "#667085", "#d0d5dd"
 LOSSES = {"continue": "#1c7ed6", "denoise": "#d9480f", "restore": "#2b8a3e"}
 STYLE: dict[Any, Any] = {
-    # Real text: small, sharp and readable by machines.
+    # Letters stay text: small, sharp and readable by machines.
     "svg.fonttype": "none",
     "font.family": ["sans-serif"],
-    # Comes with matplotlib, so that the layout is the same everywhere.
+    # This font comes with matplotlib, so the layout is the same everywhere.
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.5,
     "axes.unicode_minus": False,
@@ -50,7 +50,7 @@ def loss_curve(curve: Sequence[Mapping[str, float]], validation: Sequence[Mappin
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
         _lines(upper, curve, LOSSES, "loss, nats a token", skip=("total",))
         _lines(lower, validation, COLOURS, "held-out bits per byte", marker="o")
-        lower.set_xlabel("tokens trained on tonight, millions")
+        lower.set_xlabel("tokens trained on this night, millions")
         return _svg(figure, "loss")
 
 
@@ -143,7 +143,7 @@ def _svg(figure: Figure, name: str) -> str:
         figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = sink.getvalue().decode()
     svg = re.sub(r"<(metadata|style).*?</\1>\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    # Several figures share one page.
+    # Several figures share one page, so their ids must differ.
     svg = re.sub(r'(\sid="|url\(#|href="#)', rf"\g<1>{name}-", svg)
     return re.sub(r"#[0-9a-f]{6}\b", _variable, svg).strip()
 

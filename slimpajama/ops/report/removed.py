@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from slimpajama.ops.report.text import Segment, around_first_difference, excerpt
+from slimpajama.core.format import excerpt
+from slimpajama.ops.report.text import Segment, around_first_difference
 from slimpajama.workspace.lookup import find_rows, one_of
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.store import Store

@@ -9,10 +9,11 @@ import importlib.metadata
 from typing import Any
 
 from slimpajama.core.config import Config
+from slimpajama.core.page import html
 from slimpajama.core.progress import track
 from slimpajama.ops.report.collect import collect
-from slimpajama.ops.report.html import render_html
 from slimpajama.ops.report.inputs import gather
+from slimpajama.ops.report.page import night_page
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
@@ -62,7 +63,7 @@ def _write(run: Run) -> None:
     place = layout.report(run.night)
     with track("report", total=1, unit="pages") as bar:
         report = collect(run.workspace, run.night, run.options["model"], run.options["tuned"])
-        page = render_html(report).encode()
+        page = html(night_page(report)).encode()
         run.commit("report", Part({place.page: page, place.data: json_bytes(report)}))
         bar.advance()
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import unicodedata
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from slimpajama.apps.tune.stage import TuneReport
-from slimpajama.core.errors import printable
+from slimpajama.core.format import decimal, excerpt
+from slimpajama.core.page import HAN, plain_facts
+from slimpajama.core.result import Result
 from slimpajama.model.evaluate.stage import EvaluateReport
 from slimpajama.model.generate.stage import GenerateReport
-from slimpajama.ops.report.applications import asked, given, in_order
-from slimpajama.ops.report.text import excerpt
+from slimpajama.ops.report.tuning import asked, given, in_order
+from slimpajama.workspace import layout
 
-# Characters of a text that an application was given or wrote.
+# The summary shows so many characters of a text that an application was given or wrote.
 SHOWN = 200
-# held-out documents; a language with fewer has a figure in the report, not in these lines.
+# A language with fewer held-out documents has its figure in the report, but not in the summary.
 FEW = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NightSummary:
+class NightSummary(Result):
     """Outcome of a nightly run."""
 
     night: str
@@ -41,23 +42,17 @@ class NightSummary:
     examples: list[dict[str, str]] = field(default_factory=list)
     """Of each application and language one test pair: `asked`, `given`, `written`, `reference`."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return asdict(self)
-
     def text(self) -> str:
         """Return lines for the terminal."""
-        lines = [("night", f"{self.night}: {self.verdict}")]
-        lines += [(name, getattr(self, name)) for name in ("corpus", "model", "champion", "tuned", "report")]
-        bits = ", ".join(f"{lang} {value:.3f}" for lang, value in self.bits_per_byte.items())
-        lines += [("bits/byte", bits)] + [(f"text {lang}", printable(t, 2000)) for lang, t in self.samples.items()]
-        blocks = [lines]
+        bits = ", ".join(f"{lang} {decimal(value)}" for lang, value in self.bits_per_byte.items())
+        facts = {"night": f"{self.night}: {self.verdict}"}
+        facts |= {name: getattr(self, name) for name in ("corpus", "model", "champion", "tuned", "report")}
+        facts |= {"bits/byte": bits} | {f"text {lang}": text for lang, text in self.samples.items()}
+        blocks = [facts]
         for example in self.examples:
-            shown = [
-                (name, printable(excerpt(example[name], SHOWN), 2000)) for name in ("given", "written", "reference")
-            ]
-            blocks.append([("test pair", example["asked"]), *shown])
-        return "\n\n".join("\n".join(f"{name:<10} {text}" for name, text in block if text) for block in blocks)
+            texts = {name: excerpt(example[name], SHOWN) for name in ("given", "written", "reference")}
+            blocks.append({"test pair": example["asked"]} | texts)
+        return "\n\n".join(map(plain_facts, blocks))
 
 
 def nothing_new(night: str, champion: str | None) -> NightSummary:
@@ -83,7 +78,7 @@ def summarise_night(
         samples: None where no model was trained.
         tuning: None where the champion was not tuned.
     """
-    corpus, report = f"{uri}/nights/{night}", f"{uri}/reports/{night}/report.html"
+    corpus, report = f"{uri}/{layout.night(night).path}", f"{uri}/{layout.report(night).page}"
     if evaluation is None or samples is None:
         verdict = "all new documents were known or too poor, nothing trained"
         return NightSummary(night=night, verdict=verdict, champion=champion or "", corpus=corpus, report=report)
@@ -91,7 +86,7 @@ def summarise_night(
     return NightSummary(
         night=night,
         verdict=evaluation.reason,
-        model=f"{uri}/models/{evaluation.model}",
+        model=f"{uri}/{layout.model(evaluation.model).path}",
         champion=champion or "",
         bits_per_byte={
             lang: figures["bits_per_byte"] for lang, figures in languages.items() if figures["documents"] >= FEW
@@ -99,7 +94,7 @@ def summarise_night(
         samples=_one_a_language(samples.samples, evaluation.model),
         corpus=corpus,
         report=report,
-        tuned=f"{uri}/tuned/{tuning.model}" if tuning else "",
+        tuned=f"{uri}/{layout.tuned(tuning.model).path}" if tuning else "",
         examples=_one_a_kind(tuning) if tuning else [],
     )
 
@@ -118,9 +113,5 @@ def _one_a_language(samples: list[dict[str, Any]], model: str) -> dict[str, str]
     chosen: dict[str, str] = {}
     for sample in samples:
         if sample["model"] == model:
-            chosen.setdefault("zh" if _is_chinese(sample["prompt"]) else "en", sample["prompt"] + sample["text"])
+            chosen.setdefault("zh" if HAN.search(sample["prompt"]) else "en", sample["prompt"] + sample["text"])
     return chosen
-
-
-def _is_chinese(text: str) -> bool:
-    return any(unicodedata.name(char, "").startswith("CJK UNIFIED") for char in text)

@@ -1,41 +1,15 @@
-"""Corpus text made fit to show: short, on one line where wanted, with nothing invisible left in it."""
+"""Where two texts that resemble each other part."""
 
 from __future__ import annotations
 
 import difflib
-import re
-import unicodedata
 from dataclasses import dataclass
 
-HIDDEN = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
-# Of each document; what differs only after that is not worth the seconds.
+from slimpajama.core.format import SPACE
+
+# So much of each document is compared: a difference after that is not worth the seconds.
 COMPARED_CHARS = 200_000
 CUT_SHORT = {("insert", True), ("delete", True)}
-SPACE = re.compile(r"\s+")
-
-
-def visible(text: str) -> str:
-    """Return `text` with control, format, bidirectional and unassigned characters spelled out.
-
-    A right-to-left override or a zero-width character could otherwise make a reader see another text than is there.
-    Line feeds and tabs stay.
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(map(_spell, text))
-
-
-def _spell(char: str) -> str:
-    if char in "\n\t" or unicodedata.category(char) not in HIDDEN:
-        return char
-    code = ord(char)
-    return chr(0x2400 + code) if code < 0x20 else f"[U+{code:04X}]"
-
-
-def excerpt(text: str | None, limit: int = 240) -> str:
-    """Return the beginning of a text in one line of at most `limit` characters."""
-    flat = SPACE.sub(" ", (text or "")[: 8 * limit]).strip()
-    return flat if len(flat) <= limit else flat[: limit - 1].rstrip() + "…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +44,7 @@ def around_first_difference(
     cut_left, cut_right = left[start : parting + after], right[start : parting + after]
     steps = difflib.SequenceMatcher(None, cut_left, cut_right, autojunk=False).get_opcodes()
     if steps and (steps[-1][0], len(left if steps[-1][0] == "insert" else right) > parting + after) in CUT_SHORT:
-        # Only where the excerpt ends, not where the document does.
+        # Here the excerpt ends, but not the document.
         steps.pop()
     sides: tuple[list[Segment], list[Segment]] = ([], [])
     for tag, l0, l1, r0, r1 in steps:

@@ -54,4 +54,5 @@ def store(folder: Path) -> LocalStore:
 @pytest.fixture
 def quick_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without plots, which take half a second each."""
-    monkeypatch.setattr(report_stage, "render_html", lambda report: json.dumps(report, ensure_ascii=False))
+    monkeypatch.setattr(report_stage, "night_page", lambda report: report)
+    monkeypatch.setattr(report_stage, "html", lambda page: json.dumps(page, ensure_ascii=False))

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import tokenizers
 import torch
+import yaml
 
 from slimpajama.cli import run
 from slimpajama.core.config import Config, IngestConfig, SourceConfig
@@ -43,9 +44,9 @@ def exported(trained: Any, tmp_path: Path) -> tuple[Any, str, Path]:
 
 
 def head(card: Path) -> dict[str, Any]:
-    """Return the YAML before a card; it is written as JSON, a key a line."""
+    """Return the YAML before a card."""
     _, text, _ = card.read_text(encoding="utf-8").split("---\n", 2)
-    return {key: json.loads(value) for key, _, value in (line.partition(": ") for line in text.splitlines())}
+    return dict(yaml.safe_load(text))
 
 
 def test_an_exported_model_scores_as_the_published_one(exported: Any):
@@ -126,7 +127,7 @@ def test_the_card_has_results_decision_licences_and_lineage(trained: Any, tmp_pa
     for lang, figures in report.figures["languages"].items():
         assert lang in card
         assert f"{figures['bits_per_byte']:.4f}" in card
-    assert ("The gate&#58; promote" if report.promote else "The gate&#58; keep") in card
+    assert ("The gate: promote" if report.promote else "The gate: keep") in card
     assert chain[1]["sha256"] in card
     about = head(tmp_path / "out" / "README.md")
     assert about["licences"] == ["CC0-1.0"]

@@ -1,7 +1,7 @@
 """Tables of what a workspace holds."""
 
 from slimpajama.core.config import load_config
-from slimpajama.ops.overview import list_models_with_scores, list_nights, table
+from slimpajama.ops.overview import list_models_with_scores, list_nights
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import Workspace, open_store
@@ -23,12 +23,3 @@ def test_models_are_listed_with_their_night(trained):
     workspace, model = trained
     (row,) = list_models_with_scores(Workspace(workspace.store))
     assert (row["model"], row["night"], row["champion"]) == (model, workspace.nights[0], "")
-
-
-def test_a_table_lines_its_columns_up_and_shows_no_control_characters():
-    text = table([{"a": "x", "b": 1}, {"a": "long\x1b[31m", "c": "中"}])
-    head, first, second = text.splitlines()
-    assert head.split() == ["a", "b", "c"]
-    assert first.index("1") == head.index("b")
-    assert "\x1b" not in second
-    assert table([]) == ""

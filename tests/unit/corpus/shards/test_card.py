@@ -4,12 +4,11 @@ import json
 from html import unescape
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+import yaml
 
 from slimpajama.core.config import Config, IngestConfig, SourceConfig
 from slimpajama.core.schema import SHARDS
-from slimpajama.corpus.shards.card import COLUMNS, croissant, data_card, escape
+from slimpajama.corpus.shards.card import COLUMNS, croissant, data_card
 from slimpajama.workspace.manifest import FileEntry
 
 ROW = {"documents": 2, "bytes": 3_200_000, "words": 900, "content_words": 400, "tokens": 1_000_000}
@@ -44,7 +43,7 @@ def test_statistics_are_by_split_language_and_source():
 
 def test_the_head_names_the_files_of_each_split_that_exists():
     head = card().split("---")[1]
-    configs = json.loads(head.split("configs: ")[1])
+    configs = yaml.safe_load(head)["configs"]
     assert [item["split"] for item in configs[0]["data_files"]] == ["train", "test"]
 
 
@@ -54,11 +53,6 @@ def test_a_hostile_licence_is_shown_and_does_nothing(evil: str):
     (row,) = [line for line in card(licence=evil).splitlines() if line.startswith("| news |")]
     # HTML has no carriage return.
     assert unescape(row) == f"| news | {evil} |" or "\r" in evil
-
-
-@given(st.text())
-def test_escaped_text_is_one_line_without_anything_that_markdown_or_html_reads(text: str):
-    assert not set(escape(text)) & set("<>|`*_[]()!\\\n\r\"'~$@:/{}+=")
 
 
 def test_croissant_lists_each_file_with_its_hash_and_each_column_of_each_split():

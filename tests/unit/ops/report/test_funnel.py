@@ -1,6 +1,6 @@
 import pyarrow as pa
 
-from slimpajama.ops.report.funnel import LEVELS, history_row, tonight
+from slimpajama.ops.report.funnel import LEVELS, history_row, night_funnel
 
 COUNTS = {
     "ingest": {"documents": {"zh-news": 8, "en-docs": 4}, "bytes": {"zh-news": 800, "en-docs": 400}},
@@ -12,7 +12,7 @@ KEPT = pa.table({"source": ["zh-news"] * 2 + ["en-docs"] * 4, "lang": ["zh"] * 2
 
 
 def test_contaminated_documents_are_unique_but_not_kept_in_all_and_by_source_and_language():
-    funnel = tonight(COUNTS, KEPT, {}, {"zh": 2})
+    funnel = night_funnel(COUNTS, KEPT, {}, {"zh": 2})
     levels = {level["name"]: (level["documents"], level["bytes"]) for level in funnel["levels"]}
     assert list(levels) == list(LEVELS)
     assert (levels["clean"], levels["unique"], levels["kept"]) == ((11, 700), (8, 800), (6, 600))
@@ -26,4 +26,4 @@ def test_contaminated_documents_are_unique_but_not_kept_in_all_and_by_source_and
 
 def test_a_night_of_a_version_without_decontamination_has_all_unique_documents_kept():
     counts = {name: value for name, value in COUNTS.items() if name != "decontaminate"}
-    assert [level["documents"] for level in tonight(counts, KEPT, {}, {})["levels"]][-2:] == [6, 6]
+    assert [level["documents"] for level in night_funnel(counts, KEPT, {}, {})["levels"]][-2:] == [6, 6]

@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 from selectolax.lexbor import LexborHTMLParser
 
-from slimpajama.ops.report.html import render_html
+from slimpajama.core.page import html
+from slimpajama.ops.report.page import night_page
+
+
+def render_html(report: dict[str, Any]) -> str:
+    return html(night_page(report))
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +112,7 @@ def test_unusual_measures_are_marked_and_counted(reports: dict[str, dict[str, An
     usual = {"measure": "bytes a token", "tonight": 3.0, "median": 3.0, "low": 2.9, "high": 3.1, "unusual": False}
     page = render_html(reports["2026-01-02"] | {"drift": [usual | {"measure": "<b>", "unusual": True}, usual]})
     assert "1 of 2 measures" in page
-    assert '<tr class="now"><td>&lt;b&gt;</td>' in page
+    assert '<tr class="now"><td>⚠ &lt;b&gt;</td>' in page
 
 
 def test_chinese_text_is_marked_as_such_for_the_fonts(pages: dict[str, str]) -> None:
@@ -126,8 +131,8 @@ def test_a_tuning_is_shown_with_scores_reasons_ways_and_samples(pages: dict[str,
     assert "translation zh 20 21.2 chrF 20.0 to 22.5 BLEU 3.0 3 % 1.10" in rows
     assert "translation better: <script>alert(1)</script>" in rows
     assert "summarize zh quoted" in rows
-    tags = [node.text() for node in section.css(".tag")]
-    assert tags == ["translation to zh", "written", "reference", "answer", "written", "reference"]
+    tags = [node.text() for node in section.css(".tag, .title")]
+    assert tags == ["translation to zh", "given", "written", "reference", "answer", "given", "written", "reference"]
     texts = [node.text() for node in section.css("p.text")]
     assert texts[:3] == ["<script>alert(1)</script>", "[U+202E]abc␛", '"><img src=x onerror=alert(2)>']
 

@@ -1,9 +1,8 @@
 """A tuning's report: figures for people, and texts that no renderer takes for anything else."""
 
 from slimpajama.apps.tune.metrics import MAIN, score
-from slimpajama.ops.report.applications import task_rows, way_rows
-from slimpajama.ops.report.format import MEASURES
-from slimpajama.ops.report.markdown import tuning
+from slimpajama.ops.report.artifacts import tuning_artifact
+from slimpajama.ops.report.tuning import MEASURES, tuning
 
 HOSTILE = "<script>alert(1)</script> | a\n# b [x](javascript:y) 中文"
 
@@ -20,17 +19,22 @@ def report():
             asked | {"task": "question-answering", "target_lang": "zh"},
         ],
     }
-    return {"model": "m", "scores": scores, "decisions": {"translation": {"reason": HOSTILE, "promote": True}}}
+    return {
+        "model": "m",
+        "base": "b",
+        "scores": scores,
+        "decisions": {"translation": {"reason": HOSTILE, "promote": True}},
+    }
 
 
 def test_figures_stand_in_tables():
-    text = tuning(report())
-    assert "| translation | zh | chrF | BLEU 3.0 | 21.2 | 20.0 to 22.5 | 1,200 | 3 % | 1.10 |" in text
+    text = tuning_artifact(report())
+    assert "| translation | zh | 1,200 | 21.2 | chrF | 20.0 to 22.5 | BLEU 3.0 | 3 % | 1.10 |" in text
     assert "| translate-zh | en | draft |" in text
 
 
 def test_no_text_of_a_corpus_is_markup():
-    text = tuning(report())
+    text = tuning_artifact(report())
     assert "<script" not in text
     assert "](javascript" not in text
     assert text.count("</td>") == 8
@@ -48,9 +52,11 @@ def test_what_decides_is_what_the_gate_decides_by_and_every_measure_has_a_name()
 
 
 def test_rows_have_the_figures_of_every_task_and_language():
-    (row,) = task_rows(report())
-    assert (row["task"], row["lang"], row["score"], row["measure"]) == ("translation", "zh", "21.2", "chrF")
-    assert way_rows(report()) == [
-        {"kind": "summarize", "lang": "zh", "way": "quoted"},
-        {"kind": "translate-zh", "lang": "en", "way": "draft"},
+    tasks, _, ways, *_ = tuning(report()).blocks
+    (row,) = tasks.rows
+    shown = {column.title: column.text(row) for column in tasks.columns}
+    assert (shown["task"], shown["to"], shown["decides"], shown["by"]) == ("translation", "zh", "21.2", "chrF")
+    assert ways.rows == [
+        {"kind": "summarize", "from": "zh", "way": "quoted"},
+        {"kind": "translate-zh", "from": "en", "way": "draft"},
     ]

@@ -1,0 +1,21 @@
+"""What a step or a command came to, for people and as JSON."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict
+from typing import Any
+
+
+class Result(ABC):
+    """Base of the frozen dataclasses that say what was done."""
+
+    __slots__ = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return asdict(self)  # type: ignore[call-overload, no-any-return]
+
+    @abstractmethod
+    def text(self) -> str:
+        """Return lines for people."""

@@ -1,0 +1,85 @@
+"""Parts of the report in Markdown, for the artifacts of a Prefect run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from slimpajama.core.format import visible
+from slimpajama.core.page import Section, full_width, markdown
+from slimpajama.ops.report import page
+from slimpajama.ops.report.tuning import tuning
+from slimpajama.workspace import layout
+
+# An artifact shows so many characters of a text that an application was given or wrote.
+SHOWN = 300
+FLOW = """## The flow of a night
+
+```mermaid
+flowchart TB
+  raw[raw files] --> ingest --> clean --> dedup --> words[segment] --> shards
+  history[(earlier nights)] --> dedup
+  clean -. reason .-> removed[(removed)]
+  dedup -. partner .-> removed
+  shards --> train --> evaluate --> gate{better?}
+  champion[(champion)] -- warm start --> train
+  gate -- yes --> champion
+  gate --> generate --> report
+```
+
+The new UI, at `/v2`, draws this graph; the classic one shows how it is written.
+"""
+
+
+def artifacts(report: Mapping[str, Any], uri: str) -> dict[str, str]:
+    """Return Markdown by artifact name, in the order in which to read them; parts that a night lacks are left out.
+
+    Args:
+        report: As `collect` returns it.
+        uri: Of the workspace; each part ends with a link to the file that it was made of.
+    """
+    night = layout.night(report["night"])
+    shown, removed = layout.report(report["night"]), night.removed.removesuffix("/")
+    model, tuned = report["verdict"]["challenger"], report["tuning"]
+    sections = {
+        "verdict": (_verdict(report), shown.page),
+        "funnel": (page.funnel(report), night.manifest),
+        "removed": (page.removed(report), removed),
+        "duplicates": (page.duplicates(report), removed),
+        "training": (page.training(report), layout.model(model).file("training.json")),
+        "samples": (page.samples(report), shown.samples),
+    }
+    if tuned:
+        sections["applications"] = tuning(tuned, SHOWN), layout.tuned(tuned["model"]).file("scores.json")
+    texts = {name: (markdown(section), path) for name, (section, path) in sections.items() if section.blocks}
+    texts["flow"] = FLOW, night.path
+    return {name: f"{text}\n{_link(f'{uri}/{path}')}\n" for name, (text, path) in texts.items()}
+
+
+def tuning_artifact(tuned: Mapping[str, Any]) -> str:
+    """Return a tuning's report in Markdown.
+
+    Args:
+        tuned: `TuneReport.as_dict()`.
+    """
+    return markdown(tuning(tuned, SHOWN))
+
+
+def _verdict(report: Mapping[str, Any]) -> Section:
+    """Return the decision, the two models it is about, and their scores."""
+    verdict, scores = report["verdict"], page.comparison(report)
+    names = ", ".join(f"{role} {verdict[role]}" for role in ("challenger", "champion") if verdict[role])
+    blocks = [text for text in (names, scores.note if scores.blocks else "") if text]
+    return Section(
+        f"{report['night']}: {page.LABELS[verdict['status']]}",
+        [*blocks, *scores.blocks] or ["No model was scored."],
+        note=verdict["reason"],
+    )
+
+
+def _link(uri: str) -> str:
+    """Return a link, and beside it the path to copy: browsers open no `file:` from a page of HTTP."""
+    target = uri if "://" in uri else f"file://{uri}"
+    path = visible(uri).replace("`", "\N{FULLWIDTH GRAVE ACCENT}")
+    return f"[{full_width(layout.name_of(uri))}]({quote(target, safe=':/')}) `{path}`"
