@@ -145,7 +145,7 @@ def _documents(workspace: str, config: str | None, overrides: list[str] | None, 
 def _tuned(
     task: str, model: str, workspace: str | None, config: str | None, overrides: list[str] | None
 ) -> tuple[Tuned, ApplyConfig]:
-    from slimpajama.apps.tune.inference import load_tuned
+    from slimpajama.apps.tune.loading import load_tuned
 
     space = opened(workspace, config, overrides)
     return load_tuned(space, model or space.models.serving(task)), settings(workspace, config, overrides).apply

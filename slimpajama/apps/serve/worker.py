@@ -19,7 +19,8 @@ from typing import Any
 
 import torch
 
-from slimpajama.apps.tune.inference import Tuned, load_tuned
+from slimpajama.apps.tune.inference import Tuned
+from slimpajama.apps.tune.loading import load_tuned
 from slimpajama.core.config import GenerateConfig
 from slimpajama.core.errors import SlimpajamaError
 from slimpajama.model.generate.text import Tally, stream_text
