@@ -131,10 +131,10 @@ def train(
 
     Example: slimpajama train --config demo/demo.toml --set train.tokens=1000000
     """
-    from slimpajama.model.train.launch import is_member
+    from slimpajama.model.train.launch import is_worker
 
     cfg = settings(workspace, config, set_)
-    if is_member():
+    if is_worker():
         return take_part(cfg, night)
     with flow_session() as ready:
         from flows.training import train_model
@@ -146,12 +146,12 @@ def train(
 
 def take_part(cfg: Config, night: str) -> None:
     """Train among the processes that torchrun started on several machines; `train` without torchrun publishes."""
-    from slimpajama.model.train.stage import train_member
+    from slimpajama.model.train.stage import train_worker
     from slimpajama.workspace.open import open_workspace
 
     space = open_workspace(cfg.workspace)
     night = space.nights.choose_published(night)
-    train_member(space, cfg, space.nights.published(), night, space.models.champion_before(night))
+    train_worker(space, cfg, space.nights.published(), night, space.models.champion_before(night))
 
 
 def evaluate(

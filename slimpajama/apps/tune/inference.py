@@ -131,7 +131,6 @@ class Tuned:
                 self.model,
                 memory,
                 self.number_of(kind),
-                self.tokenizer.document_id,
                 beams=cfg.beams,
                 least=least,
                 most=most,

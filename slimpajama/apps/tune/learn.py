@@ -23,8 +23,8 @@ from slimpajama.model.architectures.chunk import ChunkModel
 from slimpajama.model.device import device
 from slimpajama.model.loading import Loaded
 from slimpajama.model.train.checkpoint import Checkpoints
-from slimpajama.model.train.loop import train_model
-from slimpajama.model.train.parallel import Team
+from slimpajama.model.train.loop import Training
+from slimpajama.model.train.parallel import ThreadPool
 from slimpajama.workspace.manifest import json_bytes
 from slimpajama.workspace.parquet import parquet_bytes
 
@@ -66,8 +66,9 @@ def learn(
         seed=cfg.tune.seed,
     )
     optimiser = make_optimiser(model, settings.lr, settings.precision)
-    with Team(cfg.run.threads()) as team, track("tune", total=settings.tokens, unit="tokens") as bar:
-        history = train_model(model, optimiser, rows, settings, team, cold=True, checkpoints=checkpoints, bar=bar)
+    with ThreadPool(cfg.run.threads()) as pool, track("tune", total=settings.tokens, unit="tokens") as bar:
+        training = Training(model, optimiser, rows, settings, pool, warmup=True, checkpoints=checkpoints, bar=bar)
+        history = training.run()
     tokens = history.step * rows.batch_rows * rows.row_tokens
     record = {"steps": history.step, "tokens": tokens, "curve": history.curve, "pairs": len(examples)}
     return Tuned(model.eval(), tokenizer, dictionary, {}, *sizes), record

@@ -19,7 +19,7 @@ from slimpajama.workspace.store import Store
 WORKER = "slimpajama.model.train.worker"
 
 
-def is_member() -> bool:
+def is_worker() -> bool:
     """Say whether torchrun started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 

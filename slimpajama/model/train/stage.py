@@ -28,10 +28,10 @@ from slimpajama.model.loading import Loaded, load_model
 from slimpajama.model.train.card import model_card
 from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.model.train.data import TrainingData, gather
-from slimpajama.model.train.distributed import ALONE, Group, joined
+from slimpajama.model.train.distributed import SINGLE, ProcessGroup, joined
 from slimpajama.model.train.launch import launch
-from slimpajama.model.train.loop import History, train_model
-from slimpajama.model.train.parallel import Team
+from slimpajama.model.train.loop import Training
+from slimpajama.model.train.parallel import ThreadPool
 from slimpajama.model.train.tracking import tracking
 from slimpajama.model.train.validate import Validation, validation_rows
 from slimpajama.text.tokenizer import Tokenizer
@@ -89,7 +89,7 @@ def train(
             if cfg.train.processes > 1:
                 launch(workspace.store, cfg, nights, tonight, champion)
             # Goes on from the last checkpoint, be it the last step's.
-            model, training = _train(cfg, plan, ALONE)
+            model, training = _train(cfg, plan, SINGLE)
             stage.commit("model", _publish(cfg, plan, model, training))
         stage.finish()
     # Only after the manifest: a kill before it must find them.
@@ -97,7 +97,7 @@ def train(
     return _report(workspace.store, plan.name, stage.result, skipped)
 
 
-def train_member(
+def train_worker(
     workspace: Workspace, cfg: Config, nights: Sequence[str], tonight: str, champion: str | None = None
 ) -> str:
     """Take part in a training that torchrun started, up to its last checkpoint; return the model's id.
@@ -162,7 +162,7 @@ def _about(workspace: Workspace, cfg: Config, data: TrainingData, base: str) -> 
     }
 
 
-def _train(cfg: Config, plan: _Plan, group: Group) -> tuple[LanguageModel[Any], dict[str, Any]]:
+def _train(cfg: Config, plan: _Plan, group: ProcessGroup) -> tuple[LanguageModel[Any], dict[str, Any]]:
     """Return the trained model and what is recorded of the training, as plain JSON."""
     data, base = plan.data, plan.base
     tokenizer = Tokenizer.load(data.tokenizer_json, cfg.text)
@@ -178,22 +178,22 @@ def _train(cfg: Config, plan: _Plan, group: Group) -> tuple[LanguageModel[Any], 
     tracked = replace(cfg.train, tensorboard="", mlflow="") if group.rank else cfg.train
     settings = asdict(cfg.model) | asdict(cfg.train) | {"started_from": base.id if base else "", "night": data.tonight}
     with (
-        Team(1 if sharded else max(1, cfg.run.threads() // group.neighbours), group) as team,
+        ThreadPool(1 if sharded else max(1, cfg.run.threads() // group.neighbours), group) as pool,
         tracking(tracked, plan.name, settings) as log,
         track("train", total=cfg.train.tokens, unit="tokens") as bar,
     ):
-        history: History = train_model(
+        history = Training(
             model,
             make_optimiser(model, cfg.train.lr, cfg.train.precision),
             rows,
             cfg.train,
-            team,
-            cold=base is None,
+            pool,
+            warmup=base is None,
             checkpoints=plan.checkpoints,
             validate=validation,
             bar=bar,
             log=log,
-        )
+        ).run()
     return model, {
         "started_from": base.id if base else "",
         "steps": history.step,

@@ -163,7 +163,7 @@ def test_enough_beams_find_the_best_target_there_is():
     pair = model()
     memory = pair.remember(ids(1, 16), kinds(1))
     best = max(every_target(pair, memory, 1))
-    found = beam_search(pair, memory, 0, END, beams=V, least=0, most=1, no_repeat=0)
+    found = beam_search(pair, memory, 0, beams=V, least=0, most=1, no_repeat=0)
     assert found[0].tokens == list(best[1])
     assert found[0].score == pytest.approx(best[0], rel=1e-4)
 
@@ -172,7 +172,7 @@ def test_length_and_repetition_are_under_control():
     pair = model()
     memory = pair.remember(ids(1, 16), kinds(1))
     for least, most in ((1, 20), (9, 20), (20, 20)):
-        found = beam_search(pair, memory, 0, END, beams=3, least=least, most=most, no_repeat=2)
+        found = beam_search(pair, memory, 0, beams=3, least=least, most=most, no_repeat=2)
         for one in found:
             assert END not in one.tokens
             assert least <= len(one.tokens) <= most
@@ -197,7 +197,7 @@ def test_a_quote_lies_in_the_passage_alone():
     assert torch.isinf(quote[:, :, 28:]).all()
 
 
-def test_signs_show_where_the_questions_words_stand():
+def test_features_show_where_the_questions_words_stand():
     """Each of one to three tokens in a row has five: its rarity, and its sums over 9 and 33 tokens and the sentence,
     this one also by that of the best sentence."""
     pair = model()
@@ -208,7 +208,7 @@ def test_signs_show_where_the_questions_words_stand():
     # In the question, too, where it ends nothing of the passage.
     pair.ends_V[source[0, [3, 18, 24]]] = True
     source[0, 28] = source[0, 3]
-    one, around, _, sentence, best, two, _, _, _, _, three, *_ = pair.signs(source)[0][0, :, :15].T
+    one, around, _, sentence, best, two, _, _, _, _, three, *_ = pair.features(source)[0][0, :, :15].T
     assert one.nonzero().flatten().tolist() == [20, 21, 28]
     assert (one[20], one[21]) == (0.5, 0.25)
     assert around.nonzero().flatten().tolist() == list(range(16, 32))
@@ -219,7 +219,7 @@ def test_signs_show_where_the_questions_words_stand():
     assert two.nonzero().flatten().tolist() == [20]
     assert two[20] == 0.75
     assert not three.any()
-    assert not pair.signs(source)[0][..., 15:].any()
+    assert not pair.features(source)[0][..., 15:].any()
 
 
 def test_a_sentence_has_each_of_the_questions_words_once():
@@ -231,17 +231,17 @@ def test_a_sentence_has_each_of_the_questions_words_once():
     # Two of them are more.
     source[0, [20, 22]] = torch.tensor([2, 3])
     pair.ends_V[source[0, 15]] = True
-    best = pair.signs(source)[0][0, :, 4]
+    best = pair.features(source)[0][0, :, 4]
     assert best[[9, 20]].tolist() == pytest.approx([1 / 2, 1.0])
 
 
-def test_without_a_question_signs_show_what_the_source_comes_back_to():
+def test_without_a_question_features_show_what_the_source_comes_back_to():
     pair = model()
     source = torch.arange(1, 33)[None].clone()
     source[0, 20] = source[0, 5]
-    signs, quotable = pair.signs(source)
-    assert not signs[..., :15].any()
-    assert signs[0, :, 15].nonzero().flatten().tolist() == [5, 20]
+    features, quotable = pair.features(source)
+    assert not features[..., :15].any()
+    assert features[0, :, 15].nonzero().flatten().tolist() == [5, 20]
     assert quotable.all()
 
 
