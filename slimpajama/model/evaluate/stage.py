@@ -267,10 +267,9 @@ def _folder(model_id: str, nights: Sequence[str]) -> str:
 
 def _scores(store: Store, manifest: Manifest) -> pa.Table:
     """Return the published scores; where no text is held out, no file of them is."""
-    entries = [entry for entry in manifest.files if entry.path.endswith("/scores.parquet")]
-    return read_verified_table(store, entries[0]) if entries else SCORES.empty_table()
+    entry = manifest.find("scores.parquet")
+    return read_verified_table(store, entry) if entry else SCORES.empty_table()
 
 
 def _read(store: Store, manifest: Manifest, name: str) -> dict[str, Any]:
-    entry = next(entry for entry in manifest.files if entry.path.endswith(f"/{name}"))
-    return dict(json.loads(read_verified(store, entry)))
+    return dict(json.loads(read_verified(store, manifest.file(name))))

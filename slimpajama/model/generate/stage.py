@@ -20,6 +20,7 @@ from slimpajama.core.progress import track
 from slimpajama.model.generate.measure import copied_share, repeated_share
 from slimpajama.model.generate.text import generate_texts
 from slimpajama.model.loading import load_model
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, json_bytes, read_verified
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
@@ -133,4 +134,4 @@ def _shards(workspace: Workspace, model: Manifest, split: str) -> Iterator[str]:
     """Yield the paths of a split in the nights that the model was trained on: they have its tokenizer."""
     nights: Sequence[str] = sorted(model.about["nights"])
     for night in nights:
-        yield from workspace.nights.load(night).paths(f"nights/{night}/shards/{split}/")
+        yield from workspace.nights.load(night).paths(layout.night(night).split(split))

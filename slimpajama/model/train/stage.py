@@ -149,7 +149,7 @@ def _about(workspace: Workspace, cfg: Config, data: TrainingData, base: str) -> 
     settings = {name: value for name, value in asdict(cfg.train).items() if name not in NOT_IN_WEIGHTS}
     return {
         "version": VERSION,
-        "night": data.tonight,
+        "night": data.night,
         "model": cfg.model,
         "train": settings,
         "nights": {night: manifest.digest for night, manifest in data.nights.items()},
@@ -176,7 +176,7 @@ def _train(cfg: Config, plan: _Plan, group: ProcessGroup) -> tuple[LanguageModel
     held_out = validation_rows(data.held_out(), tokenizer.document_id, model.row_tokens)
     validation = Validation(model, held_out, tokenizer.token_bytes, cfg.train.precision)
     tracked = replace(cfg.train, tensorboard="", mlflow="") if group.rank else cfg.train
-    settings = asdict(cfg.model) | asdict(cfg.train) | {"started_from": base.id if base else "", "night": data.tonight}
+    settings = asdict(cfg.model) | asdict(cfg.train) | {"started_from": base.id if base else "", "night": data.night}
     with (
         ThreadPool(1 if sharded else max(1, cfg.run.threads() // group.neighbours), group) as pool,
         tracking(tracked, plan.name, settings) as log,

@@ -33,7 +33,7 @@ def main(path: str) -> None:
     log_as(cfg.observe.logs)
     with console():
         try:
-            train_worker(open_workspace(job["workspace"]), cfg, job["nights"], job["tonight"], job["champion"])
+            train_worker(open_workspace(job["workspace"]), cfg, job["nights"], job["night"], job["champion"])
         except SlimpajamaError as error:
             complain(str(error))
             raise SystemExit(error.exit_code) from None
