@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load
+from safetensors.torch import load, save
 
 from slimpajama.core.config import ModelConfig, TextConfig
 from slimpajama.core.errors import ModelError
@@ -138,6 +138,11 @@ def load_exported(folder: Path) -> Loaded:
                 hint="Export or copy it again.",
             )
     return read_files(layout.model(model_id).path, config, files.__getitem__).language_model(model_id)
+
+
+def weights_bytes(tensors: Mapping[str, torch.Tensor]) -> bytes:
+    """Return tensors as a safetensors file; the same tensors give the same bytes, wherever they lie."""
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {"format": "pt"})
 
 
 def with_weights(make: Callable[[], M], weights: bytes, where: str) -> M:

@@ -45,7 +45,7 @@ from slimpajama.core.config import ApplyConfig
 from slimpajama.core.errors import InputError
 from slimpajama.corpus.pairs.rules import language
 from slimpajama.model.architectures.seq2seq import Memory, PairModel
-from slimpajama.model.device import one_thread
+from slimpajama.model.device import device_of, one_thread
 from slimpajama.model.generate.beam import Found, beam_search
 from slimpajama.text.tokenizer import Tokenizer
 
@@ -119,7 +119,7 @@ class Tuned:
         """Return the memory of a source's tokens."""
         row, number = self.model.row_tokens, self.number_of(kind)
         source_1S = padded([source], row if len(source) > row else self.model.chunk_tokens, self.model.vocab_size)
-        device = next(self.model.parameters()).device
+        device = device_of(self.model)
         with one_thread():
             return self.model.remember(torch.from_numpy(source_1S).to(device), torch.tensor([number], device=device))
 

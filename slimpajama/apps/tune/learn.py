@@ -8,7 +8,6 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import torch
-from safetensors.torch import save
 
 from slimpajama.apps.tune.examples import directions, encode_pairs, rarity
 from slimpajama.apps.tune.inference import Tuned
@@ -21,7 +20,7 @@ from slimpajama.core.progress import track
 from slimpajama.model.architectures import make_optimiser
 from slimpajama.model.architectures.chunk import ChunkModel
 from slimpajama.model.device import device
-from slimpajama.model.loading import Loaded
+from slimpajama.model.loading import Loaded, weights_bytes
 from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.model.train.loop import Training
 from slimpajama.model.train.parallel import ThreadPool
@@ -82,11 +81,10 @@ def model_files(folder: str, base: Loaded, tuned: Tuned, training: dict[str, Any
         base: The champion.
         tuned, training: What `learn` returned.
     """
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tuned.model.state_dict().items()}
     sizes = {"source_tokens": tuned.source_tokens, "target_tokens": tuned.target_tokens}
     config = base.config | {"base": base.id, "kinds": list(tuned.model.kinds)} | sizes
     return {
-        f"{folder}/model.safetensors": save(weights, metadata={"format": "pt"}),
+        f"{folder}/model.safetensors": weights_bytes(tuned.model.state_dict()),
         f"{folder}/config.json": json_bytes(config),
         f"{folder}/tokenizer.json": base.tokenizer.json,
         f"{folder}/dictionary.parquet": parquet_bytes(tuned.dictionary.table()),

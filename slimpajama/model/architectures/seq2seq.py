@@ -5,9 +5,9 @@ Training them on, slowly and with text between the pairs, was no better after eq
 after four minutes) and cost 4 % in bits per byte. What is added reads, writes and quotes:
 
 - memory: the source's latents go through the backbone, and are unpacked to a state a token. The token's embedding
-  joins it, vectors of the task and of its window (sources longer than a row are read in windows), and features of what
-  matters: in a passage with a question before it what stands near the question's words, else near the words that the
-  source comes back to. Blocks without a causal mask read all of a window;
+  joins it, vectors of the task and of its window (sources longer than a row are read in windows), and features that
+  say what matters: in a passage with a question before it what stands near the question's words, else near the words
+  that the source comes back to. Blocks without a causal mask read all of a window;
 - a decoder that begins as a copy of the champion's, with cross-attention over the memory after each of its blocks;
 - a pointer: attention of one head whose keys also know the token before, so that what was written last finds its
   continuation in the source. A gate mixes its distribution over the source's tokens with the head's over the

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from slimpajama.core.errors import ConfigError, ModelError
 from slimpajama.core.progress import say
+from slimpajama.model.device import autocast
 from slimpajama.model.train.distributed import SINGLE, ProcessGroup
 
 # Smaller parts pay for casting all weights and adding up all gradients more often.
@@ -211,7 +212,7 @@ def _cut(part: Part, rows: int) -> list[Part]:
 
 
 def _losses(forward: Forward, part: Part, precision: str) -> dict[str, Tensor]:
-    with torch.autocast(part[0].device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+    with autocast(part[0].device, precision):
         return forward(*part)
 
 

@@ -17,14 +17,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from safetensors.torch import save
 
 from slimpajama.core.config import Config, fingerprint
 from slimpajama.core.progress import say, track
 from slimpajama.model.architectures import LanguageModel, build, make_optimiser
 from slimpajama.model.architectures.fsdp import shard
 from slimpajama.model.device import device, with_precision
-from slimpajama.model.loading import Loaded, load_model
+from slimpajama.model.loading import Loaded, load_model, weights_bytes
 from slimpajama.model.train.card import model_card
 from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.model.train.data import TrainingData, gather
@@ -206,7 +205,6 @@ def _train(cfg: Config, plan: _Plan, group: ProcessGroup) -> tuple[LanguageModel
 def _publish(cfg: Config, plan: _Plan, model: LanguageModel[Any], training: dict[str, Any]) -> Part:
     """Return the finished model's files and counts."""
     data, folder = plan.data, f"models/{plan.name}"
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     config = {
         "format": 1,
         "model": cfg.model,
@@ -215,7 +213,7 @@ def _publish(cfg: Config, plan: _Plan, model: LanguageModel[Any], training: dict
         "description": model.describe(),
     }
     files: dict[str, pa.Table | bytes] = {
-        f"{folder}/model.safetensors": save(weights, metadata={"format": "pt"}),
+        f"{folder}/model.safetensors": weights_bytes(model.state_dict()),
         f"{folder}/config.json": json_bytes(config),
         f"{folder}/tokenizer.json": data.tokenizer_json,
         f"{folder}/training.json": json_bytes(training),
