@@ -24,6 +24,7 @@ from slimpajama.model.loading import Loaded, weights_bytes
 from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.model.train.loop import Training
 from slimpajama.model.train.parallel import ThreadPool
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import json_bytes
 from slimpajama.workspace.parquet import parquet_bytes
 
@@ -73,20 +74,22 @@ def learn(
     return Tuned(model.eval(), tokenizer, dictionary, {}, *sizes), record
 
 
-def model_files(folder: str, base: Loaded, tuned: Tuned, training: dict[str, Any]) -> dict[str, pa.Table | bytes]:
+def model_files(
+    place: layout.Model, base: Loaded, tuned: Tuned, training: dict[str, Any]
+) -> dict[str, pa.Table | bytes]:
     """Return the tuned model's files by their paths in the workspace.
 
     Args:
-        folder: Where the model lies.
+        place: Where the model lies.
         base: The champion.
         tuned, training: What `learn` returned.
     """
     sizes = {"source_tokens": tuned.source_tokens, "target_tokens": tuned.target_tokens}
     config = base.config | {"base": base.id, "kinds": list(tuned.model.kinds)} | sizes
     return {
-        f"{folder}/model.safetensors": weights_bytes(tuned.model.state_dict()),
-        f"{folder}/config.json": json_bytes(config),
-        f"{folder}/tokenizer.json": base.tokenizer.json,
-        f"{folder}/dictionary.parquet": parquet_bytes(tuned.dictionary.table()),
-        f"{folder}/training.json": json_bytes(training),
+        place.file("model.safetensors"): weights_bytes(tuned.model.state_dict()),
+        place.file("config.json"): json_bytes(config),
+        place.file("tokenizer.json"): base.tokenizer.json,
+        place.file("dictionary.parquet"): parquet_bytes(tuned.dictionary.table()),
+        place.file("training.json"): json_bytes(training),
     }

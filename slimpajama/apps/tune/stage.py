@@ -32,6 +32,7 @@ from slimpajama.model.architectures.chunk import ChunkModel
 from slimpajama.model.device import with_precision
 from slimpajama.model.loading import load_model
 from slimpajama.model.train.checkpoint import Checkpoints
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import json_bytes, read_verified
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.stage import Part, Stage
@@ -119,7 +120,7 @@ def tune(workspace: Workspace, cfg: Config, champion: str) -> TuneReport:
             rows = read_split(workspace.store, pairs, set_name, "train")
             tuned, training = learn(cfg, base, rows, checkpoints)
             counts = {"steps": training["steps"], "tokens": training["tokens"]}
-            stage.commit("model", Part(model_files(folder, base, tuned, training), counts))
+            stage.commit("model", Part(model_files(layout.tuned(name), base, tuned, training), counts))
         if not stage.has("ways"):
             tuned = load_files(workspace.store, stage.part_files("model"))
             strategies = choose_strategies(tuned, read_split(workspace.store, pairs, set_name, "validation"), cfg)
