@@ -41,7 +41,7 @@ from benchmarks.dedup import peer_python
 from benchmarks.machine import DOCS, commit, measure
 from benchmarks.model import parser_of, train_anew, training_data, workspace_of
 from benchmarks.training import PEERS
-from slimpajama.apps.tune.stage import choose_tests
+from slimpajama.apps.tune.choose import choose_tests
 from slimpajama.core.config import (
     ApplyConfig,
     Config,
@@ -117,7 +117,8 @@ def demo_pairs(folder: Path) -> Path:
 
 def run_ours(task: Task) -> dict[str, Any]:
     """Train, tune and write in this process."""
-    from slimpajama.apps.tune.stage import choose_ways, learn
+    from slimpajama.apps.tune.choose import choose_strategies
+    from slimpajama.apps.tune.learn import learn
     from slimpajama.model.loading import Loaded
 
     _, _, splits = task.pairs()
@@ -128,7 +129,8 @@ def run_ours(task: Task) -> dict[str, Any]:
     tuned, training = learn(cfg, loaded, splits["train"])
     workspace = open_workspace(task.workspace)
     before, after = held_out_bits(workspace, cfg, (base, tuned.model.base), tokenizer)
-    tuned.ways = choose_ways(tuned, splits["validation"], replace(cfg, tune=replace(cfg.tune, max_test_pairs=WAYS)))
+    fewer = replace(cfg, tune=replace(cfg.tune, max_test_pairs=WAYS))
+    tuned.strategies = choose_strategies(tuned, splits["validation"], fewer)
     began = time.process_time()
     outputs = [
         tuned.apply(row["task"], row["source"], row["question"], row["target_lang"], cfg.apply)
@@ -142,7 +144,7 @@ def run_ours(task: Task) -> dict[str, Any]:
         "outputs": {OURS: outputs},
         "write_s": time.process_time() - began,
         "parameters": sum(parameter.numel() for parameter in tuned.model.parameters()),
-        "ways": tuned.ways,
+        "ways": tuned.strategies,
         "base_tokens": history.step * rows.batch_rows * rows.row_tokens,
         "tokens": training["tokens"],
         "bits": {lang: [before[lang], after[lang]] for lang in before},

@@ -87,14 +87,14 @@ def train_anew(data: Any, tokenizer: Any, cfg: TrainConfig, model_cfg: ModelConf
 
     from slimpajama.model.architectures import build, make_optimiser
     from slimpajama.model.train import loop
-    from slimpajama.model.train.parallel import Team
+    from slimpajama.model.train.parallel import ThreadPool
 
     torch.set_num_threads(1)
     cast(Any, loop).time = SimpleNamespace(perf_counter=time.process_time, monotonic=time.monotonic)
     model = build(model_cfg, tokenizer.vocab_size, cfg.seed)
     rows = data.rows(cfg, model.row_tokens, tokenizer.document_id)
-    with Team(1) as team:
-        history = loop.train_model(model, make_optimiser(model, cfg.lr, cfg.precision), rows, cfg, team, cold=True)
+    with ThreadPool(1) as pool:
+        history = loop.Training(model, make_optimiser(model, cfg.lr, cfg.precision), rows, cfg, pool, warmup=True).run()
     return model, rows, history
 
 

@@ -113,8 +113,8 @@ def run_ours(workspace: str, name: str, steps: int) -> dict[str, Any]:
     from slimpajama.core.progress import Bar
     from slimpajama.model.architectures import build, make_optimiser
     from slimpajama.model.architectures.presets import resolve
-    from slimpajama.model.train.loop import train_model
-    from slimpajama.model.train.parallel import Team
+    from slimpajama.model.train.loop import Training
+    from slimpajama.model.train.parallel import ThreadPool
 
     torch.set_num_threads(1)
     rows, vocabulary, cfg = training_rows(workspace, resolve(OURS[name]).row_tokens)
@@ -124,27 +124,27 @@ def run_ours(workspace: str, name: str, steps: int) -> dict[str, Any]:
     peak, size = matmul_peak(torch.bfloat16 if cfg.precision == "bf16" else torch.float32)
     read: list[float] = []
 
-    def train(team: Team, count: int, compiled: bool = False) -> None:
+    def train(pool: ThreadPool, count: int, compiled: bool = False) -> None:
         bar = Bar("", 1, "", on_change=lambda _: read.append(time.process_time()))
         wanted = replace(cfg, tokens=count * batch_tokens, compile=compiled)
-        train_model(model, optimiser, rows, wanted, team, cold=True, bar=bar)
+        Training(model, optimiser, rows, wanted, pool, warmup=True, bar=bar).run()
 
-    with Team(1) as team:
-        train(team, WARM_UP + steps, name.endswith("compile"))
+    with ThreadPool(1) as pool:
+        train(pool, WARM_UP + steps, name.endswith("compile"))
         seconds, children = np.diff(read), resource.getrusage(resource.RUSAGE_CHILDREN)
         optimiser_s = []
         for _ in range(FEW + 1):
             began = time.process_time()
-            optimiser.step(0.0, team.map)
+            optimiser.step(0.0, pool.map)
             optimiser_s.append(time.process_time() - began)
     # Computes in the calling thread, where counters and profilers see it.
-    alone = Team(1)
+    single = ThreadPool(1)
     with FlopCounterMode(display=False) as whole:
-        train(alone, 1)
+        train(single, 1)
     with FlopCounterMode(display=False) as update:
         optimiser.step(0.0)
     with profile() as profiled:
-        train(alone, 1)
+        train(single, 1)
     events = [event for event in profiled.key_averages() if event.self_cpu_time_total]
     total = sum(event.self_cpu_time_total for event in events)
     slowest = sorted(events, key=lambda event: -event.self_cpu_time_total)[:12]

@@ -110,7 +110,7 @@ def _documents(common: Common, question: str) -> list[Source]:
 
 
 def _tuned(common: Common, task: str, model: str) -> tuple[Tuned, ApplyConfig]:
-    from slimpajama.apps.tune.inference import load_tuned
+    from slimpajama.apps.tune.loading import load_tuned
 
     space = common.open()
     return load_tuned(space, model or space.models.serving(task)), common.cfg.apply

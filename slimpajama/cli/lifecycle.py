@@ -106,10 +106,10 @@ def train(common: Common, night: Night = "") -> None:
 
     Example: slimpajama train --config demo/demo.toml --set train.tokens=1000000
     """
-    from slimpajama.model.train.launch import is_member
+    from slimpajama.model.train.launch import is_worker
 
     cfg = common.cfg
-    if is_member():
+    if is_worker():
         return take_part(cfg, night)
     with flow_session() as ready:
         from flows.training import train_model
@@ -121,11 +121,11 @@ def train(common: Common, night: Night = "") -> None:
 
 def take_part(cfg: Config, night: str) -> None:
     """Train as one of the processes that torchrun started; `train` without torchrun publishes the model."""
-    from slimpajama.model.train.stage import train_member
+    from slimpajama.model.train.stage import train_worker
 
     space = workspace_of(cfg)
     night = space.nights.choose_published(night)
-    train_member(space, cfg, space.nights.published(), night, space.models.champion_before(night))
+    train_worker(space, cfg, space.nights.published(), night, space.models.champion_before(night))
 
 
 def evaluate(

@@ -24,6 +24,16 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def device_of(model: torch.nn.Module) -> torch.device:
+    """Return what a model's weights lie on."""
+    return next(model.parameters()).device
+
+
+def autocast(on: torch.device, precision: str) -> torch.autocast:
+    """Return a context in which a model computes in a precision: `bf16` by autocast, or `fp32`."""
+    return torch.autocast(on.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """Let torch add in one order; and small steps, which several threads would mostly spend waiting, be fast."""

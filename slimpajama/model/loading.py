@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load
+from safetensors.torch import load, save
 
 from slimpajama.core.config import ModelConfig, TextConfig
 from slimpajama.core.errors import ModelError
 from slimpajama.model.architectures import LanguageModel, build
 from slimpajama.model.device import device
 from slimpajama.text.tokenizer import Tokenizer
-from slimpajama.workspace.manifest import FileEntry
+from slimpajama.workspace import layout
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_verified
 from slimpajama.workspace.store import parsed_json, sha256
@@ -41,6 +41,52 @@ class Loaded:
     """The model's `config.json`."""
 
 
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """What a model's files hold; its weights are still bytes."""
+
+    where: str
+    """The model's folder, for messages."""
+    config: dict[str, Any]
+    sizes: ModelConfig
+    tokenizer: Tokenizer
+    weights: bytes
+
+    def model(self, make: Callable[[], M]) -> M:
+        """Return the model that `make` makes with these weights, on this process's device and ready for use.
+
+        Raises:
+            ModelError: The weights do not fit.
+        """
+        return with_weights(make, self.weights, self.where).to(device()).eval()
+
+    def language_model(self, model_id: str) -> Loaded:
+        """Return the language model of these files."""
+        model = self.model(partial(build, self.sizes, self.tokenizer.vocab_size, seed=0))
+        return Loaded(model_id, model, self.tokenizer, self.config)
+
+
+def read_files(where: str, config: dict[str, Any], read: Callable[[str], bytes]) -> ModelFiles:
+    """Return what a model's files hold.
+
+    Args:
+        where: The model's folder, for messages.
+        config: Its `config.json`.
+        read: Returns the content of one of its files, checked.
+
+    Raises:
+        ModelError: This is no model's configuration.
+    """
+    try:
+        text = TypeAdapter(TextConfig).validate_python(config["text"])
+        sizes = TypeAdapter(ModelConfig).validate_python(config["model"])
+    except (LookupError, TypeError, ValidationError) as error:
+        raise ModelError(
+            "not the config.json of a model", where=where, found=str(error).splitlines()[-1].strip(), hint=_OTHER
+        ) from error
+    return ModelFiles(where, config, sizes, Tokenizer.load(read("tokenizer.json"), text), read("model.safetensors"))
+
+
 def load_model(workspace: Workspace, model_id: str | None = None) -> Loaded:
     """Return a published model; the champion where no id is given.
 
@@ -49,13 +95,13 @@ def load_model(workspace: Workspace, model_id: str | None = None) -> Loaded:
         StorageError: If a file is not what the manifest says.
     """
     wanted = model_id or workspace.models.require_champion()
-    manifest = workspace.models.manifest(wanted)
-    entries = {entry.path.rsplit("/", 1)[1]: entry for entry in manifest.files}
-    config, tokenizer, weights = (
-        read_verified(workspace.store, _entry(entries, wanted, name))
-        for name in ("config.json", "tokenizer.json", "model.safetensors")
-    )
-    return _assemble(wanted, parsed_json(config, f"models/{wanted}/config.json"), tokenizer, weights)
+    manifest, where = workspace.models.manifest(wanted), layout.model(wanted).path
+
+    def read(name: str) -> bytes:
+        return read_verified(workspace.store, manifest.file(name))
+
+    config = parsed_json(read("config.json"), f"{where}/config.json")
+    return read_files(where, config, read).language_model(wanted)
 
 
 def is_exported(folder: str | None) -> bool:
@@ -91,21 +137,12 @@ def load_exported(folder: Path) -> Loaded:
                 found=f"sha256 {found[:16]}…",
                 hint="Export or copy it again.",
             )
-    return _assemble(model_id, config, files["tokenizer.json"], files["model.safetensors"])
+    return read_files(layout.model(model_id).path, config, files.__getitem__).language_model(model_id)
 
 
-def _assemble(model_id: str, config: dict[str, Any], tokenizer_json: bytes, weights: bytes) -> Loaded:
-    where = f"models/{model_id}"
-    try:
-        text = TypeAdapter(TextConfig).validate_python(config["text"])
-        sizes = TypeAdapter(ModelConfig).validate_python(config["model"])
-    except (LookupError, TypeError, ValidationError) as error:
-        raise ModelError(
-            "not the config.json of a model", where=where, found=str(error).splitlines()[-1].strip(), hint=_OTHER
-        ) from error
-    tokenizer = Tokenizer.load(tokenizer_json, text)
-    model = with_weights(partial(build, sizes, tokenizer.vocab_size, seed=0), weights, where)
-    return Loaded(model_id, model.to(device()).eval(), tokenizer, config)
+def weights_bytes(tensors: Mapping[str, torch.Tensor]) -> bytes:
+    """Return tensors as a safetensors file; the same tensors give the same bytes, wherever they lie."""
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {"format": "pt"})
 
 
 def with_weights(make: Callable[[], M], weights: bytes, where: str) -> M:
@@ -129,9 +166,3 @@ def with_weights(make: Callable[[], M], weights: bytes, where: str) -> M:
             hint=_OTHER,
         ) from error
     return model
-
-
-def _entry(entries: dict[str, FileEntry], model_id: str, name: str) -> FileEntry:
-    if name not in entries:
-        raise ModelError("not in the model's manifest", where=f"models/{model_id}", expected=name)
-    return entries[name]

@@ -32,7 +32,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slimpajama.apps.serve.schemas import APPLICATIONS, ApiError, CompletionRequest, parse, texts_of
-from slimpajama.apps.serve.worker import Event, Job, Worker
+from slimpajama.apps.serve.worker import Call, Event, Job, Texts, Worker
 from slimpajama.core.config import ApplyConfig, GenerateConfig
 from slimpajama.core.errors import SlimpajamaError
 
@@ -46,15 +46,12 @@ REQUEST_S = 900.0
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 PAGE = Path(__file__).with_name("page.html")
 
+Inbox = asyncio.Queue[Event | Exception | None]
+"""Where the events of a job arrive; None or an error is the last."""
 
-def make_app(
-    worker: Worker,
-    cfg: GenerateConfig,
-    token: str | None = None,
-    hosts: frozenset[str] = frozenset(),
-    apply: ApplyConfig | None = None,
-) -> Any:
-    """Return the application.
+
+class Application(Starlette):
+    """The web application.
 
     Args:
         worker: Computes; started and stopped with the application.
@@ -65,90 +62,106 @@ def make_app(
         apply: How summaries, translations and answers are written; None for the defaults.
     """
 
-    def admit(request: Request) -> None:
-        name = request.headers.get("host", "").rsplit("]", 1)
-        host = name[0].removeprefix("[") if len(name) == 2 else name[0].partition(":")[0]
-        if hosts and host.lower() not in hosts:
-            raise ApiError(403, "not served under this host name", "unknown_host")
-        given = request.headers.get("authorization", "").encode()
-        if token is not None and not hmac.compare_digest(given, f"Bearer {token}".encode()):
-            raise ApiError(401, "missing or wrong token", "invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
+    def __init__(
+        self,
+        worker: Worker,
+        cfg: GenerateConfig,
+        token: str | None = None,
+        hosts: frozenset[str] = frozenset(),
+        apply: ApplyConfig | None = None,
+    ) -> None:
+        self.worker, self.cfg, self.token, self.hosts = worker, cfg, token, hosts
+        self.apply = apply or ApplyConfig()
+        self.page = PAGE.read_text(encoding="utf-8")
+        self.page_headers = {"Content-Security-Policy": _policy(self.page), "X-Frame-Options": "DENY"}
+        super().__init__(
+            routes=[
+                Route("/", self.index),
+                Route("/health", self.health),
+                Route("/metrics", self.metrics),
+                Route("/v1/models", self.models),
+                Route("/v1/completions", self.completions, methods=["POST"]),
+                *(Route(f"/v1/{name}", self.application, methods=["POST"], name=name) for name in APPLICATIONS),
+            ],
+            exception_handlers=dict.fromkeys((ApiError, HTTPException, ClientDisconnect, Exception), _refuse),
+            middleware=[Middleware(_headed)],
+            lifespan=_lifespan,
+        )
 
-    def submit(
-        texts: Any = (), task: str = "", call: Any = None
-    ) -> tuple[Job, asyncio.Queue[Event | Exception | None]]:
-        """Put a job into the queue; return it and where its events arrive."""
-        loop, inbox = asyncio.get_running_loop(), asyncio.Queue[Event | Exception | None]()
-        job = Job(worker.loaded, texts, lambda event: loop.call_soon_threadsafe(inbox.put_nowait, event))
-        job.task, job.call = task, call
-        try:
-            worker.submit(job)
-        except queue.Full:
-            raise ApiError(
-                429, "too many requests are waiting", "queue_full", headers={"Retry-After": str(worker.retry_after_s)}
-            ) from None
-        return job, inbox
+    async def index(self, _: Request) -> Response:
+        """Return the page to try it."""
+        return HTMLResponse(self.page, headers=self.page_headers)
 
-    async def application(request: Request) -> Response:
-        admit(request)
-        asked = parse(await _body(request), APPLICATIONS[request.url.path.rsplit("/", 1)[1]])
-        job, inbox = submit(task=asked.task, call=lambda tuned, gone: asked.run(tuned, apply or ApplyConfig(), gone))
-        found: dict[str, Any] = {}
-        async for event in _events(request, job, inbox):
-            found |= event.result or {}
-        return JSONResponse(found)
+    async def health(self, _: Request) -> Response:
+        """Say whether jobs are being computed."""
+        alive = self.worker.alive
+        return JSONResponse({"status": "ok" if alive else "stopped"}, 200 if alive else 503)
 
-    async def completions(request: Request) -> Response:
-        admit(request)
+    async def metrics(self, request: Request) -> Response:
+        """Return how the server does."""
+        self._admit(request)
+        return Response(_metrics(self.worker), media_type=CONTENT_TYPE_LATEST)
+
+    async def models(self, request: Request) -> Response:
+        """List the names of the model that is served."""
+        self._admit(request)
+        made = {"object": "model", "created": int(self.worker.loaded_at), "owned_by": "slimpajama"}
+        return JSONResponse({"object": "list", "data": [{"id": name} | made for name in self._names()]})
+
+    async def completions(self, request: Request) -> Response:
+        """Continue prompts."""
+        self._admit(request)
         asked = parse(await _body(request), CompletionRequest)
-        names = {None, worker.loaded.id, *([ALIAS] if worker.follows else [])}
-        if asked.model not in names:
+        if asked.model not in (None, *self._names()):
             raise ApiError(404, "no such model here; GET /v1/models lists what is", "model_not_found", "model")
-        texts = texts_of(asked, cfg, secrets.randbits(32))
-        job, inbox = submit(texts)
+        job, inbox = self._submit(texts_of(asked, self.cfg, secrets.randbits(32)))
         answer = _Answer(asked, job)
         if asked.stream:
             return StreamingResponse(answer.stream(_events(request, job, inbox)), media_type="text/event-stream")
         return JSONResponse(await answer.whole(_events(request, job, inbox)))
 
-    async def models(request: Request) -> Response:
-        admit(request)
-        names = [*([ALIAS] if worker.follows else []), worker.loaded.id]
-        made = {"object": "model", "created": int(worker.loaded_at), "owned_by": "slimpajama"}
-        return JSONResponse({"object": "list", "data": [{"id": name} | made for name in names]})
+    async def application(self, request: Request) -> Response:
+        """Summarise, translate or answer."""
+        self._admit(request)
+        asked = parse(await _body(request), APPLICATIONS[request.url.path.rpartition("/")[2]])
+        job, inbox = self._submit(task=asked.task, call=lambda tuned, gone: asked.run(tuned, self.apply, gone))
+        found: dict[str, Any] = {}
+        async for event in _events(request, job, inbox):
+            found |= event.result or {}
+        return JSONResponse(found)
 
-    async def health(_: Request) -> Response:
-        return JSONResponse({"status": "ok"} if worker.alive else {"status": "stopped"}, 200 if worker.alive else 503)
+    def _names(self) -> list[str]:
+        """Return the names under which the model may be asked for."""
+        return [*([ALIAS] if self.worker.follows else []), self.worker.loaded.id]
 
-    async def metrics(request: Request) -> Response:
-        admit(request)
-        return Response(_metrics(worker), media_type=CONTENT_TYPE_LATEST)
+    def _admit(self, request: Request) -> None:
+        """Refuse a request under another host name, or without the token."""
+        name = request.headers.get("host", "").rsplit("]", 1)
+        host = name[0].removeprefix("[") if len(name) == 2 else name[0].partition(":")[0]
+        if self.hosts and host.lower() not in self.hosts:
+            raise ApiError(403, "not served under this host name", "unknown_host")
+        given = request.headers.get("authorization", "").encode()
+        if self.token is not None and not hmac.compare_digest(given, f"Bearer {self.token}".encode()):
+            raise ApiError(401, "missing or wrong token", "invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
 
-    page = PAGE.read_text(encoding="utf-8")
-    policy = {"Content-Security-Policy": _policy(page), "X-Frame-Options": "DENY"}
+    def _submit(self, texts: Texts = (), task: str = "", call: Call | None = None) -> tuple[Job, Inbox]:
+        """Put a job into the queue; return it and where its events arrive."""
+        loop, inbox = asyncio.get_running_loop(), Inbox()
+        job = Job(self.worker.loaded, texts, lambda event: loop.call_soon_threadsafe(inbox.put_nowait, event))
+        job.task, job.call = task, call
+        try:
+            self.worker.submit(job)
+        except queue.Full:
+            again = {"Retry-After": str(self.worker.retry_after_s)}
+            raise ApiError(429, "too many requests are waiting", "queue_full", headers=again) from None
+        return job, inbox
 
-    async def index(_: Request) -> Response:
-        return HTMLResponse(page, headers=policy)
 
-    @contextlib.asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        worker.start()
-        yield
-        await asyncio.to_thread(worker.stop)
-
-    return Starlette(
-        routes=[
-            Route("/", index),
-            Route("/health", health),
-            Route("/metrics", metrics),
-            Route("/v1/models", models),
-            Route("/v1/completions", completions, methods=["POST"]),
-            *(Route(f"/v1/{name}", application, methods=["POST"], name=name) for name in APPLICATIONS),
-        ],
-        exception_handlers={ApiError: _refuse, HTTPException: _refuse, ClientDisconnect: _refuse, Exception: _refuse},
-        middleware=[Middleware(_headed)],
-        lifespan=lifespan,
-    )
+@contextlib.asynccontextmanager
+async def _lifespan(app: Application) -> AsyncIterator[None]:
+    app.worker.start()
+    yield
+    await asyncio.to_thread(app.worker.stop)
 
 
 def _headed(app: ASGIApp) -> ASGIApp:
@@ -229,7 +242,7 @@ class _Answer:
         yield "data: [DONE]\n\n"
 
 
-async def _events(request: Request, job: Job, inbox: asyncio.Queue[Event | Exception | None]) -> AsyncIterator[Event]:
+async def _events(request: Request, job: Job, inbox: Inbox) -> AsyncIterator[Event]:
     """Yield what the worker sends; whoever stops listening, goes away or has waited for `REQUEST_S` cancels the job."""
 
     async def watch() -> None:

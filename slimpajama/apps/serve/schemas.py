@@ -38,17 +38,21 @@ class ApiError(Exception):
         self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-class StreamOptions(BaseModel):
-    """What a stream tells beside the text."""
+class _Body(BaseModel):
+    """JSON in which every field is known and has its type."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class StreamOptions(_Body):
+    """What a stream tells beside the text."""
+
     include_usage: bool = False
 
 
-class CompletionRequest(BaseModel):
+class CompletionRequest(_Body):
     """Body of `POST /v1/completions`. A setting that is missing is the workspace's, in `[generate]`; bounds, too."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     model: str | None = None
     prompt: str | Annotated[list[str], Field(min_length=1, max_length=16)] = ""
     max_tokens: int | None = None
@@ -77,10 +81,9 @@ class CompletionRequest(BaseModel):
         return [self.prompt] if isinstance(self.prompt, str) else self.prompt
 
 
-class SummarizeRequest(BaseModel):
+class SummarizeRequest(_Body):
     """Body of `POST /v1/summarize`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     task: ClassVar[str] = "summarization"
     text: Text
 
@@ -89,10 +92,9 @@ class SummarizeRequest(BaseModel):
         return {"summary": tuned.summarize(self.text, cfg)}
 
 
-class TranslateRequest(BaseModel):
+class TranslateRequest(_Body):
     """Body of `POST /v1/translate`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     task: ClassVar[str] = "translation"
     text: Text
     to: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
@@ -103,10 +105,9 @@ class TranslateRequest(BaseModel):
         return {"translation": "".join(pieces), "to": self.to}
 
 
-class AnswerRequest(BaseModel):
+class AnswerRequest(_Body):
     """Body of `POST /v1/answer`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     task: ClassVar[str] = "question-answering"
     question: Annotated[str, Field(max_length=2000)]
     context: Text
@@ -123,7 +124,7 @@ APPLICATIONS: dict[str, type[ApplicationRequest]] = {
     "translate": TranslateRequest,
     "answer": AnswerRequest,
 }
-Request = TypeVar("Request", bound=BaseModel)
+Request = TypeVar("Request", bound=_Body)
 
 
 def parse(body: bytes, kind: type[Request]) -> Request:

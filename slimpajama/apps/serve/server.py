@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from slimpajama.apps.serve.app import make_app
+from slimpajama.apps.serve.app import Application
 from slimpajama.apps.serve.worker import Worker
 from slimpajama.core.config import ApplyConfig, GenerateConfig
 from slimpajama.core.errors import ConfigError
@@ -98,13 +98,13 @@ def run(
 ) -> None:
     """Answer until SIGTERM or SIGINT; then finish what runs, for at most `GRACE_S`.
 
-    Without a token, and reachable from this machine only, it answers to this machine's names only: see `make_app`.
+    Without a token, and reachable from this machine only, it answers to this machine's names only: see `Application`.
     """
     hosts = (
         frozenset({"localhost", "127.0.0.1", "::1", host.lower()}) if not token and is_loopback(host) else frozenset()
     )
     address = f"[{host}]" if ":" in host else host
-    app = make_app(worker, cfg, token, hosts, apply)
+    app = Application(worker, cfg, token, hosts, apply)
     config = uvicorn.Config(
         app,
         log_level="warning",

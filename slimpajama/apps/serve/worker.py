@@ -13,13 +13,14 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from slimpajama.apps.tune.inference import Tuned, load_tuned
+from slimpajama.apps.tune.inference import Tuned
+from slimpajama.apps.tune.loading import load_tuned
 from slimpajama.core.config import GenerateConfig
 from slimpajama.core.errors import SlimpajamaError
 from slimpajama.model.generate.text import Tally, stream_text
@@ -28,6 +29,11 @@ from slimpajama.workspace.open import Workspace
 
 LOG = logging.getLogger(__name__)
 STOP_S = 5.0
+
+Texts = Sequence[tuple[str, GenerateConfig]]
+"""Prompts, and how to continue each."""
+Call = Callable[[Tuned, Callable[[], bool]], dict[str, Any]]
+"""A call of an application: given a tuned model, and what tells that nobody waits any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +53,14 @@ class Job:
     """Texts to write one after the other, or a call of an application."""
 
     loaded: Loaded
-    texts: list[tuple[str, GenerateConfig]]
-    """Prompts, and how to continue each."""
+    texts: Texts
     send: Callable[[Event | Exception | None], object]
     """Called by the computing thread; the last call brings None, or the error that ended the job."""
     cancelled: threading.Event = field(default_factory=threading.Event)
     """Set when nobody waits for it any more: it ends at the next piece."""
     task: str = ""
     """What the tuned model of `call` has to serve."""
-    call: Callable[[Tuned, Callable[[], bool]], dict[str, Any]] | None = None
-    """Given the tuned model, and what tells that nobody waits any more."""
+    call: Call | None = None
 
 
 class Worker:

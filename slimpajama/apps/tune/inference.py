@@ -4,24 +4,20 @@ A summary of a text longer than the model reads at once is one of the summaries 
 sentence by sentence, and keeps lines and blank lines as they stand. An answer is looked for in every passage of its
 context; the likeliest is given, with the sentence that it rests on.
 
-Each kind of target has a *way* by the language of its source, for answers of the question, whichever did best on
-validation pairs: WRITTEN by the model, QUOTED from the source, or for translations the DRAFT as it is.
+Each kind of target has a *strategy* for each language of its source, for answers of the question. It is the one that
+did best on validation pairs: WRITTEN by the model, QUOTED from the source, or for translations the DRAFT as it is.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
 from slimpajama.apps.tune.examples import (
     ANSWER,
@@ -45,20 +41,13 @@ from slimpajama.apps.tune.spans import (
     sentence_spans,
     sentences,
 )
-from slimpajama.core.config import ApplyConfig, ModelConfig, TextConfig
-from slimpajama.core.errors import InputError, ModelError
+from slimpajama.core.config import ApplyConfig
+from slimpajama.core.errors import InputError
 from slimpajama.corpus.pairs.rules import language
-from slimpajama.model.architectures import build
-from slimpajama.model.architectures.chunk import ChunkModel
 from slimpajama.model.architectures.seq2seq import Memory, PairModel
-from slimpajama.model.device import device, one_thread
+from slimpajama.model.device import device_of, one_thread
 from slimpajama.model.generate.beam import Found, beam_search
-from slimpajama.model.loading import with_weights
 from slimpajama.text.tokenizer import Tokenizer
-from slimpajama.workspace.manifest import FileEntry, Manifest
-from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.parquet import read_verified
-from slimpajama.workspace.store import Store
 
 WRITTEN, QUOTED, DRAFT = "written", "quoted", "draft"
 
@@ -79,8 +68,8 @@ def language_of(text: str) -> str:
     return str(pl.DataFrame({"text": [text]}).select(language("text")).item())
 
 
-def ways_of(kind: str) -> tuple[str, ...]:
-    """Return the ways that there are for a kind; the first where nothing was measured."""
+def strategies_of(kind: str) -> tuple[str, ...]:
+    """Return the strategies for a kind; the first one counts where nothing was measured."""
     return (WRITTEN, QUOTED) if kind in (SUMMARIZE, ANSWER) else (WRITTEN, DRAFT)
 
 
@@ -91,7 +80,7 @@ class Tuned:
         model: What was tuned.
         tokenizer: Its champion's.
         dictionary: Of the pairs that it was tuned on.
-        ways: By kind and language, `summarize/zh` for one.
+        strategies: By kind and language, `summarize/zh` for one.
         source_tokens, target_tokens: What it was tuned to read and write at most.
     """
 
@@ -100,16 +89,16 @@ class Tuned:
         model: PairModel,
         tokenizer: Tokenizer,
         dictionary: Dictionary,
-        ways: Mapping[str, str],
+        strategies: Mapping[str, str],
         source_tokens: int,
         target_tokens: int,
     ) -> None:
-        self.model, self.tokenizer, self.dictionary, self.ways = model, tokenizer, dictionary, dict(ways)
+        self.model, self.tokenizer, self.dictionary, self.strategies = model, tokenizer, dictionary, dict(strategies)
         self.source_tokens, self.target_tokens = source_tokens, target_tokens
 
-    def way(self, kind: str, text: str) -> str:
-        """Return the way that serves a kind for a source or question in the language of this one."""
-        return self.ways.get(f"{kind}/{language_of(text)}", ways_of(kind)[0])
+    def strategy(self, kind: str, text: str) -> str:
+        """Return the strategy that serves a kind for a source or question in the language of this one."""
+        return self.strategies.get(f"{kind}/{language_of(text)}", strategies_of(kind)[0])
 
     def number_of(self, kind: str) -> int:
         """Return a kind's number.
@@ -130,7 +119,7 @@ class Tuned:
         """Return the memory of a source's tokens."""
         row, number = self.model.row_tokens, self.number_of(kind)
         source_1S = padded([source], row if len(source) > row else self.model.chunk_tokens, self.model.vocab_size)
-        device = next(self.model.parameters()).device
+        device = device_of(self.model)
         with one_thread():
             return self.model.remember(torch.from_numpy(source_1S).to(device), torch.tensor([number], device=device))
 
@@ -142,7 +131,6 @@ class Tuned:
                 self.model,
                 memory,
                 self.number_of(kind),
-                self.tokenizer.document_id,
                 beams=cfg.beams,
                 least=least,
                 most=most,
@@ -179,7 +167,7 @@ class Tuned:
     def summarize(self, text: str, cfg: ApplyConfig) -> str:
         """Return a summary of a text of any length; a quoted one is out of its beginning, which is read at once."""
         (source,) = self.encode([_needed(text, "text")])
-        if self.way(SUMMARIZE, text) == QUOTED:
+        if self.strategy(SUMMARIZE, text) == QUOTED:
             read = source[: self.source_tokens]
             if quote := self.quote(read, SUMMARIZE, sentence_runs(sentence_spans(read, self.tokenizer))):
                 return self.tokenizer.decode(read[quote.first : quote.last + 1]).strip()
@@ -216,7 +204,7 @@ class Tuned:
     def _translation(self, text: str, to: str, cfg: ApplyConfig) -> str:
         kind = kind_of("translation", to)
         draft = str(self.dictionary.drafts(pa.array([text], pa.large_string()), to, self.tokenizer.segmenter)[0])
-        if self.way(kind, text) == DRAFT:
+        if self.strategy(kind, text) == DRAFT:
             return draft
         source, drafted_ = self.encode([text, draft])
         # Only where a sentence is very long.
@@ -237,20 +225,20 @@ class Tuned:
         wanted = set(units(question))
         shared = [len(wanted & set(units(self.tokenizer.decode(passage)))) for passage in passages]
         # Not the context's: answers out of several are compared by their scores.
-        way = self.way(ANSWER, question)
+        strategy = self.strategy(ANSWER, question)
         best: tuple[float, str, Ids] | None = None
         for number in np.argsort(-np.array(shared), kind="stable")[: cfg.passages].tolist():
-            score, text = self._answer(passages[number], asked, way, cfg)
+            score, text = self._answer(passages[number], asked, strategy, cfg)
             if best is None or score > best[0]:
                 best = score, text, passages[number]
         assert best is not None
         return Answer(best[1], _support(best[1], self.tokenizer.decode(best[2])), best[0])
 
-    def _answer(self, passage: Ids, asked: Ids, way: str, cfg: ApplyConfig) -> tuple[float, str]:
+    def _answer(self, passage: Ids, asked: Ids, strategy: str, cfg: ApplyConfig) -> tuple[float, str]:
         """Return how likely the best answer in a passage is, and the answer."""
         row = self.model.row_tokens
         read = windows(passage, asked, self.tokenizer.document_id, row, self.source_tokens)
-        if way == QUOTED:
+        if strategy == QUOTED:
             logits_2S = self.read(read, ANSWER).quote_B2S[0].cpu().numpy()
             logits_2S = logits_2S[:, places_of(np.arange(len(passage)), len(asked), row)]
             quote = best_quote(logits_2S, answer_spans(passage, self.tokenizer))
@@ -289,46 +277,3 @@ def _support(answer: str, passage: str) -> str:
     wanted = set(units(answer))
     shares = [(answer in one, len(wanted & set(units(one)))) for one in found]
     return found[int(np.argmax([whole * 1000 + share for whole, share in shares]))].strip() if found else ""
-
-
-def fresh_model(config: dict[str, Any], tokenizer: Tokenizer, kinds: tuple[str, ...], seed: int) -> PairModel:
-    base = build(TypeAdapter(ModelConfig).validate_python(config["model"]), tokenizer.vocab_size, seed)
-    assert isinstance(base, ChunkModel)
-    return PairModel(base, kinds, tokenizer.document_id, torch.Generator().manual_seed(seed))
-
-
-def load_tuned(workspace: Workspace, model_id: str) -> Tuned:
-    """Return a published tuned model.
-
-    Raises:
-        ModelError: If there is none of this name, or its weights do not fit.
-        StorageError: If a file is not what the manifest says.
-    """
-    return load_files(workspace.store, _manifest(workspace, model_id).files)
-
-
-def _manifest(workspace: Workspace, model_id: str) -> Manifest:
-    manifest = workspace.models.tuned_manifest(model_id)
-    if manifest is None:
-        raise ModelError(
-            "no such tuned model", where=f"{workspace.uri}/tuned", found=model_id, hint="`slimpajama tune` makes one."
-        )
-    return manifest
-
-
-def entry_of(manifest: Manifest, name: str) -> FileEntry:
-    return next(entry for entry in manifest.files if entry.path.endswith(f"/{name}"))
-
-
-def load_files(store: Store, files: Iterable[FileEntry]) -> Tuned:
-    entries = {entry.path.rsplit("/", 1)[1]: entry for entry in files}
-    config = json.loads(read_verified(store, entries["config.json"]))
-    text = TypeAdapter(TextConfig).validate_python(config["text"])
-    tokenizer = Tokenizer.load(read_verified(store, entries["tokenizer.json"]), text)
-    entry = entries["model.safetensors"]
-    fresh = partial(fresh_model, config, tokenizer, tuple(config["kinds"]), 0)
-    model = with_weights(fresh, read_verified(store, entry), entry.path)
-    dictionary = Dictionary.load(read_verified(store, entries["dictionary.parquet"]))
-    ways = json.loads(read_verified(store, entries["ways.json"])) if "ways.json" in entries else {}
-    sizes = config["source_tokens"], config["target_tokens"]
-    return Tuned(model.to(device()).eval(), tokenizer, dictionary, ways, *sizes)

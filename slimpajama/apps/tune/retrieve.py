@@ -16,6 +16,7 @@ from slimpajama.core.errors import InputError
 from slimpajama.core.progress import track
 from slimpajama.text.segment import Segmenter
 from slimpajama.text.stopwords import content_flags
+from slimpajama.workspace import layout
 from slimpajama.workspace.lookup import find_rows, one_of
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
@@ -39,7 +40,7 @@ class CorpusIndex:
     Memory: about 12 bytes for each different word of a document.
 
     Args:
-        store: The workspace.
+        workspace: The workspace.
         cfg: How a question is cut into words; that of the nights.
 
     Raises:
@@ -52,8 +53,7 @@ class CorpusIndex:
 
         self.store, self._cfg, self._segmenter = workspace.store, cfg, Segmenter(cfg)
         self._nights = {night: workspace.nights.load(night) for night in workspace.nights.published()}
-        paths = [path for night in self._nights for path in self._nights[night].paths(f"nights/{night}/shards/")]
-        paths = [path for path in paths if path.endswith(".parquet")]
+        paths = self._paths("shards")
         if not paths:
             raise InputError("no document to ask", where=workspace.uri, hint="Run `slimpajama prepare` first.")
         ids, words = [], []
@@ -82,7 +82,11 @@ class CorpusIndex:
         scores = self._index.get_scores_from_ids(known)
         best = np.lexsort((np.arange(len(scores)), -scores))[:k]
         found = {self._ids[int(place)].as_py(): float(scores[place]) for place in best if scores[place] > 0}
-        paths = [path for night in self._nights for path in self._nights[night].paths(f"nights/{night}/documents/")]
-        hits = find_rows(self.store, paths, "id", one_of(found), ["id", "uri", "lang", "text"])
+        hits = find_rows(self.store, self._paths("documents"), "id", one_of(found), ["id", "uri", "lang", "text"])
         sources = [Source(score=found[hit.values["id"]], **hit.values) for hit in hits]
         return sorted(sources, key=lambda source: (-source.score, source.id))
+
+    def _paths(self, kind: str) -> list[str]:
+        """Return the paths of all tables of a kind."""
+        found = (manifest.paths(layout.night(night).within(kind)) for night, manifest in self._nights.items())
+        return [path for paths in found for path in paths if path.endswith(".parquet")]

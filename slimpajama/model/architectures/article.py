@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from slimpajama.core.errors import ModelError
 from slimpajama.model.architectures.base import OBJECTIVES, LanguageModel
 from slimpajama.model.architectures.layers import Linear, head_loss
 from slimpajama.model.architectures.presets import Sizes
@@ -46,13 +45,6 @@ class Article(LanguageModel[None]):
 
     def states(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
         return self.hidden(tokens_BT), self.head[: self.vocab_size]
-
-    def restore(self, tokens_BT: Tensor) -> Tensor:
-        raise ModelError(
-            "has no bottleneck to restore text from",
-            where="model.preset article",
-            hint="Train a chunk model (tiny, small, base or large) for `reconstruct`.",
-        )
 
     @torch.no_grad()
     def start(self, tokens_BT: Tensor) -> tuple[None, Tensor]:

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from slimpajama.core.errors import ModelError
 from slimpajama.model.architectures.layers import cross_entropy, likeliest
 from slimpajama.model.architectures.presets import Sizes
 
@@ -59,13 +60,17 @@ class LanguageModel(nn.Module, ABC, Generic[State]):
         x_BTD, head_VD = self.states(tokens_BT)
         return cross_entropy(x_BTD, head_VD, tokens_BT), likeliest(x_BTD, head_VD)
 
-    @abstractmethod
     def restore(self, tokens_BT: Tensor) -> Tensor:
         """Return the likeliest tokens (B, T) given only the latents of the tokens.
 
         Raises:
-            ModelError: If the architecture has no bottleneck.
+            ModelError: If the architecture has no bottleneck, as here.
         """
+        raise ModelError(
+            "has no bottleneck to restore text from",
+            where=f"model.preset {self.sizes.kind}",
+            hint="Train a chunk model (tiny, small, base or large) for `reconstruct`.",
+        )
 
     @abstractmethod
     def start(self, tokens_BT: Tensor) -> tuple[State, Tensor]:

@@ -1,7 +1,7 @@
 """The chunk autoencoder: K tokens become one latent, and text is restored from latents and continued over them.
 
 - encoder: K token embeddings -> packed linear -> squared-ReLU MLP -> RMS norm -> latent z, the bottleneck, to which
-  each token adds a learned code of its own (`latent.py`);
+  each token adds a learned code (`latent.py`);
 - backbone: causal blocks over z_1..z_n predict the next chunk's condition (of a learned z_0 for the first);
 - decoder: causal blocks over the previous token plus the condition, unpacked for its place in the chunk.
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from slimpajama.core.errors import ModelError
 from slimpajama.model.architectures.base import OBJECTIVES, LanguageModel, window
 from slimpajama.model.architectures.layers import Cache, Stack, head_loss, norm, working
 from slimpajama.model.architectures.presets import Sizes
@@ -51,13 +50,6 @@ class GPT(LanguageModel[GPTState]):
 
     def states(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
         return self.hidden(tokens_BT), self.embedding
-
-    def restore(self, tokens_BT: Tensor) -> Tensor:
-        raise ModelError(
-            "has no bottleneck to restore text from",
-            where="model.preset gpt",
-            hint="Train a chunk model (tiny, small, base or large) for `reconstruct`.",
-        )
 
     @torch.no_grad()
     def start(self, tokens_BT: Tensor) -> tuple[GPTState, Tensor]:

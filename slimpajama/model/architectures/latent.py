@@ -1,10 +1,11 @@
 """The latent: few numbers a chunk, by option each of few levels, so that it is smaller than the text also in bytes.
 
 Each token has a learned code of `width / K` numbers; a chunk's numbers are its tokens' codes plus what the encoder
-adds to them. Codes of its own are what restoring wants: they spread as far as they can, where embeddings gather by
-meaning. With levels each number is rounded to one of `levels` values that a normal distribution takes equally often,
-and rounding passes its gradient straight through (Bengio et al. 2013, arXiv:1308.3432); scalar levels in place of a
-learned codebook are those of FSQ (Mentzer et al. 2023, arXiv:2309.15505), whose bounding function is a tanh.
+adds to them. Restoring wants such codes, which are learned for it alone: they spread as far as they can, where
+embeddings gather by meaning. With levels each number is rounded to one of `levels` values that a normal distribution
+takes equally often, and rounding passes its gradient straight through (Bengio et al. 2013, arXiv:1308.3432); scalar
+levels in place of a learned codebook are those of FSQ (Mentzer et al. 2023, arXiv:2309.15505), whose bounding function
+is a tanh.
 """
 
 # B = batch, n = chunks per row, K = tokens a chunk, T = n * K, D = channels, V = vocabulary, L = levels

@@ -5,9 +5,9 @@ Training them on, slowly and with text between the pairs, was no better after eq
 after four minutes) and cost 4 % in bits per byte. What is added reads, writes and quotes:
 
 - memory: the source's latents go through the backbone, and are unpacked to a state a token. The token's embedding
-  joins it, vectors of the task and of its window (sources longer than a row are read in windows), and signs of what
-  matters: in a passage with a question before it what stands near the question's words, else near the words that the
-  source comes back to. Blocks without a causal mask read all of a window;
+  joins it, vectors of the task and of its window (sources longer than a row are read in windows), and features that
+  say what matters: in a passage with a question before it what stands near the question's words, else near the words
+  that the source comes back to. Blocks without a causal mask read all of a window;
 - a decoder that begins as a copy of the champion's, with cross-attention over the memory after each of its blocks;
 - a pointer: attention of one head whose keys also know the token before, so that what was written last finds its
   continuation in the source. A gate mixes its distribution over the source's tokens with the head's over the
@@ -19,7 +19,7 @@ Sources: See et al. 2017, "Get to the point: summarization with pointer-generato
 """
 
 # B = pairs, S = tokens of a source, T = tokens of a target or a window, W = windows of all sources, n = chunks,
-# K = tokens a chunk, D = channels, H = heads, V = vocabulary, Q = signs of a question
+# K = tokens a chunk, D = channels, H = heads, V = vocabulary, Q = features of a question
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ GRAMS = 1, 2, 3
 # Tokens around a place in which they count.
 NEAR = 9, 33
 # With a question, and without.
-SIGNS = 2 * len(GRAMS) * (3 + len(NEAR))
+FEATURES = 2 * len(GRAMS) * (3 + len(NEAR))
 # Steps of the logarithm of a place, two for each doubling.
 PLACES = 24
 NO_QUOTE = -1
@@ -99,7 +99,7 @@ class Cross(nn.Module):
         k, v = self.key_value(memory_BSD).view(B, S, 2, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
         return norm(k), v
 
-    def look(self, x_BTD: Tensor, key_value: tuple[Tensor, Tensor], there_BS: Tensor) -> Tensor:
+    def attend(self, x_BTD: Tensor, key_value: tuple[Tensor, Tensor], there_BS: Tensor) -> Tensor:
         """Return what the states take from the memory."""
         B, T, D = x_BTD.shape
         q = norm(self.query(norm(x_BTD)).view(B, T, self.heads, D // self.heads).transpose(1, 2))
@@ -126,7 +126,7 @@ class PairModel(nn.Module):
         D, K, V = base.sizes.width, base.chunk_tokens, base.vocab_size
         self.kind = nn.Parameter(torch.empty(len(kinds), D))
         self.window = nn.Parameter(torch.empty(MOST_WINDOWS, D))
-        self.asked = nn.Parameter(torch.empty(SIGNS, D))
+        self.asked = nn.Parameter(torch.empty(FEATURES, D))
         for table in (self.kind, self.window, self.asked):
             nn.init.normal_(table, std=0.02, generator=generator)
         self.spread = Linear(D, D, generator, stack=K)
@@ -140,7 +140,7 @@ class PairModel(nn.Module):
         self.gate = nn.Parameter(torch.zeros(1, D))
         self.gate_bias = nn.Parameter(torch.tensor(0.0))
         self.quote = nn.Parameter(torch.zeros(2, D))
-        self.quote_signs = nn.Parameter(torch.zeros(2, SIGNS))
+        self.quote_signs = nn.Parameter(torch.zeros(2, FEATURES))
         self.quote_place = nn.Parameter(torch.zeros(len(kinds), 2 * PLACES))
         self.register_buffer("rarity_V", torch.ones(V + 1))
         self.rarity_V: Tensor
@@ -164,26 +164,26 @@ class PairModel(nn.Module):
         z_WnD = base.wide(base.encode(base.code(ids_WT), tokens_WT))
         h_WnD = base.backbone(base.begin(Z0, z_WnD))[:, 1:]
         e_WTD = base.embed(ids_WT)
-        signs_WTQ, quotable_WT = (x.view(-1, row, *x.shape[2:]) for x in self.signs(source_BS))
+        features_WTQ, quotable_WT = (x.view(-1, row, *x.shape[2:]) for x in self.features(source_BS))
         window_WD = norm(self.window)[: S // row].repeat(B, 1) + norm(self.kind)[kind_W]
-        x_WTD = self.spread(h_WnD + z_WnD).view(e_WTD.shape) + e_WTD + working(signs_WTQ @ norm(self.asked))
-        # A window of padding has to look somewhere.
-        looked_at_WT = there_WT | ~there_WT.any(dim=1, keepdim=True)
-        m_WTD = self.reader(norm(x_WTD + working(window_WD)[:, None]), there_BT=looked_at_WT)
-        quote_WT2 = F.linear(m_WTD, self.quote).float() + F.linear(signs_WTQ, self.quote_signs).float()
+        x_WTD = self.spread(h_WnD + z_WnD).view(e_WTD.shape) + e_WTD + working(features_WTQ @ norm(self.asked))
+        # A window of padding has to attend to something.
+        read_WT = there_WT | ~there_WT.any(dim=1, keepdim=True)
+        m_WTD = self.reader(norm(x_WTD + working(window_WD)[:, None]), there_BT=read_WT)
+        quote_WT2 = F.linear(m_WTD, self.quote).float() + F.linear(features_WTQ, self.quote_signs).float()
         place_S = (2 * torch.arange(1, S + 1, device=source_BS.device).log2()).long().clamp_max(PLACES - 1)
         quote_B2S = quote_WT2.masked_fill(~quotable_WT[..., None], -torch.inf).view(B, S, 2).transpose(1, 2)
         quote_B2S = quote_B2S + self.quote_place[kind_B].view(B, 2, PLACES)[:, :, place_S]
         m_BSD = m_WTD.view(B, S, -1)
         before_BSD = F.pad(e_WTD.view(B, S, -1)[:, :-1], (0, 0, 1, 0))
         pointer_BSD = norm(self.pointer_key(m_BSD) + self.pointer_before(before_BSD))
-        keys = [cross.remember(m_BSD) for cross in self.looks()]
+        keys = [cross.remember(m_BSD) for cross in self.cross_attention()]
         return Memory(source_BS, keys, pointer_BSD, quote_B2S)
 
-    def signs(self, source_BS: Tensor) -> tuple[Tensor, Tensor]:
+    def features(self, source_BS: Tensor) -> tuple[Tensor, Tensor]:
         """Return what tells where it matters (B, S, Q), and which places can be quoted (B, S).
 
-        The signs, for one to three tokens in a row: how rare those are that the question has, too, at this place,
+        The features, for one to three tokens in a row: how rare those are that the question has, too, at this place,
         summed over NEAR tokens, and over the sentence, there each once; all by the question's whole, and the
         sentence's also by that of the best sentence. Without a question, those that stand in the source more than
         once, by the mean place. The first half is of questions, the second of sources without.
@@ -207,7 +207,7 @@ class PairModel(nn.Module):
         scale_B1 = torch.where(asked_B1, scale_B1, scale_B1 / whole_BS.sum(dim=1, keepdim=True).clamp_min(1) * 8)
         ends_BS = self.ends_V[source_BS] & quotable_BS
         sentence_BS = ends_BS.cumsum(dim=1) - ends_BS.long()
-        signs = []
+        features = []
         for n in GRAMS:
             # Where n - 1 tokens match, and the one behind them.
             if n > 1:
@@ -224,20 +224,20 @@ class PairModel(nn.Module):
             comes_back_BS = torch.zeros_like(weight_BS).scatter_add(1, sentence_BS, weight_BS).gather(1, sentence_BS)
             whole_sentence_BS = torch.where(asked_B1, shared_BS, comes_back_BS)
             best_B1 = whole_sentence_BS.amax(dim=1, keepdim=True).clamp_min(LEAST)
-            signs += [weight_BS, *near, whole_sentence_BS / scale_B1, whole_sentence_BS / best_B1]
-        signs_BSQ = torch.stack(signs, dim=2) * quotable_BS[..., None]
-        return torch.cat((signs_BSQ * asked_B1[..., None], signs_BSQ * ~asked_B1[..., None]), dim=2), quotable_BS
+            features += [weight_BS, *near, whole_sentence_BS / scale_B1, whole_sentence_BS / best_B1]
+        features_BSQ = torch.stack(features, dim=2) * quotable_BS[..., None]
+        return torch.cat((features_BSQ * asked_B1[..., None], features_BSQ * ~asked_B1[..., None]), dim=2), quotable_BS
 
-    def looks(self) -> list[Cross]:
+    def cross_attention(self) -> list[Cross]:
         """Return the cross-attention of each block of the decoder."""
         return [cross for cross in self.crosses if isinstance(cross, Cross)]
 
     def attend(self, memory: Memory) -> Any:
         """Return what the decoder does after each of its blocks."""
-        looks, there_BS = self.looks(), memory.tokens_BS < self.vocab_size
+        attention_of, there_BS = self.cross_attention(), memory.tokens_BS < self.vocab_size
 
         def between(block: int, x_BTD: Tensor) -> Tensor:
-            return x_BTD + looks[block].look(x_BTD, memory.keys[block], there_BS)
+            return x_BTD + attention_of[block].attend(x_BTD, memory.keys[block], there_BS)
 
         return between
 

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from slimpajama.model.architectures import LanguageModel
+from slimpajama.model.device import device_of
 from slimpajama.model.evaluate.score import DOCUMENT, END, FIRST, Ids, Sequences, plan_windows
 from slimpajama.text.tokenizer import Tokenizer
 
@@ -40,7 +41,7 @@ def score_ends(
     sequences = Sequences(ids, document_id)
     plan = plan_windows(sequences.lengths_D, model.row_tokens)
     plan[:, FIRST] = np.maximum(plan[:, FIRST], 1 + np.asarray(first_D, np.int64)[plan[:, DOCUMENT]])
-    device = next(model.parameters()).device
+    device = device_of(model)
     nll_D, greedy_D = np.zeros(len(ids)), np.ones(len(ids), np.bool_)
     with torch.inference_mode():
         for some, tokens_BT, counts_BT in sequences.batches(plan[plan[:, FIRST] < plan[:, END]]):

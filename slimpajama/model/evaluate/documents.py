@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from slimpajama.core.config import EvaluateConfig
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.store import Store
@@ -43,8 +44,7 @@ def held_out_documents(store: Store, nights: dict[str, Manifest], cfg: EvaluateC
     files = [
         (night, entry)
         for night, manifest in nights.items()
-        for entry in manifest.files
-        if entry.path.startswith(f"nights/{night}/shards/test/")
+        for entry in manifest.entries(layout.night(night).split("test"))
     ]
     index: list[tuple[str, str, int]] = []
     for _, entry in files:

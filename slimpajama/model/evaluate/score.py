@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from slimpajama.model.architectures import LanguageModel
+from slimpajama.model.device import autocast, device_of
 from slimpajama.text.tokenizer import Tokenizer
 
 Ids = Sequence[int] | NDArray[Any]
@@ -128,9 +129,9 @@ def score_ids(
         precision: `fp32`, or `bf16` for autocast: faster, good to about three digits.
     """
     sequences = Sequences(ids, document_id)
-    device = next(model.parameters()).device
+    device = device_of(model)
     nll_D = np.zeros(len(ids))
-    with torch.inference_mode(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+    with torch.inference_mode(), autocast(device, precision):
         for plan, tokens_BT, counts_BT in sequences.batches(plan_windows(sequences.lengths_D, model.row_tokens)):
             nll_BT = model.nll(torch.from_numpy(tokens_BT).to(device)).double().cpu().numpy()
             np.add.at(nll_D, plan[:, DOCUMENT], np.where(counts_BT, nll_BT, 0.0).sum(axis=1))
@@ -162,7 +163,7 @@ def reconstruct_ids(model: LanguageModel[Any], ids: Sequence[Ids], document_id: 
         ModelError: If the architecture has no bottleneck.
     """
     sequences = Sequences(ids, document_id)
-    device = next(model.parameters()).device
+    device = device_of(model)
     correct_D, latents_D = np.zeros(len(ids), np.int64), np.zeros(len(ids), np.int64)
     with torch.inference_mode():
         for plan, tokens_BT, counts_BT in sequences.batches(plan_rows(sequences.lengths_D, model.row_tokens)):

@@ -26,7 +26,6 @@ def beam_search(
     model: PairModel,
     memory: Memory,
     kind: int,
-    end: int,
     *,
     beams: int,
     least: int,
@@ -40,7 +39,6 @@ def beam_search(
         model: Writes.
         memory: Of one source, B = 1.
         kind: Number of the task.
-        end: Token that ends a target.
         beams: Targets under way at once; 1 takes the likeliest token each time.
         least: Tokens before which no target ends.
         most: Tokens after which one ends anyway.
@@ -50,7 +48,7 @@ def beam_search(
     Source: the score by length is that of Wu et al. 2016, "Google's neural machine translation system", without its
     constant; no repeated trigrams as in Paulus et al. 2017, "A deep reinforced model for abstractive summarization".
     """
-    device = memory.tokens_BS.device
+    device, end = memory.tokens_BS.device, model.end
     kind_B = torch.full((1,), kind, dtype=torch.long, device=device)
     state, scores_BV = model.start(memory, kind_B)
     total_B = torch.zeros(1, device=device)

@@ -1,4 +1,4 @@
-"""What a training reads: the nights' shards and tonight's tokenizer, each file checked against its manifest."""
+"""What a training reads: the nights' shards and the newest one's tokenizer, each file checked against its manifest."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from slimpajama.core.config import TrainConfig
 from slimpajama.core.errors import InputError
 from slimpajama.core.logs import step_log
 from slimpajama.core.schema import SHARDS
-from slimpajama.model.train.rows import EARLIER, TONIGHT, Mix, ShardTokens, Stream, parse_shard
+from slimpajama.model.train.rows import EARLIER, NEWEST, Mix, ShardTokens, Stream, parse_shard
 from slimpajama.text.tokenizer import Tokenizer
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import FileEntry, Manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table, read_verified
@@ -32,25 +33,21 @@ class TrainingData:
 
     store: Store
     nights: dict[str, Manifest]
-    """Nights that share tonight's tokenizer, tonight last."""
-    tonight: str
+    """Nights that share a tokenizer, `night` last."""
+    night: str
+    """The one whose documents are new."""
     tokenizer_json: bytes
     vocab_size: int
 
     def shards(self, split: str, nights: Sequence[str]) -> list[FileEntry]:
         """Return the shards of a split, in the order of `nights`."""
-        return [
-            entry
-            for night in nights
-            for entry in self.nights[night].files
-            if entry.path.startswith(f"nights/{night}/shards/{split}/")
-        ]
+        return [entry for night in nights for entry in self.nights[night].entries(layout.night(night).split(split))]
 
     def rows(self, cfg: TrainConfig, row_tokens: int, document_id: int) -> Mix:
         """Return the batches of the training."""
-        earlier = [night for night in self.nights if night != self.tonight]
+        earlier = [name for name in self.nights if name != self.night]
         return Mix(
-            self._stream([self.tonight], TONIGHT, cfg.seed, document_id),
+            self._stream([self.night], NEWEST, cfg.seed, document_id),
             self._stream(earlier, EARLIER, cfg.seed, document_id),
             replay_share=cfg.replay_share,
             batch_rows=max(1, cfg.batch_tokens // row_tokens),
@@ -123,30 +120,25 @@ class TrainingData:
         return table
 
 
-def gather(workspace: Workspace, nights: Sequence[str], tonight: str) -> TrainingData:
-    """Return the nights up to tonight that were encoded with tonight's tokenizer.
+def gather(workspace: Workspace, nights: Sequence[str], night: str) -> TrainingData:
+    """Return `night` and those of the nights before it that were encoded with its tokenizer.
 
     Raises:
-        InputError: If a night is not published, or tonight has no documents.
+        InputError: If a night is not published, or `night` has no documents.
     """
-    if tonight not in nights:
-        raise InputError("the night is not published", where=f"{workspace.uri}/nights", found=tonight)
-    manifests = {night: workspace.nights.load(night) for night in nights[: list(nights).index(tonight) + 1]}
-    tokenizer = _tokenizer(manifests[tonight], tonight)
+    if night not in nights:
+        raise InputError("the night is not published", where=f"{workspace.uri}/nights", found=night)
+    manifests = {name: workspace.nights.load(name) for name in nights[: list(nights).index(night) + 1]}
+    # A night that left no new document has none.
+    tokenizer = manifests[night].find(layout.TOKENIZER)
     if tokenizer is None:
-        raise InputError("the night has no documents to train on", where=f"{workspace.uri}/nights/{tonight}")
+        raise InputError("the night has no documents to train on", where=f"{workspace.uri}/{layout.night(night).path}")
     same = {}
-    for night, manifest in manifests.items():
-        own = _tokenizer(manifest, night)
+    for name, manifest in manifests.items():
+        own = manifest.find(layout.TOKENIZER)
         if own and own.sha256 == tokenizer.sha256:
-            same[night] = manifest
+            same[name] = manifest
         elif own:
-            step_log("train").info(f"night {night} has another tokenizer and is not replayed")
+            step_log("train").info(f"night {name} has another tokenizer and is not replayed")
     content = read_verified(workspace.store, tokenizer)
-    return TrainingData(workspace.store, same, tonight, content, Tokenizer.load(content).vocab_size)
-
-
-def _tokenizer(manifest: Manifest, night: str) -> FileEntry | None:
-    """Return the night's tokenizer; a night that left no new document has none."""
-    wanted = f"nights/{night}/tokenizer/tokenizer.json"
-    return next((entry for entry in manifest.files if entry.path == wanted), None)
+    return TrainingData(workspace.store, same, night, content, Tokenizer.load(content).vocab_size)

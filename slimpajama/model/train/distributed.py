@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ProcessGroup:
     """The processes of one training, as one of them sees them."""
 
     rank: int = 0
@@ -54,21 +54,21 @@ class Group:
         return float(shared)
 
 
-ALONE = Group()
+SINGLE = ProcessGroup()
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[Group]:
+def joined() -> Iterator[ProcessGroup]:
     """Join the other processes that torchrun started; alone where it did not.
 
     On GPUs each process takes the one of its number on its machine.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield ALONE
+        yield SINGLE
         return
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=LONGEST_WAIT)
-    yield Group(distributed.get_rank(), distributed.get_world_size(), int(os.environ["LOCAL_WORLD_SIZE"]))
+    yield ProcessGroup(distributed.get_rank(), distributed.get_world_size(), int(os.environ["LOCAL_WORLD_SIZE"]))
     # Not after an error: the others would abort before they have said theirs.
     distributed.destroy_process_group()

@@ -19,12 +19,12 @@ from slimpajama.workspace.store import Store
 WORKER = "slimpajama.model.train.worker"
 
 
-def is_member() -> bool:
+def is_worker() -> bool:
     """Say whether torchrun started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-def launch(store: Store, cfg: Config, nights: Sequence[str], tonight: str, champion: str | None) -> None:
+def launch(store: Store, cfg: Config, nights: Sequence[str], night: str, champion: str | None) -> None:
     """Train with `train.processes` processes on this machine until their last checkpoint is written.
 
     Raises:
@@ -34,7 +34,7 @@ def launch(store: Store, cfg: Config, nights: Sequence[str], tonight: str, champ
         "workspace": store.uri,
         "config": TypeAdapter(Config).dump_python(cfg, mode="json"),
         "nights": list(nights),
-        "tonight": tonight,
+        "night": night,
         "champion": champion,
         "launcher": os.getpid(),
     }

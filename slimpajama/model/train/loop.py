@@ -25,7 +25,7 @@ from slimpajama.core.progress import Bar
 from slimpajama.model.architectures import Optimiser
 from slimpajama.model.architectures.fsdp import is_share, share_of, whole
 from slimpajama.model.train.checkpoint import Checkpoint, Checkpoints
-from slimpajama.model.train.parallel import Team, batch_gradients, sharded_gradients
+from slimpajama.model.train.parallel import ThreadPool, batch_gradients, sharded_gradients
 from slimpajama.model.train.rows import Rows
 from slimpajama.model.train.schedule import lr_scale, progress_share
 from slimpajama.model.train.tracking import Log
@@ -65,142 +65,151 @@ class History:
         self.sums, self.counts = {}, {}
 
 
-def train_model(
-    model: nn.Module,
-    optimiser: Optimiser,
-    rows: Rows,
-    cfg: TrainConfig,
-    team: Team,
-    *,
-    cold: bool,
-    checkpoints: Checkpoints | None = None,
-    validate: Callable[[], dict[str, float]] | None = None,
-    bar: Bar | None = None,
-    log: Log | None = None,
-) -> History:
-    """Train `model` in place until the budget is used, going on from the newest checkpoint.
+@dataclass(slots=True)
+class Training:
+    """One training of a model: `run` changes it in place."""
 
-    Args:
-        model: Its weights are where the run starts, unless there is a checkpoint.
-        optimiser: Belongs to `model`.
-        rows: Where the batches come from.
-        cfg: Budget, schedule, precision, seed.
-        team: Threads that compute, how many changes no weight; the first process of its group saves and reports.
-        cold: Whether the weights are fresh; only then the learning rate is warmed up.
-        checkpoints: Where to save and resume; None for neither.
-        validate: Returns bits per byte by language; must not change the model's state.
-        bar: Progress in tokens.
-        log: Told each point of the curve and each validation; must not change the model's state.
+    model: nn.Module
+    """Its weights are where the run starts, unless there is a checkpoint."""
+    optimiser: Optimiser
+    """Belongs to the model."""
+    rows: Rows
+    """Where the batches come from."""
+    cfg: TrainConfig
+    """Budget, schedule, precision, seed."""
+    pool: ThreadPool
+    """Computes; how many threads it has changes no weight. The first process of its group saves and reports."""
+    warmup: bool = field(kw_only=True)
+    """Whether the learning rate rises at first: where the weights are fresh."""
+    checkpoints: Checkpoints | None = field(default=None, kw_only=True)
+    """Where to save and resume; None for neither."""
+    validate: Callable[[], dict[str, float]] | None = field(default=None, kw_only=True)
+    """Returns bits per byte by language; must not change the model's state."""
+    bar: Bar | None = field(default=None, kw_only=True)
+    """Progress in tokens."""
+    log: Log | None = field(default=None, kw_only=True)
+    """Receives each point of the curve and each validation; must not change the model's state."""
+    history: History = field(default_factory=History, init=False)
 
-    Raises:
-        ModelError: If a loss or gradient is not finite; step and rows are named, the last checkpoint stays good.
-    """
-    batch_tokens = rows.batch_rows * rows.row_tokens
-    steps = math.ceil(cfg.tokens / batch_tokens)
-    every, validate_every = math.ceil(steps / CURVE_POINTS), math.ceil(steps / VALIDATIONS)
-    history = _resume(model, optimiser, rows, checkpoints) if checkpoints else History()
-    forward = torch.compile(model) if cfg.compile else model
-    if history.step != team.group.of_first(history.step):
-        raise ModelError("processes found different checkpoints", where=checkpoints.folder if checkpoints else "")
-    if team.group.rank:
-        bar = log = None
-    model.train()
-    saved = history.seconds
-    if bar:
-        bar.resume(history.step * batch_tokens)
-    while not (over := _is_over(history, steps, cfg)):
-        began = time.perf_counter()
-        share = progress_share(history.step, steps, history.seconds, cfg.max_seconds)
-        scale = lr_scale(share, cfg.warmup_share if cold else 0.0, cfg.decay_share)
-        losses = _losses(forward, optimiser, rows, cfg, history.step, team)
-        optimiser.step(scale, team.map)
-        history.add(losses)
-        history.seconds = team.group.of_first(history.seconds + time.perf_counter() - began)
-        over = _is_over(history, steps, cfg)
-        if over or history.step % every == 0:
-            history.close_point(batch_tokens)
-            _tell(log, "loss", history.curve[-1])
-        if validate and (over or history.step % validate_every == 0):
-            model.eval()
-            history.validation.append({"step": history.step, "tokens": history.step * batch_tokens} | validate())
-            model.train()
-            _tell(log, "bits_per_byte", history.validation[-1])
-        if bar:
+    def run(self) -> History:
+        """Train until the budget is used, going on from the newest checkpoint; return what was recorded.
+
+        Raises:
+            ModelError: If a loss or gradient is not finite; step and rows are named, the last checkpoint stays good.
+        """
+        self._resume()
+        history, group = self.history, self.pool.group
+        if history.step != group.of_first(history.step):
+            folder = self.checkpoints.folder if self.checkpoints else ""
+            raise ModelError("processes found different checkpoints", where=folder)
+        if group.rank:
+            self.bar = self.log = None
+        if self.bar:
+            self.bar.resume(history.step * self._batch_tokens)
+        forward = torch.compile(self.model) if self.cfg.compile else self.model
+        self.model.train()
+        saved = history.seconds
+        while not self._is_over():
+            began = time.perf_counter()
+            losses = self._step(forward)
+            history.add(losses)
+            history.seconds = group.of_first(history.seconds + time.perf_counter() - began)
+            self._record()
+            self._show(losses)
+            if self.checkpoints and (self._is_over() or history.seconds - saved >= self.cfg.checkpoint_seconds):
+                self._save(self.checkpoints)
+                saved = history.seconds
+        self.model.eval()
+        return history
+
+    @property
+    def _batch_tokens(self) -> int:
+        return self.rows.batch_rows * self.rows.row_tokens
+
+    @property
+    def _steps(self) -> int:
+        """Steps that the budget in tokens allows."""
+        return math.ceil(self.cfg.tokens / self._batch_tokens)
+
+    def _is_over(self) -> bool:
+        return self.history.step >= self._steps or 0 < self.cfg.max_seconds <= self.history.seconds
+
+    def _step(self, forward: Callable[..., dict[str, Tensor]]) -> dict[str, float]:
+        """Change the weights once and return the losses in nats a token."""
+        cfg, history = self.cfg, self.history
+        share = progress_share(history.step, self._steps, history.seconds, cfg.max_seconds)
+        scale = lr_scale(share, cfg.warmup_share if self.warmup else 0.0, cfg.decay_share)
+        parameters = list(self.optimiser.parameters.values())
+        place = self.rows.describe()
+        batch = tuple(torch.from_numpy(array).to(parameters[0].device) for array in self.rows.batch())
+        weights = {"continue": 1.0, "restore": cfg.restore_weight, "denoise": cfg.denoise_weight}
+        gradients = sharded_gradients if is_share(parameters[0]) else batch_gradients
+        losses = gradients(partial(forward, weights=weights), parameters, batch, cfg.precision, self.pool)
+        norm = whole(torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM))
+        if not (math.isfinite(losses["total"]) and math.isfinite(float(norm))):
+            raise ModelError(
+                f"training diverged at step {history.step}",
+                where=f"rows from {place}",
+                expected="a finite loss and gradient",
+                found=f"loss {losses['total']}, gradient norm {float(norm)}",
+                hint='Lower train.lr, or train with train.precision = "fp32".',
+            )
+        self.optimiser.step(scale, self.pool.map)
+        return losses
+
+    def _record(self) -> None:
+        """Close a point of the curve and validate, where it is time for it."""
+        history, over = self.history, self._is_over()
+        if over or history.step % math.ceil(self._steps / CURVE_POINTS) == 0:
+            history.close_point(self._batch_tokens)
+            self._report("loss", history.curve[-1])
+        if self.validate and (over or history.step % math.ceil(self._steps / VALIDATIONS) == 0):
+            self.model.eval()
+            place = {"step": history.step, "tokens": history.step * self._batch_tokens}
+            history.validation.append(place | self.validate())
+            self.model.train()
+            self._report("bits_per_byte", history.validation[-1])
+
+    def _report(self, kind: str, point: dict[str, float]) -> None:
+        if self.log:
+            figures = {f"{kind}/{name}": value for name, value in point.items() if name not in ("step", "tokens")}
+            self.log(int(point["step"]), figures)
+
+    def _show(self, losses: dict[str, float]) -> None:
+        if self.bar:
             # The time may be over before the tokens are.
-            if cfg.max_seconds:
-                bar.total = min(cfg.tokens, history.step * batch_tokens * cfg.max_seconds / history.seconds)
-            bar.advance(batch_tokens, f"loss {losses.get('continue', losses['total']):.3f}")
-        if checkpoints and (over or history.seconds - saved >= cfg.checkpoint_seconds):
-            checkpoint = _checkpoint(model, optimiser, rows, history, team)
-            if not team.group.rank:
-                checkpoints.save(checkpoint)
-            saved = history.seconds
-    model.eval()
-    return history
+            if self.cfg.max_seconds:
+                tokens = self.history.step * self._batch_tokens
+                self.bar.total = min(self.cfg.tokens, tokens * self.cfg.max_seconds / self.history.seconds)
+            self.bar.advance(self._batch_tokens, f"loss {losses.get('continue', losses['total']):.3f}")
 
+    def _save(self, checkpoints: Checkpoints) -> None:
+        """Save a checkpoint, which does not depend on how the model is cut; all processes have to take part.
 
-def _tell(log: Log | None, kind: str, point: dict[str, float]) -> None:
-    if log:
-        figures = {f"{kind}/{name}": value for name, value in point.items() if name not in ("step", "tokens")}
-        log(int(point["step"]), figures)
+        Each tensor is gathered by itself, and kept where it is saved.
+        """
+        weights = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        moments = {f"optimiser.{name}": tensor for name, tensor in self.optimiser.state_tensors().items()}
+        tensors = {}
+        for name, tensor in (weights | moments).items():
+            full = whole(tensor)
+            if not self.pool.group.rank:
+                tensors[name] = full.cpu()
+        if not self.pool.group.rank:
+            state = {"rows": self.rows.position(), "history": asdict(self.history)}
+            checkpoints.save(Checkpoint(self.history.step, tensors, state))
 
+    def _resume(self) -> None:
+        """Go on from the newest checkpoint, where there is one."""
+        found = self.checkpoints.newest() if self.checkpoints else None
+        if found is None:
+            return
 
-def _is_over(history: History, steps: int, cfg: TrainConfig) -> bool:
-    return history.step >= steps or 0 < cfg.max_seconds <= history.seconds
+        def part(prefix: str) -> dict[str, Any]:
+            return {name.removeprefix(prefix): t for name, t in found.tensors.items() if name.startswith(prefix)}
 
-
-def _losses(
-    forward: Callable[..., dict[str, Tensor]],
-    optimiser: Optimiser,
-    rows: Rows,
-    cfg: TrainConfig,
-    step: int,
-    team: Team,
-) -> dict[str, float]:
-    """Compute one step's gradients and return its losses in nats a token."""
-    parameters = list(optimiser.parameters.values())
-    place = rows.describe()
-    batch = tuple(torch.from_numpy(array).to(parameters[0].device) for array in rows.batch())
-    weights = {"continue": 1.0, "restore": cfg.restore_weight, "denoise": cfg.denoise_weight}
-    gradients = sharded_gradients if is_share(parameters[0]) else batch_gradients
-    values = gradients(partial(forward, weights=weights), parameters, batch, cfg.precision, team)
-    norm = whole(torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM))
-    if not (math.isfinite(values["total"]) and math.isfinite(float(norm))):
-        raise ModelError(
-            f"training diverged at step {step}",
-            where=f"rows from {place}",
-            expected="a finite loss and gradient",
-            found=f"loss {values['total']}, gradient norm {float(norm)}",
-            hint='Lower train.lr, or train with train.precision = "fp32".',
-        )
-    return values
-
-
-def _checkpoint(model: nn.Module, optimiser: Optimiser, rows: Rows, history: History, team: Team) -> Checkpoint:
-    """Return a checkpoint, which does not depend on how the model is cut; without tensors where it is not to be saved.
-
-    All processes have to take part, each tensor is gathered by itself.
-    """
-    weights = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    moments = {f"optimiser.{name}": tensor for name, tensor in optimiser.state_tensors().items()}
-    tensors = {}
-    for name, tensor in (weights | moments).items():
-        full = whole(tensor)
-        if not team.group.rank:
-            tensors[name] = full.cpu()
-    return Checkpoint(history.step, tensors, {"rows": rows.position(), "history": asdict(history)})
-
-
-def _resume(model: nn.Module, optimiser: Optimiser, rows: Rows, checkpoints: Checkpoints) -> History:
-    found = checkpoints.newest()
-    if found is None:
-        return History()
-
-    def part(prefix: str) -> dict[str, Any]:
-        return {name.removeprefix(prefix): t for name, t in found.tensors.items() if name.startswith(prefix)}
-
-    own = model.state_dict()
-    model.load_state_dict({name: share_of(tensor, own.get(name)) for name, tensor in part("model.").items()})
-    optimiser.load_state_tensors(part("optimiser."))
-    rows.seek(found.state["rows"])
-    return History(**found.state["history"])
+        own = self.model.state_dict()
+        self.model.load_state_dict({name: share_of(tensor, own.get(name)) for name, tensor in part("model.").items()})
+        self.optimiser.load_state_tensors(part("optimiser."))
+        self.rows.seek(found.state["rows"])
+        self.history = History(**found.state["history"])

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -21,7 +22,8 @@ from torch import Tensor
 
 from slimpajama.core.errors import ConfigError, ModelError
 from slimpajama.core.logs import step_log
-from slimpajama.model.train.distributed import ALONE, Group
+from slimpajama.model.device import autocast
+from slimpajama.model.train.distributed import SINGLE, ProcessGroup
 
 # Smaller parts pay for casting all weights and adding up all gradients more often.
 PART_TOKENS = 2048
@@ -33,7 +35,7 @@ Part = tuple[Tensor, ...]
 """What the model takes of some rows: first their token ids (B, T), then for example where content words are."""
 
 
-class Team:
+class ThreadPool:
     """Threads that each compute on one core; outside of `with`, torch's own threads are as before.
 
     Args:
@@ -41,7 +43,7 @@ class Team:
         group: The other processes of the training.
     """
 
-    def __init__(self, threads: int, group: Group = ALONE) -> None:
+    def __init__(self, threads: int, group: ProcessGroup = SINGLE) -> None:
         self.threads, self.group = threads, group
         self.most_rows: int | None = None
         """Rows that fit in memory at once; None before some did not."""
@@ -67,7 +69,7 @@ class Team:
 
 
 def batch_gradients(
-    forward: Forward, parameters: Sequence[Tensor], batch: Part, precision: str, team: Team
+    forward: Forward, parameters: Sequence[Tensor], batch: Part, precision: str, pool: ThreadPool
 ) -> dict[str, float]:
     """Set the parameters' `grad` to that of the mean loss over the batch; return the mean losses in nats a token.
 
@@ -81,50 +83,25 @@ def batch_gradients(
         parameters: All parameters of the model.
         batch: Token ids and what else the model takes, all of as many rows.
         precision: `bf16` for autocast, or `fp32`.
-        team: Computes the parts.
+        pool: Computes the parts.
 
     Raises:
         ConfigError: If there are fewer rows than processes.
         ModelError: If memory does not hold a single row.
     """
     tokens_BT = batch[0]
-    if tokens_BT.size(0) < team.group.size:
+    if tokens_BT.size(0) < pool.group.size:
         raise ConfigError(
             "fewer rows a batch than processes",
             where="train.batch_tokens",
-            expected=f"at least {team.group.size} rows of {tokens_BT.size(1)} tokens",
+            expected=f"at least {pool.group.size} rows of {tokens_BT.size(1)} tokens",
             found=str(tokens_BT.size(0)),
         )
-    rows = _part_rows(tokens_BT, team.group.size)
-    share = team.group.share(_cut(batch, rows))
-    # On a GPU they would share its memory.
-    at_once = team.threads if tokens_BT.device.type == "cpu" else 1
-
-    def gradients(part: Part) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-        losses = _losses(forward, part, precision)
-        # Some serve one objective only.
-        grads = torch.autograd.grad(losses["total"], parameters, materialize_grads=True)
-        return grads, losses
-
-    def add_up(most: int) -> tuple[list[Tensor], dict[str, Tensor]] | str:
-        """Return the sums over the share, `most` rows at once; where memory does not hold them, what torch says."""
-        try:
-            means: dict[str, Tensor] = {}
-            sums = [torch.zeros_like(parameter) for parameter in parameters]
-            parts = [piece for part in share for piece in _cut(part, most)]
-            for start in range(0, len(parts), at_once):
-                wave = parts[start : start + at_once]
-                for (tokens, *_), (grads, losses) in zip(wave, team.map(gradients, wave), strict=True):
-                    weight = tokens.size(0) / tokens_BT.size(0)
-                    torch._foreach_add_(sums, grads, alpha=weight)
-                    _add(means, losses, weight)
-        except torch.OutOfMemoryError as error:
-            # Nothing else is kept: the error's traceback holds the tensors that filled the memory.
-            return str(error)
-        return sums, means
-
-    before = most = team.most_rows or rows
-    while isinstance(done := add_up(most), str):
+    rows = _part_rows(tokens_BT, pool.group.size)
+    share = pool.group.share(_cut(batch, rows))
+    compute = partial(_gradients, forward, parameters, precision)
+    before = most = pool.most_rows or rows
+    while isinstance(done := _sums(compute, parameters, share, most, tokens_BT.size(0), pool), str):
         if most == 1:
             hint = "Choose a smaller model, or cut it among GPUs: train.processes with train.sharded."
             raise _no_memory(tokens_BT, 1, done, hint)
@@ -132,19 +109,64 @@ def batch_gradients(
         # Smaller tensors do not fill the gaps that larger ones left.
         torch.cuda.empty_cache()
     if most < before:
-        team.most_rows = most
+        pool.most_rows = most
         step_log("train").info(
             f"memory does not hold {before} rows of {tokens_BT.size(1)} tokens: from now on {most} at once"
         )
     sums, means = done
-    team.group.add([*sums, *means.values()])
+    pool.group.add([*sums, *means.values()])
     for parameter, total in zip(parameters, sums, strict=True):
         parameter.grad = total
     return {name: float(mean) for name, mean in means.items()}
 
 
+def _gradients(
+    forward: Forward, parameters: Sequence[Tensor], precision: str, part: Part
+) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """Return the gradients of the mean loss over a part, and its mean losses."""
+    losses = _losses(forward, part, precision)
+    # Some parameters serve one objective only.
+    return torch.autograd.grad(losses["total"], parameters, materialize_grads=True), losses
+
+
+def _sums(
+    compute: Callable[[Part], tuple[tuple[Tensor, ...], dict[str, Tensor]]],
+    parameters: Sequence[Tensor],
+    share: Sequence[Part],
+    most: int,
+    batch_rows: int,
+    pool: ThreadPool,
+) -> tuple[list[Tensor], dict[str, Tensor]] | str:
+    """Return the gradients and losses of a share, added up; or what torch says where memory does not hold them.
+
+    Args:
+        compute: Returns those of a part.
+        parameters: What the gradients are of.
+        share: Parts of the batch.
+        most: Rows that are computed at once.
+        batch_rows: Rows of the whole batch: a part counts by its share of them.
+        pool: Computes the parts.
+    """
+    # On a GPU they would share its memory.
+    at_once = pool.threads if parameters[0].device.type == "cpu" else 1
+    try:
+        means: dict[str, Tensor] = {}
+        sums = [torch.zeros_like(parameter) for parameter in parameters]
+        parts = [piece for part in share for piece in _cut(part, most)]
+        for start in range(0, len(parts), at_once):
+            wave = parts[start : start + at_once]
+            for (tokens_BT, *_), (grads, losses) in zip(wave, pool.map(compute, wave), strict=True):
+                weight = tokens_BT.size(0) / batch_rows
+                torch._foreach_add_(sums, grads, alpha=weight)
+                _add(means, losses, weight)
+    except torch.OutOfMemoryError as error:
+        # Nothing else is kept: the error's traceback holds the tensors that filled the memory.
+        return str(error)
+    return sums, means
+
+
 def sharded_gradients(
-    forward: Forward, parameters: Sequence[Tensor], batch: Part, precision: str, team: Team
+    forward: Forward, parameters: Sequence[Tensor], batch: Part, precision: str, pool: ThreadPool
 ) -> dict[str, float]:
     """Do what `batch_gradients` does for a model of shares (`slimpajama.model.architectures.fsdp`), one part at a time.
 
@@ -155,7 +177,7 @@ def sharded_gradients(
         ConfigError: If the rows do not divide among the processes.
         ModelError: If memory does not hold a part.
     """
-    tokens_BT, size = batch[0], team.group.size
+    tokens_BT, size = batch[0], pool.group.size
     if tokens_BT.size(0) % size:
         raise ConfigError(
             "rows of a batch do not divide among the processes that the model is cut among",
@@ -164,12 +186,12 @@ def sharded_gradients(
             found=f"{tokens_BT.size(0)} rows",
         )
     rows = _part_rows(tokens_BT, size)
-    mine = tuple(tensor.chunk(size)[team.group.rank] for tensor in batch)
+    own = tuple(tensor.chunk(size)[pool.group.rank] for tensor in batch)
     for parameter in parameters:
         parameter.grad = None
     means: dict[str, Tensor] = {}
     try:
-        for part in _cut(mine, rows):
+        for part in _cut(own, rows):
             losses = _losses(forward, part, precision)
             weight = part[0].size(0) / tokens_BT.size(0)
             (losses["total"] * (weight * size)).backward()
@@ -177,7 +199,7 @@ def sharded_gradients(
     except torch.OutOfMemoryError as error:
         hint = "Use more processes, or a smaller train.batch_tokens."
         raise _no_memory(tokens_BT, rows, str(error), hint) from None
-    team.group.add(list(means.values()))
+    pool.group.add(list(means.values()))
     return {name: float(mean) for name, mean in means.items()}
 
 
@@ -192,7 +214,7 @@ def _cut(part: Part, rows: int) -> list[Part]:
 
 
 def _losses(forward: Forward, part: Part, precision: str) -> dict[str, Tensor]:
-    with torch.autocast(part[0].device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
+    with autocast(part[0].device, precision):
         return forward(*part)
 
 

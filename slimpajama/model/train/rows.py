@@ -25,7 +25,7 @@ from slimpajama.core.errors import InputError
 from slimpajama.text.buffers import text_buffers
 
 # Keeps the orders of the two streams apart.
-TONIGHT, EARLIER = 0, 1
+NEWEST, EARLIER = 0, 1
 
 
 class ShardTokens(NamedTuple):
@@ -93,7 +93,7 @@ class Stream:
     read: Callable[[str], ShardTokens]
     document_id: int
     seed: int
-    stream: int = TONIGHT
+    stream: int = NEWEST
     epoch: int = 0
     shard: int = 0
     offset: int = 0
@@ -175,7 +175,7 @@ class Mix:
     the share is kept to within one row at any moment, and no random state has to be restored.
 
     Args:
-        tonight: Stream over tonight's shards; None where there are none.
+        newest: Stream over the shards of the night whose documents are new; None where there are none.
         earlier: Stream over earlier nights' shards; None where there are none, and no row is a replay.
         replay_share: Share of the rows drawn from `earlier`.
         batch_rows: B.
@@ -183,12 +183,12 @@ class Mix:
     """
 
     def __init__(
-        self, tonight: Stream | None, earlier: Stream | None, *, replay_share: float, batch_rows: int, row_tokens: int
+        self, newest: Stream | None, earlier: Stream | None, *, replay_share: float, batch_rows: int, row_tokens: int
     ) -> None:
-        if tonight is None and earlier is None:
+        if newest is None and earlier is None:
             raise InputError("no shard to train on", hint="Run `slimpajama prepare` first.")
-        self.tonight, self.earlier = tonight, earlier
-        self.share = 1.0 if tonight is None else 0.0 if earlier is None else replay_share
+        self.newest, self.earlier = newest, earlier
+        self.share = 1.0 if newest is None else 0.0 if earlier is None else replay_share
         self.batch_rows, self.row_tokens, self.row = batch_rows, row_tokens, 0
 
     def batch(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -197,7 +197,7 @@ class Mix:
         replay_B = np.diff(np.floor(numbers * self.share)) > 0
         tokens = np.empty((self.batch_rows, self.row_tokens), np.int64)
         content = np.empty((self.batch_rows, self.row_tokens), np.bool_)
-        for stream, chosen_B in ((self.tonight, ~replay_B), (self.earlier, replay_B)):
+        for stream, chosen_B in ((self.newest, ~replay_B), (self.earlier, replay_B)):
             if stream is not None and chosen_B.any():
                 ids, flags = stream.take(int(chosen_B.sum()) * self.row_tokens)
                 tokens[chosen_B] = ids.reshape(-1, self.row_tokens)
@@ -207,17 +207,20 @@ class Mix:
 
     def position(self) -> dict[str, Any]:
         """Return where the next batch starts, as plain JSON."""
-        streams = {"tonight": self.tonight, "earlier": self.earlier}
-        return {"row": self.row} | {name: s.position() for name, s in streams.items() if s is not None}
+        return {"row": self.row} | {name: stream.position() for name, stream in self._streams().items()}
 
     def seek(self, position: dict[str, Any]) -> None:
         """Go to a `position`, so that `batch` returns what it would have returned then."""
         self.row = int(position["row"])
-        for name, stream in (("tonight", self.tonight), ("earlier", self.earlier)):
-            if stream is not None:
-                stream.seek(position[name])
+        for name, stream in self._streams().items():
+            stream.seek(position[name])
 
     def describe(self) -> str:
         """Return the shards and offsets of the next batch, for messages."""
-        streams = [s for s in (self.tonight, self.earlier) if s is not None]
+        streams = self._streams().values()
         return ", ".join(f"{s.current_shard()} (epoch {s.epoch}, token {s.offset})" for s in streams)
+
+    def _streams(self) -> dict[str, Stream]:
+        """Return the streams that there are, by their names in a checkpoint."""
+        streams = {"tonight": self.newest, "earlier": self.earlier}
+        return {name: stream for name, stream in streams.items() if stream is not None}

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from safetensors.torch import save
 
 from slimpajama.core.config import Config
 from slimpajama.core.logs import step_log
@@ -25,14 +24,14 @@ from slimpajama.core.progress import track
 from slimpajama.model.architectures import LanguageModel, build, make_optimiser
 from slimpajama.model.architectures.fsdp import shard
 from slimpajama.model.device import device, with_precision
-from slimpajama.model.loading import Loaded, load_model
+from slimpajama.model.loading import Loaded, load_model, weights_bytes
 from slimpajama.model.train.card import model_card
 from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.model.train.data import TrainingData, gather
-from slimpajama.model.train.distributed import ALONE, Group, joined
+from slimpajama.model.train.distributed import SINGLE, ProcessGroup, joined
 from slimpajama.model.train.launch import launch
-from slimpajama.model.train.loop import History, train_model
-from slimpajama.model.train.parallel import Team
+from slimpajama.model.train.loop import Training
+from slimpajama.model.train.parallel import ThreadPool
 from slimpajama.model.train.tracking import tracking
 from slimpajama.model.train.validate import Validation, validation_rows
 from slimpajama.text.tokenizer import Tokenizer
@@ -85,7 +84,7 @@ def train(
     return _report(run_step(TRAIN, context, nights=nights, champion=champion))
 
 
-def train_member(
+def train_worker(
     workspace: Workspace, cfg: Config, nights: Sequence[str], night: str, champion: str | None = None
 ) -> str:
     """Take part in a training that torchrun started, up to its last checkpoint; return the model's id.
@@ -123,7 +122,7 @@ def _inputs(run: Run) -> dict[str, Any]:
     data, base = run.once(_data), run.once(_base)
     settings = {name: value for name, value in asdict(run.cfg.train).items() if name not in NOT_IN_WEIGHTS}
     return {
-        "night": data.tonight,
+        "night": data.night,
         "model": run.cfg.model,
         "train": settings,
         "nights": {night: manifest.digest for night, manifest in data.nights.items()},
@@ -155,7 +154,7 @@ def _make(run: Run) -> None:
     if run.cfg.train.processes > 1:
         launch(run.store, run.cfg, run.options["nights"], run.night, run.options["champion"])
     # It goes on from the last checkpoint, be it the last step's.
-    model, training = _train(run, ALONE)
+    model, training = _train(run, SINGLE)
     run.commit("model", _published(run, model, training))
 
 
@@ -167,7 +166,7 @@ TRAIN = Step("train", VERSION, _inputs, _make, place=_place, tidy=_tidy)
 """Train a night's model. Options: `nights` that are published, `champion` to start from, or None."""
 
 
-def _train(run: Run, group: Group) -> tuple[LanguageModel[Any], dict[str, Any]]:
+def _train(run: Run, group: ProcessGroup) -> tuple[LanguageModel[Any], dict[str, Any]]:
     """Return the trained model and what is recorded of the training, as plain JSON."""
     cfg, data, base = run.cfg, run.once(_data), run.once(_base)
     tokenizer = Tokenizer.load(data.tokenizer_json, cfg.text)
@@ -181,24 +180,24 @@ def _train(run: Run, group: Group) -> tuple[LanguageModel[Any], dict[str, Any]]:
     held_out = validation_rows(data.held_out(), tokenizer.document_id, model.row_tokens)
     validation = Validation(model, held_out, tokenizer.token_bytes, cfg.train.precision)
     tracked = replace(cfg.train, tensorboard="", mlflow="") if group.rank else cfg.train
-    settings = asdict(cfg.model) | asdict(cfg.train) | {"started_from": base.id if base else "", "night": data.tonight}
+    settings = asdict(cfg.model) | asdict(cfg.train) | {"started_from": base.id if base else "", "night": data.night}
     with (
-        Team(1 if sharded else max(1, cfg.run.threads() // group.neighbours), group) as team,
+        ThreadPool(1 if sharded else max(1, cfg.run.threads() // group.neighbours), group) as pool,
         tracking(tracked, _model_id(run), settings) as log,
         track("train", total=cfg.train.tokens, unit="tokens") as bar,
     ):
-        history: History = train_model(
+        history = Training(
             model,
             make_optimiser(model, cfg.train.lr, cfg.train.precision),
             rows,
             cfg.train,
-            team,
-            cold=base is None,
+            pool,
+            warmup=base is None,
             checkpoints=_checkpoints(run),
             validate=validation,
             bar=bar,
             log=log,
-        )
+        ).run()
     return model, {
         "started_from": base.id if base else "",
         "steps": history.step,
@@ -212,7 +211,6 @@ def _published(run: Run, model: LanguageModel[Any], training: dict[str, Any]) ->
     """Return the finished model's files and counts."""
     cfg, data, name = run.cfg, run.once(_data), _model_id(run)
     place = layout.model(name)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     config = {
         "format": 1,
         "model": cfg.model,
@@ -221,7 +219,7 @@ def _published(run: Run, model: LanguageModel[Any], training: dict[str, Any]) ->
         "description": model.describe(),
     }
     files: dict[str, pa.Table | bytes] = {
-        place.file("model.safetensors"): save(weights, metadata={"format": "pt"}),
+        place.file("model.safetensors"): weights_bytes(model.state_dict()),
         place.file("config.json"): json_bytes(config),
         place.file("tokenizer.json"): data.tokenizer_json,
         place.file("training.json"): json_bytes(training),

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from slimpajama.model.architectures import LanguageModel
+from slimpajama.model.device import autocast, device_of
 
 # Two languages take about 2 s a time on one core.
 LANGUAGE_TOKENS = 16_384
@@ -59,10 +60,9 @@ class Validation:
         return {lang: self._bits(rows) for lang, rows in self.rows.items() if self.token_bytes[rows].any()}
 
     def _bits(self, rows_BT: NDArray[np.int64]) -> float:
-        device = next(self.model.parameters()).device
+        device = device_of(self.model)
         nats = 0.0
-        bf16 = torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
-        with torch.inference_mode(), bf16:
+        with torch.inference_mode(), autocast(device, self.precision):
             for start in range(0, len(rows_BT), self.batch_rows):
                 tokens_BT = rows_BT[start : start + self.batch_rows]
                 nll_BT = self.model.nll(torch.from_numpy(tokens_BT).to(device)).double().cpu().numpy()

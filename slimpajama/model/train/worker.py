@@ -26,7 +26,7 @@ from slimpajama.workspace.open import open_workspace
 
 def main(path: str) -> None:
     """Do this process's part of a job."""
-    from slimpajama.model.train.stage import train_member
+    from slimpajama.model.train.stage import train_worker
 
     job = json.loads(Path(path).read_text(encoding="utf-8"))
     threading.Thread(target=_end_with, args=(int(job["launcher"]),), daemon=True).start()
@@ -34,7 +34,7 @@ def main(path: str) -> None:
     use_json(cfg.observe.logs == "json")
     with console():
         try:
-            train_member(open_workspace(job["workspace"]), cfg, job["nights"], job["tonight"], job["champion"])
+            train_worker(open_workspace(job["workspace"]), cfg, job["nights"], job["night"], job["champion"])
         except SlimpajamaError as error:
             log.error(str(error))
             raise SystemExit(error.exit_code) from None

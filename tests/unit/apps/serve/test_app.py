@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from slimpajama.apps.serve import app as app_module
 from slimpajama.apps.serve import worker as worker_module
-from slimpajama.apps.serve.app import HEADERS, MAX_BODY, make_app
+from slimpajama.apps.serve.app import HEADERS, MAX_BODY, Application
 from slimpajama.apps.serve.worker import Job, Worker
 from slimpajama.core.config import GenerateConfig
 from slimpajama.model.generate.text import generate_texts
@@ -47,7 +47,7 @@ def worker_of(one_model: tuple[Path, str]) -> Callable[..., Worker]:
 @pytest.fixture
 def client(worker_of: Callable[..., Worker]) -> Iterator[TestClient]:
     """A client of a server that this machine alone can reach."""
-    with TestClient(make_app(worker_of(), CFG, hosts=HOSTS), "http://127.0.0.1:8000") as client:
+    with TestClient(Application(worker_of(), CFG, hosts=HOSTS), "http://127.0.0.1:8000") as client:
         yield client
 
 
@@ -74,7 +74,7 @@ def joined(chunks: list[dict[str, Any]], index: int = 0) -> str:
 
 
 def test_metrics_name_the_model_and_the_queue_and_want_the_token_too(worker_of: Callable[..., Worker], loaded: Loaded):
-    with TestClient(make_app(worker_of(max_queue=3), CFG, token=TOKEN)) as client:
+    with TestClient(Application(worker_of(max_queue=3), CFG, token=TOKEN)) as client:
         assert client.get("/metrics").status_code == 401
         answer = client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"})
     samples = [sample for family in text_string_to_metric_families(answer.text) for sample in family.samples]
@@ -198,7 +198,7 @@ def test_unknown_models_paths_and_methods_are_told_in_the_same_form(client: Test
 
 
 def test_a_token_is_asked_for_and_a_wrong_one_refused(worker_of: Callable[..., Worker]):
-    with TestClient(make_app(worker_of(), CFG, token=TOKEN)) as client:
+    with TestClient(Application(worker_of(), CFG, token=TOKEN)) as client:
         for value in ("", TOKEN, f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer 错误".encode()):
             answer = client.get("/v1/models", headers={"Authorization": value})
             assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
@@ -260,7 +260,7 @@ def gated(worker: Worker) -> Gate:
 def test_a_full_queue_says_when_to_come_back_and_those_inside_are_answered(worker_of: Callable[..., Worker]):
     worker = worker_of(max_queue=1)
     gate = gated(worker)
-    with TestClient(make_app(worker, CFG)) as client:
+    with TestClient(Application(worker, CFG)) as client:
         answers: list[Any] = []
 
         def ask() -> None:
@@ -293,7 +293,7 @@ def test_a_client_that_goes_away_ends_its_generation(
     ended: queue.Queue[Job] = queue.Queue()
     finish = worker._finish
     monkeypatch.setattr(worker, "_finish", lambda job: (finish(job), ended.put(job)))
-    app = make_app(worker, CFG)
+    app = Application(worker, CFG)
     body = json.dumps({"prompt": "今天", "max_tokens": 2000, "seed": 1, "stream": stream}).encode()
 
     async def talk() -> None:
@@ -339,7 +339,7 @@ def test_a_request_that_takes_too_long_is_ended_and_makes_room(
     monkeypatch.setattr(app_module, "REQUEST_S", 0.2)
     worker = worker_of()
     gate = gated(worker)
-    with TestClient(make_app(worker, CFG)) as client:
+    with TestClient(Application(worker, CFG)) as client:
         for stream in (False, True):
             answer = complete(client, prompt="今天", stream=stream)
             assert (answer.status_code, "not answered within" in answer.text) == (200 if stream else 503, True)
@@ -356,7 +356,7 @@ def test_a_defect_is_answered_and_logged_without_the_text(
 
     worker = worker_of()
     monkeypatch.setattr(worker_module, "stream_text", broken)
-    with TestClient(make_app(worker, CFG)) as client:
+    with TestClient(Application(worker, CFG)) as client:
         answer = complete(client, prompt="秘密 secret")
         assert (answer.status_code, answer.json()["error"]["type"]) == (500, "server_error")
         assert answer.headers["cache-control"] == "no-store"

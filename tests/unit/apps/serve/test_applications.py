@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from slimpajama.apps.serve import worker as worker_module
-from slimpajama.apps.serve.app import make_app
+from slimpajama.apps.serve.app import Application
 from slimpajama.apps.serve.worker import Worker
 from slimpajama.core.config import ApplyConfig, GenerateConfig
 from slimpajama.core.errors import InputError
@@ -44,7 +44,7 @@ def client(trained: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     serves(space.store, summarization="one", translation="one")
     loads: list[str] = []
     monkeypatch.setattr(worker_module, "load_tuned", lambda _, name: loads.append(name) or Echo(name))
-    app = make_app(Worker(Workspace(space.store)), GenerateConfig(), apply=ApplyConfig(beams=3))
+    app = Application(Worker(Workspace(space.store)), GenerateConfig(), apply=ApplyConfig(beams=3))
     with TestClient(app) as client:
         yield client, space.store, loads
 
@@ -95,5 +95,7 @@ def test_a_request_that_cannot_be_answered_is_refused_clearly(
 def test_the_token_is_asked_for(trained: Any):
     space, model = trained
     Models(space.store).promote(model, "test")
-    with TestClient(make_app(Worker(Workspace(space.store)), GenerateConfig(), token="correct-horse-battery")) as http:
+    with TestClient(
+        Application(Worker(Workspace(space.store)), GenerateConfig(), token="correct-horse-battery")
+    ) as http:
         assert http.post("/v1/summarize", json={"text": "x"}).status_code == 401

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from slimpajama.apps.tune import learn as tune_learn
 from slimpajama.apps.tune import stage as tune_stage
-from slimpajama.apps.tune.inference import DRAFT, QUOTED, WRITTEN, load_tuned, ways_of
+from slimpajama.apps.tune.inference import DRAFT, QUOTED, WRITTEN, strategies_of
+from slimpajama.apps.tune.loading import load_tuned
 from slimpajama.apps.tune.retrieve import Source
 from slimpajama.apps.tune.stage import tune
 from slimpajama.core.config import ApplyConfig, PairsConfig, PairSourceConfig, RunConfig, TuneConfig
@@ -108,8 +110,8 @@ def test_every_way_writes_something(tuned, kind):
     text = (
         "今天北京天气很好。我们学习语言模型。研究人员推荐了地图。" if kind != "translate-zh" else "The weather is fine."
     )
-    for way in ways_of(kind):
-        model.ways = {f"{kind}/{lang}": way for lang in ("zh", "en")}
+    for way in strategies_of(kind):
+        model.strategies = {f"{kind}/{lang}": way for lang in ("zh", "en")}
         if kind == "summarize":
             found = model.summarize(text, cfg.apply)
         elif kind == "answer":
@@ -128,7 +130,7 @@ def test_the_question_decides_how_all_its_answers_are_made(tuned, monkeypatch):
     """Answers out of several documents are compared by their scores, which are of one kind then."""
     store, cfg, _, report = tuned
     model = load_tuned(Workspace(store), report.model)
-    model.ways = {"answer/zh": QUOTED, "answer/en": WRITTEN}
+    model.strategies = {"answer/zh": QUOTED, "answer/en": WRITTEN}
     written = []
     monkeypatch.setattr(model, "write", lambda *given, **_: written.append(given) or Found([], -1.0))
     texts = ("The weather is fine.", "今天北京天气很好。")
@@ -163,15 +165,15 @@ def test_a_tuning_that_stops_ends_with_the_same_bytes(tuned, trained, tmp_path, 
     tune_stage.make_pairs(Workspace(other), cfg)
     with monkeypatch.context() as patch:
         if moment == "in the middle":
-            real, steps = tune_stage.PairRows.batch, []
+            real, steps = tune_learn.PairRows.batch, []
 
             def batch(rows):
                 steps.append(1)
                 return real(rows) if len(steps) < 9 else stop()
 
-            patch.setattr(tune_stage.PairRows, "batch", batch)
+            patch.setattr(tune_learn.PairRows, "batch", batch)
         else:
-            steps = {"ways": (tune_stage, "choose_ways"), "scores": (tune_stage, "_measured")}
+            steps = {"ways": (tune_stage, "choose_strategies"), "scores": (tune_stage, "measure_outputs")}
             patch.setattr(*steps.get(moment.split()[-1], (tune_stage.Run, "finish")), stop)
         often = replace(cfg, train=replace(cfg.train, checkpoint_seconds=1e-9))
         with pytest.raises(KeyboardInterrupt):

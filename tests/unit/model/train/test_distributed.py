@@ -16,7 +16,7 @@ from slimpajama.core.errors import ModelError
 from slimpajama.model.loading import load_model
 from slimpajama.model.train import launch
 from slimpajama.model.train.checkpoint import Checkpoints
-from slimpajama.model.train.distributed import ALONE, Group, joined
+from slimpajama.model.train.distributed import SINGLE, ProcessGroup, joined
 from slimpajama.model.train.stage import TrainReport, train
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.open import Workspace
@@ -27,7 +27,7 @@ ROUNDING = 1e-5
 that weights differ by some epsilons of float32 (1.2e-7) a step. 24 steps came to ten epsilons of the loss."""
 DIES = """
 import os, signal, sys
-from slimpajama.model.train import worker as member
+from slimpajama.model.train import worker
 from slimpajama.model.train.checkpoint import Checkpoints
 
 save = Checkpoints.save
@@ -38,14 +38,14 @@ def die_at_step_4(self, checkpoint):
     save(self, checkpoint)
 
 Checkpoints.save = die_at_step_4
-member.main(sys.argv[1])
+worker.main(sys.argv[1])
 """
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_shares_are_neighbours_of_almost_equal_size_and_leave_nothing_out(size: int):
     parts = list(range(5))
-    shares = [list(Group(rank, size).share(parts)) for rank in range(size)]
+    shares = [list(ProcessGroup(rank, size).share(parts)) for rank in range(size)]
     assert [part for share in shares for part in share] == parts
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
@@ -53,10 +53,10 @@ def test_shares_are_neighbours_of_almost_equal_size_and_leave_nothing_out(size: 
 def test_a_process_that_torchrun_did_not_start_is_alone(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with joined() as group:
-        assert group == ALONE
+        assert group == SINGLE
     one = torch.ones(2)
-    ALONE.add([one])
-    assert (one.tolist(), ALONE.of_first(3.5)) == ([1.0, 1.0], 3.5)
+    SINGLE.add([one])
+    assert (one.tolist(), SINGLE.of_first(3.5)) == ([1.0, 1.0], 3.5)
 
 
 def test_two_processes_give_the_loss_curve_of_one(workspace: Any, trained: Any):

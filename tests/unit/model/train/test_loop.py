@@ -17,8 +17,8 @@ from slimpajama.core.progress import Bar
 from slimpajama.model.architectures import build, make_optimiser
 from slimpajama.model.train import parallel
 from slimpajama.model.train.checkpoint import Checkpoints
-from slimpajama.model.train.loop import History, train_model
-from slimpajama.model.train.parallel import Team
+from slimpajama.model.train.loop import History, Training
+from slimpajama.model.train.parallel import ThreadPool
 from slimpajama.model.train.rows import Mix, ShardTokens, Stream
 from slimpajama.workspace.local import LocalStore
 
@@ -45,17 +45,17 @@ def train(
 ) -> tuple[dict[str, torch.Tensor], History]:
     model = build(MODEL, VOCAB, seed=1)
     probe = torch.arange(64).reshape(2, 32) + 1
-    with Team(threads) as team:
-        history = train_model(
+    with ThreadPool(threads) as pool:
+        history = Training(
             model,
             make_optimiser(model, cfg.lr),
             rows(),
             cfg,
-            team,
-            cold=True,
+            pool,
+            warmup=True,
             checkpoints=Checkpoints(store, FOLDER, cfg.keep_checkpoints) if store else None,
             validate=(lambda: {"en": float(model.nll(probe).mean())}) if validate else None,
-        )
+        ).run()
     return model.state_dict(), history
 
 
@@ -158,8 +158,8 @@ def test_the_bar_of_a_limited_run_foretells_its_end_by_the_time_and_never_more_t
     bar, totals = Bar("train", cfg.tokens, "tokens"), []
     bar.on_change = lambda bar: totals.append(bar.total)
     model = build(MODEL, VOCAB, seed=1)
-    with Team(1) as team:
-        history = train_model(model, make_optimiser(model, cfg.lr), rows(), cfg, team, cold=True, bar=bar)
+    with ThreadPool(1) as pool:
+        history = Training(model, make_optimiser(model, cfg.lr), rows(), cfg, pool, warmup=True, bar=bar).run()
     assert bar.done == history.step * 128
     assert max(totals) <= cfg.tokens
     assert bar.done / bar.total == pytest.approx(history.seconds / 0.2)
@@ -174,7 +174,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_rows():
         return {}
 
     with (
-        Team(1) as team,
+        ThreadPool(1) as pool,
         pytest.raises(ModelError, match=r"rows from \d \(epoch 0, token \d+\): training diverged at step 6"),
     ):
-        train_model(model, make_optimiser(model, 1.0), rows(), CFG, team, cold=True, validate=poison)
+        Training(model, make_optimiser(model, 1.0), rows(), CFG, pool, warmup=True, validate=poison).run()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slimpajama.core.errors import InputError
-from slimpajama.model.train.rows import EARLIER, TONIGHT, Mix, ShardTokens, Stream, pack_documents, parse_shard
+from slimpajama.model.train.rows import EARLIER, NEWEST, Mix, ShardTokens, Stream, pack_documents, parse_shard
 
 DOCUMENT_ID = 7
 Shards = dict[str, list[list[int]]]
@@ -21,7 +21,7 @@ def shard_of(documents: list[list[int]]) -> ShardTokens:
     return ShardTokens(flat, flat % 2 == 0, np.array([len(document) for document in documents], np.int64))
 
 
-def stream_of(shards: Shards, seed: int = 0, number: int = TONIGHT) -> Stream:
+def stream_of(shards: Shards, seed: int = 0, number: int = NEWEST) -> Stream:
     return Stream(sorted(shards), lambda name: shard_of(shards[name]), DOCUMENT_ID, seed, number)
 
 
@@ -111,10 +111,10 @@ def test_a_restored_mix_goes_on_with_the_same_rows():
             assert np.array_equal(expected, found)
 
 
-def test_without_earlier_nights_no_row_is_a_replay_and_without_tonight_every_row_is():
-    tonight = Mix(stream_of(TEN), None, replay_share=0.9, batch_rows=2, row_tokens=5)
+def test_without_earlier_nights_no_row_is_a_replay_and_without_a_new_night_every_row_is():
+    newest = Mix(stream_of(TEN), None, replay_share=0.9, batch_rows=2, row_tokens=5)
     earlier = Mix(None, stream_of(TEN), replay_share=0.1, batch_rows=2, row_tokens=5)
-    assert np.array_equal(tonight.batch()[0], earlier.batch()[0])
+    assert np.array_equal(newest.batch()[0], earlier.batch()[0])
 
 
 def test_no_shard_at_all_is_an_error_for_the_user():

@@ -88,7 +88,7 @@ def test_a_missing_package_is_named_with_its_extra_before_anything_is_trained(
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
     steps: list[int] = []
-    monkeypatch.setattr(train_stage, "train_model", lambda *_, **__: steps.append(1))
+    monkeypatch.setattr(train_stage, "Training", lambda *_, **__: steps.append(1))
     cfg = replace(workspace.cfg, train=replace(workspace.cfg.train, **{option: "logs"}))
     with pytest.raises(ConfigError, match=rf"needs the extra `{option}`.*slimpajama\[{option}\]"):
         train(Workspace(workspace.store), cfg, workspace.nights[:1], workspace.nights[0])
