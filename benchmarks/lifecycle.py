@@ -138,7 +138,7 @@ def page(
             "",
             "`python -m benchmarks.lifecycle` on the demo corpus: one night from raw files to a report.",
             "",
-            conditions("prefect", "torch", "polars", "pyarrow", "numba", "rjieba", "tokenizers"),
+            conditions("prefect", "torch", "polars", "pyarrow", "numba", "jieba", "tokenizers"),
             f"- corpus: {sum(s['documents'] for s in built['sources']):,} raw documents, "
             f"{sum(s['text_mb'] for s in built['sources']):.1f} MB of text, built in {build_s:.1f} s",
             "",

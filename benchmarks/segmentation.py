@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Literal
 
 import jieba
 import numpy as np
@@ -68,11 +67,8 @@ def engines(hmm: bool) -> dict[str, Cut]:
     def reference(texts: Sequence[str]) -> list[list[str]]:
         return [by_rule(text, lambda han, guess: list(package.cut(han, HMM=guess)), hmm) for text in texts]
 
-    def ours(name: Literal["jieba", "rjieba"]) -> Cut:
-        segmenter = Segmenter(TextConfig(engine=name, hmm=hmm))
-        return lambda texts: [segmenter.cut(text) for text in texts]
-
-    return {"package jieba": reference, "jieba": ours("jieba"), "rjieba": ours("rjieba")}
+    segmenter = Segmenter(TextConfig(hmm=hmm))
+    return {"package jieba": reference, "kernel": lambda texts: [segmenter.cut(text) for text in texts]}
 
 
 def accuracy(gold: list[list[str]]) -> list[dict[str, object]]:
@@ -88,7 +84,6 @@ def accuracy(gold: list[list[str]]) -> list[dict[str, object]]:
                     "guesses (hmm)": "yes" if hmm else "no",
                     "F1 against package jieba": f1(places, found["package jieba"]),
                     "places cut otherwise": int((places != found["package jieba"]).sum()),
-                    "F1 against rjieba": f1(places, found["rjieba"]),
                     "F1 against gold": f1(places, truth),
                 }
             )
@@ -99,8 +94,7 @@ def speed(samples: dict[str, list[str]]) -> list[dict[str, object]]:
     """Return a row an engine: MB of UTF-8 a CPU-second, from texts in an Arrow column to the words' lengths."""
     columns = {name: pa.array(texts, pa.large_string()) for name, texts in samples.items()}
     ways: dict[str, Callable[[pa.LargeStringArray], object]] = {
-        "jieba": Segmenter(TextConfig(engine="jieba")).lengths,
-        "rjieba": Segmenter(TextConfig(engine="rjieba")).lengths,
+        "kernel": Segmenter(TextConfig()).lengths,
     }
     reference = engines(True)["package jieba"]
     ways["package jieba"] = lambda column: reference(column.to_pylist())
@@ -134,7 +128,7 @@ def main() -> None:
         [
             "# Segmentation, measured\n\n`python -m benchmarks.segmentation`: each engine against the package jieba and"
             " against words that people cut; processor time, medians of three turns.\n",
-            conditions("jieba", "rjieba", "numba", "pyarrow"),
+            conditions("jieba", "numba", "pyarrow"),
             f"- gold: {len(gold):,} paragraphs, {sum(map(len, gold)):,} words, {n_places:,} places between Han"
             " characters\n",
             table(accuracy(gold)) + "\n",

@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from slimpajama.core.config import TextConfig
 from slimpajama.core.errors import InputError
+from slimpajama.core.logs import step_log
 from slimpajama.text.buffers import text_buffers
 from slimpajama.text.lattice import DIGIT, HAN, LETTER, SPACE, WORD_BYTES, UserWord, cut_block, load_lattice
 from slimpajama.text.stopwords import stop_words
@@ -38,7 +39,7 @@ class Segmenter:
     """Words of a text by the engine and settings of a `TextConfig`; safe to share between threads.
 
     Args:
-        cfg: Engine and whether it guesses.
+        cfg: Whether it guesses.
         user_words: Added to the engine's dictionary.
 
     Example:
@@ -49,15 +50,13 @@ class Segmenter:
     def __init__(self, cfg: TextConfig, user_words: Sequence[UserWord] = ()) -> None:
         self._hmm = cfg.hmm
         self._user_words = tuple(user_words)
-        self._rust = _rjieba(self._user_words) if cfg.engine == "rjieba" else None
-        if not self._rust:
-            # Now, not in each of several threads.
-            load_lattice(self._user_words)
+        if cfg.engine == "rjieba":
+            _note_engine()
+        # Now, not in each of several threads.
+        load_lattice(self._user_words)
 
     def cut(self, text: str) -> list[str]:
         """Return the words of `text`; `"".join(cut(text)) == text` for every text."""
-        if self._rust:
-            return by_rule(text, self._rust, self._hmm)
         data = text.encode("utf-8", "surrogatepass")
         lengths, _ = self._cut_bytes(np.array([0, len(data)]), np.frombuffer(data, np.uint8))
         ends = np.cumsum(lengths).tolist()
@@ -65,9 +64,6 @@ class Segmenter:
 
     def lengths(self, texts: pa.LargeStringArray) -> pa.BinaryArray:
         """Return each document's words as their lengths in bytes, one byte a word; no text may be null."""
-        if self._rust:
-            cuts = ([len(word.encode()) for word in self.cut(text)] for text in texts.to_pylist())
-            return pa.array([bytes(cut) for cut in cuts], pa.binary())
         lengths, counts = self._cut_bytes(*text_buffers(texts))
         ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
         return pa.BinaryArray.from_buffers(pa.binary(), len(texts), [None, pa.py_buffer(ends), pa.py_buffer(lengths)])
@@ -81,7 +77,7 @@ class Segmenter:
 def by_rule(text: str, cut_han: Callable[[str, bool], list[str]], hmm: bool) -> list[str]:
     """Return the words of a text: runs of Han characters by `cut_han`, the rest by the rule.
 
-    This is the definition that the kernel is tested against, and the way for engines that return Python strings.
+    This is the definition that the kernel is tested against.
     """
     # Between, Han, between, Han, ..., between.
     pieces = _HAN.split(text)
@@ -122,13 +118,8 @@ def _kinds() -> npt.NDArray[np.uint8]:
 
 
 @functools.cache
-def _rjieba(user_words: tuple[UserWord, ...]) -> Callable[[str, bool], list[str]]:
-    import rjieba
-
-    engine = rjieba.Jieba()
-    for word, seen in user_words:
-        engine.add_word(word, seen or None, None)
-    return lambda text, hmm: list(engine.cut(text, hmm))
+def _note_engine() -> None:
+    step_log("segment").info("text.engine: rjieba is now the compiled kernel, jieba, which gives the same words")
 
 
 def parse_user_dictionary(data: bytes, where: str = "") -> tuple[UserWord, ...]:
@@ -157,19 +148,15 @@ def parse_user_dictionary(data: bytes, where: str = "") -> tuple[UserWord, ...]:
 
 def engine_versions(cfg: TextConfig, user_words: Sequence[UserWord] = ()) -> dict[str, object]:
     """Return everything that decides how words come out; part of the stage's fingerprint."""
-    if cfg.engine == "jieba":
-        import jieba
+    import jieba
 
-        with jieba.Tokenizer().get_dict_file() as file:
-            dictionary = hashlib.sha256(file.read()).hexdigest()
-    else:
-        # So its version stands for it.
-        dictionary = "compiled in"
+    with jieba.Tokenizer().get_dict_file() as file:
+        dictionary = hashlib.sha256(file.read()).hexdigest()
     lists = {name: "\n".join(sorted(stop_words((name,)))) for name in cfg.stop_words}
     user = "\n".join(f"{word} {seen}" for word, seen in user_words)
     return {
-        "engine": cfg.engine,
-        "version": importlib.metadata.version(cfg.engine),
+        "engine": "jieba",
+        "version": importlib.metadata.version("jieba"),
         "dictionary": dictionary,
         "user_dictionary": hashlib.sha256(user.encode()).hexdigest() if user_words else "",
         "hmm": cfg.hmm,

@@ -200,8 +200,8 @@ class TextConfig:
     """How text is cut into words and which words carry content."""
 
     engine: Literal["rjieba", "jieba"] = "jieba"
-    """Segmenter: `jieba` gives the words of that package by a compiled kernel; `rjieba` is a port to Rust that gave
-    the same words in all text measured, at less than half the speed and on one core at a time."""
+    """Segmenter: `jieba` gives the words of that package by a compiled kernel. `rjieba`, which was a second engine
+    with the same words, is read as `jieba`."""
 
     hmm: bool = True
     """Let the segmenter guess words that its dictionary lacks."""

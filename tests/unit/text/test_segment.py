@@ -8,17 +8,16 @@ from hypothesis import strategies as st
 
 from slimpajama.core.config import TextConfig
 from slimpajama.core.errors import InputError
+from slimpajama.text import segment
 from slimpajama.text.lattice import UserWord
 from slimpajama.text.segment import Segmenter, by_rule, engine_versions, parse_user_dictionary
 
-ENGINES = ("rjieba", "jieba")
 MIXED = st.text(st.sampled_from("我爱北京天安门龘𠀀々〇，。“”the fox's 12.5\n\t\r\u3000_-é\x1f\u0301한カ"), max_size=60)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @given(text=st.text(max_size=80) | MIXED)
-def test_words_join_back_to_the_text(engine: str, text: str):
-    assert "".join(Segmenter(TextConfig(engine=engine)).cut(text)) == text
+def test_words_join_back_to_the_text(text: str):
+    assert "".join(Segmenter(TextConfig()).cut(text)) == text
 
 
 @given(MIXED)
@@ -26,9 +25,8 @@ def test_no_word_is_empty(text: str):
     assert all(Segmenter(TextConfig()).cut(text))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_chinese_is_cut_by_the_dictionary_and_latin_words_keep_the_space_before_them(engine: str):
-    words = Segmenter(TextConfig(engine=engine)).cut("我爱自然语言处理，the quick fox don't 12.5%。")
+def test_chinese_is_cut_by_the_dictionary_and_latin_words_keep_the_space_before_them():
+    words = Segmenter(TextConfig()).cut("我爱自然语言处理，the quick fox don't 12.5%。")
     assert words[:5] == ["我", "爱", "自然语言", "处理", "，"]
     assert words[5:] == ["the", " quick", " fox", " don't", " 12", ".", "5", "%。"]
 
@@ -43,14 +41,15 @@ def test_a_run_of_han_is_cut_the_same_wherever_it_stands():
     assert segmenter.cut("中华人民共和国成立了，中华人民共和国成立了") == [*alone, "，", *alone]
 
 
-@pytest.mark.parametrize("hmm", [True, False])
-def test_both_engines_give_the_same_words(hmm: bool):
-    text = (
-        "国务院关于加强环境保护的决定：各级人民政府应当依照法律的规定，采取措施防治污染。李小福是创新办主任，"
-        "也是云计算方面的专家；他来到了网易杭研大厦，用 Python 3.11 写了分词程序（龘、㐀、〇）。"
-    )
-    cut = [Segmenter(TextConfig(engine=engine, hmm=hmm)).cut(text) for engine in ("rjieba", "jieba")]
-    assert cut[0] == cut[1]
+def test_the_engine_rjieba_of_old_models_is_the_kernel_and_a_line_says_so(monkeypatch):
+    lines = []
+    monkeypatch.setattr(segment, "say", lambda stage, text: lines.append(text))
+    segment._note_engine.cache_clear()
+    old = TextConfig(engine="rjieba")
+    assert Segmenter(old).cut("他来到了网易杭研大厦") == Segmenter(TextConfig()).cut("他来到了网易杭研大厦")
+    assert engine_versions(old) == engine_versions(TextConfig())
+    assert len(lines) == 1
+    assert "rjieba is now" in lines[0]
 
 
 def test_the_guessing_of_unknown_words_can_be_switched_off():
@@ -62,7 +61,6 @@ def test_the_guessing_of_unknown_words_can_be_switched_off():
 def test_versions_change_with_every_setting_that_changes_words():
     settings = [
         TextConfig(),
-        TextConfig(engine="rjieba"),
         TextConfig(hmm=False),
         TextConfig(stop_words=("zh",)),
     ]
@@ -104,21 +102,19 @@ def test_the_kernel_cuts_as_the_package_jieba_does(package, hmm: bool, text: str
     assert Segmenter(TextConfig(hmm=hmm)).cut(text) == expected
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize(
     "run", ["a" * 200, "-" * 65, "é" * 64 + "a", "1" * 64, " " * 130, "カ" * 40, "a'" * 70, "😀" * 17]
 )
-def test_no_word_is_longer_than_64_bytes(engine: str, run: str):
+def test_no_word_is_longer_than_64_bytes(run: str):
     text = f"中文 {run}中文\n{run} x"
-    words = Segmenter(TextConfig(engine=engine)).cut(text)
+    words = Segmenter(TextConfig()).cut(text)
     assert "".join(words) == text
     assert 60 < max(len(word.encode()) for word in words) <= 64
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @given(texts=st.lists(MIXED | CHINESE, max_size=5))
-def test_a_block_of_documents_is_cut_as_each_of_them(engine: str, texts: list[str]):
-    segmenter = Segmenter(TextConfig(engine=engine))
+def test_a_block_of_documents_is_cut_as_each_of_them(texts: list[str]):
+    segmenter = Segmenter(TextConfig())
     # A view into a longer array.
     padded = pa.array(["前面", *texts, "后面"], pa.large_string()).slice(1, len(texts))
     expected = [bytes(len(word.encode()) for word in segmenter.cut(text)) for text in texts]
@@ -130,12 +126,11 @@ def test_a_long_run_without_punctuation_is_cut_as_a_whole(package):
     assert Segmenter(TextConfig()).cut(text) == list(package.cut(text))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("line", ["网易杭研 99999 nz", "网易杭研", "网易杭研 nz"])
-def test_a_user_dictionary_adds_its_words(engine: str, line: str):
+def test_a_user_dictionary_adds_its_words(line: str):
     words = parse_user_dictionary(f"\ufeff{line}\r\n\n长江大桥来到\n".encode())
-    assert "网易杭研" not in Segmenter(TextConfig(engine=engine)).cut("来到了网易杭研大厦")
-    cut = Segmenter(TextConfig(engine=engine), words).cut("长江大桥来到网易杭研大厦")
+    assert "网易杭研" not in Segmenter(TextConfig()).cut("来到了网易杭研大厦")
+    cut = Segmenter(TextConfig(), words).cut("长江大桥来到网易杭研大厦")
     assert cut == ["长江大桥来到", "网易杭研", "大厦"]
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from slimpajama.corpus.clean.quality import measure_text
 from slimpajama.corpus.clean.repetition import WORDS, ngram_repetition, repeats
-from slimpajama.corpus.clean.signals import unit_hash
+from slimpajama.corpus.clean.signals import Parts, unit_hash
 
 ADVERT = "全场五折优惠，正品保证，七天包退，加微信领红包！"
 ENGLISH_ADVERT = "Buy two pairs of shoes today and get the third for free with this code! "
@@ -50,7 +50,7 @@ def test_the_kernel_finds_every_repeated_ngram_that_the_definition_does(document
     flat = [unit for text in texts for unit in text]
     hashes = np.array([unit for unit, _ in flat], np.uint64)
     lengths = np.array([length for _, length in flat], np.int32)
-    found = ngram_repetition((ends, hashes, lengths), np.tile(widths, (len(texts), 1)))
+    found = ngram_repetition(Parts(ends, hashes, lengths), np.tile(widths, (len(texts), 1)))
     np.testing.assert_allclose(found, np.array([reference(text, widths) for text in texts]).reshape(-1, len(widths)))
 
 
@@ -59,7 +59,7 @@ def test_lines_seen_before_are_counted_by_number_and_characters(lines: list[int]
     hashes, lengths = np.array([unit_hash(str(n)) for n in lines], np.uint64), np.array(lines, np.int32)
     again = [line for place, line in enumerate(lines) if line in lines[:place]]
     expected = [len(again) / len(lines), sum(again) / max(sum(lines), 1)] if lines else [0, 0]
-    np.testing.assert_allclose(repeats((np.array([0, len(lines)]), hashes, lengths))[0], expected)
+    np.testing.assert_allclose(repeats(Parts(np.array([0, len(lines)]), hashes, lengths))[0], expected)
 
 
 @pytest.mark.parametrize("advert", [ADVERT, ADVERT.replace("，", "").replace("！", ""), ENGLISH_ADVERT])

@@ -1,0 +1,55 @@
+"""What kernels share: code points, hash tables, and a cache that notices changes of other files."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from slimpajama.text.kernels import decode, find_slot
+
+CALLER = """
+from callee import added
+from slimpajama.text.kernels import compiled
+
+@compiled
+def twice(n):
+    return 2 * added(n)
+
+print(twice(5))
+"""
+CALLEE = """
+from slimpajama.text.kernels import compiled
+
+@compiled
+def added(n):
+    return n + {}
+"""
+
+
+@pytest.mark.parametrize("char", ["a", "é", "中", "😀", "\x7f", "\u0800", "\U0010ffff"])
+def test_a_character_is_read_with_its_length(char):
+    data = np.frombuffer(char.encode(), np.uint8)
+    assert decode(data, 0) == (ord(char), len(data))
+
+
+def test_a_key_is_found_where_it_was_put_and_others_end_at_a_free_slot():
+    keys = np.zeros(16, np.uint64)
+    for key in np.arange(1, 13, dtype=np.uint64):
+        slot = find_slot(keys, key)
+        assert keys[slot] == 0
+        keys[slot] = key
+    assert [int(keys[find_slot(keys, np.uint64(key))]) for key in range(1, 14)] == [*range(1, 13), 0]
+
+
+def test_a_kernel_is_compiled_again_when_one_that_it_calls_changes(tmp_path):
+    found = []
+    (tmp_path / "caller.py").write_text(CALLER)
+    for more in (1, 1, 20):
+        (tmp_path / "callee.py").write_text(CALLEE.format(more))
+        done = subprocess.run(
+            [sys.executable, "-B", "caller.py"], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        found.append(int(done.stdout))
+    assert found == [12, 12, 50]
+    assert list((tmp_path / "__pycache__").glob("*.nbi"))
