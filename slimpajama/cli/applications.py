@@ -16,6 +16,7 @@ from slimpajama.cli.options import (
     workspace_of,
 )
 from slimpajama.core.console import console
+from slimpajama.workspace import layout
 
 if TYPE_CHECKING:
     from slimpajama.apps.tune.inference import Tuned
@@ -37,7 +38,7 @@ def pairs(common: Common) -> None:
     cfg = common.cfg
     with console():
         name, manifest = make_pairs(workspace_of(cfg), cfg)
-    common.emit({"set": name} | manifest.counts, render(f"{cfg.workspace}/pairs/{name}", manifest.counts))
+    common.emit({"set": name} | manifest.counts, render(f"{cfg.workspace}/{layout.pairs(name).path}", manifest.counts))
 
 
 def summarize(common: Common, text: TextFiles = None, model: TunedModel = "") -> None:

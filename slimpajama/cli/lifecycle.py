@@ -19,6 +19,7 @@ from slimpajama.cli.options import (
     workspace_of,
 )
 from slimpajama.core.console import console
+from slimpajama.workspace import layout
 
 if TYPE_CHECKING:
     from slimpajama.core.config import Config
@@ -97,7 +98,7 @@ def prepare(common: Common, night: Night = "", start: Start = "", dry_run: DryRu
     value = {"night": manifest.about["night"], "files": len(manifest.files), "counts": manifest.counts}
     return common.emit(
         value | stage_timings(),
-        f"night {value['night']} is published: {cfg.workspace}/nights/{value['night']}",
+        f"night {value['night']} is published: {cfg.workspace}/{layout.night(value['night']).path}",
     )
 
 
@@ -116,7 +117,7 @@ def train(common: Common, night: Night = "") -> None:
 
         ready()
         model = train_model(cfg, night=night)
-    return common.emit({"model": model}, f"{cfg.workspace}/models/{model}")
+    return common.emit({"model": model}, f"{cfg.workspace}/{layout.model(model).path}")
 
 
 def take_part(cfg: Config, night: str) -> None:

@@ -25,6 +25,7 @@ from slimpajama.apps.compress.coder import MOST_BITS
 from slimpajama.apps.compress.streams import decode, encode
 from slimpajama.core.errors import CompressedFileError, InputError, unwritable
 from slimpajama.model.loading import Loaded
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest
 
 MAGIC, VERSION = b"\x89SLP", 1
@@ -36,7 +37,7 @@ def fingerprint(manifest: Manifest) -> bytes:
     """Return 32 bytes that change with the weights, the architecture or the tokenizer."""
     names = ("/model.safetensors", "/config.json", "/tokenizer.json")
     hashes = sorted(
-        f"{entry.path.rsplit('/', 1)[1]} {entry.sha256}" for entry in manifest.files if entry.path.endswith(names)
+        f"{layout.name_of(entry.path)} {entry.sha256}" for entry in manifest.files if entry.path.endswith(names)
     )
     return hashlib.sha256("\n".join(hashes).encode()).digest()
 

@@ -18,6 +18,7 @@ from slimpajama.core.page import card_head, render
 from slimpajama.core.schema import SHARDS
 from slimpajama.core.split import SPLITS
 from slimpajama.text.stopwords import LICENCE
+from slimpajama.workspace import layout
 from slimpajama.workspace.layout import place
 from slimpajama.workspace.manifest import Counts, FileEntry, add_counts, json_bytes
 
@@ -111,7 +112,7 @@ def croissant(cfg: Config, night: str, files: Sequence[FileEntry], counts: Count
 
     Source: MLCommons, "Croissant format specification", version 1.0 (2024).
     """
-    folder = f"nights/{night}/"
+    folder = layout.night(night).within("")
     licences = sorted({source.licence for source in cfg.ingest.sources if source.licence}) or ["not stated"]
     distribution = _file_objects(files, folder)
     splits = [split for split in SPLITS if split in counts["documents"]]
@@ -168,7 +169,7 @@ def with_files(described: bytes, night: str, files: Sequence[FileEntry]) -> byte
     """Return a Croissant description with other shards in the place of its own."""
     value = json.loads(described)
     others = [item for item in value["distribution"] if item["@type"] != FILE_OBJECT]
-    return json_bytes(value | {"distribution": [*_file_objects(files, f"nights/{night}/"), *others]})
+    return json_bytes(value | {"distribution": [*_file_objects(files, layout.night(night).within("")), *others]})
 
 
 def with_note(card: bytes, forgotten: int) -> bytes:

@@ -41,15 +41,15 @@ def test_a_run_of_han_is_cut_the_same_wherever_it_stands():
     assert segmenter.cut("中华人民共和国成立了，中华人民共和国成立了") == [*alone, "，", *alone]
 
 
-def test_the_engine_rjieba_of_old_models_is_the_kernel_and_a_line_says_so(monkeypatch):
-    lines = []
-    monkeypatch.setattr(segment, "say", lambda stage, text: lines.append(text))
+def test_the_engine_rjieba_of_old_models_is_the_kernel_and_a_line_says_so(caplog):
+    caplog.set_level("INFO", logger="slimpajama")
     segment._note_engine.cache_clear()
     old = TextConfig(engine="rjieba")
     assert Segmenter(old).cut("他来到了网易杭研大厦") == Segmenter(TextConfig()).cut("他来到了网易杭研大厦")
     assert engine_versions(old) == engine_versions(TextConfig())
-    assert len(lines) == 1
-    assert "rjieba is now" in lines[0]
+    assert [record.getMessage() for record in caplog.records if "rjieba is now" in record.getMessage()] == [
+        "text.engine: rjieba is now the compiled kernel, jieba, which gives the same words"
+    ]
 
 
 def test_the_guessing_of_unknown_words_can_be_switched_off():
