@@ -175,7 +175,7 @@ OTHER_PATHS = {
     "slimpajama/apps/serve/app.py",
     "slimpajama/corpus/demo/build.py",
     "slimpajama/corpus/sources/local.py",
-    "slimpajama/corpus/sources/remote.py",
+    "slimpajama/corpus/sources/discover.py",
     "slimpajama/corpus/sources/files.py",
     "tasks/observe.py",
 }

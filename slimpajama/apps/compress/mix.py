@@ -44,6 +44,16 @@ SURE = 1 / 4096
 MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
+def _counted() -> NDArray[np.uint16]:
+    """Return [bit, counts]: the counts after a bit; of the other kind a count above two loses half of what is above."""
+    same, other = np.minimum(np.arange(16) + 1, 15), np.array([n if n < 3 else (n + 2) // 2 for n in range(16)])
+    ones, zeros = np.divmod(np.arange(256), 16)
+    return np.array([other[ones] << 4 | same[zeros], same[ones] << 4 | other[zeros]], np.uint16)
+
+
+COUNTED = _counted()
+
+
 class Mixer(NamedTuple):
     """All that is learnt while coding. Arrays are changed in place."""
 
@@ -123,6 +133,65 @@ def _find_match(mixer: Any, ranks: Any, b: Any, length: Any, now: Any) -> None:
 
 
 @numba.njit(nogil=True, cache=True)
+def _begin(mixer: Any, probabilities_V: Any, ranks: Any, first: Any, now: Any, shares: Any, keys: Any) -> None:
+    """Set the shares of the pieces, added up, and the hash of each context of the next token."""
+    V = len(mixer.order_V)
+    for rank in range(V):
+        shares[rank + 1] = shares[rank] + np.int64(probabilities_V[mixer.order_V[rank]] * SHARES) + 1
+    for rank in range(V, len(shares) - 1):
+        shares[rank + 1] = shares[rank]
+    for i in range(len(ORDERS)):
+        keys[i] = np.uint64(i)
+        for back in range(1, ORDERS[i] + 1):
+            keys[i] = _hash(keys[i], ranks[now - back] if now - back >= first else V)
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def _look_up(mixer: Any, keys: Any, node: Any, places: Any, counts: Any, x: Any) -> Any:
+    """Set place, counts and log-odds of each context at a fork; return how many contexts are known."""
+    known = 0
+    for i in range(len(ORDERS)):
+        key = _hash(keys[i], node)
+        places[i] = np.int64((key >> np.uint64(20)) & np.uint64(mixer.slots.shape[1] - 1))
+        check = np.uint16((key >> np.uint64(56)) << np.uint64(8))
+        found = mixer.slots[i, places[i]]
+        if found & 0xFF00 != check:
+            found = check
+            mixer.slots[i, places[i]] = found
+        counts[i] = found & 0xFF
+        p = mixer.meaning[i, counts[i]]
+        x[i] = math.log(p / (1 - p)) if counts[i] else 0.0
+        known += counts[i] > 0
+    return known
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def _mixed(weights: Any, x: Any) -> Any:
+    """Return the chance of a one: the log-odds, weighed by three sets of weights at once."""
+    total = 0.0
+    for i in range(INPUTS):
+        total += (weights[0][i] + weights[1][i] + weights[2][i]) * x[i]
+    return 1 / (1 + math.exp(-min(max(total, -20.0), 20.0)))
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def _weigh(weights: Any, x: Any, error: Any) -> None:
+    """Learn the weights: a step of logistic regression."""
+    for i in range(INPUTS):
+        weights[0][i] += error * x[i]
+        weights[1][i] += error * x[i]
+        weights[2][i] += error * x[i]
+
+
+@numba.njit(nogil=True, cache=True, inline="always")
+def _count(mixer: Any, places: Any, counts: Any, bit: Any) -> None:
+    """Learn what the counts meant, and count the bit."""
+    for i in range(len(ORDERS)):
+        _learn(mixer.meaning, i, counts[i], bit)
+        mixer.slots[i, places[i]] = (mixer.slots[i, places[i]] & 0xFF00) | COUNTED[bit, counts[i]]
+
+
+@numba.njit(nogil=True, cache=True)
 def code_step(
     mixer: Any, coder: Any, data: Any, probabilities_BV: Any, ranks: Any, length: Any, t: Any, decode: Any
 ) -> None:
@@ -138,26 +207,16 @@ def code_step(
         t: Number of the token within its stream.
         decode: Whether bits are read.
     """
-    V = len(mixer.order_V)
     depth = 0
-    while (1 << depth) < V:
+    while (1 << depth) < len(mixer.order_V):
         depth += 1
-    shares = np.zeros((1 << depth) + 1, np.int64)
-    keys = np.zeros(len(ORDERS), np.uint64)
+    shares, keys = np.zeros((1 << depth) + 1, np.int64), np.zeros(len(ORDERS), np.uint64)
     places, x, counts = np.zeros(len(ORDERS), np.int64), np.zeros(INPUTS), np.zeros(len(ORDERS), np.int64)
-    slot_mask = np.uint64(mixer.slots.shape[1] - 1)
     for b in range(len(probabilities_BV)):
-        first, now = b * length, b * length + t
+        now = b * length + t
         if now >= len(ranks):
             continue
-        for rank in range(V):
-            shares[rank + 1] = shares[rank] + np.int64(probabilities_BV[b, mixer.order_V[rank]] * SHARES) + 1
-        for rank in range(V, 1 << depth):
-            shares[rank + 1] = shares[rank]
-        for i in range(len(ORDERS)):
-            keys[i] = np.uint64(i)
-            for back in range(1, ORDERS[i] + 1):
-                keys[i] = _hash(keys[i], ranks[now - back] if now - back >= first else V)
+        _begin(mixer, probabilities_BV[b], ranks, b * length, now, shares, keys)
         if t:
             _find_match(mixer, ranks, b, length, now)
         expected = ranks[mixer.match_B[b]] if mixer.match_B[b] >= 0 else -1
@@ -167,56 +226,28 @@ def code_step(
             low = node * width - (1 << depth)
             ones = shares[low + width] - shares[low + width // 2]
             zeros = shares[low + width // 2] - shares[low]
-            if ones == 0:  # behind the last piece
+            # Behind the last piece.
+            if ones == 0:
                 node *= 2
                 continue
-            known = 0
-            for i in range(len(ORDERS)):
-                key = _hash(keys[i], node)
-                places[i] = np.int64((key >> np.uint64(20)) & slot_mask)
-                check = np.uint16((key >> np.uint64(56)) << np.uint64(8))
-                found = mixer.slots[i, places[i]]
-                if found & 0xFF00 != check:
-                    found = check
-                    mixer.slots[i, places[i]] = found
-                counts[i] = found & 0xFF
-                p = mixer.meaning[i, counts[i]]
-                x[i] = math.log(p / (1 - p)) if counts[i] else 0.0
-                known += counts[i] > 0
+            known = _look_up(mixer, keys, node, places, counts, x)
             x[MODEL] = min(max(math.log(ones / zeros), -SUREST), SUREST)
-            bit_expected = -1
-            x[MATCH] = 0.0
-            held = 0
+            bit_expected, x[MATCH], held = -1, 0.0, 0
             if expected >= 0 and (expected + (1 << depth)) >> (depth - level) == node:
                 bit_expected = ((expected + (1 << depth)) >> (depth - level - 1)) & 1
                 held = mixer.length_B[b]
                 p = mixer.meaning[MATCH, held]
                 x[MATCH] = math.log(p / (1 - p)) * (1 if bit_expected else -1)
-            by_match, by_known = mixer.weights[held], mixer.weights[BY_KNOWN + known]
-            by_level = mixer.weights[BY_LEVEL + level]
-            total = 0.0
-            for i in range(INPUTS):
-                total += (by_match[i] + by_known[i] + by_level[i]) * x[i]
-            p = 1 / (1 + math.exp(-min(max(total, -20.0), 20.0)))
+            weights = mixer.weights[held], mixer.weights[BY_KNOWN + known], mixer.weights[BY_LEVEL + level]
+            p = _mixed(weights, x)
             coded = min(max(np.int64(p * ONE), 1), ONE - 1)
             if decode:
                 bit = decode_bit(coder, data, coded)
             else:
                 bit = ((ranks[now] + (1 << depth)) >> (depth - level - 1)) & 1
                 encode_bit(coder, data, bit, coded)
-            error = (bit - p) * RATE
-            for i in range(INPUTS):
-                by_match[i] += error * x[i]
-                by_known[i] += error * x[i]
-                by_level[i] += error * x[i]
-            for i in range(len(ORDERS)):
-                _learn(mixer.meaning, i, counts[i], bit)
-                n1, n0 = counts[i] >> 4, counts[i] & 15
-                if bit:
-                    n1, n0 = min(n1 + 1, 15), n0 if n0 < 3 else (n0 + 2) // 2
-                else:
-                    n0, n1 = min(n0 + 1, 15), n1 if n1 < 3 else (n1 + 2) // 2
-                mixer.slots[i, places[i]] = (mixer.slots[i, places[i]] & 0xFF00) | np.uint16(n1 << 4 | n0)
+            _weigh(weights, x, (bit - p) * RATE)
+            _count(mixer, places, counts, bit)
             if bit_expected >= 0:
                 _learn(mixer.meaning, MATCH, held, np.int64(bit == bit_expected))
             node = 2 * node + bit
