@@ -350,7 +350,7 @@ def main() -> None:
     found = {part: json.loads(file.read_text(encoding="utf-8")) for part, file in files.items() if file.exists()}
     tests = choose_tests(splits["test"], args.tests)
     page = write_page(
-        (task.base_minutes, task.minutes), counts, tests, found, args.about or "The demo's pairs, out of packages."
+        (task.base_minutes, task.minutes), counts, tests, found, args.depends_on or "The demo's pairs, out of packages."
     )
     (DOCS / "applications.md").write_text(page, encoding="utf-8")
     # Texts of others: not for the repository.

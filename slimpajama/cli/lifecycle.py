@@ -95,7 +95,7 @@ def prepare(common: Common, night: Night = "", start: Start = "", dry_run: DryRu
         manifest = prepare_corpus(cfg, night=night, start=start)
     if manifest is None:
         return common.emit({"night": None, "counts": {}}, "no new or changed file: nothing to do")
-    value = {"night": manifest.about["night"], "files": len(manifest.files), "counts": manifest.counts}
+    value = {"night": manifest.depends_on["night"], "files": len(manifest.files), "counts": manifest.counts}
     return common.emit(
         value | stage_timings(),
         f"night {value['night']} is published: {cfg.workspace}/{layout.night(value['night']).path}",

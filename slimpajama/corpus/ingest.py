@@ -37,7 +37,7 @@ Take = Callable[[InputFile, ReadOptions], Iterator[Batch]]
 def known_inputs(workspace: Workspace) -> list[Row]:
     """Return the raw files that published nights have read, as `plan` takes them."""
     nights = (workspace.nights.load(night) for night in workspace.nights.published())
-    return [entry for night in nights for entry in night.about["stages"]["ingest"]["inputs"]]
+    return [entry for night in nights for entry in night.depends_on["stages"]["ingest"]["inputs"]]
 
 
 def read_whole(file: InputFile, options: ReadOptions) -> Iterator[Batch]:

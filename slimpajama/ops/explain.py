@@ -112,7 +112,7 @@ def _record(workspace: Workspace, nights: Nights, row: Record) -> Record:
         "status": "kept" if kept else "removed",
         "licence": source.get("licence", ""),
         "raw_file": _raw_file(manifest, row["source"], row["uri"]),
-        "rules": _rules(manifest.about["settings"], row),
+        "rules": _rules(manifest.depends_on["settings"], row),
     }
     if not kept:
         verdict = {name: row[name] for name in ("stage", "rule", "value", "threshold")}
@@ -129,13 +129,13 @@ def _record(workspace: Workspace, nights: Nights, row: Record) -> Record:
 
 
 def _source(manifest: Manifest, name: str) -> Record:
-    sources = manifest.about["settings"]["ingest"]["sources"]
+    sources = manifest.depends_on["settings"]["ingest"]["sources"]
     return next((source for source in sources if source["name"] == name), {})
 
 
 def _raw_file(manifest: Manifest, source: str, uri: str) -> Record | None:
     """Return `path`, `bytes` and `sha256` of the raw file that a document was read from; None if not listed."""
-    inputs: Iterable[Record] = manifest.about["stages"]["ingest"]["inputs"]
+    inputs: Iterable[Record] = manifest.depends_on["stages"]["ingest"]["inputs"]
     found = [i for i in inputs if i["source"] == source and (uri == i["path"] or uri.startswith(f"{i['path']}#"))]
     # The longest path, since a file's name may hold a #.
     best = max(found, key=lambda entry: len(entry["path"]), default=None)
@@ -214,8 +214,8 @@ def _shards(store: Store, manifest: Manifest, row: Record) -> list[Record]:
 
 def _models(models: Models, night: str) -> list[Record]:
     """Return the models whose training read the night's shards, oldest first."""
-    about = {name: manifest.about for name, manifest in models.trained().items()}
-    found = [{"model": name, "night": of["night"]} for name, of in about.items() if night in of["nights"]]
+    depends_on = {name: manifest.depends_on for name, manifest in models.trained().items()}
+    found = [{"model": name, "night": of["night"]} for name, of in depends_on.items() if night in of["nights"]]
     return sorted(found, key=lambda model: (model["night"], model["model"]))
 
 

@@ -66,11 +66,16 @@ def lineage(store: Store, model_id: str) -> list[dict[str, Any]]:
         if manifest is None:
             return [*chain, {"model": model_id, "night": "", "nights": [], "sha256": ""}]
         weights = manifest.file("model.safetensors")
-        about = manifest.about
+        depends_on = manifest.depends_on
         chain.append(
-            {"model": model_id, "night": about["night"], "nights": list(about["nights"]), "sha256": weights.sha256}
+            {
+                "model": model_id,
+                "night": depends_on["night"],
+                "nights": list(depends_on["nights"]),
+                "sha256": weights.sha256,
+            }
         )
-        model_id = about["started_from"]
+        model_id = depends_on["started_from"]
     return chain
 
 
@@ -126,7 +131,7 @@ def _model_card(workspace: Workspace, name: str, manifest: Manifest, own: bytes,
         "language": ["zh", "en"],
         "license": "other",
         "license_name": "by-source",
-        "licences": sorted({licence for _, licence in _sources(workspace, manifest.about["nights"])}),
+        "licences": sorted({licence for _, licence in _sources(workspace, manifest.depends_on["nights"])}),
         "library_name": "slimpajama",
         "pipeline_tag": "text-generation",
         "tags": ["slimpajama", "chinese", "english", "autoencoder"],
@@ -164,7 +169,7 @@ def _published(store: Store, manifest_path: str, name: str) -> Any:
 
 def _sources(workspace: Workspace, nights: Sequence[str]) -> list[tuple[str, str]]:
     """Return the names of the nights' sources, each with its licence."""
-    listed = [workspace.nights.load(night).about["settings"]["ingest"]["sources"] for night in nights]
+    listed = [workspace.nights.load(night).depends_on["settings"]["ingest"]["sources"] for night in nights]
     return sorted({(row["name"], row["licence"] or "not stated") for rows in listed for row in rows})
 
 

@@ -214,8 +214,8 @@ def _plan(
     touched = {night: some for night in nights if (some := [hit for hit in found if hit.values["night"] == night])}
     ids = {night: {hit.values["id"] for hit in hits} for night, hits in touched.items()}
     trained = {night: _trained_on(workspace.store, night, nights[night], ids[night]) for night in touched}
-    models = {model: manifest.about for model, manifest in workspace.models.trained().items()}
-    bases = {model: manifest.about["base"] for model, manifest in workspace.models.tuned().items()}
+    models = {model: manifest.depends_on for model, manifest in workspace.models.trained().items()}
+    bases = {model: manifest.depends_on["base"] for model, manifest in workspace.models.tuned().items()}
     newest = list(nights)[-1]
 
     def entry(doc_id: str, text: str) -> Forgotten:
@@ -317,7 +317,7 @@ def _report_again(workspace: Workspace, night: str) -> None:
             workspace.store.delete(path)
         return
     try:
-        write_report(workspace, night, found.about["model"] or None, found.about.get("tuned") or None)
+        write_report(workspace, night, found.depends_on["model"] or None, found.depends_on.get("tuned") or None)
     except (ModelError, StorageError) as error:
         step_log("report").info(f"night {night}: without its model, for {error}")
         write_report(workspace, night)

@@ -40,7 +40,7 @@ def list_models_with_scores(workspace: Workspace) -> Rows:
     store, best = workspace.store, workspace.models.champion()
     rows = []
     for model_id in workspace.models.published():
-        night = workspace.models.manifest(model_id).about["night"]
+        night = workspace.models.manifest(model_id).depends_on["night"]
         row: dict[str, Any] = {"model": model_id, "night": night, "champion": "*" if model_id == best else ""}
         model = layout.model(model_id)
         for path in store.list(model.evaluations):

@@ -73,7 +73,7 @@ def _damaged(store: Store, bad: Problems) -> list[tuple[layout.Folder, Manifest,
         manifest = load_manifest(store, path) if place.kind and path not in bad else None
         wanted = [entry for entry in manifest.files if entry.path in bad] if manifest else []
         if manifest and wanted:
-            order = place.root == "reports", len(manifest.about.get("earlier", ()))
+            order = place.root == "reports", len(manifest.depends_on.get("earlier", ()))
             found.append((order, (place.folder, manifest, wanted)))
     return [one for _, one in sorted(found, key=lambda one: one[0])]
 
@@ -115,9 +115,9 @@ def _prepare(store: Store, scratch: Workspace, cfg: Config, manifest: Manifest, 
         InputError: If its raw files are not what they were.
         ConfigError: If its settings are of another version.
     """
-    about = manifest.about
+    depends_on = manifest.depends_on
     try:
-        night, earlier, ingested = about["night"], about["earlier"], about["stages"]["ingest"]
+        night, earlier, ingested = depends_on["night"], depends_on["earlier"], depends_on["stages"]["ingest"]
         inputs, problems, settings = ingested["inputs"], ingested["problems"], _settings(store, cfg, manifest)
     except KeyError as error:
         raise StorageError("its manifest does not say how it was made", expected=str(error)) from None
@@ -132,15 +132,15 @@ def _prepare(store: Store, scratch: Workspace, cfg: Config, manifest: Manifest, 
 
 def _settings(store: Store, cfg: Config, manifest: Manifest) -> Config:
     """Return the settings that a night was made with."""
-    settings = manifest.about["settings"]
+    settings = manifest.depends_on["settings"]
     data = settings | {
         "workspace": cfg.workspace,
         "run": asdict(cfg.run),
         "dedup": settings["dedup"] | {"memory_mb": cfg.dedup.memory_mb},
     }
-    if digest := manifest.about["stages"]["decontaminate"].get("pairs"):
+    if digest := manifest.depends_on["stages"]["decontaminate"].get("pairs"):
         data["pairs"] = _pairs(store, digest)
-    return validate(data, f"settings of night {manifest.about['night']}")
+    return validate(data, f"settings of night {manifest.depends_on['night']}")
 
 
 def _pairs(store: Store, digest: str) -> dict[str, Any]:
@@ -148,28 +148,30 @@ def _pairs(store: Store, digest: str) -> dict[str, Any]:
     for path in store.list("pairs"):
         manifest = load_manifest(store, path) if layout.place(path).is_manifest else None
         if manifest and manifest.digest == digest:
-            return dict(manifest.about["settings"])
+            return dict(manifest.depends_on["settings"])
     raise StorageError("the pairs are gone whose tests were kept out of it", where="pairs")
 
 
 def _render(workspace: Workspace, manifest: Manifest) -> Iterator[Manifest]:
     """Yield the manifest of a report, rendered again."""
-    about = manifest.about
-    yield write_report(workspace, about.get("night", ""), about.get("model") or None, about.get("tuned") or None)
+    depends_on = manifest.depends_on
+    yield write_report(
+        workspace, depends_on.get("night", ""), depends_on.get("model") or None, depends_on.get("tuned") or None
+    )
 
 
 def _difference(manifest: Manifest, made: list[Manifest]) -> str:
     """Return in what the steps differ from those that made the files, as far as the manifest tells."""
     here = {"slimpajama": __version__, "pyarrow": pa.__version__}
-    then = manifest.about.get("software", here)
+    then = manifest.depends_on.get("software", here)
     found = [
         f"{name} {here[name]} (then {printable(then.get(name), 40)})" for name in here if then.get(name) != here[name]
     ]
     if "forgotten" in manifest.counts:
         found.append("documents were forgotten since it was made")
-    recorded = manifest.about.get("stages", {"report": manifest.about})
+    recorded = manifest.depends_on.get("stages", {"report": manifest.depends_on})
     for step in made:
-        now, before = step.about, recorded.get(step.name, {})
+        now, before = step.depends_on, recorded.get(step.name, {})
         differ = sorted(name for name in {*now, *before} if now.get(name) != before.get(name))
         if differ:
             values = (

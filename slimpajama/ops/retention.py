@@ -68,14 +68,14 @@ def removable(workspace: Workspace, cfg: RetentionConfig) -> list[Removable]:
     found = _leftovers(workspace.store, nights[-1:])
     size_left = workspace.store.size() - sum(one.bytes for one in found)
     recent = set(nights[-cfg.nights :] if cfg.nights else nights)
-    models = {model: manifest.about for model, manifest in workspace.models.trained().items()}
+    models = {model: manifest.depends_on for model, manifest in workspace.models.trained().items()}
     kept = _lineage(models, nights[-1:], workspace.models.rollback_targets())
-    for model, about in models.items():
+    for model, depends_on in models.items():
         if model in kept:
             continue
         folder = layout.model(model).path
         size = workspace.store.size(folder)
-        if about["night"] not in recent:
+        if depends_on["night"] not in recent:
             why = f"rejected, and older than the newest {cfg.nights} nights"
         elif 0 < cfg.max_gb * 1e9 < size_left:
             why = f"rejected, and the workspace is larger than {cfg.max_gb:g} GB"
@@ -85,7 +85,7 @@ def removable(workspace: Workspace, cfg: RetentionConfig) -> list[Removable]:
         size_left -= size
     serving = set(workspace.models.tuned_tasks()[0].values())
     for model, manifest in workspace.models.tuned().items():
-        if model not in serving and not recent & set(manifest.about["nights"]):
+        if model not in serving and not recent & set(manifest.depends_on["nights"]):
             why = f"tuned, serves no task, and older than the newest {cfg.nights} nights"
             folder = layout.tuned(model).path
             found.append(Removable(folder, why, workspace.store.size(folder)))
@@ -110,7 +110,7 @@ def clean_up(workspace: Workspace, cfg: RetentionConfig, *, dry_run: bool = Fals
 
 def _lineage(models: dict[str, dict[str, Any]], newest: Sequence[str], champions: Sequence[str]) -> set[str]:
     """Return the models that stay: of the newest night, champions one can go back to, and those that they began as."""
-    waiting = [model for model, about in models.items() if about["night"] in newest] + [*champions]
+    waiting = [model for model, depends_on in models.items() if depends_on["night"] in newest] + [*champions]
     kept: set[str] = set()
     while waiting:
         model = waiting.pop()

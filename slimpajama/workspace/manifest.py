@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from slimpajama.core.config import canonical
 from slimpajama.core.errors import StorageError
@@ -21,7 +21,14 @@ T = TypeVar("T")
 
 def json_bytes(value: Any) -> bytes:
     """Return `value` as the JSON that the workspace holds: readable, sorted, the same bytes every time."""
-    return (json.dumps(value, default=canonical, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode()
+    return (json.dumps(value, default=_plain, ensure_ascii=False, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, Manifest):
+        return canonical(value)
+    fields = {name: getattr(value, name) for name in ("name", "fingerprint", "files", "counts")}
+    return fields | {"about": value.depends_on}
 
 
 def add_counts(parts: Iterable[Mapping[str, Any]]) -> Counts:
@@ -61,8 +68,8 @@ class Manifest:
     fingerprint: str
     files: tuple[FileEntry, ...]
     counts: Counts
-    about: dict[str, Any]
-    """Settings, inputs and versions: everything that the fingerprint is made of."""
+    depends_on: Annotated[dict[str, Any], Field(alias="about")]
+    """Settings, inputs and versions: everything that the fingerprint is made of; on disk its key is `about`."""
 
     @property
     def digest(self) -> str:
@@ -102,7 +109,7 @@ def load_manifest(store: Store, path: str) -> Manifest | None:
     data = read_json(store, path)
     try:
         manifest = _MANIFEST.validate_python(data)
-        if not all(map(_is_flat, (manifest.counts, manifest.about))):
+        if not all(map(_is_flat, (manifest.counts, manifest.depends_on))):
             raise StorageError("not a manifest", where=f"{store.uri}/{path}", found="nested too deeply", hint=CHECK)
     except ValidationError as error:
         (first, *_) = error.errors()

@@ -172,9 +172,9 @@ class Nights:
         files.sort(key=lambda entry: entry.path)
         # Written under other settings by a run that did not finish.
         self.drop_unlisted(night, files, besides=f"{place.work()}/")
-        about = json.loads(json_bytes(self._about(night, steps, cfg)))
+        depends_on = json.loads(json_bytes(self._depends_on(night, steps, cfg)))
         counts = {step.name: step.counts for step in steps}
-        manifest = Manifest("night", fingerprint([step.digest for step in steps]), tuple(files), counts, about)
+        manifest = Manifest("night", fingerprint([step.digest for step in steps]), tuple(files), counts, depends_on)
         self.store.write(place.manifest, json_bytes(manifest))
         self._append_to_index(night)
         self.store.delete_tree(place.work())
@@ -197,9 +197,9 @@ class Nights:
         manifest = load_manifest(self.store, place.manifest)
         if manifest is None:
             return None
-        before = without_defaults(manifest.about["settings"])
+        before = without_defaults(manifest.depends_on["settings"])
         now = without_defaults(corpus_settings(cfg))
-        changed = [name for name in CORPUS_SETTINGS if name in manifest.about["settings"]]
+        changed = [name for name in CORPUS_SETTINGS if name in manifest.depends_on["settings"]]
         changed = [name for name in changed if now.get(name) != before.get(name)]
         if changed:
             raise InputError(
@@ -236,12 +236,12 @@ class Nights:
             "the list of nights keeps changing under this run", where=layout.NIGHTS_INDEX, hint="Run again."
         )
 
-    def _about(self, night: str, steps: list[Manifest], cfg: Config) -> dict[str, Any]:
+    def _depends_on(self, night: str, steps: list[Manifest], cfg: Config) -> dict[str, Any]:
         return {
             "night": night,
             "earlier": [name for name in self.published() if name != night],
             "settings": corpus_settings(cfg),
-            "stages": {step.name: step.about for step in steps},
+            "stages": {step.name: step.depends_on for step in steps},
             "software": {"slimpajama": __version__, "pyarrow": pa.__version__},
         }
 

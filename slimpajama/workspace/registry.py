@@ -60,7 +60,7 @@ class Models:
             # Raises where there is none.
             self.manifest(wanted)
             return wanted
-        found = [model_id for model_id, manifest in self.trained().items() if manifest.about["night"] == night]
+        found = [model_id for model_id, manifest in self.trained().items() if manifest.depends_on["night"] == night]
         if len(found) != 1:
             raise ModelError(
                 "no model of this night" if not found else "several models of this night",
@@ -113,7 +113,7 @@ class Models:
             ModelError: If there is no such model.
             LockedError: If someone else replaced the pointer at the same time.
         """
-        night = str(self.manifest(model_id).about["night"])
+        night = str(self.manifest(model_id).depends_on["night"])
         log, version = self._read()
         stack = _play(log)
         if stack and stack[-1]["model"] == model_id:

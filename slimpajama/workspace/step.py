@@ -112,8 +112,10 @@ class Run:
         self.skipped = False
         """Whether an earlier run finished it."""
         digests = {key: self.made[name].digest for key, name in step.needs.items()}
-        self.about: dict[str, Any] = json.loads(json_bytes({"version": step.version} | step.inputs(self) | digests))
-        self.fingerprint = fingerprint(step.name, self.about)
+        self.depends_on: dict[str, Any] = json.loads(
+            json_bytes({"version": step.version} | step.inputs(self) | digests)
+        )
+        self.fingerprint = fingerprint(step.name, self.depends_on)
         self.work, self.manifest_path = step.place(self)
 
     def once(self, compute: Callable[[Run], T]) -> T:
@@ -290,7 +292,7 @@ class Run:
         keys = sorted(self._parts)
         files = sorted((FileEntry(**e) for key in keys for e in self._parts[key]["files"]), key=lambda e: e.path)
         total = add_counts(self._parts[key]["counts"] for key in keys) if counts is None else counts
-        manifest = Manifest(self.name, self.fingerprint, tuple(files), json.loads(json_bytes(total)), self.about)
+        manifest = Manifest(self.name, self.fingerprint, tuple(files), json.loads(json_bytes(total)), self.depends_on)
         self.store.write(self.manifest_path, json_bytes(manifest))
         self._manifest = manifest
         self._drop_work()

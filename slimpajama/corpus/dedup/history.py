@@ -56,7 +56,7 @@ class NightsHistory:
         self._store, self._cfg = store, cfg
         self._files: list[_NightFile] = []
         for name, manifest in nights.items():
-            comparable = self._comparable(manifest.about["stages"]["dedup"])
+            comparable = self._comparable(manifest.depends_on["stages"]["dedup"])
             if not comparable:
                 step_log("compare").info(f"night {name} was sketched with other settings: its texts are sketched again")
             night, listed = layout.night(name), {entry.path: entry for entry in manifest.files}
@@ -65,10 +65,10 @@ class NightsHistory:
                 keys = listed[night.bands(part)] if comparable else None
                 self._files.append(_NightFile(minhash, keys, listed[night.texts(part)]))
 
-    def _comparable(self, about: dict[str, Any]) -> bool:
+    def _comparable(self, depends_on: dict[str, Any]) -> bool:
         settings = asdict(self._cfg)
-        return about["version"] == VERSION and all(
-            about["settings"].get(name) == settings[name] for name in SKETCH_SETTINGS
+        return depends_on["version"] == VERSION and all(
+            depends_on["settings"].get(name) == settings[name] for name in SKETCH_SETTINGS
         )
 
     def __len__(self) -> int:

@@ -135,10 +135,10 @@ def _edited(run: Run) -> dict[str, list[str]]:
     seen = {
         (entry["source"], entry["path"])
         for manifest in run.once(_earlier).values()
-        for entry in manifest.about["stages"].get("ingest", {"inputs": ()})["inputs"]
+        for entry in manifest.depends_on["stages"].get("ingest", {"inputs": ()})["inputs"]
     }
     again: dict[str, list[str]] = {}
-    for entry in ingested.about["inputs"] if ingested else ():
+    for entry in ingested.depends_on["inputs"] if ingested else ():
         if (entry["source"], entry["path"]) in seen:
             again.setdefault(entry["source"], []).append(entry["path"])
     return again

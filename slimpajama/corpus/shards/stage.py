@@ -51,8 +51,10 @@ def _kept_vocabulary(run: Run) -> tuple[Manifest | None, FileEntry | None]:
     nights = run.workspace.nights
     earlier = (nights.load(name) for name in reversed(nights.published()))
     # Not all nights kept any text.
-    previous = next((found for found in earlier if "tokenizer" in found.about["stages"]), None)
-    kept = previous is not None and previous.about["stages"]["tokenizer"]["settings"] == canonical(run.cfg.tokenizer)
+    previous = next((found for found in earlier if "tokenizer" in found.depends_on["stages"]), None)
+    kept = previous is not None and previous.depends_on["stages"]["tokenizer"]["settings"] == canonical(
+        run.cfg.tokenizer
+    )
     return previous, previous.file(layout.TOKENIZER) if previous and kept else None
 
 
@@ -206,7 +208,7 @@ Counts: `documents` (by split), `tokens` and `bytes` (by split and language), an
 def _cards(run: Run, files: list[FileEntry], counts: Counts) -> dict[str, pa.Table | bytes]:
     cfg, night, place = run.cfg, run.night, layout.night(run.night)
     files = sorted(files, key=lambda entry: entry.path)
-    engine, pieces = run.made["segment"].about["engine"], run.made["tokenizer"].counts["pieces"]
+    engine, pieces = run.made["segment"].depends_on["engine"], run.made["tokenizer"].counts["pieces"]
     return {
         place.file("README.md"): data_card(cfg, night, files, counts, engine, pieces),
         place.file("croissant.json"): croissant(cfg, night, files, counts),

@@ -139,6 +139,6 @@ def _training_tokens(workspace: Workspace, model: Manifest) -> Iterator[NDArray[
 
 def _shards(workspace: Workspace, model: Manifest, split: str) -> Iterator[str]:
     """Yield the paths of a split in the nights that the model was trained on: they have its tokenizer."""
-    nights: Sequence[str] = sorted(model.about["nights"])
+    nights: Sequence[str] = sorted(model.depends_on["nights"])
     for night in nights:
         yield from workspace.nights.load(night).paths(layout.night(night).split(split))

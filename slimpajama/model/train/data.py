@@ -67,7 +67,7 @@ class TrainingData:
         """Return `night`, `source`, `licence`, `lang`, `documents` and `n_bytes` of the train split."""
         rows = []
         for night, manifest in self.nights.items():
-            licences = {s["name"]: s["licence"] for s in manifest.about["settings"]["ingest"]["sources"]}
+            licences = {s["name"]: s["licence"] for s in manifest.depends_on["settings"]["ingest"]["sources"]}
             entries = self.shards("train", [night])
             if entries:
                 tables = [read_table(self.store, entry.path, ["source", "lang", "n_bytes"]) for entry in entries]

@@ -106,7 +106,7 @@ def _base(run: Run) -> Loaded | None:
     workspace, cfg, champion = run.workspace, run.cfg, run.options["champion"]
     if not (cfg.train.warm_start and champion):
         return None
-    if workspace.models.manifest(champion).about["tokenizer"] != sha256(run.once(_data).tokenizer_json):
+    if workspace.models.manifest(champion).depends_on["tokenizer"] != sha256(run.once(_data).tokenizer_json):
         step_log("train").info(f"{champion} has another tokenizer: a fresh start")
         return None
     loaded = load_model(workspace, champion)
@@ -244,7 +244,7 @@ def _report(run: Run) -> TrainReport:
         model=name,
         uri=f"{run.workspace.uri}/{layout.model(name).path}",
         skipped=run.skipped,
-        started_from=run.result.about["started_from"],
+        started_from=run.result.depends_on["started_from"],
         steps=counts["steps"],
         tokens=counts["tokens"],
         losses=figures(counts["losses"]),

@@ -92,10 +92,10 @@ class Reader(Sink):
         self._tell("manifest_read", manifest)
 
     def stage_begun(self, stage: Any) -> None:
-        digests = {match.decode() for match in DIGEST.findall(json_bytes(stage.about))}
+        digests = {match.decode() for match in DIGEST.findall(json_bytes(stage.depends_on))}
         inputs = {folder for digest in digests for folder in self.folders.get(digest, ())}
         began = None if stage.resumed else time.perf_counter()
-        step = StepRun(stage.name, stage.manifest_path, stage.about, inputs, began)
+        step = StepRun(stage.name, stage.manifest_path, stage.depends_on, inputs, began)
         self.running[step.path] = step
         self._tell("step_begun", step)
 

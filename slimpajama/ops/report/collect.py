@@ -92,35 +92,35 @@ def _sources(manifest: Manifest) -> list[dict[str, Any]]:
     """Return the configured sources with the raw files that this night read of them."""
     files: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
-    for entry in manifest.about["stages"]["ingest"]["inputs"]:
+    for entry in manifest.depends_on["stages"]["ingest"]["inputs"]:
         files[entry["source"]] += 1
         sizes[entry["source"]] += entry["bytes"]
     shown = ("name", "uri", "format", "priority", "licence")
     return [
         {name: source[name] for name in shown} | {"files": files[source["name"]], "bytes": sizes[source["name"]]}
-        for source in manifest.about["settings"]["ingest"]["sources"]
+        for source in manifest.depends_on["settings"]["ingest"]["sources"]
     ]
 
 
 def _settings(inputs: Inputs) -> dict[str, Any]:
-    settings = dict(inputs.corpus.about["settings"])
+    settings = dict(inputs.corpus.depends_on["settings"])
     settings["ingest"] = {name: value for name, value in settings["ingest"].items() if name != "sources"}
     for made, sections in (("model", ("model", "train")), ("tuned", ("tune", "apply"))):
-        settings |= {name: inputs.about(made)[name] for name in sections if made in inputs.manifests}
+        settings |= {name: inputs.depends_on(made)[name] for name in sections if made in inputs.manifests}
     if "gate" in inputs.manifests and "evaluation" in inputs.manifests:
-        budget = {"max_mb_per_language": inputs.about("evaluation")["max_mb_per_language"]}
-        settings["evaluate"] = budget | inputs.about("gate")["settings"]
+        budget = {"max_mb_per_language": inputs.depends_on("evaluation")["max_mb_per_language"]}
+        settings["evaluate"] = budget | inputs.depends_on("gate")["settings"]
     if "samples" in inputs.manifests:
-        settings["generate"] = inputs.about("samples")["settings"]
+        settings["generate"] = inputs.depends_on("samples")["settings"]
     return settings
 
 
 def _versions(inputs: Inputs) -> dict[str, Any]:
-    steps = inputs.corpus.about["stages"] | {"train": inputs.about("model")}
+    steps = inputs.corpus.depends_on["stages"] | {"train": inputs.depends_on("model")}
     found = {
         step: {name: depends_on[name] for name in VERSIONS if name in depends_on} for step, depends_on in steps.items()
     }
-    return {"software": inputs.corpus.about["software"]} | {step: names for step, names in found.items() if names}
+    return {"software": inputs.corpus.depends_on["software"]} | {step: names for step, names in found.items() if names}
 
 
 def _files(inputs: Inputs) -> list[dict[str, Any]]:

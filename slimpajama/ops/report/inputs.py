@@ -44,9 +44,9 @@ class Inputs:
         """The nights that the report compares with, oldest first."""
         return dict(list(self.earlier.items())[-EARLIER_NIGHTS:])
 
-    def about(self, name: str) -> dict[str, Any]:
+    def depends_on(self, name: str) -> dict[str, Any]:
         """Return what a manifest was made from; nothing where there is none."""
-        return self.manifests[name].about if name in self.manifests else {}
+        return self.manifests[name].depends_on if name in self.manifests else {}
 
     def read(self, name: str, file: str) -> Any:
         """Return a JSON file that a manifest lists; None where there is no such manifest."""
@@ -86,10 +86,10 @@ def gather(workspace: Workspace, night: str, model_id: str | None = None, tuned_
         if wanted and found[name] is None:
             what = "no such model" if name == "model" else "no such tuned model"
             raise ModelError(what, where=f"{workspace.uri}/{folder_of(paths[name])}")
-    earlier = {name: load_manifest(store, layout.night(name).manifest) for name in corpus.about["earlier"]}
+    earlier = {name: load_manifest(store, layout.night(name).manifest) for name in corpus.depends_on["earlier"]}
     manifests = {"corpus": corpus} | {name: manifest for name, manifest in found.items() if manifest}
     champion_id = ""
-    if "gate" in manifests and (digest := manifests["gate"].about["champion"]):
+    if "gate" in manifests and (digest := manifests["gate"].depends_on["champion"]):
         champion_id, manifests["champion"] = _champion(store, night, digest)
     return Inputs(
         store=store,

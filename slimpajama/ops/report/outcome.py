@@ -34,7 +34,7 @@ def verdict(inputs: Inputs) -> Part:
         "reason": reason,
         "challenger": inputs.model_id or None,
         "champion": inputs.champion_id or None,
-        "confidence": inputs.about("gate").get("settings", {}).get("confidence"),
+        "confidence": inputs.depends_on("gate").get("settings", {}).get("confidence"),
         "overall": decision["overall"],
         "languages": decision["languages"],
     }
@@ -50,7 +50,7 @@ def training(inputs: Inputs) -> Part | None:
         "steps": counts["steps"],
         "tokens": counts["tokens"],
         "started_from": record["started_from"] or None,
-        "nights": sorted(inputs.about("model")["nights"]),
+        "nights": sorted(inputs.depends_on("model")["nights"]),
         "curve": record["curve"],
         "validation": record["validation"],
     }
@@ -78,7 +78,7 @@ def tuning(models: Models, inputs: Inputs) -> Part | None:
     own = [entry for entry in history if entry["model"] == inputs.tuned_id]
     return {
         "model": inputs.tuned_id,
-        "base": inputs.about("tuned")["base"],
+        "base": inputs.depends_on("tuned")["base"],
         "scores": scores | {"samples": samples},
         "decisions": {entry["task"]: {"reason": entry["reason"]} for entry in own},
     }

@@ -99,7 +99,7 @@ def test_a_line_repeated_ten_times_is_removed_by_the_chinese_preset_with_value_a
     }
     assert (rows["a"]["rule"], rows["a"]["threshold"]) == ("gopher-dup-lines", "at most 0.287")
     assert float(rows["a"]["value"]) == 0.9
-    assert manifest.about["rules"]["gopher-dup-5gram"] == {"other": 0.15, "han": 0.198}
+    assert manifest.depends_on["rules"]["gopher-dup-5gram"] == {"other": 0.15, "han": 0.198}
 
 
 def test_options_rewrite_the_text_before_it_is_measured():

@@ -307,7 +307,7 @@ def test_an_edited_file_is_on_record_and_a_deleted_one_leaves_its_documents(stor
         stages = both_stages(store, config(), night, clean)
         Nights(store).publish(night, [read, clean, *stages], config())
     found = stages[-1]
-    assert found.about["edited"] == {"web": ["raw/a.txt"]}
+    assert found.depends_on["edited"] == {"web": ["raw/a.txt"]}
     assert found.counts["removed"] == {"web": {"exact-duplicate": 1, "near-duplicate": 1}}
     assert [row["text"] for row in rows(store, "n2", "documents")] == [text(60)]
     assert [row["text"] for row in rows(store, "n1", "documents")] == [text(1), text(2), text(3), text(9)]

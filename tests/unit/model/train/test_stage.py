@@ -82,7 +82,7 @@ def test_the_second_night_starts_from_the_champion_and_replays_the_first(trained
     assert warm.losses["continue"] < cold.losses["continue"] - 0.3
     manifest = load_manifest(space.store, f"models/{warm.model}/manifest.json")
     assert manifest is not None
-    assert list(manifest.about["nights"]) == list(space.nights)
+    assert list(manifest.depends_on["nights"]) == list(space.nights)
 
 
 def test_another_architecture_starts_fresh_and_says_so(trained: Any):
