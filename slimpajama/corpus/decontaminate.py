@@ -123,7 +123,14 @@ def _index(run: Run, paths: list[str], records: pa.Table, looked_for: Windows) -
 
 
 DECONTAMINATE = Step(
-    "decontaminate", VERSION, _inputs, _decontaminate, reads=("clean", "compare"), grows_with="cleaned"
+    "decontaminate",
+    VERSION,
+    _inputs,
+    _decontaminate,
+    reads=("clean", "compare"),
+    grows_with="cleaned",
+    folders="work/(clean|compare)|shards/(validation|test)",
+    raw="evaluations",
 )
 """Name the documents that overlap with evaluation files, or are trained on and overlap with held-out documents.
 

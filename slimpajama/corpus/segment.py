@@ -39,7 +39,7 @@ def _segment(run: Run) -> None:
     run.map([(layout.stem(path), path) for path in paths], make, total=total, unit="B")
 
 
-SEGMENT = Step("segment", 3, _inputs, _segment, needs={"documents": "dedup"}, grows_with="kept")
+SEGMENT = Step("segment", 3, _inputs, _segment, needs={"documents": "dedup"}, grows_with="kept", folders="documents")
 """Cut the night's kept documents into words.
 
 Files have the schema WORDS and the names of the documents' files; counts are `documents`, `bytes` and `words`, each by

@@ -84,6 +84,10 @@ class Step:
     """Removes what only a broken run would need; called once the manifest stands, again at each later run."""
     grows_with: str = "once"
     """What its cost grows with: `text`, `cleaned` or `kept` bytes, or `once` for none of them."""
+    folders: str = ".*"
+    """Regular expression of the folders that it reads of what it depends on: a night lists more than a step wants."""
+    raw: str = ""
+    """Key of its inputs that lists files from outside the workspace; empty where it reads none."""
 
     def before(self) -> tuple[str, ...]:
         """Return the steps whose manifests it takes, in order."""
@@ -169,7 +173,7 @@ class Run:
         else:
             self.store.delete_tree(self.work)
             self.store.write(state, json_bytes({"fingerprint": self.fingerprint}))
-        current().stage_begun(self)
+        current().step_begun(self)
 
     def _read_parts(self) -> None:
         for path in self.store.list(f"{self.work}/parts/"):
@@ -297,7 +301,7 @@ class Run:
         self._manifest = manifest
         self._drop_work()
         release_memory()
-        current().stage_finished(self)
+        current().step_finished(self)
         return manifest
 
     def _drop_work(self) -> None:

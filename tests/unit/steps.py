@@ -14,12 +14,15 @@ from slimpajama.workspace.step import Context, Run, Step, run_some, run_step
 
 def begin_step(store, name, *, work, about, manifest=""):
     """Begin a step that depends on `about` alone, in a folder of its own."""
+    like = BY_NAME.get(name)
     step = Step(
         name,
         version=about.get("version", 1),
         inputs=lambda run: about,
         make=lambda run: None,
         place=lambda run: (work, manifest or f"{work}/manifest.json"),
+        folders=like.folders if like else ".*",
+        raw=like.raw if like and like.raw in about else "",
     )
     run = Run(step, Context(Workspace(store), Config(run=RunConfig(workers=1)), night="n"))
     run.begin()

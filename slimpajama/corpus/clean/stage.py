@@ -51,7 +51,7 @@ def _clean(run: Run) -> None:
     run.map([(layout.stem(path), path) for path in paths], make, total=total, unit="B")
 
 
-CLEAN = Step("clean", 3, _inputs, _clean, needs={"raw": "ingest"}, grows_with="text")
+CLEAN = Step("clean", 3, _inputs, _clean, needs={"raw": "ingest"}, grows_with="text", folders="work/ingest")
 """Normalise the night's raw documents, tell their language and remove what the rules refuse.
 
 Files: `NAME.parquet` (schema CLEANED) in the work folder and `removed/clean-NAME.parquet`. Counts: `documents` and

@@ -69,7 +69,15 @@ def _compare(run: Run) -> None:
         _decide(run, names, NightsHistory(run.store, run.once(_earlier), run.cfg.dedup))
 
 
-COMPARE = Step("compare", VERSION, _compare_inputs, _compare, needs={"cleaned": "clean"}, grows_with="cleaned")
+COMPARE = Step(
+    "compare",
+    VERSION,
+    _compare_inputs,
+    _compare,
+    needs={"cleaned": "clean"},
+    grows_with="cleaned",
+    folders="work/clean|minhash|bands|texts",
+)
 """Find exact and near-duplicates among the night's documents and among all earlier nights'.
 
 Files: `decision-PART` in the work folder (`kept`, `exact`, `duplicate_of`, `jaccard`, `cluster` of each cleaned row),
@@ -104,6 +112,7 @@ DEDUP = Step(
     _deduplicate,
     needs={"cleaned": "clean", "compared": "compare", "contaminated": "decontaminate"},
     grows_with="cleaned",
+    folders="work/(clean|compare)|removed",
 )
 """Write the night's documents without the duplicates and without what decontamination refused.
 

@@ -197,6 +197,7 @@ SHARDS = Step(
     needs={"documents": "dedup", "words": "segment"},
     reads=("tokenizer",),
     grows_with="kept",
+    folders="documents|work/segment|tokenizer",
 )
 """Encode the night's documents and write its shards, with a data card (README.md) and Croissant metadata.
 

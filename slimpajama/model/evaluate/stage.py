@@ -154,7 +154,7 @@ def _measure(run: Run) -> None:
     run.commit("scores", Part(files, {"documents": table.num_rows, "bits_per_byte": bits}))
 
 
-EVALUATE = Step("evaluate", VERSION, _inputs, _measure, place=_place)
+EVALUATE = Step("evaluate", VERSION, _inputs, _measure, place=_place, folders="shards/test|models/[^/]+")
 """Score one model and publish its figures.
 
 Options: `model`, and the manifests of the `nights` whose held-out text counts.

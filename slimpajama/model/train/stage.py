@@ -162,7 +162,8 @@ def _tidy(run: Run) -> None:
     _checkpoints(run).clear()
 
 
-TRAIN = Step("train", VERSION, _inputs, _make, place=_place, tidy=_tidy)
+FOLDERS = "shards/(train|validation)|tokenizer|models/[^/]+"
+TRAIN = Step("train", VERSION, _inputs, _make, place=_place, tidy=_tidy, folders=FOLDERS)
 """Train a night's model. Options: `nights` that are published, `champion` to start from, or None."""
 
 

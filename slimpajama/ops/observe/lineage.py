@@ -7,7 +7,6 @@ A night that is run again has the same run ids.
 from __future__ import annotations
 
 import datetime as dt
-import re
 import uuid
 from collections import defaultdict
 from typing import Any
@@ -28,19 +27,6 @@ IDS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:slimpajama")
 SCHEMAS = {"documents": DOCUMENTS, "removed": REMOVED, "shards": SHARDS}
 RETRY = {"total": 1, "connect": 1, "read": 0}
 TIMEOUT_S = 5.0
-# Where a step lists files from outside the workspace.
-RAW = {"ingest": "inputs", "decontaminate": "evaluations"}
-# Folders that a step reads of what it depends on; a night's manifest lists more than any later step wants.
-READS = {
-    "clean": r"work/ingest",
-    "compare": r"work/clean|minhash|bands|texts",
-    "decontaminate": r"work/(clean|compare)|shards/(validation|test)",
-    "dedup": r"work/(clean|compare)|removed",
-    "segment": r"documents",
-    "shards": r"documents|work/segment|tokenizer",
-    "train": r"shards/(train|validation)|tokenizer|models/[^/]+",
-    "evaluate": r"shards/test|models/[^/]+",
-}
 
 
 def run_id(*parts: str) -> str:
@@ -113,9 +99,8 @@ class Lineage(Writer):
         )
 
     def _inputs(self, step: StepRun) -> list[InputDataset]:
-        wanted = re.compile(rf"(.*/)?({READS.get(step.name, '.*')})")
-        uris = {f"{self.uri}/{folder}" for folder in step.inputs if wanted.fullmatch(folder)}
-        for entry in step.depends_on[RAW[step.name]] if step.name in RAW else ():
+        uris = {f"{self.uri}/{folder}" for folder in step.inputs}
+        for entry in step.raw:
             file = entry["path"] if "://" in entry["path"] else f"{self.root}/{entry['path']}"
             uris.add(layout.folder_of(file))
         return [InputDataset(*_name(uri)) for uri in sorted(uris)]

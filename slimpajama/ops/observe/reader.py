@@ -17,6 +17,7 @@ from slimpajama.core.progress import Bar, Sink, Timing
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.step import Run
 
 # A writer may fail so many times: a server that hangs must not cost a night more than that.
 PATIENCE = 3
@@ -39,10 +40,10 @@ class StepRun:
     name: str
     path: str
     """Path of the manifest: the same in every run of the step."""
-    depends_on: dict[str, Any]
-    """Everything that its output depends on."""
     inputs: set[str]
-    """Folders of the manifests that it depends on."""
+    """Folders that it reads, of the manifests that it depends on."""
+    raw: list[dict[str, Any]]
+    """Entries of the files that it reads from outside the workspace."""
     began: float | None
     """None where an earlier run did a part: the time of the rest says nothing."""
     seconds: float | None = None
@@ -91,21 +92,23 @@ class Reader(Sink):
             self.folders[entry.sha256] = {layout.folder_of(entry.path)}
         self._tell("manifest_read", manifest)
 
-    def stage_begun(self, stage: Any) -> None:
-        digests = {match.decode() for match in DIGEST.findall(json_bytes(stage.depends_on))}
-        inputs = {folder for digest in digests for folder in self.folders.get(digest, ())}
-        began = None if stage.resumed else time.perf_counter()
-        step = StepRun(stage.name, stage.manifest_path, stage.depends_on, inputs, began)
-        self.running[step.path] = step
-        self._tell("step_begun", step)
+    def step_begun(self, step: Run) -> None:
+        wanted = re.compile(rf"(.*/)?({step.step.folders})")
+        digests = {match.decode() for match in DIGEST.findall(json_bytes(step.depends_on))}
+        folders = {folder for digest in digests for folder in self.folders.get(digest, ())}
+        raw = step.depends_on[step.step.raw] if step.step.raw else []
+        began = None if step.resumed else time.perf_counter()
+        running = StepRun(step.name, step.manifest_path, set(filter(wanted.fullmatch, folders)), raw, began)
+        self.running[running.path] = running
+        self._tell("step_begun", running)
 
-    def stage_finished(self, stage: Any) -> None:
-        if (step := self.running.pop(stage.manifest_path, None)) is None:
+    def step_finished(self, step: Run) -> None:
+        if (running := self.running.pop(step.manifest_path, None)) is None:
             return
-        step.rate = self.rates.get(step.name, 0.0)
-        step.seconds = None if step.began is None else time.perf_counter() - step.began
-        self._tell("step_finished", step, stage.result)
-        self.manifest_read(stage.result)
+        running.rate = self.rates.get(step.name, 0.0)
+        running.seconds = None if running.began is None else time.perf_counter() - running.began
+        self._tell("step_finished", running, step.result)
+        self.manifest_read(step.result)
 
     def close(self, error: BaseException | None) -> None:
         for step in self.running.values():
