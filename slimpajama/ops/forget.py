@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from slimpajama.core.errors import ConfigError, InputError, ModelError, StorageError
 from slimpajama.core.logs import step_log
 from slimpajama.core.progress import track
+from slimpajama.core.result import Result
 from slimpajama.ops.explain import Nights, find_document, find_records
 from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.rewrite import RECORDS, affected, without
@@ -42,7 +43,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
-class ForgetReport:
+class ForgetReport(Result):
     """What was forgotten, or would be."""
 
     documents: list[Forgotten]
@@ -63,10 +64,6 @@ class ForgetReport:
     """Unpublished nights, which begin again."""
     advice: list[str] = field(default_factory=list)
     """Commands that lead to a champion that has not seen them."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report as plain JSON."""
-        return asdict(self)
 
     def text(self) -> str:
         """Return it for people."""

@@ -9,11 +9,12 @@ corpus and its champions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from slimpajama.core.config import RetentionConfig
 from slimpajama.core.logs import step_log
+from slimpajama.core.result import Result
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import forget
 from slimpajama.workspace.open import Workspace
@@ -30,7 +31,7 @@ class Removable:
 
 
 @dataclass(frozen=True, slots=True)
-class CleanUpReport:
+class CleanUpReport(Result):
     """What was removed, or would be."""
 
     removed: list[Removable]
@@ -39,10 +40,6 @@ class CleanUpReport:
     """Size of the whole workspace afterwards."""
     max_bytes: int
     """What `retention.max_gb` allows; 0 for no limit."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report as plain JSON."""
-        return asdict(self)
 
     def text(self) -> str:
         """Return it for people."""

@@ -15,7 +15,7 @@ if nobody served it before.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -29,6 +29,7 @@ from slimpajama.apps.tune.loading import load_files
 from slimpajama.apps.tune.metrics import MAIN
 from slimpajama.core.config import Config
 from slimpajama.core.errors import InputError, ModelError
+from slimpajama.core.result import Result
 from slimpajama.corpus.pairs.stage import make_pairs, read_split
 from slimpajama.model.architectures.chunk import ChunkModel
 from slimpajama.model.device import with_precision
@@ -45,7 +46,7 @@ VERSION = 5
 
 
 @dataclass(frozen=True, slots=True)
-class TuneReport:
+class TuneReport(Result):
     """What a tuning came to."""
 
     model: str
@@ -58,10 +59,6 @@ class TuneReport:
     each with `source`, `question`, `reference` and `output`."""
     decisions: dict[str, Any]
     """By task: `promote`, `reason`, and what was compared."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return asdict(self)
 
     def text(self) -> str:
         """Return the summary for people."""

