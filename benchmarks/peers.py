@@ -56,10 +56,7 @@ def _datatrove_steps(source: Path, out: Path, language: str) -> tuple[Any, list[
         [reader(), MinhashDedupSignature(step["signatures"], config=cfg, language=_code(language))],
         [MinhashDedupBuckets(step["signatures"], step["buckets"], config=cfg)],
         [MinhashDedupCluster(step["buckets"], step["remove"], config=cfg)],
-        [
-            reader(),
-            MinhashDedupFilter(step["remove"], exclusion_writer=JsonlWriter(step["removed"], compression=None)),
-        ],
+        [reader(), MinhashDedupFilter(step["remove"], exclusion_writer=JsonlWriter(step["removed"], compression=None))],
     ]
     return reader, steps, cfg.num_buckets
 

@@ -93,9 +93,7 @@ def accuracy(gold: list[list[str]]) -> list[dict[str, object]]:
 def speed(samples: dict[str, list[str]]) -> list[dict[str, object]]:
     """Return a row an engine: MB of UTF-8 a CPU-second, from texts in an Arrow column to the words' lengths."""
     columns = {name: pa.array(texts, pa.large_string()) for name, texts in samples.items()}
-    ways: dict[str, Callable[[pa.LargeStringArray], object]] = {
-        "kernel": Segmenter(TextConfig()).lengths,
-    }
+    ways: dict[str, Callable[[pa.LargeStringArray], object]] = {"kernel": Segmenter(TextConfig()).lengths}
     reference = engines(True)["package jieba"]
     ways["package jieba"] = lambda column: reference(column.to_pylist())
     rates: dict[tuple[str, str], list[float]] = {}

@@ -395,10 +395,7 @@ def main() -> None:
         folder = Path(temporary)
         for name in ("kills", "disk", "s3", "one", "server"):
             (folder / name).mkdir()
-        with (
-            s3_server(folder / "server") as environment,
-            proxy(environment["AWS_ENDPOINT_URL"]) as (endpoint, server),
-        ):
+        with s3_server(folder / "server") as environment, proxy(environment["AWS_ENDPOINT_URL"]) as (endpoint, server):
             os.environ.update(environment | {"AWS_ENDPOINT_URL": endpoint})  # before the first child
             accounts = kills(folder / "kills", args.kills, args.seed)
             nights, seed = args.nights, args.seed

@@ -201,9 +201,7 @@ def run_memory(workspace: str, minutes: float, tokens: int) -> dict[str, Any]:
     from slimpajama.workspace.open import open_workspace
 
     cfg = Config(
-        model=OURS["base"],
-        run=RunConfig(workers=1),
-        train=TrainConfig(tokens=tokens, max_seconds=60 * minutes),
+        model=OURS["base"], run=RunConfig(workers=1), train=TrainConfig(tokens=tokens, max_seconds=60 * minutes)
     )
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(Path(workspace, "nights"), Path(folder, "nights"))

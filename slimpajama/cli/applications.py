@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slimpajama.cli.options import (
-    Common,
-    TextFiles,
-    read_text,
-    shown,
-    workspace_of,
-)
+from slimpajama.cli.options import Common, TextFiles, read_text, shown, workspace_of
 from slimpajama.core.console import console
 from slimpajama.workspace import layout
 

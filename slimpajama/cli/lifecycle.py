@@ -13,11 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slimpajama.cli.options import (
-    Common,
-    Night,
-    workspace_of,
-)
+from slimpajama.cli.options import Common, Night, workspace_of
 from slimpajama.core.console import console
 from slimpajama.workspace import layout
 
@@ -167,8 +163,7 @@ def tune(
 
 
 def clean_up(
-    common: Common,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and stop.")] = False,
+    common: Common, dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and stop.")] = False
 ) -> None:
     """Remove rejected models, leftovers of finished runs, and old runs in Prefect; champions and corpus stay.
 

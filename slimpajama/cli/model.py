@@ -39,8 +39,7 @@ def reconstruct(common: Common, text: TextFiles = None, model: Model = None) -> 
     loaded = common.load_model(model)
     value = reconstruct_text(loaded.model, loaded.tokenizer, read_text(text))
     common.emit(
-        value,
-        f"{value['token_accuracy']:.2%} of the tokens restored at {value['compression_ratio']:g} tokens a latent",
+        value, f"{value['token_accuracy']:.2%} of the tokens restored at {value['compression_ratio']:g} tokens a latent"
     )
 
 

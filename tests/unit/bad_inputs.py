@@ -132,11 +132,7 @@ WHOLE = jsonl(*LINES)
 
 def _case(group: str) -> Callable[..., Case]:
     def make(
-        what: str,
-        name: str,
-        data: bytes | Callable[[], bytes],
-        *bad: tuple[str, str, str],
-        texts: tuple[str, ...] = (),
+        what: str, name: str, data: bytes | Callable[[], bytes], *bad: tuple[str, str, str], texts: tuple[str, ...] = ()
     ) -> Case:
         source = data if callable(data) else lambda: data
         return Case(group=group, what=what, name=name, make=source, texts=texts, bad=bad)
@@ -149,18 +145,8 @@ _c, _t, _h, _x = _case("csv"), _case("tables"), _case("html"), _case("text")
 _utf8 = "invalid-utf8"
 
 CASES: tuple[Case, ...] = (
-    _e(
-        "UTF-16 with a byte order mark",
-        "utf16.txt",
-        ZH.encode("utf-16"),
-        ("", _utf8, "bytes ff fe"),
-    ),
-    _e(
-        "UTF-16 without one",
-        "utf16le.txt",
-        EN.encode("utf-16-le"),
-        ("", "has-nul", "NUL at character 2"),
-    ),
+    _e("UTF-16 with a byte order mark", "utf16.txt", ZH.encode("utf-16"), ("", _utf8, "bytes ff fe")),
+    _e("UTF-16 without one", "utf16le.txt", EN.encode("utf-16-le"), ("", "has-nul", "NUL at character 2")),
     _e("UTF-8 with a byte order mark", "bom.txt", b"\xef\xbb\xbf" + ZH.encode(), texts=(ZH,)),
     _e("GBK", "gbk.txt", ZH.encode("gbk"), ("", _utf8, "bytes bd f1")),
     _e("GB18030 with four bytes", "gb18030.txt", "㐂䶵".encode("gb18030"), ("", _utf8, "bytes 81 39")),
@@ -339,18 +325,8 @@ CASES: tuple[Case, ...] = (
         ("line 1", "too-large", "64000012 bytes"),
         texts=(ZH,),
     ),
-    _j(
-        "a byte order mark inside",
-        "bom.jsonl",
-        jsonl(ZH, b"\xef\xbb\xbf" + jsonl(EN)[:-1]),
-        texts=(ZH, EN),
-    ),
-    _j(
-        "ends of lines as of Windows",
-        "crlf.jsonl",
-        jsonl(ZH, EN).replace(b"\n", b"\r\n"),
-        texts=(ZH, EN),
-    ),
+    _j("a byte order mark inside", "bom.jsonl", jsonl(ZH, b"\xef\xbb\xbf" + jsonl(EN)[:-1]), texts=(ZH, EN)),
+    _j("ends of lines as of Windows", "crlf.jsonl", jsonl(ZH, EN).replace(b"\n", b"\r\n"), texts=(ZH, EN)),
     _j(
         "a comma at the end",
         "comma.jsonl",
@@ -387,13 +363,7 @@ CASES: tuple[Case, ...] = (
         ("row 1", "no-text", "no such field"),
         texts=(ZH, EN),
     ),
-    _c(
-        "a NUL",
-        "nul.csv",
-        f"text\na\0b\n{ZH}\n".encode(),
-        ("row 1", "has-nul", "NUL at character 2"),
-        texts=(ZH,),
-    ),
+    _c("a NUL", "nul.csv", f"text\na\0b\n{ZH}\n".encode(), ("row 1", "has-nul", "NUL at character 2"), texts=(ZH,)),
     _c(
         "a field of 2 MB",
         "field.csv",
@@ -412,12 +382,7 @@ CASES: tuple[Case, ...] = (
     _c("no column of that name", "column.csv", b"a,b\n1,2\n", ("", "no-text", "columns a, b")),
     _c("only a header", "header.csv", b"text\n", ("", "empty-file", "no record")),
     # Parquet, Arrow, WARC
-    _t(
-        "Parquet that is cut",
-        "cut.parquet",
-        lambda: parquet(table(*LINES))[:-100],
-        ("", "unreadable", "no Parquet"),
-    ),
+    _t("Parquet that is cut", "cut.parquet", lambda: parquet(table(*LINES))[:-100], ("", "unreadable", "no Parquet")),
     _t("no Parquet", "no.parquet", ZH.encode(), ("", "unreadable", "no Parquet")),
     _t(
         "Parquet without rows",
@@ -464,12 +429,7 @@ CASES: tuple[Case, ...] = (
         ("row 2", "no-text", "a int"),
     ),
     _t("a column of lists", "lists.parquet", lambda: parquet(table(["x"])), ("row 1", "no-text", "a list")),
-    _t(
-        "a column of structs",
-        "structs.parquet",
-        lambda: parquet(table({"a": "x"})),
-        ("row 1", "no-text", "a dict"),
-    ),
+    _t("a column of structs", "structs.parquet", lambda: parquet(table({"a": "x"})), ("row 1", "no-text", "a dict")),
     _t(
         "dictionaries and large texts",
         "kinds.parquet",
@@ -512,24 +472,9 @@ CASES: tuple[Case, ...] = (
     _h("only a script", "script.html", b"<script>let x = 1</script>", ("", "no-text", "an empty text")),
     _h("200,000 entities", "entities.html", b"<p>" + b"&lt;" * 200_000, texts=("<" * 200_000,)),
     _h("no end tags", "open.html", f"<p>{ZH}<p>{EN}".encode(), texts=(f"{ZH}\n{EN}",)),
-    _h(
-        "says GBK and is UTF-8",
-        "lies.html",
-        f"<meta charset=gbk><p>{WIDE}".encode(),
-        texts=(WIDE,),
-    ),
-    _h(
-        "says UTF-8 and is GBK",
-        "gbk.html",
-        f"<meta charset=utf-8><p>{ZH}".encode("gbk"),
-        ("", _utf8, "bytes bd f1"),
-    ),
-    _h(
-        "says UTF-16 and is UTF-8",
-        "utf16.html",
-        f"<meta charset=utf-16><p>{ZH}".encode(),
-        texts=(ZH,),
-    ),
+    _h("says GBK and is UTF-8", "lies.html", f"<meta charset=gbk><p>{WIDE}".encode(), texts=(WIDE,)),
+    _h("says UTF-8 and is GBK", "gbk.html", f"<meta charset=utf-8><p>{ZH}".encode("gbk"), ("", _utf8, "bytes bd f1")),
+    _h("says UTF-16 and is UTF-8", "utf16.html", f"<meta charset=utf-16><p>{ZH}".encode(), texts=(ZH,)),
     _h("UTF-16 with a byte order mark", "bom.html", f"<p>{ZH}".encode("utf-16"), texts=(ZH,)),
     _h(
         "an encoding of Python's alone",
@@ -587,38 +532,18 @@ CONFIGS: tuple[tuple[str, bytes, str], ...] = (
     ("an unknown key", b"[train]\ntokns = 5", "train.tokns: unknown setting, did you mean tokens"),
     ("an unknown section", b"[trian]\ntokens = 5", "trian: unknown setting, did you mean train"),
     ("a key that a terminal would obey", rb'"\u001b[31m" = 5', r"\x1b[31m: unknown setting"),
-    (
-        "infinity",
-        b"[ingest]\nmax_document_mb = inf",
-        "ingest.max_document_mb: input should be a finite number",
-    ),
-    (
-        "sizes that exclude one another",
-        b"[dedup]\nbands = 99",
-        "dedup: bands * rows must be at most num_perm",
-    ),
-    (
-        "tuning without pairs",
-        b"[tune]\nnightly = true",
-        "tune.nightly needs pairs.sources, and there are none",
-    ),
+    ("infinity", b"[ingest]\nmax_document_mb = inf", "ingest.max_document_mb: input should be a finite number"),
+    ("sizes that exclude one another", b"[dedup]\nbands = 99", "dedup: bands * rows must be at most num_perm"),
+    ("tuning without pairs", b"[tune]\nnightly = true", "tune.nightly needs pairs.sources, and there are none"),
     ("two sources of one name", (SOURCE * 2).encode(), "two sources are named a"),
     (
         "a name that leads elsewhere",
         SOURCE.replace('"a"', '"../a"').encode(),
         "ingest.sources.0.name: string should match",
     ),
-    (
-        "a protocol that is not allowed",
-        SOURCE.replace("raw", "http://h").encode(),
-        "source a needs 'http'",
-    ),
+    ("a protocol that is not allowed", SOURCE.replace("raw", "http://h").encode(), "source a needs 'http'"),
     ("a NUL in a folder", rb'train.tensorboard = "a\u0000"', "train.tensorboard: string should match"),
-    (
-        "a NUL in a path",
-        SOURCE.replace("raw", r"\u0000").encode(),
-        "ingest.sources.0.uri: string should match",
-    ),
+    ("a NUL in a path", SOURCE.replace("raw", r"\u0000").encode(), "ingest.sources.0.uri: string should match"),
 )
 """What it is, the configuration, and what is said of it."""
 
@@ -628,36 +553,21 @@ NO_CONFIG = "not the config.json of a"
 EXPORTED: tuple[tuple[str, str, Callable[[bytes], bytes], str], ...] = (
     ("weights that are cut", "model.safetensors", lambda data: data[:-100], SHAPES),
     ("a pickle in their place", "model.safetensors", lambda _: b"\x80\x04\x95\x05.", SHAPES),
-    (
-        "a header of 2^60 bytes",
-        "model.safetensors",
-        lambda data: b"\0" * 7 + b"\x10" + data[8:],
-        SHAPES,
-    ),
+    ("a header of 2^60 bytes", "model.safetensors", lambda data: b"\0" * 7 + b"\x10" + data[8:], SHAPES),
     (
         "a model a million wide",
         "config.json",
         lambda data: _changed(data, "model", {"preset": "tiny", "width": 1 << 20}),
         SHAPES,
     ),
-    (
-        "another architecture",
-        "config.json",
-        lambda data: _changed(data, "model", {"preset": "gpt"}),
-        SHAPES,
-    ),
+    ("another architecture", "config.json", lambda data: _changed(data, "model", {"preset": "gpt"}), SHAPES),
     (
         "a row of 10^12 tokens",
         "config.json",
         lambda data: _changed(data, "model", {"preset": "tiny", "row_tokens": 10**12}),
         NO_CONFIG,
     ),
-    (
-        "a setting that is unknown",
-        "config.json",
-        lambda data: _changed(data, "model", {"depth": 3}),
-        NO_CONFIG,
-    ),
+    ("a setting that is unknown", "config.json", lambda data: _changed(data, "model", {"depth": 3}), NO_CONFIG),
     ("no model in it", "config.json", lambda data: _changed(data, "model", None), NO_CONFIG),
     ("a list in place of an object", "config.json", lambda _: b"[1]", NO_CONFIG),
     ("nested 100,000 deep", "config.json", lambda _: b"[" * 100_000, NO_CONFIG),
@@ -710,12 +620,7 @@ POINTERS: tuple[tuple[str, str, bytes, str], ...] = (
         b'{"history": [{"action": "promote", "model": "a\\u0000", "night": "n"}]}',
         "no such model",
     ),
-    (
-        "tuned models by number",
-        TUNED,
-        b'{"tasks": {"translation": 5}, "history": []}',
-        "not a pointer",
-    ),
+    ("tuned models by number", TUNED, b'{"tasks": {"translation": 5}, "history": []}', "not a pointer"),
     ("a night outside the workspace", INDEX, b'{"nights": ["../../etc"]}', "not a list of nights"),
 )
 """What it is, a pointer of the workspace, its content, and what is said."""

@@ -33,14 +33,7 @@ from slimpajama.apps.tune.examples import (
 from slimpajama.apps.tune.metrics import HAN, units
 from slimpajama.apps.tune.phrases import Dictionary
 from slimpajama.apps.tune.retrieve import Source
-from slimpajama.apps.tune.spans import (
-    Quote,
-    answer_spans,
-    best_quote,
-    sentence_runs,
-    sentence_spans,
-    sentences,
-)
+from slimpajama.apps.tune.spans import Quote, answer_spans, best_quote, sentence_runs, sentence_spans, sentences
 from slimpajama.core.config import ApplyConfig
 from slimpajama.core.errors import InputError
 from slimpajama.corpus.pairs.rules import language

@@ -16,13 +16,7 @@ import pyarrow.parquet as pq
 from slimpajama.core.config import DedupConfig
 from slimpajama.core.errors import InputError
 from slimpajama.core.logs import step_log
-from slimpajama.corpus.dedup.columns import (
-    content_array,
-    key_columns,
-    large_strings,
-    load_keys,
-    load_texts,
-)
+from slimpajama.corpus.dedup.columns import content_array, key_columns, large_strings, load_keys, load_texts
 from slimpajama.corpus.dedup.documents import History, HistoryBatch
 from slimpajama.corpus.dedup.kernel import VERSION, sketch
 from slimpajama.workspace import layout

@@ -32,12 +32,7 @@ from slimpajama.text.stopwords import content_flags
 from slimpajama.text.tokenizer import SEPARATOR, Tokenizer, train_tokenizer
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, add_counts
-from slimpajama.workspace.parquet import (
-    read_table,
-    read_verified,
-    read_with_checksum,
-    with_checksum,
-)
+from slimpajama.workspace.parquet import read_table, read_verified, read_with_checksum, with_checksum
 from slimpajama.workspace.step import Part, Run, Step
 from slimpajama.workspace.store import Store, sha256
 
@@ -147,11 +142,7 @@ def _vocabulary(run: Run) -> bytes:
 
 
 def _shards_inputs(run: Run) -> dict[str, Any]:
-    return {
-        "settings": run.cfg.shards,
-        "sources": run.cfg.ingest.sources,
-        "tokenizer": sha256(run.once(_vocabulary)),
-    }
+    return {"settings": run.cfg.shards, "sources": run.cfg.ingest.sources, "tokenizer": sha256(run.once(_vocabulary))}
 
 
 def _shards(run: Run) -> None:

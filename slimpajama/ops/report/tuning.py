@@ -57,12 +57,7 @@ def tuning(tuned: Mapping[str, Any], shown: int = SHOWN) -> Section:
     )
     blocks: list[Block] = [
         Table(list(_measures(scores["tasks"])), _TASKS),
-        Table(
-            reasons,
-            columns("task", "reason"),
-            "Does it serve the task from now on?",
-            half=True,
-        ),
+        Table(reasons, columns("task", "reason"), "Does it serve the task from now on?", half=True),
         Table(ways, columns("kind", "from", "way"), "How it is made", how, half=True),
         *(_shown(sample, shown) for sample in in_order(scores["samples"])),
     ]

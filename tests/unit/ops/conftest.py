@@ -7,16 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from nights_to_forget import (
-    FIRST,
-    SECOND,
-    first_night,
-    prepare,
-    second_night,
-    settings,
-    write_model,
-    write_raw,
-)
+from nights_to_forget import FIRST, SECOND, first_night, prepare, second_night, settings, write_model, write_raw
 
 import slimpajama.ops.report.stage as report_stage
 from slimpajama.ops.report.stage import write_report

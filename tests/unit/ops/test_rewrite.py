@@ -9,18 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from nights_to_forget import (
-    FIRST,
-    SECOND,
-    THIRD,
-    id_of,
-    prepare,
-    rows,
-    secret,
-    settings,
-    text,
-    write_raw,
-)
+from nights_to_forget import FIRST, SECOND, THIRD, id_of, prepare, rows, secret, settings, text, write_raw
 
 from slimpajama.corpus.dedup.columns import read_keys, read_texts
 from slimpajama.ops.forget import forget

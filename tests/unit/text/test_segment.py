@@ -59,11 +59,7 @@ def test_the_guessing_of_unknown_words_can_be_switched_off():
 
 
 def test_versions_change_with_every_setting_that_changes_words():
-    settings = [
-        TextConfig(),
-        TextConfig(hmm=False),
-        TextConfig(stop_words=("zh",)),
-    ]
+    settings = [TextConfig(), TextConfig(hmm=False), TextConfig(stop_words=("zh",))]
     found = [engine_versions(cfg) for cfg in settings]
     assert all(a != b for index, a in enumerate(found) for b in found[index + 1 :])
 

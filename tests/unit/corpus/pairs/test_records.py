@@ -101,9 +101,9 @@ SQUAD = {
                         {"id": "1", "question": "首都是哪里？", "answers": [{"text": "北京"}, {"text": "北京"}]},
                         {"id": "2", "question": "无解？", "answers": []},
                     ],
-                },
+                }
             ],
-        },
+        }
     ]
 }
 

@@ -63,10 +63,7 @@ class Toy:
     def run(self, work: Callable[[Store], Any] | None = None, **observe: str) -> None:
         cfg = replace(Config(), run=RunConfig(source_root=str(self.folder)), observe=ObserveConfig(**observe))
         watching = observers(cfg, Workspace(self.store), "2026-01-01", "nightly")
-        with (
-            logged_to(LineHandler(self.said.append)),
-            also_to(*watching, workspace=self.store.uri, night="2026-01-01"),
-        ):
+        with logged_to(LineHandler(self.said.append)), also_to(*watching, workspace=self.store.uri, night="2026-01-01"):
             (work or both)(self.store)
 
 
