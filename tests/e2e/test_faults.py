@@ -263,11 +263,11 @@ def test_champions_promoted_and_rolled_back_by_several_processes_are_all_in_the_
         about = {"night": model[:2], "nights": [model[:2]]}
         store.write(f"models/{model}/manifest.json", json_bytes(Manifest("train", model, (), {}, about)))
     program = (
-        "import sys; from slimpajama.workspace.store import open_store; from slimpajama.workspace.registry import *\n"
+        "import sys; from slimpajama.workspace.open import open_workspace\n"
         "from slimpajama.core.errors import LockedError\n"
-        "store, done = open_store(sys.argv[1]), 0\n"
+        "models, done = open_workspace(sys.argv[1]).models, 0\n"
         "while done < 15:\n"
-        "    try: done += promote(store, 'n0-a', sys.argv[2]) or promote(store, 'n1-b', sys.argv[2])\n"
+        "    try: done += models.promote('n0-a', sys.argv[2]) or models.promote('n1-b', sys.argv[2])\n"
         "    except LockedError: pass\n"
     )
     names = ("one", "two")
