@@ -24,6 +24,7 @@ CARDS = ("/README.md", "/report.html")
 DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 MODEL = re.compile(r"\b(n\d-tiny-[0-9a-f]{8}(?:-[0-9a-f]{8})?)\b")
 # Made of the digests beside it.
+HOLDS_CARD = re.compile(r"models/MODEL|nights/n\d")
 LEFT_OUT = {"fingerprint"}
 
 
@@ -84,7 +85,7 @@ def names_of(workspace):
     files = published(workspace)
     models = dict.fromkeys(name for path in files for name in MODEL.findall(path))
     texts = {name: MODEL.sub("MODEL", name) for name in models}
-    texts |= {sha: f"sha256 of {path}" for path, sha in files.items() if path.endswith((*CARDS, "manifest.json"))}
+    texts |= {sha: f"sha256 of {path}" for path, sha in files.items() if path.endswith((*CARDS, ".json"))}
     return files, texts
 
 
@@ -117,7 +118,8 @@ def without(value):
 
 
 def is_card(entry):
-    return str(entry.get("path", "")).endswith(CARDS)
+    """Say whether this is the entry of a card, or the sum of a folder that holds one."""
+    return str(entry.get("path", "")).endswith(CARDS) or HOLDS_CARD.fullmatch(str(entry.get("folder", "")))
 
 
 def same(old, new):
