@@ -34,7 +34,8 @@ $(BIN)/.installed-for-tests: $(BIN)/.installed
 	@touch $@
 
 test: $(BIN)/.installed-for-tests ## every test
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest tests/unit
+	@$(BIN)/python -m pytest tests/e2e --numprocesses 2 --dist loadfile
 
 soak: $(BIN)/.installed ## the long tests: kill nights 130 times, run ten in a row on a failing disk and on S3; writes docs/reliability.md
 	@$(BIN)/python -m benchmarks.soak
