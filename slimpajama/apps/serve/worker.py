@@ -56,11 +56,11 @@ class Job:
     texts: Texts
     send: Callable[[Event | Exception | None], object]
     """Called by the computing thread; the last call brings None, or the error that ended the job."""
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    """Set when nobody waits for it any more: it ends at the next piece."""
     task: str = ""
     """What the tuned model of `call` has to serve."""
     call: Call | None = None
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    """Set when nobody waits for it any more: it ends at the next piece."""
 
 
 class Worker:

@@ -17,7 +17,7 @@ from slimpajama.apps.tune.rows import PairRows
 from slimpajama.apps.tune.spans import sentence_ends
 from slimpajama.core.config import Config
 from slimpajama.core.progress import track
-from slimpajama.model.architectures import make_optimiser
+from slimpajama.model.architectures import Optimiser
 from slimpajama.model.architectures.chunk import ChunkModel
 from slimpajama.model.device import device
 from slimpajama.model.loading import Loaded, weights_bytes
@@ -65,7 +65,7 @@ def learn(
         chunk_tokens=model.chunk_tokens,
         seed=cfg.tune.seed,
     )
-    optimiser = make_optimiser(model, settings.lr, settings.precision)
+    optimiser = Optimiser(model, settings.lr, settings.precision)
     with ThreadPool(cfg.run.threads()) as pool, track("tune", total=settings.tokens, unit="tokens") as bar:
         training = Training(model, optimiser, rows, settings, pool, warmup=True, checkpoints=checkpoints, bar=bar)
         history = training.run()

@@ -78,7 +78,6 @@ def tune(workspace: Workspace, cfg: Config, champion: str) -> TuneReport:
     """Teach a champion the pairs, measure it on the test pairs, and let it serve the tasks that it is better at.
 
     Args:
-        workspace: The workspace.
         cfg: `pairs` and what they depend on, `tune`, `apply` and `train` are used.
         champion: Model to start from.
 
@@ -141,18 +140,21 @@ def _model_id(run: Run) -> str:
     return f"{run.options['champion']}-{run.fingerprint[:8]}"
 
 
+def _folder(run: Run) -> layout.Model:
+    return layout.tuned(_model_id(run))
+
+
 def _place(run: Run) -> tuple[str, str]:
-    model = layout.tuned(_model_id(run))
-    return model.work(), model.manifest
+    return _folder(run).work(), _folder(run).manifest
 
 
 def _checkpoints(run: Run) -> Checkpoints:
-    return Checkpoints(run.store, layout.tuned(_model_id(run)).checkpoints, run.cfg.train.keep_checkpoints)
+    return Checkpoints(run.store, _folder(run).checkpoints, run.cfg.train.keep_checkpoints)
 
 
 def _tune(run: Run) -> None:
     set_name, pairs = run.once(_pairs)
-    place, cfg = layout.tuned(_model_id(run)), run.cfg
+    place, cfg = _folder(run), run.cfg
 
     def rows(split: str) -> pl.DataFrame:
         return read_split(run.store, pairs, set_name, split)
@@ -175,9 +177,5 @@ def _tune(run: Run) -> None:
     run.commit("scores", Part(files))
 
 
-def _tidy(run: Run) -> None:
-    _checkpoints(run).clear()
-
-
-TUNE = Step("tune", VERSION, _inputs, _tune, place=_place, tidy=_tidy)
+TUNE = Step("tune", VERSION, _inputs, _tune, place=_place, tidy=lambda run: _checkpoints(run).clear())
 """Teach a champion the pairs and measure it on the test pairs. Option: `champion`, the model to start from."""

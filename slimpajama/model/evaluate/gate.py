@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,10 +57,6 @@ class Decision:
     """One sentence for people."""
     overall: Interval | None = None
     languages: dict[str, Interval] | None = None
-
-    def describe(self) -> dict[str, Any]:
-        """Return the decision as plain JSON."""
-        return asdict(self)
 
 
 def decide(paired: Paired | None, cfg: EvaluateConfig) -> Decision:

@@ -29,16 +29,6 @@ DOCUMENT, START, END, FIRST = range(4)  # columns of a plan
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
-    """Sizes and negative log-likelihood of each document; every array has the shape (D,)."""
-
-    n_bytes: NDArray[np.int64]
-    tokens: NDArray[np.int64]
-    nll: NDArray[np.float64]
-    """Of the whole document, in nats."""
-
-
-@dataclass(frozen=True, slots=True)
 class Reconstruction:
     """What came back through the bottleneck, for each document; every array has the shape (D,)."""
 
@@ -70,8 +60,7 @@ def plan_windows(lengths_D: NDArray[np.int64], row_tokens: int) -> NDArray[np.in
     sequence_D = lengths_D + 1
     more_D = np.maximum(0, -(-(sequence_D - row_tokens) // stride))
     count_D = np.where(lengths_D > 0, 1 + more_D, 0)
-    document_W = np.repeat(np.arange(len(lengths_D)), count_D)
-    number_W = np.arange(len(document_W)) - np.repeat(np.cumsum(count_D) - count_D, count_D)
+    document_W, number_W = _numbered(count_D)
     start_W = number_W * stride
     end_W = np.minimum(start_W + row_tokens, sequence_D[document_W])
     first_W = np.where(number_W == 0, 1, start_W - stride + row_tokens)
@@ -80,11 +69,15 @@ def plan_windows(lengths_D: NDArray[np.int64], row_tokens: int) -> NDArray[np.in
 
 def plan_rows(lengths_D: NDArray[np.int64], row_tokens: int) -> NDArray[np.int64]:
     """Return windows side by side, in the columns of `plan_windows`: reconstruction needs no context."""
-    count_D = -(-lengths_D // row_tokens)
-    document_W = np.repeat(np.arange(len(lengths_D)), count_D)
-    number_W = np.arange(len(document_W)) - np.repeat(np.cumsum(count_D) - count_D, count_D)
+    document_W, number_W = _numbered(-(-lengths_D // row_tokens))
     start_W = 1 + number_W * row_tokens
     return np.stack([document_W, start_W, np.minimum(start_W + row_tokens, lengths_D[document_W] + 1), start_W], axis=1)
+
+
+def _numbered(count_D: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return of each window its document, and its number there from 0."""
+    document_W = np.repeat(np.arange(len(count_D)), count_D)
+    return document_W, np.arange(len(document_W)) - np.repeat(np.cumsum(count_D) - count_D, count_D)
 
 
 class Sequences:
@@ -123,9 +116,7 @@ def score_ids(
     """Return the negative log-likelihood of each document in nats, shape (D,).
 
     Args:
-        model: Scores rows of up to `row_tokens`.
         ids: Token ids of each document, without `document_id`.
-        document_id: Token that stands before each document.
         precision: `fp32`, or `bf16` for autocast: faster, good to about three digits.
     """
     sequences = Sequences(ids, document_id)
@@ -138,22 +129,11 @@ def score_ids(
     return nll_D
 
 
-def score_documents(model: LanguageModel[Any], tokenizer: Tokenizer, texts: Sequence[str]) -> Scores:
-    """Return bytes, tokens and negative log-likelihood of each text."""
-    ids = [tokenizer.encode(text) for text in texts]
-    return Scores(
-        np.array([len(text.encode()) for text in texts], np.int64),
-        np.array([len(document) for document in ids], np.int64),
-        score_ids(model, ids, tokenizer.document_id),
-    )
-
-
 def score_text(model: LanguageModel[Any], tokenizer: Tokenizer, text: str) -> dict[str, float]:
     """Return what `slimpajama score` prints for one text, taken as one document."""
-    scores = score_documents(model, tokenizer, [text])
-    n_bytes, nll = int(scores.n_bytes[0]), float(scores.nll[0])
-    tokens = int(scores.tokens[0])
-    return {"bytes": n_bytes, "tokens": tokens, "nll_nats": nll, "bits_per_byte": bits_per_byte(nll, n_bytes)}
+    ids, n_bytes = tokenizer.encode(text), len(text.encode())
+    nll = float(score_ids(model, [ids], tokenizer.document_id)[0])
+    return {"bytes": n_bytes, "tokens": len(ids), "nll_nats": nll, "bits_per_byte": bits_per_byte(nll, n_bytes)}
 
 
 def reconstruct_ids(model: LanguageModel[Any], ids: Sequence[Ids], document_id: int) -> Reconstruction:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,12 @@ import torch
 
 from slimpajama.core.config import Config
 from slimpajama.core.logs import step_log
+from slimpajama.core.page import render
 from slimpajama.core.progress import track
-from slimpajama.model.architectures import LanguageModel, build, make_optimiser
+from slimpajama.model.architectures import LanguageModel, Optimiser, build
 from slimpajama.model.architectures.fsdp import shard
 from slimpajama.model.device import device, with_precision
 from slimpajama.model.loading import Loaded, load_model, weights_bytes
-from slimpajama.model.train.card import model_card
 from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.model.train.data import TrainingData, gather
 from slimpajama.model.train.distributed import SINGLE, ProcessGroup, joined
@@ -43,6 +44,7 @@ from slimpajama.workspace.store import sha256
 
 # Raise it when the same inputs give other weights.
 VERSION = 6
+CARD = Path(__file__).with_name("card.md")
 NOT_IN_WEIGHTS = ("checkpoint_seconds", "keep_checkpoints", "tensorboard", "mlflow")
 
 
@@ -70,7 +72,6 @@ def train(
     """Train a night's model and publish it; skip what is finished, go on where a killed run stopped.
 
     Args:
-        workspace: The workspace.
         cfg: `model`, `train` and `text` are used.
         nights: Published nights, oldest first; those before `night` are replayed where the tokenizer is the same.
         night: The night whose documents are new; one of `nights`.
@@ -139,13 +140,16 @@ def _model_id(run: Run) -> str:
     return f"{run.night}-{run.cfg.model.preset}-{run.fingerprint[:8]}"
 
 
+def _folder(run: Run) -> layout.Model:
+    return layout.model(_model_id(run))
+
+
 def _place(run: Run) -> tuple[str, str]:
-    model = layout.model(_model_id(run))
-    return model.work(), model.manifest
+    return _folder(run).work(), _folder(run).manifest
 
 
 def _checkpoints(run: Run) -> Checkpoints:
-    return Checkpoints(run.store, layout.model(_model_id(run)).checkpoints, run.cfg.train.keep_checkpoints)
+    return Checkpoints(run.store, _folder(run).checkpoints, run.cfg.train.keep_checkpoints)
 
 
 def _make(run: Run) -> None:
@@ -163,7 +167,9 @@ def _tidy(run: Run) -> None:
 
 
 FOLDERS = "shards/(train|validation)|tokenizer|models/[^/]+"
-TRAIN = Step("train", VERSION, _inputs, _make, place=_place, tidy=_tidy, folders=FOLDERS)
+TRAIN = Step(
+    "train", VERSION, _inputs, _make, place=_place, tidy=lambda run: _checkpoints(run).clear(), folders=FOLDERS
+)
 """Train a night's model. Options: `nights` that are published, `champion` to start from, or None."""
 
 
@@ -189,7 +195,7 @@ def _train(run: Run, group: ProcessGroup) -> tuple[LanguageModel[Any], dict[str,
     ):
         history = Training(
             model,
-            make_optimiser(model, cfg.train.lr, cfg.train.precision),
+            Optimiser(model, cfg.train.lr, cfg.train.precision),
             rows,
             cfg.train,
             pool,
@@ -210,8 +216,8 @@ def _train(run: Run, group: ProcessGroup) -> tuple[LanguageModel[Any], dict[str,
 
 def _published(run: Run, model: LanguageModel[Any], training: dict[str, Any]) -> Part:
     """Return the finished model's files and counts."""
-    cfg, data, name = run.cfg, run.once(_data), _model_id(run)
-    place = layout.model(name)
+    cfg, data, name, place = run.cfg, run.once(_data), _model_id(run), _folder(run)
+    card = render(CARD, name=name, description=model.describe(), training=training, sources=data.sources())
     config = {
         "format": 1,
         "model": cfg.model,
@@ -224,7 +230,7 @@ def _published(run: Run, model: LanguageModel[Any], training: dict[str, Any]) ->
         place.file("config.json"): json_bytes(config),
         place.file("tokenizer.json"): data.tokenizer_json,
         place.file("training.json"): json_bytes(training),
-        place.file("README.md"): model_card(name, model.describe(), training, data.sources()).encode(),
+        place.file("README.md"): card.encode(),
     }
     counts = {
         "steps": training["steps"],
@@ -243,7 +249,7 @@ def _report(run: Run) -> TrainReport:
 
     return TrainReport(
         model=name,
-        uri=f"{run.workspace.uri}/{layout.model(name).path}",
+        uri=f"{run.workspace.uri}/{_folder(run).path}",
         skipped=run.skipped,
         started_from=run.result.depends_on["started_from"],
         steps=counts["steps"],

@@ -29,18 +29,12 @@ def validation_rows(
     """Return packed rows (B, T) of each language, at most LANGUAGE_TOKENS; `document_id` fills the last."""
     rows = {}
     for lang, texts in sorted(documents.items()):
-        parts: list[NDArray[np.int64]] = []
-        total = 0
-        for ids in texts:
-            parts.append(np.concatenate([[document_id], ids]).astype(np.int64))
-            total += len(parts[-1])
-            if total >= LANGUAGE_TOKENS:
-                break
-        size = min(-(-total // row_tokens), max(1, LANGUAGE_TOKENS // row_tokens)) * row_tokens
-        flat = np.full(size, document_id, np.int64)
-        packed = np.concatenate(parts)[:size] if parts else np.empty(0, np.int64)
-        flat[: len(packed)] = packed
-        rows[lang] = flat.reshape(-1, row_tokens)
+        lengths = np.array([len(ids) + 1 for ids in texts])
+        taken = texts[: np.searchsorted(np.cumsum(lengths), LANGUAGE_TOKENS) + 1]
+        flat = np.concatenate([np.empty(0, np.int64), *(np.append(document_id, ids) for ids in taken)])
+        flat = flat[: max(1, LANGUAGE_TOKENS // row_tokens) * row_tokens].astype(np.int64)
+        filled = np.pad(flat, (0, -len(flat) % row_tokens), constant_values=document_id)
+        rows[lang] = filled.reshape(-1, row_tokens)
     return rows
 
 
