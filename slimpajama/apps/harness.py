@@ -21,8 +21,7 @@ from lm_eval.tasks import TaskManager
 from slimpajama.core.config import GenerateConfig
 from slimpajama.core.errors import InputError
 from slimpajama.core.progress import track
-from slimpajama.model.evaluate.continuation import score_continuations
-from slimpajama.model.evaluate.score import score_ids
+from slimpajama.model.evaluate.score import score_continuations, score_ids
 from slimpajama.model.generate.text import stop_place, stream_text
 from slimpajama.model.loading import Loaded, is_exported, load_exported, load_model
 from slimpajama.workspace.open import open_workspace
@@ -105,7 +104,6 @@ def run_tasks(
     """Run tasks of the harness and return `{"model", "tasks": {task: {metric: value}}, "samples": {task: n}}`.
 
     Args:
-        loaded: The model.
         tasks: Names, groups or tags.
         folder: Where task definitions (YAML) are looked for, and where the paths in them begin; nothing else is looked
             at then, and nothing is fetched. None for the tasks that come with the harness.

@@ -67,7 +67,6 @@ class Worker:
     """Serves one model of a workspace; the champion where none is named.
 
     Args:
-        workspace: Where the models lie.
         model_id: A model that stays; None follows the champion.
         max_queue: Jobs that may wait while another one is computed.
         poll_s: How often the pointer to the champion is read: one small file.

@@ -77,13 +77,7 @@ def learn(
 def model_files(
     place: layout.Model, base: Loaded, tuned: Tuned, training: dict[str, Any]
 ) -> dict[str, pa.Table | bytes]:
-    """Return the tuned model's files by their paths in the workspace.
-
-    Args:
-        place: Where the model lies.
-        base: The champion.
-        tuned, training: What `learn` returned.
-    """
+    """Return the files of what `learn` returned by their paths in the workspace."""
     sizes = {"source_tokens": tuned.source_tokens, "target_tokens": tuned.target_tokens}
     config = base.config | {"base": base.id, "kinds": list(tuned.model.kinds)} | sizes
     return {

@@ -82,8 +82,9 @@ class Dictionary:
     def table(self) -> pa.Table:
         """Return its entries: `target_lang`, `phrase`, `becomes`."""
         rows = [(lang, *entry) for lang, table in self.tables.items() for entry in table.items()]
-        entries = pl.DataFrame(rows, dict.fromkeys(("target_lang", "phrase", "becomes"), pl.String), orient="row")
-        return entries.to_arrow().cast(pa.schema([(name, pa.string()) for name in entries.columns]))
+        columns = zip(*rows, strict=True) if rows else ((), (), ())
+        names = "target_lang", "phrase", "becomes"
+        return pa.table({name: pa.array(column, pa.string()) for name, column in zip(names, columns, strict=True)})
 
     @cached_property
     def _phrases(self) -> dict[str, _Phrases]:

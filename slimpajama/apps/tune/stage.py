@@ -16,17 +16,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
-import pyarrow as pa
 import torch
 
 from slimpajama.apps.tune.choose import choose_strategies, measure_outputs
-from slimpajama.apps.tune.gate import decide
 from slimpajama.apps.tune.learn import learn, model_files
-from slimpajama.apps.tune.loading import load_files
-from slimpajama.apps.tune.metrics import MAIN
+from slimpajama.apps.tune.loading import load_files, tuned_manifest
+from slimpajama.apps.tune.metrics import MAIN, interval
 from slimpajama.core.config import Config
 from slimpajama.core.errors import InputError, ModelError
 from slimpajama.core.result import Result
@@ -38,7 +36,7 @@ from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.parquet import read_verified
+from slimpajama.workspace.parquet import read_verified, read_verified_table
 from slimpajama.workspace.step import Context, Part, Run, Step, run_step
 
 # Raise it when the same inputs give other weights or figures.
@@ -169,13 +167,48 @@ def _tune(run: Run) -> None:
         run.commit("ways", Part({place.file("ways.json"): json_bytes(strategies)}))
     tuned = load_files(run.store, [*run.part_files("model"), *run.part_files("ways")])
     outputs, tasks, samples = measure_outputs(tuned, rows("test"), cfg)
-    scores = {"tasks": tasks, "ways": tuned.strategies, "samples": samples}
-    files: dict[str, pa.Table | bytes] = {
-        place.file("scores.json"): json_bytes(scores),
-        place.file("outputs.parquet"): outputs,
-    }
-    run.commit("scores", Part(files))
+    scores = json_bytes({"tasks": tasks, "ways": tuned.strategies, "samples": samples})
+    run.commit("scores", Part({place.file("scores.json"): scores, place.file("outputs.parquet"): outputs}))
 
 
 TUNE = Step("tune", VERSION, _inputs, _tune, place=_place, tidy=lambda run: _checkpoints(run).clear())
 """Teach a champion the pairs and measure it on the test pairs. Option: `champion`, the model to start from."""
+
+
+def decide(workspace: Workspace, cfg: Config, name: str) -> dict[str, Any]:
+    """Let a model serve the tasks that it is better at; a model that was asked once is not asked again."""
+    tasks, history, version = workspace.models.tuned_tasks()
+    own = _outputs(workspace, name)
+    decisions: dict[str, Any] = {}
+    for task in sorted(own["task"].unique()):
+        if any(entry["task"] == task and entry["model"] == name for entry in history):
+            decisions[task] = {"promote": tasks.get(task) == name, "reason": "decided before"}
+            continue
+        decisions[task] = _compared(own.filter(pl.col("task") == task), tasks.get(task, ""), workspace, cfg, task)
+        if decisions[task]["promote"]:
+            tasks[task] = name
+        history.append({"task": task, "model": name, "reason": decisions[task]["reason"]})
+    if any(decision["reason"] != "decided before" for decision in decisions.values()):
+        workspace.models.tuned_pointer.write({"tasks": tasks, "history": history}, version)
+    return decisions
+
+
+def _compared(own: pl.DataFrame, served_by: str, workspace: Workspace, cfg: Config, task: str) -> dict[str, Any]:
+    """Compare on the pairs that both have written, by a bootstrap of the difference in the measure that decides."""
+    if not served_by:
+        return {"promote": True, "reason": "nobody served it before"}
+    other = _outputs(workspace, served_by).rename({"score": "before"})
+    both = own.join(other.select("id", "task", "reversed", "before"), on=["id", "task", "reversed"])
+    if not len(both):
+        return {"promote": True, "reason": f"{served_by} was measured on other pairs"}
+    difference = (both["score"] - both["before"]).to_list()
+    low, high = interval(difference, cfg.evaluate.seed)
+    mean = sum(difference) / len(difference)
+    figures = f"{MAIN[task]} {mean:+.2f} against {served_by} ({low:+.2f} to {high:+.2f}, {len(difference)} pairs)"
+    return {"promote": low > 0, "reason": ("better: " if low > 0 else "not better: ") + figures}
+
+
+def _outputs(workspace: Workspace, name: str) -> pl.DataFrame:
+    """Return what a tuned model made of its test pairs, with scores."""
+    outputs = read_verified_table(workspace.store, tuned_manifest(workspace, name).file("outputs.parquet"))
+    return cast(pl.DataFrame, pl.from_arrow(outputs))

@@ -166,7 +166,6 @@ class Stack(nn.Module):
             x_BTD: Positions `start` to `start + T`.
             cache: One entry a block, holding the positions before `start`. Room for the longest row is made at once:
                 growing it by every position would copy all of it each time.
-            start: First position.
             between: What becomes of the output of block i, before the next block reads it.
             there_BT: As `Block.forward` has it; not together with a cache.
         """

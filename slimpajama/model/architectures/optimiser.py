@@ -52,7 +52,6 @@ class Optimiser:
     """Both optimisers behind one step.
 
     Args:
-        model: Whose parameters are updated.
         lr: Factor on the built-in learning rates.
         precision: `bf16` or `fp32`, of the orthogonalisation: bfloat16 is enough where it is fast.
     """
@@ -71,7 +70,6 @@ class Optimiser:
         """Update the parameters by their gradients at `lr_scale` times the learning rate.
 
         Args:
-            lr_scale: Factor of the schedule.
             each: Applies a function to each matrix's name; may do so from several threads.
         """
         self.adamw.param_groups[0]["lr"] = ADAM_LR * self.lr * lr_scale

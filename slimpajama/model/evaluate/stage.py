@@ -90,7 +90,6 @@ def evaluate(
 
     Args:
         cfg: `evaluate` and `train.precision` are used.
-        model_id: A published model.
         nights: Published nights, oldest first, whose `test` documents count; the last one names the evaluation.
         champion: The model to compare with; None or the model itself for none.
 
@@ -143,10 +142,8 @@ def _place(run: Run) -> tuple[str, str]:
 
 def _measure(run: Run) -> None:
     table, figures = _score(run.workspace, run.cfg, run.options["model"], run.options["nights"])
-    files: dict[str, pa.Table | bytes] = {
-        _folder(run).file("scores.parquet"): table,
-        _folder(run).file("evaluation.json"): json_bytes(figures),
-    }
+    folder = _folder(run)
+    files = {folder.file("scores.parquet"): table, folder.file("evaluation.json"): json_bytes(figures)}
     bits = {lang: values["bits_per_byte"] for lang, values in figures["languages"].items()}
     run.commit("scores", Part(files, {"documents": table.num_rows, "bits_per_byte": bits}))
 

@@ -43,7 +43,6 @@ def progress_share(step: int, steps: int, seconds: float = 0.0, max_seconds: flo
     """Return how much of the night is over in the middle of step number `step` (from 0), in [0, 1].
 
     Args:
-        step: Number of the step that is about to run.
         steps: Steps that the budget in tokens allows.
         seconds: Training time used so far; counts only where there is a limit.
         max_seconds: Limit of the training time; 0 means none, and the answer depends on the step alone.
@@ -106,11 +105,8 @@ class Training:
     model: nn.Module
     """Its weights are where the run starts, unless there is a checkpoint."""
     optimiser: Optimiser
-    """Belongs to the model."""
     rows: Rows
-    """Where the batches come from."""
     cfg: TrainConfig
-    """Budget, schedule, precision, seed."""
     pool: ThreadPool
     """Computes; how many threads it has changes no weight. The first process of its group saves and reports."""
     warmup: bool = field(kw_only=True)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from slimpajama.core.config import Config
@@ -167,9 +166,7 @@ def _tidy(run: Run) -> None:
 
 
 FOLDERS = "shards/(train|validation)|tokenizer|models/[^/]+"
-TRAIN = Step(
-    "train", VERSION, _inputs, _make, place=_place, tidy=lambda run: _checkpoints(run).clear(), folders=FOLDERS
-)
+TRAIN = Step("train", VERSION, _inputs, _make, place=_place, tidy=_tidy, folders=FOLDERS)
 """Train a night's model. Options: `nights` that are published, `champion` to start from, or None."""
 
 
@@ -225,7 +222,7 @@ def _published(run: Run, model: LanguageModel[Any], training: dict[str, Any]) ->
         "tokenizer": sha256(data.tokenizer_json),
         "description": model.describe(),
     }
-    files: dict[str, pa.Table | bytes] = {
+    files = {
         place.file("model.safetensors"): weights_bytes(model.state_dict()),
         place.file("config.json"): json_bytes(config),
         place.file("tokenizer.json"): data.tokenizer_json,

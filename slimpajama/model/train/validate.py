@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from slimpajama.model.architectures import LanguageModel
 from slimpajama.model.device import autocast, device_of
+from slimpajama.model.evaluate.score import Sequences
 
 # Two languages take about 2 s a time on one core.
 LANGUAGE_TOKENS = 16_384
@@ -31,8 +32,7 @@ def validation_rows(
     for lang, texts in sorted(documents.items()):
         lengths = np.array([len(ids) + 1 for ids in texts])
         taken = texts[: np.searchsorted(np.cumsum(lengths), LANGUAGE_TOKENS) + 1]
-        flat = np.concatenate([np.empty(0, np.int64), *(np.append(document_id, ids) for ids in taken)])
-        flat = flat[: max(1, LANGUAGE_TOKENS // row_tokens) * row_tokens].astype(np.int64)
+        flat = Sequences(taken, document_id).flat[: max(1, LANGUAGE_TOKENS // row_tokens) * row_tokens]
         filled = np.pad(flat, (0, -len(flat) % row_tokens), constant_values=document_id)
         rows[lang] = filled.reshape(-1, row_tokens)
     return rows
