@@ -59,7 +59,8 @@ class HarnessModel(LM):  # type: ignore[misc] # the harness carries no types
 
         def answer(some: list[tuple[str]]) -> list[float]:
             ids = [tokenizer.encode(text) for (text,) in some]
-            return (-score_ids(self.loaded.model, ids, tokenizer.document_id)).tolist()
+            found: list[float] = (-score_ids(self.loaded.model, ids, tokenizer.document_id)).tolist()
+            return found
 
         return self._answer("loglikelihood_rolling", requests, answer)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import polars as pl
 import torch
@@ -90,11 +90,7 @@ def tune(workspace: Workspace, cfg: Config, champion: str) -> TuneReport:
 
 
 def _pairs(run: Run) -> tuple[str, Manifest]:
-    """Return the set of pairs.
-
-    Raises:
-        InputError: It has nothing to learn from, or nothing to measure by.
-    """
+    """Return the set of pairs; it has some to learn from and some to measure by."""
     name, pairs = make_pairs(run.workspace, run.cfg)
     if missing := {"train", "test"} - set(pairs.counts["pairs"]):
         raise InputError(
@@ -107,11 +103,7 @@ def _pairs(run: Run) -> tuple[str, Manifest]:
 
 
 def _base(run: Run) -> Loaded:
-    """Return the champion.
-
-    Raises:
-        ModelError: It is no chunk autoencoder.
-    """
+    """Return the champion, a chunk autoencoder."""
     champion: str = run.options["champion"]
     base = load_model(run.workspace, champion)
     if not isinstance(base.model, ChunkModel):
@@ -211,4 +203,4 @@ def _compared(own: pl.DataFrame, served_by: str, workspace: Workspace, cfg: Conf
 def _outputs(workspace: Workspace, name: str) -> pl.DataFrame:
     """Return what a tuned model made of its test pairs, with scores."""
     outputs = read_verified_table(workspace.store, tuned_manifest(workspace, name).file("outputs.parquet"))
-    return cast(pl.DataFrame, pl.from_arrow(outputs))
+    return pl.DataFrame(outputs)
