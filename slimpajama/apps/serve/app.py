@@ -18,7 +18,6 @@ import secrets
 import time
 import uuid
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +147,9 @@ class Application(Starlette):
     def _submit(self, texts: Texts = (), task: str = "", call: Call | None = None) -> tuple[Job, Inbox]:
         """Put a job into the queue; return it and where its events arrive."""
         loop, inbox = asyncio.get_running_loop(), Inbox()
-        job = Job(self.worker.loaded, texts, partial(loop.call_soon_threadsafe, inbox.put_nowait), task, call)
+        job = Job(
+            self.worker.loaded, texts, lambda event: loop.call_soon_threadsafe(inbox.put_nowait, event), task, call
+        )
         try:
             self.worker.submit(job)
         except queue.Full:

@@ -66,7 +66,7 @@ def strategies_of(kind: str) -> tuple[str, ...]:
     return (WRITTEN, QUOTED) if kind in (SUMMARIZE, ANSWER) else (WRITTEN, DRAFT)
 
 
-@dataclass(slots=True)
+@dataclass
 class Tuned:
     """A tuned model, ready for use."""
 
