@@ -54,15 +54,12 @@ def progress_share(step: int, steps: int, seconds: float = 0.0, max_seconds: flo
 
 
 def lr_scale(progress: float, warmup_share: float, decay_share: float) -> float:
-    """Return the factor on the learning rate: linear rise, 1, linear fall to zero.
+    """Return the factor on the learning rate: linear rise, 1, linear fall to zero; the smaller where both overlap.
 
     Args:
         progress: Share of the night that is over, in [0, 1].
         warmup_share: Share of the night in which the rate rises; 0 for a warm start.
         decay_share: Share of the night in which it falls to zero.
-
-    Returns:
-        A factor in [0, 1]; where rise and fall overlap, the smaller of both.
     """
     rise = progress / warmup_share if warmup_share > 0 else 1.0
     fall = (1.0 - progress) / decay_share if decay_share > 0 else 1.0

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from slimpajama.model.train.launch import launch
 from slimpajama.model.train.loop import Training
 from slimpajama.model.train.parallel import ThreadPool
 from slimpajama.model.train.tracking import tracking
-from slimpajama.model.train.validate import Validation, validation_rows
+from slimpajama.model.train.validate import validation_bits, validation_rows
 from slimpajama.text.tokenizer import Tokenizer
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import json_bytes
@@ -80,8 +81,22 @@ def train(
         InputError: If a night is not published or there is nothing to train on.
         ModelError: If the training diverged.
     """
-    context = Context(workspace, with_precision(cfg), night)
-    return _report(run_step(TRAIN, context, nights=nights, champion=champion))
+    run = run_step(TRAIN, Context(workspace, with_precision(cfg), night), nights=nights, champion=champion)
+    counts = run.result.counts
+
+    def figures(point: dict[str, float]) -> dict[str, float]:
+        return {key: value for key, value in point.items() if key not in ("step", "tokens")}
+
+    return TrainReport(
+        model=_model_id(run),
+        uri=f"{workspace.uri}/{_folder(run).path}",
+        skipped=run.skipped,
+        started_from=run.result.depends_on["started_from"],
+        steps=counts["steps"],
+        tokens=counts["tokens"],
+        losses=figures(counts["losses"]),
+        bits_per_byte=figures(counts["validation"]),
+    )
 
 
 def train_worker(
@@ -182,7 +197,7 @@ def _train(run: Run, group: ProcessGroup) -> tuple[LanguageModel[Any], dict[str,
         model.to(device())
     rows = data.rows(cfg.train, model.row_tokens, tokenizer.document_id)
     held_out = validation_rows(data.held_out(), tokenizer.document_id, model.row_tokens)
-    validation = Validation(model, held_out, tokenizer.token_bytes, cfg.train.precision)
+    validation = partial(validation_bits, model, held_out, tokenizer.token_bytes, cfg.train.precision)
     tracked = replace(cfg.train, tensorboard="", mlflow="") if group.rank else cfg.train
     settings = asdict(cfg.model) | asdict(cfg.train) | {"started_from": base.id if base else "", "night": data.night}
     with (
@@ -236,21 +251,3 @@ def _published(run: Run, model: LanguageModel[Any], training: dict[str, Any]) ->
         "validation": training["validation"][-1],
     }
     return Part(files, counts)
-
-
-def _report(run: Run) -> TrainReport:
-    counts, name = run.result.counts, _model_id(run)
-
-    def figures(point: dict[str, float]) -> dict[str, float]:
-        return {key: value for key, value in point.items() if key not in ("step", "tokens")}
-
-    return TrainReport(
-        model=name,
-        uri=f"{run.workspace.uri}/{_folder(run).path}",
-        skipped=run.skipped,
-        started_from=run.result.depends_on["started_from"],
-        steps=counts["steps"],
-        tokens=counts["tokens"],
-        losses=figures(counts["losses"]),
-        bits_per_byte=figures(counts["validation"]),
-    )
