@@ -21,8 +21,7 @@ from lm_eval.tasks import TaskManager
 from slimpajama.core.config import GenerateConfig
 from slimpajama.core.errors import InputError
 from slimpajama.core.progress import track
-from slimpajama.model.evaluate.continuation import score_continuations
-from slimpajama.model.evaluate.score import score_documents
+from slimpajama.model.evaluate.score import score_continuations, score_ids
 from slimpajama.model.generate.text import stop_place, stream_text
 from slimpajama.model.loading import Loaded, is_exported, load_exported, load_model
 from slimpajama.workspace.open import open_workspace
@@ -51,31 +50,30 @@ class HarnessModel(LM):  # type: ignore[misc] # the harness carries no types
 
     def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         """Return log-likelihood in nats and greediness of each (context, continuation)."""
-
-        def answer(some: list[Any]) -> list[tuple[float, bool]]:
-            return score_continuations(self.loaded.model, self.loaded.tokenizer, [request.args for request in some])
-
-        return self._answer("loglikelihood", requests, answer)
+        model, tokenizer = self.loaded.model, self.loaded.tokenizer
+        return self._answer("loglikelihood", requests, lambda some: score_continuations(model, tokenizer, some))
 
     def loglikelihood_rolling(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[float]:
         """Return the log-likelihood of each whole text, by the windows of `slimpajama score`."""
+        tokenizer = self.loaded.tokenizer
 
-        def answer(some: list[Any]) -> list[float]:
-            texts = [request.args[0] for request in some]
-            return [-float(nll) for nll in score_documents(self.loaded.model, self.loaded.tokenizer, texts).nll]
+        def answer(some: list[tuple[str]]) -> list[float]:
+            ids = [tokenizer.encode(text) for (text,) in some]
+            found: list[float] = (-score_ids(self.loaded.model, ids, tokenizer.document_id)).tolist()
+            return found
 
         return self._answer("loglikelihood_rolling", requests, answer)
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
         """Return the text that follows each context, up to the first of its stop strings."""
-        return self._answer("generate_until", requests, lambda some: [self._generate(*r.args) for r in some], block=1)
+        return self._answer("generate_until", requests, lambda some: [self._generate(*one) for one in some], block=1)
 
     def _answer(self, kind: str, requests: Sequence[Any], answer: Any, block: int = BLOCK) -> list[Any]:
         answers: list[Any] = []
         with track("lm-eval", total=len(requests), unit="requests") as bar:
             for begin in range(0, len(requests), block):
-                some = list(requests[begin : begin + block])
-                answers += answer(some)
+                some = requests[begin : begin + block]
+                answers += answer([request.args for request in some])
                 bar.advance(len(some), kind)
         for request, value in zip(requests, answers, strict=True):
             self.cache_hook.add_partial(kind, request.args, value)
@@ -107,7 +105,6 @@ def run_tasks(
     """Run tasks of the harness and return `{"model", "tasks": {task: {metric: value}}, "samples": {task: n}}`.
 
     Args:
-        loaded: The model.
         tasks: Names, groups or tags.
         folder: Where task definitions (YAML) are looked for, and where the paths in them begin; nothing else is looked
             at then, and nothing is fetched. None for the tasks that come with the harness.

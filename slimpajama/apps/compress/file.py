@@ -46,7 +46,6 @@ def compress(data: bytes, loaded: Loaded, print_: bytes) -> bytes:
     """Return the compressed file of any bytes; what the model makes no smaller is stored as it is.
 
     Args:
-        data: What to compress.
         loaded: The model, in float32; it is used on the CPU.
         print_: Its `fingerprint`.
     """

@@ -203,7 +203,6 @@ def code_step(
         probabilities_BV: The model's; they need not sum to one exactly.
         ranks: int64 (N,), the streams end to end, `length` tokens each, the last one perhaps shorter. What is decoded
             is written there.
-        length: Tokens of a stream.
         t: Number of the token within its stream.
         decode: Whether bits are read.
     """

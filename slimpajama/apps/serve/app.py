@@ -147,8 +147,9 @@ class Application(Starlette):
     def _submit(self, texts: Texts = (), task: str = "", call: Call | None = None) -> tuple[Job, Inbox]:
         """Put a job into the queue; return it and where its events arrive."""
         loop, inbox = asyncio.get_running_loop(), Inbox()
-        job = Job(self.worker.loaded, texts, lambda event: loop.call_soon_threadsafe(inbox.put_nowait, event))
-        job.task, job.call = task, call
+        job = Job(
+            self.worker.loaded, texts, lambda event: loop.call_soon_threadsafe(inbox.put_nowait, event), task, call
+        )
         try:
             self.worker.submit(job)
         except queue.Full:

@@ -23,7 +23,7 @@ MAX_TOKENS = 8192
 # Characters: some minutes of a small model's time.
 Text = Annotated[str, Field(max_length=200_000)]
 Zero = Annotated[float, Field(ge=0, le=0)]
-SETTINGS = ("max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed")
+SETTINGS = {"max_tokens", "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed"}
 
 
 class ApiError(Exception):
@@ -143,14 +143,13 @@ def texts_of(asked: CompletionRequest, cfg: GenerateConfig, seed: int) -> list[t
     """Return the texts to write: `n` of each prompt, drawn with the seeds from the request's on.
 
     Args:
-        asked: The request.
         cfg: Settings that it leaves out.
         seed: Taken where it names none.
 
     Raises:
         ApiError: A value is out of bounds.
     """
-    given: dict[str, Any] = {name: getattr(asked, name) for name in SETTINGS if getattr(asked, name) is not None}
+    given = asked.model_dump(include=SETTINGS, exclude_none=True)
     if asked.stop is not None:
         given["stop"] = (asked.stop,) if isinstance(asked.stop, str) else tuple(asked.stop)
     try:

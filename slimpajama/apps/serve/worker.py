@@ -56,18 +56,17 @@ class Job:
     texts: Texts
     send: Callable[[Event | Exception | None], object]
     """Called by the computing thread; the last call brings None, or the error that ended the job."""
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    """Set when nobody waits for it any more: it ends at the next piece."""
     task: str = ""
     """What the tuned model of `call` has to serve."""
     call: Call | None = None
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    """Set when nobody waits for it any more: it ends at the next piece."""
 
 
 class Worker:
     """Serves one model of a workspace; the champion where none is named.
 
     Args:
-        workspace: Where the models lie.
         model_id: A model that stays; None follows the champion.
         max_queue: Jobs that may wait while another one is computed.
         poll_s: How often the pointer to the champion is read: one small file.

@@ -60,7 +60,6 @@ def encode_pairs(
 
     Args:
         rows: Columns of PAIRS and `draft`; those learnt both ways stand there twice, as `directions` has them.
-        tokenizer: The champion's.
         row_tokens: Tokens a window.
         source_tokens: Most of a source that is read; questions come on top.
         target_tokens: Most of a target that is written, its end included; a longer one is cut and has no end.

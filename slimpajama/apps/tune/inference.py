@@ -66,28 +66,21 @@ def strategies_of(kind: str) -> tuple[str, ...]:
     return (WRITTEN, QUOTED) if kind in (SUMMARIZE, ANSWER) else (WRITTEN, DRAFT)
 
 
+@dataclass
 class Tuned:
-    """A tuned model, ready for use.
+    """A tuned model, ready for use."""
 
-    Args:
-        model: What was tuned.
-        tokenizer: Its champion's.
-        dictionary: Of the pairs that it was tuned on.
-        strategies: By kind and language, `summarize/zh` for one.
-        source_tokens, target_tokens: What it was tuned to read and write at most.
-    """
-
-    def __init__(
-        self,
-        model: PairModel,
-        tokenizer: Tokenizer,
-        dictionary: Dictionary,
-        strategies: Mapping[str, str],
-        source_tokens: int,
-        target_tokens: int,
-    ) -> None:
-        self.model, self.tokenizer, self.dictionary, self.strategies = model, tokenizer, dictionary, dict(strategies)
-        self.source_tokens, self.target_tokens = source_tokens, target_tokens
+    model: PairModel
+    tokenizer: Tokenizer
+    """Its champion's."""
+    dictionary: Dictionary
+    """Of the pairs that it was tuned on."""
+    strategies: Mapping[str, str]
+    """By kind and language, `summarize/zh` for one."""
+    source_tokens: int
+    """What it was tuned to read at most."""
+    target_tokens: int
+    """And to write."""
 
     def strategy(self, kind: str, text: str) -> str:
         """Return the strategy that serves a kind for a source or question in the language of this one."""

@@ -17,7 +17,7 @@ from slimpajama.apps.tune.rows import PairRows
 from slimpajama.apps.tune.spans import sentence_ends
 from slimpajama.core.config import Config
 from slimpajama.core.progress import track
-from slimpajama.model.architectures import make_optimiser
+from slimpajama.model.architectures import Optimiser
 from slimpajama.model.architectures.chunk import ChunkModel
 from slimpajama.model.device import device
 from slimpajama.model.loading import Loaded, weights_bytes
@@ -65,7 +65,7 @@ def learn(
         chunk_tokens=model.chunk_tokens,
         seed=cfg.tune.seed,
     )
-    optimiser = make_optimiser(model, settings.lr, settings.precision)
+    optimiser = Optimiser(model, settings.lr, settings.precision)
     with ThreadPool(cfg.run.threads()) as pool, track("tune", total=settings.tokens, unit="tokens") as bar:
         training = Training(model, optimiser, rows, settings, pool, warmup=True, checkpoints=checkpoints, bar=bar)
         history = training.run()
@@ -77,13 +77,7 @@ def learn(
 def model_files(
     place: layout.Model, base: Loaded, tuned: Tuned, training: dict[str, Any]
 ) -> dict[str, pa.Table | bytes]:
-    """Return the tuned model's files by their paths in the workspace.
-
-    Args:
-        place: Where the model lies.
-        base: The champion.
-        tuned, training: What `learn` returned.
-    """
+    """Return the files of what `learn` returned by their paths in the workspace."""
     sizes = {"source_tokens": tuned.source_tokens, "target_tokens": tuned.target_tokens}
     config = base.config | {"base": base.id, "kinds": list(tuned.model.kinds)} | sizes
     return {

@@ -40,7 +40,6 @@ class CorpusIndex:
     Memory: about 12 bytes for each different word of a document.
 
     Args:
-        workspace: The workspace.
         cfg: How a question is cut into words; that of the nights.
 
     Raises:

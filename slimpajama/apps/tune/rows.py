@@ -20,22 +20,20 @@ from numpy.typing import NDArray
 
 from slimpajama.apps.tune.examples import Examples, padded
 from slimpajama.core.errors import InputError
+from slimpajama.model.train.rows import Rows
 
 # Pairs that are sorted by length together.
 POOL = 4096
 
 
-class PairRows:
-    """`slimpajama.model.train.rows.Rows` over pairs.
+class PairRows(Rows):
+    """Batches of pairs.
 
     Args:
-        examples: What is learnt.
         kinds: The model's, in the order of their numbers.
         row_tokens: Tokens of a window.
         batch_tokens: Tokens of sources and targets in a batch, padding included.
         vocab_size: V, which fills what is behind a text's end.
-        chunk_tokens: K.
-        seed: Of the order.
     """
 
     def __init__(
@@ -97,14 +95,11 @@ class PairRows:
         return [*batches, pool[first:]]
 
     def position(self) -> dict[str, Any]:
-        """Return where the next batch starts, as plain JSON."""
         return {"pairs": [self.epoch, self.place]}
 
     def seek(self, position: dict[str, Any]) -> None:
-        """Go to a `position`, so that `batch` returns what it would have returned then."""
         self.epoch, self.place = (int(n) for n in position["pairs"])
         self._batches = []
 
     def describe(self) -> str:
-        """Return where the next batch lies, for messages."""
         return f"batch {self.place} of epoch {self.epoch} of the pairs"

@@ -90,11 +90,6 @@ def quote_of(source: Ids, target: Ids, question: Ids, tokenizer: Tokenizer) -> t
 
     The answer to a question is looked for as it is; of several places where it stands, the one is taken that has most
     of the question's words around, rare ones first. Else the sentences that share most tokens with the target.
-
-    Args:
-        source, target: Tokens.
-        question: Those of a question; none if nothing is asked.
-        tokenizer: Of all.
     """
     if len(question) and len(found := _occurrences(source, target, tokenizer)):
         asked = np.isin(source, question) / np.bincount(source)[source]

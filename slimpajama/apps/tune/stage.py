@@ -19,14 +19,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
-import pyarrow as pa
 import torch
 
 from slimpajama.apps.tune.choose import choose_strategies, measure_outputs
-from slimpajama.apps.tune.gate import decide
 from slimpajama.apps.tune.learn import learn, model_files
-from slimpajama.apps.tune.loading import load_files
-from slimpajama.apps.tune.metrics import MAIN
+from slimpajama.apps.tune.loading import load_files, tuned_manifest
+from slimpajama.apps.tune.metrics import MAIN, interval
 from slimpajama.core.config import Config
 from slimpajama.core.errors import InputError, ModelError
 from slimpajama.core.result import Result
@@ -38,7 +36,7 @@ from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.parquet import read_verified
+from slimpajama.workspace.parquet import read_verified, read_verified_table
 from slimpajama.workspace.step import Context, Part, Run, Step, run_step
 
 # Raise it when the same inputs give other weights or figures.
@@ -78,7 +76,6 @@ def tune(workspace: Workspace, cfg: Config, champion: str) -> TuneReport:
     """Teach a champion the pairs, measure it on the test pairs, and let it serve the tasks that it is better at.
 
     Args:
-        workspace: The workspace.
         cfg: `pairs` and what they depend on, `tune`, `apply` and `train` are used.
         champion: Model to start from.
 
@@ -93,11 +90,7 @@ def tune(workspace: Workspace, cfg: Config, champion: str) -> TuneReport:
 
 
 def _pairs(run: Run) -> tuple[str, Manifest]:
-    """Return the set of pairs.
-
-    Raises:
-        InputError: It has nothing to learn from, or nothing to measure by.
-    """
+    """Return the set of pairs; it has some to learn from and some to measure by."""
     name, pairs = make_pairs(run.workspace, run.cfg)
     if missing := {"train", "test"} - set(pairs.counts["pairs"]):
         raise InputError(
@@ -110,11 +103,7 @@ def _pairs(run: Run) -> tuple[str, Manifest]:
 
 
 def _base(run: Run) -> Loaded:
-    """Return the champion.
-
-    Raises:
-        ModelError: It is no chunk autoencoder.
-    """
+    """Return the champion, a chunk autoencoder."""
     champion: str = run.options["champion"]
     base = load_model(run.workspace, champion)
     if not isinstance(base.model, ChunkModel):
@@ -141,18 +130,21 @@ def _model_id(run: Run) -> str:
     return f"{run.options['champion']}-{run.fingerprint[:8]}"
 
 
+def _folder(run: Run) -> layout.Model:
+    return layout.tuned(_model_id(run))
+
+
 def _place(run: Run) -> tuple[str, str]:
-    model = layout.tuned(_model_id(run))
-    return model.work(), model.manifest
+    return _folder(run).work(), _folder(run).manifest
 
 
 def _checkpoints(run: Run) -> Checkpoints:
-    return Checkpoints(run.store, layout.tuned(_model_id(run)).checkpoints, run.cfg.train.keep_checkpoints)
+    return Checkpoints(run.store, _folder(run).checkpoints, run.cfg.train.keep_checkpoints)
 
 
 def _tune(run: Run) -> None:
     set_name, pairs = run.once(_pairs)
-    place, cfg = layout.tuned(_model_id(run)), run.cfg
+    place, cfg = _folder(run), run.cfg
 
     def rows(split: str) -> pl.DataFrame:
         return read_split(run.store, pairs, set_name, split)
@@ -167,17 +159,48 @@ def _tune(run: Run) -> None:
         run.commit("ways", Part({place.file("ways.json"): json_bytes(strategies)}))
     tuned = load_files(run.store, [*run.part_files("model"), *run.part_files("ways")])
     outputs, tasks, samples = measure_outputs(tuned, rows("test"), cfg)
-    scores = {"tasks": tasks, "ways": tuned.strategies, "samples": samples}
-    files: dict[str, pa.Table | bytes] = {
-        place.file("scores.json"): json_bytes(scores),
-        place.file("outputs.parquet"): outputs,
-    }
-    run.commit("scores", Part(files))
+    scores = json_bytes({"tasks": tasks, "ways": tuned.strategies, "samples": samples})
+    run.commit("scores", Part({place.file("scores.json"): scores, place.file("outputs.parquet"): outputs}))
 
 
-def _tidy(run: Run) -> None:
-    _checkpoints(run).clear()
-
-
-TUNE = Step("tune", VERSION, _inputs, _tune, place=_place, tidy=_tidy)
+TUNE = Step("tune", VERSION, _inputs, _tune, place=_place, tidy=lambda run: _checkpoints(run).clear())
 """Teach a champion the pairs and measure it on the test pairs. Option: `champion`, the model to start from."""
+
+
+def decide(workspace: Workspace, cfg: Config, name: str) -> dict[str, Any]:
+    """Let a model serve the tasks that it is better at; a model that was asked once is not asked again."""
+    tasks, history, version = workspace.models.tuned_tasks()
+    own = _outputs(workspace, name)
+    decisions: dict[str, Any] = {}
+    for task in sorted(own["task"].unique()):
+        if any(entry["task"] == task and entry["model"] == name for entry in history):
+            decisions[task] = {"promote": tasks.get(task) == name, "reason": "decided before"}
+            continue
+        decisions[task] = _compared(own.filter(pl.col("task") == task), tasks.get(task, ""), workspace, cfg, task)
+        if decisions[task]["promote"]:
+            tasks[task] = name
+        history.append({"task": task, "model": name, "reason": decisions[task]["reason"]})
+    if any(decision["reason"] != "decided before" for decision in decisions.values()):
+        workspace.models.tuned_pointer.write({"tasks": tasks, "history": history}, version)
+    return decisions
+
+
+def _compared(own: pl.DataFrame, served_by: str, workspace: Workspace, cfg: Config, task: str) -> dict[str, Any]:
+    """Compare on the pairs that both have written, by a bootstrap of the difference in the measure that decides."""
+    if not served_by:
+        return {"promote": True, "reason": "nobody served it before"}
+    other = _outputs(workspace, served_by).rename({"score": "before"})
+    both = own.join(other.select("id", "task", "reversed", "before"), on=["id", "task", "reversed"])
+    if not len(both):
+        return {"promote": True, "reason": f"{served_by} was measured on other pairs"}
+    difference = (both["score"] - both["before"]).to_list()
+    low, high = interval(difference, cfg.evaluate.seed)
+    mean = sum(difference) / len(difference)
+    figures = f"{MAIN[task]} {mean:+.2f} against {served_by} ({low:+.2f} to {high:+.2f}, {len(difference)} pairs)"
+    return {"promote": low > 0, "reason": ("better: " if low > 0 else "not better: ") + figures}
+
+
+def _outputs(workspace: Workspace, name: str) -> pl.DataFrame:
+    """Return what a tuned model made of its test pairs, with scores."""
+    outputs = read_verified_table(workspace.store, tuned_manifest(workspace, name).file("outputs.parquet"))
+    return pl.DataFrame(outputs)

@@ -1,4 +1,4 @@
-"""Architectures, sizes and optimiser of the language model: `build` by configuration, train by `make_optimiser`."""
+"""Architectures, sizes and optimiser of the language model: `build` by configuration, train by `Optimiser`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from slimpajama.model.architectures.article import Article
 from slimpajama.model.architectures.base import LanguageModel
 from slimpajama.model.architectures.chunk import ChunkModel
 from slimpajama.model.architectures.gpt import GPT
-from slimpajama.model.architectures.optimiser import Optimiser, make_optimiser
+from slimpajama.model.architectures.optimiser import Optimiser
 from slimpajama.model.architectures.presets import Sizes, resolve
 
-__all__ = ["LanguageModel", "Optimiser", "build", "make_optimiser"]
+__all__ = ["LanguageModel", "Optimiser", "build"]
 
 KINDS: dict[str, Callable[[Sizes, int, torch.Generator], LanguageModel[Any]]] = {
     "article": Article,

@@ -33,10 +33,6 @@ class Latent(nn.Module):
     Args:
         width: Numbers a latent (d), a multiple of `chunk_tokens`.
         levels: Values that a number can take (L); 0 leaves them as they are.
-        channels: D.
-        chunk_tokens: K.
-        vocab_size: V.
-        generator: Draws the weights.
     """
 
     def __init__(

@@ -104,30 +104,17 @@ class Block(nn.Module):
             start: First of the new positions.
             there_BT: Positions that all see, before and behind them; without it each sees those up to itself.
         """
-        x_BTD = x_BTD + self.attend(norm(x_BTD), cos, sin, past, start, there_BT)
-        y_BTD: Tensor = x_BTD + self.down(F.relu(self.up(norm(x_BTD))).square())
-        return y_BTD
-
-    def attend(
-        self,
-        x_BTD: Tensor,
-        cos: Tensor,
-        sin: Tensor,
-        past: tuple[Tensor, Tensor] | None,
-        start: int,
-        there_BT: Tensor | None,
-    ) -> Tensor:
-        """Attention of the new positions over all so far, or over all that are there."""
         B, T, D = x_BTD.shape
-        q, k, v = self.qkv(x_BTD).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(norm(x_BTD)).view(B, T, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
         q, k = rotate(norm(q), cos.to(q.dtype), sin.to(q.dtype)), rotate(norm(k), cos.to(k.dtype), sin.to(k.dtype))
         if past is not None:
             for kept, new in zip(past, (k, v), strict=True):
                 kept[:, :, start : start + T] = new
             k, v = past[0][:, :, : start + T], past[1][:, :, : start + T]
         y_BHTD = causal_attention(q, k, v) if there_BT is None else attention(q, k, v, there_BT)
-        out_BTD: Tensor = self.out(y_BHTD.transpose(1, 2).reshape(B, T, D))
-        return out_BTD
+        x_BTD = x_BTD + self.out(y_BHTD.transpose(1, 2).reshape(B, T, D))
+        y_BTD: Tensor = x_BTD + self.down(F.relu(self.up(norm(x_BTD))).square())
+        return y_BTD
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -179,7 +166,6 @@ class Stack(nn.Module):
             x_BTD: Positions `start` to `start + T`.
             cache: One entry a block, holding the positions before `start`. Room for the longest row is made at once:
                 growing it by every position would copy all of it each time.
-            start: First position.
             between: What becomes of the output of block i, before the next block reads it.
             there_BT: As `Block.forward` has it; not together with a cache.
         """

@@ -49,9 +49,14 @@ def newton_schulz(m: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Optimiser:
-    """Both optimisers behind one step."""
+    """Both optimisers behind one step.
 
-    def __init__(self, model: nn.Module, lr: float, precision: str) -> None:
+    Args:
+        lr: Factor on the built-in learning rates.
+        precision: `bf16` or `fp32`, of the orthogonalisation: bfloat16 is enough where it is fast.
+    """
+
+    def __init__(self, model: nn.Module, lr: float, precision: str = "fp32") -> None:
         self.lr = lr
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -65,7 +70,6 @@ class Optimiser:
         """Update the parameters by their gradients at `lr_scale` times the learning rate.
 
         Args:
-            lr_scale: Factor of the schedule.
             each: Applies a function to each matrix's name; may do so from several threads.
         """
         self.adamw.param_groups[0]["lr"] = ADAM_LR * self.lr * lr_scale
@@ -100,14 +104,3 @@ class Optimiser:
             state = {key.removeprefix(prefix): t.clone() for key, t in tensors.items() if key.startswith(prefix)}
             if state:
                 self.adamw.state[p] = {k: t if k == "step" else share_of(t.to(p.device), p) for k, t in state.items()}
-
-
-def make_optimiser(model: nn.Module, lr: float, precision: str = "fp32") -> Optimiser:
-    """Return the optimiser of `model`.
-
-    Args:
-        model: Whose parameters are updated.
-        lr: Factor on the built-in learning rates.
-        precision: `bf16` or `fp32`, of the orthogonalisation: bfloat16 is enough where it is fast.
-    """
-    return Optimiser(model, lr, precision)

@@ -116,7 +116,6 @@ class PairModel(nn.Module):
         base: The champion; its weights are read and not trained.
         kinds: Names of the tasks with their target's language, in the order of their vectors.
         end: Token behind a question, and behind a target.
-        generator: Draws the weights of what is added.
     """
 
     def __init__(self, base: ChunkModel, kinds: tuple[str, ...], end: int, generator: torch.Generator) -> None:
@@ -285,7 +284,6 @@ class PairModel(nn.Module):
 
         Args:
             source_BS, target_BT: Ids with V behind their ends; T is a whole number of chunks.
-            kind_B: Numbers of the tasks.
             quote_B2: First and last place of a quote in the source, or NO_QUOTE twice.
             weights: Of a language model's losses, as the training loop hands them to any model; none is computed here.
         """

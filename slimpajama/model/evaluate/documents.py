@@ -9,7 +9,7 @@ tokens, so models with different tokenizers are given the same text.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from slimpajama.core.config import EvaluateConfig
@@ -42,20 +42,24 @@ def held_out_documents(store: Store, nights: dict[str, Manifest], cfg: EvaluateC
     """Return the documents to score, in order of language and hash."""
     budget = int(cfg.max_mb_per_language * 1e6)
     files = [
-        (night, entry)
+        (night, entry.path, read_table(store, entry.path, ["lang", "id", "n_bytes", "source"], entry.bytes))
         for night, manifest in nights.items()
         for entry in manifest.entries(layout.night(night).split("test"))
     ]
     index: list[tuple[str, str, int]] = []
-    for _, entry in files:
-        table = read_table(store, entry.path, ["id", "lang", "n_bytes"], entry.bytes)
+    for _, _, table in files:
         index += zip(*(table[name].to_pylist() for name in ("lang", "id", "n_bytes")), strict=True)
     rank = {chosen: number for number, chosen in enumerate(choose(index, budget))}
-    found = [
-        (rank[lang, id_], Document(id_, lang, source, night, cut_words(words, budget // DOCUMENT_SHARE)))
-        for night, entry in files
-        for lang, id_, source, words in _chosen_rows(store, entry.path, rank)
-    ]
+    found: list[tuple[int, Document]] = []
+    for night, path, table in files:
+        keys = zip(table["lang"].to_pylist(), table["id"].to_pylist(), strict=True)
+        wanted = [number for number, key in enumerate(keys) if key in rank]
+        if wanted:
+            texts = read_table(store, path, ["words"])["words"].take(wanted).to_pylist()
+            for row, text in zip(table.take(wanted).to_pylist(), texts, strict=True):
+                words = cut_words(text, budget // DOCUMENT_SHARE)
+                document = Document(row["id"], row["lang"], row["source"], night, words)
+                found.append((rank[row["lang"], row["id"]], document))
     return [document for _, document in sorted(found, key=lambda item: item[0])]
 
 
@@ -83,18 +87,6 @@ def cut_words(words: list[str], max_bytes: int) -> list[str]:
         if used > max_bytes:
             return words[: max(1, number)]
     return words
-
-
-def _chosen_rows(
-    store: Store, path: str, chosen: dict[tuple[str, str], int]
-) -> Iterator[tuple[str, str, str, list[str]]]:
-    head = read_table(store, path, ["id", "lang", "source"])
-    keys = zip(head["lang"].to_pylist(), head["id"].to_pylist(), strict=True)
-    wanted = [number for number, key in enumerate(keys) if key in chosen]
-    if wanted:
-        rows = read_table(store, path, ["id", "lang", "source", "words"]).take(wanted)
-        columns = (rows[name].to_pylist() for name in ("lang", "id", "source", "words"))
-        yield from zip(*columns, strict=True)
 
 
 def _hash(id_: str) -> bytes:

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,10 +57,6 @@ class Decision:
     """One sentence for people."""
     overall: Interval | None = None
     languages: dict[str, Interval] | None = None
-
-    def describe(self) -> dict[str, Any]:
-        """Return the decision as plain JSON."""
-        return asdict(self)
 
 
 def decide(paired: Paired | None, cfg: EvaluateConfig) -> Decision:
@@ -147,19 +142,12 @@ def resample_differences(nats_D: Floats, bytes_D: NDArray[np.int64], n: int, rng
 def _overall(languages: dict[str, Interval], resampled: Floats, cfg: EvaluateConfig) -> Interval:
     """Return the mean over languages, each with the same weight."""
     low, high = _interval(resampled.mean(axis=0), cfg)
-    rows = list(languages.values())
-
-    def mean(values: list[float]) -> float:
-        return math.fsum(values) / len(values)
-
-    return Interval(
-        documents=sum(row.documents for row in rows),
-        champion=mean([row.champion for row in rows]),
-        challenger=mean([row.challenger for row in rows]),
-        difference=mean([row.difference for row in rows]),
-        low=low,
-        high=high,
-    )
+    rows = languages.values()
+    means = {
+        name: math.fsum(getattr(row, name) for row in rows) / len(rows)
+        for name in ("champion", "challenger", "difference")
+    }
+    return Interval(sum(row.documents for row in rows), **means, low=low, high=high)
 
 
 def _interval(differences: Floats, cfg: EvaluateConfig) -> tuple[float, float]:

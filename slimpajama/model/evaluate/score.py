@@ -29,16 +29,6 @@ DOCUMENT, START, END, FIRST = range(4)  # columns of a plan
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
-    """Sizes and negative log-likelihood of each document; every array has the shape (D,)."""
-
-    n_bytes: NDArray[np.int64]
-    tokens: NDArray[np.int64]
-    nll: NDArray[np.float64]
-    """Of the whole document, in nats."""
-
-
-@dataclass(frozen=True, slots=True)
 class Reconstruction:
     """What came back through the bottleneck, for each document; every array has the shape (D,)."""
 
@@ -70,8 +60,7 @@ def plan_windows(lengths_D: NDArray[np.int64], row_tokens: int) -> NDArray[np.in
     sequence_D = lengths_D + 1
     more_D = np.maximum(0, -(-(sequence_D - row_tokens) // stride))
     count_D = np.where(lengths_D > 0, 1 + more_D, 0)
-    document_W = np.repeat(np.arange(len(lengths_D)), count_D)
-    number_W = np.arange(len(document_W)) - np.repeat(np.cumsum(count_D) - count_D, count_D)
+    document_W, number_W = _numbered(count_D)
     start_W = number_W * stride
     end_W = np.minimum(start_W + row_tokens, sequence_D[document_W])
     first_W = np.where(number_W == 0, 1, start_W - stride + row_tokens)
@@ -80,11 +69,15 @@ def plan_windows(lengths_D: NDArray[np.int64], row_tokens: int) -> NDArray[np.in
 
 def plan_rows(lengths_D: NDArray[np.int64], row_tokens: int) -> NDArray[np.int64]:
     """Return windows side by side, in the columns of `plan_windows`: reconstruction needs no context."""
-    count_D = -(-lengths_D // row_tokens)
-    document_W = np.repeat(np.arange(len(lengths_D)), count_D)
-    number_W = np.arange(len(document_W)) - np.repeat(np.cumsum(count_D) - count_D, count_D)
+    document_W, number_W = _numbered(-(-lengths_D // row_tokens))
     start_W = 1 + number_W * row_tokens
     return np.stack([document_W, start_W, np.minimum(start_W + row_tokens, lengths_D[document_W] + 1), start_W], axis=1)
+
+
+def _numbered(count_D: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return of each window its document, and its number there from 0."""
+    document_W = np.repeat(np.arange(len(count_D)), count_D)
+    return document_W, np.arange(len(document_W)) - np.repeat(np.cumsum(count_D) - count_D, count_D)
 
 
 class Sequences:
@@ -94,10 +87,8 @@ class Sequences:
         self.document_id = document_id
         self.lengths_D = np.array([len(document) for document in ids], np.int64)
         self.starts_D = np.cumsum(self.lengths_D + 1) - (self.lengths_D + 1)
-        parts: list[Any] = []
-        for document in ids:
-            parts += [[document_id], np.asarray(document, np.int64)]
-        self.flat = np.concatenate(parts).astype(np.int64) if parts else np.empty(0, np.int64)
+        parts = (np.append(document_id, np.asarray(document, np.int64)) for document in ids)
+        self.flat = np.concatenate([np.empty(0, np.int64), *parts])
 
     def batches(
         self, plan: NDArray[np.int64]
@@ -123,9 +114,7 @@ def score_ids(
     """Return the negative log-likelihood of each document in nats, shape (D,).
 
     Args:
-        model: Scores rows of up to `row_tokens`.
         ids: Token ids of each document, without `document_id`.
-        document_id: Token that stands before each document.
         precision: `fp32`, or `bf16` for autocast: faster, good to about three digits.
     """
     sequences = Sequences(ids, document_id)
@@ -138,22 +127,11 @@ def score_ids(
     return nll_D
 
 
-def score_documents(model: LanguageModel[Any], tokenizer: Tokenizer, texts: Sequence[str]) -> Scores:
-    """Return bytes, tokens and negative log-likelihood of each text."""
-    ids = [tokenizer.encode(text) for text in texts]
-    return Scores(
-        np.array([len(text.encode()) for text in texts], np.int64),
-        np.array([len(document) for document in ids], np.int64),
-        score_ids(model, ids, tokenizer.document_id),
-    )
-
-
 def score_text(model: LanguageModel[Any], tokenizer: Tokenizer, text: str) -> dict[str, float]:
     """Return what `slimpajama score` prints for one text, taken as one document."""
-    scores = score_documents(model, tokenizer, [text])
-    n_bytes, nll = int(scores.n_bytes[0]), float(scores.nll[0])
-    tokens = int(scores.tokens[0])
-    return {"bytes": n_bytes, "tokens": tokens, "nll_nats": nll, "bits_per_byte": bits_per_byte(nll, n_bytes)}
+    ids, n_bytes = tokenizer.encode(text), len(text.encode())
+    nll = float(score_ids(model, [ids], tokenizer.document_id)[0])
+    return {"bytes": n_bytes, "tokens": len(ids), "nll_nats": nll, "bits_per_byte": bits_per_byte(nll, n_bytes)}
 
 
 def reconstruct_ids(model: LanguageModel[Any], ids: Sequence[Ids], document_id: int) -> Reconstruction:
@@ -190,3 +168,48 @@ def reconstruct_text(model: LanguageModel[Any], tokenizer: Tokenizer, text: str)
         "text_bytes_per_latent_byte": len(text.encode()) / latent_bytes if latent_bytes else 0.0,
         "tokens": tokens,
     }
+
+
+def split_pair(tokenizer: Tokenizer, context: str, continuation: str) -> tuple[list[int], int]:
+    """Return the ids of `context + continuation`, and how many of them come before the continuation.
+
+    Both are encoded as one text, as they would be met in a corpus, and split at the token where the continuation
+    begins. White space that ends the context counts as part of the continuation, as in the harness: to the tokenizer
+    it is the beginning of the next word. A token that holds characters of both, which words found by dictionary may do
+    (上海 before 自来水), belongs to the continuation, whole. So no byte of the continuation ever goes unscored.
+    """
+    ids = tokenizer.encode(context + continuation)
+    ends_T = np.cumsum(tokenizer.token_bytes[ids])
+    return ids, int(np.searchsorted(ends_T, len(context.rstrip().encode()), side="right"))
+
+
+def score_ends(
+    model: LanguageModel[Any], ids: Sequence[Ids], first_D: Sequence[int], document_id: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Score the tokens of each sequence from number `first_D` on (from 0), by the windows of `plan_windows`.
+
+    Returns:
+        float64 (D,), their negative log-likelihood in nats; bool (D,), whether each was the likeliest at its place.
+    """
+    sequences = Sequences(ids, document_id)
+    plan = plan_windows(sequences.lengths_D, model.row_tokens)
+    plan[:, FIRST] = np.maximum(plan[:, FIRST], 1 + np.asarray(first_D, np.int64)[plan[:, DOCUMENT]])
+    device = device_of(model)
+    nll_D, greedy_D = np.zeros(len(ids)), np.ones(len(ids), np.bool_)
+    with torch.inference_mode():
+        for some, tokens_BT, counts_BT in sequences.batches(plan[plan[:, FIRST] < plan[:, END]]):
+            nll_BT, likeliest_BT = model.nll_and_likeliest(torch.from_numpy(tokens_BT).to(device))
+            same_BT = (likeliest_BT.cpu().numpy() == tokens_BT) | ~counts_BT
+            np.add.at(nll_D, some[:, DOCUMENT], np.where(counts_BT, nll_BT.double().cpu().numpy(), 0.0).sum(axis=1))
+            np.logical_and.at(greedy_D, some[:, DOCUMENT], same_BT.all(axis=1))
+    return nll_D, greedy_D
+
+
+def score_continuations(
+    model: LanguageModel[Any], tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]]
+) -> list[tuple[float, bool]]:
+    """Return, of each (context, continuation), the log-likelihood in nats and whether greedy decoding would give it."""
+    split = [split_pair(tokenizer, *pair) for pair in pairs]
+    ids, first_D = [ids for ids, _ in split], [first for _, first in split]
+    nll_D, greedy_D = score_ends(model, ids, first_D, tokenizer.document_id)
+    return list(zip((-nll_D).tolist(), greedy_D.tolist(), strict=True))

@@ -89,9 +89,7 @@ def evaluate(
     """Score a model on held-out text, compare it with the champion and say whether it shall be promoted.
 
     Args:
-        workspace: The workspace.
         cfg: `evaluate` and `train.precision` are used.
-        model_id: A published model.
         nights: Published nights, oldest first, whose `test` documents count; the last one names the evaluation.
         champion: The model to compare with; None or the model itself for none.
 
@@ -134,7 +132,8 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 
 def _folder(run: Run) -> layout.Folder:
-    return layout.model(run.options["model"]).evaluation(run.night)
+    model = layout.model(run.options["model"])
+    return model.gate(run.night) if run.name == GATE.name else model.evaluation(run.night)
 
 
 def _place(run: Run) -> tuple[str, str]:
@@ -143,10 +142,8 @@ def _place(run: Run) -> tuple[str, str]:
 
 def _measure(run: Run) -> None:
     table, figures = _score(run.workspace, run.cfg, run.options["model"], run.options["nights"])
-    files: dict[str, pa.Table | bytes] = {
-        _folder(run).file("scores.parquet"): table,
-        _folder(run).file("evaluation.json"): json_bytes(figures),
-    }
+    folder = _folder(run)
+    files = {folder.file("scores.parquet"): table, folder.file("evaluation.json"): json_bytes(figures)}
     bits = {lang: values["bits_per_byte"] for lang, values in figures["languages"].items()}
     run.commit("scores", Part(files, {"documents": table.num_rows, "bits_per_byte": bits}))
 
@@ -167,22 +164,14 @@ def _gate_inputs(run: Run) -> dict[str, Any]:
     }
 
 
-def _gate_folder(run: Run) -> layout.Folder:
-    return layout.model(run.options["model"]).gate(run.night)
-
-
-def _gate_place(run: Run) -> tuple[str, str]:
-    return _gate_folder(run).work(), _gate_folder(run).manifest
-
-
 def _decide(run: Run) -> None:
     champion = run.made.get("champion")
     paired = _paired(run.store, run.made["challenger"], champion) if champion else None
     content = json_bytes(decide(paired, run.cfg.evaluate))
-    run.commit("decision", Part({_gate_folder(run).file("decision.json"): content}))
+    run.commit("decision", Part({_folder(run).file("decision.json"): content}))
 
 
-GATE = Step("gate", VERSION, _gate_inputs, _decide, needs={"model": "challenger"}, place=_gate_place)
+GATE = Step("gate", VERSION, _gate_inputs, _decide, needs={"model": "challenger"}, place=_place)
 """Decide between a model and the champion by their figures. Option: `model`, whose figures are the challenger's."""
 
 
@@ -215,11 +204,7 @@ def _table(documents: list[Document], tokens: list[int], nll: Any, restored: Rec
     unknown = [None] * len(documents)
     return pa.table(
         {
-            "id": [document.id for document in documents],
-            "lang": [document.lang for document in documents],
-            "source": [document.source for document in documents],
-            "night": [document.night for document in documents],
-            "n_bytes": [document.n_bytes for document in documents],
+            **{name: [getattr(one, name) for one in documents] for name in SCORES.names[:5]},
             "n_tokens": tokens,
             "nll_nats": nll,
             "restored": restored.correct if restored else unknown,

@@ -36,9 +36,7 @@ def beam_search(
     """Return finished targets, the best first; at least one.
 
     Args:
-        model: Writes.
         memory: Of one source, B = 1.
-        kind: Number of the task.
         beams: Targets under way at once; 1 takes the likeliest token each time.
         least: Tokens before which no target ends.
         most: Tokens after which one ends anyway.

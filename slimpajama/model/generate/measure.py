@@ -39,7 +39,6 @@ def copied_share(samples: Sequence[Sequence[int]], shards: Iterable[NDArray[np.i
     """Return for each sample the share of its tokens that lie in a run of 16 which the training data holds too.
 
     Args:
-        samples: Token ids of each text.
         shards: Token ids of the training data, one array at a time; a run across two documents counts as well.
     """
     runs = [ngram_hashes(np.asarray(sample, np.int64), COPY_TOKENS) for sample in samples]

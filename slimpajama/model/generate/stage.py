@@ -7,13 +7,12 @@ reports/NIGHT/samples.manifest.json    written last
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 
 from slimpajama.core.config import Config
 from slimpajama.core.progress import track
@@ -48,7 +47,6 @@ def write_samples(
     """Continue every prompt with both models and publish the texts.
 
     Args:
-        workspace: The workspace.
         cfg: `generate` is used.
         night: Whose report the samples belong to.
         challenger: The night's model.
@@ -100,7 +98,8 @@ def _samples(workspace: Workspace, cfg: Config, role: str, model_id: str) -> lis
     prompts = cfg.generate.prompts
     texts = [generate_texts(loaded.model, loaded.tokenizer, prompt, cfg.generate)[0] for prompt in prompts]
     ids = [loaded.tokenizer.encode(text) for text in texts]
-    copied = copied_share(ids, _training_tokens(workspace, workspace.models.manifest(model_id)))
+    shards = _shards(workspace, workspace.models.manifest(model_id), "train", ["input_ids"])
+    copied = copied_share(ids, (one.flatten().to_numpy() for shard in shards for one in shard["input_ids"].chunks))
     return [
         {
             "role": role,
@@ -120,8 +119,7 @@ def _natural_repetition(workspace: Workspace, model: Manifest, tokens: int) -> d
     Shorter ones, which repeat less, do not count.
     """
     shares: dict[str, list[float]] = {}
-    for path in _shards(workspace, model, "validation"):
-        table = read_table(workspace.store, path, ["lang", "input_ids"])
+    for table in _shards(workspace, model, "validation", ["lang", "input_ids"]):
         for lang, ids in zip(table["lang"].to_pylist(), table["input_ids"], strict=True):
             own = shares.setdefault(lang, [])
             if len(ids) >= tokens and len(own) < PIECES:
@@ -129,16 +127,8 @@ def _natural_repetition(workspace: Workspace, model: Manifest, tokens: int) -> d
     return {lang: sum(own) / len(own) for lang, own in sorted(shares.items()) if own}
 
 
-def _training_tokens(workspace: Workspace, model: Manifest) -> Iterator[NDArray[np.integer[Any]]]:
-    """Yield the tokens of every shard that the model was trained on."""
-    for path in _shards(workspace, model, "train"):
-        yield from (
-            chunk.flatten().to_numpy() for chunk in read_table(workspace.store, path, ["input_ids"])["input_ids"].chunks
-        )
-
-
-def _shards(workspace: Workspace, model: Manifest, split: str) -> Iterator[str]:
-    """Yield the paths of a split in the nights that the model was trained on: they have its tokenizer."""
-    nights: Sequence[str] = sorted(model.depends_on["nights"])
-    for night in nights:
-        yield from workspace.nights.load(night).paths(layout.night(night).split(split))
+def _shards(workspace: Workspace, model: Manifest, split: str, columns: list[str]) -> Iterator[pa.Table]:
+    """Yield the shards of a split in the nights that the model was trained on: they have its tokenizer."""
+    for night in sorted(model.depends_on["nights"]):
+        for path in workspace.nights.load(night).paths(layout.night(night).split(split)):
+            yield read_table(workspace.store, path, columns)

@@ -58,9 +58,7 @@ def stream_text(
 
     Args:
         model: Reads the end of the prompt, as much as its row holds.
-        tokenizer: The model's own.
         prompt: Any text; an empty one is the beginning of a document.
-        cfg: How to sample, when to stop.
         tally: Filled in on the way.
 
     Raises:

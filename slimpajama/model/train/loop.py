@@ -3,6 +3,10 @@
 What a step computes depends on the weights, the rows' position, the seed and the step's number alone. Checkpoints and
 validation consume no randomness and change no state, so a run that was killed and resumed ends with the same bits as
 an undisturbed one (CPU, any number of threads). With `max_seconds` the number of steps depends on the machine.
+
+The learning rate is constant, with a short rise on a first night and a fall to zero at the end: that can go on every
+night without knowing how many will follow; a cosine has to be warmed up again each time, which forgets (Hägele et al.
+2024, arXiv:2405.18392).
 """
 
 # B = rows a batch, T = tokens a row
@@ -27,13 +31,39 @@ from slimpajama.model.architectures.fsdp import is_share, share_of, whole
 from slimpajama.model.train.checkpoint import Checkpoint, Checkpoints
 from slimpajama.model.train.parallel import ThreadPool, batch_gradients, sharded_gradients
 from slimpajama.model.train.rows import Rows
-from slimpajama.model.train.schedule import lr_scale, progress_share
 from slimpajama.model.train.tracking import Log
 
 CURVE_POINTS = 50
 VALIDATIONS = 4
 # Of the whole gradient; what GPT-3, Llama and nanochat's early runs use.
 CLIP_NORM = 1.0
+
+
+def progress_share(step: int, steps: int, seconds: float = 0.0, max_seconds: float = 0.0) -> float:
+    """Return how much of the night is over in the middle of step number `step` (from 0), in [0, 1].
+
+    Args:
+        steps: Steps that the budget in tokens allows.
+        seconds: Training time used so far; counts only where there is a limit.
+        max_seconds: Limit of the training time; 0 means none, and the answer depends on the step alone.
+    """
+    share = (step + 0.5) / steps
+    if max_seconds > 0:
+        share = max(share, seconds / max_seconds)
+    return min(1.0, share)
+
+
+def lr_scale(progress: float, warmup_share: float, decay_share: float) -> float:
+    """Return the factor on the learning rate: linear rise, 1, linear fall to zero; the smaller where both overlap.
+
+    Args:
+        progress: Share of the night that is over, in [0, 1].
+        warmup_share: Share of the night in which the rate rises; 0 for a warm start.
+        decay_share: Share of the night in which it falls to zero.
+    """
+    rise = progress / warmup_share if warmup_share > 0 else 1.0
+    fall = (1.0 - progress) / decay_share if decay_share > 0 else 1.0
+    return max(0.0, min(1.0, rise, fall))
 
 
 @dataclass(slots=True)
@@ -72,11 +102,8 @@ class Training:
     model: nn.Module
     """Its weights are where the run starts, unless there is a checkpoint."""
     optimiser: Optimiser
-    """Belongs to the model."""
     rows: Rows
-    """Where the batches come from."""
     cfg: TrainConfig
-    """Budget, schedule, precision, seed."""
     pool: ThreadPool
     """Computes; how many threads it has changes no weight. The first process of its group saves and reports."""
     warmup: bool = field(kw_only=True)

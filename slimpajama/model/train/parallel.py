@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from types import TracebackType
 from typing import Self, TypeVar
 
 import torch
@@ -55,9 +54,7 @@ class ThreadPool:
         self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="train")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._pool.shutdown()
         torch.set_num_threads(self._before)
 
@@ -80,10 +77,8 @@ def batch_gradients(
 
     Args:
         forward: Returns scalar losses of some rows; `total` is the one that is minimised.
-        parameters: All parameters of the model.
         batch: Token ids and what else the model takes, all of as many rows.
         precision: `bf16` for autocast, or `fp32`.
-        pool: Computes the parts.
 
     Raises:
         ConfigError: If there are fewer rows than processes.
@@ -141,11 +136,9 @@ def _sums(
 
     Args:
         compute: Returns those of a part.
-        parameters: What the gradients are of.
         share: Parts of the batch.
         most: Rows that are computed at once.
         batch_rows: Rows of the whole batch: a part counts by its share of them.
-        pool: Computes the parts.
     """
     # On a GPU they would share its memory.
     at_once = pool.threads if parameters[0].device.type == "cpu" else 1

@@ -59,9 +59,7 @@ def pack_documents(shard: ShardTokens, order: NDArray[np.int64], document_id: in
     The boundary counts as content: whoever restores text from its content words must know where documents start.
 
     Args:
-        shard: Documents of a shard.
         order: Permutation of (or selection from) the document numbers, shape (D,).
-        document_id: Token that starts a document.
     """
     starts = np.cumsum(shard.lengths) - shard.lengths
     lengths = shard.lengths[order] + 1
@@ -83,9 +81,6 @@ class Stream:
 
     Args:
         shards: Names of the shards; the list's order is part of the result.
-        read: Returns a shard by name.
-        document_id: Token that starts a document.
-        seed: Seed of both orders.
         stream: Number that keeps the orders of two streams with the same seed apart.
     """
 
@@ -168,7 +163,7 @@ class Rows(Protocol):
         """Return where the next batch lies, for messages."""
 
 
-class Mix:
+class Mix(Rows):
     """Batches of rows, a fixed share of them from earlier nights.
 
     Row number r (from 0, over the whole run) is a replay where `floor((r + 1) * share)` exceeds `floor(r * share)`:
@@ -177,9 +172,6 @@ class Mix:
     Args:
         newest: Stream over the shards of the night whose documents are new; None where there are none.
         earlier: Stream over earlier nights' shards; None where there are none, and no row is a replay.
-        replay_share: Share of the rows drawn from `earlier`.
-        batch_rows: B.
-        row_tokens: T.
     """
 
     def __init__(
@@ -206,17 +198,14 @@ class Mix:
         return tokens, content
 
     def position(self) -> dict[str, Any]:
-        """Return where the next batch starts, as plain JSON."""
         return {"row": self.row} | {name: stream.position() for name, stream in self._streams().items()}
 
     def seek(self, position: dict[str, Any]) -> None:
-        """Go to a `position`, so that `batch` returns what it would have returned then."""
         self.row = int(position["row"])
         for name, stream in self._streams().items():
             stream.seek(position[name])
 
     def describe(self) -> str:
-        """Return the shards and offsets of the next batch, for messages."""
         streams = self._streams().values()
         return ", ".join(f"{s.current_shard()} (epoch {s.epoch}, token {s.offset})" for s in streams)
 

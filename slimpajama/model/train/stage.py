@@ -12,20 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from slimpajama.core.config import Config
 from slimpajama.core.logs import step_log
+from slimpajama.core.page import render
 from slimpajama.core.progress import track
-from slimpajama.model.architectures import LanguageModel, build, make_optimiser
+from slimpajama.model.architectures import LanguageModel, Optimiser, build
 from slimpajama.model.architectures.fsdp import shard
 from slimpajama.model.device import device, with_precision
 from slimpajama.model.loading import Loaded, load_model, weights_bytes
-from slimpajama.model.train.card import model_card
 from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.model.train.data import TrainingData, gather
 from slimpajama.model.train.distributed import SINGLE, ProcessGroup, joined
@@ -33,7 +34,7 @@ from slimpajama.model.train.launch import launch
 from slimpajama.model.train.loop import Training
 from slimpajama.model.train.parallel import ThreadPool
 from slimpajama.model.train.tracking import tracking
-from slimpajama.model.train.validate import Validation, validation_rows
+from slimpajama.model.train.validate import validation_bits, validation_rows
 from slimpajama.text.tokenizer import Tokenizer
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import json_bytes
@@ -43,6 +44,7 @@ from slimpajama.workspace.store import sha256
 
 # Raise it when the same inputs give other weights.
 VERSION = 6
+CARD = Path(__file__).with_name("card.md")
 NOT_IN_WEIGHTS = ("checkpoint_seconds", "keep_checkpoints", "tensorboard", "mlflow")
 
 
@@ -70,7 +72,6 @@ def train(
     """Train a night's model and publish it; skip what is finished, go on where a killed run stopped.
 
     Args:
-        workspace: The workspace.
         cfg: `model`, `train` and `text` are used.
         nights: Published nights, oldest first; those before `night` are replayed where the tokenizer is the same.
         night: The night whose documents are new; one of `nights`.
@@ -80,8 +81,22 @@ def train(
         InputError: If a night is not published or there is nothing to train on.
         ModelError: If the training diverged.
     """
-    context = Context(workspace, with_precision(cfg), night)
-    return _report(run_step(TRAIN, context, nights=nights, champion=champion))
+    run = run_step(TRAIN, Context(workspace, with_precision(cfg), night), nights=nights, champion=champion)
+    counts = run.result.counts
+
+    def figures(point: dict[str, float]) -> dict[str, float]:
+        return {key: value for key, value in point.items() if key not in ("step", "tokens")}
+
+    return TrainReport(
+        model=_model_id(run),
+        uri=f"{workspace.uri}/{_folder(run).path}",
+        skipped=run.skipped,
+        started_from=run.result.depends_on["started_from"],
+        steps=counts["steps"],
+        tokens=counts["tokens"],
+        losses=figures(counts["losses"]),
+        bits_per_byte=figures(counts["validation"]),
+    )
 
 
 def train_worker(
@@ -139,13 +154,16 @@ def _model_id(run: Run) -> str:
     return f"{run.night}-{run.cfg.model.preset}-{run.fingerprint[:8]}"
 
 
+def _folder(run: Run) -> layout.Model:
+    return layout.model(_model_id(run))
+
+
 def _place(run: Run) -> tuple[str, str]:
-    model = layout.model(_model_id(run))
-    return model.work(), model.manifest
+    return _folder(run).work(), _folder(run).manifest
 
 
 def _checkpoints(run: Run) -> Checkpoints:
-    return Checkpoints(run.store, layout.model(_model_id(run)).checkpoints, run.cfg.train.keep_checkpoints)
+    return Checkpoints(run.store, _folder(run).checkpoints, run.cfg.train.keep_checkpoints)
 
 
 def _make(run: Run) -> None:
@@ -179,7 +197,7 @@ def _train(run: Run, group: ProcessGroup) -> tuple[LanguageModel[Any], dict[str,
         model.to(device())
     rows = data.rows(cfg.train, model.row_tokens, tokenizer.document_id)
     held_out = validation_rows(data.held_out(), tokenizer.document_id, model.row_tokens)
-    validation = Validation(model, held_out, tokenizer.token_bytes, cfg.train.precision)
+    validation = partial(validation_bits, model, held_out, tokenizer.token_bytes, cfg.train.precision)
     tracked = replace(cfg.train, tensorboard="", mlflow="") if group.rank else cfg.train
     settings = asdict(cfg.model) | asdict(cfg.train) | {"started_from": base.id if base else "", "night": data.night}
     with (
@@ -189,7 +207,7 @@ def _train(run: Run, group: ProcessGroup) -> tuple[LanguageModel[Any], dict[str,
     ):
         history = Training(
             model,
-            make_optimiser(model, cfg.train.lr, cfg.train.precision),
+            Optimiser(model, cfg.train.lr, cfg.train.precision),
             rows,
             cfg.train,
             pool,
@@ -210,8 +228,8 @@ def _train(run: Run, group: ProcessGroup) -> tuple[LanguageModel[Any], dict[str,
 
 def _published(run: Run, model: LanguageModel[Any], training: dict[str, Any]) -> Part:
     """Return the finished model's files and counts."""
-    cfg, data, name = run.cfg, run.once(_data), _model_id(run)
-    place = layout.model(name)
+    cfg, data, name, place = run.cfg, run.once(_data), _model_id(run), _folder(run)
+    card = render(CARD, name=name, description=model.describe(), training=training, sources=data.sources())
     config = {
         "format": 1,
         "model": cfg.model,
@@ -219,12 +237,12 @@ def _published(run: Run, model: LanguageModel[Any], training: dict[str, Any]) ->
         "tokenizer": sha256(data.tokenizer_json),
         "description": model.describe(),
     }
-    files: dict[str, pa.Table | bytes] = {
+    files = {
         place.file("model.safetensors"): weights_bytes(model.state_dict()),
         place.file("config.json"): json_bytes(config),
         place.file("tokenizer.json"): data.tokenizer_json,
         place.file("training.json"): json_bytes(training),
-        place.file("README.md"): model_card(name, model.describe(), training, data.sources()).encode(),
+        place.file("README.md"): card.encode(),
     }
     counts = {
         "steps": training["steps"],
@@ -233,21 +251,3 @@ def _published(run: Run, model: LanguageModel[Any], training: dict[str, Any]) ->
         "validation": training["validation"][-1],
     }
     return Part(files, counts)
-
-
-def _report(run: Run) -> TrainReport:
-    counts, name = run.result.counts, _model_id(run)
-
-    def figures(point: dict[str, float]) -> dict[str, float]:
-        return {key: value for key, value in point.items() if key not in ("step", "tokens")}
-
-    return TrainReport(
-        model=name,
-        uri=f"{run.workspace.uri}/{layout.model(name).path}",
-        skipped=run.skipped,
-        started_from=run.result.depends_on["started_from"],
-        steps=counts["steps"],
-        tokens=counts["tokens"],
-        losses=figures(counts["losses"]),
-        bits_per_byte=figures(counts["validation"]),
-    )

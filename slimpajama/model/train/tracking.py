@@ -27,7 +27,6 @@ def tracking(cfg: TrainConfig, name: str, settings: Mapping[str, Any]) -> Iterat
 
     Args:
         cfg: `tensorboard` and `mlflow` are used.
-        name: Id of the model.
         settings: Recorded with the run, where the tracker has a place for it.
 
     Raises:

@@ -7,9 +7,7 @@ A guide for the loss curve only; what decides about a model is `slimpajama.model
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,9 +16,11 @@ from numpy.typing import NDArray
 
 from slimpajama.model.architectures import LanguageModel
 from slimpajama.model.device import autocast, device_of
+from slimpajama.model.evaluate.score import Sequences, bits_per_byte
 
 # Two languages take about 2 s a time on one core.
 LANGUAGE_TOKENS = 16_384
+BATCH_ROWS = 32
 
 
 def validation_rows(
@@ -29,42 +29,30 @@ def validation_rows(
     """Return packed rows (B, T) of each language, at most LANGUAGE_TOKENS; `document_id` fills the last."""
     rows = {}
     for lang, texts in sorted(documents.items()):
-        parts: list[NDArray[np.int64]] = []
-        total = 0
-        for ids in texts:
-            parts.append(np.concatenate([[document_id], ids]).astype(np.int64))
-            total += len(parts[-1])
-            if total >= LANGUAGE_TOKENS:
-                break
-        size = min(-(-total // row_tokens), max(1, LANGUAGE_TOKENS // row_tokens)) * row_tokens
-        flat = np.full(size, document_id, np.int64)
-        packed = np.concatenate(parts)[:size] if parts else np.empty(0, np.int64)
-        flat[: len(packed)] = packed
-        rows[lang] = flat.reshape(-1, row_tokens)
+        lengths = np.array([len(ids) + 1 for ids in texts])
+        taken = texts[: np.searchsorted(np.cumsum(lengths), LANGUAGE_TOKENS) + 1]
+        flat = Sequences(taken, document_id).flat[: max(1, LANGUAGE_TOKENS // row_tokens) * row_tokens]
+        filled = np.pad(flat, (0, -len(flat) % row_tokens), constant_values=document_id)
+        rows[lang] = filled.reshape(-1, row_tokens)
     return rows
 
 
-@dataclass(frozen=True, slots=True)
-class Validation:
-    """Callable that measures the model as it is; it draws no random number and changes no state."""
+def validation_bits(
+    model: LanguageModel[Any], rows: Mapping[str, NDArray[np.int64]], token_bytes: NDArray[np.int64], precision: str
+) -> dict[str, float]:
+    """Return bits per byte by language of the model as it is; draws no random number and changes no state.
 
-    model: LanguageModel[Any]
-    rows: dict[str, NDArray[np.int64]]
-    token_bytes: NDArray[np.int64]
-    """UTF-8 bytes of each id; tokens without bytes are not counted."""
-    precision: str
-    batch_rows: int = 32
-
-    def __call__(self) -> dict[str, float]:
-        """Return bits per byte by language."""
-        return {lang: self._bits(rows) for lang, rows in self.rows.items() if self.token_bytes[rows].any()}
-
-    def _bits(self, rows_BT: NDArray[np.int64]) -> float:
-        device = device_of(self.model)
-        nats = 0.0
-        with torch.inference_mode(), autocast(device, self.precision):
-            for start in range(0, len(rows_BT), self.batch_rows):
-                tokens_BT = rows_BT[start : start + self.batch_rows]
-                nll_BT = self.model.nll(torch.from_numpy(tokens_BT).to(device)).double().cpu().numpy()
-                nats += float(nll_BT[self.token_bytes[tokens_BT] > 0].sum())
-        return nats / (math.log(2) * int(self.token_bytes[rows_BT].sum()))
+    `token_bytes` are the UTF-8 bytes of each id; tokens without bytes are not counted.
+    """
+    device, found = device_of(model), {}
+    with torch.inference_mode(), autocast(device, precision):
+        for lang, rows_BT in rows.items():
+            nats, n_bytes = 0.0, int(token_bytes[rows_BT].sum())
+            if not n_bytes:
+                continue
+            for start in range(0, len(rows_BT), BATCH_ROWS):
+                tokens_BT = rows_BT[start : start + BATCH_ROWS]
+                nll_BT = model.nll(torch.from_numpy(tokens_BT).to(device)).double().cpu().numpy()
+                nats += float(nll_BT[token_bytes[tokens_BT] > 0].sum())
+            found[lang] = bits_per_byte(nats, n_bytes)
+    return found

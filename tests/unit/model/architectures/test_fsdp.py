@@ -9,7 +9,7 @@ import torch
 from torch import distributed
 
 from slimpajama.core.config import ModelConfig
-from slimpajama.model.architectures import build, make_optimiser
+from slimpajama.model.architectures import Optimiser, build
 from slimpajama.model.architectures.fsdp import is_share, shard, share_of, whole
 
 MODELS = [
@@ -31,7 +31,7 @@ def group_of_one() -> Iterator[None]:
 def test_a_sharded_model_scores_trains_and_is_gathered_as_the_whole_one(cfg: ModelConfig, group_of_one: None):
     plain, sharded = build(cfg, 300, seed=0), build(cfg, 300, seed=0)
     shard(sharded)
-    optimisers = [make_optimiser(model, 1.0) for model in (plain, sharded)]
+    optimisers = [Optimiser(model, 1.0) for model in (plain, sharded)]
     assert all(is_share(parameter) for parameter in optimisers[1].parameters.values())
     tokens_BT = torch.randint(0, 300, (3, 32), generator=torch.Generator().manual_seed(0))
     for _ in range(2):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from slimpajama.core.config import ModelConfig
 from slimpajama.core.errors import ConfigError, ModelError
-from slimpajama.model.architectures import LanguageModel, build, make_optimiser
+from slimpajama.model.architectures import LanguageModel, Optimiser, build
 from slimpajama.model.architectures.presets import PRESETS
 
 VOCABULARY = 300
@@ -36,7 +36,7 @@ def rows(count: int, length: int, seed: int = 0, vocabulary: int = VOCABULARY) -
 def trained(name: str, steps: int = 4) -> LanguageModel:
     """Return a model after a few steps, for reading only: fresh blocks are the identity and would hide a leak."""
     model = build(CONFIGS[name], VOCABULARY, seed=0)
-    optimiser = make_optimiser(model, 1.0)
+    optimiser = Optimiser(model, 1.0)
     for step in range(steps):
         tokens_BT = rows(8, model.row_tokens, seed=step)
         model(tokens_BT, tokens_BT % 3 > 0)["total"].backward()
@@ -176,7 +176,7 @@ def test_restore_reads_each_chunk_from_its_own_latent_only(name: str) -> None:
 @pytest.mark.parametrize("name", ["chunk-2", "chunk", "chunk-quantised"])
 def test_restore_learns_a_small_text_exactly(name: str) -> None:
     model = build(CONFIGS[name], VOCABULARY, seed=0)
-    optimiser = make_optimiser(model, 1.0)
+    optimiser = Optimiser(model, 1.0)
     tokens_BT = rows(4, model.row_tokens, seed=3)
     for step in range(120):
         # Some chunks of a row are restored a step.

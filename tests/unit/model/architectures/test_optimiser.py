@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load, save
 
 from slimpajama.core.config import ModelConfig
-from slimpajama.model.architectures import LanguageModel, Optimiser, build, make_optimiser
+from slimpajama.model.architectures import LanguageModel, Optimiser, build
 from slimpajama.model.architectures.optimiser import orthogonal
 
 
@@ -21,12 +21,12 @@ def small_step(model: LanguageModel, optimiser: Optimiser, seed: int) -> None:
 
 def test_state_that_went_through_safetensors_gives_a_bit_identical_next_step() -> None:
     model = build(ModelConfig(preset="tiny"), 300, seed=0)
-    optimiser = make_optimiser(model, 1.0)
+    optimiser = Optimiser(model, 1.0)
     for seed in range(3):
         small_step(model, optimiser, seed)
     weights, state = save(model.state_dict()), save(optimiser.state_tensors())
     other = build(ModelConfig(preset="tiny"), 300, seed=1)
-    resumed = make_optimiser(other, 1.0)
+    resumed = Optimiser(other, 1.0)
     other.load_state_dict(load(weights))
     resumed.load_state_tensors(load(state))
     for seed in range(3, 6):
@@ -41,9 +41,9 @@ def test_a_fresh_state_differs_from_a_resumed_one() -> None:
     results = []
     for resume in (True, False):
         model = build(ModelConfig(preset="tiny"), 300, seed=0)
-        optimiser = make_optimiser(model, 1.0)
+        optimiser = Optimiser(model, 1.0)
         small_step(model, optimiser, 0)
-        small_step(model, optimiser if resume else make_optimiser(model, 1.0), 1)
+        small_step(model, optimiser if resume else Optimiser(model, 1.0), 1)
         results.append(model.state_dict())
     assert any(not torch.equal(results[0][name], results[1][name]) for name in results[0])
 
@@ -64,14 +64,14 @@ def test_a_learning_rate_of_zero_changes_no_weight() -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     tokens_BT = torch.arange(64)[None]
     model(tokens_BT, tokens_BT > 3)["total"].backward()
-    optimiser = make_optimiser(model, 1.0)
+    optimiser = Optimiser(model, 1.0)
     optimiser.step(0.0)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 def test_every_weight_moves() -> None:
     model = build(ModelConfig(preset="tiny"), 300, seed=0)
-    optimiser = make_optimiser(model, 1.0)
+    optimiser = Optimiser(model, 1.0)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     # What starts at zero lets gradients through from the second step on; two in a row, from the third.
     for seed in range(3):

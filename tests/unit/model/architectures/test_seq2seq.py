@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from slimpajama.core.config import ModelConfig
-from slimpajama.model.architectures import build, make_optimiser
+from slimpajama.model.architectures import Optimiser, build
 from slimpajama.model.architectures.seq2seq import NO_QUOTE, PairModel
 from slimpajama.model.generate.beam import beam_search
 
@@ -112,7 +112,7 @@ def learned(batch, steps, decay, seed=0):
     """Return a model that has learnt from what `batch` makes of a number, a step each; the rate falls over `decay`."""
     base = build(ModelConfig(preset="tiny", row_tokens=32), V, seed)
     pair = PairModel(base, ("copy",), END, torch.Generator().manual_seed(seed + 1))
-    optimiser = make_optimiser(pair, 0.5)
+    optimiser = Optimiser(pair, 0.5)
     for step in range(steps):
         loss = pair(*batch(100_000 * (seed + 1) + step))["total"]
         grads = torch.autograd.grad(loss, list(optimiser.parameters.values()), materialize_grads=True)

@@ -8,8 +8,7 @@ import torch
 
 from slimpajama.core.config import ModelConfig, TokenizerConfig
 from slimpajama.model.architectures import LanguageModel, build
-from slimpajama.model.evaluate.continuation import score_continuations, score_ends, split_pair
-from slimpajama.model.evaluate.score import score_ids, score_text
+from slimpajama.model.evaluate.score import score_continuations, score_ends, score_ids, score_text, split_pair
 from slimpajama.text.tokenizer import SEPARATOR, Tokenizer, train_tokenizer
 
 ROW = 32

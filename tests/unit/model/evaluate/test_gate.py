@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -111,5 +112,5 @@ def test_the_interval_has_the_width_that_theory_gives():
 
 def test_the_same_scores_give_the_same_decision_as_plain_json():
     scores = paired({"en": (30, -0.1, 0.2), "zh": (30, -0.1, 0.2)})
-    one, two = (json.dumps(decide(scores, CFG).describe(), allow_nan=False) for _ in range(2))
+    one, two = (json.dumps(asdict(decide(scores, CFG)), allow_nan=False) for _ in range(2))
     assert one == two

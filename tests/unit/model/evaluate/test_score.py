@@ -20,7 +20,6 @@ from slimpajama.model.evaluate.score import (
     plan_windows,
     reconstruct_ids,
     reconstruct_text,
-    score_documents,
     score_ids,
     score_text,
 )
@@ -105,10 +104,10 @@ def test_each_document_gets_the_sum_over_its_own_tokens(sizes: list[int]):
 
 @pytest.mark.parametrize("text", ["今天天气很好。", "The quick brown fox.", "a", "\0\x1f\U0001f600 混合 text\r\n"])
 def test_a_uniform_model_needs_the_logarithm_of_its_vocabulary_for_each_token(text: str):
-    scores = score_documents(Uniform(), Bytes(), [text])
-    tokens, n_bytes = int(scores.tokens[0]), int(scores.n_bytes[0])
-    expected = math.log2(256) * tokens / n_bytes
-    assert bits_per_byte(float(scores.nll[0]), n_bytes) == pytest.approx(expected, rel=1e-6)  # float32 logarithms
+    scores = score_text(Uniform(), Bytes(), text)
+    n_bytes = int(scores["bytes"])
+    expected = math.log2(256) * scores["tokens"] / n_bytes
+    assert bits_per_byte(scores["nll_nats"], n_bytes) == pytest.approx(expected, rel=1e-6)  # float32 logarithms
 
 
 def test_an_empty_text_has_no_bytes_no_tokens_and_no_bits():

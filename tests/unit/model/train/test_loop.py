@@ -14,7 +14,7 @@ import torch
 from slimpajama.core.config import ModelConfig, TrainConfig
 from slimpajama.core.errors import ModelError
 from slimpajama.core.progress import Bar
-from slimpajama.model.architectures import build, make_optimiser
+from slimpajama.model.architectures import Optimiser, build
 from slimpajama.model.train import parallel
 from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.model.train.loop import History, Training
@@ -48,7 +48,7 @@ def train(
     with ThreadPool(threads) as pool:
         history = Training(
             model,
-            make_optimiser(model, cfg.lr),
+            Optimiser(model, cfg.lr),
             rows(),
             cfg,
             pool,
@@ -159,7 +159,7 @@ def test_the_bar_of_a_limited_run_foretells_its_end_by_the_time_and_never_more_t
     bar.on_change = lambda bar: totals.append(bar.total)
     model = build(MODEL, VOCAB, seed=1)
     with ThreadPool(1) as pool:
-        history = Training(model, make_optimiser(model, cfg.lr), rows(), cfg, pool, warmup=True, bar=bar).run()
+        history = Training(model, Optimiser(model, cfg.lr), rows(), cfg, pool, warmup=True, bar=bar).run()
     assert bar.done == history.step * 128
     assert max(totals) <= cfg.tokens
     assert bar.done / bar.total == pytest.approx(history.seconds / 0.2)
@@ -177,4 +177,4 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_rows():
         ThreadPool(1) as pool,
         pytest.raises(ModelError, match=r"rows from \d \(epoch 0, token \d+\): training diverged at step 6"),
     ):
-        Training(model, make_optimiser(model, 1.0), rows(), CFG, pool, warmup=True, validate=poison).run()
+        Training(model, Optimiser(model, 1.0), rows(), CFG, pool, warmup=True, validate=poison).run()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from slimpajama.model.train.schedule import lr_scale, progress_share
+from slimpajama.model.train.loop import lr_scale, progress_share
 
 
 def scales(steps: int, warmup: float, decay: float) -> list[float]:
