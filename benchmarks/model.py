@@ -85,7 +85,8 @@ def train_anew(data: Any, tokenizer: Any, cfg: TrainConfig, model_cfg: ModelConf
     """
     import torch
 
-    from slimpajama.model.architectures import build, make_optimiser
+    from slimpajama.model.architectures import build
+    from slimpajama.model.architectures.optimiser import Optimiser
     from slimpajama.model.train import loop
     from slimpajama.model.train.parallel import ThreadPool
 
@@ -94,7 +95,7 @@ def train_anew(data: Any, tokenizer: Any, cfg: TrainConfig, model_cfg: ModelConf
     model = build(model_cfg, tokenizer.vocab_size, cfg.seed)
     rows = data.rows(cfg, model.row_tokens, tokenizer.document_id)
     with ThreadPool(1) as pool:
-        history = loop.Training(model, make_optimiser(model, cfg.lr, cfg.precision), rows, cfg, pool, warmup=True).run()
+        history = loop.Training(model, Optimiser(model, cfg.lr, cfg.precision), rows, cfg, pool, warmup=True).run()
     return model, rows, history
 
 

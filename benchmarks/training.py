@@ -111,7 +111,8 @@ def run_ours(workspace: str, name: str, steps: int) -> dict[str, Any]:
     from torch.utils.flop_counter import FlopCounterMode
 
     from slimpajama.core.progress import Bar
-    from slimpajama.model.architectures import build, make_optimiser
+    from slimpajama.model.architectures import build
+    from slimpajama.model.architectures.optimiser import Optimiser
     from slimpajama.model.architectures.presets import resolve
     from slimpajama.model.train.loop import Training
     from slimpajama.model.train.parallel import ThreadPool
@@ -119,7 +120,7 @@ def run_ours(workspace: str, name: str, steps: int) -> dict[str, Any]:
     torch.set_num_threads(1)
     rows, vocabulary, cfg = training_rows(workspace, resolve(OURS[name]).row_tokens)
     model = build(OURS[name], vocabulary, cfg.seed)
-    optimiser = make_optimiser(model, cfg.lr, cfg.precision)
+    optimiser = Optimiser(model, cfg.lr, cfg.precision)
     batch_tokens = rows.batch_rows * rows.row_tokens
     peak, size = matmul_peak(torch.bfloat16 if cfg.precision == "bf16" else torch.float32)
     read: list[float] = []

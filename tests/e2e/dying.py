@@ -42,7 +42,8 @@ def arm(moment, number, only="", die=die):
 
     def dying_temporary(self, data, temporary=LocalStore._temporary):
         made = temporary(self, data)
-        if moment == "torn" and mine.number == number:
+        # The Nth change may be a removal, which has no temporary file.
+        if moment == "torn" and mine.number >= number:
             die()
         return made
 
