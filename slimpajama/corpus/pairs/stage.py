@@ -22,7 +22,7 @@ import importlib.metadata
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -43,16 +43,15 @@ from slimpajama.corpus.overlap import find, make_index
 from slimpajama.corpus.pairs.records import Pair, read_pairs
 from slimpajama.corpus.pairs.rules import language, refuse
 from slimpajama.corpus.sources.discover import (
-    NO_FILES,
     InputFile,
+    Problem,
     check_unchanged,
     fixed_folder,
     list_source,
     open_input,
 )
 from slimpajama.corpus.sources.evaluations import RECORDS, list_evaluations, read_evaluations
-from slimpajama.corpus.sources.ids import document_id, rejected_row
-from slimpajama.corpus.sources.records import RejectedRecord
+from slimpajama.corpus.sources.records import RejectedRecord, document_id, rejected_row
 from slimpajama.corpus.windows import cut
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, add_counts
@@ -67,12 +66,25 @@ PART_ROWS = 20_000
 Rows = list[dict[str, Any]]
 
 
-def _listed(run: Run) -> list[InputFile | tuple[PairSourceConfig, str, RejectedRecord]]:
-    return list(_files(run.cfg))
+def _files(run: Run) -> list[InputFile | Problem]:
+    """Return the sources' files in order, or what is wrong with one."""
+    sources = (SourceConfig(name=source.name, uri=source.uri) for source in run.cfg.pairs.sources)
+    return [item for source in sources for item in list_source(source, run.cfg.run.source_root)]
 
 
 def _inputs(run: Run) -> dict[str, Any]:
-    return _depends_on(run.cfg, run.once(_listed))
+    cfg, files = run.cfg, run.once(_files)
+    return {
+        "settings": cfg.pairs,
+        "clean": {name: getattr(cfg.clean, name) for name in ("simplify", "mask_pii", "fold_width")},
+        "dedup": {"version": SKETCH_VERSION, "settings": cfg.dedup},
+        "decontaminate": {"version": OVERLAP_VERSION, "settings": cfg.decontaminate},
+        "inputs": [file.entry() for file in files if isinstance(file, InputFile)],
+        "problems": [[item[0], item[1], item[2].rule] for item in files if not isinstance(item, InputFile)],
+        "evaluations": [file.entry() for file in list_evaluations(cfg)],
+        "opencc": importlib.metadata.version("opencc"),
+        "unicode": unicodedata.unidata_version,
+    }
 
 
 def _set(run: Run) -> layout.Pairs:
@@ -84,13 +96,13 @@ def _place(run: Run) -> tuple[str, str]:
 
 
 def _pairs(run: Run) -> None:
-    cfg, files = run.cfg, run.once(_listed)
+    cfg, files = run.cfg, run.once(_files)
     with track("pairs", total=sum(file.bytes for file in files if isinstance(file, InputFile)), unit="B") as bar:
         read = []
         for file in files:
             read.append(_read(file, cfg))
             bar.advance(file.bytes if isinstance(file, InputFile) else 0)
-    pairs = pl.concat([frame for frame, _ in read], how="vertical") if read else _frame([], cfg)
+    pairs = pl.concat([frame for frame, _ in read])
     removed = [row for _, rows in read for row in rows]
     pairs, refused = _decided(pairs, cfg)
     removed += refused
@@ -146,37 +158,10 @@ def protected_tests(workspace: Workspace, cfg: Config) -> tuple[str, pa.Table]:
     return manifest.digest, pa.table([names, texts], schema=RECORDS)
 
 
-def _files(cfg: Config) -> Iterator[InputFile | tuple[PairSourceConfig, str, RejectedRecord]]:
-    """Yield the sources' files in order, or what is wrong with one."""
-    for source in cfg.pairs.sources:
-        found = list(list_source(SourceConfig(name=source.name, uri=source.uri), cfg.run.source_root))
-        if not found:
-            yield source, source.uri, NO_FILES
-        for item in found:
-            yield item if isinstance(item, InputFile) else (source, *item)
-
-
-def _depends_on(
-    cfg: Config, files: Sequence[InputFile | tuple[PairSourceConfig, str, RejectedRecord]]
-) -> dict[str, Any]:
-    """Return everything the pairs depend on."""
-    return {
-        "settings": cfg.pairs,
-        "clean": {name: getattr(cfg.clean, name) for name in ("simplify", "mask_pii", "fold_width")},
-        "dedup": {"version": SKETCH_VERSION, "settings": cfg.dedup},
-        "decontaminate": {"version": OVERLAP_VERSION, "settings": cfg.decontaminate},
-        "inputs": [file.entry() for file in files if isinstance(file, InputFile)],
-        "problems": [[item[0].name, item[1], item[2].rule] for item in files if not isinstance(item, InputFile)],
-        "evaluations": [file.entry() for file in list_evaluations(cfg)],
-        "opencc": importlib.metadata.version("opencc"),
-        "unicode": unicodedata.unidata_version,
-    }
-
-
-def _read(item: InputFile | tuple[PairSourceConfig, str, RejectedRecord], cfg: Config) -> tuple[pl.DataFrame, Rows]:
+def _read(item: InputFile | Problem, cfg: Config) -> tuple[pl.DataFrame, Rows]:
     """Return the pairs of a file that no rule refuses, and rows of `removed` for the others."""
     if not isinstance(item, InputFile):
-        return _frame([], cfg), [_bad(item[0].name, item[1], item[2])]
+        return _frame([], cfg), [_bad(*item)]
     source = next(source for source in cfg.pairs.sources if source.name == item.source)
     place = item.path.removeprefix(fixed_folder(source.uri))
     rows: Rows = []
