@@ -39,10 +39,7 @@ TABLES = {"jsonl", "csv", "parquet", "arrow"}
 def format_of(name: str, asked_for: str = "auto", suffixes: Mapping[str, str] = _SUFFIXES) -> str:
     """Return the format that is asked for or, for `auto`, that a file's name tells; empty where it does not.
 
-    Args:
-        name: Of the file; endings of packings are looked through.
-        asked_for: A format, or `auto`.
-        suffixes: Format by the name's ending.
+    Endings of packings are looked through; `suffixes` has the format by the ending below.
     """
     if asked_for != "auto":
         return asked_for

@@ -101,12 +101,7 @@ class ReadOptions:
         return Record(number, text, None if own_id is None else _valid(str(own_id)))
 
     def missing_column(self, has: Callable[[str], bool], names: list[str]) -> RejectedRecord | None:
-        """Return that a table lacks a text column, or None.
-
-        Args:
-            has: Whether the table has a column.
-            names: All its columns.
-        """
+        """Return that a table of columns `names` lacks a text column, or None; `has` follows dots into structs."""
         missing = [name for name in self.text_fields if not has(name)]
         shown = f"columns {seen(', '.join(names))}"
         return RejectedRecord("", "no-text", shown, f"a column {missing[0]}") if missing else None
@@ -155,13 +150,11 @@ def lines_of(first: int, data: bytes | TooLong, limit: int) -> Iterator[tuple[in
         data: Whole lines, or one that was skipped.
         limit: Most bytes of a line.
     """
-    lines: list[bytes | TooLong] = [data] if isinstance(data, TooLong) else [*data.split(b"\n")]
-    for number, line in enumerate(lines, first):
-        if isinstance(line, TooLong) or len(line) > limit:
-            length = line if isinstance(line, TooLong) else TooLong(len(line))
-            yield number, too_large(f"line {number}", length, limit)
-        else:
-            yield number, line
+    if isinstance(data, TooLong):
+        yield first, too_large(f"line {first}", data, limit)
+        return
+    for number, line in enumerate(data.split(b"\n"), first):
+        yield number, line if len(line) <= limit else too_large(f"line {number}", TooLong(len(line)), limit)
 
 
 def seen(value: object) -> str:

@@ -126,12 +126,7 @@ def _file_system(uri: str) -> tuple[Any, str]:
 
 
 def list_remote(uri: str, pattern: str, is_data: Callable[[str], bool]) -> Iterator[tuple[str, int, str]]:
-    """Yield URI, size and version of each file of a source, in order of their paths.
-
-    Args:
-        uri: The source's, for messages.
-        pattern: What its files match.
-        is_data: Whether a path among them is one of its files.
+    """Yield URI, size and version of each file that a pattern matches and that is data, in order of their paths.
 
     Raises:
         InputError: They cannot be listed.
