@@ -72,10 +72,7 @@ class DemoReport(Result):
 
 
 def build_demo_corpus(directory: str | Path) -> DemoReport:
-    """Write `raw/`, `pairs/` and `demo.toml` into a folder; replaces an earlier demo corpus there.
-
-    Args:
-        directory: Made where it is missing. Downloads stay in its folder `downloads`.
+    """Write `raw/`, `pairs/`, `downloads/` and `demo.toml` into a folder; replaces an earlier demo corpus there.
 
     Raises:
         InputError: A download failed, or the folder holds something else.

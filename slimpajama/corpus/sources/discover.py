@@ -153,12 +153,7 @@ def list_source(
         root: Folder that a relative pattern starts at.
         doubtful: Source, path and size of local files that must be hashed; None for all.
     """
-    found = False
-    for item in _found(source, root, doubtful):
-        found = True
-        yield item
-    if not found:
-        yield source.name, source.uri, NO_FILES
+    yield from list(_found(source, root, doubtful)) or [(source.name, source.uri, NO_FILES)]
 
 
 def _found(
