@@ -183,9 +183,9 @@ def _found(
             yield InputFile(source.name, path, status.st_size, sha256, str(full), _stamp(status))
         except OSError as error:
             yield source.name, path, _unreadable(error.strerror or str(error), "a file that can be read")
-    for error in lost:
-        path = _unicode(str(error.filename))
-        yield source.name, path, _unreadable(error.strerror or str(error), "a folder to be listed")
+    for loss in lost:
+        path = _unicode(str(loss.filename))
+        yield source.name, path, _unreadable(loss.strerror or str(loss), "a folder to be listed")
 
 
 def _matches(pattern: str, root: str, lost: list[OSError]) -> set[str]:
