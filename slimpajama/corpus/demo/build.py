@@ -72,7 +72,9 @@ class DemoReport(Result):
 
 
 def build_demo_corpus(directory: str | Path) -> DemoReport:
-    """Write `raw/`, `pairs/`, `downloads/` and `demo.toml` into a folder; replaces an earlier demo corpus there.
+    """Write `raw/`, `pairs/` and `demo.toml` into a folder, which is made where it is missing.
+
+    An earlier demo corpus there is replaced; its `downloads/` stay.
 
     Raises:
         InputError: A download failed, or the folder holds something else.

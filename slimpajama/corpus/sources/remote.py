@@ -128,6 +128,8 @@ def _file_system(uri: str) -> tuple[Any, str]:
 def list_remote(uri: str, pattern: str, is_data: Callable[[str], bool]) -> Iterator[tuple[str, int, str]]:
     """Yield URI, size and version of each file that a pattern matches and that is data, in order of their paths.
 
+    Messages name `uri`, the source's.
+
     Raises:
         InputError: They cannot be listed.
     """
