@@ -56,23 +56,22 @@ class _Tests:
     """Test pairs, as RECORDS."""
     earlier: dict[str, Manifest]
     """Nights whose held-out documents are looked for."""
-
-    def any(self, held_out_share: float) -> bool:
-        """Whether there is anything to look for."""
-        return bool(self.files or self.pairs or held_out_share)
+    any: bool
+    """Whether there is anything to look for."""
 
 
 def _tests(run: Run) -> _Tests:
     pairs, texts = protected_tests(run.workspace, run.cfg)
-    earlier = run.workspace.nights.earlier(run.night) if run.cfg.decontaminate.held_out_share else {}
-    return _Tests(list_evaluations(run.cfg), pairs, texts, earlier)
+    held_out, files = run.cfg.decontaminate.held_out_share > 0, list_evaluations(run.cfg)
+    earlier = run.workspace.nights.earlier(run.night) if held_out else {}
+    return _Tests(files, pairs, texts, earlier, any=bool(files or pairs or held_out))
 
 
 def _inputs(run: Run) -> dict[str, Any]:
     settings, tests = run.cfg.decontaminate, run.once(_tests)
     inputs: dict[str, Any] = {"settings": settings, "evaluations": [file.entry() for file in tests.files]}
     inputs |= {"pairs": tests.pairs} if tests.pairs else {}
-    if tests.any(settings.held_out_share):
+    if tests.any:
         inputs |= {
             "split": {name: getattr(run.cfg.shards, name) for name in ("seed", "test_share", "validation_share")},
             # These two decide what is the same character.
@@ -86,7 +85,7 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 def _decontaminate(run: Run) -> Counts | None:
     cfg, settings, tests = run.cfg, run.cfg.decontaminate, run.once(_tests)
-    if not tests.any(settings.held_out_share):
+    if not tests.any:
         return None
     records = pa.concat_tables([read_evaluations(tests.files, cfg), tests.texts])
     looked_for = cut(records["text"].combine_chunks(), settings.ngram_words, settings.short_words)
@@ -99,8 +98,8 @@ def _decontaminate(run: Run) -> Counts | None:
     def make(path: str) -> Part:
         rows = _survivors(run.store, run.night, path, COLUMNS)
         texts = rows["text"].combine_chunks()
-        match = find(texts, _is_held_out(rows["cluster"], cfg), index)
-        refused = _rows(rows, match, index, names, len(records), cfg, run.night)
+        match = find(texts, _is_held_out(rows, cfg), index)
+        refused = _rows(rows, match, index, names, cfg, run.night)
         kinds = [{"removed": {row["source"]: {row["rule"]: 1}}, "bytes": row["n_bytes"]} for row in refused]
         target = f"{layout.night(run.night).removed}decontaminate-{layout.name_of(path)}"
         return Part({target: removed_table(refused)}, add_counts(kinds))
@@ -148,8 +147,8 @@ def _survivors(store: Store, night: str, path: str, columns: list[str]) -> pa.Ta
     return rows.filter(decision["kept"])
 
 
-def _is_held_out(clusters: pa.ChunkedArray, cfg: Config) -> npt.NDArray[np.bool_]:
-    held_out: npt.NDArray[np.bool_] = assign(clusters.to_pylist(), cfg.shards) > 0
+def _is_held_out(rows: pa.Table, cfg: Config) -> npt.NDArray[np.bool_]:
+    held_out: npt.NDArray[np.bool_] = assign(rows["cluster"].to_pylist(), cfg.shards) > 0
     return held_out
 
 
@@ -167,7 +166,7 @@ def _held_out(run: Run, paths: list[str], earlier: dict[str, Manifest]) -> Itera
 
     def of_part(path: str) -> tuple[Names, pa.LargeStringArray]:
         rows = _survivors(run.store, night, path, ["id", "text"])
-        rows = rows.filter(pa.array(_is_held_out(rows["cluster"], cfg)))
+        rows = rows.filter(pa.array(_is_held_out(rows, cfg)))
         return [f"{id_} of night {night}" for id_ in rows["id"].to_pylist()], rows["text"].combine_chunks()
 
     if cfg.decontaminate.held_out_share:
@@ -188,9 +187,7 @@ def _joined(words: pa.ListArray) -> pa.LargeStringArray:
     return pa.LargeStringArray.from_buffers(len(words), pa.py_buffer(ends), flat.buffers()[2])
 
 
-def _rows(
-    rows: pa.Table, match: Match, index: Index, names: Names, records: int, cfg: Config, night: str
-) -> list[dict[str, Any]]:
+def _rows(rows: pa.Table, match: Match, index: Index, names: Names, cfg: Config, night: str) -> list[dict[str, Any]]:
     """Return what was found as rows of `removed`."""
     refused = []
     places = np.flatnonzero(match.item >= 0)
@@ -200,7 +197,7 @@ def _rows(
         begin = len(data[: match.begin[place]].decode())
         stretch = data[match.begin[place] : match.end[place]].decode()
         where = f"characters {begin} to {begin + len(stretch)}: {printable(stretch, EXCERPT)}"
-        if item < records:
+        if item < len(index.unit_ends) - 1:
             rule, threshold = "evaluation-overlap", f"less than {index.need[item] / 2:g} words in a row"
             value = f"{amount / 2:g} words of {printable(names[item])}, {where}"
         else:

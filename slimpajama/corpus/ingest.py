@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -22,8 +21,7 @@ from slimpajama.core.errors import printable
 from slimpajama.core.schema import RAW, removed_table
 from slimpajama.corpus.sources.discover import InputFile, Plan, check_unchanged, fixed_folder, open_input, plan
 from slimpajama.corpus.sources.files import read, read_options
-from slimpajama.corpus.sources.ids import Row, framed, rejected_row
-from slimpajama.corpus.sources.records import Batch, ReadOptions
+from slimpajama.corpus.sources.records import Batch, ReadOptions, framed, rejected_row
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import add_counts
 from slimpajama.workspace.open import Workspace
@@ -31,6 +29,7 @@ from slimpajama.workspace.step import Part, Run, Step
 from slimpajama.workspace.store import sha256
 from slimpajama.workspace.tombstones import RULE, forgotten_list
 
+Row = dict[str, Any]
 Take = Callable[[InputFile, ReadOptions], Iterator[Batch]]
 
 
@@ -164,14 +163,14 @@ def _refused(doc_id: str, file: InputFile) -> Row:
 
 def _stored(part: tuple[list[pa.Table], list[Row]], work: str, night: str, name: str) -> Part:
     good, bad = part
-    documents, n_bytes = Counter[str](), Counter[str]()
-    removed: dict[str, Counter[str]] = defaultdict(Counter)
-    for table in good:
-        source = table["source"][0].as_py()
-        documents[source] += table.num_rows
-        n_bytes[source] += pc.sum(pc.binary_length(table["text"])).as_py()
-    for row in bad:
-        removed[row["source"]][row["rule"]] += 1
+    counts = add_counts(
+        {
+            "documents": {table["source"][0].as_py(): table.num_rows},
+            "bytes": {table["source"][0].as_py(): pc.sum(pc.binary_length(table["text"])).as_py()},
+        }
+        for table in good
+    )
+    removed = add_counts({row["source"]: {row["rule"]: 1}} for row in bad)
     return Part(
         {
             f"{work}/{name}.parquet": pa.concat_tables([RAW.empty_table(), *good]),
@@ -179,5 +178,5 @@ def _stored(part: tuple[list[pa.Table], list[Row]], work: str, night: str, name:
                 [row | {"night": night} for row in bad]
             ),
         },
-        {"documents": documents, "bytes": n_bytes, "removed": removed},
+        {"documents": {}, "bytes": {}, "removed": removed} | counts,
     )

@@ -108,10 +108,7 @@ def make_index(
 def find(texts: pa.LargeStringArray, held_out: npt.NDArray[np.bool_], index: Index) -> Match:
     """Return what documents share with the index: the first evaluation record, else the first held-out document.
 
-    Args:
-        texts: Documents.
-        held_out: bool [N]: of documents that are held out themselves only records are looked for.
-        index: From `make_index`.
+    In documents that are `held_out` (bool [N]) themselves only records are looked for.
     """
     offsets, data = text_buffers(texts)
     n = len(texts)

@@ -21,11 +21,7 @@ NAMES = tuple(BY_NAME)
 
 
 def prepare(context: Context, **options: Any) -> Iterator[Manifest]:
-    """Run a preparation's steps one after the other in this process, as the flow `prepare-corpus` does.
-
-    Args:
-        context: Workspace, configuration and night.
-        options: Of the first step.
+    """Run a preparation's steps in this process, as the flow `prepare-corpus` does; `options` are of the first one.
 
     Yields:
         The manifest of each step; deduplication's is the last where it leaves no document.

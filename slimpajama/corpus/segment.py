@@ -74,8 +74,7 @@ def _words(table: pa.Table, segmenter: Segmenter) -> tuple[pa.Table, Counts]:
             "words": pc.binary_length(lengths),
         }
     )
-    counts: Counts = {"documents": {}, "bytes": {}, "words": {}}
-    for row in counted.group_by("lang").aggregate([(name, "sum") for name in counts]).to_pylist():
-        for name, by_lang in counts.items():
-            by_lang[row["lang"]] = row[f"{name}_sum"]
+    names = ("documents", "bytes", "words")
+    rows = counted.group_by("lang").aggregate([(name, "sum") for name in names]).to_pylist()
+    counts = {name: {row["lang"]: row[f"{name}_sum"] for row in rows} for name in names}
     return pa.table({"id": table["id"], "lengths": lengths}, schema=WORDS), counts

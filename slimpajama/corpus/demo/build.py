@@ -72,10 +72,9 @@ class DemoReport(Result):
 
 
 def build_demo_corpus(directory: str | Path) -> DemoReport:
-    """Write `raw/`, `pairs/` and `demo.toml` into a folder; replaces an earlier demo corpus there.
+    """Write `raw/`, `pairs/` and `demo.toml` into a folder, which is made where it is missing.
 
-    Args:
-        directory: Made where it is missing. Downloads stay in its folder `downloads`.
+    An earlier demo corpus there is replaced; its `downloads/` stay.
 
     Raises:
         InputError: A download failed, or the folder holds something else.

@@ -57,14 +57,8 @@ def questions(
 ) -> Iterator[tuple[str, str, str]]:
     """Yield a passage without one of its sentences, that sentence with a gap, and the name that belongs there.
 
-    The name stands once in the sentence, and in what is left. Those that fewest texts have come first: they are what
-    the passage is about, and cannot be guessed.
-
-    Args:
-        passage: Sentences.
-        names: Of things in it.
-        lang: `zh` or `en`; English names are whole words.
-        texts_with: `frequencies` of all names.
+    The name stands once in the sentence, and in what is left; an English one as a whole word. Those that fewest texts
+    have (`texts_with`) come first: they are what the passage is about, and cannot be guessed.
     """
     spans = [match.span() for match in _SENTENCE.finditer(passage)]
     used: set[tuple[int, int]] = set()

@@ -6,7 +6,6 @@ mode it compares an archive before anything looks inside. Nothing is unpacked to
 
 from __future__ import annotations
 
-import hashlib
 import re
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from slimpajama.core.errors import InputError
 from slimpajama.core.logs import step_log
+from slimpajama.corpus.sources.discover import file_sha256
 
 _TIMEOUT_S = 600
 _WHEEL = ("--only-binary", ":all:")
@@ -84,7 +84,7 @@ def fetch(archive: Archive, cache: Path) -> Path:
         InputError: It cannot be downloaded, or is not what it should be.
     """
     path = cache / archive.file
-    if path.exists() and _sha256(path) == archive.sha256:
+    if path.exists() and file_sha256(path) == archive.sha256:
         return path
     cache.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
@@ -100,7 +100,7 @@ def fetch(archive: Archive, cache: Path) -> Path:
         problem = (done.stderr.strip().splitlines() or ["no message"])[-1] if done.returncode else ""
     except (OSError, subprocess.TimeoutExpired) as error:
         problem = str(error)
-    if not path.exists() or _sha256(path) != archive.sha256:
+    if not path.exists() or file_sha256(path) != archive.sha256:
         raise InputError(
             "pip could not download it",
             where=archive.requirement,
@@ -140,8 +140,3 @@ def members(wheel: Path, pattern: str) -> list[str]:
             return sorted(name for name in opened.namelist() if re.search(pattern, name))
     except zipfile.BadZipFile as error:
         raise InputError("not readable as an archive", where=wheel.name, found=str(error)) from None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -42,8 +42,7 @@ _INNER_SPACE = re.compile(r"[ \t\xa0]+")
 def articles(dump: bytes) -> Iterator[tuple[str, str]]:
     """Yield title and plain text of every article of a bz2 dump that is no redirect.
 
-    Args:
-        dump: A whole, trusted dump (its hash is pinned): the XML parser expands entities.
+    The dump must be trusted (its hash is pinned): the XML parser expands entities.
     """
     for page in ET.fromstring(bz2.decompress(dump)).iterfind("{*}page"):
         title, text = page.findtext("{*}title", ""), page.findtext("{*}revision/{*}text", "")

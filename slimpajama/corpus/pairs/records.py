@@ -84,22 +84,11 @@ class Pair:
     """What belongs together, and so into one split; empty where the file does not say."""
 
 
-def pair_format(name: str, asked_for: str = "auto") -> str:
-    """Return the format that is asked for or, for `auto`, that a file's name tells; empty where it does not."""
-    return format_of(name, asked_for, FORMATS)
-
-
 def read_pairs(
     open_file: Callable[[], BinaryIO], name: str, source: PairSourceConfig
 ) -> Iterator[Pair | RejectedRecord]:
-    """Yield the pairs of a file in its order, and what could not be read.
-
-    Args:
-        open_file: Opens it for reading bytes.
-        name: Its name, by whose endings packing and, for `auto`, format are known.
-        source: Fields and languages.
-    """
-    kind, found = pair_format(name, source.format), False
+    """Yield the pairs of a file in its order, and what could not be read; `name` tells packing and format."""
+    kind, found = format_of(name, source.format, FORMATS), False
     fields = source.fields_of()
     if kind in _OWN_FIELDS:
         fields = {field: field for field in fields}

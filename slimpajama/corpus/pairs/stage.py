@@ -22,9 +22,9 @@ import importlib.metadata
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -43,16 +43,15 @@ from slimpajama.corpus.overlap import find, make_index
 from slimpajama.corpus.pairs.records import Pair, read_pairs
 from slimpajama.corpus.pairs.rules import language, refuse
 from slimpajama.corpus.sources.discover import (
-    NO_FILES,
     InputFile,
+    Problem,
     check_unchanged,
     fixed_folder,
     list_source,
     open_input,
 )
 from slimpajama.corpus.sources.evaluations import RECORDS, list_evaluations, read_evaluations
-from slimpajama.corpus.sources.ids import document_id, rejected_row
-from slimpajama.corpus.sources.records import RejectedRecord
+from slimpajama.corpus.sources.records import RejectedRecord, document_id, rejected_row
 from slimpajama.corpus.windows import cut
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, add_counts
@@ -67,12 +66,25 @@ PART_ROWS = 20_000
 Rows = list[dict[str, Any]]
 
 
-def _listed(run: Run) -> list[InputFile | tuple[PairSourceConfig, str, RejectedRecord]]:
-    return list(_files(run.cfg))
+def _files(run: Run) -> list[InputFile | Problem]:
+    """Return the sources' files in order, or what is wrong with one."""
+    sources = (SourceConfig(name=source.name, uri=source.uri) for source in run.cfg.pairs.sources)
+    return [item for source in sources for item in list_source(source, run.cfg.run.source_root)]
 
 
 def _inputs(run: Run) -> dict[str, Any]:
-    return _depends_on(run.cfg, run.once(_listed))
+    cfg, files = run.cfg, run.once(_files)
+    return {
+        "settings": cfg.pairs,
+        "clean": {name: getattr(cfg.clean, name) for name in ("simplify", "mask_pii", "fold_width")},
+        "dedup": {"version": SKETCH_VERSION, "settings": cfg.dedup},
+        "decontaminate": {"version": OVERLAP_VERSION, "settings": cfg.decontaminate},
+        "inputs": [file.entry() for file in files if isinstance(file, InputFile)],
+        "problems": [[item[0], item[1], item[2].rule] for item in files if not isinstance(item, InputFile)],
+        "evaluations": [file.entry() for file in list_evaluations(cfg)],
+        "opencc": importlib.metadata.version("opencc"),
+        "unicode": unicodedata.unidata_version,
+    }
 
 
 def _set(run: Run) -> layout.Pairs:
@@ -84,13 +96,13 @@ def _place(run: Run) -> tuple[str, str]:
 
 
 def _pairs(run: Run) -> None:
-    cfg, files = run.cfg, run.once(_listed)
+    cfg, files = run.cfg, run.once(_files)
     with track("pairs", total=sum(file.bytes for file in files if isinstance(file, InputFile)), unit="B") as bar:
         read = []
         for file in files:
             read.append(_read(file, cfg))
             bar.advance(file.bytes if isinstance(file, InputFile) else 0)
-    pairs = pl.concat([frame for frame, _ in read], how="vertical") if read else _frame([], cfg)
+    pairs = pl.concat([frame for frame, _ in read])
     removed = [row for _, rows in read for row in rows]
     pairs, refused = _decided(pairs, cfg)
     removed += refused
@@ -132,7 +144,7 @@ def read_split(store: Store, manifest: Manifest, name: str, split: str) -> pl.Da
     """Return the pairs of a split of a set."""
     entries = manifest.entries(layout.pairs(name).split(split))
     tables = [read_verified_table(store, entry) for entry in entries]
-    return cast(pl.DataFrame, pl.from_arrow(pa.concat_tables([PAIRS.empty_table(), *tables])))
+    return pl.DataFrame(pa.concat_tables([PAIRS.empty_table(), *tables]))
 
 
 def protected_tests(workspace: Workspace, cfg: Config) -> tuple[str, pa.Table]:
@@ -140,43 +152,13 @@ def protected_tests(workspace: Workspace, cfg: Config) -> tuple[str, pa.Table]:
     if not cfg.pairs.sources:
         return "", RECORDS.empty_table()
     name, manifest = make_pairs(workspace, cfg)
-    tests = read_split(workspace.store, manifest, name, "test")
-    texts = [text for column in _protected(tests) for text in column]
-    names = [f"test pair {id_}" for column in _protected(tests, "id") for id_ in column]
-    return manifest.digest, pa.table([names, texts], schema=RECORDS)
+    return manifest.digest, _test_records(read_split(workspace.store, manifest, name, "test"), "test pair")
 
 
-def _files(cfg: Config) -> Iterator[InputFile | tuple[PairSourceConfig, str, RejectedRecord]]:
-    """Yield the sources' files in order, or what is wrong with one."""
-    for source in cfg.pairs.sources:
-        found = list(list_source(SourceConfig(name=source.name, uri=source.uri), cfg.run.source_root))
-        if not found:
-            yield source, source.uri, NO_FILES
-        for item in found:
-            yield item if isinstance(item, InputFile) else (source, *item)
-
-
-def _depends_on(
-    cfg: Config, files: Sequence[InputFile | tuple[PairSourceConfig, str, RejectedRecord]]
-) -> dict[str, Any]:
-    """Return everything the pairs depend on."""
-    return {
-        "settings": cfg.pairs,
-        "clean": {name: getattr(cfg.clean, name) for name in ("simplify", "mask_pii", "fold_width")},
-        "dedup": {"version": SKETCH_VERSION, "settings": cfg.dedup},
-        "decontaminate": {"version": OVERLAP_VERSION, "settings": cfg.decontaminate},
-        "inputs": [file.entry() for file in files if isinstance(file, InputFile)],
-        "problems": [[item[0].name, item[1], item[2].rule] for item in files if not isinstance(item, InputFile)],
-        "evaluations": [file.entry() for file in list_evaluations(cfg)],
-        "opencc": importlib.metadata.version("opencc"),
-        "unicode": unicodedata.unidata_version,
-    }
-
-
-def _read(item: InputFile | tuple[PairSourceConfig, str, RejectedRecord], cfg: Config) -> tuple[pl.DataFrame, Rows]:
+def _read(item: InputFile | Problem, cfg: Config) -> tuple[pl.DataFrame, Rows]:
     """Return the pairs of a file that no rule refuses, and rows of `removed` for the others."""
     if not isinstance(item, InputFile):
-        return _frame([], cfg), [_bad(item[0].name, item[1], item[2])]
+        return _frame([], cfg), [_bad(*item)]
     source = next(source for source in cfg.pairs.sources if source.name == item.source)
     place = item.path.removeprefix(fixed_folder(source.uri))
     rows: Rows = []
@@ -218,8 +200,7 @@ def _frame(rows: Rows, cfg: Config) -> pl.DataFrame:
     values, _ = rewrite(targets.flatten(), cfg.clean)
     columns = {name: rewrite(table[name].combine_chunks(), cfg.clean)[0] for name in ("source", "question")}
     columns["targets"] = pa.ListArray.from_arrays(targets.offsets, values)
-    table = pa.table([columns.get(name, table[name]) for name in PAIRS.names], schema=PAIRS)
-    frame = cast(pl.DataFrame, pl.from_arrow(table))
+    frame = pl.DataFrame(pa.table([columns.get(name, table[name]) for name in PAIRS.names], schema=PAIRS))
     frame = frame.with_columns(target=pl.col("targets").list.first().fill_null(""))
     named = pl.col("task") == "translation"
     return frame.with_columns(
@@ -232,21 +213,21 @@ def _decided(pairs: pl.DataFrame, cfg: Config) -> tuple[pl.DataFrame, Rows]:
     """Return the pairs that stay, with their `split`, and rows of `removed` for the others."""
     asked = ("task", "source_lang", "target_lang", "source", "question")
     everything = pl.col("targets").list.join("\x1f")
-    number = pl.int_range(pl.len())
-    pairs = pairs.with_columns(number=number).with_columns(
+    pairs = pairs.with_columns(number=pl.int_range(pl.len())).with_columns(
         twin=pl.col("number").first().over(*asked, everything), rival=pl.col("number").first().over(*asked)
     )
     ids, first = pairs["id"], pl.col("twin") == pl.col("number")
-    is_twin, is_rival = pairs.select(~first).to_series(), pairs.select(first & (pl.col("rival") < number)).to_series()
+    is_rival = first & (pl.col("rival") < pl.col("number"))
     refused = [
-        ("duplicate", pairs.filter(is_twin), "twin", "an equal pair"),
-        ("conflicting-targets", pairs.filter(is_rival), "rival", "other targets of one source"),
+        ("duplicate", ~first, "twin", "an equal pair"),
+        ("conflicting-targets", is_rival, "rival", "other targets of one source"),
     ]
     removed: Rows = []
-    for rule, rows, other, value in refused:
+    for rule, is_refused, other, value in refused:
+        rows = pairs.filter(is_refused)
         partners = ids.gather(rows[other])
         removed += _removed(rows.with_columns(rule=pl.lit(rule), value=pl.lit(value), duplicate_of=partners))
-    pairs = pairs.filter(~(is_twin | is_rival))
+    pairs = pairs.filter(first & ~is_rival)
     pairs, refused_near = _without_near(pairs, cfg)
     group = pl.when(pl.col("group") == "").then("\x1f" + pl.col("source")).otherwise("group")
     places = assign(pairs.select(group).to_series().to_list(), cfg.pairs)
@@ -276,10 +257,9 @@ def _without_tests(pairs: pl.DataFrame, cfg: Config) -> tuple[pl.DataFrame, Rows
     """Leave out what is trained on and stands in a test, of these pairs or of the evaluation files."""
     tests = pairs.filter(pl.col("split") == "test")
     records = read_evaluations(list_evaluations(cfg), cfg)
-    looked_for = [records["text"].combine_chunks(), *(_arrow(column) for column in _protected(tests))]
-    names = records["name"].to_pylist() + [f"test {id_}" for column in _protected(tests, "id") for id_ in column]
-    settings = cfg.decontaminate
-    windows = cut(pa.concat_arrays(looked_for), settings.ngram_words, settings.short_words)
+    looked_for = pa.concat_tables([records, _test_records(tests, "test")])
+    names, settings = looked_for["name"].to_pylist(), cfg.decontaminate
+    windows = cut(looked_for["text"].combine_chunks(), settings.ngram_words, settings.short_words)
     index = make_index(windows, [], settings.ngram_words, settings.short_words, settings.held_out_share)
     own = pl.when(pl.col("task") == "question-answering").then("question").otherwise(pl.col("targets").list.join("\n"))
     both = pl.when("both_ways").then(own + "\n" + pl.col("source")).otherwise(own)
@@ -298,13 +278,14 @@ def _without_tests(pairs: pl.DataFrame, cfg: Config) -> tuple[pl.DataFrame, Rows
     return pl.concat([tests, learnt.filter(~overlaps)]).sort("number"), _removed(refused)
 
 
-def _protected(tests: pl.DataFrame, column: str = "") -> Iterator[pl.Series]:
-    """Yield the texts of test pairs that nothing may be trained on, or another column of as many rows."""
+def _test_records(tests: pl.DataFrame, called: str) -> pa.Table:
+    """Return the texts of test pairs that nothing may be trained on, of schema RECORDS."""
     questions = tests.filter(pl.col("task") == "question-answering")
     others = tests.filter(pl.col("task") != "question-answering").explode("targets")
     both = tests.filter(pl.col("both_ways"))
-    for rows, own in ((questions, "question"), (others, "targets"), (both, "source")):
-        yield rows[column or own]
+    sides = ((questions, "question"), (others, "targets"), (both, "source"))
+    name = pl.format("{} {}", pl.lit(called), "id")
+    return pl.concat([rows.select(name=name, text=own) for rows, own in sides]).to_arrow().cast(RECORDS)
 
 
 def _arrow(column: pl.Series) -> pa.LargeStringArray:

@@ -20,7 +20,7 @@ from slimpajama.core.split import SPLITS
 from slimpajama.text.stopwords import LICENCE
 from slimpajama.workspace import layout
 from slimpajama.workspace.layout import place
-from slimpajama.workspace.manifest import Counts, FileEntry, add_counts, json_bytes
+from slimpajama.workspace.manifest import Counts, FileEntry, add_counts, json_bytes, total
 
 COLUMNS = {
     "id": "document id: 32 hex digits of source, place in the source and text",
@@ -33,8 +33,10 @@ COLUMNS = {
     "n_bytes": "UTF-8 bytes of the text",
 }
 
+_OF_A_SPLIT = ("documents", "tokens", "bytes")
 NOTE = b"\n## Forgotten\n\n"
 FILE_OBJECT = "cr:FileObject"
+_PARQUET = "application/x-parquet"
 # Croissant's vocabulary, as its specification 1.0 asks every file to repeat it (docs.mlcommons.org/croissant).
 _CROISSANT = "http://mlcommons.org/croissant/"
 _PLAIN = """citeAs column extract field fileProperty fileObject fileSet format includes isLiveDataset jsonPath key md5
@@ -57,27 +59,15 @@ _CONTEXT: dict[str, Any] = {
 def data_card(
     cfg: Config, night: str, files: Sequence[FileEntry], counts: Counts, engine: dict[str, Any], pieces: int
 ) -> bytes:
-    """Return README.md.
+    """Return README.md, out of the shards and the step's counts; `pieces` is the size of the vocabulary.
 
-    Args:
-        cfg: Settings of the night.
-        night: Its name.
-        files: The shards.
-        counts: Counts of the stage, as `make_shards` describes them.
-        engine: What cut the words, as `engine_versions` returns it.
-        pieces: Size of the vocabulary.
+    `engine` is what cut the words, as `engine_versions` returns it.
     """
     sources = {(name, lang): row for name, langs in counts["sources"].items() for lang, row in langs.items()}
     languages = add_counts({lang: row} for (_, lang), row in sources.items())
     places = Counter(place(entry.path).rest.partition("/")[0] for entry in files)
     splits = [
-        {
-            "name": split,
-            "files": places[split],
-            "documents": counts["documents"][split],
-            "tokens": sum(counts["tokens"][split].values()),
-            "bytes": sum(counts["bytes"][split].values()),
-        }
+        {"name": split, "files": places[split]} | {name: total(counts[name][split]) for name in _OF_A_SPLIT}
         for split in SPLITS
         if split in counts["documents"]
     ]
@@ -116,16 +106,9 @@ def croissant(cfg: Config, night: str, files: Sequence[FileEntry], counts: Count
     licences = sorted({source.licence for source in cfg.ingest.sources if source.licence}) or ["not stated"]
     distribution = _file_objects(files, folder)
     splits = [split for split in SPLITS if split in counts["documents"]]
-    for split in splits:
-        distribution.append(
-            {
-                "@type": "cr:FileSet",
-                "@id": f"{split}-files",
-                "name": f"{split}-files",
-                "includes": f"shards/{split}/*.parquet",
-                "encodingFormat": "application/x-parquet",
-            }
-        )
+    for name in splits:
+        file_set = {"@type": "cr:FileSet", "@id": f"{name}-files", "name": f"{name}-files"}
+        distribution.append(file_set | {"includes": f"shards/{name}/*.parquet", "encodingFormat": _PARQUET})
     return json_bytes(
         {
             "@context": _CONTEXT,
@@ -159,7 +142,7 @@ def _file_objects(files: Sequence[FileEntry], folder: str) -> list[dict[str, Any
             "contentUrl": place,
             "sha256": entry.sha256,
             "contentSize": f"{entry.bytes} B",
-            "encodingFormat": "application/x-parquet",
+            "encodingFormat": _PARQUET,
         }
         for place, entry in zip(places, files, strict=True)
     ]

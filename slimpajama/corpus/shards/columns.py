@@ -180,8 +180,7 @@ def features() -> dict[str, object]:
 def shard_bytes(table: pa.Table) -> bytes:
     """Return a shard as a Parquet file with the columns and types of SHARDS.
 
-    Args:
-        table: The columns of SHARDS; lists of words may be indices into a dictionary, which the file then takes over.
+    Lists of words may be indices into a dictionary, which the file then takes over.
     """
     lists = {name: dense_list(table.schema.field(name).type.value_type) for name in ("words", "content_words")}
     table = table.cast(pa.schema([field.with_type(lists.get(field.name, field.type)) for field in SHARDS]))

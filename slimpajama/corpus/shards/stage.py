@@ -89,20 +89,21 @@ Its one file is `nights/NIGHT/tokenizer/tokenizer.json`.
 class _Inputs:
     """The files of one part of the corpus, which hold the same kept documents in the same order."""
 
+    key: str
     documents: str
     words: str
     minhash: str
 
 
-def _sample(store: Store, cfg: Config, parts: list[tuple[str, _Inputs]]) -> list[str]:
+def _sample(store: Store, cfg: Config, parts: list[_Inputs]) -> list[str]:
     """Return words of the training documents, joined, each about as often as its share of `sample_mb` of them.
 
     The documents are an even sample by hash. Of their words, in order, every n-th is taken, sorted: so a word comes
     as often as its count says, to one, and learning takes the same time for every size of the corpus.
     """
-    share = min(1.0, cfg.tokenizer.sample_mb * 1e6 / max(sum(_bytes_by_part(store, parts).values()), 1))
+    share = min(1.0, cfg.tokenizer.sample_mb * 1e6 / max(_text_bytes(store, parts), 1))
     counted: list[pa.Table] = []
-    for _, inputs in parts:
+    for inputs in parts:
         table = _documents_with_words(store, inputs, ["id", "text"])
         ids = table["id"].to_pylist()
         drawn = unit_hashes(ids, "tokenizer", cfg.shards.seed) < share
@@ -149,13 +150,12 @@ def _shards(run: Run) -> None:
     store, cfg, night = run.store, run.cfg, layout.night(run.night)
     encoder = Tokenizer.load(run.once(_vocabulary), cfg.text)
     parts = _match(run)
-    n_bytes = sum(_bytes_by_part(store, parts).values())
+    n_bytes = _text_bytes(store, parts)
     plan = _Plan.of(n_bytes, cfg)
-    routed = {key: f"{run.work}/routed/{key}.rows" for key, _ in parts}
+    routed = {inputs.key: f"{run.work}/routed/{inputs.key}.rows" for inputs in parts}
 
-    def route(item: tuple[str, _Inputs]) -> Part:
-        key, inputs = item
-        return Part({routed[key]: _route(store, inputs, cfg, plan)})
+    def route(inputs: _Inputs) -> Part:
+        return Part({routed[inputs.key]: _route(store, inputs, cfg, plan)})
 
     bounds = dict[str, npt.NDArray[np.int64]]()
 
@@ -170,7 +170,7 @@ def _shards(run: Run) -> None:
 
     buckets = [(f"shard-{bucket:05d}", bucket) for bucket in range(plan.n_buckets)]
     with track("shards", total=n_bytes, unit="B") as bar:
-        run.map([(f"route-{key}", (key, inputs)) for key, inputs in parts], route)
+        run.map([(f"route-{inputs.key}", inputs) for inputs in parts], route)
         bounds |= {path: _bounds(store, path, plan) for path in routed.values()}
         done = run.map(buckets, collect, done=lambda _: bar.advance(n_bytes / plan.n_buckets))
     if not (counts := add_counts(done)):
@@ -234,21 +234,16 @@ class _Plan:
         return buckets
 
 
-def _bytes_by_part(store: Store, parts: list[tuple[str, _Inputs]]) -> dict[str, int]:
-    return {
-        key: pc.sum(read_table(store, inputs.documents, ["n_bytes"])["n_bytes"]).as_py() or 0 for key, inputs in parts
-    }
+def _text_bytes(store: Store, parts: list[_Inputs]) -> int:
+    return sum(pc.sum(read_table(store, part.documents, ["n_bytes"])["n_bytes"]).as_py() or 0 for part in parts)
 
 
-def _match(run: Run) -> list[tuple[str, _Inputs]]:
+def _match(run: Run) -> list[_Inputs]:
     """Return documents, words and minhash files of the same part together."""
     night = layout.night(run.night)
     words = {layout.name_of(path): path for path in run.made["segment"].paths(night.within(""))}
-    found = []
-    for path in run.made["dedup"].paths(night.documents):
-        file = layout.name_of(path)
-        found.append((layout.stem(path), _Inputs(path, words[file], f"{night.minhash}{file}")))
-    return found
+    files = {layout.name_of(path): path for path in run.made["dedup"].paths(night.documents)}
+    return [_Inputs(layout.stem(path), path, words[file], f"{night.minhash}{file}") for file, path in files.items()]
 
 
 def _route(store: Store, inputs: _Inputs, cfg: Config, plan: _Plan) -> bytes:
@@ -318,14 +313,10 @@ def _counts(table: pa.Table, split: str) -> Counts:
     lists = {"words": "words", "content_words": "content_words", "tokens": "input_ids"}
     columns |= {name: pc.list_value_length(table[column]) for name, column in lists.items()}
     sums = [*((name, "sum") for name in ("bytes", *lists)), ("bytes", "count")]
-    tokens: Counts = {}
-    n_bytes: Counts = {}
-    sources: Counts = {}
+    counted = []
     for row in pa.table(columns).group_by(["source", "lang"]).aggregate(sums).to_pylist():
-        lang = row["lang"]
-        tokens[lang] = tokens.get(lang, 0) + row["tokens_sum"]
-        n_bytes[lang] = n_bytes.get(lang, 0) + row["bytes_sum"]
-        counted = {"documents": row["bytes_count"]} | {name: row[f"{name}_sum"] for name in ("bytes", *lists)}
-        sources.setdefault(row["source"], {})[lang] = counted
-    by_split = {"documents": {split: len(table)}, "tokens": {split: tokens}, "bytes": {split: n_bytes}}
-    return by_split | {"sources": sources}
+        lang, of_row = row["lang"], {name: row[f"{name}_sum"] for name in ("bytes", *lists)}
+        counts: Counts = {name: {split: {lang: of_row[name]}} for name in ("tokens", "bytes")}
+        counts["documents"] = {split: row["bytes_count"]}
+        counted.append(counts | {"sources": {row["source"]: {lang: of_row | {"documents": row["bytes_count"]}}}})
+    return add_counts(counted)

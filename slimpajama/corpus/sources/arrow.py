@@ -72,13 +72,7 @@ def has_column(schema: pa.Schema, name: str) -> bool:
 
 
 def batches_of(rows: pa.RecordBatch, first: int, options: ReadOptions) -> Iterator[Batch]:
-    """Yield the records of some rows.
-
-    Args:
-        rows: Validated rows.
-        first: Number of the first one.
-        options: What is taken from them.
-    """
+    """Yield the records of validated rows; `first` is the number of the first one."""
     has_id = bool(options.id_field) and has_column(rows.schema, options.id_field)
     found: Iterable[Batch]
     try:

@@ -6,6 +6,7 @@ leaves no gap.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import stat
@@ -18,12 +19,13 @@ from typing import Any, BinaryIO
 from slimpajama.core.config import Config, SourceConfig
 from slimpajama.core.errors import InputError
 from slimpajama.corpus.sources.files import TABLES, format_of
-from slimpajama.corpus.sources.local import matches
 from slimpajama.corpus.sources.records import RejectedRecord
 from slimpajama.corpus.sources.remote import list_remote, open_remote, remote_version
 
 _MAGIC = frozenset("*?[")
 NO_FILES = RejectedRecord("", "no-files", "0 files", "at least 1 file")
+# Source, path or pattern, and what is wrong with it.
+Problem = tuple[str, str, RejectedRecord]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,7 @@ class Plan:
 
     units: tuple[tuple[InputFile, ...], ...] = ()
     """New and changed files; small ones together, in order."""
-    problems: tuple[tuple[str, str, RejectedRecord], ...] = field(default=())
-    """Source, path or pattern, and what is wrong with it."""
+    problems: tuple[Problem, ...] = ()
 
     @property
     def files(self) -> tuple[InputFile, ...]:
@@ -72,40 +73,25 @@ def plan(cfg: Config, known: Iterable[dict[str, Any]], *, quick: bool = False) -
     known = list(known)
     seen = {(entry["source"], entry["path"], entry["sha256"]) for entry in known}
     doubtful = {(entry["source"], entry["path"], entry["bytes"]) for entry in known} if quick else None
-    new: list[InputFile] = []
-    problems: list[tuple[str, str, RejectedRecord]] = []
-    for source in cfg.ingest.sources:
-        found = list(list_source(source, cfg.run.source_root, doubtful))
-        if not found:
-            problems.append((source.name, source.uri, NO_FILES))
-        for item in found:
-            if isinstance(item, InputFile):
-                new += [item] if (item.source, item.path, item.sha256) not in seen else []
-            else:
-                problems.append((source.name, *item))
-    return Plan(tuple(_units(new, int(cfg.ingest.part_mb * 1e6))), tuple(problems))
+    files, problems = _listed(cfg, doubtful)
+    return _plan(cfg, [file for key, file in files.items() if key not in seen], problems)
 
 
 def plan_again(cfg: Config, inputs: list[dict[str, Any]], problems: list[list[str]]) -> Plan:
     """Return the plan of a published night, however many files have come since.
 
     Args:
-        cfg: The night's `ingest`, and `run.source_root`.
-        inputs: The files that the night's manifest lists, as `plan` takes them.
+        cfg: The night's.
+        inputs: The files that its manifest lists, as `plan` takes them.
         problems: Source, path or pattern, and rule of what it could not read.
 
     Raises:
         InputError: A file is gone, or is not what it was.
     """
     read = {(entry["source"], entry["path"], entry["bytes"]) for entry in inputs}
-    found: dict[tuple[str, str, str], InputFile] = {}
-    unread = {(source, path, rule): NO_FILES for source, path, rule in problems if rule == NO_FILES.rule}
-    for source in cfg.ingest.sources:
-        for item in list_source(source, cfg.run.source_root, read):
-            if isinstance(item, InputFile):
-                found[item.source, item.path, item.sha256] = item
-            else:
-                unread[source.name, item[0], item[1].rule] = item[1]
+    found, unread = _listed(cfg, read)
+    unread += [(source, path, NO_FILES) for source, path, rule in problems if rule == NO_FILES.rule]
+    bad = {(source, path, reason.rule): reason for source, path, reason in unread}
     keys = [(entry["source"], entry["path"], entry["sha256"]) for entry in inputs]
     if changed := [path for source, path, content in keys if (source, path, content) not in found]:
         raise InputError(
@@ -114,11 +100,21 @@ def plan_again(cfg: Config, inputs: list[dict[str, Any]], problems: list[list[st
             expected="what the night has read",
             hint="Put them back, or name the folder of --config that they lie in.",
         )
-    again = ((source, path, unread.get((source, path, rule))) for source, path, rule in problems)
-    return Plan(
-        tuple(_units([found[key] for key in keys], int(cfg.ingest.part_mb * 1e6))),
-        tuple((source, path, bad) for source, path, bad in again if bad),
-    )
+    again = [(source, path, bad[source, path, rule]) for source, path, rule in problems if (source, path, rule) in bad]
+    return _plan(cfg, [found[key] for key in keys], again)
+
+
+def _listed(
+    cfg: Config, doubtful: set[tuple[str, str, int]] | None
+) -> tuple[dict[tuple[str, str, str], InputFile], list[Problem]]:
+    """Return all sources' files by (source, path, sha256), and what is wrong; `doubtful` as for `list_source`."""
+    found = [item for source in cfg.ingest.sources for item in list_source(source, cfg.run.source_root, doubtful)]
+    files = {(item.source, item.path, item.sha256): item for item in found if isinstance(item, InputFile)}
+    return files, [item for item in found if not isinstance(item, InputFile)]
+
+
+def _plan(cfg: Config, files: list[InputFile], problems: list[Problem]) -> Plan:
+    return Plan(tuple(_units(files, int(cfg.ingest.part_mb * 1e6))), tuple(problems))
 
 
 def _units(files: list[InputFile], unit_bytes: int) -> Iterator[tuple[InputFile, ...]]:
@@ -149,21 +145,27 @@ def fixed_folder(pattern: str) -> str:
 
 def list_source(
     source: SourceConfig, root: str, doubtful: set[tuple[str, str, int]] | None = None
-) -> Iterator[InputFile | tuple[str, RejectedRecord]]:
-    """Yield a source's files in order of their paths, or (path, problem).
+) -> Iterator[InputFile | Problem]:
+    """Yield a source's files in order of their paths, and what is wrong, be it that there are none.
 
     Args:
         source: Where to look.
         root: Folder that a relative pattern starts at.
         doubtful: Source, path and size of local files that must be hashed; None for all.
     """
+    yield from list(_found(source, root, doubtful)) or [(source.name, source.uri, NO_FILES)]
+
+
+def _found(
+    source: SourceConfig, root: str, doubtful: set[tuple[str, str, int]] | None
+) -> Iterator[InputFile | Problem]:
     pattern = f"{source.uri}**/*" if source.uri.endswith("/") else source.uri
     if "://" in source.uri:
         for uri, size, version in list_remote(source.uri, pattern, partial(_is_data, source)):
             yield InputFile(source.name, uri, size, version, uri)
         return
     lost: list[OSError] = []
-    for match in sorted(matches(pattern, root, lost)):
+    for match in sorted(_matches(pattern, root, lost)):
         if not _is_data(source, match):
             continue
         full = Path(root, match)
@@ -174,15 +176,53 @@ def list_source(
                 continue
             # Opening a pipe would wait for ever.
             if not stat.S_ISREG(status.st_mode):
-                yield path, _unreadable("a device or a pipe", "a regular file")
+                yield source.name, path, _unreadable("a device or a pipe", "a regular file")
                 continue
             is_hashed = doubtful is None or (source.name, path, status.st_size) in doubtful
-            sha256 = _sha256(full) if is_hashed else ""
+            sha256 = file_sha256(full) if is_hashed else ""
             yield InputFile(source.name, path, status.st_size, sha256, str(full), _stamp(status))
         except OSError as error:
-            yield path, _unreadable(error.strerror or str(error), "a file that can be read")
+            yield source.name, path, _unreadable(error.strerror or str(error), "a file that can be read")
     for loss in lost:
-        yield _unicode(str(loss.filename)), _unreadable(loss.strerror or str(loss), "a folder to be listed")
+        path = _unicode(str(loss.filename))
+        yield source.name, path, _unreadable(loss.strerror or str(loss), "a folder to be listed")
+
+
+def _matches(pattern: str, root: str, lost: list[OSError]) -> set[str]:
+    """Return what a local pattern matches; `**` enters each folder once, whatever links lead to it.
+
+    `glob` alone would go round one loop of links forty times, and round two of them for ever; nor would it tell of a
+    folder that cannot be listed, which is added to `lost`.
+    """
+    pattern = f"{pattern}/*" if f"/{pattern}".endswith("/**") else pattern
+    head, deep, tail = f"/{pattern}".partition("/**/")
+    if not deep:
+        return set(glob.glob(pattern, root_dir=root or None))  # noqa: PTH207 - keeps the prefix
+    tops = glob.glob(head[1:], root_dir=root or None) if head[1:] else [""]  # noqa: PTH207
+    folders = {folder for top in tops if Path(root, top).is_dir() for folder in _folders(top, root, lost)}
+    return {
+        os.path.join(folder, name)  # noqa: PTH118 - keeps the prefix
+        for folder in sorted(folders)
+        for name in _matches(tail, os.path.join(root, folder), lost)  # noqa: PTH118
+    }
+
+
+def _folders(top: str, root: str, lost: list[OSError]) -> Iterator[str]:
+    """Yield a folder and all below it but hidden ones: each once, by links only those that lie elsewhere."""
+    links, met = [top], set[tuple[int, int]]()
+    while links:
+        link = links.pop(0)
+        base = os.path.join(root, link) or "."  # noqa: PTH118 - keeps the prefix
+        for full, names, _ in os.walk(base, onerror=lost.append):
+            status = Path(full).stat()
+            known = (status.st_dev, status.st_ino) in met
+            met.add((status.st_dev, status.st_ino))
+            names[:] = [] if known else sorted(name for name in names if not name.startswith("."))
+            if not known:
+                below = full[len(base) :].lstrip("/")
+                folder = os.path.join(link, below) if below else link  # noqa: PTH118
+                yield folder
+                links += [f"{folder}/{name}" if folder else name for name in names if Path(full, name).is_symlink()]
 
 
 def _unreadable(found: str, expected: str) -> RejectedRecord:
@@ -207,7 +247,8 @@ def _stamp(status: os.stat_result) -> tuple[int, ...]:
     return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _sha256(file: Path) -> str:
+def file_sha256(file: Path) -> str:
+    """Return the hash of a file's content."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -231,7 +272,7 @@ def current_version(file: InputFile) -> str:
     if "://" in file.location:
         return remote_version(file.location)
     local = Path(file.location)
-    return file.sha256 if _stamp(local.stat()) == file.stamp else _sha256(local)
+    return file.sha256 if _stamp(local.stat()) == file.stamp else file_sha256(local)
 
 
 def check_unchanged(file: InputFile) -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from slimpajama.core.config import Config
 from slimpajama.core.errors import InputError
-from slimpajama.corpus.sources.discover import InputFile, check_unchanged, list_source, open_input
+from slimpajama.corpus.sources.discover import NO_FILES, InputFile, check_unchanged, list_source, open_input
 from slimpajama.corpus.sources.files import read, read_options
 
 # `name` is `set: file#record`; `text` is in NFC.
@@ -24,12 +24,11 @@ def list_evaluations(cfg: Config) -> list[InputFile]:
     """
     files = []
     for source in cfg.decontaminate.evaluations:
-        found = list(list_source(source, cfg.run.source_root))
-        if not found:
-            raise InputError(f"evaluation set {source.name} has no files", where=source.uri)
-        for item in found:
+        for item in list_source(source, cfg.run.source_root):
             if not isinstance(item, InputFile):
-                path, bad = item
+                _, path, bad = item
+                if bad is NO_FILES:
+                    raise InputError(f"evaluation set {source.name} has no files", where=path)
                 raise InputError(f"evaluation file: {bad.rule}", where=path, found=bad.value, expected=bad.threshold)
             files.append(item)
     return files

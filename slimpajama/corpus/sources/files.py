@@ -17,11 +17,10 @@ from slimpajama.core.config import IngestConfig, SourceConfig
 from slimpajama.corpus.sources.arrow import read_arrow
 from slimpajama.corpus.sources.csv import read_csv
 from slimpajama.corpus.sources.jsonl import read_jsonl
-from slimpajama.corpus.sources.pages import read_page
+from slimpajama.corpus.sources.pages import read_page, read_warc
 from slimpajama.corpus.sources.parquet import read_parquet
 from slimpajama.corpus.sources.records import Batch, Chunk, ReadOptions, RejectedRecord, failed, seen
 from slimpajama.corpus.sources.streams import BLOCK, PACKINGS, BrokenStreamError, truncated
-from slimpajama.corpus.sources.warc import read_warc
 from slimpajama.workspace.store import outside_errors
 
 _SUFFIXES = {
@@ -40,10 +39,7 @@ TABLES = {"jsonl", "csv", "parquet", "arrow"}
 def format_of(name: str, asked_for: str = "auto", suffixes: Mapping[str, str] = _SUFFIXES) -> str:
     """Return the format that is asked for or, for `auto`, that a file's name tells; empty where it does not.
 
-    Args:
-        name: Of the file; endings of packings are looked through.
-        asked_for: A format, or `auto`.
-        suffixes: Format by the name's ending.
+    Endings of packings are looked through; `suffixes` has the format by the ending below.
     """
     if asked_for != "auto":
         return asked_for

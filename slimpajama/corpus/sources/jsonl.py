@@ -135,15 +135,14 @@ def parse_object(line: bytes, place: str) -> dict[str, Any] | RejectedRecord:
         if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(line) > MAX_DEPTH:
             raise RecursionError
         data = json.loads(text, parse_int=_integer)
+        if isinstance(data, dict):
+            return data
+        found = f"a {type(data).__name__}"
     except RecursionError:
-        return RejectedRecord(place, "not-json", "nested too deeply", "one JSON object")
+        found = "nested too deeply"
     except ValueError as error:
-        return RejectedRecord(place, "not-json", seen(error), "one JSON object")
-    return (
-        data
-        if isinstance(data, dict)
-        else RejectedRecord(place, "not-json", f"a {type(data).__name__}", "one JSON object")
-    )
+        found = seen(error)
+    return RejectedRecord(place, "not-json", found, "one JSON object")
 
 
 def _integer(digits: str) -> int | float:

@@ -87,13 +87,7 @@ def _column_chunks(
 
 
 def row_groups(file: BinaryIO, meta: pq.FileMetaData, columns: list[str]) -> Iterator[RowGroup | RejectedRecord]:
-    """Yield the row groups, or why one cannot be read.
-
-    Args:
-        file: Open for reading.
-        meta: Its metadata.
-        columns: The columns that are read.
-    """
+    """Yield the row groups of a file of which some columns are read, or why one cannot be."""
     first, taken, size = 1, 0, file.seek(0, io.SEEK_END)
     for number in range(meta.num_row_groups):
         rows = meta.row_group(number).num_rows

@@ -17,10 +17,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -100,12 +101,7 @@ class ReadOptions:
         return Record(number, text, None if own_id is None else _valid(str(own_id)))
 
     def missing_column(self, has: Callable[[str], bool], names: list[str]) -> RejectedRecord | None:
-        """Return that a table lacks a text column, or None.
-
-        Args:
-            has: Whether the table has a column.
-            names: All its columns.
-        """
+        """Return that a table of columns `names` lacks a text column, or None; `has` follows dots into structs."""
         missing = [name for name in self.text_fields if not has(name)]
         shown = f"columns {seen(', '.join(names))}"
         return RejectedRecord("", "no-text", shown, f"a column {missing[0]}") if missing else None
@@ -154,13 +150,11 @@ def lines_of(first: int, data: bytes | TooLong, limit: int) -> Iterator[tuple[in
         data: Whole lines, or one that was skipped.
         limit: Most bytes of a line.
     """
-    lines: list[bytes | TooLong] = [data] if isinstance(data, TooLong) else [*data.split(b"\n")]
-    for number, line in enumerate(lines, first):
-        if isinstance(line, TooLong) or len(line) > limit:
-            length = line if isinstance(line, TooLong) else TooLong(len(line))
-            yield number, too_large(f"line {number}", length, limit)
-        else:
-            yield number, line
+    if isinstance(data, TooLong):
+        yield first, too_large(f"line {first}", data, limit)
+        return
+    for number, line in enumerate(data.split(b"\n"), first):
+        yield number, line if len(line) <= limit else too_large(f"line {number}", TooLong(len(line)), limit)
 
 
 def seen(value: object) -> str:
@@ -278,3 +272,30 @@ def filter_columns(first: int, noun: str, texts: list[pa.Array], ids: pa.Array |
         else:
             keep[row] = True
     return Batch(table.filter(pa.array(keep)) if bad else table, bad)
+
+
+def document_id(source: str, place: str, text: str) -> str:
+    """Return a document's id: 32 hex digits of SHA-256 over its source's name, its place in there and its text.
+
+    Each part is preceded by its length, so no two different triples are hashed alike.
+    """
+    parts = b"".join(framed(part.encode()) for part in (source, place, text))
+    return hashlib.sha256(parts).hexdigest()[:32]
+
+
+def framed(part: bytes) -> bytes:
+    """Return a part of what is hashed behind its length, so that no two different lists of parts are hashed alike."""
+    return len(part).to_bytes(8, "little") + part
+
+
+def rejected_row(source: str, path: str, place: str, bad: RejectedRecord) -> dict[str, Any]:
+    """Return the row of `removed` of what could not be read, at a place in a source."""
+    return {
+        "id": document_id(source, f"{place}#{bad.place}", f"{bad.rule}: {bad.value}"),
+        "source": source,
+        "uri": f"{path}#{bad.place.rsplit(' ', 1)[-1]}" if bad.place else path,
+        "stage": "ingest",
+        "rule": bad.rule,
+        "value": f"{bad.place}: {bad.value}" if bad.place else bad.value,
+        "threshold": bad.threshold,
+    }

@@ -1,7 +1,12 @@
-"""Files of a store or a web server, through fsspec."""
+"""Files of a store or a web server, through fsspec: public addresses only, and busy servers are asked again.
+
+No file server may lead into a private network, by a name or by a redirect.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import ipaddress
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, cast
@@ -12,9 +17,93 @@ import fsspec
 
 from slimpajama.core.config import protocols
 from slimpajama.core.errors import InputError
-from slimpajama.corpus.sources import guard
-from slimpajama.corpus.sources.http import RefusedError, cause_of, public_client
 from slimpajama.workspace.store import outside_errors
+
+# Addresses that hold an IPv4 address in their last 32 bits (RFC 6052).
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# 6to4, and a network's own NAT64 (RFC 8215).
+_TUNNELS = tuple(map(ipaddress.ip_network, ("2002::/16", "64:ff9b:1::/48")))
+# How long to wait before a request is sent again.
+_WAITS_S = (1.0, 2.0, 4.0)
+# After these answers the next one may be another.
+_BUSY = frozenset((408, 425, 429, 500, 502, 503, 504))
+# Answers that fsspec understands: there is no such file, method or range.
+_UNDERSTOOD = frozenset((404, 405, 416))
+
+
+def check_public(address: Any) -> None:
+    """Refuse an address, one of `socket.getaddrinfo`'s tuples, that is not public.
+
+    Raises:
+        PermissionError: It is inside a private network.
+    """
+    host = address[4][0]
+    found = ipaddress.ip_address(host.partition("%")[0])
+    inner = getattr(found, "ipv4_mapped", None) or found
+    if found in _NAT64:
+        # A gateway connects to the inner address.
+        inner = ipaddress.ip_address(int(found) & 0xFFFFFFFF)
+    if not inner.is_global or inner.is_multicast or any(inner in network for network in _TUNNELS):
+        raise PermissionError(f"{host} is inside a private network")
+
+
+def public_socket(address: Any) -> socket.socket:
+    """Return a socket to an address that is public; for aiohttp, which asks for one at every connection."""
+    check_public(address)
+    return socket.socket(*address[:3])
+
+
+class RefusedError(InputError):
+    """The server does not give this file, and would not the next time."""
+
+
+async def public_client(**options: Any) -> Any:
+    """Return an HTTP client that opens no private address, whatever a name resolves or a server redirects to."""
+    import aiohttp
+
+    connector = aiohttp.TCPConnector(socket_factory=public_socket)
+    return aiohttp.ClientSession(connector=connector, middlewares=(_patiently,), **options)
+
+
+async def _patiently(request: Any, send: Any) -> Any:
+    """Return the answer to an HTTP request, which is sent again where the next answer may be another.
+
+    Raises:
+        InputError: There was none, or the server is busy. Neither of `OSError` nor of aiohttp's errors, so that fsspec
+            takes it neither for a missing file nor for an empty folder.
+    """
+    import aiohttp
+
+    found, where = "", str(request.url)
+    # After a HEAD fsspec tries a GET.
+    for wait_s in (0.0, *(() if request.method == "HEAD" else _WAITS_S)):
+        await asyncio.sleep(wait_s)
+        try:
+            answer = await send(request)
+            if answer.status == 206:
+                # A block of a few megabytes; one that breaks off is asked for again.
+                await answer.read()
+            elif answer.status == 200 and not request.headers.get("Range", "bytes=0-").startswith("bytes=0-"):
+                hint = "Copy the file to a disk, and name it there."
+                raise RefusedError("the server sends no part of a file", where=where, hint=hint)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, PermissionError):
+                raise RefusedError(str(error.os_error), where=where) from None
+            found = str(error) or type(error).__name__
+            continue
+        if answer.status < 400 or answer.status in _UNDERSTOOD:
+            return answer
+        answer.close()
+        found = f"{answer.status} {answer.reason}"
+        if answer.status not in _BUSY:
+            raise RefusedError("the server refuses it", where=where, found=found, hint="Is it meant for you?")
+    hint = "Is the server well? Run again: it goes on where it stopped."
+    raise InputError("the server gives no answer", where=where, found=found, hint=hint)
+
+
+def cause_of(error: Exception) -> InputError | None:
+    """Return the client's own error where fsspec has made a missing file of it."""
+    return error.__cause__ if isinstance(error.__cause__, InputError) else None
 
 
 def _file_system(uri: str) -> tuple[Any, str]:
@@ -27,7 +116,7 @@ def _file_system(uri: str) -> tuple[Any, str]:
     try:
         for protocol in used & {"http", "https"}:
             for address in socket.getaddrinfo(urlsplit(uri.rsplit("::", 1)[-1]).hostname, protocol):
-                guard.check_public(address)
+                check_public(address)
         return fsspec.core.url_to_fs(uri, **options)  # type: ignore[no-any-return]
     except socket.gaierror as error:
         hint = "Is the name right, and the network there? Run again."
@@ -37,12 +126,9 @@ def _file_system(uri: str) -> tuple[Any, str]:
 
 
 def list_remote(uri: str, pattern: str, is_data: Callable[[str], bool]) -> Iterator[tuple[str, int, str]]:
-    """Yield URI, size and version of each file of a source, in order of their paths.
+    """Yield URI, size and version of each file that a pattern matches and that is data, in order of their paths.
 
-    Args:
-        uri: The source's, for messages.
-        pattern: What its files match.
-        is_data: Whether a path among them is one of its files.
+    Messages name `uri`, the source's.
 
     Raises:
         InputError: They cannot be listed.

@@ -14,7 +14,7 @@ from slimpajama.core.errors import InputError
 from slimpajama.core.schema import RAW
 from slimpajama.corpus.ingest import known_inputs
 from slimpajama.corpus.sources import discover
-from slimpajama.corpus.sources.ids import document_id
+from slimpajama.corpus.sources.records import document_id
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.nights import Nights

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slimpajama.core.config import PairSourceConfig
-from slimpajama.corpus.pairs.records import Pair, pair_format, read_pairs
+from slimpajama.corpus.pairs.records import FORMATS, Pair, read_pairs
+from slimpajama.corpus.sources.files import format_of
 from slimpajama.corpus.sources.records import RejectedRecord
 
 EN, ZH = "The quick brown fox.", "敏捷的棕色狐狸。"
@@ -192,6 +193,6 @@ def test_no_bytes_make_a_reader_fail(data, ending):
 
 
 def test_a_name_tells_the_format_through_packings_unless_it_is_given():
-    assert pair_format("a/b.TSV.zst") == "tsv"
-    assert pair_format("a/b.json", "jsonl") == "jsonl"
-    assert pair_format("nothing") == ""
+    assert format_of("a/b.TSV.zst", "auto", FORMATS) == "tsv"
+    assert format_of("a/b.json", "jsonl", FORMATS) == "jsonl"
+    assert format_of("nothing", "auto", FORMATS) == ""

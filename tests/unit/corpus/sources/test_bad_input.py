@@ -20,7 +20,7 @@ from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
 from slimpajama.core.errors import InputError
-from slimpajama.corpus.sources import files, warc
+from slimpajama.corpus.sources import files, pages
 from slimpajama.corpus.sources.records import Batch, ReadOptions, RejectedRecord
 
 WANT = ReadOptions(max_document_bytes=100_000)
@@ -257,7 +257,7 @@ def test_without_warcio_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatc
     def missing(name: str) -> Any:
         raise ImportError(name)
 
-    monkeypatch.setattr(warc, "import_module", missing)
+    monkeypatch.setattr(pages, "import_module", missing)
     with pytest.raises(InputError, match=r"a\.warc: .*extra `warc`.*slimpajama\[warc\]"):
         read("a.warc", b"WARC/1.0")
 

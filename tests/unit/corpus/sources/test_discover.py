@@ -11,7 +11,7 @@ import pytest
 
 from slimpajama.core.config import Config, IngestConfig, RunConfig, SourceConfig, protocols, validate
 from slimpajama.core.errors import ConfigError, InputError
-from slimpajama.corpus.sources import discover, guard, remote
+from slimpajama.corpus.sources import discover, remote
 from slimpajama.corpus.sources.discover import Plan, current_version, fixed_folder, open_input, plan
 
 
@@ -241,7 +241,7 @@ def test_no_address_inside_a_private_network_is_opened(server: str, monkeypatch:
         plan(cfg, [])
     fsspec.filesystem("http").clear_instance_cache()
     # So it was this that stood in the way.
-    monkeypatch.setattr(guard, "check_public", lambda address: None)
+    monkeypatch.setattr(remote, "check_public", lambda address: None)
     assert [open_input(file).read() for file in plan(cfg, []).files] == [b"text"]
     fsspec.filesystem("http").clear_instance_cache()
 
@@ -266,12 +266,12 @@ def test_no_address_inside_a_private_network_is_opened(server: str, monkeypatch:
 )
 def test_private_addresses_of_every_kind_are_refused(address: str):
     with pytest.raises(PermissionError, match="inside a private network"):
-        guard.check_public((0, 0, 0, "", (address, 80)))
+        remote.check_public((0, 0, 0, "", (address, 80)))
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "::ffff:8.8.8.8", "2001:4860:4860::8888", "64:ff9b::808:808"])
 def test_public_addresses_are_opened(address: str):
-    guard.check_public((0, 0, 0, "", (address, 443)))
+    remote.check_public((0, 0, 0, "", (address, 443)))
 
 
 def test_where_a_server_redirects_to_is_checked_too(monkeypatch: pytest.MonkeyPatch):
@@ -298,7 +298,7 @@ def test_where_a_server_redirects_to_is_checked_too(monkeypatch: pytest.MonkeyPa
             refused.add(address[4][0])
             raise PermissionError(f"{address[4][0]} is inside a private network")
 
-    monkeypatch.setattr(guard, "check_public", check)
+    monkeypatch.setattr(remote, "check_public", check)
     fsspec.filesystem("http").clear_instance_cache()
     with ThreadingHTTPServer(("", 0), Redirects) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()

@@ -14,7 +14,7 @@ import pytest
 from slimpajama.core.config import Config, IngestConfig, RunConfig, SourceConfig
 from slimpajama.core.errors import InputError
 from slimpajama.corpus.ingest import read_whole
-from slimpajama.corpus.sources import guard, http, remote, streams
+from slimpajama.corpus.sources import remote, streams
 from slimpajama.corpus.sources.discover import plan
 from slimpajama.corpus.sources.records import ReadOptions
 
@@ -42,8 +42,8 @@ class Site:
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    monkeypatch.setattr(guard, "check_public", lambda address: None)
-    monkeypatch.setattr(http, "_WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr(remote, "check_public", lambda address: None)
+    monkeypatch.setattr(remote, "_WAITS_S", (0.0, 0.0))
 
     class Answers(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
