@@ -34,7 +34,7 @@ def report_task(
 ) -> NightSummary:
     """Write the night's report, which is what makes the night finished."""
     workspace = workspace_of(config)
-    write_report(workspace, night, evaluation.model if evaluation else None, tuning.model if tuning else None)
+    write_report(workspace, night, evaluation.model if evaluation else "", tuning.model if tuning else "")
     return summarise_night(workspace.uri, night, workspace.models.champion(), evaluation, samples, tuning)
 
 

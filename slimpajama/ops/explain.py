@@ -35,7 +35,6 @@ def explain(workspace: Workspace, doc_id: str) -> dict[str, Any]:
     """Return everything known of a document.
 
     Args:
-        workspace: The workspace.
         doc_id: Its id, or the beginning of it: at least six hex digits that only this document has.
 
     Returns:

@@ -45,7 +45,6 @@ def find_rows(store: Store, paths: Iterable[str], column: str, match: Match, col
     """Yield the rows whose `column` matches, in the order of files and rows.
 
     Args:
-        store: The workspace.
         paths: Parquet files, all of which have `column` and `columns`.
         column: Where to look.
         match: `one_of(...)` or `starts_with(...)`.

@@ -123,8 +123,6 @@ class Nights:
         A changed setting needs no such word: what depends on it is made again by itself.
 
         Args:
-            night: The night.
-            step: Where to begin.
             steps: Names of a preparation's steps, in order.
 
         Raises:

@@ -79,8 +79,6 @@ def reading(store: Store, path: str, size: int | None = None) -> Iterator[Binary
     """Open a Parquet or Arrow file of which a part is read.
 
     Args:
-        store: The workspace.
-        path: The file.
         size: Bytes that its manifest lists; None not to compare.
 
     Raises:

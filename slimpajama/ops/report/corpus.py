@@ -44,7 +44,6 @@ def cluster_sizes(store: Store, minhash: list[str]) -> list[dict[str, int]]:
     A cluster is all that similar pairs connect; a document unlike any other is a cluster of one.
 
     Args:
-        store: The workspace.
         minhash: The night's files of that folder.
 
     Returns:
@@ -62,7 +61,6 @@ def top_words(store: Store, shards: list[str]) -> list[dict[str, Any]]:
     """Return the most frequent content words of each language, in lower case; numbers alone are left out.
 
     Args:
-        store: The workspace.
         shards: Training shards; of many only some are counted, evenly spaced: rows are shuffled over shards.
 
     Returns:
