@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -16,8 +14,7 @@ from slimpajama.ops.report.artifacts import artifacts
 from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.report.summary import NightSummary, nothing_new, summarise_night
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import load_manifest
-from slimpajama.workspace.parquet import read_verified
+from slimpajama.workspace.parquet import published_json
 from tasks.observe import RETRY, workspace_of
 
 # Artifacts of one key are versions of each other, so the UI shows how nights compare.
@@ -48,9 +45,8 @@ def nothing_new_task(config: Config, night: str) -> NightSummary:
 def publish_artifacts(config: Config, night: str) -> list[str]:
     """Show a finished report in the UI: `night-verdict`, `night-funnel`, ...; return the artifacts' keys."""
     workspace = workspace_of(config)
-    manifest = load_manifest(workspace.store, layout.report(night).manifest)
-    entry = manifest.find("report.json") if manifest else None
-    texts = artifacts(json.loads(read_verified(workspace.store, entry)), workspace.uri) if entry else {}
+    report = published_json(workspace.store, layout.report(night).manifest, "report.json")
+    texts = artifacts(report, workspace.uri) if report else {}
     for name, text in texts.items():
         create_markdown_artifact(text, key=f"{KEY}-{name}", description=f"night {night} of {workspace.uri}")
     return [f"{KEY}-{name}" for name in texts]

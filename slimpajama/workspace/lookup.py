@@ -46,7 +46,6 @@ def find_rows(store: Store, paths: Iterable[str], column: str, match: Match, col
 
     Args:
         paths: Parquet files, all of which have `column` and `columns`.
-        column: Where to look.
         match: `one_of(...)` or `starts_with(...)`.
         columns: What to return of a row that matches.
 

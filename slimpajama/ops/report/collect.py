@@ -9,16 +9,18 @@ from collections import Counter
 from typing import Any
 
 from slimpajama.core.format import excerpt
+from slimpajama.core.schema import DOCUMENTS, REMOVED
 from slimpajama.ops.report.corpus import cluster_sizes, length_counts, top_words
 from slimpajama.ops.report.drift import drift
-from slimpajama.ops.report.funnel import history_row, kept_documents, night_funnel, split_rows
+from slimpajama.ops.report.funnel import KEPT, history_row, night_funnel, split_rows
 from slimpajama.ops.report.inputs import Inputs, gather
-from slimpajama.ops.report.removed import duplicate_pairs, languages_of, removed_index, rule_table
+from slimpajama.ops.report.removed import LIGHT, duplicate_pairs, languages_of, rule_table
 from slimpajama.ops.report.tuning import SHOWN
 from slimpajama.workspace import layout
 from slimpajama.workspace.layout import folder_of
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.parquet import read_columns
 from slimpajama.workspace.registry import Models
 
 # Under these keys the steps record the versions of their libraries.
@@ -38,8 +40,8 @@ def collect(workspace: Workspace, night: str, model_id: str = "", tuned_id: str 
     manifest, place = inputs.corpus, layout.night(night)
     removed = manifest.paths(place.removed)
     samples = inputs.read("samples", "samples.json") or {"samples": []}
-    index = removed_index(workspace.store, removed)
-    kept = kept_documents(workspace.store, night, manifest)
+    index = read_columns(workspace.store, removed, REMOVED, LIGHT)
+    kept = read_columns(workspace.store, manifest.paths(place.documents), DOCUMENTS, KEPT)
     nights = {name: m.counts for name, m in inputs.recent.items()} | {night: manifest.counts}
     return {
         "format": 1,

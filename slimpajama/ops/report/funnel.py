@@ -7,23 +7,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Manifest, add_counts, total
-from slimpajama.workspace.parquet import read_table
-from slimpajama.workspace.store import Store
+from slimpajama.workspace.manifest import add_counts, total
 
 # Documents before ingest, and after ingest, clean, dedup and decontaminate.
 LEVELS = ("found", "readable", "clean", "unique", "kept")
 KEPT = ["source", "lang", "n_chars", "n_bytes"]
 Counts = Mapping[str, Any]
 Row = dict[str, Any]
-
-
-def kept_documents(store: Store, night: str, manifest: Manifest) -> pa.Table:
-    """Return `source`, `lang`, `n_chars` and `n_bytes` of each document the night kept."""
-    tables = [read_table(store, path, KEPT) for path in manifest.paths(layout.night(night).documents)]
-    schema = pa.schema([(name, pa.string() if name in ("source", "lang") else pa.int64()) for name in KEPT])
-    return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
 def night_funnel(
@@ -33,7 +23,7 @@ def night_funnel(
 
     Args:
         counts: The night manifest's counts, by stage.
-        kept: What `kept_documents` returns.
+        kept: Columns `KEPT` of each document the night kept.
         cleaned_out: Documents that the clean stage removed, by language.
         contaminated: Documents that the decontamination removed, by language.
 

@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 
 from slimpajama.core.format import SPACE, excerpt
 from slimpajama.workspace.lookup import find_rows, one_of
-from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.store import Store
 
 SAMPLES = 3
@@ -25,15 +24,10 @@ SHOWN = ["id", "source", "uri", "lang", "night", "value", "threshold", "text"]
 EXACT = "exact-duplicate"
 # So much of each document is compared: a difference after that is not worth the seconds.
 COMPARED_CHARS = 200_000
+# Characters of an excerpt ahead of the difference, and from there on.
+BEFORE, AFTER = 48, 152
 CUT_SHORT = {("insert", True), ("delete", True)}
 Row = dict[str, Any]
-
-
-def removed_index(store: Store, paths: Iterable[str]) -> pa.Table:
-    """Return the columns by which rows are chosen, of all `removed` files together."""
-    tables = [read_table(store, path, LIGHT) for path in paths]
-    schema = pa.schema([(name, pa.float64() if name == "jaccard" else pa.string()) for name in LIGHT])
-    return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
 def languages_of(index: pa.Table, stage: str) -> dict[str, int]:
@@ -48,8 +42,7 @@ def rule_table(store: Store, paths: list[str], index: pa.Table) -> list[dict[str
     Samples are the documents with the smallest ids; ids are hashes, so this is a fair draw and always the same one.
 
     Args:
-        paths: The night's `removed` files.
-        index: What `removed_index` returns for them.
+        index: Columns `LIGHT` of the night's `removed` files, which are at `paths`.
 
     Returns:
         `stage`, `rule`, `threshold` (empty where it differs), `documents` and `samples` (`id`, `source`, `uri`,
@@ -88,7 +81,7 @@ def duplicate_pairs(
 
     Args:
         removed: The night's `removed` files.
-        index: What `removed_index` returns for them.
+        index: Columns `LIGHT` of them.
         documents: Files of kept documents by night, in the order in which partners are looked for.
 
     Returns:
@@ -157,18 +150,10 @@ class Segment:
     """Whether the other document has something else, or nothing, here."""
 
 
-def around_first_difference(
-    left: str, right: str, before: int = 48, after: int = 152
-) -> tuple[list[Segment], list[Segment]]:
+def around_first_difference(left: str, right: str) -> tuple[list[Segment], list[Segment]]:
     """Return one excerpt of each text, around the place where they first part.
 
     Runs of white space count as one blank, as they do in deduplication.
-
-    Args:
-        left: One document.
-        right: Another one that resembles it.
-        before: Characters of context ahead of the difference.
-        after: Characters from there on.
 
     Returns:
         The segments of both excerpts; none differs where the texts are the same.
@@ -176,10 +161,10 @@ def around_first_difference(
     left, right = (SPACE.sub(" ", text[:COMPARED_CHARS]).strip() for text in (left, right))
     differing = (place for place, (a, b) in enumerate(zip(left, right, strict=False)) if a != b)
     parting = 0 if left == right else next(differing, min(len(left), len(right)))
-    start = max(0, parting - before)
-    cut_left, cut_right = left[start : parting + after], right[start : parting + after]
+    start = max(0, parting - BEFORE)
+    cut_left, cut_right = left[start : parting + AFTER], right[start : parting + AFTER]
     steps = difflib.SequenceMatcher(None, cut_left, cut_right, autojunk=False).get_opcodes()
-    if steps and (steps[-1][0], len(left if steps[-1][0] == "insert" else right) > parting + after) in CUT_SHORT:
+    if steps and (steps[-1][0], len(left if steps[-1][0] == "insert" else right) > parting + AFTER) in CUT_SHORT:
         # Here the excerpt ends, but not the document.
         steps.pop()
     sides: tuple[list[Segment], list[Segment]] = ([], [])
@@ -190,6 +175,6 @@ def around_first_difference(
     for side, whole in ((sides[0], left), (sides[1], right)):
         if start:
             side.insert(0, Segment("…", False))
-        if parting + after < len(whole):
+        if parting + AFTER < len(whole):
             side.append(Segment("…", False))
     return sides
