@@ -206,9 +206,9 @@ def _shards(store: Store, manifest: Manifest, row: Record) -> list[Record]:
 
 def _models(models: Models, night: str) -> list[Record]:
     """Return the models whose training read the night's shards, oldest first."""
-    depends_on = {name: manifest.depends_on for name, manifest in models.trained().items()}
-    found = [{"model": name, "night": of["night"]} for name, of in depends_on.items() if night in of["nights"]]
-    return sorted(found, key=lambda model: (model["night"], model["model"]))
+    trained = ((name, manifest.depends_on) for name, manifest in models.trained().items())
+    found = sorted((about["night"], name) for name, about in trained if night in about["nights"])
+    return [{"model": name, "night": of} for of, name in found]
 
 
 def render(story: dict[str, Any]) -> str:

@@ -22,7 +22,6 @@ def night_funnel(
     """Return the night's funnel.
 
     Args:
-        counts: The night manifest's counts, by stage.
         kept: Columns `KEPT` of each document the night kept.
         cleaned_out: Documents that the clean stage removed, by language.
         contaminated: Documents that the decontamination removed, by language.
