@@ -11,16 +11,12 @@ from __future__ import annotations
 from prefect import flow
 
 from flows.corpus import prepare_corpus
-from flows.evaluation import evaluate_model
-from flows.generation import generate_text
-from flows.training import train_model
-from flows.tuning import tune_model
+from flows.model import evaluate_model, generate_text, train_model, tune_model
 from slimpajama.core.config import Config
 from slimpajama.ops.report.summary import NightSummary
 from slimpajama.workspace.nights import Nights
-from tasks.artifacts import publish_artifacts
 from tasks.observe import named, run_context, without_ui_edge
-from tasks.report import nothing_new_task, report_task
+from tasks.report import nothing_new_task, publish_artifacts, report_task
 
 
 @flow(name="nightly", flow_run_name=named(Nights.choose))

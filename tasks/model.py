@@ -1,14 +1,17 @@
-"""The model half of a night: train, evaluate, gate, generate."""
+"""The model half of a night: train, evaluate, gate, generate, tune."""
 
 from __future__ import annotations
 
 from prefect import get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
+from slimpajama.apps.tune.stage import TuneReport, tune
 from slimpajama.core.config import Config
 from slimpajama.model.evaluate.stage import EvaluateReport, evaluate
 from slimpajama.model.generate.stage import GenerateReport, write_samples
 from slimpajama.model.train.stage import train
+from slimpajama.ops.report.tuning import tuning_artifact
 from tasks.observe import RETRY, workspace_of
 
 
@@ -46,4 +49,16 @@ def generate_task(config: Config, night: str, model: str = "") -> GenerateReport
     challenger = workspace.models.of_night(night, model)
     report = write_samples(workspace, config, night, challenger, workspace.models.champion_before(night))
     get_run_logger().info("generate: %d texts -> %s", len(report.samples), report.uri)
+    return report
+
+
+@task(name="tune", task_run_name="tune-{night}", cache_policy=NO_CACHE, **RETRY)
+def tune_task(config: Config, night: str, model: str = "") -> TuneReport:
+    """Tune a model, by default the champion."""
+    workspace = workspace_of(config)
+    report = tune(workspace, config, model or workspace.models.require_champion())
+    text = tuning_artifact(report.as_dict())
+    create_markdown_artifact(text, key="tuned", description=f"{report.model} of {workspace.uri}")
+    for line in report.text().splitlines():
+        get_run_logger().info("tune: %s", line.strip())
     return report

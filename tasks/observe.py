@@ -34,11 +34,7 @@ Choose = Callable[[Nights, str], str]
 def run_context(config: Config | None, config_file: str, night: str, choose: Choose) -> Iterator[tuple[Config, str]]:
     """Read the configuration, choose the night, and lock the workspace while the flow runs.
 
-    Args:
-        config: The configuration; None to read `config_file`.
-        config_file: Read at every run, so that an edit counts from the next night on.
-        night: Name of the night asked for; may be empty.
-        choose: Chooses the night.
+    The file is read at every run, so that an edit counts from the next night on.
     """
     config = configuration(config, config_file)
     workspace, flow = workspace_of(config), runtime.flow_run.flow_name

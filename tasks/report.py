@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from prefect import task
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from slimpajama.apps.tune.stage import TuneReport
 from slimpajama.core.config import Config
 from slimpajama.model.evaluate.stage import EvaluateReport
 from slimpajama.model.generate.stage import GenerateReport
+from slimpajama.ops.report.artifacts import artifacts
 from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.report.summary import NightSummary, nothing_new, summarise_night
+from slimpajama.workspace import layout
+from slimpajama.workspace.parquet import published_json
 from tasks.observe import RETRY, workspace_of
+
+# Artifacts of one key are versions of each other, so the UI shows how nights compare.
+KEY = "night"
 
 
 @task(name="report", task_run_name="report-{night}", cache_policy=NO_CACHE, **RETRY)
@@ -24,7 +31,7 @@ def report_task(
 ) -> NightSummary:
     """Write the night's report, which is what makes the night finished."""
     workspace = workspace_of(config)
-    write_report(workspace, night, evaluation.model if evaluation else None, tuning.model if tuning else None)
+    write_report(workspace, night, evaluation.model if evaluation else "", tuning.model if tuning else "")
     return summarise_night(workspace.uri, night, workspace.models.champion(), evaluation, samples, tuning)
 
 
@@ -32,3 +39,14 @@ def report_task(
 def nothing_new_task(config: Config, night: str) -> NightSummary:
     """Say that there was nothing to do."""
     return nothing_new(night, workspace_of(config).models.champion())
+
+
+@task(name="artifacts", task_run_name="artifacts-{night}", cache_policy=NO_CACHE)
+def publish_artifacts(config: Config, night: str) -> list[str]:
+    """Show a finished report in the UI: `night-verdict`, `night-funnel`, ...; return the artifacts' keys."""
+    workspace = workspace_of(config)
+    report = published_json(workspace.store, layout.report(night).manifest, "report.json")
+    texts = artifacts(report, workspace.uri) if report else {}
+    for name, text in texts.items():
+        create_markdown_artifact(text, key=f"{KEY}-{name}", description=f"night {night} of {workspace.uri}")
+    return [f"{KEY}-{name}" for name in texts]

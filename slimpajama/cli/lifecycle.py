@@ -109,7 +109,7 @@ def train(common: Common, night: Night = "") -> None:
     if is_worker():
         return take_part(cfg, night)
     with flow_session() as ready:
-        from flows.training import train_model
+        from flows.model import train_model
 
         ready()
         model = train_model(cfg, night=night)
@@ -136,7 +136,7 @@ def evaluate(
     """
     cfg = common.cfg
     with flow_session() as ready:
-        from flows.evaluation import evaluate_model
+        from flows.model import evaluate_model
 
         ready()
         report = evaluate_model(cfg, night=night, model=model)
@@ -155,7 +155,7 @@ def tune(
     """
     cfg = common.cfg
     with flow_session() as ready:
-        from flows.tuning import tune_model
+        from flows.model import tune_model
 
         ready()
         report = tune_model(cfg, night=night, model=model)

@@ -107,7 +107,6 @@ def expanded(function: Callable[..., Any], *without: str) -> Callable[..., Any]:
     The options of `Common` stand last.
 
     Args:
-        function: What runs.
         without: Fields that this command does not offer; they keep their defaults.
     """
     hints = get_type_hints(function, include_extras=True)

@@ -155,6 +155,13 @@ def amount(value: float, unit: str) -> str:
     return f"{value:,.0f} {unit}" if value >= 10 or value == int(value) else f"{value:.1f} {unit}"
 
 
+def peak_bytes() -> float:
+    """Return the largest resident set of this process so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS counts bytes, Linux KiB.
+    return float(peak if sys.platform == "darwin" else peak * 1024)
+
+
 @contextlib.contextmanager
 def track(name: str, total: float = 0, unit: str = "documents") -> Iterator[Bar]:
     """Follow one step: `with track("ingest", total=n_bytes, unit="B") as bar: bar.advance(...)`."""
@@ -164,10 +171,7 @@ def track(name: str, total: float = 0, unit: str = "documents") -> Iterator[Bar]
     try:
         yield bar
     finally:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        # macOS counts bytes, Linux KiB.
-        peak_mb = peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-        timing = Timing(name, time.perf_counter() - began, bar.done, unit, peak_mb)
+        timing = Timing(name, time.perf_counter() - began, bar.done, unit, peak_bytes() / 1e6)
         timings.append(timing)
         sink.end(bar, timing)
         step_log(name).info(bar.summary(timing.seconds), extra={"figures": bar.figures()})

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from itertools import chain
 from typing import Any
 
 from slimpajama.core.config import CleanConfig
 from slimpajama.core.errors import InputError, printable
 from slimpajama.core.schema import DOCUMENTS, REMOVED
-from slimpajama.corpus.clean.rules import judge
+from slimpajama.corpus.clean.rules import Verdict, judge
 from slimpajama.workspace import layout
 from slimpajama.workspace.lookup import Hit, Match, find_rows, one_of, starts_with
 from slimpajama.workspace.manifest import Manifest, json_bytes
@@ -35,7 +36,6 @@ def explain(workspace: Workspace, doc_id: str) -> dict[str, Any]:
     """Return everything known of a document.
 
     Args:
-        workspace: The workspace.
         doc_id: Its id, or the beginning of it: at least six hex digits that only this document has.
 
     Returns:
@@ -154,26 +154,25 @@ def _rules(settings: Record, row: Record) -> list[Record]:
 
         quality = measure_text(row["text"] or "")
     verdicts = judge(quality, row["lang"], CleanConfig(**settings["clean"]))
-    rules = [_rule(verdict.rule, verdict.value, verdict.threshold, verdict.passed) for verdict in verdicts]
-    if row.get("stage") == "clean":
-        return rules
+    if row.get("stage") != "clean":
+        verdicts = chain(verdicts, _later_verdicts(settings, row))
+    return list(map(asdict, verdicts))
+
+
+def _later_verdicts(settings: Record, row: Record) -> Iterator[Verdict]:
+    """Yield what deduplication and decontamination said."""
     stage, bounds = row.get("stage"), settings.get("decontaminate")
     value = "no earlier or better document above the threshold"
     if stage == "dedup":
         value = row["value"] if row["jaccard"] is None else f"Jaccard {row['jaccard']:.6f}"
     name = row["rule"] if stage == "dedup" else "near-duplicate"
-    rules.append(_rule(name, value, f"below {settings['dedup']['threshold']:g}", stage != "dedup"))
+    yield Verdict(name, value, f"below {settings['dedup']['threshold']:g}", stage != "dedup")
     if stage == "decontaminate":
-        rules.append(_rule(row["rule"], row["value"], row["threshold"], passed=False))
+        yield Verdict(row["rule"], row["value"], row["threshold"], False)
     elif stage != "dedup" and bounds:
         # Nights of earlier versions have no such settings.
         most = f"less than {bounds['ngram_words']} words in a row, less than {bounds['held_out_share']:.0%} held out"
-        rules.append(_rule("overlap", "with no evaluation record and no held-out document", most, passed=True))
-    return rules
-
-
-def _rule(name: str, value: str, threshold: str, passed: bool) -> Record:
-    return {"rule": name, "value": value, "threshold": threshold, "passed": passed}
+        yield Verdict("overlap", "with no evaluation record and no held-out document", most, True)
 
 
 def _partner(store: Store, nights: Nights, row: Record) -> Record | None:
@@ -201,22 +200,15 @@ def _shards(store: Store, manifest: Manifest, row: Record) -> list[Record]:
     """Return the rows of the night's shards that hold the document."""
     paths = manifest.paths(layout.night(row["night"]).within("shards"))
     hits = find_rows(store, paths, "id", one_of([row["id"]]), ["id", "input_ids"])
-    return [
-        {
-            "path": hit.path,
-            "split": layout.place(hit.path).inner,
-            "row": hit.row,
-            "tokens": len(hit.values["input_ids"]),
-        }
-        for hit in hits
-    ]
+    shards = ((hit, layout.place(hit.path).inner, len(hit.values["input_ids"])) for hit in hits)
+    return [{"path": hit.path, "split": split, "row": hit.row, "tokens": tokens} for hit, split, tokens in shards]
 
 
 def _models(models: Models, night: str) -> list[Record]:
     """Return the models whose training read the night's shards, oldest first."""
-    depends_on = {name: manifest.depends_on for name, manifest in models.trained().items()}
-    found = [{"model": name, "night": of["night"]} for name, of in depends_on.items() if night in of["nights"]]
-    return sorted(found, key=lambda model: (model["night"], model["model"]))
+    trained = ((name, manifest.depends_on) for name, manifest in models.trained().items())
+    found = sorted((about["night"], name) for name, about in trained if night in about["nights"])
+    return [{"model": name, "night": of} for of, name in found]
 
 
 def render(story: dict[str, Any]) -> str:

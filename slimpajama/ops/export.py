@@ -20,14 +20,14 @@ import pyarrow.parquet as pq
 from slimpajama.core.errors import InputError, unwritable
 from slimpajama.core.page import card_head, render
 from slimpajama.core.progress import track
-from slimpajama.core.schema import DOCUMENTS
+from slimpajama.core.schema import DOCUMENTS, SHARDS
 from slimpajama.core.split import SPLITS
 from slimpajama.text.tokenizer import DOCUMENT
 from slimpajama.workspace import layout
 from slimpajama.workspace.layout import name_of, place
 from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.parquet import read_table, read_verified
+from slimpajama.workspace.parquet import published_json, read_columns, read_table, read_verified
 from slimpajama.workspace.store import Store
 
 # A file of the dataset holds so much text; the hub shows files of up to about 300 MB at once.
@@ -65,17 +65,9 @@ def lineage(store: Store, model_id: str) -> list[dict[str, Any]]:
         manifest = load_manifest(store, layout.model(model_id).manifest)
         if manifest is None:
             return [*chain, {"model": model_id, "night": "", "nights": [], "sha256": ""}]
-        weights = manifest.file("model.safetensors")
-        depends_on = manifest.depends_on
-        chain.append(
-            {
-                "model": model_id,
-                "night": depends_on["night"],
-                "nights": list(depends_on["nights"]),
-                "sha256": weights.sha256,
-            }
-        )
-        model_id = depends_on["started_from"]
+        about, sha256 = manifest.depends_on, manifest.file("model.safetensors").sha256
+        chain.append({"model": model_id, "night": about["night"], "nights": list(about["nights"]), "sha256": sha256})
+        model_id = about["started_from"]
     return chain
 
 
@@ -157,14 +149,8 @@ def _newest_evaluation(store: Store, name: str) -> tuple[Any, Any]:
     nights = sorted(layout.folder_of(rest) for rest in listed if name_of(rest) == "evaluation.json")
     if not nights:
         return None, None
-    figures = _published(store, model.evaluation(nights[-1]).manifest, "evaluation.json")
-    return figures, _published(store, model.gate(nights[-1]).manifest, "decision.json")
-
-
-def _published(store: Store, manifest_path: str, name: str) -> Any:
-    manifest = load_manifest(store, manifest_path)
-    entry = manifest.find(name) if manifest else None
-    return json.loads(read_verified(store, entry)) if entry else None
+    figures = published_json(store, model.evaluation(nights[-1]).manifest, "evaluation.json")
+    return figures, published_json(store, model.gate(nights[-1]).manifest, "decision.json")
 
 
 def _sources(workspace: Workspace, nights: Sequence[str]) -> list[tuple[str, str]]:
@@ -195,29 +181,27 @@ def export_dataset(workspace: Workspace, folder: Path, nights: Sequence[str] = (
         writers = {split: _Files(draft / "data", split) for split in SPLITS}
         paths = [path for night, m in manifests.items() for path in m.paths(layout.night(night).documents)]
         held_out = {split: _ids(workspace.store, manifests, split) for split in SPLITS[1:]}
-        counts: dict[tuple[str, str, str], list[int]] = {}
         with track("export", total=len(paths), unit="files") as bar:
             for path in paths:
                 table = read_table(workspace.store, path).select(DOCUMENTS.names)
                 rest = pa.array([True] * table.num_rows)
                 for split in SPLITS[1:]:
                     inside = pc.is_in(table["id"], held_out[split])
-                    _add(writers[split], table.filter(inside), counts)
+                    writers[split].add(table.filter(inside))
                     rest = pc.and_not(rest, inside)
-                _add(writers["train"], table.filter(rest), counts)
+                writers["train"].add(table.filter(rest))
                 bar.advance()
-        written = {split: files.close() for split, files in writers.items()}
-        _write(
-            draft / "README.md", _dataset_card(_sources(workspace, list(manifests)), list(manifests), written, counts)
-        )
-    documents = {split: sum(n for key, (n, _) in counts.items() if key[0] == split) for split in SPLITS}
+        for files in writers.values():
+            files.close()
+        card = _dataset_card(_sources(workspace, list(manifests)), list(manifests), writers)
+        _write(draft / "README.md", card)
+    documents = {split: sum(n for n, _ in files.counts.values()) for split, files in writers.items()}
     return {"folder": str(folder), "nights": list(manifests), "documents": documents}
 
 
 def _ids(store: Store, manifests: dict[str, Manifest], split: str) -> pa.Array:
     paths = [path for night, m in manifests.items() for path in m.paths(layout.night(night).split(split))]
-    parts = [read_table(store, path, ["id"])["id"].combine_chunks() for path in paths]
-    return pa.concat_arrays(parts) if parts else pa.array([], pa.string())
+    return read_columns(store, paths, SHARDS, ["id"])["id"].combine_chunks()
 
 
 class _Files:
@@ -226,8 +210,12 @@ class _Files:
     def __init__(self, folder: Path, split: str) -> None:
         self.folder, self.split, self.count, self.size = folder, split, 0, 0
         self.writer: pq.ParquetWriter | None = None
+        self.counts: dict[tuple[str, str], list[int]] = {}
+        """Documents and bytes by source and language."""
 
     def add(self, table: pa.Table) -> None:
+        if not table.num_rows:
+            return
         if self.writer is None:
             self.folder.mkdir(exist_ok=True)
             self.writer = pq.ParquetWriter(
@@ -239,36 +227,23 @@ class _Files:
         if self.size >= FILE_BYTES:
             self.writer.close()
             self.writer = None
+        sums = table.select(["source", "lang", "n_bytes"]).group_by(["source", "lang"])
+        for row in sums.aggregate([("n_bytes", "count"), ("n_bytes", "sum")]).to_pylist():
+            total = self.counts.setdefault((row["source"], row["lang"]), [0, 0])
+            total[0] += row["n_bytes_count"]
+            total[1] += row["n_bytes_sum"]
 
-    def close(self) -> int:
-        """Finish and return how many files there are."""
+    def close(self) -> None:
         if self.writer:
             self.writer.close()
         for number in range(self.count):
             part = self.folder / f"{self.split}-{number:05d}"
             part.replace(part.with_name(f"{part.name}-of-{self.count:05d}.parquet"))
-        return self.count
 
 
-def _add(files: _Files, table: pa.Table, counts: dict[tuple[str, str, str], list[int]]) -> None:
-    """Write rows and count documents and bytes by split, source and language."""
-    if not table.num_rows:
-        return
-    files.add(table)
-    sums = table.select(["source", "lang", "n_bytes"]).group_by(["source", "lang"])
-    for row in sums.aggregate([("n_bytes", "count"), ("n_bytes", "sum")]).to_pylist():
-        total = counts.setdefault((files.split, row["source"], row["lang"]), [0, 0])
-        total[0] += row["n_bytes_count"]
-        total[1] += row["n_bytes_sum"]
-
-
-def _dataset_card(
-    sources: list[tuple[str, str]],
-    nights: list[str],
-    files: dict[str, int],
-    counts: dict[tuple[str, str, str], list[int]],
-) -> bytes:
-    paths = [{"split": split, "path": f"data/{split}-*.parquet"} for split in SPLITS if files[split]]
+def _dataset_card(sources: list[tuple[str, str]], nights: list[str], written: dict[str, _Files]) -> bytes:
+    paths = [{"split": split, "path": f"data/{split}-*.parquet"} for split, files in written.items() if files.count]
+    counts = {(split, *key): count for split, files in written.items() for key, count in files.counts.items()}
     head = {
         "language": sorted({lang for _, _, lang in counts if len(lang) == 2}),
         "license": "other",

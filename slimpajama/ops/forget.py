@@ -92,7 +92,6 @@ def forget(workspace: Workspace, by: str, value: str, *, dry_run: bool = False, 
     """Remove documents from all nights, and all that were removed as copies of them.
 
     Args:
-        workspace: The workspace.
         by: What `value` is: `id` (of a document, or its beginning), `sha256` (of a text as it was read) or `pattern`
             (a regular expression of RE2's syntax, found in the text as it was cleaned).
         value: What to look for.
@@ -314,7 +313,7 @@ def _report_again(workspace: Workspace, night: str) -> None:
             workspace.store.delete(path)
         return
     try:
-        write_report(workspace, night, found.depends_on["model"] or None, found.depends_on.get("tuned") or None)
+        write_report(workspace, night, found.depends_on["model"], found.depends_on.get("tuned", ""))
     except (ModelError, StorageError) as error:
         step_log("report").info(f"night {night}: without its model, for {error}")
         write_report(workspace, night)

@@ -37,7 +37,6 @@ def repair(workspace: Workspace, cfg: Config) -> tuple[int, list[str], Problems]
     """Check everything that is published and make damaged files of nights and reports again.
 
     Args:
-        workspace: The workspace.
         cfg: `run` and `dedup.memory_mb` are used: where raw files lie, how many threads and how much memory may be
             used. All other settings are in the nights' manifests.
 
@@ -155,9 +154,7 @@ def _pairs(store: Store, digest: str) -> dict[str, Any]:
 def _render(workspace: Workspace, manifest: Manifest) -> Iterator[Manifest]:
     """Yield the manifest of a report, rendered again."""
     depends_on = manifest.depends_on
-    yield write_report(
-        workspace, depends_on.get("night", ""), depends_on.get("model") or None, depends_on.get("tuned") or None
-    )
+    yield write_report(workspace, *(depends_on.get(name) or "" for name in ("night", "model", "tuned")))
 
 
 def _difference(manifest: Manifest, made: list[Manifest]) -> str:

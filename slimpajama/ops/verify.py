@@ -27,7 +27,6 @@ def verify(workspace: Workspace, threads: int = 1) -> tuple[int, Problems]:
     """Check everything that is published.
 
     Args:
-        workspace: The workspace.
         threads: Files that are read at once.
 
     Returns:

@@ -45,9 +45,7 @@ def find_rows(store: Store, paths: Iterable[str], column: str, match: Match, col
     """Yield the rows whose `column` matches, in the order of files and rows.
 
     Args:
-        store: The workspace.
         paths: Parquet files, all of which have `column` and `columns`.
-        column: Where to look.
         match: `one_of(...)` or `starts_with(...)`.
         columns: What to return of a row that matches.
 

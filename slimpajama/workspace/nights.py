@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,20 +73,17 @@ class Nights:
 
         A night is finished when its report is. Today's name gets a suffix where it is taken: `2026-11-23.2`.
         """
-        published = self.published()
-        unfinished = published and not self.store.exists(layout.report(published[-1]).manifest)
-        return self._choose(wanted, published, published[-1] if unfinished else "", today)
+        return self._choose(wanted, today, lambda newest: not self.store.exists(layout.report(newest).manifest))
 
     def choose_preparation(self, wanted: str = "", today: dt.date | None = None) -> str:
         """Return the night that a preparation alone works on: as `choose`, but a published night is finished.
 
         So nights can be prepared one after the other without a model; a publication that was broken off is completed.
         """
-        published = self.published()
-        unfinished = published and self.store.list(layout.night(published[-1]).work())
-        return self._choose(wanted, published, published[-1] if unfinished else "", today)
+        return self._choose(wanted, today, lambda newest: bool(self.store.list(layout.night(newest).work())))
 
-    def _choose(self, wanted: str, published: list[str], unfinished: str, today: dt.date | None) -> str:
+    def _choose(self, wanted: str, today: dt.date | None, is_unfinished: Callable[[str], bool]) -> str:
+        published = self.published()
         if wanted:
             if not _ID.match(wanted):
                 raise ConfigError(
@@ -95,8 +92,8 @@ class Nights:
             return wanted
         if begun := self.begun():
             return begun[0]
-        if unfinished:
-            return unfinished
+        if published and is_unfinished(published[-1]):
+            return published[-1]
         day = (today or dt.datetime.now(dt.UTC).date()).isoformat()
         names = (day if number == 1 else f"{day}.{number}" for number in range(1, len(published) + 2))
         return next(name for name in names if name not in published)
@@ -123,8 +120,6 @@ class Nights:
         A changed setting needs no such word: what depends on it is made again by itself.
 
         Args:
-            night: The night.
-            step: Where to begin.
             steps: Names of a preparation's steps, in order.
 
         Raises:

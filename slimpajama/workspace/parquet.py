@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import zlib
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from slimpajama.core.errors import StorageError
-from slimpajama.workspace.manifest import FileEntry
+from slimpajama.workspace.manifest import FileEntry, load_manifest
 from slimpajama.workspace.store import CHECK, TRIES, Store, outside_errors, sha256
 
 REPETITIVE = ["lang", "source", "night", "stage", "rule", "threshold"]
@@ -69,6 +70,13 @@ def read_verified(store: Store, entry: FileEntry) -> bytes:
     return data
 
 
+def published_json(store: Store, manifest_path: str, name: str) -> Any:
+    """Return the JSON file of that name that a manifest lists; None where there is no such manifest or file."""
+    manifest = load_manifest(store, manifest_path)
+    entry = manifest.find(name) if manifest else None
+    return json.loads(read_verified(store, entry)) if entry else None
+
+
 def read_verified_table(store: Store, entry: FileEntry) -> pa.Table:
     """Return all of a listed Parquet file after its hash was compared with its manifest's."""
     return pq.ParquetFile(pa.BufferReader(read_verified(store, entry))).read()
@@ -79,8 +87,6 @@ def reading(store: Store, path: str, size: int | None = None) -> Iterator[Binary
     """Open a Parquet or Arrow file of which a part is read.
 
     Args:
-        store: The workspace.
-        path: The file.
         size: Bytes that its manifest lists; None not to compare.
 
     Raises:
@@ -99,6 +105,12 @@ def read_table(store: Store, path: str, columns: list[str] | None = None, size: 
     """Return a Parquet file of the workspace, or those of its columns that are named; `size` as in `reading`."""
     with reading(store, path, size) as file:
         return pq.ParquetFile(file).read(columns=columns)
+
+
+def read_columns(store: Store, paths: Iterable[str], schema: pa.Schema, names: list[str]) -> pa.Table:
+    """Return some columns of files of one schema, one file after the other; without files the table is empty."""
+    tables = [read_table(store, path, names) for path in paths]
+    return pa.concat_tables(tables) if tables else pa.schema(map(schema.field, names)).empty_table()
 
 
 def _not_as_listed(store: Store, path: str, expected: str, found: str, hint: str) -> StorageError:

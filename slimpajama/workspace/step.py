@@ -98,8 +98,6 @@ class Run:
     """One run of one step.
 
     Args:
-        step: The step.
-        context: Workspace, configuration and night.
         made: Manifests of the steps before, by their names.
         options: What else the caller decides, such as the model that is measured.
     """
@@ -294,7 +292,7 @@ class Run:
             counts: Taken instead of the sum of the units' counts.
         """
         keys = sorted(self._parts)
-        files = sorted((FileEntry(**e) for key in keys for e in self._parts[key]["files"]), key=lambda e: e.path)
+        files = sorted((entry for key in keys for entry in self.part_files(key)), key=lambda entry: entry.path)
         total = add_counts(self._parts[key]["counts"] for key in keys) if counts is None else counts
         manifest = Manifest(self.name, self.fingerprint, tuple(files), json.loads(json_bytes(total)), self.depends_on)
         self.store.write(self.manifest_path, json_bytes(manifest))
@@ -330,11 +328,6 @@ def run_step(step: Step, context: Context, made: Mapping[str, Manifest] | None =
 
 def run_some(step: Step, context: Context, keys: list[str]) -> None:
     """Make some units of a step that another process runs, and leave the rest of it alone.
-
-    Args:
-        step: A step of a night's preparation.
-        context: Workspace, as this process reaches it, configuration and night.
-        keys: Of its units.
 
     Raises:
         StorageError: If the steps before are not there, or this process would make other bytes: its code, libraries

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -12,6 +10,7 @@ import pyarrow.compute as pc
 from numba.core import event
 
 from slimpajama.core.config import Config
+from slimpajama.core.progress import peak_bytes
 from slimpajama.corpus.pipeline import BY_NAME, prepare
 from slimpajama.corpus.sources.discover import InputFile, Plan
 from slimpajama.corpus.sources.records import Batch, ReadOptions
@@ -92,7 +91,7 @@ def run_pass(scratch: Workspace, sample: Sample, every: int) -> Pass:
             manifests[manifest.name] = manifest
             before = _clocks(compiling)
     text = sum(n_bytes for _, n_bytes, _ in counted.values())
-    return Pass(costs, manifests, counted, in_flight(cfg, text), _peak_bytes())
+    return Pass(costs, manifests, counted, in_flight(cfg, text), peak_bytes())
 
 
 def in_flight(cfg: Config, text: float) -> float:
@@ -117,8 +116,3 @@ def _clocks(compiling: event.TimingListener) -> tuple[float, float]:
     """Return wall and processor time without the compilation of kernels, which the next run finds compiled."""
     lost = compiling.duration if compiling.done else 0.0
     return time.perf_counter() - lost, time.process_time() - lost
-
-
-def _peak_bytes() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return float(peak if sys.platform == "darwin" else peak * 1024)

@@ -20,7 +20,6 @@ def as_dict(forecast: Forecast, train: TrainConfig | None = None) -> dict[str, A
     """Return a forecast as plain JSON types; counts are whole numbers.
 
     Args:
-        forecast: What is expected.
         train: Where a model is trained, too: its budget, which the forecast's time does not cover.
     """
     found = forecast.plan

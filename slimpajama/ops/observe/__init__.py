@@ -20,8 +20,6 @@ def observers(cfg: Config, workspace: Workspace, night: str, flow: str) -> list[
 
     Args:
         cfg: `observe` and where the sources lie are used.
-        workspace: The workspace.
-        night: The night that the run works on.
         flow: What runs, for instance `nightly`.
 
     Raises:

@@ -40,12 +40,7 @@ METRICS: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 class Metrics(Writer):
-    """Keeps the figures and writes the file at the end of each step and of the run.
-
-    Args:
-        path: `NAME.prom`.
-        run: Which run it is.
-    """
+    """Keeps the figures and writes the file at the end of each step and of the run."""
 
     name = "metrics"
 

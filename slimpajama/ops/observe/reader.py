@@ -68,7 +68,6 @@ class Reader(Sink):
     """Follows a run and tells the writers. None of them can fail the run.
 
     Args:
-        run: Which run it is.
         writers: Told in this order; one that fails costs a warning, and hears no more after `PATIENCE` of them.
     """
 

@@ -9,11 +9,9 @@ from urllib.parse import quote
 from slimpajama.core.format import visible
 from slimpajama.core.page import Section, full_width, markdown
 from slimpajama.ops.report import page
-from slimpajama.ops.report.tuning import tuning
+from slimpajama.ops.report.tuning import IN_ARTIFACT, tuning
 from slimpajama.workspace import layout
 
-# An artifact shows so many characters of a text that an application was given or wrote.
-SHOWN = 300
 FLOW = """## The flow of a night
 
 ```mermaid
@@ -51,19 +49,10 @@ def artifacts(report: Mapping[str, Any], uri: str) -> dict[str, str]:
         "samples": (page.samples(report), shown.samples),
     }
     if tuned:
-        sections["applications"] = tuning(tuned, SHOWN), layout.tuned(tuned["model"]).file("scores.json")
+        sections["applications"] = tuning(tuned, IN_ARTIFACT), layout.tuned(tuned["model"]).file("scores.json")
     texts = {name: (markdown(section), path) for name, (section, path) in sections.items() if section.blocks}
     texts["flow"] = FLOW, night.path
     return {name: f"{text}\n{_link(f'{uri}/{path}')}\n" for name, (text, path) in texts.items()}
-
-
-def tuning_artifact(tuned: Mapping[str, Any]) -> str:
-    """Return a tuning's report in Markdown.
-
-    Args:
-        tuned: `TuneReport.as_dict()`.
-    """
-    return markdown(tuning(tuned, SHOWN))
 
 
 def _verdict(report: Mapping[str, Any]) -> Section:

@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from slimpajama.workspace.parquet import read_table
+from slimpajama.core.schema import MINHASH
+from slimpajama.workspace.parquet import read_columns, read_table
 from slimpajama.workspace.store import Store
 
 WORDS = 40
@@ -44,16 +45,12 @@ def cluster_sizes(store: Store, minhash: list[str]) -> list[dict[str, int]]:
     A cluster is all that similar pairs connect; a document unlike any other is a cluster of one.
 
     Args:
-        store: The workspace.
         minhash: The night's files of that folder.
 
     Returns:
         `size` and `clusters`. Documents of earlier nights are not counted.
     """
-    names = [read_table(store, path, ["cluster"])["cluster"] for path in minhash]
-    if not names:
-        return []
-    members = pc.value_counts(pa.chunked_array([chunk for name in names for chunk in name.chunks], pa.string()))
+    members = pc.value_counts(read_columns(store, minhash, MINHASH, ["cluster"])["cluster"])
     sizes = pc.value_counts(members.field("counts")).to_pylist()
     return sorted(({"size": row["values"], "clusters": row["counts"]} for row in sizes), key=lambda row: row["size"])
 
@@ -62,7 +59,6 @@ def top_words(store: Store, shards: list[str]) -> list[dict[str, Any]]:
     """Return the most frequent content words of each language, in lower case; numbers alone are left out.
 
     Args:
-        store: The workspace.
         shards: Training shards; of many only some are counted, evenly spaced: rows are shuffled over shards.
 
     Returns:

@@ -6,12 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Manifest, total
-from slimpajama.workspace.parquet import read_table
-from slimpajama.workspace.store import Store
+from slimpajama.workspace.manifest import add_counts, total
 
 # Documents before ingest, and after ingest, clean, dedup and decontaminate.
 LEVELS = ("found", "readable", "clean", "unique", "kept")
@@ -20,21 +16,13 @@ Counts = Mapping[str, Any]
 Row = dict[str, Any]
 
 
-def kept_documents(store: Store, night: str, manifest: Manifest) -> pa.Table:
-    """Return `source`, `lang`, `n_chars` and `n_bytes` of each document the night kept."""
-    tables = [read_table(store, path, KEPT) for path in manifest.paths(layout.night(night).documents)]
-    schema = pa.schema([(name, pa.string() if name in ("source", "lang") else pa.int64()) for name in KEPT])
-    return pa.concat_tables(tables) if tables else schema.empty_table()
-
-
 def night_funnel(
     counts: Counts, kept: pa.Table, cleaned_out: Mapping[str, int], contaminated: Mapping[str, int]
 ) -> dict[str, Any]:
     """Return the night's funnel.
 
     Args:
-        counts: The night manifest's counts, by stage.
-        kept: What `kept_documents` returns.
+        kept: Columns `KEPT` of each document the night kept.
         cleaned_out: Documents that the clean stage removed, by language.
         contaminated: Documents that the decontamination removed, by language.
 
@@ -42,25 +30,22 @@ def night_funnel(
         `levels` (`name`, `documents`, `bytes`; null bytes where there is no text yet), and `sources` and `languages`
         (`name`, `documents`, one a level, null where it is not known, and `kept_bytes`).
     """
-    ingest, clean = counts["ingest"], counts.get("clean", {})
-    read, cleaned = ingest.get("documents", {}), clean.get("documents", {})
     by_source, source_bytes = _group(kept, "source")
-    refused = {source: total(rules) for source, rules in counts.get("decontaminate", {}).get("removed", {}).items()}
-    broken = {source: total(rules) for source, rules in ingest.get("removed", {}).items()}
-    languages, language_bytes = _group(kept, "lang")
-    clean_languages = clean.get("languages", {})
-    sources = [
-        _row(name, [n + broken.get(name, 0), n, cleaned.get(name, 0)], refused, by_source, source_bytes)
-        for name, n in ((name, read.get(name, 0)) for name in sorted({*read, *broken}))
-    ]
-    by_language = [
-        _row(name, [None, n + cleaned_out.get(name, 0), n], contaminated, languages, language_bytes)
-        for name, n in ((name, clean_languages.get(name, 0)) for name in sorted({*clean_languages, *cleaned_out}))
-    ]
+    by_language, language_bytes = _group(kept, "lang")
+    clean = counts.get("clean", {})
+    cleaned, sizes = clean.get("languages", {}), clean.get("bytes", 0)
+    languages = [add_counts([cleaned, cleaned_out]), cleaned, add_counts([by_language, contaminated]), by_language]
+    left, refused = total(source_bytes), total(counts.get("decontaminate", {}).get("bytes", 0))
+    levels = zip(
+        LEVELS,
+        _documents(counts),
+        [None, total(counts["ingest"].get("bytes", 0)), total(sizes), left + refused, left],
+        strict=True,
+    )
     return {
-        "levels": _levels(counts, kept),
-        "sources": sources,
-        "languages": sorted(by_language, key=lambda row: -row["documents"][1]),
+        "levels": [{"name": name, "documents": number, "bytes": size} for name, number, size in levels],
+        "sources": _rows([], _by_source(counts, by_source), source_bytes),
+        "languages": sorted(_rows([None], languages, language_bytes), key=lambda row: -row["documents"][1]),
     }
 
 
@@ -69,33 +54,32 @@ def _group(kept: pa.Table, column: str) -> tuple[dict[str, int], dict[str, int]]
     return {r[column]: r["n_bytes_count"] for r in grouped}, {r[column]: r["n_bytes_sum"] for r in grouped}
 
 
-def _row(name: str, before: list[int | None], refused: Counts, kept: Counts, kept_bytes: Counts) -> Row:
-    left = kept.get(name, 0)
-    documents = [*before, left + refused.get(name, 0), left]
-    return {"name": name, "documents": documents, "kept_bytes": kept_bytes.get(name, 0)}
-
-
-def _levels(counts: Counts, kept: pa.Table) -> list[Row]:
-    ingest, clean = counts["ingest"], counts.get("clean", {})
-    documents = _documents(counts)
-    left = pc.sum(kept["n_bytes"]).as_py() or 0
-    refused = total(counts.get("decontaminate", {}).get("bytes", 0))
-    sizes = [None, total(ingest.get("bytes", 0)), total(clean.get("bytes", 0)), left + refused, left]
-    return [
-        {"name": name, "documents": number, "bytes": size}
-        for name, number, size in zip(LEVELS, documents, sizes, strict=True)
-    ]
+def _by_source(counts: Counts, kept: Counts) -> list[Counts]:
+    """Return the documents of each level by source."""
+    ingest = counts["ingest"]
+    read = ingest.get("documents", {})
+    broken, refused = (
+        {source: total(rules) for source, rules in stage.get("removed", {}).items()}
+        for stage in (ingest, counts.get("decontaminate", {}))
+    )
+    cleaned = counts.get("clean", {}).get("documents", {})
+    return [add_counts([read, broken]), read, cleaned, add_counts([kept, refused]), kept]
 
 
 def _documents(counts: Counts) -> list[int]:
-    ingest = counts["ingest"]
-    read, kept = total(ingest.get("documents", 0)), total(counts.get("dedup", {}).get("kept", 0))
+    """Return the documents of each level in all, from a manifest alone."""
+    return list(map(total, _by_source(counts, counts.get("dedup", {}).get("kept", {}))))
+
+
+def _rows(unknown: list[None], levels: list[Counts], kept_bytes: Counts) -> list[Row]:
+    """Return a row a name of the first of the `levels`; how many there were before these is not known."""
     return [
-        read + total(ingest.get("removed", 0)),
-        read,
-        total(counts.get("clean", {}).get("documents", 0)),
-        kept + total(counts.get("decontaminate", {}).get("removed", 0)),
-        kept,
+        {
+            "name": name,
+            "documents": [*unknown, *(level.get(name, 0) for level in levels)],
+            "kept_bytes": kept_bytes.get(name, 0),
+        }
+        for name in sorted(levels[0])
     ]
 
 

@@ -60,14 +60,13 @@ class Inputs:
         return digests | {"earlier": {name: manifest.digest for name, manifest in self.earlier.items()}}
 
 
-def gather(workspace: Workspace, night: str, model_id: str | None = None, tuned_id: str | None = None) -> Inputs:
+def gather(workspace: Workspace, night: str, model_id: str = "", tuned_id: str = "") -> Inputs:
     """Return the manifests of a published night and of the model that was trained in it.
 
     Args:
-        workspace: The workspace.
         night: A published night.
-        model_id: The night's model; None where nothing was trained.
-        tuned_id: What a champion was tuned to in this night; None where none was.
+        model_id: The night's model; empty where nothing was trained.
+        tuned_id: What a champion was tuned to in this night; empty where none was.
 
     Raises:
         InputError: If the night is not published.
@@ -94,9 +93,9 @@ def gather(workspace: Workspace, night: str, model_id: str | None = None, tuned_
     return Inputs(
         store=store,
         night=night,
-        model_id=model_id or "",
+        model_id=model_id,
         champion_id=champion_id,
-        tuned_id=tuned_id or "",
+        tuned_id=tuned_id,
         earlier={name: manifest for name, manifest in earlier.items() if manifest},
         manifests=manifests,
     )

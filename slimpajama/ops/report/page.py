@@ -83,7 +83,10 @@ def funnel(report: Report) -> Section:
         *columns("documents", show=number),
         Column("text", "bytes", size),
     ]
-    levels = [Column(row["name"], partial(_at_level, i), number) for i, row in enumerate(rows)]
+    levels = [
+        Column(row["name"], partial(lambda level, row: row["documents"][level], i), number)
+        for i, row in enumerate(rows)
+    ]
     note = "Documents that were left after each stage, and the text in them."
     blocks = [
         Table(rows, after),
@@ -94,11 +97,6 @@ def funnel(report: Report) -> Section:
         *_drift(report),
     ]
     return Section("From raw text to tokens", blocks, "funnel", note)
-
-
-def _at_level(level: int, row: Report) -> int | None:
-    count: int | None = row["documents"][level]
-    return count
 
 
 def _by(title: str, levels: Sequence[Column], rows: Sequence[Report]) -> Table:

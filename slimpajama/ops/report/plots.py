@@ -33,11 +33,6 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def series_colour(name: str, position: int = 0) -> str:
-    """Return the colour of a language; others take the spare ones by their position."""
-    return COLOURS.get(name, SPARE[position % len(SPARE)])
-
-
 def loss_curve(curve: Sequence[Mapping[str, float]], validation: Sequence[Mapping[str, float]]) -> str:
     """Return training losses (nats a token) above validation (bits per byte by language), over tokens seen.
 
@@ -81,7 +76,7 @@ def length_histogram(edges: Sequence[float], counts: Mapping[str, Sequence[int]]
         figure = Figure(figsize=(5.4, 2.7), layout="constrained")
         axes = figure.subplots()
         for position, (name, values) in enumerate(_largest(counts)):
-            colour = series_colour(name, position)
+            colour = COLOURS.get(name, SPARE[position % len(SPARE)])
             axes.stairs(values, edges, color=colour, fill=True, alpha=0.22)
             axes.stairs(values, edges, color=colour, linewidth=1.6, label=name)
         axes.set_xscale("log")

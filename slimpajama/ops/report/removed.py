@@ -5,17 +5,16 @@ Nothing here reads a whole column of text: rows to show are chosen by their ids 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from slimpajama.core.format import excerpt
-from slimpajama.ops.report.text import Segment, around_first_difference
+from slimpajama.core.format import SPACE, excerpt
 from slimpajama.workspace.lookup import find_rows, one_of
-from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.store import Store
 
 SAMPLES = 3
@@ -23,14 +22,12 @@ PAIRS, EXACT_PAIRS = 8, 2
 LIGHT = ["id", "lang", "stage", "rule", "threshold", "duplicate_of", "jaccard"]
 SHOWN = ["id", "source", "uri", "lang", "night", "value", "threshold", "text"]
 EXACT = "exact-duplicate"
+# So much of each document is compared: a difference after that is not worth the seconds.
+COMPARED_CHARS = 200_000
+# Characters of an excerpt ahead of the difference, and from there on.
+BEFORE, AFTER = 48, 152
+CUT_SHORT = {("insert", True), ("delete", True)}
 Row = dict[str, Any]
-
-
-def removed_index(store: Store, paths: Iterable[str]) -> pa.Table:
-    """Return the columns by which rows are chosen, of all `removed` files together."""
-    tables = [read_table(store, path, LIGHT) for path in paths]
-    schema = pa.schema([(name, pa.float64() if name == "jaccard" else pa.string()) for name in LIGHT])
-    return pa.concat_tables(tables) if tables else schema.empty_table()
 
 
 def languages_of(index: pa.Table, stage: str) -> dict[str, int]:
@@ -45,9 +42,7 @@ def rule_table(store: Store, paths: list[str], index: pa.Table) -> list[dict[str
     Samples are the documents with the smallest ids; ids are hashes, so this is a fair draw and always the same one.
 
     Args:
-        store: The workspace.
-        paths: The night's `removed` files.
-        index: What `removed_index` returns for them.
+        index: Columns `LIGHT` of the night's `removed` files, which are at `paths`.
 
     Returns:
         `stage`, `rule`, `threshold` (empty where it differs), `documents` and `samples` (`id`, `source`, `uri`,
@@ -85,9 +80,8 @@ def duplicate_pairs(
     """Return how many documents were removed as duplicates, and a few pairs that show the range of similarity.
 
     Args:
-        store: The workspace.
         removed: The night's `removed` files.
-        index: What `removed_index` returns for them.
+        index: Columns `LIGHT` of them.
         documents: Files of kept documents by night, in the order in which partners are looked for.
 
     Returns:
@@ -145,3 +139,42 @@ def _rows_by_id(
     """Return rows of `removed` by stage and id."""
     hits = find_rows(store, paths, "id", one_of(ids), columns) if ids else ()
     return {(hit.values["stage"], hit.values["id"]): hit.values for hit in hits}
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of an excerpt."""
+
+    text: str
+    differs: bool
+    """Whether the other document has something else, or nothing, here."""
+
+
+def around_first_difference(left: str, right: str) -> tuple[list[Segment], list[Segment]]:
+    """Return one excerpt of each text, around the place where they first part.
+
+    Runs of white space count as one blank, as they do in deduplication.
+
+    Returns:
+        The segments of both excerpts; none differs where the texts are the same.
+    """
+    left, right = (SPACE.sub(" ", text[:COMPARED_CHARS]).strip() for text in (left, right))
+    differing = (place for place, (a, b) in enumerate(zip(left, right, strict=False)) if a != b)
+    parting = 0 if left == right else next(differing, min(len(left), len(right)))
+    start = max(0, parting - BEFORE)
+    cut_left, cut_right = left[start : parting + AFTER], right[start : parting + AFTER]
+    steps = difflib.SequenceMatcher(None, cut_left, cut_right, autojunk=False).get_opcodes()
+    if steps and (steps[-1][0], len(left if steps[-1][0] == "insert" else right) > parting + AFTER) in CUT_SHORT:
+        # Here the excerpt ends, but not the document.
+        steps.pop()
+    sides: tuple[list[Segment], list[Segment]] = ([], [])
+    for tag, l0, l1, r0, r1 in steps:
+        for side, piece in ((sides[0], cut_left[l0:l1]), (sides[1], cut_right[r0:r1])):
+            if piece:
+                side.append(Segment(piece, tag != "equal"))
+    for side, whole in ((sides[0], left), (sides[1], right)):
+        if start:
+            side.insert(0, Segment("…", False))
+        if parting + AFTER < len(whole):
+            side.append(Segment("…", False))
+    return sides

@@ -24,23 +24,12 @@ VERSION = 3
 LIBRARIES = ("jinja2", "matplotlib", "pyarrow")
 
 
-def write_report(
-    workspace: Workspace, night: str, model_id: str | None = None, tuned_id: str | None = None
-) -> Manifest:
+def write_report(workspace: Workspace, night: str, model_id: str = "", tuned_id: str = "") -> Manifest:
     """Write the report of a published night; it shows the settings that the night was made with.
 
-    Args:
-        workspace: The workspace.
-        night: A published night.
-        model_id: The night's model; None where nothing was trained.
-        tuned_id: What a champion was tuned to in this night; None where none was.
-
-    Raises:
-        InputError: If the night is not published.
-        ModelError: If a model is not.
+    Arguments and errors are those of `gather`.
     """
-    context = Context(workspace, Config(), night)
-    return run_step(REPORT, context, model=model_id or "", tuned=tuned_id or "").result
+    return run_step(REPORT, Context(workspace, Config(), night), model=model_id, tuned=tuned_id).result
 
 
 def _inputs(run: Run) -> dict[str, Any]:

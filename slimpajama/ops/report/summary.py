@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from slimpajama.apps.tune.stage import TuneReport
@@ -68,32 +68,25 @@ def summarise_night(
     samples: GenerateReport | None,
     tuning: TuneReport | None = None,
 ) -> NightSummary:
-    """Return the summary of a published night.
-
-    Args:
-        uri: Of the workspace.
-        night: Its name.
-        champion: Current champion.
-        evaluation: None where no model was trained.
-        samples: None where no model was trained.
-        tuning: None where the champion was not tuned.
-    """
-    corpus, report = f"{uri}/{layout.night(night).path}", f"{uri}/{layout.report(night).page}"
-    if evaluation is None or samples is None:
-        verdict = "all new documents were known or too poor, nothing trained"
-        return NightSummary(night=night, verdict=verdict, champion=champion or "", corpus=corpus, report=report)
-    languages = evaluation.figures["languages"]
-    return NightSummary(
+    """Return the summary of a published night of the workspace at `uri`; what was not done is None."""
+    summary = NightSummary(
         night=night,
+        verdict="all new documents were known or too poor, nothing trained",
+        champion=champion or "",
+        corpus=f"{uri}/{layout.night(night).path}",
+        report=f"{uri}/{layout.report(night).page}",
+    )
+    if evaluation is None or samples is None:
+        return summary
+    languages = evaluation.figures["languages"]
+    return replace(
+        summary,
         verdict=evaluation.reason,
         model=f"{uri}/{layout.model(evaluation.model).path}",
-        champion=champion or "",
         bits_per_byte={
             lang: figures["bits_per_byte"] for lang, figures in languages.items() if figures["documents"] >= FEW
         },
         samples=_one_a_language(samples.samples, evaluation.model),
-        corpus=corpus,
-        report=report,
         tuned=f"{uri}/{layout.tuned(tuning.model).path}" if tuning else "",
         examples=_one_a_kind(tuning) if tuning else [],
     )

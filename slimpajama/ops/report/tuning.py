@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from slimpajama.core.format import decimal, excerpt, number
-from slimpajama.core.page import Block, Column, Quote, Quotes, Section, Span, Table, columns
+from slimpajama.core.page import Block, Column, Quote, Quotes, Section, Span, Table, columns, markdown
 
 # Of each application the measure that decides stands first.
 MEASURES = {
@@ -19,9 +19,8 @@ MEASURES = {
     "translation": {"chrf": "chrF", "bleu": "BLEU"},
     "question-answering": {"f1": "F1", "exact": "exact match"},
 }
-# The report shows so many characters of a text that an application was given or wrote.
-SHOWN = 600
-
+# The report shows so many characters of a text that an application was given or wrote, and an artifact so many.
+SHOWN, IN_ARTIFACT = 600, 300
 
 _TASKS = [
     Column("task", "task"),
@@ -62,6 +61,11 @@ def tuning(tuned: Mapping[str, Any], shown: int = SHOWN) -> Section:
         *(_shown(sample, shown) for sample in in_order(scores["samples"])),
     ]
     return Section("Summaries, translations, answers", blocks, "applications", note)
+
+
+def tuning_artifact(tuned: Mapping[str, Any]) -> str:
+    """Return what a tuning came to in Markdown; `tuned` is `TuneReport.as_dict()`."""
+    return markdown(tuning(tuned, IN_ARTIFACT))
 
 
 def _measures(tasks: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

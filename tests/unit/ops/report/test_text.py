@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slimpajama.ops.report.text import around_first_difference
+from slimpajama.ops.report.removed import around_first_difference
 
 
 @given(st.text(alphabet="甲乙ab ,", max_size=300), st.text(alphabet="甲乙ab ,", max_size=300))

@@ -1,8 +1,7 @@
 """A tuning's report: figures for people, and texts that no renderer takes for anything else."""
 
 from slimpajama.apps.tune.metrics import MAIN, score
-from slimpajama.ops.report.artifacts import tuning_artifact
-from slimpajama.ops.report.tuning import MEASURES, tuning
+from slimpajama.ops.report.tuning import MEASURES, tuning, tuning_artifact
 
 HOSTILE = "<script>alert(1)</script> | a\n# b [x](javascript:y) 中文"
 
