@@ -76,13 +76,8 @@ def _sha1_32(message: Any, block: Any, w: Any) -> Any:
         for i in range(60, 80):
             f = np.uint32((b ^ c ^ d) + np.uint32(0xCA62C1D6))
             a, b, c, d, e = np.uint32(_rotate(a, 5) + f + e + w[i]), a, _rotate(b, 30), c, d
-        h0, h1, h2, h3, h4 = (
-            np.uint32(h0 + a),
-            np.uint32(h1 + b),
-            np.uint32(h2 + c),
-            np.uint32(h3 + d),
-            np.uint32(h4 + e),
-        )
+        h0, h1, h2 = np.uint32(h0 + a), np.uint32(h1 + b), np.uint32(h2 + c)
+        h3, h4 = np.uint32(h3 + d), np.uint32(h4 + e)
     return np.uint32((h0 & 0xFF) << 24 | (h0 & 0xFF00) << 8 | (h0 >> 8) & 0xFF00 | h0 >> 24)
 
 

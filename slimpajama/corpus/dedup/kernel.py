@@ -91,11 +91,11 @@ def content_hashes(block: Normalised) -> npt.NDArray[np.uint8]:
     return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16)
 
 
-def _blocks(offsets: npt.NDArray[np.int64], size: int = BLOCK_BYTES) -> list[tuple[int, int]]:
-    """Cut documents into runs of about `size` bytes: (first, behind the last)."""
+def _blocks(offsets: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Cut documents into runs of about `BLOCK_BYTES`: (first, behind the last)."""
     spans, start, n = [], 0, len(offsets) - 1
     while start < n:
-        stop = max(start + 1, int(np.searchsorted(offsets, offsets[start] + size, side="right")) - 1)
+        stop = max(start + 1, int(np.searchsorted(offsets, offsets[start] + BLOCK_BYTES, side="right")) - 1)
         spans.append((start, min(stop, n)))
         start = spans[-1][1]
     return spans

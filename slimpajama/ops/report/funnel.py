@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from slimpajama.core.schema import sums
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, total
 from slimpajama.workspace.parquet import read_table
@@ -44,10 +45,10 @@ def night_funnel(
     """
     ingest, clean = counts["ingest"], counts.get("clean", {})
     read, cleaned = ingest.get("documents", {}), clean.get("documents", {})
-    by_source, source_bytes = _group(kept, "source")
+    by_source, source_bytes = sums(kept, "source")
     refused = {source: total(rules) for source, rules in counts.get("decontaminate", {}).get("removed", {}).items()}
     broken = {source: total(rules) for source, rules in ingest.get("removed", {}).items()}
-    languages, language_bytes = _group(kept, "lang")
+    languages, language_bytes = sums(kept, "lang")
     clean_languages = clean.get("languages", {})
     sources = [
         _row(name, [n + broken.get(name, 0), n, cleaned.get(name, 0)], refused, by_source, source_bytes)
@@ -62,11 +63,6 @@ def night_funnel(
         "sources": sources,
         "languages": sorted(by_language, key=lambda row: -row["documents"][1]),
     }
-
-
-def _group(kept: pa.Table, column: str) -> tuple[dict[str, int], dict[str, int]]:
-    grouped = kept.group_by(column).aggregate([("n_bytes", "count"), ("n_bytes", "sum")]).to_pylist()
-    return {r[column]: r["n_bytes_count"] for r in grouped}, {r[column]: r["n_bytes_sum"] for r in grouped}
 
 
 def _row(name: str, before: list[int | None], refused: Counts, kept: Counts, kept_bytes: Counts) -> Row:
