@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -164,7 +163,7 @@ def removed_table(rows: list[dict[str, object]]) -> pa.Table:
     return pa.Table.from_pylist([{name: row.get(name) for name in REMOVED.names} for row in rows], schema=REMOVED)
 
 
-def removed_rows(rows: pa.Table, night: str, stage: str, why: Mapping[str, Any]) -> pa.Table:
+def removed_rows(rows: pa.Table, night: str, stage: str, why: dict[str, Any]) -> pa.Table:
     """Return documents as REMOVED rows.
 
     Args:
