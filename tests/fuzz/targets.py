@@ -60,11 +60,13 @@ from slimpajama.corpus.sources import files, streams
 from slimpajama.corpus.sources.records import ReadOptions, RejectedRecord
 from slimpajama.model.architectures import build
 from slimpajama.model.loading import Loaded, load_exported
-from slimpajama.text.segment import WORD_BYTES, Segmenter, by_rule, parse_user_dictionary
+from slimpajama.text.lattice import WORD_BYTES
+from slimpajama.text.segment import Segmenter, parse_user_dictionary
 from slimpajama.text.tokenizer import SEPARATOR, Tokenizer, train_tokenizer
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import json_bytes, load_manifest
 from slimpajama.workspace.registry import Models
+from tests.unit.words_by_rule import by_rule
 
 # Bytes of a record here.
 LIMIT = 2000

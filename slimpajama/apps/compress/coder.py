@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from slimpajama.text.kernels import compiled
 
 # A probability of 1; those that are coded lie in [1, ONE - 1].
 ONE = 1 << 16
@@ -30,13 +31,13 @@ def new_coder() -> NDArray[np.uint64]:
     return np.array([0, 2**64 - 1, 0, 0], np.uint64)
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@compiled(inline=True)
 def _cut(coder: Any, p: Any) -> Any:
     """Return the end of the lower part, which stands for a one; neither part is ever empty."""
     return coder[LOW] + ((coder[HIGH] - coder[LOW]) >> P_BITS) * np.uint64(p)
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@compiled(inline=True)
 def _keep(coder: Any, bit: Any, middle: Any) -> None:
     if bit:
         coder[HIGH] = middle
@@ -44,7 +45,7 @@ def _keep(coder: Any, bit: Any, middle: Any) -> None:
         coder[LOW] = middle + np.uint64(1)
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@compiled(inline=True)
 def encode_bit(coder: Any, data: Any, bit: Any, p: Any) -> None:
     """Write a bit that is one with probability `p / ONE`; `data` must have room for 8 bytes more."""
     _keep(coder, bit, _cut(coder, p))
@@ -55,7 +56,7 @@ def encode_bit(coder: Any, data: Any, bit: Any, p: Any) -> None:
         coder[HIGH] = (coder[HIGH] << BYTE) | LAST
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@compiled(inline=True)
 def decode_bit(coder: Any, data: Any, p: Any) -> Any:
     """Read the bit that was written with probability `p`; behind the end of `data` zeros are read."""
     middle = _cut(coder, p)
@@ -68,14 +69,14 @@ def decode_bit(coder: Any, data: Any, p: Any) -> Any:
     return bit
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@compiled(inline=True)
 def _shift_in(coder: Any, data: Any) -> None:
     value = np.uint64(data[coder[PLACE]]) if coder[PLACE] < len(data) else np.uint64(0)
     coder[CODE] = (coder[CODE] << BYTE) | value
     coder[PLACE] += np.uint64(1)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def start_decoding(coder: Any, data: Any) -> None:
     """Read the first bytes."""
     for _ in range(8):

@@ -22,11 +22,11 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from slimpajama.apps.compress.coder import ONE, decode_bit, encode_bit
+from slimpajama.text.kernels import GOLDEN, compiled
 
 ORDERS = np.array([0, 1, 2, 3, 4, 6])
 MODEL, MATCH, INPUTS = len(ORDERS), len(ORDERS) + 1, len(ORDERS) + 2
@@ -41,7 +41,6 @@ RATE, CALIBRATION = 0.004, 0.008
 SUREST = 8.0
 # No table is surer than this: it would take long to learn otherwise.
 SURE = 1 / 4096
-MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 def _counted() -> NDArray[np.uint16]:
@@ -93,18 +92,18 @@ def new_mixer(pieces: tuple[bytes, ...], tokens: int, streams: int) -> Mixer:
     )
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@compiled(inline=True)
 def _hash(value: Any, more: Any) -> Any:
-    mixed = (value ^ np.uint64(more + 1)) * MIX
+    mixed = (value ^ np.uint64(more + 1)) * GOLDEN
     return mixed ^ (mixed >> np.uint64(29))
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@compiled(inline=True)
 def _learn(meaning: Any, i: Any, at: Any, bit: Any) -> None:
     meaning[i, at] += (min(max(float(bit), SURE), 1 - SURE) - meaning[i, at]) * CALIBRATION
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _find_match(mixer: Any, ranks: Any, b: Any, length: Any, now: Any) -> None:
     """Go on with the match of stream `b`, or look for one; remember this place.
 
@@ -132,7 +131,7 @@ def _find_match(mixer: Any, ranks: Any, b: Any, length: Any, now: Any) -> None:
     mixer.heads[slot] = now
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _begin(mixer: Any, probabilities_V: Any, ranks: Any, first: Any, now: Any, shares: Any, keys: Any) -> None:
     """Set the shares of the pieces, added up, and the hash of each context of the next token."""
     V = len(mixer.order_V)
@@ -146,7 +145,7 @@ def _begin(mixer: Any, probabilities_V: Any, ranks: Any, first: Any, now: Any, s
             keys[i] = _hash(keys[i], ranks[now - back] if now - back >= first else V)
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@compiled(inline=True)
 def _look_up(mixer: Any, keys: Any, node: Any, places: Any, counts: Any, x: Any) -> Any:
     """Set place, counts and log-odds of each context at a fork; return how many contexts are known."""
     known = 0
@@ -165,7 +164,7 @@ def _look_up(mixer: Any, keys: Any, node: Any, places: Any, counts: Any, x: Any)
     return known
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@compiled(inline=True)
 def _mixed(weights: Any, x: Any) -> Any:
     """Return the chance of a one: the log-odds, weighed by three sets of weights at once."""
     total = 0.0
@@ -174,7 +173,7 @@ def _mixed(weights: Any, x: Any) -> Any:
     return 1 / (1 + math.exp(-min(max(total, -20.0), 20.0)))
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@compiled(inline=True)
 def _weigh(weights: Any, x: Any, error: Any) -> None:
     """Learn the weights: a step of logistic regression."""
     for i in range(INPUTS):
@@ -183,7 +182,7 @@ def _weigh(weights: Any, x: Any, error: Any) -> None:
         weights[2][i] += error * x[i]
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@compiled(inline=True)
 def _count(mixer: Any, places: Any, counts: Any, bit: Any) -> None:
     """Learn what the counts meant, and count the bit."""
     for i in range(len(ORDERS)):
@@ -191,7 +190,7 @@ def _count(mixer: Any, places: Any, counts: Any, bit: Any) -> None:
         mixer.slots[i, places[i]] = (mixer.slots[i, places[i]] & 0xFF00) | COUNTED[bit, counts[i]]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(allocates=True)
 def code_step(
     mixer: Any, coder: Any, data: Any, probabilities_BV: Any, ranks: Any, length: Any, t: Any, decode: Any
 ) -> None:

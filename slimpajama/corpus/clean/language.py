@@ -51,15 +51,13 @@ class Languages(NamedTuple):
     """[N], CLD2's own opinion of its answer; true where it was not asked."""
 
 
-def identify(
-    offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8], counts: dict[str, npt.NDArray[np.int64]]
-) -> Languages:
+def identify(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8], counts: npt.NDArray[np.void]) -> Languages:
     """Return the language of each normalised text.
 
     Args:
         offsets: int64 [N + 1], where each text begins in `data`.
         data: uint8, UTF-8.
-        counts: Columns of `Scan.counts` by name.
+        counts: `Scan.counts`.
     """
     han, content = counts["han"], np.maximum(counts["content"], 1)
     share = np.where(counts["kana"] > KANA_SHARE * han, 0.0, han / content)

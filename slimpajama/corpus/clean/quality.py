@@ -12,7 +12,7 @@ from slimpajama.core.schema import QUALITY
 from slimpajama.corpus.clean.language import identify
 from slimpajama.corpus.clean.repetition import WORDS, ngram_repetition, repeats
 from slimpajama.corpus.clean.rules import MOSTLY_HAN
-from slimpajama.corpus.clean.signals import COUNTS, HAN_PER_WORD, scan
+from slimpajama.corpus.clean.signals import HAN_PER_WORD, scan
 from slimpajama.text.buffers import text_buffers
 
 Column = npt.NDArray[Any]
@@ -26,7 +26,7 @@ def measure(texts: pa.LargeStringArray) -> tuple[list[str], Column, pa.StructArr
     """
     offsets, data = text_buffers(texts)
     found = scan(offsets, data)
-    count = dict(zip(COUNTS, found.counts.T, strict=True))
+    count = found.counts
     languages = identify(offsets, data, count)
     han_share = _share(count["han"], count["content"])
     ideographs = count["han"] + count["kana"]

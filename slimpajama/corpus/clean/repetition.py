@@ -32,7 +32,7 @@ def repeats(parts: Parts) -> npt.NDArray[np.float64]:
         parts: Lines or paragraphs of `Scan`.
     """
     shares = np.zeros((len(parts.ends) - 1, 2))
-    _repeats(parts, shares)
+    _repeats(parts, np.empty(_table_size(_most(parts)), np.uint64), shares)
     return shares
 
 
@@ -48,8 +48,23 @@ def ngram_repetition(units: Parts, widths: npt.NDArray[np.int64]) -> npt.NDArray
         widths: int64 [N, len(WORDS)], the n-grams' widths in units, growing, none more than doubling.
     """
     shares = np.zeros((len(units.ends) - 1, len(WORDS)))
-    _ngrams(units, widths, shares)
+    most = _most(units)
+    scratch = _Scratch(
+        np.empty(_table_size(most), np.uint64),
+        np.empty(_table_size(2 * most), np.uint8),
+        np.empty(most, np.uint64),
+        np.empty(most, np.int32),
+        np.zeros(most + 1, np.int64),
+        np.empty((2, most), np.int32),
+        np.empty(most, np.int32),
+    )
+    _ngrams(units, widths, scratch, shares)
     return shares
+
+
+def _most(parts: Parts) -> int:
+    """Return how many parts the document has that has most."""
+    return int(np.diff(parts.ends).max(initial=0))
 
 
 @compiled(inline=True)
@@ -61,17 +76,8 @@ def _table_size(items: int) -> int:
 
 
 @compiled
-def _most(ends: Any) -> int:
-    most = 0
-    for d in range(len(ends) - 1):
-        most = max(most, ends[d + 1] - ends[d])
-    return most
-
-
-@compiled(allocates=True)
-def _repeats(parts: Any, shares: Any) -> None:
+def _repeats(parts: Any, seen: Any, shares: Any) -> None:
     ends, hashes, lengths = parts
-    seen = np.empty(_table_size(_most(ends)), np.uint64)
     for d in range(len(ends) - 1):
         first, end = ends[d], ends[d + 1]
         table = seen[: _table_size(end - first)]
@@ -107,19 +113,6 @@ class _Scratch(NamedTuple):
     """int32 [2, U], of one width and the next: first place of the same n-gram, -1 where it occurs once."""
     places: Any
     """int32 [U]: places to look at, in order."""
-
-
-@compiled(allocates=True)
-def _new_scratch(most: int) -> Any:
-    return _Scratch(
-        np.empty(_table_size(most), np.uint64),
-        np.empty(_table_size(2 * most), np.uint8),
-        np.empty(most, np.uint64),
-        np.empty(most, np.int32),
-        np.zeros(most + 1, np.int64),
-        np.empty((2, most), np.int32),
-        np.empty(most, np.int32),
-    )
 
 
 @compiled
@@ -232,9 +225,8 @@ def _ngrams_of(hashes: Any, lengths: Any, widths: Any, scratch: Any, shares: Any
             break
 
 
-@compiled(allocates=True)
-def _ngrams(units: Any, widths: Any, shares: Any) -> None:
-    scratch = _new_scratch(_most(units.ends))
+@compiled
+def _ngrams(units: Any, widths: Any, scratch: Any, shares: Any) -> None:
     for d in range(len(units.ends) - 1):
         first, end = units.ends[d], units.ends[d + 1]
         _ngrams_of(units.hashes[first:end], units.lengths[first:end], widths[d], scratch, shares[d])

@@ -39,9 +39,9 @@ class Rule:
     name: str
     signal: str
     """Field of QUALITY."""
-    at_least: bool
-    """The signal must be at least the bound; otherwise at most."""
     unit: str = ""
+    at_least: bool = False
+    """The signal must be at least the bound; otherwise at most."""
     languages: tuple[str, ...] = ()
     """Only documents in these languages are asked; empty: all."""
 
@@ -64,43 +64,39 @@ class Verdict:
     passed: bool
 
 
-def _most(name: str, signal: str, unit: str = "") -> Rule:
-    return Rule(name, signal, False, unit)
-
-
-_NO_CONTENT = Rule("no-content", "content_chars", True, " content characters")
-_SHORT = Rule("short-document", "content_chars", True, " content characters")
-_LANGUAGE = Rule("language", "lang", True)  # of CleanConfig.languages
+_NO_CONTENT = Rule("no-content", "content_chars", " content characters", at_least=True)
+_SHORT = Rule("short-document", "content_chars", " content characters", at_least=True)
+_LANGUAGE = Rule("language", "lang", at_least=True)  # of CleanConfig.languages
 RULES = {
     rule.name: rule
     for rule in (
-        Rule("gopher-few-words", "words", True, " words"),
-        _most("gopher-many-words", "words", " words"),
-        Rule("gopher-short-words", "word_length", True, " characters a word"),
-        _most("gopher-long-words", "word_length", " characters a word"),
-        _most("gopher-symbols", "symbols_per_word", " a word"),
-        _most("gopher-bullet-lines", "bullet_lines"),
-        _most("gopher-ellipsis-lines", "ellipsis_lines"),
-        Rule("gopher-alphabetic", "alphabetic", True),
-        Rule("gopher-stop-words", "stop_words", True, " stop words"),
-        _most("gopher-dup-lines", "dup_lines"),
-        _most("gopher-dup-line-chars", "dup_line_chars"),
-        _most("gopher-dup-paragraphs", "dup_paragraphs"),
-        _most("gopher-dup-paragraph-chars", "dup_paragraph_chars"),
-        *(_most(f"gopher-top-{n}gram", f"top_{n}gram") for n in (2, 3, 4)),
-        *(_most(f"gopher-dup-{n}gram", f"dup_{n}gram") for n in range(5, 11)),
-        _most("c4-lorem-ipsum", "lorem_ipsum"),
-        _most("c4-curly-bracket", "curly_brackets"),
-        _most("c4-javascript", "javascript_lines"),
-        Rule("fineweb-punctuated-lines", "punctuated_lines", True),
-        _most("fineweb-dup-line-chars", "dup_line_chars"),
-        _most("fineweb-short-lines", "short_lines"),
-        _most("fineweb-lines-per-word", "lines_per_word"),
-        Rule("chinesewebtext-length", "content_chars", True, " content characters"),
-        Rule("chinesewebtext-line-length", "line_length", True, " characters a line"),
-        Rule("chinesewebtext-han-share", "han_share", True, languages=("zh", "zh-Hant")),
+        Rule("gopher-few-words", "words", " words", at_least=True),
+        Rule("gopher-many-words", "words", " words"),
+        Rule("gopher-short-words", "word_length", " characters a word", at_least=True),
+        Rule("gopher-long-words", "word_length", " characters a word"),
+        Rule("gopher-symbols", "symbols_per_word", " a word"),
+        Rule("gopher-bullet-lines", "bullet_lines"),
+        Rule("gopher-ellipsis-lines", "ellipsis_lines"),
+        Rule("gopher-alphabetic", "alphabetic", at_least=True),
+        Rule("gopher-stop-words", "stop_words", " stop words", at_least=True),
+        Rule("gopher-dup-lines", "dup_lines"),
+        Rule("gopher-dup-line-chars", "dup_line_chars"),
+        Rule("gopher-dup-paragraphs", "dup_paragraphs"),
+        Rule("gopher-dup-paragraph-chars", "dup_paragraph_chars"),
+        *(Rule(f"gopher-top-{n}gram", f"top_{n}gram") for n in (2, 3, 4)),
+        *(Rule(f"gopher-dup-{n}gram", f"dup_{n}gram") for n in range(5, 11)),
+        Rule("c4-lorem-ipsum", "lorem_ipsum"),
+        Rule("c4-curly-bracket", "curly_brackets"),
+        Rule("c4-javascript", "javascript_lines"),
+        Rule("fineweb-punctuated-lines", "punctuated_lines", at_least=True),
+        Rule("fineweb-dup-line-chars", "dup_line_chars"),
+        Rule("fineweb-short-lines", "short_lines"),
+        Rule("fineweb-lines-per-word", "lines_per_word"),
+        Rule("chinesewebtext-length", "content_chars", " content characters", at_least=True),
+        Rule("chinesewebtext-line-length", "line_length", " characters a line", at_least=True),
+        Rule("chinesewebtext-han-share", "han_share", at_least=True, languages=("zh", "zh-Hant")),
         # 7 words are 14 ideographs, the nearest width.
-        _most("chinesewebtext-13gram", "dup_7gram"),
+        Rule("chinesewebtext-13gram", "dup_7gram"),
     )
 }
 """Every rule beside `no-content`, `short-document` and `language`, in the order they are asked."""

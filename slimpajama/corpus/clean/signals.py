@@ -57,37 +57,11 @@ COUNTS = (
     "short_lines",
     "javascript_lines",
 )
-"""Columns of `Scan.counts`. `beyond_ascii`: of the content characters. `traditional` and `simplified`: ideographs that
+"""Fields of `Scan.counts`. `beyond_ascii`: of the content characters. `traditional` and `simplified`: ideographs that
 only this script has. `stop_words`: different ones; `english_hits`: units that are one of Gopher's. `symbols_alone`:
 runs without letter or digit between white space. `line_chars`: without white space at a line's ends."""
 
-(
-    _CHARS,
-    _CONTENT,
-    _BEYOND_ASCII,
-    _HANS,
-    _KANAS,
-    _TRADITIONALS,
-    _SIMPLIFIEDS,
-    _UNITS,
-    _UNIT_CHARS,
-    _ALPHABETIC,
-    _SYMBOLS_ALONE,
-    _STOP_WORDS,
-    _ENGLISH_HITS,
-    _HASHES,
-    _ELLIPSES,
-    _CURLY,
-    _LOREM_IPSUM,
-    _NEWLINES,
-    _LINES,
-    _LINE_CHARS,
-    _BULLET_LINES,
-    _ELLIPSIS_LINES,
-    _PUNCTUATED_LINES,
-    _SHORT_LINES,
-    _JAVASCRIPT_LINES,
-) = range(len(COUNTS))
+_COUNTS = np.dtype([(name, np.int64) for name in COUNTS])
 
 # A document's units, lines and paragraphs from here on are counted, not searched for repetition.
 MAX_UNITS = 1 << 20
@@ -119,8 +93,8 @@ class Parts(NamedTuple):
 class Scan(NamedTuple):
     """Counts of each of N documents, and hashes of their parts for the repetition measures."""
 
-    counts: npt.NDArray[np.int64]
-    """[N, len(COUNTS)]."""
+    counts: npt.NDArray[np.void]
+    """[N], of the fields COUNTS."""
     units: Parts
     """Hashed in lower case."""
     lines: Parts
@@ -196,7 +170,7 @@ def scan(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8]) -> Scan:
         Parts(np.zeros(n + 1, np.int64), np.empty(most, np.uint64), np.empty(most, np.int32))
         for most in (size // 2 + n, size // 2 + n, size // 3 + n)
     ]
-    found = Scan(np.zeros((n, len(COUNTS)), np.int64), *parts)
+    found = Scan(np.zeros(n, _COUNTS), *parts)
     _scan(offsets, data, _tables(), found)
     return Scan(
         found.counts, *(Parts(ends, hashes[: ends[-1]], lengths[: ends[-1]]) for ends, hashes, lengths in parts)
@@ -266,13 +240,13 @@ def _extend_line(line: Any, c: Any, flags: Any) -> Any:
 def _end_word(word: Any, tables: Any, row: Any, units: Any, d: Any) -> Any:
     """Count a word and return its number if it is a known unit."""
     _append(units, d, word.hash, word.chars)
-    row[_UNITS] += 1
-    row[_UNIT_CHARS] += word.chars
-    row[_ALPHABETIC] += word.has_letter
+    row.units += 1
+    row.unit_chars += word.chars
+    row.alphabetic += word.has_letter
     number = _known(word.hash, tables)
     if number >= len(_SPECIAL):
-        row[_STOP_WORDS] |= np.int64(1) << number
-        row[_ENGLISH_HITS] += 1
+        row.stop_words |= np.int64(1) << number
+        row.english_hits += 1
     return number
 
 
@@ -283,33 +257,33 @@ def _count_single(c: Any, flags: Any, tables: Any, row: Any, units: Any, d: Any)
     _append(units, d, value, 1)
     number = _known(value, tables)
     if number >= 0:
-        row[_STOP_WORDS] |= np.int64(1) << number
+        row.stop_words |= np.int64(1) << number
     if flags & _KIND == _HAN:
-        row[_HANS] += 1
-        row[_TRADITIONALS] += flags & _TRADITIONAL != 0
-        row[_SIMPLIFIEDS] += flags & _SIMPLIFIED != 0
+        row.han += 1
+        row.traditional += flags & _TRADITIONAL != 0
+        row.simplified += flags & _SIMPLIFIED != 0
     else:
-        row[_KANAS] += 1
+        row.kana += 1
 
 
 @compiled(inline=True)
 def _count_mark(c: Any, before: Any, dots: Any, row: Any) -> None:
     """Count a punctuation mark or symbol; `before` is the last character that is no white space."""
-    row[_ELLIPSES] += dots == 3 or (c == 0x2026 and before != 0x2026)
-    row[_HASHES] += c in (0x23, 0xFF03)
-    row[_CURLY] += c in (0x7B, 0xFF5B)
+    row.ellipses += dots == 3 or (c == 0x2026 and before != 0x2026)
+    row.hashes += c in (0x23, 0xFF03)
+    row.curly += c in (0x7B, 0xFF5B)
 
 
 @compiled(inline=True)
 def _end_line(line: Any, ellipsis: Any, script: Any, row: Any, lines: Any, d: Any) -> None:
     _append(lines, d, line.hash, line.chars)
-    row[_LINES] += 1
-    row[_LINE_CHARS] += line.chars
-    row[_BULLET_LINES] += line.first & _BULLET != 0
-    row[_ELLIPSIS_LINES] += ellipsis or line.dots >= 3
-    row[_PUNCTUATED_LINES] += line.last & _TERMINAL != 0
-    row[_SHORT_LINES] += 10 * line.chars + 17 * line.han < 10 * SHORT_LINE
-    row[_JAVASCRIPT_LINES] += script
+    row.lines += 1
+    row.line_chars += line.chars
+    row.bullet_lines += line.first & _BULLET != 0
+    row.ellipsis_lines += ellipsis or line.dots >= 3
+    row.punctuated_lines += line.last & _TERMINAL != 0
+    row.short_lines += 10 * line.chars + 17 * line.han < 10 * SHORT_LINE
+    row.javascript_lines += script
 
 
 @compiled
@@ -324,18 +298,18 @@ def _scan_document(data: Any, begin: Any, end: Any, tables: Any, found: Any, d: 
         # A line break behind the text closes what is open.
         c, length = decode(data, i) if i < end else (np.uint32(10), 1)
         i += length
-        row[_CHARS] += 1
+        row.chars += 1
         flags = classes[c]
         kind = flags & _KIND
         if kind in (_LETTER, _NUMBER):
-            row[_BEYOND_ASCII] += c >= 0x80
+            row.beyond_ascii += c >= 0x80
             word = _extend_word(word, c, kind, tables)
         elif word.chars and not word.joined and c in (0x27, 0x2019):
             word = _Word(word.hash, word.chars, word.has_letter, True)
         elif word.chars:
             last, number = number, _end_word(word, tables, row, found.units, d)
             script |= number == _JAVASCRIPT
-            row[_LOREM_IPSUM] += last == _LOREM and number == _IPSUM
+            row.lorem_ipsum += last == _LOREM and number == _IPSUM
             word = no_word
         if kind != _SPACE:
             run |= 3 if kind >= _LETTER else 1
@@ -350,15 +324,15 @@ def _scan_document(data: Any, begin: Any, end: Any, tables: Any, found: Any, d: 
                 c = np.uint32(data[i])
                 word = _extend_word(word, c, kind, tables)
                 line = _Line(add_to_hash(line.hash, c), line.chars + 1, line.han, line.first, line.last, 0, False)
-                row[_CHARS] += 1
+                row.chars += 1
                 i += 1
             continue
-        row[_SYMBOLS_ALONE] += run == 1
+        row.symbols_alone += run == 1
         run = 0
         line = _Line(line.hash, line.chars, line.han, line.first, line.last, line.dots, line.chars > 0)
         if c != 10:
             continue
-        row[_NEWLINES] += 1
+        row.newlines += 1
         if line.chars:
             _end_line(line, before == 0x2026, script, row, found.lines, d)
             paragraph, paragraph_chars = add_to_hash(paragraph, line.hash), paragraph_chars + line.chars
@@ -376,16 +350,16 @@ def _scan(offsets: Any, data: Any, tables: Any, found: Any) -> None:
         _scan_document(data, offsets[d], offsets[d + 1], tables, found, d)
         row = found.counts[d]
         # The line break behind the text.
-        row[_CHARS] -= 1
-        row[_NEWLINES] -= 1
-        bits, row[_STOP_WORDS] = row[_STOP_WORDS], 0
+        row.chars -= 1
+        row.newlines -= 1
+        bits, row.stop_words = row.stop_words, 0
         while bits:
             bits &= bits - 1
-            row[_STOP_WORDS] += 1
+            row.stop_words += 1
         # Every letter or digit is in a word, every ideograph a unit.
-        singles = row[_HANS] + row[_KANAS]
-        row[_CONTENT] = row[_UNIT_CHARS] + singles
-        row[_BEYOND_ASCII] += singles
-        row[_UNITS] += singles
-        row[_UNIT_CHARS] += singles
-        row[_ALPHABETIC] += singles
+        singles = row.han + row.kana
+        row.content = row.unit_chars + singles
+        row.beyond_ascii += singles
+        row.units += singles
+        row.unit_chars += singles
+        row.alphabetic += singles

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import unicodedata
-from collections import Counter, defaultdict
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.core.config import CleanConfig
-from slimpajama.core.schema import CLEANED, REMOVED
+from slimpajama.core.schema import CLEANED, refusals, removed_rows, sums
 from slimpajama.corpus.clean.quality import measure
 from slimpajama.corpus.clean.rewrite import rewrite
 from slimpajama.corpus.clean.rules import bounds, first_verdicts
@@ -75,22 +74,11 @@ def _split(table: pa.Table, cfg: CleanConfig, night: str) -> tuple[pa.Table, pa.
     cleaned = pa.table([columns[name] for name in CLEANED.names], schema=CLEANED)
     stays = np.ones(len(cleaned), np.bool_)
     stays[list(verdicts)] = False
-    kept, removed = cleaned.filter(pa.array(stays)), cleaned.filter(pa.array(~stays))
-    why = {name: [getattr(verdict, name) for verdict in verdicts.values()] for name in ("rule", "value", "threshold")}
-    said = why | {"night": [night] * len(removed), "stage": ["clean"] * len(removed)}
-    empty = pa.nulls(len(removed))
-    columns = {name: removed[name] for name in CLEANED.names} | {name: pa.array(said[name]) for name in said}
-    refused = pa.table([columns.get(name, empty) for name in REMOVED.names], REMOVED.names).cast(REMOVED)
-    rules: dict[str, Counter[str]] = defaultdict(Counter)
-    for source, rule in zip(removed["source"].to_pylist(), why["rule"], strict=True):
-        rules[source][rule] += 1
-    documents, sizes = _sums(kept, "source")
-    languages, language_bytes = _sums(kept, "lang")
+    kept = cleaned.filter(pa.array(stays))
+    names = ("rule", "value", "threshold")
+    why = {name: pa.array([getattr(verdict, name) for verdict in verdicts.values()], pa.string()) for name in names}
+    removed = removed_rows(cleaned.filter(pa.array(~stays)), night, "clean", why)
+    documents, sizes = sums(kept, "source")
+    languages, language_bytes = sums(kept, "lang")
     counts = {"documents": documents, "bytes": sizes, "languages": languages, "language_bytes": language_bytes}
-    return kept, refused, {**counts, "removed": rules, "masked": masked}
-
-
-def _sums(table: pa.Table, by: str) -> tuple[dict[str, int], dict[str, int]]:
-    """Return documents and bytes by the values of a column."""
-    rows = table.group_by(by).aggregate([("n_bytes", "count"), ("n_bytes", "sum")]).to_pylist()
-    return {row[by]: row["n_bytes_count"] for row in rows}, {row[by]: row["n_bytes_sum"] for row in rows}
+    return kept, removed, {**counts, "removed": refusals(removed), "masked": masked}

@@ -10,9 +10,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from slimpajama.text.kernels import compiled
 
 
 def affine32_signatures(
@@ -36,12 +37,12 @@ def _permutations(num_perm: int, seed: int) -> tuple[npt.NDArray[np.uint32], npt
     return a, draw.randint(0, 1 << 32, num_perm, dtype=np.uint32)
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
+@compiled(inline=True)
 def _rotate(x: Any, n: int) -> Any:
     return np.uint32((x << np.uint32(n)) | (x >> np.uint32(32 - n)))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _sha1_32(message: Any, block: Any, w: Any) -> Any:
     """Return the first four bytes of SHA-1, read as a little-endian integer (FIPS 180-4, section 6.1).
 
@@ -75,24 +76,19 @@ def _sha1_32(message: Any, block: Any, w: Any) -> Any:
         for i in range(60, 80):
             f = np.uint32((b ^ c ^ d) + np.uint32(0xCA62C1D6))
             a, b, c, d, e = np.uint32(_rotate(a, 5) + f + e + w[i]), a, _rotate(b, 30), c, d
-        h0, h1, h2, h3, h4 = (
-            np.uint32(h0 + a),
-            np.uint32(h1 + b),
-            np.uint32(h2 + c),
-            np.uint32(h3 + d),
-            np.uint32(h4 + e),
-        )
+        h0, h1, h2 = np.uint32(h0 + a), np.uint32(h1 + b), np.uint32(h2 + c)
+        h3, h4 = np.uint32(h3 + d), np.uint32(h4 + e)
     return np.uint32((h0 & 0xFF) << 24 | (h0 & 0xFF00) << 8 | (h0 >> 8) & 0xFF00 | h0 >> 24)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _lower(h: Any, a: Any, b: Any, row: Any) -> None:
     """Take one shingle into a signature."""
     for k in range(len(row)):
         row[k] = min(row[k], np.uint32(a[k] * h + b[k]))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(allocates=True)
 def _signatures(utf8: Any, offsets: Any, ngram: int, a: Any, b: Any, out: Any) -> None:
     block, w = np.empty(64, np.uint8), np.empty(80, np.uint32)
     for d in range(len(offsets) - 1):

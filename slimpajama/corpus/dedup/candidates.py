@@ -19,11 +19,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from slimpajama.corpus.dedup.spill import Packed
+from slimpajama.text.kernels import compiled
 
 GROUP = 8
 CROWD = 48
@@ -66,7 +66,7 @@ def group_pairs(
     return pairs, bool(oversized_groups)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(allocates=True)
 def _pairs_of_groups(numbered: Any, keys: Any, remaining: Any, separate: Any) -> Any:
     """Return pairs and whether there are oversized groups; `numbered` is changed."""
     out, total, end, oversized_groups = np.empty(1024, np.uint64), 0, 0, False
@@ -95,7 +95,7 @@ def _pairs_of_groups(numbered: Any, keys: Any, remaining: Any, separate: Any) ->
     return out[:total], oversized_groups
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(allocates=True)
 def _pairs_of_group(members: Any, reach: int, keys: Any, states: Any, component: Any, out: Any, total: int) -> Any:
     """Append pairs of each member with the first one and with up to `reach` before it."""
     for i in range(1, len(members)):

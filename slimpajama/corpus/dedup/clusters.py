@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from slimpajama.corpus.dedup.spill import HALF, Packed, Scored
+from slimpajama.text.kernels import compiled
 
 # Pairs that are sorted together; those of one document are never split.
 AT_ONCE = 500_000
@@ -89,7 +89,7 @@ def components(blocks: Iterable[Packed], n: int) -> npt.NDArray[np.uint32]:
     return parent
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _nearest_keepers(pairs: Any, similarity: Any, judged_from: int, kept: Any, partner: Any, jaccard: Any) -> None:
     # Pairs are sorted by second document, so every possible partner of it is decided by now.
     for p in range(len(pairs)):
@@ -100,7 +100,7 @@ def _nearest_keepers(pairs: Any, similarity: Any, judged_from: int, kept: Any, p
             jaccard[second] = similarity[p]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(allocates=True)
 def _one_each(component: Any, judged_from: int, kept: Any, partner: Any) -> None:
     """Keep the first survivor of each component."""
     keeper = np.full(len(component), -1, np.int64)
@@ -112,7 +112,7 @@ def _one_each(component: Any, judged_from: int, kept: Any, partner: Any) -> None
             keeper[root] = d
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _connect(pairs: Any, parent: Any) -> None:
     """Union-find in place over packed pairs, roots at the smallest number."""
     for p in range(len(pairs)):
@@ -126,7 +126,7 @@ def _connect(pairs: Any, parent: Any) -> None:
         parent[max(a, b)] = min(a, b)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _point_to_roots(parent: Any) -> None:
     """Point every document straight to its root; its parent, never larger than itself, does so already."""
     for d in range(len(parent)):

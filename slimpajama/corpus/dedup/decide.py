@@ -80,7 +80,7 @@ class Outcome(NamedTuple):
         }
         return pa.table(columns)
 
-    def for_earlier(self, part: slice = slice(None)) -> int:
+    def for_earlier(self, part: slice) -> int:
         """Return how many documents are removed for one of an earlier night."""
         return int(((self.partner[part] >= 0) & (self.partner[part] < len(self.matches.kept))).sum())
 

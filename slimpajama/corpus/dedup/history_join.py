@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -14,6 +13,7 @@ from slimpajama.core.config import DedupConfig
 from slimpajama.corpus.dedup.columns import pack_ids
 from slimpajama.corpus.dedup.documents import Distinct, History, Keys, Numbers
 from slimpajama.corpus.dedup.spill import HALF, Packed, pack
+from slimpajama.text.kernels import compiled
 
 # Bits of a place that number a row in its file.
 ROW_BITS = 32
@@ -130,7 +130,7 @@ class HistoryJoin:
         return out
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(allocates=True)
 def _matches(keys: Any, kept: Any, columns: Any, order: Any, directory: Any, shift: Any, taken: Any, group: int) -> Any:
     out, total = np.empty(1024, np.uint64), 0
     for c in range(len(keys)):

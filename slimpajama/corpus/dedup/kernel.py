@@ -12,7 +12,6 @@ import itertools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -22,6 +21,7 @@ from slimpajama.corpus.dedup.affine32 import affine32_signatures
 from slimpajama.corpus.dedup.minhash import oph_signatures
 from slimpajama.corpus.dedup.normalise import Normalised, normalise_block, without_punctuation
 from slimpajama.text.buffers import text_buffers
+from slimpajama.text.kernels import GOLDEN, compiled
 
 # Raise it when normalisation, hashing or keys change; sketches of different versions do not compare.
 VERSION = 2
@@ -91,11 +91,11 @@ def content_hashes(block: Normalised) -> npt.NDArray[np.uint8]:
     return np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 16)
 
 
-def _blocks(offsets: npt.NDArray[np.int64], size: int = BLOCK_BYTES) -> list[tuple[int, int]]:
-    """Cut documents into runs of about `size` bytes: (first, behind the last)."""
+def _blocks(offsets: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Cut documents into runs of about `BLOCK_BYTES`: (first, behind the last)."""
     spans, start, n = [], 0, len(offsets) - 1
     while start < n:
-        stop = max(start + 1, int(np.searchsorted(offsets, offsets[start] + size, side="right")) - 1)
+        stop = max(start + 1, int(np.searchsorted(offsets, offsets[start] + BLOCK_BYTES, side="right")) - 1)
         spans.append((start, min(stop, n)))
         start = spans[-1][1]
     return spans
@@ -111,11 +111,11 @@ def band_keys(signatures: npt.NDArray[np.uint32], bands: int, rows: int) -> npt.
     return out
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _band_keys(signatures: Any, rows: int, out: Any) -> None:
     for d in range(len(signatures)):
         for band in range(out.shape[1]):
-            key = np.uint64(band + 1) * np.uint64(0x9E3779B97F4A7C15)
+            key = np.uint64(band + 1) * GOLDEN
             for row in range(rows):
                 key = (key ^ np.uint64(signatures[d, band * rows + row])) * np.uint64(0xFF51AFD7ED558CCD)
                 key ^= key >> np.uint64(32)

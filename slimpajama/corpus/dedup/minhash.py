@@ -13,9 +13,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from slimpajama.text.kernels import compiled
 
 EMPTY = 0xFFFFFFFF
 
@@ -47,14 +48,14 @@ def _borrowing(num_perm: int, seed: int) -> tuple[npt.NDArray[np.int32], npt.NDA
     return orders.astype(np.int32), np.argsort(orders, axis=1, kind="stable").astype(np.int32)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _start(chars: Any, seed: Any, out: Any) -> None:
     for i in range(len(out)):
         x = np.uint32((chars[i] ^ seed) * np.uint32(0x85EBCA6B))
         out[i] = x ^ (x >> np.uint32(13))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _join(left: Any, right: Any, out: Any) -> None:
     """Hash two neighbouring runs from the hashes of each; not the same in the other order."""
     for i in range(len(out)):
@@ -63,7 +64,7 @@ def _join(left: Any, right: Any, out: Any) -> None:
         out[i] = ((x << np.uint32(15)) | (x >> np.uint32(17))) + (y ^ (y >> np.uint32(15)))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _finish(runs: Any, out: Any) -> None:
     for i in range(len(out)):
         x = runs[i]
@@ -72,7 +73,7 @@ def _finish(runs: Any, out: Any) -> None:
         out[i] = x ^ (x >> np.uint32(16))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(allocates=True)
 def _shingles(chars: Any, ngram: int, seed: Any, a: Any, b: Any) -> Any:
     """Hash every shingle of one document by log-doubling: runs of 1, 2, 4, ... characters, joined in pairs.
 
@@ -95,7 +96,7 @@ def _shingles(chars: Any, ngram: int, seed: Any, a: Any, b: Any) -> Any:
     return b[: n - width + 1]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(allocates=True)
 def _borrow(row: Any, filled: Any, orders: Any, ranks: Any) -> None:
     """Fill the empty bins of one signature."""
     bins, n = len(row), 0
@@ -124,7 +125,7 @@ def _borrow(row: Any, filled: Any, orders: Any, ranks: Any) -> None:
                     break
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(allocates=True)
 def _signatures(
     chars: Any, offsets: Any, ngram: int, seed: Any, scratch: Any, orders: Any, ranks: Any, out: Any
 ) -> None:

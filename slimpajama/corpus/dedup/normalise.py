@@ -6,20 +6,18 @@ Two documents that differ only in case or white space are the same to deduplicat
 Every code point is lowered by itself, without context: a word-final capital sigma becomes `σ`, where
 `str.lower` gives `ς` after looking around it. So a shingle depends on its own characters only, and a text cut
 in two normalises to the same shingles as the whole. `İ` is the one code point that lowers to two.
-
-No kernel of this package calls a kernel of another module: numba's cache on disk notices changes of a
-kernel's own file only, and would go on running the old callee.
 """
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from slimpajama.text.kernels import compiled, decode
 
 SPACE = np.uint8(0x20)
 # `İ`, lowers to `i` and the combining dot above.
@@ -86,20 +84,7 @@ def normalise_block(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8])
     return Normalised(utf8[: byte_offsets[-1]], byte_offsets, chars[: char_offsets[-1]], char_offsets)
 
 
-@numba.njit(nogil=True, cache=True, inline="always")
-def _decode(data: Any, i: Any, end: Any) -> Any:
-    """Return the code point at a byte >= 0x80 and its length in bytes."""
-    b = np.uint32(data[i])
-    length = _TWO if b < 0xE0 else _THREE if b < 0xF0 else _FOUR
-    if b < 0xC0 or b > 0xF7 or i + length > end:
-        return b, _ONE
-    c = b & np.uint32(0xFF >> (length + _ONE))
-    for k in range(_ONE, length):
-        c = (c << np.uint32(6)) | np.uint32(data[i + k] & 0x3F)
-    return np.uint32(c), length
-
-
-@numba.njit(nogil=True, cache=True, inline="always")
+@compiled(inline=True)
 def _encode(out: Any, j: Any, c: Any) -> Any:
     """Write a code point as UTF-8 at `out[j]` and return the position behind it."""
     if c < 0x80:
@@ -121,7 +106,7 @@ def _encode(out: Any, j: Any, c: Any) -> Any:
     return j + _FOUR
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _ascii_end(data: Any, i: Any, end: Any) -> Any:
     """Return where the ASCII that begins at `i` ends, eight bytes at a time."""
     while i + _EIGHT <= end:
@@ -136,7 +121,7 @@ def _ascii_end(data: Any, i: Any, end: Any) -> Any:
     return i
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _lower_ascii(text: Any, out: Any) -> None:
     for i in range(len(text)):
         c = text[i]
@@ -145,7 +130,7 @@ def _lower_ascii(text: Any, out: Any) -> None:
         out[i] = SPACE if space else lowered
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _squeeze(text: Any, last: Any, out: Any) -> Any:
     """Leave out each space behind another; return the length, and the last character."""
     n = _ZERO
@@ -157,13 +142,13 @@ def _squeeze(text: Any, last: Any, out: Any) -> Any:
     return n, last
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _widen(text: Any, out: Any) -> None:
     for i in range(len(text)):
         out[i] = text[i]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(allocates=True)
 def _normalise(
     offsets: Any, data: Any, fold: Any, folds: Any, utf8: Any, byte_offsets: Any, chars: Any, char_offsets: Any
 ) -> None:
@@ -174,7 +159,7 @@ def _normalise(
         byte_offsets[d + 1], char_offsets[d + 1] = j + np.int64(n_bytes), k + np.int64(n_chars)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def _normalise_text(text: Any, fold: Any, folds: Any, lowered: Any, utf8: Any, chars: Any) -> Any:
     """Normalise one document and return its length in bytes and in characters.
 
@@ -213,7 +198,12 @@ def _normalise_text(text: Any, fold: Any, folds: Any, lowered: Any, utf8: Any, c
                 chars[k] = c
                 i, j, k, last = i + _THREE, j + _THREE, k + _ONE, b
                 continue
-        c, length = _decode(text, i, end)
+        c = np.uint32(b)
+        length = _TWO if b < 0xE0 else _THREE if b < 0xF0 else _FOUR
+        if b < 0xC0 or b > 0xF7 or i + length > end:
+            length = _ONE
+        else:
+            c, _ = decode(text, np.int64(i))
         i += length
         dotted = c == DOTTED_I
         if c < len(fold):

@@ -13,7 +13,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -27,6 +26,7 @@ from slimpajama.corpus.dedup.documents import LoadTexts, Numbers
 from slimpajama.corpus.dedup.jaccard import jaccard
 from slimpajama.corpus.dedup.normalise import without_punctuation
 from slimpajama.corpus.dedup.spill import HALF, Packed, PairSet, Scored, TextBuckets, distinct, pack, runs, save, unpack
+from slimpajama.text.kernels import compiled
 
 # Characters that are compared in one call; at 13 bytes and more each, they stay near the cache.
 CHUNK_CHARS = 2_000_000
@@ -188,7 +188,7 @@ def _fetch(needed: list[Numbers], texts: Texts, store: TextBuckets) -> TextBucke
     return store
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(allocates=True)
 def _chunks(pairs: Any, sizes: Any, most: int) -> Any:
     """Cut pairs into chunks whose documents have about `most` characters together; return where each chunk ends.
 

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from slimpajama.core.config import DedupConfig
 from slimpajama.core.logs import step_log
-from slimpajama.core.schema import DOCUMENTS, MINHASH, REMOVED
+from slimpajama.core.schema import DOCUMENTS, MINHASH, refusals, removed_rows, sums
 from slimpajama.corpus.dedup.candidates import caught_table
 from slimpajama.corpus.dedup.columns import (
     content_array,
@@ -227,25 +227,19 @@ def _removed(rows: pa.Table, decision: pa.Table, cfg: DedupConfig, night: str) -
     similarity = decision["jaccard"].to_pylist()
     value = ["shares a band key" if value is None else f"{value:.6f}" for value in similarity]
     threshold = f"{cfg.threshold:g}" if cfg.verify else f"{cfg.bands} bands of {cfg.rows} rows"
-    columns = {name: rows[name] for name in rows.column_names} | {
-        "night": pa.repeat(night, len(value)),
-        "stage": pa.repeat("dedup", len(value)),
+    why = {
         "rule": pc.if_else(decision["exact"], "exact-duplicate", "near-duplicate"),
         "value": pa.array(value, pa.string()),
         "threshold": pa.repeat(threshold, len(value)),
         "duplicate_of": decision["duplicate_of"],
         "jaccard": decision["jaccard"],
     }
-    return pa.table([columns[field.name].cast(field.type) for field in REMOVED], schema=REMOVED)
+    return removed_rows(rows, night, "dedup", why)
 
 
 def _counts(documents: pa.Table, removed: pa.Table) -> Counts:
     """Count the kept documents by source and by language, the removed ones by source and rule."""
-    counts: list[Counts] = []
-    for row in documents.group_by("source").aggregate([([], "count_all"), ("n_bytes", "sum")]).to_pylist():
-        counts.append({"kept": {row["source"]: row["count_all"]}, "kept_bytes": {row["source"]: row["n_bytes_sum"]}})
-    for row in documents.group_by("lang").aggregate([([], "count_all")]).to_pylist():
-        counts.append({"kept_languages": {row["lang"]: row["count_all"]}})
-    for row in removed.group_by(["source", "rule"]).aggregate([([], "count_all")]).to_pylist():
-        counts.append({"removed": {row["source"]: {row["rule"]: row["count_all"]}}})
-    return add_counts(counts)
+    kept, sizes = sums(documents, "source")
+    languages, _ = sums(documents, "lang")
+    counts = {"kept": kept, "kept_bytes": sizes, "kept_languages": languages, "removed": refusals(removed)}
+    return {name: found for name, found in counts.items() if found}

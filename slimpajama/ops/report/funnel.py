@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from slimpajama.core.schema import sums
 from slimpajama.workspace.manifest import add_counts, total
 
 # Documents before ingest, and after ingest, clean, dedup and decontaminate.
@@ -30,8 +31,8 @@ def night_funnel(
         `levels` (`name`, `documents`, `bytes`; null bytes where there is no text yet), and `sources` and `languages`
         (`name`, `documents`, one a level, null where it is not known, and `kept_bytes`).
     """
-    by_source, source_bytes = _group(kept, "source")
-    by_language, language_bytes = _group(kept, "lang")
+    by_source, source_bytes = sums(kept, "source")
+    by_language, language_bytes = sums(kept, "lang")
     clean = counts.get("clean", {})
     cleaned, sizes = clean.get("languages", {}), clean.get("bytes", 0)
     languages = [add_counts([cleaned, cleaned_out]), cleaned, add_counts([by_language, contaminated]), by_language]
@@ -47,11 +48,6 @@ def night_funnel(
         "sources": _rows([], _by_source(counts, by_source), source_bytes),
         "languages": sorted(_rows([None], languages, language_bytes), key=lambda row: -row["documents"][1]),
     }
-
-
-def _group(kept: pa.Table, column: str) -> tuple[dict[str, int], dict[str, int]]:
-    grouped = kept.group_by(column).aggregate([("n_bytes", "count"), ("n_bytes", "sum")]).to_pylist()
-    return {r[column]: r["n_bytes_count"] for r in grouped}, {r[column]: r["n_bytes_sum"] for r in grouped}
 
 
 def _by_source(counts: Counts, kept: Counts) -> list[Counts]:

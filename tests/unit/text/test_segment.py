@@ -10,7 +10,8 @@ from slimpajama.core.config import TextConfig
 from slimpajama.core.errors import InputError
 from slimpajama.text import segment
 from slimpajama.text.lattice import UserWord
-from slimpajama.text.segment import Segmenter, by_rule, engine_versions, parse_user_dictionary
+from slimpajama.text.segment import Segmenter, engine_versions, parse_user_dictionary
+from tests.unit.words_by_rule import by_rule
 
 MIXED = st.text(st.sampled_from("我爱北京天安门龘𠀀々〇，。“”the fox's 12.5\n\t\r\u3000_-é\x1f\u0301한カ"), max_size=60)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from slimpajama.corpus.clean.language import identify
 from slimpajama.corpus.clean.normalise import normalise
-from slimpajama.corpus.clean.signals import COUNTS, scan
+from slimpajama.corpus.clean.signals import scan
 from slimpajama.text.buffers import text_buffers
 
 ZH = "这家酒店的位置非常好，离地铁站只有五分钟的路程，房间也很干净，服务员的态度十分热情，下次还会再来住。"
@@ -24,8 +24,7 @@ class Language(NamedTuple):
 
 def language(text: str) -> Language:
     offsets, data = text_buffers(pa.array([normalise(text)], pa.large_string()))
-    counts = dict(zip(COUNTS, scan(offsets, data).counts.T, strict=True))
-    found = identify(offsets, data, counts)
+    found = identify(offsets, data, scan(offsets, data).counts)
     return Language(found.codes[0], *(float(column[0]) for column in found[1:3]), bool(found.reliable[0]))
 
 
