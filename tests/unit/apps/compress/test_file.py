@@ -160,7 +160,7 @@ def test_processes_with_other_hash_seeds_and_threads_make_the_same_file(loaded: 
     made = [
         subprocess.run(
             [sys.executable, "-c", PROCESS, threads],
-            input=loaded.tokenizer._data,
+            input=loaded.tokenizer.json,
             capture_output=True,
             check=True,
             env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
