@@ -29,10 +29,11 @@ LEFT_OUT = {"fingerprint"}
 
 
 def night(program, folder, workspace, name, server, **environment):
-    """Run a whole night by a program of the command line."""
+    """Run a whole night by a program of the command line, away from this tree: `-m` would find its package first."""
     arguments = ["run", "--config", folder / "golden.toml", "--workspace", workspace, "--night", name]
     done = subprocess.run(
         [sys.executable, *map(str, [*program, *arguments])],
+        cwd=workspace.parent,
         env=os.environ | server | environment,
         capture_output=True,
         text=True,
