@@ -6,7 +6,6 @@ Both go into a folder that does not exist yet or is empty, and appear there whol
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,7 @@ from slimpajama.workspace import layout
 from slimpajama.workspace.layout import name_of, place
 from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.parquet import published_json, read_columns, read_table, read_verified
+from slimpajama.workspace.parquet import published_json, read_columns, read_table, read_verified, verified_json
 from slimpajama.workspace.store import Store
 
 # A file of the dataset holds so much text; the hub shows files of up to about 300 MB at once.
@@ -84,7 +83,7 @@ def export_model(workspace: Workspace, folder: Path, model_id: str | None = None
     name = model_id or workspace.models.require_champion()
     manifest = workspace.models.manifest(name)
     own = {name_of(entry.path): entry for entry in manifest.files}
-    config = json.loads(read_verified(workspace.store, own["config.json"]))
+    config = verified_json(workspace.store, own["config.json"])
     hashes = {file: own[file].sha256 for file in ("model.safetensors", "tokenizer.json")}
     special = {"bos_token": DOCUMENT, "eos_token": DOCUMENT}
     chain = lineage(workspace.store, name)

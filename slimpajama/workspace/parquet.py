@@ -70,11 +70,16 @@ def read_verified(store: Store, entry: FileEntry) -> bytes:
     return data
 
 
+def verified_json(store: Store, entry: FileEntry) -> Any:
+    """Return what a listed JSON file holds, see `read_verified`."""
+    return json.loads(read_verified(store, entry))
+
+
 def published_json(store: Store, manifest_path: str, name: str) -> Any:
     """Return the JSON file of that name that a manifest lists; None where there is no such manifest or file."""
     manifest = load_manifest(store, manifest_path)
     entry = manifest.find(name) if manifest else None
-    return json.loads(read_verified(store, entry)) if entry else None
+    return verified_json(store, entry) if entry else None
 
 
 def read_verified_table(store: Store, entry: FileEntry) -> pa.Table:

@@ -14,7 +14,6 @@ if nobody served it before.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,7 +35,7 @@ from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.parquet import read_verified, read_verified_table
+from slimpajama.workspace.parquet import read_verified_table, verified_json
 from slimpajama.workspace.step import Context, Part, Run, Step, run_step
 
 # Raise it when the same inputs give other weights or figures.
@@ -85,7 +84,7 @@ def tune(workspace: Workspace, cfg: Config, champion: str) -> TuneReport:
     """
     run = run_step(TUNE, Context(workspace, with_precision(cfg), night=""), champion=champion)
     name = _model_id(run)
-    scores = json.loads(read_verified(workspace.store, run.result.file("scores.json")))
+    scores = verified_json(workspace.store, run.result.file("scores.json"))
     return TuneReport(name, champion, run.once(_pairs)[0], run.skipped, scores, decide(workspace, cfg, name))
 
 

@@ -9,7 +9,6 @@ that is evaluated twice scores it once.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +30,7 @@ from slimpajama.text.tokenizer import SEPARATOR
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.parquet import read_verified, read_verified_table
+from slimpajama.workspace.parquet import read_verified_table, verified_json
 from slimpajama.workspace.step import Context, Part, Run, Step, run_step
 from slimpajama.workspace.store import Store
 
@@ -108,7 +107,7 @@ def evaluate(
     other = run_step(EVALUATE, context, model=champion, nights=manifests).result if champion else None
     made = {"challenger": own} | ({"champion": other} if other else {})
     decided = run_step(GATE, context, made, model=model_id).result
-    decision = _read(workspace.store, decided, "decision.json")
+    decision = verified_json(workspace.store, decided.file("decision.json"))
     return EvaluateReport(
         model=model_id,
         champion=champion or "",
@@ -116,8 +115,8 @@ def evaluate(
         promote=decision["promote"],
         reason=decision["reason"],
         decision=decision,
-        figures=_read(workspace.store, own, "evaluation.json"),
-        champion_figures=_read(workspace.store, other, "evaluation.json") if other else None,
+        figures=verified_json(workspace.store, own.file("evaluation.json")),
+        champion_figures=verified_json(workspace.store, other.file("evaluation.json")) if other else None,
     )
 
 
@@ -273,7 +272,3 @@ def _scores(store: Store, manifest: Manifest) -> pa.Table:
     """Return the published scores; where no text is held out, no file of them is."""
     entry = manifest.find("scores.parquet")
     return read_verified_table(store, entry) if entry else SCORES.empty_table()
-
-
-def _read(store: Store, manifest: Manifest, name: str) -> dict[str, Any]:
-    return dict(json.loads(read_verified(store, manifest.file(name))))

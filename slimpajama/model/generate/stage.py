@@ -6,7 +6,6 @@ reports/NIGHT/samples.manifest.json    written last
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +21,7 @@ from slimpajama.model.loading import load_model
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.parquet import read_table, read_verified
+from slimpajama.workspace.parquet import read_table, verified_json
 from slimpajama.workspace.step import Context, Part, Run, Step, run_step
 
 VERSION = 3
@@ -58,7 +57,7 @@ def write_samples(
     roles = {"champion": champion} if champion and champion != challenger else {}
     models = roles | {"challenger": challenger}
     manifest = run_step(GENERATE, Context(workspace, cfg, night), models=models).result
-    samples = json.loads(read_verified(workspace.store, manifest.files[0]))["samples"]
+    samples = verified_json(workspace.store, manifest.files[0])["samples"]
     return GenerateReport(f"{workspace.uri}/{layout.report(night).samples}", samples)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ from slimpajama.workspace import layout
 from slimpajama.workspace.layout import folder_of, place
 from slimpajama.workspace.manifest import Manifest, load_manifest
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.parquet import read_verified
+from slimpajama.workspace.parquet import verified_json
 from slimpajama.workspace.store import Store
 
 EARLIER_NIGHTS = 7
@@ -52,7 +51,7 @@ class Inputs:
         """Return a JSON file that a manifest lists; None where there is no such manifest."""
         if name not in self.manifests:
             return None
-        return json.loads(read_verified(self.store, self.manifests[name].file(file)))
+        return verified_json(self.store, self.manifests[name].file(file))
 
     def digests(self) -> dict[str, Any]:
         """Return what the report's fingerprint is made of."""
