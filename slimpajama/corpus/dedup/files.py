@@ -13,10 +13,10 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,7 @@ from slimpajama.core.config import DedupConfig
 from slimpajama.core.errors import InputError, printable, unwritable
 from slimpajama.core.memory import configure_allocator, release_memory
 from slimpajama.core.progress import track
+from slimpajama.core.result import Result
 from slimpajama.corpus.dedup.columns import key_file, large_strings, read_keys
 from slimpajama.corpus.dedup.decide import Outcome, decide
 from slimpajama.corpus.dedup.documents import DocumentFile, Documents
@@ -52,7 +53,8 @@ REMOVED = pa.schema([("id", pa.string()), ("duplicate_of", pa.string()), ("jacca
 NOTHING = pa.schema([("id", pa.string()), ("text", pa.large_string())]).empty_table()
 
 
-class BadRecord(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class BadRecord:
     """A record that could not be used."""
 
     file: str
@@ -62,7 +64,7 @@ class BadRecord(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class FilesReport:
+class FilesReport(Result):
     """What `dedup_files` did."""
 
     documents: int
@@ -77,10 +79,6 @@ class FilesReport:
     """Pairs that were compared exactly."""
     kept_files: str
     removed_files: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return asdict(self) | {"bad": [record._asdict() for record in self.bad]}
 
     def text(self) -> str:
         """Return the summary for people."""
@@ -133,7 +131,7 @@ def dedup_files(
         _check_replaceable(out / folder)
     if against and Path(against).resolve() == out.resolve():
         raise InputError("would be replaced, and is compared with", where=str(out), hint="Name another --out.")
-    history = open_history(against, cfg) if against else None
+    history = open_history(against, cfg) if against else ()
     work = out / WORK
     shutil.rmtree(work, ignore_errors=True)
     try:

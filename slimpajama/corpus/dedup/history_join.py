@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from slimpajama.core.config import DedupConfig
 from slimpajama.corpus.dedup.columns import pack_ids
-from slimpajama.corpus.dedup.documents import Distinct, History, Keys, Numbers
+from slimpajama.corpus.dedup.documents import Distinct, EarlierFile, Keys, Numbers
 from slimpajama.corpus.dedup.spill import HALF, Packed, pack
 from slimpajama.text.kernels import compiled
 
@@ -41,7 +41,7 @@ class Matches(NamedTuple):
     """[M], ascending: file index * 2^32 + row."""
 
 
-def join_history(tonight: Distinct, history: History | None, cfg: DedupConfig) -> Matches:
+def join_history(tonight: Distinct, history: Sequence[EarlierFile], cfg: DedupConfig) -> Matches:
     """Find, for each of tonight's documents, the earlier ones that share most of its keys.
 
     History is read once, or several times where tonight's keys do not fit in memory.
@@ -50,7 +50,8 @@ def join_history(tonight: Distinct, history: History | None, cfg: DedupConfig) -
     places, tables, chosen = [np.zeros(0, np.int64)], [EARLIER.empty_table()], [np.empty(0, MATCH)]
     for numbers, columns in _portions(tonight, cfg) if history else ():
         join, found = HistoryJoin(columns), []
-        for file_index, batch in enumerate(history or ()):
+        for file_index, file in enumerate(history):
+            batch = file.read()
             matches = join.match(batch.keys, batch.documents["kept"].to_numpy())
             rows = np.unique(matches["place"])
             places.append(file_index << ROW_BITS | rows)

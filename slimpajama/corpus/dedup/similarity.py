@@ -43,7 +43,7 @@ class Texts(NamedTuple):
 
     places: Callable[[Numbers], npt.NDArray[np.int64]]
     """Documents -> file index * 2^32 + row of each."""
-    load: LoadTexts
+    files: list[LoadTexts]
     n_chars: Numbers
     """[N]: about how long each is; for bounding memory only."""
 
@@ -180,7 +180,7 @@ def _fetch(needed: list[Numbers], texts: Texts, store: TextBuckets) -> TextBucke
     nodes, bucket, places = nodes[order], bucket[order], places[order]
     for start, end in runs(places >> 32):
         rows, copies = np.unique(places[start:end] & 0xFFFFFFFF, return_inverse=True)
-        found = texts.load(int(places[start] >> 32), rows)
+        found = texts.files[places[start] >> 32](rows)
         # A text that many buckets need is copied as often.
         for low in range(start, end, AT_ONCE):
             part = slice(low, min(end, low + AT_ONCE))

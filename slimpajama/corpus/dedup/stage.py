@@ -37,8 +37,8 @@ from slimpajama.corpus.dedup.columns import (
     text_file,
 )
 from slimpajama.corpus.dedup.decide import decide
-from slimpajama.corpus.dedup.documents import DocumentFile, Documents, History
-from slimpajama.corpus.dedup.history import NightsHistory
+from slimpajama.corpus.dedup.documents import DocumentFile, Documents
+from slimpajama.corpus.dedup.history import of_nights
 from slimpajama.corpus.dedup.kernel import VERSION, sketch
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Counts, Manifest, add_counts, load_manifest
@@ -66,7 +66,7 @@ def _compare(run: Run) -> None:
     units = [(f"sketch-{name}", (name, path)) for name, path in zip(names, paths, strict=True)]
     run.map(units, lambda unit: _sketch_part(run, *unit), unit="parts")
     if not all(run.has(f"decision-{name}") for name in names):
-        _decide(run, names, NightsHistory(run.store, run.once(_earlier), run.cfg.dedup))
+        _decide(run, names)
 
 
 COMPARE = Step(
@@ -164,26 +164,26 @@ def _sketch_part(run: Run, name: str, path: str) -> Part:
         "n_chars": sketches.n_chars,
         "content": content_column(sketches.content),
     }
-    files: dict[str, pa.Table | bytes] = {
-        f"{run.work}/sketch-{name}.parquet": pa.table(columns),
-        night.bands(name): key_file(sketches.content, sketches.keys),
-        night.texts(name): text_file(texts),
-    }
-    return Part(files)
+    return Part(
+        {
+            f"{run.work}/sketch-{name}.parquet": pa.table(columns),
+            night.bands(name): key_file(sketches.content, sketches.keys),
+            night.texts(name): text_file(texts),
+        }
+    )
 
 
-def _decide(run: Run, names: list[str], history: History) -> None:
+def _decide(run: Run, names: list[str]) -> None:
     """Commit `decision-PART` for each part, from one decision over all of them."""
     cfg = run.cfg.dedup
     table = ", ".join(f"{jaccard:g}: {caught:.3f}" for jaccard, caught in caught_table(cfg.bands, cfg.rows))
     step_log("compare").info(f"chance that a pair of that similarity is compared: {table}")
-    sketched = (_sketched_file(run, name) for name in names)
-    documents = Documents.of(sketched, pa.binary(16))
+    documents = Documents.of((_sketched_file(run, name) for name in names), pa.binary(16))
+    history = list(of_nights(run.store, run.once(_earlier), cfg))
     outcome = decide(documents, history, cfg, run.cfg.run.threads())
     for number, (name, part) in enumerate(zip(names, documents.slices(), strict=True)):
         counts = {"compared": 0 if number else outcome.compared, "removed_for_earlier": outcome.for_earlier(part)}
-        files: dict[str, pa.Table | bytes] = {f"{run.work}/decision-{name}.parquet": outcome.table(part)}
-        run.commit(f"decision-{name}", Part(files, counts))
+        run.commit(f"decision-{name}", Part({f"{run.work}/decision-{name}.parquet": outcome.table(part)}, counts))
 
 
 def _sketched_file(run: Run, name: str) -> DocumentFile:
@@ -214,7 +214,7 @@ def _write_part(run: Run, name: str, cleaned: pa.Table, refused: pa.ChunkedArray
     documents = documents.append_column("night", pa.repeat(run.night, documents.num_rows))
     minhash = {"id": cleaned["id"], "content": content, "cluster": decision["cluster"], "kept": kept}
     removed = _removed(cleaned.filter(duplicate), decision.filter(duplicate), run.cfg.dedup, run.night)
-    files: dict[str, pa.Table | bytes] = {
+    files = {
         f"{place.documents}{name}.parquet": documents.select(DOCUMENTS.names).cast(DOCUMENTS),
         f"{place.removed}dedup-{name}.parquet": removed,
         f"{place.minhash}{name}.parquet": pa.table(minhash).cast(MINHASH),
