@@ -26,13 +26,13 @@ import pyarrow as pa
 from slimpajama.core.config import Config
 from slimpajama.core.errors import printable
 from slimpajama.core.logs import step_log
-from slimpajama.core.schema import removed_table
+from slimpajama.core.schema import refusals, removed_table
 from slimpajama.core.split import assign
 from slimpajama.corpus.overlap import VERSION, Index, Match, find, make_index
 from slimpajama.corpus.pairs.stage import protected_tests
 from slimpajama.corpus.sources.discover import InputFile
 from slimpajama.corpus.sources.evaluations import list_evaluations, read_evaluations
-from slimpajama.corpus.windows import Windows, cut, sample, sampling
+from slimpajama.corpus.windows import cut, sample, sampling
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Counts, Manifest, add_counts
 from slimpajama.workspace.parquet import read_table
@@ -88,37 +88,30 @@ def _decontaminate(run: Run) -> Counts | None:
     if not tests.any:
         return None
     records = pa.concat_tables([read_evaluations(tests.files, cfg), tests.texts])
-    looked_for = cut(records["text"].combine_chunks(), settings.ngram_words, settings.short_words)
+    looked_for = cut(records["text"].combine_chunks(), settings)
     too_short = int((looked_for.weights < 2 * settings.short_words).sum())
     if too_short:
         step_log(run.name).info(f"{too_short:,} of {len(records):,} records of tests are too short to be looked for")
     paths = run.made["clean"].paths(f"{layout.night(run.night).work('clean')}/")
-    index, names = _index(run, paths, records, looked_for)
+    names, held_out = records["name"].to_pylist(), []
+    rate = sampling(_held_out_bytes(cfg, run.made["clean"], tests.earlier))
+    for ids, texts in _held_out(run, paths, tests.earlier):
+        names += ids
+        held_out.append(sample(texts, settings, rate))
+    index = make_index(looked_for, held_out, settings, rate)
 
     def make(path: str) -> Part:
         rows = _survivors(run.store, run.night, path, COLUMNS)
         texts = rows["text"].combine_chunks()
         match = find(texts, _is_held_out(rows, cfg), index)
         refused = _rows(rows, match, index, names, cfg, run.night)
-        kinds = [{"removed": {row["source"]: {row["rule"]: 1}}, "bytes": row["n_bytes"]} for row in refused]
+        removed, size = removed_table(refused), sum(row["n_bytes"] for row in refused)
         target = f"{layout.night(run.night).removed}decontaminate-{layout.name_of(path)}"
-        return Part({target: removed_table(refused)}, add_counts(kinds))
+        return Part({target: removed}, {"removed": refusals(removed), "bytes": size})
 
     counts = run.map([(layout.stem(path), path) for path in paths], make, unit="parts")
     found = add_counts([{"removed": {}, "bytes": 0}, *counts])
     return found | {"records": len(records), "too_short": too_short}
-
-
-def _index(run: Run, paths: list[str], records: pa.Table, looked_for: Windows) -> tuple[Index, Names]:
-    """Return the index of everything that is looked for, and what each item of it is called."""
-    settings, earlier = run.cfg.decontaminate, run.once(_tests).earlier
-    names, held_out = records["name"].to_pylist(), []
-    rate = sampling(_held_out_bytes(run.cfg, run.made["clean"], earlier))
-    for ids, texts in _held_out(run, paths, earlier):
-        names += ids
-        held_out.append(sample(texts, settings.short_words, rate))
-    share = settings.held_out_share
-    return make_index(looked_for, held_out, settings.ngram_words, settings.short_words, share, rate), names
 
 
 DECONTAMINATE = Step(

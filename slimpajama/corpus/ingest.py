@@ -18,12 +18,11 @@ import pyarrow.compute as pc
 
 from slimpajama.core.config import Config
 from slimpajama.core.errors import printable
-from slimpajama.core.schema import RAW, removed_table
+from slimpajama.core.schema import RAW, refusals, removed_table, sums
 from slimpajama.corpus.sources.discover import InputFile, Plan, check_unchanged, fixed_folder, open_input, plan
 from slimpajama.corpus.sources.files import read, read_options
 from slimpajama.corpus.sources.records import Batch, ReadOptions, framed, rejected_row
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import add_counts
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.step import Part, Run, Step
 from slimpajama.workspace.store import sha256
@@ -31,6 +30,8 @@ from slimpajama.workspace.tombstones import RULE, forgotten_list
 
 Row = dict[str, Any]
 Take = Callable[[InputFile, ReadOptions], Iterator[Batch]]
+# Of a forgotten document that came in again; its row has no text, and no name of the document's own.
+REFUSED = {"stage": "ingest", "rule": RULE, "value": "it was forgotten", "threshold": "none that was forgotten"}
 
 
 def known_inputs(workspace: Workspace) -> list[Row]:
@@ -96,12 +97,13 @@ source and rule. Raises InputError where a source cannot be listed, or a file ch
 
 
 def _plan_part(todo: Plan, night: str) -> Part:
-    rows = [rejected_row(source, path, "", bad) | {"night": night} for source, path, bad in todo.problems]
-    removed = add_counts({row["source"]: {row["rule"]: 1}} for row in rows)
-    return Part(
-        {f"{layout.night(night).removed}ingest-plan.parquet": removed_table(rows)},
-        {"files": len(todo.files), "removed": removed},
-    )
+    removed = _removed([rejected_row(source, path, "", bad) for source, path, bad in todo.problems], night)
+    counts = {"files": len(todo.files), "removed": refusals(removed)}
+    return Part({f"{layout.night(night).removed}ingest-plan.parquet": removed}, counts)
+
+
+def _removed(rows: list[Row], night: str) -> pa.Table:
+    return removed_table([row | {"night": night} for row in rows])
 
 
 def _parts(
@@ -120,7 +122,8 @@ def _parts(
             raw = _raw(file, place, batch.table) if batch.table.num_rows else RAW.empty_table()
             listed = pc.is_in(raw["sha256"], value_set=forgotten)
             if pc.any(listed).as_py():
-                bad += [_refused(id_, file) for id_ in raw.filter(listed)["id"].to_pylist()]
+                again = {"source": file.source, "uri": file.path}
+                bad += [REFUSED | again | {"id": id_} for id_ in raw.filter(listed)["id"].to_pylist()]
                 raw = raw.filter(pc.invert(listed))
             good += [raw] if raw.num_rows else []
             bad += [rejected_row(source.name, file.path, place, item) for item in batch.rejected]
@@ -155,28 +158,11 @@ def _raw(file: InputFile, place: str, records: pa.Table) -> pa.Table:
     return pa.table([ids, pa.repeat(file.source, len(ids)), uris, hashes, text], schema=RAW)
 
 
-def _refused(doc_id: str, file: InputFile) -> Row:
-    """Return the row of `removed` of a forgotten document that came in again: without text or a name of its own."""
-    reason = {"stage": "ingest", "rule": RULE, "value": "it was forgotten", "threshold": "none that was forgotten"}
-    return {"id": doc_id, "source": file.source, "uri": file.path} | reason
-
-
 def _stored(part: tuple[list[pa.Table], list[Row]], work: str, night: str, name: str) -> Part:
     good, bad = part
-    counts = add_counts(
-        {
-            "documents": {table["source"][0].as_py(): table.num_rows},
-            "bytes": {table["source"][0].as_py(): pc.sum(pc.binary_length(table["text"])).as_py()},
-        }
-        for table in good
-    )
-    removed = add_counts({row["source"]: {row["rule"]: 1}} for row in bad)
+    raw, removed = pa.concat_tables([RAW.empty_table(), *good]), _removed(bad, night)
+    documents, sizes = sums(raw.append_column("n_bytes", pc.binary_length(raw["text"])), "source")
     return Part(
-        {
-            f"{work}/{name}.parquet": pa.concat_tables([RAW.empty_table(), *good]),
-            f"{layout.night(night).removed}ingest-{name}.parquet": removed_table(
-                [row | {"night": night} for row in bad]
-            ),
-        },
-        {"documents": {}, "bytes": {}, "removed": removed} | counts,
+        {f"{work}/{name}.parquet": raw, f"{layout.night(night).removed}ingest-{name}.parquet": removed},
+        {"documents": documents, "bytes": sizes, "removed": refusals(removed)},
     )

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from slimpajama.core.config import DecontaminateConfig
 from slimpajama.corpus.windows import Windows, code_table, mixed, new_text, read_units
 from slimpajama.text.buffers import text_buffers
 from slimpajama.text.kernels import GOLDEN, compiled
@@ -67,18 +68,11 @@ class Index(NamedTuple):
     """One in so many windows of a held-out document is looked for."""
 
 
-def make_index(
-    records: Windows, held_out: Iterable[Windows], ngram_words: int, short_words: int, share: float, rate: int = 4
-) -> Index:
-    """Return what `find` looks for.
+def make_index(records: Windows, held_out: Iterable[Windows], cfg: DecontaminateConfig, rate: int = 4) -> Index:
+    """Return what `find` looks for: windows of evaluation records and of held-out documents.
 
-    Args:
-        records: Of evaluation files, with units.
-        held_out: Of held-out documents.
-        ngram_words: Words in a row that make an overlap with a record; a shorter record must be there as a whole.
-        short_words: Words in a window.
-        share: Of a held-out document's windows, that make an overlap with it.
-        rate: What `sample` was given.
+    An overlap are `cfg.ngram_words` in a row of a record, or all of a shorter one; or `cfg.held_out_share` of a
+    held-out document's windows, which were sampled at `rate`.
     """
     parts = [records, *held_out]
     windows = np.concatenate([np.diff(part.ends) for part in parts]).astype(np.int32)
@@ -92,8 +86,8 @@ def make_index(
     hashes, items, places = hashes[useful], items[useful], places[useful]
     windows = np.bincount(items, minlength=len(windows)).astype(np.int32)
     n_records = len(records.weights)
-    need = np.maximum(np.ceil(share * windows), LEAST_WINDOWS).astype(np.int32)
-    need[:n_records] = np.minimum(records.weights, 2 * ngram_words)
+    need = np.maximum(np.ceil(cfg.held_out_share * windows), LEAST_WINDOWS).astype(np.int32)
+    need[:n_records] = np.minimum(records.weights, 2 * cfg.ngram_words)
     # Up to 8 windows a word: small enough to stay in a near cache.
     bits = max(10, len(hashes).bit_length() - 3)
     words = hashes >> np.uint64(64 - bits)
@@ -102,7 +96,7 @@ def make_index(
     np.bitwise_or.at(marks, words, two)
     starts = np.searchsorted(words, np.arange(len(marks), dtype=np.uint64)).astype(np.int32)
     units = (records.unit_ends, records.units)
-    return Index(hashes, items, places, marks, starts, *units, need, windows, 2 * short_words, rate)
+    return Index(hashes, items, places, marks, starts, *units, need, windows, 2 * cfg.short_words, rate)
 
 
 def find(texts: pa.LargeStringArray, held_out: npt.NDArray[np.bool_], index: Index) -> Match:

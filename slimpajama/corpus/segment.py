@@ -8,12 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.core.errors import ConfigError
-from slimpajama.core.schema import WORDS
+from slimpajama.core.schema import WORDS, sums
 from slimpajama.text.lattice import UserWord
 from slimpajama.text.segment import Segmenter, engine_versions, parse_user_dictionary
 from slimpajama.workspace import layout
@@ -66,15 +65,7 @@ def _user_words(run: Run) -> tuple[UserWord, ...]:
 def _words(table: pa.Table, segmenter: Segmenter) -> tuple[pa.Table, Counts]:
     """Return the WORDS rows of DOCUMENTS rows, and what was counted on the way, by language."""
     lengths = segmenter.lengths(table["text"].cast(pa.large_string()).combine_chunks())
-    counted = pa.table(
-        {
-            "lang": table["lang"],
-            "documents": np.ones(len(table), np.int64),
-            "bytes": table["n_bytes"],
-            "words": pc.binary_length(lengths),
-        }
-    )
-    names = ("documents", "bytes", "words")
-    rows = counted.group_by("lang").aggregate([(name, "sum") for name in names]).to_pylist()
-    counts = {name: {row["lang"]: row[f"{name}_sum"] for row in rows} for name in names}
+    documents, sizes = sums(table, "lang")
+    _, words = sums(pa.table({"lang": table["lang"], "words": pc.binary_length(lengths)}), "lang", "words")
+    counts = {"documents": documents, "bytes": sizes, "words": words}
     return pa.table({"id": table["id"], "lengths": lengths}, schema=WORDS), counts

@@ -85,17 +85,15 @@ def _actions(fold_width: bool) -> npt.NDArray[np.uint8]:
 
 
 def normalise(text: str, *, fold_width: bool = False) -> str:
-    """Return `text` in the one form; a normalised text comes back unchanged.
+    """Return `text`, lone surrogates included, in the one form; it may be empty, and changes no more.
 
-    Args:
-        text: Any text, lone surrogates included.
-        fold_width: Turn full-width Latin letters and digits into ASCII. NFC leaves them as they are.
-
-    Returns:
-        Text without white space at its ends; it may be empty.
+    `fold_width` turns full-width Latin letters and digits into ASCII, which NFC leaves as they are.
     """
-    text = _replace(text.replace("\r\n", "\n"), fold_width)
-    text = unicodedata.normalize("NFC", text)
+    codes = np.frombuffer(text.replace("\r\n", "\n").encode("utf-32-le", "surrogatepass"), np.uint32)
+    actions = _actions(fold_width)[codes]
+    codes = np.where(actions == _BREAK, np.uint32(ord("\n")), codes)
+    codes = np.where(actions == _FOLD, codes - np.uint32(_TO_ASCII), codes)
+    text = unicodedata.normalize("NFC", str(codes[actions != _DROP].astype("<u4").tobytes(), "utf-32-le"))
     # NFC orders marks, and so decides what stands before a joiner.
     while "\u200d" in text or "\u200c" in text:
         shorter = _JOINER_ELSEWHERE.sub("", _SECOND_JOINER.sub("", text))
@@ -103,15 +101,6 @@ def normalise(text: str, *, fold_width: bool = False) -> str:
             break
         text = unicodedata.normalize("NFC", shorter)
     return text.strip()
-
-
-def _replace(text: str, fold_width: bool) -> str:
-    """Return `text` with line breaks unified, invisible characters dropped and, if asked, wide letters folded."""
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    actions = _actions(fold_width)[codes]
-    codes = np.where(actions == _BREAK, np.uint32(ord("\n")), codes)
-    codes = np.where(actions == _FOLD, codes - np.uint32(_TO_ASCII), codes)
-    return str(codes[actions != _DROP].astype("<u4").tobytes(), "utf-32-le")
 
 
 def normalise_block(texts: pa.LargeStringArray, *, fold_width: bool = False) -> pa.LargeStringArray:

@@ -16,6 +16,8 @@ from slimpajama.corpus.clean.signals import HAN_PER_WORD, scan
 from slimpajama.text.buffers import text_buffers
 
 Column = npt.NDArray[Any]
+# Lines of which the share is measured, counted by `scan`.
+LINES = ("bullet", "ellipsis", "punctuated", "short", "javascript")
 
 
 def measure(texts: pa.LargeStringArray) -> tuple[list[str], Column, pa.StructArray]:
@@ -52,11 +54,7 @@ def measure(texts: pa.LargeStringArray) -> tuple[list[str], Column, pa.StructArr
         "lorem_ipsum": count["lorem_ipsum"],
         "line_length": _share(count["line_chars"], lines),
         "lines_per_word": _share(count["newlines"], words),
-        "bullet_lines": _share(count["bullet_lines"], lines),
-        "ellipsis_lines": _share(count["ellipsis_lines"], lines),
-        "punctuated_lines": _share(count["punctuated_lines"], lines),
-        "short_lines": _share(count["short_lines"], lines),
-        "javascript_lines": _share(count["javascript_lines"], lines),
+        **{f"{kind}_lines": _share(count[f"{kind}_lines"], lines) for kind in LINES},
         "dup_lines": line_repeats[:, 0],
         "dup_line_chars": line_repeats[:, 1],
         "dup_paragraphs": paragraph_repeats[:, 0],

@@ -185,13 +185,7 @@ def bounds(cfg: CleanConfig) -> list[Bound]:
 
 
 def judge(quality: Mapping[str, Any], lang: str, cfg: CleanConfig) -> Iterator[Verdict]:
-    """Yield what each rule in force says of one document; a signal that was not measured then is passed over.
-
-    Args:
-        quality: Its signals, as QUALITY stores them.
-        lang: Its language.
-        cfg: Preset, thresholds and wanted languages.
-    """
+    """Yield what each rule in force says of one document; a signal that was not measured then is passed over."""
     for rule, other, han in bounds(cfg):
         bound = han if quality["han_share"] >= MOSTLY_HAN else other
         value = lang if rule is _LANGUAGE else quality.get(rule.signal)
@@ -200,13 +194,7 @@ def judge(quality: Mapping[str, Any], lang: str, cfg: CleanConfig) -> Iterator[V
 
 
 def first_verdicts(quality: pa.StructArray, langs: Sequence[str], cfg: CleanConfig) -> dict[int, Verdict]:
-    """Return, by row in order, the first rule that each removed document failed: what `judge` says first.
-
-    Args:
-        quality: QUALITY, [N].
-        langs: Language of each document, [N].
-        cfg: Preset, thresholds and wanted languages.
-    """
+    """Return, by row in order, the first rule that each removed one of N documents failed: what `judge` says first."""
     codes = np.array(langs, object)
     han = _column(quality, "han_share") >= MOSTLY_HAN
     found: dict[int, Verdict] = {}

@@ -158,12 +158,7 @@ def _tables() -> _Tables:
 
 
 def scan(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8]) -> Scan:
-    """Count what documents are made of.
-
-    Args:
-        offsets: int64 [N + 1], where each document begins in `data`.
-        data: uint8, valid UTF-8, normalised.
-    """
+    """Count what N documents are made of; `data` is valid UTF-8, normalised, and `offsets` say where each begins."""
     n, size = len(offsets) - 1, int(offsets[-1] - offsets[0])
     # At most one unit or line in two bytes, one paragraph in three, and a last one.
     parts = [

@@ -55,10 +55,6 @@ def key_columns(content: npt.NDArray[np.uint8], keys: npt.NDArray[np.uint64]) ->
     """Return the columns of a join, uint64 [1 + bands, N]: the first half of the content hash, then the bands' keys.
 
     By the content hash exact copies meet even where every band is crowded.
-
-    Args:
-        content: uint8 [N, 16].
-        keys: uint64 [N, bands].
     """
     return np.concatenate([content[:, :8].copy().view(np.uint64).T, keys.T])
 

@@ -95,14 +95,7 @@ def _names(numbers: npt.NDArray[np.int64], earlier: pa.Array, tonight: pa.Array)
 
 
 def decide_texts(ids: pa.Array, texts: pa.LargeStringArray, cfg: DedupConfig, workers: int = 1) -> Outcome:
-    """Find exact and near-duplicates among N texts in memory, which holds `cfg.bands` keys of 8 bytes a text besides.
-
-    Args:
-        ids: Strings [N].
-        texts: [N].
-        cfg: Threshold, shingles and bands.
-        workers: Threads; the answer does not depend on it.
-    """
+    """Find exact and near-duplicates among texts in memory, which holds `cfg.bands` keys of 8 bytes a text besides."""
     found = sketch(texts, cfg, workers)
     keys = key_columns(found.content, found.keys)
     file = DocumentFile(

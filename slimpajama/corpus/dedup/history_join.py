@@ -94,10 +94,8 @@ class HistoryJoin:
 
     Tonight's keys stay in memory; each key of an earlier night is read once, and only texts of documents that matched
     are read. A key takes the first `SHARED` kept documents and the first removed one that it meets, so
-    the order of calls is part of the answer: earlier nights first, files in their order.
-
-    Args:
-        keys: uint64 [columns, N], tonight's documents in order of survival.
+    the order of calls is part of the answer: earlier nights first, files in their order. Tonight's documents come in
+    order of survival.
     """
 
     def __init__(self, keys: Keys) -> None:
@@ -116,11 +114,9 @@ class HistoryJoin:
         self._directory = np.stack(ends).astype(np.uint32)
 
     def match(self, keys: Keys, kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.void]:
-        """Return `MATCH` rows, each pair once; the place is the row among the earlier documents, `equal` is not set.
+        """Return `MATCH` rows with M earlier documents, each pair once; the place is the row, `equal` is not set.
 
-        Args:
-            keys: uint64 [columns, M] of earlier documents.
-            kept: bool [M], whether each of them is part of its night's corpus.
+        `keys` are theirs, uint64 [columns, M]; `kept` says of each whether it is part of its night's corpus.
         """
         packed = _matches(keys, kept, self._sorted, self._order, self._directory, self._shift, self._taken, SHARED)
         packed.sort()

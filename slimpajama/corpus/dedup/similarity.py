@@ -51,16 +51,10 @@ class Texts(NamedTuple):
 def similarities(
     pairs: PairSet, texts: Texts, cfg: DedupConfig, least: float, workers: int, memory: int, folder: Path
 ) -> Iterator[Scored]:
-    """Yield distinct pairs and their exact Jaccard similarities, a bucket at a time; 0 where a text is gone.
+    """Yield distinct pairs and their Jaccard similarities, a bucket at a time; 0 where a text is gone.
 
-    Args:
-        pairs: Documents to compare.
-        texts: Where their texts are; loaded from this thread only.
-        cfg: Says what a shingle is.
-        least: Similarities from here on are exact; a pair below may be given as 0.
-        workers: Threads that compare.
-        memory: Bytes to stay within.
-        folder: For what does not fit; emptied again.
+    Texts are loaded from this thread only, `workers` threads compare. Similarities from `least` on are exact; a pair
+    below may be given as 0. What does not fit into `memory` bytes goes to `folder`, which is emptied again.
     """
     most = max(1, memory // SHARE)
     buckets: list[Path] = []

@@ -79,12 +79,7 @@ class PairSet:
 
 
 class TextBuckets:
-    """Texts by bucket: added in any order, returned a bucket at a time.
-
-    Args:
-        folder: An empty folder for them.
-        limit: Bytes of text that wait in memory.
-    """
+    """Texts by bucket: added in any order, returned a bucket at a time; up to `limit` bytes wait in memory."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder, self._limit = folder, limit

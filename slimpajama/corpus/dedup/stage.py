@@ -62,11 +62,12 @@ def _compare_inputs(run: Run) -> dict[str, Any]:
 
 
 def _compare(run: Run) -> None:
-    paths, names = _parts(run)
-    units = [(f"sketch-{name}", (name, path)) for name, path in zip(names, paths, strict=True)]
-    run.map(units, lambda unit: _sketch_part(run, *unit), unit="parts")
-    if not all(run.has(f"decision-{name}") for name in names):
-        _decide(run, names)
+    parts = _parts(run)
+    run.map(
+        [(f"sketch-{name}", name) for name in parts], lambda name: _sketch_part(run, name, parts[name]), unit="parts"
+    )
+    if not all(run.has(f"decision-{name}") for name in parts):
+        _decide(run, list(parts))
 
 
 COMPARE = Step(
@@ -92,17 +93,14 @@ def _dedup_inputs(run: Run) -> dict[str, Any]:
 
 def _deduplicate(run: Run) -> Counts:
     removed = layout.night(run.night).removed
-    refused = {path.rsplit("/decontaminate-", 1)[1]: path for path in run.made["decontaminate"].paths(removed)}
+    refused, parts = set(run.made["decontaminate"].paths(removed)), _parts(run)
 
-    def make(unit: tuple[str, str]) -> Part:
-        name, path = unit
-        rows, found = read_table(run.store, path), refused.get(f"{name}.parquet")
-        ids = read_table(run.store, found, ["id"])["id"] if found else rows["id"].slice(0, 0)
+    def make(name: str) -> Part:
+        rows, found = read_table(run.store, parts[name]), f"{removed}decontaminate-{name}.parquet"
+        ids = read_table(run.store, found, ["id"])["id"] if found in refused else rows["id"].slice(0, 0)
         return _write_part(run, name, rows, pc.is_in(rows["id"], value_set=ids.combine_chunks()))
 
-    paths, names = _parts(run)
-    units = [(name, (name, path)) for name, path in zip(names, paths, strict=True)]
-    return add_counts([run.made["compare"].counts, *run.map(units, make, unit="parts")])
+    return add_counts([run.made["compare"].counts, *run.map([(name, name) for name in parts], make, unit="parts")])
 
 
 DEDUP = Step(
@@ -132,10 +130,10 @@ def _sketching(cfg: DedupConfig) -> dict[str, Any]:
     }
 
 
-def _parts(run: Run) -> tuple[list[str], list[str]]:
-    """Return the cleaned parts' paths and names."""
+def _parts(run: Run) -> dict[str, str]:
+    """Return the cleaned parts' paths by their names."""
     paths = run.made["clean"].paths(f"{layout.night(run.night).work('clean')}/")
-    return paths, [layout.stem(path) for path in paths]
+    return {layout.stem(path): path for path in paths}
 
 
 def _edited(run: Run) -> dict[str, list[str]]:

@@ -33,7 +33,7 @@ import pyarrow as pa
 from slimpajama.core.config import Config, PairSourceConfig, SourceConfig
 from slimpajama.core.errors import InputError, printable
 from slimpajama.core.progress import track
-from slimpajama.core.schema import PAIRS, REMOVED, removed_table
+from slimpajama.core.schema import PAIRS, REMOVED, refusals, removed_table
 from slimpajama.core.split import SPLITS, assign
 from slimpajama.corpus.clean.rewrite import rewrite
 from slimpajama.corpus.dedup.decide import decide_texts
@@ -91,10 +91,6 @@ def _set(run: Run) -> layout.Pairs:
     return layout.pairs(run.fingerprint[:12])
 
 
-def _place(run: Run) -> tuple[str, str]:
-    return _set(run).work(), _set(run).manifest
-
-
 def _pairs(run: Run) -> None:
     cfg, files = run.cfg, run.once(_files)
     with track("pairs", total=sum(file.bytes for file in files if isinstance(file, InputFile)), unit="B") as bar:
@@ -117,7 +113,7 @@ def _pairs(run: Run) -> None:
     run.commit("set", _part(_set(run), pairs, removed))
 
 
-STEP = Step("pairs", VERSION, _inputs, _pairs, place=_place)
+STEP = Step("pairs", VERSION, _inputs, _pairs, place=lambda run: (_set(run).work(), _set(run).manifest))
 """Read, check and split the task data of `cfg.pairs`.
 
 Memory: all pairs stand at once, about three times their text. Files: `pairs/SET/{train,validation,test}/` (PAIRS) and
@@ -258,9 +254,8 @@ def _without_tests(pairs: pl.DataFrame, cfg: Config) -> tuple[pl.DataFrame, Rows
     tests = pairs.filter(pl.col("split") == "test")
     records = read_evaluations(list_evaluations(cfg), cfg)
     looked_for = pa.concat_tables([records, _test_records(tests, "test")])
-    names, settings = looked_for["name"].to_pylist(), cfg.decontaminate
-    windows = cut(looked_for["text"].combine_chunks(), settings.ngram_words, settings.short_words)
-    index = make_index(windows, [], settings.ngram_words, settings.short_words, settings.held_out_share)
+    names = looked_for["name"].to_pylist()
+    index = make_index(cut(looked_for["text"].combine_chunks(), cfg.decontaminate), [], cfg.decontaminate)
     own = pl.when(pl.col("task") == "question-answering").then("question").otherwise(pl.col("targets").list.join("\n"))
     both = pl.when("both_ways").then(own + "\n" + pl.col("source")).otherwise(own)
     learnt = pairs.filter(pl.col("split") != "test")
@@ -308,7 +303,8 @@ def _removed(pairs: pl.DataFrame) -> Rows:
 
 def _part(place: layout.Pairs, pairs: pl.DataFrame, removed: Rows) -> Part:
     """Return the set's files and counts."""
-    files: dict[str, pa.Table | bytes] = {f"{place.within('removed')}part-00000.parquet": removed_table(removed)}
+    left_out = removed_table(removed)
+    files: dict[str, pa.Table | bytes] = {f"{place.within('removed')}part-00000.parquet": left_out}
     for split in SPLITS:
         rows = pairs.filter(pl.col("split") == split).select(PAIRS.names)
         for number, start in enumerate(range(0, len(rows), PART_ROWS)):
@@ -316,7 +312,7 @@ def _part(place: layout.Pairs, pairs: pl.DataFrame, removed: Rows) -> Part:
             files[f"{place.split(split)}part-{number:05d}.parquet"] = table
     kept = pairs.group_by("split", "task", "set").len().to_dicts()
     counts = add_counts({row["split"]: {row["task"]: {row["set"]: row["len"]}}} for row in kept)
-    return Part(files, {"pairs": counts, "removed": add_counts({row["source"]: {row["rule"]: 1}} for row in removed)})
+    return Part(files, {"pairs": counts, "removed": refusals(left_out)})
 
 
 def render(folder: str, counts: Mapping[str, Any]) -> str:
