@@ -16,8 +16,7 @@ import importlib.metadata
 import unicodedata
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -44,27 +43,23 @@ EXCERPT = 160  # characters
 Names = list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Tests:
-    """What is looked for."""
+class _Tests(NamedTuple):
+    """What is looked for, if there is any: evaluation files, test pairs, held-out documents of earlier nights."""
 
-    files: list[InputFile]
-    """Evaluation files."""
-    pairs: str
-    """Digest of the set of pairs; empty where there is none."""
-    texts: pa.Table
-    """Test pairs, as RECORDS."""
-    earlier: dict[str, Manifest]
-    """Nights whose held-out documents are looked for."""
     any: bool
-    """Whether there is anything to look for."""
+    files: list[InputFile]
+    pairs: str
+    """Digest of their set; empty where there is none."""
+    texts: pa.Table
+    """Of the pairs, as RECORDS."""
+    earlier: dict[str, Manifest]
 
 
 def _tests(run: Run) -> _Tests:
     pairs, texts = protected_tests(run.workspace, run.cfg)
     held_out, files = run.cfg.decontaminate.held_out_share > 0, list_evaluations(run.cfg)
     earlier = run.workspace.nights.earlier(run.night) if held_out else {}
-    return _Tests(files, pairs, texts, earlier, any=bool(files or pairs or held_out))
+    return _Tests(bool(files or pairs or held_out), files, pairs, texts, earlier)
 
 
 def _inputs(run: Run) -> dict[str, Any]:

@@ -173,8 +173,7 @@ def _meet(search: Any, need: Any, item: int, e: int, d: int) -> bool:
 def _match_window(text: Any, n: int, i: int, e: int, index: Any, search: Any, match: Any, d: int) -> Any:
     """Compare a document's window at unit `i` with the index's windows from `e` on, which have the same hash.
 
-    Returns:
-        The evaluation record that the document overlaps with, else the held-out document, else -1.
+    Return the evaluation record that the document overlaps with, else the held-out document, else -1.
     """
     found, records, value = -1, len(index.unit_ends) - 1, index.hashes[e]
     while e < len(index.hashes) and index.hashes[e] == value:

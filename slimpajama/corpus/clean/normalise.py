@@ -1,4 +1,4 @@
-"""One form for every text: Unicode NFC, `\\n` for every line break, nothing that cannot be seen.
+"""One form for every text, before any rule looks at it: NFC, `\\n` for every line break, nothing that cannot be seen.
 
 Out go control characters but `\\n` and `\\t`, byte-order marks, zero-width and bidirectional format characters,
 soft hyphens, tag characters, noncharacters and lone surrogates. U+001F among them is the tokenizer's word border.
@@ -18,14 +18,18 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import opencc
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from slimpajama.core.config import CleanConfig
+from slimpajama.corpus.clean.pii import mask_block
 from slimpajama.text.buffers import text_buffers
 from slimpajama.text.kernels import compiled, decode
 
@@ -114,6 +118,15 @@ def normalise_block(texts: pa.LargeStringArray, *, fold_width: bool = False) -> 
         return done
     redone = [normalise(text, fold_width=fold_width) for text in texts.filter(pa.array(slow)).to_pylist()]
     return pc.replace_with_mask(done, pa.array(slow), pa.array(redone, pa.large_string()))
+
+
+def rewrite(texts: pa.LargeStringArray, cfg: CleanConfig) -> tuple[pa.LargeStringArray, Counter[str]]:
+    """Return texts in the one form, with what the options ask for, and how many items of personal data were masked."""
+    texts = normalise_block(texts, fold_width=cfg.fold_width)
+    if cfg.simplify:
+        convert = opencc.OpenCC("t2s").convert
+        texts = pa.array([text if text.isascii() else convert(text) for text in texts.to_pylist()], texts.type)
+    return mask_block(texts) if cfg.mask_pii else (texts, Counter())
 
 
 @compiled

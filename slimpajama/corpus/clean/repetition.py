@@ -173,9 +173,7 @@ def _match(found: int, longer: Any, scratch: Any) -> None:
 def _measure(width: int, found: int, group: Any, longer: Any, scratch: Any) -> Any:
     """Keep the places of n-grams that occur twice.
 
-    Returns:
-        How many places; characters of the most frequent n-gram, all its places together; and those of n-grams that
-        occurred before.
+    Return how many; characters of the most frequent n-gram, all its places together; those of n-grams that came before.
     """
     places, count, start = scratch.places, scratch.count, scratch.start
     kept = covered = behind = best = best_chars = 0

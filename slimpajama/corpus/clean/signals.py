@@ -30,32 +30,12 @@ GOPHER_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 # Penedo et al. 2025, FineWeb2, cmn_Hani.
 HAN_STOP_WORDS = tuple("的年在月是和日了於為有被人中为他與後也而由")
 
+LINES = ("bullet_lines", "ellipsis_lines", "punctuated_lines", "short_lines", "javascript_lines")
+"""Kinds of lines of which the share is measured."""
 COUNTS = (
-    "chars",
-    "content",
-    "beyond_ascii",
-    "han",
-    "kana",
-    "traditional",
-    "simplified",
-    "units",
-    "unit_chars",
-    "alphabetic",
-    "symbols_alone",
-    "stop_words",
-    "english_hits",
-    "hashes",
-    "ellipses",
-    "curly",
-    "lorem_ipsum",
-    "newlines",
-    "lines",
-    "line_chars",
-    "bullet_lines",
-    "ellipsis_lines",
-    "punctuated_lines",
-    "short_lines",
-    "javascript_lines",
+    *"chars content beyond_ascii han kana traditional simplified units unit_chars alphabetic symbols_alone".split(),
+    *"stop_words english_hits hashes ellipses curly lorem_ipsum newlines lines line_chars".split(),
+    *LINES,
 )
 """Fields of `Scan.counts`. `beyond_ascii`: of the content characters. `traditional` and `simplified`: ideographs that
 only this script has. `stop_words`: different ones; `english_hits`: units that are one of Gopher's. `symbols_alone`:

@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 
 from slimpajama.core.config import CleanConfig
 from slimpajama.core.schema import CLEANED, refusals, removed_rows, sums
+from slimpajama.corpus.clean.normalise import rewrite
 from slimpajama.corpus.clean.quality import measure
-from slimpajama.corpus.clean.rewrite import rewrite
 from slimpajama.corpus.clean.rules import bounds, first_verdicts
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Counts

@@ -34,7 +34,7 @@ class DocumentFile(NamedTuple):
 
 
 class Documents(NamedTuple):
-    """All of tonight's N documents, file after file."""
+    """All of tonight's N documents, file after file, of F files."""
 
     ids: pa.Array
     priority: npt.NDArray[np.int32]
@@ -43,9 +43,7 @@ class Documents(NamedTuple):
     starts: npt.NDArray[np.int64]
     """[F]: first document of each file."""
     keys: list[LoadKeys]
-    """[F]."""
     texts: list[LoadTexts]
-    """[F]."""
 
     @classmethod
     def of(cls, files: Iterable[DocumentFile], id_type: pa.DataType) -> Documents:

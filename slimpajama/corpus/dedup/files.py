@@ -116,7 +116,6 @@ def dedup_files(
         out: Folder; `kept/*.parquet` and `removed/*.parquet` in it are replaced. Kept rows have `id` and `text`,
             from Parquet all their columns; removed ones `id`, `duplicate_of`, `jaccard`. A document without an id
             is named by its file and its number there, from 1.
-        cfg: Threshold, shingles and bands.
         workers: Threads; 0 takes every core. The output does not depend on it.
         against: A workspace, or the `out` of an earlier call: documents that duplicate one of its are removed, too.
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +34,11 @@ def of_nights(store: Store, nights: Mapping[str, Manifest], cfg: DedupConfig) ->
 
     A night that was sketched with other settings than `cfg` is sketched again from its texts.
     """
+    settings = asdict(cfg)
     for name, manifest in nights.items():
-        comparable = _comparable(manifest.depends_on["stages"]["dedup"], cfg)
+        made_by = manifest.depends_on["stages"]["dedup"]
+        same = (made_by["settings"].get(setting) == settings[setting] for setting in SKETCH_SETTINGS)
+        comparable = made_by["version"] == VERSION and all(same)
         if not comparable:
             step_log("compare").info(f"night {name} was sketched with other settings: its texts are sketched again")
         night, listed = layout.night(name), {entry.path: entry for entry in manifest.files}
@@ -45,13 +47,6 @@ def of_nights(store: Store, nights: Mapping[str, Manifest], cfg: DedupConfig) ->
             keys, text_file = listed[night.bands(part)] if comparable else None, listed[night.texts(part)]
             texts = partial(load_texts, store, text_file.path, size=text_file.bytes)
             yield EarlierFile(partial(_of_part, store, minhash, keys, texts, cfg), texts)
-
-
-def _comparable(depends_on: dict[str, Any], cfg: DedupConfig) -> bool:
-    settings = asdict(cfg)
-    return depends_on["version"] == VERSION and all(
-        depends_on["settings"].get(name) == settings[name] for name in SKETCH_SETTINGS
-    )
 
 
 def _of_part(

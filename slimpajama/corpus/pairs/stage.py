@@ -35,7 +35,7 @@ from slimpajama.core.errors import InputError, printable
 from slimpajama.core.progress import track
 from slimpajama.core.schema import PAIRS, REMOVED, refusals, removed_table
 from slimpajama.core.split import SPLITS, assign
-from slimpajama.corpus.clean.rewrite import rewrite
+from slimpajama.corpus.clean.normalise import rewrite
 from slimpajama.corpus.dedup.decide import decide_texts
 from slimpajama.corpus.dedup.kernel import VERSION as SKETCH_VERSION
 from slimpajama.corpus.overlap import VERSION as OVERLAP_VERSION

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -40,6 +39,8 @@ from slimpajama.workspace.store import Store, sha256
 AGAIN = "`slimpajama prepare --from shards` makes it anew."
 # Words that merges are learnt from, drawn by their counts in the whole sample.
 SAMPLE_WORDS = 500_000
+Shards = npt.NDArray[np.int64]
+"""Of each of SPLITS, how many there are."""
 
 
 def _kept_vocabulary(run: Run) -> tuple[Manifest | None, FileEntry | None]:
@@ -141,11 +142,13 @@ def _shards_inputs(run: Run) -> dict[str, Any]:
 
 def _shards(run: Run) -> None:
     cfg, night, n_bytes = run.cfg, layout.night(run.night), _text_bytes(run)
-    encoder, plan = Tokenizer.load(run.once(_vocabulary), cfg.text), _Plan.of(n_bytes, cfg)
+    encoder, shards = Tokenizer.load(run.once(_vocabulary), cfg.text), _shards_of_splits(n_bytes, cfg)
+    # Buckets number the shards of all splits, one after the other.
+    splits = np.repeat(SPLITS, shards).tolist()
     routed = {part: f"{run.work}/routed/{part}.rows" for part in _parts(run)}
 
     def route(part: str) -> Part:
-        return Part({routed[part]: _route(run, part, plan)})
+        return Part({routed[part]: _route(run, part, shards)})
 
     bounds = dict[str, npt.NDArray[np.int64]]()
 
@@ -153,17 +156,17 @@ def _shards(run: Run) -> None:
         rows = _collect(run.store, bounds, bucket)
         if not len(rows):
             return Part()
-        table, counts = _encode(rows, encoder, cfg, plan.split(bucket))
+        table, counts = _encode(rows, encoder, cfg, splits[bucket])
         file = shard_bytes(table)
-        path = f"{night.split(plan.split(bucket))}{sha256(file)[:16]}.parquet"
+        path = f"{night.split(splits[bucket])}{sha256(file)[:16]}.parquet"
         return Part({path: file}, counts, {path: len(table)})
 
-    buckets = [(f"shard-{bucket:05d}", bucket) for bucket in range(plan.n_buckets)]
+    buckets = [(f"shard-{bucket:05d}", bucket) for bucket in range(len(splits))]
     with track("shards", total=n_bytes, unit="B") as bar:
         run.map([(f"route-{part}", part) for part in routed], route)
         for path in routed.values():
-            bounds[path] = np.frombuffer(read_with_checksum(run.store, path, 0, _head_bytes(plan), AGAIN), "<i8")
-        done = run.map(buckets, collect, done=lambda _: bar.advance(n_bytes / plan.n_buckets))
+            bounds[path] = np.frombuffer(read_with_checksum(run.store, path, 0, _head_bytes(shards), AGAIN), "<i8")
+        done = run.map(buckets, collect, done=lambda _: bar.advance(n_bytes / len(splits)))
     if not (counts := add_counts(done)):
         raise InputError("no documents to make shards of", where=f"night {run.night}")
     if not run.has("card"):
@@ -198,50 +201,30 @@ def _cards(run: Run, files: list[FileEntry], counts: Counts) -> dict[str, pa.Tab
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """How many shards each split has; buckets number the shards of `SPLITS` one after the other."""
-
-    shards: tuple[int, ...]
-
-    @classmethod
-    def of(cls, n_bytes: int, cfg: Config) -> _Plan:
-        held_out = (cfg.shards.validation_share, cfg.shards.test_share)
-        shares = (max(0.0, 1.0 - sum(held_out)), *held_out)
-        return cls(tuple(max(1, round(n_bytes * share / 1e6 / cfg.shards.target_mb)) for share in shares))
-
-    @property
-    def n_buckets(self) -> int:
-        return sum(self.shards)
-
-    def split(self, bucket: int) -> str:
-        """Return the split that a bucket belongs to."""
-        return SPLITS[int(np.searchsorted(np.cumsum(self.shards), bucket, side="right"))]
-
-    def buckets(self, split: npt.NDArray[np.int8], place: npt.NDArray[np.float64]) -> np.ndarray:
-        """Return the bucket of documents by their split (index into `SPLITS`) and place in [0, 1) within it."""
-        shards = np.array(self.shards)[split]
-        buckets: np.ndarray = np.cumsum([0, *self.shards])[split] + (place * shards).astype(np.int64)
-        return buckets
+def _shards_of_splits(n_bytes: int, cfg: Config) -> Shards:
+    held_out = (cfg.shards.validation_share, cfg.shards.test_share)
+    shares = (max(0.0, 1.0 - sum(held_out)), *held_out)
+    return np.array([max(1, round(n_bytes * share / 1e6 / cfg.shards.target_mb)) for share in shares])
 
 
-def _route(run: Run, part: str, plan: _Plan) -> bytes:
+def _route(run: Run, part: str, shards: Shards) -> bytes:
     """Return a part's documents bucket by bucket, behind where each begins and the last ends (int64).
 
     A shard then reads its own of every part, and each by one range: all of them would be read once a shard else.
     """
     table, ids, split = _documents(run, part, ["id", "lang", "source", "text", "n_bytes"])
-    bucket = plan.buckets(split, unit_hashes(ids, "shard", run.cfg.shards.seed))
+    place = unit_hashes(ids, "shard", run.cfg.shards.seed)
+    bucket = np.cumsum([0, *shards])[split] + (place * shards[split]).astype(np.int64)
     table = table.append_column("order", pa.array(unit_hashes(ids, "order", run.cfg.shards.seed)))
     table = table.take(np.argsort(bucket, kind="stable")).combine_chunks()
-    bounds = np.searchsorted(np.sort(bucket), np.arange(plan.n_buckets + 1)).tolist()
+    bounds = np.searchsorted(np.sort(bucket), np.arange(shards.sum() + 1)).tolist()
     rows = [with_checksum(_stream(table.slice(begin, end - begin))) for begin, end in pairwise(bounds)]
-    places = np.cumsum([_head_bytes(plan), *map(len, rows)], dtype="<i8")
+    places = np.cumsum([_head_bytes(shards), *map(len, rows)], dtype="<i8")
     return b"".join([with_checksum(places.tobytes()), *rows])
 
 
-def _head_bytes(plan: _Plan) -> int:
-    return len(with_checksum(bytes(8 * (plan.n_buckets + 1))))
+def _head_bytes(shards: Shards) -> int:
+    return len(with_checksum(bytes(8 * (shards.sum() + 1))))
 
 
 def _stream(table: pa.Table) -> bytes:
