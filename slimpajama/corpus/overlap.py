@@ -137,6 +137,8 @@ class _Search(NamedTuple):
     """int32: unit that each of the document's windows in the index begins with."""
     widths: Any
     """int32: units of each."""
+    entries: Any
+    """int64: the first of the index's windows with its hash."""
     seen: Any
     """int32 [W]: the last document that met a window."""
     met: Any
@@ -209,7 +211,7 @@ def _find_in(text: Any, n: int, index: Any, search: Any, match: Any, d: int) -> 
         e = _lookup(value, index, search.shift)
         if e < 0:
             continue
-        search.firsts[hits], search.widths[hits] = i, j - i
+        search.firsts[hits], search.widths[hits], search.entries[hits] = i, j - i, e
         hits += 1
         item = _match_window(text, n, i, e, index, search, match, d)
         if 0 <= item < records:
@@ -225,11 +227,7 @@ def _place_held_out(text: Any, found: int, hits: int, index: Any, search: Any, m
     match.item[d], match.amount[d] = found, search.met[found]
     first, end = 0, -1
     for k in range(hits):
-        i = search.firsts[k]
-        value = np.uint64(0)
-        for m in range(i, i + search.widths[k]):
-            value = value * GOLDEN + text.units[m]
-        e = _lookup(mixed(value), index, search.shift)
+        i, e = search.firsts[k], search.entries[k]
         value = index.hashes[e]
         while e < len(index.hashes) and index.hashes[e] == value and index.items[e] != found:
             e += 1
@@ -258,6 +256,7 @@ def _new_search(index: Any, held_out: Any, room: int) -> Any:
         np.uint64(index.rate - 1),
         np.empty(room, np.int32),
         np.empty(room, np.int32),
+        np.empty(room, np.int64),
         np.full(len(index.hashes), -1, np.int32),
         np.zeros(len(index.need), np.int32),
         np.full(len(index.need), -1, np.int32),

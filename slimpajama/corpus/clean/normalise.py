@@ -155,16 +155,11 @@ def _normalise(offsets: Any, data: Any, actions: Any, out: Any, ends: Any, slow:
                     break
                 c, _ = decode(data, i)
             action = actions[c]
-            if action == _KEEP:
+            if action == _KEEP or (action == _SPACE and j > first):
                 for n in range(length):
                     out[j + n] = data[i + n]
                 j += length
-                kept = j
-            elif action == _SPACE:
-                if j > first:
-                    for n in range(length):
-                        out[j + n] = data[i + n]
-                    j += length
+                kept = j if action == _KEEP else kept
             elif action == _BREAK:
                 if j > first and not (c == 13 and i + 1 < end and data[i + 1] == 10):
                     out[j] = 10

@@ -35,11 +35,6 @@ def english_names(text: str) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys(_NAME.findall(text)) if name not in _NO_NAMES)
 
 
-def frequencies(texts: Iterable[Iterable[str]]) -> Counter[str]:
-    """Return in how many texts each name stands."""
-    return Counter(name for names in texts for name in set(names))
-
-
 def passages(text: str, most_chars: int) -> Iterator[str]:
     """Yield whole lines of a text together, up to so many characters."""
     lines: list[str] = []
@@ -81,7 +76,7 @@ def questions(
 
 def rows(texts: list[tuple[str, str, Sequence[str]]], lang: str) -> Iterator[dict[str, str]]:
     """Yield gap questions about texts, each given with its title and the names in it."""
-    texts_with = frequencies(names for _, _, names in texts)
+    texts_with = Counter(name for _, _, names in texts for name in set(names))
     for title, text, names in texts:
         for passage in passages(text, _PASSAGE_CHARS[lang]):
             for rest, question, name in questions(passage, names, lang, texts_with):
