@@ -12,8 +12,6 @@ with the corpus; near-duplicates among them share a cluster, and so a split.
 
 from __future__ import annotations
 
-import importlib.metadata
-import unicodedata
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -27,6 +25,7 @@ from slimpajama.core.errors import printable
 from slimpajama.core.logs import step_log
 from slimpajama.core.schema import refusals, removed_table
 from slimpajama.core.split import assign
+from slimpajama.corpus.clean.normalise import table_versions
 from slimpajama.corpus.overlap import VERSION, Index, Match, find, make_index
 from slimpajama.corpus.pairs.stage import protected_tests
 from slimpajama.corpus.sources.discover import InputFile
@@ -69,9 +68,7 @@ def _inputs(run: Run) -> dict[str, Any]:
     if tests.any:
         inputs |= {
             "split": {name: getattr(run.cfg.shards, name) for name in ("seed", "test_share", "validation_share")},
-            # These two decide what is the same character.
-            "opencc": importlib.metadata.version("opencc"),
-            "unicode": unicodedata.unidata_version,
+            **table_versions(),
             "compared": run.made["compare"].digest,
             "earlier": {name: manifest.digest for name, manifest in tests.earlier.items()},
         }

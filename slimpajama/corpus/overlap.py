@@ -64,8 +64,12 @@ class Index(NamedTuple):
     """[items]: windows of each item."""
     half_words: int
     """In a window, at least."""
-    rate: int
-    """One in so many windows of a held-out document is looked for."""
+    powers: npt.NDArray[np.uint64]
+    """Of the base of the rolling hash."""
+    shift: np.uint64
+    """What leaves a hash's leading bits, which tell the filter's word."""
+    mask: np.uint64
+    """0 in the hash of a held-out document's window that is looked for."""
 
 
 def make_index(records: Windows, held_out: Iterable[Windows], cfg: DecontaminateConfig, rate: int = 4) -> Index:
@@ -90,13 +94,14 @@ def make_index(records: Windows, held_out: Iterable[Windows], cfg: Decontaminate
     need[:n_records] = np.minimum(records.weights, 2 * cfg.ngram_words)
     # Up to 8 windows a word: small enough to stay in a near cache.
     bits = max(10, len(hashes).bit_length() - 3)
-    words = hashes >> np.uint64(64 - bits)
-    marks = np.zeros(1 << bits, np.uint64)
+    shift, marks = np.uint64(64 - bits), np.zeros(1 << bits, np.uint64)
+    words = hashes >> shift
     two = (np.uint64(1) << (hashes & _SIX_BITS)) | (np.uint64(1) << ((hashes >> np.uint64(6)) & _SIX_BITS))
     np.bitwise_or.at(marks, words, two)
     starts = np.searchsorted(words, np.arange(len(marks), dtype=np.uint64)).astype(np.int32)
-    units = (records.unit_ends, records.units)
-    return Index(hashes, items, places, marks, starts, *units, need, windows, 2 * cfg.short_words, rate)
+    ends, units, half_words, mask = records.unit_ends, records.units, 2 * cfg.short_words, np.uint64(rate - 1)
+    powers = GOLDEN ** np.arange(half_words + 1, dtype=np.uint64)
+    return Index(hashes, items, places, marks, starts, ends, units, need, windows, half_words, powers, shift, mask)
 
 
 def find(texts: pa.LargeStringArray, held_out: npt.NDArray[np.bool_], index: Index) -> Match:
@@ -112,12 +117,12 @@ def find(texts: pa.LargeStringArray, held_out: npt.NDArray[np.bool_], index: Ind
 
 
 @compiled(inline=True)
-def _lookup(value: Any, index: Any, shift: Any) -> Any:
+def _lookup(value: Any, index: Any) -> Any:
     """Return the first of the index's windows with this hash, -1 if there is none."""
-    mark = index.filter[value >> shift]
+    mark = index.filter[value >> index.shift]
     if not (mark >> (value & _SIX_BITS)) & (mark >> ((value >> np.uint64(6)) & _SIX_BITS)) & np.uint64(1):
         return -1
-    first, hashes = index.starts[value >> shift], index.hashes
+    first, hashes = index.starts[value >> index.shift], index.hashes
     while first < len(hashes) and hashes[first] < value:
         first += 1
     return first if first < len(hashes) and hashes[first] == value else -1
@@ -127,12 +132,6 @@ class _Search(NamedTuple):
     """Working memory of a search."""
 
     held_out: Any
-    powers: Any
-    """uint64: of the base of the rolling hash."""
-    shift: Any
-    """uint64: what leaves a hash's leading bits, which tell the filter's word."""
-    mask: Any
-    """uint64: 0 in a sampled window's hash."""
     firsts: Any
     """int32: unit that each of the document's windows in the index begins with."""
     widths: Any
@@ -205,10 +204,10 @@ def _find_in(text: Any, n: int, index: Any, search: Any, match: Any, d: int) -> 
         if text.before[j] - text.before[i] < index.half_words:
             break
         value = mixed(rolling)
-        rolling -= text.units[i] * search.powers[j - i - 1]
-        if value & search.mask and not records:
+        rolling -= text.units[i] * index.powers[j - i - 1]
+        if value & index.mask and not records:
             continue
-        e = _lookup(value, index, search.shift)
+        e = _lookup(value, index)
         if e < 0:
             continue
         search.firsts[hits], search.widths[hits], search.entries[hits] = i, j - i, e
@@ -243,17 +242,8 @@ def _place_held_out(text: Any, found: int, hits: int, index: Any, search: Any, m
 
 @compiled(allocates=True)
 def _new_search(index: Any, held_out: Any, room: int) -> Any:
-    powers = np.ones(index.half_words + 1, np.uint64)
-    for k in range(index.half_words):
-        powers[k + 1] = powers[k] * GOLDEN
-    bits = 0
-    while 1 << bits < len(index.filter):
-        bits += 1
     return _Search(
         held_out,
-        powers,
-        np.uint64(64 - bits),
-        np.uint64(index.rate - 1),
         np.empty(room, np.int32),
         np.empty(room, np.int32),
         np.empty(room, np.int64),

@@ -16,6 +16,7 @@ that NFC may change: that document goes through `normalise`. Nearly every Chines
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import unicodedata
 from collections import Counter
@@ -60,6 +61,11 @@ _JOINER_ELSEWHERE = re.compile(
 
 
 _KEEP, _SPACE, _BREAK, _DROP, _FOLD, _SLOW = range(6)
+
+
+def table_versions() -> dict[str, str]:
+    """Return the versions of what decides categories, NFC and scripts: Python's tables and OpenCC's."""
+    return {"unicode": unicodedata.unidata_version, "opencc": importlib.metadata.version("opencc")}
 
 
 @cache

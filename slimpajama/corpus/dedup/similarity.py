@@ -57,20 +57,18 @@ def similarities(
     below may be given as 0. What does not fit into `memory` bytes goes to `folder`, which is emptied again.
     """
     most = max(1, memory // SHARE)
-    buckets: list[Path] = []
-    needed: list[Numbers] = []
+    total, needed = 0, list[Numbers]()
     for packed in _coarse(pairs, texts.n_chars, most, folder):
         for part, nodes in _cut(packed, texts.n_chars, most):
-            file = folder / f"pairs-{len(buckets):05d}"
-            save(file, part)
-            buckets.append(file)
+            save(folder / f"pairs-{len(needed):05d}", part)
+            total += len(part)
             needed.append(nodes)
     text_folder = folder / "texts"
     text_folder.mkdir()
     store = _fetch(needed, texts, TextBuckets(text_folder, 3 * most))
-    total = sum(file.stat().st_size // 8 for file in buckets)
     with track("compare", total=total, unit="pairs") as bar, ThreadPoolExecutor(max(1, workers)) as pool:
-        for number, file in enumerate(buckets):
+        for number in range(len(needed)):
+            file = folder / f"pairs-{number:05d}"
             packed = np.fromfile(file, np.uint64)
             file.unlink()
             table = store.take(number)

@@ -18,9 +18,7 @@ question that must not stand in a test: passages serve many, and an answer is of
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
@@ -35,7 +33,7 @@ from slimpajama.core.errors import InputError, printable
 from slimpajama.core.progress import track
 from slimpajama.core.schema import PAIRS, REMOVED, refusals, removed_table
 from slimpajama.core.split import SPLITS, assign
-from slimpajama.corpus.clean.normalise import rewrite
+from slimpajama.corpus.clean.normalise import rewrite, table_versions
 from slimpajama.corpus.dedup.decide import decide_texts
 from slimpajama.corpus.dedup.kernel import VERSION as SKETCH_VERSION
 from slimpajama.corpus.overlap import VERSION as OVERLAP_VERSION
@@ -82,9 +80,7 @@ def _inputs(run: Run) -> dict[str, Any]:
         "inputs": [file.entry() for file in files if isinstance(file, InputFile)],
         "problems": [[item[0], item[1], item[2].rule] for item in files if not isinstance(item, InputFile)],
         "evaluations": [file.entry() for file in list_evaluations(cfg)],
-        "opencc": importlib.metadata.version("opencc"),
-        "unicode": unicodedata.unidata_version,
-    }
+    } | table_versions()
 
 
 def _set(run: Run) -> layout.Pairs:

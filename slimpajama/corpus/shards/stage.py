@@ -49,9 +49,8 @@ def _kept_vocabulary(run: Run) -> tuple[Manifest | None, FileEntry | None]:
     earlier = (nights.load(name) for name in reversed(nights.published()))
     # Not all nights kept any text.
     previous = next((found for found in earlier if "tokenizer" in found.depends_on["stages"]), None)
-    kept = previous is not None and previous.depends_on["stages"]["tokenizer"]["settings"] == canonical(
-        run.cfg.tokenizer
-    )
+    settings = canonical(run.cfg.tokenizer)
+    kept = previous is not None and previous.depends_on["stages"]["tokenizer"]["settings"] == settings
     return previous, previous.file(layout.TOKENIZER) if previous and kept else None
 
 
@@ -71,9 +70,7 @@ def _tokenizer(run: Run) -> None:
             data, size = read_verified(run.store, own), previous.counts["tokenizer"]["pieces"]
         else:
             if previous:
-                step_log("tokenizer").info(
-                    "settings changed: a new vocabulary, earlier nights' shards are not replayed"
-                )
+                step_log(run.name).info("settings changed: a new vocabulary, earlier nights' shards are not replayed")
             data = train_tokenizer(_sample(run), run.cfg.tokenizer)
             size = Tokenizer.load(data).vocab_size
         run.commit("tokenizer", Part({layout.night(run.night).tokenizer: data}, {"pieces": size}))
