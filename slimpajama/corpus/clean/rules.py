@@ -161,8 +161,7 @@ PRESETS: dict[str, Bounds] = {
 def bounds(cfg: CleanConfig) -> list[Bound]:
     """Return the rules in force, in the order they are asked: the preset's, with `thresholds` over them.
 
-    Raises:
-        ConfigError: If a threshold names no rule.
+    Raises ConfigError if a threshold names no rule.
     """
     found: Bounds = dict(PRESETS[cfg.preset])
     for key, value in cfg.thresholds.items():

@@ -160,21 +160,17 @@ def _check_replaceable(folder: Path) -> None:
         )
 
 
-def _names(inputs: Sequence[Path]) -> list[str]:
-    """Return the files' names, or their paths where two files have one name."""
-    names = [path.name for path in inputs]
-    return names if len(set(names)) == len(names) else [str(path) for path in inputs]
-
-
 def _first_pass(inputs: Sequence[Path], spool: Path, cfg: DedupConfig, threads: int) -> tuple[list[_Part], Documents]:
     """Read, sketch and spool; this thread reads, the workers do the rest."""
     running: list[Future[tuple[_Part, DocumentFile]]] = []
+    # By their paths where two of them have one name.
+    by_name = len({path.name for path in inputs}) == len(inputs)
     with (
         track("read", total=sum(path.stat().st_size for path in inputs if path.is_file()), unit="B") as bar,
         ThreadPoolExecutor(threads, thread_name_prefix="dedup") as pool,
     ):
-        for path, name in zip(inputs, _names(inputs), strict=True):
-            before = 0
+        for path in inputs:
+            before, name = 0, path.name if by_name else str(path)
             for piece in _pieces(path):
                 bar.advance(piece.position - before)
                 before = piece.position

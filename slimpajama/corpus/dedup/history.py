@@ -83,11 +83,7 @@ def _of_row_group(path: Path, group: int, cfg: DedupConfig) -> EarlierFile:
 
 
 def open_history(uri: str, cfg: DedupConfig) -> list[EarlierFile]:
-    """Return what a workspace or the folder of an earlier `dedup --out` holds.
-
-    Raises:
-        InputError: It is neither, or holds nothing.
-    """
+    """Return what a workspace or the folder of an earlier `dedup --out` holds; raises InputError if nothing."""
     if workspace := find_workspace(uri):
         nights = workspace.nights.manifests()
         if not nights:

@@ -41,11 +41,7 @@ class Sketches(NamedTuple):
 
 
 def sketch(texts: pa.LargeStringArray, cfg: DedupConfig, workers: int = 1) -> Sketches:
-    """Return band keys, content hash and length of each text.
-
-    Raises:
-        ValueError: If a text is null.
-    """
+    """Return band keys, content hash and length of each text; raises ValueError if one is null."""
     offsets, data = text_buffers(without_punctuation(texts) if cfg.drop_punctuation else texts)
     out = Sketches(
         np.empty((len(texts), cfg.bands), np.uint64),

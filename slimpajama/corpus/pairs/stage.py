@@ -119,11 +119,7 @@ InputError where no pair is left, or a file changed while it was read.
 
 
 def make_pairs(workspace: Workspace, cfg: Config) -> tuple[str, Manifest]:
-    """Run the step and return the name of the set, and its manifest.
-
-    Raises:
-        InputError: There is no source, no pair is left, or a file changed while it was read.
-    """
+    """Run the step and return the name of the set, and its manifest; raises InputError without a source, too."""
     if not cfg.pairs.sources:
         raise InputError(
             "no source of pairs", where="pairs.sources", hint="docs/applications.md shows how to bring your own data."

@@ -21,10 +21,7 @@ from slimpajama.text.tokenizer import Tokenizer
 def words_of(rows: pa.Table) -> pa.ListArray:
     """Return the words of each row as indices into the different ones, which come in the order of their first places.
 
-    The rows have the columns `text` and `lengths` (bytes of each word).
-
-    Raises:
-        InputError: If a document's lengths are not those of its text.
+    The rows have the columns `text` and `lengths` (bytes of each word); raises InputError if one's do not match.
     """
     offsets, text = text_buffers(rows["text"].cast(pa.large_string()).combine_chunks())
     places, lengths = text_buffers(rows["lengths"].cast(pa.large_binary()).combine_chunks())
