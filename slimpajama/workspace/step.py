@@ -26,6 +26,7 @@ from slimpajama.core.errors import StorageError
 from slimpajama.core.logs import step_log
 from slimpajama.core.memory import configure_allocator, release_memory
 from slimpajama.core.progress import current, track
+from slimpajama.core.result import Result
 from slimpajama.workspace import layout
 from slimpajama.workspace.claims import ShareDone, assigned_keys, executor, only_keys
 from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, add_counts, json_bytes, load_manifest
@@ -63,6 +64,33 @@ def in_night(run: Run) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class OnNight:
+    """How a step works on a night that is published."""
+
+    run: Callable[[Context, str], Result]
+    """Runs the step, given the model that it works on."""
+    flow: str
+    """The flow that it is a part of; steps of one flow stand beside each other."""
+    model: str = "night"
+    """Which model it works on where none is named: that of the `night`, or the `champion`; empty lets `run` choose."""
+    wanted: Callable[[Config], bool] = lambda cfg: True
+    """Whether the nightly run has it."""
+
+    def start(self, context: Context, model: str = "") -> Result:
+        """Run the step on the model that is named, or else on its own.
+
+        Raises:
+            ModelError: If there is no such model.
+        """
+        models = context.workspace.models
+        if self.model == "night":
+            model = models.of_night(context.night, model)
+        elif self.model == "champion":
+            model = model or models.require_champion()
+        return self.run(context, model)
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One step of a night."""
 
@@ -88,6 +116,8 @@ class Step:
     """Regular expression of the folders that it reads of what it depends on: a night lists more than a step wants."""
     raw: str = ""
     """Key of its inputs that lists files from outside the workspace; empty where it reads none."""
+    on_night: OnNight | None = None
+    """How it works on a published night; None for a step of the preparation, which makes one."""
 
     def before(self) -> tuple[str, ...]:
         """Return the steps whose manifests it takes, in order."""

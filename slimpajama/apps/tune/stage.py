@@ -36,7 +36,7 @@ from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_verified_table, verified_json
-from slimpajama.workspace.step import Context, Part, Run, Step, run_step
+from slimpajama.workspace.step import Context, OnNight, Part, Run, Step, run_step
 
 # Raise it when the same inputs give other weights or figures.
 VERSION = 5
@@ -162,7 +162,19 @@ def _tune(run: Run) -> None:
     run.commit("scores", Part({place.file("scores.json"): scores, place.file("outputs.parquet"): outputs}))
 
 
-TUNE = Step("tune", VERSION, _inputs, _tune, place=_place, tidy=lambda run: _checkpoints(run).clear())
+def _on_night(context: Context, model: str) -> TuneReport:
+    return tune(context.workspace, context.cfg, model)
+
+
+TUNE = Step(
+    "tune",
+    VERSION,
+    _inputs,
+    _tune,
+    place=_place,
+    tidy=lambda run: _checkpoints(run).clear(),
+    on_night=OnNight(_on_night, "tune-model", model="champion", wanted=lambda cfg: cfg.tune.nightly),
+)
 """Teach a champion the pairs and measure it on the test pairs. Option: `champion`, the model to start from."""
 
 
