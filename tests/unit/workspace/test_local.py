@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,20 @@ def test_a_folder_of_the_first_level_may_be_a_link_on_another_disk(store, elsewh
         assert not list((elsewhere / ".tmp").iterdir())
     store.delete_tree("models/m")
     assert store.list("models") == ["models/champion.json"]
+
+
+SHARED = Path("/dev/shm")
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="this machine has no file system in memory")
+def test_files_reach_a_real_second_file_system(store):
+    with tempfile.TemporaryDirectory(dir=SHARED) as folder:
+        assert Path(folder).stat().st_dev != store.root.stat().st_dev
+        plant(store, "models", folder)
+        store.write("models/m/a", "权重".encode())
+        assert not store.create("models/m/a", b"2")
+        assert store.read("models/m/a").decode() == "权重"
+        assert [path.name for path in Path(folder).rglob("*") if path.is_file()] == ["a"]
 
 
 def test_verify_walks_a_folder_that_lies_elsewhere(store, elsewhere):
