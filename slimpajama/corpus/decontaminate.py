@@ -10,8 +10,6 @@ Not seen to: tonight's held-out documents against text that earlier nights have 
 with the corpus; near-duplicates among them share a cluster, and so a split.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple

@@ -4,8 +4,6 @@ A unit is a group of small files or one large file. It hands out parts of at mos
 each committed by itself, so neither memory nor the loss at a kill grows with a file's size.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator

@@ -5,8 +5,6 @@ sides: so a removal rests on all units of the stretch being equal (64-bit hashes
 held-out documents are counted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """The steps of a preparation, in order."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 

@@ -3,8 +3,6 @@
 Each part is one unit of work, so its words lie under the part's own name and in its row order.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 from pathlib import Path

@@ -10,8 +10,6 @@ holds a whole one. Of held-out documents the windows are sampled by their own ha
 is much held-out text (`sampling`), which makes them the same ones wherever a text is quoted.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from functools import cache
 from typing import Any, NamedTuple

@@ -14,8 +14,6 @@ kernel writes what a table over all code points says, and gives up on a document
 that NFC may change: that document goes through `normalise`. Nearly every Chinese or English text needs none of it.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import re
 import unicodedata

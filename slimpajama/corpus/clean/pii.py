@@ -4,8 +4,6 @@ Identity cards are checked down to their last digit, addresses must be routable:
 `127.0.0.1` stay. What follows a pattern is looked at once a pass, so hostile text costs linear time.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import ipaddress
 import re

@@ -1,7 +1,5 @@
 """The measured signals of each document, as they are stored in `quality`, whatever rules are in force."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -8,8 +8,6 @@ only at places where the one before found company: few are left after the first,
 Two n-grams are taken as equal if 43 bits of their hashes and the slot agree.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

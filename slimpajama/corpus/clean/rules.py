@@ -14,8 +14,6 @@ here says `ours`. Sources, by the short names used below:
 FineWeb2 counts words of a Chinese segmenter; `HAN_PER_WORD` ideographs stand for one here.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

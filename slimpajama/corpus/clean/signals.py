@@ -7,8 +7,6 @@ ideograph, kana or Hangul syllable: Chinese has no spaces to split at. Where a p
 A line counts if there is anything on it but white space; a paragraph ends at an empty line.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from functools import cache
 from typing import Any, NamedTuple

@@ -3,8 +3,6 @@
 Each part is one unit of work and keeps its name and the order of its rows.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 from typing import Any
 

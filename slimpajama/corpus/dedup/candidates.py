@@ -15,8 +15,6 @@ members of an oversized group in different components are paired in the same way
 Source: Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3.4.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

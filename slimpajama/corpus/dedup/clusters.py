@@ -6,8 +6,6 @@ its keeper is the nearest of these, so nothing is ever removed for a keeper that
 all that chains of such pairs connect: it stays on one side of the train and test split and, by option, keeps one text.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple

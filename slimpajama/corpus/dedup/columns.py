@@ -1,7 +1,5 @@
 """Texts, ids, content hashes and band keys between Arrow, numpy and files."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from pathlib import Path

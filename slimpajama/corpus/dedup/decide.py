@@ -14,8 +14,6 @@ a time as a share of `memory_mb` holds; pairs and texts beyond their shares wait
 temporary files (`TMPDIR`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -1,10 +1,8 @@
 """Documents as the decision takes them: those that came in tonight, and those of earlier nights."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +44,7 @@ class Documents(NamedTuple):
     texts: list[LoadTexts]
 
     @classmethod
-    def of(cls, files: Iterable[DocumentFile], id_type: pa.DataType) -> Documents:
+    def of(cls, files: Iterable[DocumentFile], id_type: pa.DataType) -> Self:
         """Join files. The result holds their columns once, and what reads their keys and texts."""
         files = list(files)
         sizes = [len(file.ids) for file in files]

@@ -7,8 +7,6 @@ nightly step's form. The second pass writes. Output appears at the end, whole.
 Memory: `dedup.memory_mb` and, besides what `decide` says, the documents' ids and up to two batches a thread.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """What deduplication compares with besides its input: earlier nights, or the outcome of an earlier `dedup --out`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import partial

@@ -1,7 +1,5 @@
 """Tonight's documents against earlier ones: the keys of both are compared, and only those that share one are named."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 

@@ -14,8 +14,6 @@ Memory: 13 bytes a character for the documents at hand (20 where one shingle rep
 for the largest pair's table, per worker.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

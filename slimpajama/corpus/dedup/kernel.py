@@ -5,8 +5,6 @@ that releases the interpreter's lock, so threads scale, and every document's res
 any block size and number of workers.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 from concurrent.futures import ThreadPoolExecutor

@@ -8,8 +8,6 @@ Every code point is lowered by itself, without context: a word-final capital sig
 in two normalises to the same shingles as the whole. `İ` is the one code point that lowers to two.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

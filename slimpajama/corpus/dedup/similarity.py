@@ -5,8 +5,6 @@ one bucket: it is read once from its file, written to its bucket and read once m
 one bucket is cut by number; its first documents are then in several buckets.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """What the decision keeps on disk while it works: candidate pairs, and texts in the order they are compared in."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path

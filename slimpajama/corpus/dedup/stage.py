@@ -11,8 +11,6 @@ a near-duplicate of it, so the earlier version stays; what was edited much is a 
 deleted leaves its documents where they are. `about["edited"]` lists the files read again, by source.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from dataclasses import asdict
 from functools import partial

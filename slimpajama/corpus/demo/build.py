@@ -4,8 +4,6 @@ Nothing is invented, sorted out or repaired: duplicates, licence texts in forty 
 what real sources hold, and what the stages after this one are for. The same packages give the same bytes.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Iterable

@@ -5,8 +5,6 @@ large sets of questions were made of: Hermann et al. 2015 and Hill et al. 2016 (
 Daily, as here). It asks for less than a person does, and is called by its name.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@ pip is used, not a URL, so that a mirror or proxy that is set up for pip serves 
 mode it compares an archive before anything looks inside. Nothing is unpacked to disk and no member's code is run.
 """
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -12,8 +12,6 @@ What cannot be used becomes a `RejectedRecord` with its place, as in `slimpajama
 lines, JSON objects and row groups. What is wrong with a pair that can be read is told by `rules.py`.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping

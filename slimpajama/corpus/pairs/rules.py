@@ -12,8 +12,6 @@
 Length counts an ideograph as 2.7 letters: in six sets of parallel technical texts one stands for so many.
 """
 
-from __future__ import annotations
-
 import polars as pl
 
 from slimpajama.core.config import PairsConfig

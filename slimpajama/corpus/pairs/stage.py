@@ -16,8 +16,6 @@ refuses. Then one decision over all pairs:
 question that must not stand in a test: passages serve many, and an answer is often a name that stands everywhere.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Mapping

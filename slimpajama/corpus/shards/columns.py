@@ -1,7 +1,5 @@
 """Columns of a shard: words over the text they were cut from, their ids, and the file that `datasets` opens."""
 
-from __future__ import annotations
-
 import io
 import json
 from typing import Any, NamedTuple

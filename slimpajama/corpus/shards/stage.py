@@ -7,8 +7,6 @@ are mixed the same way whatever the number of workers. Memory holds one part or 
 A shard's file is named by the first 16 hex digits of its sha256: the same content, the same name.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
 from itertools import pairwise
