@@ -22,6 +22,7 @@ from slimpajama.corpus.sources.files import read, read_options
 from slimpajama.corpus.sources.records import Batch, ReadOptions, framed, rejected_row
 from slimpajama.corpus.sources.remote import fixed_folder
 from slimpajama.workspace import layout
+from slimpajama.workspace.manifest import Counts
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.step import Part, Run, Step
 from slimpajama.workspace.store import sha256
@@ -66,14 +67,24 @@ def _inputs(run: Run) -> dict[str, Any]:
 def _ingest(run: Run) -> None:
     todo, forgotten = run.once(_todo), run.once(_forgotten)
     take: Take = run.options.get("take", read_whole)
-    run.commit("plan", _plan_part(todo, run.night))
+
+    def commit(name: str, bad: list[Row], files: dict[str, pa.Table | bytes], counts: Counts) -> None:
+        removed = removed_table([row | {"night": run.night} for row in bad])
+        files |= {f"{layout.night(run.night).removed}ingest-{name}.parquet": removed}
+        run.commit(name, Part(files, counts | {"removed": refusals(removed)}))
+
+    problems = [rejected_row(source, path, "", bad) for source, path, bad in todo.problems]
+    commit("plan", problems, {}, {"files": len(todo.files)})
 
     def make(unit: tuple[str, tuple[InputFile, ...]]) -> Part:
         prefix, files = unit
-        for number, part in enumerate(_parts(files, run.cfg, take, forgotten)):
+        for number, (good, bad) in enumerate(_parts(files, run.cfg, take, forgotten)):
             name = f"{prefix}-{number:05d}"
             if not run.has(name):
-                run.commit(name, _stored(part, run.work, run.night, name))
+                raw = pa.concat_tables([RAW.empty_table(), *good])
+                documents, sizes = sums(raw.append_column("n_bytes", pc.binary_length(raw["text"])), "source")
+                counts = {"documents": documents, "bytes": sizes}
+                commit(name, bad, {f"{run.work}/{name}.parquet": raw}, counts)
         return Part()
 
     units = [(f"unit-{number:05d}", (f"part-{number:05d}", unit)) for number, unit in enumerate(todo.units)]
@@ -93,16 +104,6 @@ Options: `todo`, a Plan, reads these files instead; `take`, what is read of a fi
 work folder and `removed/ingest-*.parquet`. Counts: `files`, `documents` and `bytes` (of text) by source, `removed` by
 source and rule. Raises InputError where a source cannot be listed, or a file changed while it was read.
 """
-
-
-def _plan_part(todo: Plan, night: str) -> Part:
-    removed = _removed([rejected_row(source, path, "", bad) for source, path, bad in todo.problems], night)
-    counts = {"files": len(todo.files), "removed": refusals(removed)}
-    return Part({f"{layout.night(night).removed}ingest-plan.parquet": removed}, counts)
-
-
-def _removed(rows: list[Row], night: str) -> pa.Table:
-    return removed_table([row | {"night": night} for row in rows])
 
 
 def _parts(
@@ -155,13 +156,3 @@ def _raw(file: InputFile, place: str, records: pa.Table) -> pa.Table:
         hashes.append(hashlib.sha256(view[begin:end]).hexdigest())
         uris.append(f"{file.path}#{printable(own_id, 200) if own_id else number}")
     return pa.table([ids, pa.repeat(file.source, len(ids)), uris, hashes, text], schema=RAW)
-
-
-def _stored(part: tuple[list[pa.Table], list[Row]], work: str, night: str, name: str) -> Part:
-    good, bad = part
-    raw, removed = pa.concat_tables([RAW.empty_table(), *good]), _removed(bad, night)
-    documents, sizes = sums(raw.append_column("n_bytes", pc.binary_length(raw["text"])), "source")
-    return Part(
-        {f"{work}/{name}.parquet": raw, f"{layout.night(night).removed}ingest-{name}.parquet": removed},
-        {"documents": documents, "bytes": sizes, "removed": refusals(removed)},
-    )

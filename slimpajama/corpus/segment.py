@@ -16,7 +16,6 @@ from slimpajama.core.schema import WORDS, sums
 from slimpajama.text.lattice import UserWord
 from slimpajama.text.segment import Segmenter, engine_versions, parse_user_dictionary
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Counts
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.step import Part, Run, Step
 
@@ -29,15 +28,20 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 
 def _segment(run: Run) -> None:
-    documents = run.made["dedup"]
+    kept = run.made["dedup"]
     segmenter = Segmenter(run.cfg.text, run.once(_user_words))
 
     def make(path: str) -> Part:
-        words, counts = _words(read_table(run.store, path, ["id", "text", "lang", "n_bytes"]), segmenter)
-        return Part({f"{run.work}/{layout.name_of(path)}": words}, counts)
+        table = read_table(run.store, path, ["id", "text", "lang", "n_bytes"])
+        lengths = segmenter.lengths(table["text"].cast(pa.large_string()).combine_chunks())
+        documents, sizes = sums(table, "lang")
+        _, words = sums(pa.table({"lang": table["lang"], "words": pc.binary_length(lengths)}), "lang", "words")
+        counts = {"documents": documents, "bytes": sizes, "words": words}
+        rows = pa.table({"id": table["id"], "lengths": lengths}, schema=WORDS)
+        return Part({f"{run.work}/{layout.name_of(path)}": rows}, counts)
 
-    paths = documents.paths(layout.night(run.night).documents)
-    total = sum(documents.counts.get("kept_bytes", {}).values())
+    paths = kept.paths(layout.night(run.night).documents)
+    total = sum(kept.counts.get("kept_bytes", {}).values())
     run.map([(layout.stem(path), path) for path in paths], make, total=total, unit="B")
 
 
@@ -70,12 +74,3 @@ def _user_words(run: Run) -> tuple[UserWord, ...]:
             expected="a file of words, one a line",
         ) from None
     return parse_user_dictionary(data, cfg.text.user_dictionary)
-
-
-def _words(table: pa.Table, segmenter: Segmenter) -> tuple[pa.Table, Counts]:
-    """Return the WORDS rows of DOCUMENTS rows, and what was counted on the way, by language."""
-    lengths = segmenter.lengths(table["text"].cast(pa.large_string()).combine_chunks())
-    documents, sizes = sums(table, "lang")
-    _, words = sums(pa.table({"lang": table["lang"], "words": pc.binary_length(lengths)}), "lang", "words")
-    counts = {"documents": documents, "bytes": sizes, "words": words}
-    return pa.table({"id": table["id"], "lengths": lengths}, schema=WORDS), counts

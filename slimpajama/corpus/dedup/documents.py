@@ -117,7 +117,7 @@ class HistoryBatch(NamedTuple):
 
 
 class EarlierFile(NamedTuple):
-    """Earlier documents that lie in one file, as `dedup` is compared with them."""
+    """One file of earlier documents; its texts are read only where they are compared."""
 
     read: Callable[[], HistoryBatch]
     texts: LoadTexts

@@ -61,11 +61,19 @@ def _compare_inputs(run: Run) -> dict[str, Any]:
 
 def _compare(run: Run) -> None:
     parts = _parts(run)
-    run.map(
-        [(f"sketch-{name}", name) for name in parts], lambda name: _sketch_part(run, name, parts[name]), unit="parts"
-    )
-    if not all(run.has(f"decision-{name}") for name in parts):
-        _decide(run, list(parts))
+    units = [(f"sketch-{name}", name) for name in parts]
+    run.map(units, lambda name: _sketch_part(run, name, parts[name]), unit="parts")
+    if all(run.has(f"decision-{name}") for name in parts):
+        return
+    cfg = run.cfg.dedup
+    table = ", ".join(f"{jaccard:g}: {caught:.3f}" for jaccard, caught in caught_table(cfg.bands, cfg.rows))
+    step_log(run.name).info(f"chance that a pair of that similarity is compared: {table}")
+    documents = Documents.of((_sketched_file(run, name) for name in parts), pa.binary(16))
+    history = list(of_nights(run.store, run.once(_earlier), cfg))
+    outcome = decide(documents, history, cfg, run.cfg.run.threads())
+    for number, (name, part) in enumerate(zip(parts, documents.slices(), strict=True)):
+        counts = {"compared": 0 if number else outcome.compared, "removed_for_earlier": outcome.for_earlier(part)}
+        run.commit(f"decision-{name}", Part({f"{run.work}/decision-{name}.parquet": outcome.table(part)}, counts))
 
 
 COMPARE = Step(
@@ -169,19 +177,6 @@ def _sketch_part(run: Run, name: str, path: str) -> Part:
     )
 
 
-def _decide(run: Run, names: list[str]) -> None:
-    """Commit `decision-PART` for each part, from one decision over all of them."""
-    cfg = run.cfg.dedup
-    table = ", ".join(f"{jaccard:g}: {caught:.3f}" for jaccard, caught in caught_table(cfg.bands, cfg.rows))
-    step_log("compare").info(f"chance that a pair of that similarity is compared: {table}")
-    documents = Documents.of((_sketched_file(run, name) for name in names), pa.binary(16))
-    history = list(of_nights(run.store, run.once(_earlier), cfg))
-    outcome = decide(documents, history, cfg, run.cfg.run.threads())
-    for number, (name, part) in enumerate(zip(names, documents.slices(), strict=True)):
-        counts = {"compared": 0 if number else outcome.compared, "removed_for_earlier": outcome.for_earlier(part)}
-        run.commit(f"decision-{name}", Part({f"{run.work}/decision-{name}.parquet": outcome.table(part)}, counts))
-
-
 def _sketched_file(run: Run, name: str) -> DocumentFile:
     """Return what `_sketch_part` has written of a part."""
     night, priorities = layout.night(run.night), _priorities(run)
@@ -215,7 +210,10 @@ def _write_part(run: Run, name: str, cleaned: pa.Table, refused: pa.ChunkedArray
         f"{place.removed}dedup-{name}.parquet": removed,
         f"{place.minhash}{name}.parquet": pa.table(minhash).cast(MINHASH),
     }
-    return Part(files, _counts(documents, removed))
+    by_source, sizes = sums(documents, "source")
+    languages, _ = sums(documents, "lang")
+    counts = {"kept": by_source, "kept_bytes": sizes, "kept_languages": languages, "removed": refusals(removed)}
+    return Part(files, {name: found for name, found in counts.items() if found})
 
 
 def _removed(rows: pa.Table, decision: pa.Table, cfg: DedupConfig, night: str) -> pa.Table:
@@ -231,11 +229,3 @@ def _removed(rows: pa.Table, decision: pa.Table, cfg: DedupConfig, night: str) -
         "jaccard": decision["jaccard"],
     }
     return removed_rows(rows, night, "dedup", why)
-
-
-def _counts(documents: pa.Table, removed: pa.Table) -> Counts:
-    """Count the kept documents by source and by language, the removed ones by source and rule."""
-    kept, sizes = sums(documents, "source")
-    languages, _ = sums(documents, "lang")
-    counts = {"kept": kept, "kept_bytes": sizes, "kept_languages": languages, "removed": refusals(removed)}
-    return {name: found for name, found in counts.items() if found}

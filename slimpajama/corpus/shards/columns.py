@@ -105,10 +105,9 @@ def _number(offsets: Any, data: Any, places: Any, lengths: Any, indices: Any, fi
 def encode_words(
     words: pa.ListArray, carries: npt.NDArray[np.bool_], encoder: Tokenizer
 ) -> tuple[pa.ListArray, pa.ListArray, pa.StringArray]:
-    """Encode documents given as `words_of` them, and say of each token whether it belongs to a content word.
+    """Encode documents given as `words_of` them, where `carries` says of each different word whether it has content.
 
     No piece crosses a word, so each different word is encoded once and its tokens are copied to all its places.
-    `carries` says of each different word whether it carries content.
 
     Returns:
         `content_words` (list of indices as `words` has them), `input_ids` (list of uint16) and `content_mask` (a

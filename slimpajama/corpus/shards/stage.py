@@ -165,8 +165,11 @@ def _shards(run: Run) -> None:
     if not (counts := add_counts(done)):
         raise InputError("no documents to make shards of", where=f"night {run.night}")
     if not run.has("card"):
-        files = [entry for key, _ in buckets for entry in run.part_files(key)]
-        run.commit("card", Part(_cards(run, files, counts)))
+        files = sorted((entry for key, _ in buckets for entry in run.part_files(key)), key=lambda entry: entry.path)
+        engine, pieces = run.made["segment"].depends_on["engine"], run.made["tokenizer"].counts["pieces"]
+        card = data_card(cfg, run.night, files, counts, engine, pieces)
+        described = croissant(cfg, run.night, files, counts)
+        run.commit("card", Part({night.file("README.md"): card, night.file("croissant.json"): described}))
 
 
 SHARDS = Step(
@@ -184,16 +187,6 @@ SHARDS = Step(
 Counts: `documents` (by split), `tokens` and `bytes` (by split and language), and `sources` (by source and language:
 `documents`, `bytes`, `words`, `content_words`, `tokens`).
 """
-
-
-def _cards(run: Run, files: list[FileEntry], counts: Counts) -> dict[str, pa.Table | bytes]:
-    cfg, night, place = run.cfg, run.night, layout.night(run.night)
-    files = sorted(files, key=lambda entry: entry.path)
-    engine, pieces = run.made["segment"].depends_on["engine"], run.made["tokenizer"].counts["pieces"]
-    return {
-        place.file("README.md"): data_card(cfg, night, files, counts, engine, pieces),
-        place.file("croissant.json"): croissant(cfg, night, files, counts),
-    }
 
 
 def _shards_of_splits(n_bytes: int, cfg: Config) -> Shards:
