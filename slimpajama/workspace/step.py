@@ -151,6 +151,7 @@ class Run:
             StorageError: If this process makes some keys of a step that another one runs, and would make other bytes.
         """
         found = load_manifest(self.store, self.manifest_path)
+        self._replaced = found
         if found and found.fingerprint == self.fingerprint:
             self._manifest, self.skipped = found, True
             self._drop_work()
@@ -169,16 +170,24 @@ class Run:
                 hint="Give every worker the same code, libraries and files: the requirements.lock of one commit.",
             )
         else:
-            self.store.delete_tree(self.work)
+            # A run that stood still may be here although another one holds the lease.
+            if not self.store.is_fenced:
+                self.store.delete_tree(self.work)
             self.store.write(state, json_bytes({"fingerprint": self.fingerprint}))
         current().step_begun(self)
 
     def _read_parts(self) -> None:
         for path in self.store.list(f"{self.work}/parts/"):
             key = layout.stem(path)
-            # Of units that are not assigned to this process it is enough to know that they are there.
-            if key not in self._parts:
-                self._parts[key] = read_json(self.store, path) if key in (assigned_keys() or {key}) else {}
+            if key in self._parts:
+                continue
+            # Of units that are not assigned to this process it is enough to know that they are there, and their names.
+            known = self.store.is_fenced or key in (assigned_keys() or {key})
+            part = read_json(self.store, path) if known else {}
+            # Versions before 0.2 wrote none.
+            if part.get("fingerprint", self.fingerprint) == self.fingerprint:
+                self._parts[key] = part
+                self.store.learn(path, ((entry["path"], entry["sha256"]) for entry in part.get("files", ())))
 
     def map(
         self,
@@ -271,9 +280,9 @@ class Run:
                 continue
             intermediate = path.startswith(f"{self.work}/")
             data = parquet_bytes(content, intermediate=intermediate) if isinstance(content, pa.Table) else content
-            self.store.write(path, data)
             entries.append(FileEntry(path, sha256(data), len(data), rows))
-        record = json.loads(json_bytes({"files": entries, "counts": part.counts}))
+            self.store.write_listed(path, data, entries[-1].sha256)
+        record = json.loads(json_bytes({"fingerprint": self.fingerprint, "files": entries, "counts": part.counts}))
         self.store.write(f"{self.work}/parts/{key}.json", json_bytes(record))
         self._parts[key] = record
 
@@ -295,12 +304,24 @@ class Run:
         files = sorted((entry for key in keys for entry in self.part_files(key)), key=lambda entry: entry.path)
         total = add_counts(self._parts[key]["counts"] for key in keys) if counts is None else counts
         manifest = Manifest(self.name, self.fingerprint, tuple(files), json.loads(json_bytes(total)), self.depends_on)
-        self.store.write(self.manifest_path, json_bytes(manifest))
+        self.store.publish(self.manifest_path, json_bytes(manifest))
         self._manifest = manifest
+        self._drop_replaced()
         self._drop_work()
         release_memory()
         current().step_finished(self)
         return manifest
+
+    def _drop_replaced(self) -> None:
+        """Delete what the manifest before listed and none lists now: on a disk nothing, for it was written over."""
+        if self._replaced and self.store.is_fenced and layout.is_published_manifest(self.manifest_path):
+            now = load_manifest(self.store, self.manifest_path)
+            before, listed = (
+                {self.store.name(entry.path, entry.sha256) for entry in manifest.files} if manifest else set()
+                for manifest in (self._replaced, now)
+            )
+            for name in before - listed:
+                self.store.delete(name)
 
     def _drop_work(self) -> None:
         if not self.manifest_path.startswith(f"{self.work}/"):
