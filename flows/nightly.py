@@ -38,7 +38,8 @@ def nightly(config: Config | None = None, config_file: str = "", night: str = ""
             model = train_model(config, night=night)
             evaluation = evaluate_model(config, night=night, model=model)
             samples = generate_text(config, night=night, model=model)
-            if config.tune.nightly:
+            # A first model may be too poor to become champion.
+            if config.tune.nightly and (evaluation.promote or evaluation.champion):
                 tuning = tune_model(config, night=night)
         summary = report_task(
             without_ui_edge(config),
