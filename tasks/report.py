@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
@@ -32,7 +34,8 @@ def report_task(
     """Write the night's report, which is what makes the night finished."""
     workspace = workspace_of(config)
     write_report(workspace, night, evaluation.model if evaluation else "", tuning.model if tuning else "")
-    return summarise_night(workspace.uri, night, workspace.models.champion(), evaluation, samples, tuning)
+    summary = summarise_night(workspace.uri, night, workspace.models.champion(), evaluation, samples, tuning)
+    return replace(summary, report=f"{workspace.uri}/{workspace.store.name(layout.report(night).page)}")
 
 
 @task(name="nothing-new", task_run_name="nothing-new-{night}", cache_policy=NO_CACHE)
@@ -46,7 +49,7 @@ def publish_artifacts(config: Config, night: str) -> list[str]:
     """Show a finished report in the UI: `night-verdict`, `night-funnel`, ...; return the artifacts' keys."""
     workspace = workspace_of(config)
     report = published_json(workspace.store, layout.report(night).manifest, "report.json")
-    texts = artifacts(report, workspace.uri) if report else {}
+    texts = artifacts(report, workspace.uri, workspace.store.name) if report else {}
     for name, text in texts.items():
         create_markdown_artifact(text, key=f"{KEY}-{name}", description=f"night {night} of {workspace.uri}")
     return [f"{KEY}-{name}" for name in texts]

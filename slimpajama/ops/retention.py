@@ -100,6 +100,9 @@ def clean_up(workspace: Workspace, cfg: RetentionConfig, *, dry_run: bool = Fals
             for one in found:
                 step_log("clean-up").info(f"{one.folder}: {one.why}")
                 workspace.store.give_up(one.folder)
+            # A run that had lost the workspace may have gone on for a while.
+            for night in workspace.nights.published() if workspace.store.is_fenced else ():
+                workspace.nights.drop_unlisted(night)
         left = workspace.store.size() - (sum(one.bytes for one in found) if dry_run else 0)
     return CleanUpReport(found, dry_run, left, int(cfg.max_gb * 1e9))
 

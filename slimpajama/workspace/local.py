@@ -153,7 +153,7 @@ class LocalStore:
         with self._at(prefix, "deleted") as top, contextlib.suppress(FileNotFoundError):
             shutil.rmtree(top)
 
-    def name(self, path: str, digest: str) -> str:
+    def name(self, path: str, digest: str = "") -> str:
         return path
 
     def learn(self, manifest: str, digests: Iterable[tuple[str, str]]) -> None:

@@ -221,6 +221,9 @@ class S3Store:
         return data if version and (data.strip() or path not in self._seen) else None, version
 
     def swap(self, path: str, data: bytes, version: str) -> bool:
+        # What it is made of may be as old as the lease.
+        if self._lease and path != LOCK and not self._lease.is_held():
+            raise self._overtaken(path)
         return bool(self._put(path, data, version))
 
     def _first_seen(self, manifest: str) -> _Seen:
@@ -228,11 +231,11 @@ class S3Store:
             self.read_versioned(manifest)
         return self._seen[manifest]
 
-    def name(self, path: str, digest: str) -> str:
-        place = layout.place(path)
-        if not HASH.fullmatch(digest) or not place.kind:
+    def name(self, path: str, digest: str = "") -> str:
+        digest, place = digest or self._digests.get(path, ""), layout.place(path)
+        if not HASH.fullmatch(digest):
             return path
-        times = self._first_seen(place.folder.manifest).times
+        times = self._first_seen(place.folder.manifest).times if place.kind else 0
         mark = (sha256(f"{times} {digest}".encode()) if times else digest)[:16]
         folder, slash, last = path.rpartition("/")
         stem, dot, ending = last.rpartition(".")
@@ -241,7 +244,7 @@ class S3Store:
 
     def _named(self, path: str, ask: Callable[[str], T]) -> T:
         """Ask for a file by its name; versions before 0.2 gave it that of its path."""
-        name = self.name(path, self._digests.get(path, ""))
+        name = self.name(path)
         try:
             return ask(name)
         except FileNotFoundError:

@@ -52,8 +52,8 @@ class Store(Protocol):
     def delete_tree(self, prefix: str) -> None: ...
     def lock(self, owner: str) -> contextlib.AbstractContextManager[None]: ...
 
-    def name(self, path: str, digest: str) -> str:
-        """Return the name under which a listed file lies, given the sha256 of its content."""
+    def name(self, path: str, digest: str = "") -> str:
+        """Return the name under which a listed file lies; without the sha256 of its content, of what was read last."""
         ...
 
     def learn(self, manifest: str, digests: Iterable[tuple[str, str]]) -> None:
