@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from prefect import task
@@ -25,7 +26,8 @@ def report_task(config: Config, night: str, reports: dict[str, Any]) -> NightSum
     """Write the night's report, which is what makes the night finished; `reports` are of the steps before, by name."""
     workspace = workspace_of(config)
     write_report(workspace, night, *(reports[name].model if name in reports else "" for name in ("train", "tune")))
-    return summarise_night(workspace.uri, night, workspace.models.champion(), reports)
+    summary = summarise_night(workspace.uri, night, workspace.models.champion(), reports)
+    return replace(summary, report=f"{workspace.uri}/{workspace.store.name(layout.report(night).page)}")
 
 
 @task(name="nothing-new", task_run_name="nothing-new-{night}", cache_policy=NO_CACHE)
@@ -39,7 +41,7 @@ def publish_artifacts(config: Config, night: str) -> list[str]:
     """Show a finished report in the UI: `night-verdict`, `night-funnel`, ...; return the artifacts' keys."""
     workspace = workspace_of(config)
     report = published_json(workspace.store, layout.report(night).manifest, "report.json")
-    texts = artifacts(report, workspace.uri) if report else {}
+    texts = artifacts(report, workspace.uri, workspace.store.name) if report else {}
     for name, text in texts.items():
         create_markdown_artifact(text, key=f"{KEY}-{name}", description=f"night {night} of {workspace.uri}")
     return [f"{KEY}-{name}" for name in texts]

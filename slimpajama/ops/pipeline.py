@@ -39,7 +39,7 @@ def follow(cfg: Config, run: Callable[[str, str], dict[str, Any]]) -> dict[str, 
     reports: dict[str, Any] = {}
     for flow, steps in FLOWS.items():
         uses = list(steps.values())
-        if all(use.wanted(cfg) for use in uses):
+        if all(use.wanted(cfg, reports) for use in uses):
             # Settings may have changed between two tries of a night: then it has several models.
             reports |= run(flow, reports["train"].model if uses[0].model == "night" else "")
     return reports

@@ -14,6 +14,7 @@ if nobody served it before.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -162,6 +163,11 @@ def _tune(run: Run) -> None:
     run.commit("scores", Part({place.file("scores.json"): scores, place.file("outputs.parquet"): outputs}))
 
 
+def _is_wanted(cfg: Config, reports: Mapping[str, Any]) -> bool:
+    # A first model may be too poor to become champion.
+    return cfg.tune.nightly and bool(reports["evaluate"].promote or reports["evaluate"].champion)
+
+
 def _on_night(context: Context, model: str) -> TuneReport:
     return tune(context.workspace, context.cfg, model)
 
@@ -173,7 +179,7 @@ TUNE = Step(
     _tune,
     place=_place,
     tidy=lambda run: _checkpoints(run).clear(),
-    on_night=OnNight(_on_night, "tune-model", model="champion", wanted=lambda cfg: cfg.tune.nightly),
+    on_night=OnNight(_on_night, "tune-model", model="champion", wanted=_is_wanted),
 )
 """Teach a champion the pairs and measure it on the test pairs. Option: `champion`, the model to start from."""
 

@@ -22,8 +22,8 @@ from slimpajama.core.errors import InputError, ModelError
 from slimpajama.core.progress import track
 from slimpajama.core.result import Result
 from slimpajama.model.device import with_precision
-from slimpajama.model.evaluate.documents import Document, held_out_documents
-from slimpajama.model.evaluate.gate import Paired, decide
+from slimpajama.model.evaluate.documents import Document, byte_floor, held_out_documents
+from slimpajama.model.evaluate.gate import Paired, decide, decide_first
 from slimpajama.model.evaluate.score import Reconstruction, bits_per_byte, reconstruct_ids, score_ids
 from slimpajama.model.loading import load_model
 from slimpajama.text.tokenizer import SEPARATOR
@@ -120,7 +120,7 @@ def evaluate(
     own = run_step(EVALUATE, context, model=model_id, nights=manifests).result
     other = run_step(EVALUATE, context, model=champion, nights=manifests).result if champion else None
     made = {"challenger": own} | ({"champion": other} if other else {})
-    decided = run_step(GATE, context, made, model=model_id).result
+    decided = run_step(GATE, context, made, model=model_id, nights=manifests).result
     decision = verified_json(workspace.store, decided.file("decision.json"))
     return EvaluateReport(
         model=model_id,
@@ -194,8 +194,14 @@ def _gate_inputs(run: Run) -> dict[str, Any]:
 
 def _decide(run: Run) -> None:
     champion = run.made.get("champion")
-    paired = _paired(run.store, run.made["challenger"], champion) if champion else None
-    content = json_bytes(decide(paired, run.cfg.evaluate))
+    if champion:
+        decision = decide(_paired(run.store, run.made["challenger"], champion), run.cfg.evaluate)
+    else:
+        scores, nights = _scores(run.store, run.made["challenger"]), run.options["nights"]
+        floor = byte_floor(run.store, nights, held_out_documents(run.store, nights, run.cfg.evaluate))
+        columns = scores["lang"].to_pylist(), scores["n_bytes"].to_numpy()
+        decision = decide_first(Paired(*columns, floor, scores["nll_nats"].to_numpy()))
+    content = json_bytes(decision)
     run.commit("decision", Part({_folder(run).file("decision.json"): content}))
 
 
@@ -219,7 +225,10 @@ GATE = Step(
     place=_place,
     on_night=OnNight(_carry_out, "evaluate-model"),
 )
-"""Decide between a model and the champion by their figures. Option: `model`, whose figures are the challenger's."""
+"""Decide between a model and the champion by their figures.
+
+Options: `model`, whose figures are the challenger's, and the manifests of the `nights` whose held-out text counts.
+"""
 
 
 def _score(

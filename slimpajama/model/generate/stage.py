@@ -63,7 +63,7 @@ def write_samples(
     models = roles | {"challenger": challenger}
     manifest = run_step(GENERATE, Context(workspace, cfg, night), models=models).result
     samples = verified_json(workspace.store, manifest.files[0])["samples"]
-    return GenerateReport(f"{workspace.uri}/{layout.report(night).samples}", samples)
+    return GenerateReport(f"{workspace.uri}/{workspace.store.name(layout.report(night).samples)}", samples)
 
 
 def _inputs(run: Run) -> dict[str, Any]:

@@ -17,15 +17,16 @@ PAGE = ROOT / "docs" / "architecture.md"
 PAIRS = PairSourceConfig(name="messages", uri="*.tsv", task="translation")
 
 
-@pytest.mark.parametrize("tuned", [False, True])
-def test_what_follows_a_publication_runs_in_order_on_the_model_that_was_trained(tuned: bool):
+@pytest.mark.parametrize(("nightly", "good"), [(False, True), (True, True), (True, False)])
+def test_what_follows_a_publication_runs_in_order_on_the_model_that_was_trained(nightly: bool, good: bool):
+    tuned = nightly and good
     asked: list[tuple[str, str]] = []
 
     def run(flow: str, model: str) -> dict[str, SimpleNamespace]:
         asked.append((flow, model))
-        return {step: SimpleNamespace(model=f"{step}ed") for step in FLOWS[flow]}
+        return {step: SimpleNamespace(model=f"{step}ed", promote=good, champion="") for step in FLOWS[flow]}
 
-    reports = follow(Config(pairs=PairsConfig(sources=(PAIRS,)), tune=TuneConfig(nightly=tuned)), run)
+    reports = follow(Config(pairs=PairsConfig(sources=(PAIRS,)), tune=TuneConfig(nightly=nightly)), run)
     in_order = [("train-model", ""), ("evaluate-model", "trained"), ("generate-text", "trained"), ("tune-model", "")]
     assert asked == in_order[: 4 if tuned else 3]
     assert list(reports) == ["train", "evaluate", "gate", "generate", *(["tune"] if tuned else [])]

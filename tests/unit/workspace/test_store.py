@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from slimpajama.core.errors import LockedError, StorageError
-from slimpajama.workspace import s3 as storage
+from slimpajama.workspace import lease
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.open import open_store
 from slimpajama.workspace.parquet import parquet_bytes, read_table, read_with_checksum, reading, with_checksum
@@ -175,24 +175,24 @@ def test_a_pointer_is_replaced_while_another_process_takes_the_workspace(store):
 
 
 def test_a_lease_outlives_a_store_that_fails_for_a_while(monkeypatch):
-    monkeypatch.setattr(storage, "LEASE_S", 0.03)
+    monkeypatch.setattr(lease, "LEASE_S", 0.03)
     renewed, answers = threading.Event(), iter([StorageError("away"), StorageError("away")])
 
     class Failing:
         def read_versioned(self, path):
             if error := next(answers, None):
                 raise error
-            return lease._body(), "1"
+            return held._body("night"), "1"
 
         def swap(self, path, data, version):
             renewed.set()
             return True
 
-    lease = storage._Lease(Failing(), "night")
-    lease.thread.start()
+    held = lease.Lease(Failing(), "night")
+    held.thread.start()
     assert renewed.wait(10)
-    lease.stop.set()
-    lease.thread.join()
+    held.stop.set()
+    held.thread.join()
 
 
 def test_a_damaged_piece_of_a_file_is_named(store):
