@@ -28,7 +28,7 @@ from slimpajama.corpus.overlap import VERSION, Index, Match, find, make_index
 from slimpajama.corpus.pairs.stage import protected_tests
 from slimpajama.corpus.sources.discover import InputFile
 from slimpajama.corpus.sources.evaluations import list_evaluations, read_evaluations
-from slimpajama.corpus.windows import cut, sample, sampling
+from slimpajama.corpus.windows import Windows, cut, sample, sampling
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Counts, Manifest, add_counts
 from slimpajama.workspace.parquet import read_table
@@ -83,12 +83,15 @@ def _decontaminate(run: Run) -> Counts | None:
     if too_short:
         step_log(run.name).info(f"{too_short:,} of {len(records):,} records of tests are too short to be looked for")
     paths = run.made["clean"].paths(f"{layout.night(run.night).work('clean')}/")
-    names, held_out = records["name"].to_pylist(), []
+    names: Names = records["name"].to_pylist()
     rate = sampling(_held_out_bytes(cfg, run.made["clean"], tests.earlier))
-    for ids, texts in _held_out(run, paths, tests.earlier):
-        names += ids
-        held_out.append(sample(texts, settings, rate))
-    index = make_index(looked_for, held_out, settings, rate)
+
+    def held_out() -> Iterator[Windows]:
+        for ids, texts in _held_out(run, paths, tests.earlier):
+            names.extend(ids)
+            yield sample(texts, settings, rate)
+
+    index = make_index(looked_for, held_out(), settings, rate)
 
     def make(path: str) -> Part:
         rows = _survivors(run.store, run.night, path, COLUMNS)

@@ -122,16 +122,20 @@ def decide(documents: Documents, history: Sequence[EarlierFile], cfg: DedupConfi
     copied = is_copy & (partner < 0)
     jaccard[copied] = 1.0
     partner[copied] = node[copied]
-    # Removed for an earlier document of the same content.
-    equal = np.zeros(len(verdict.partner), np.bool_)
-    removed = np.flatnonzero((verdict.partner >= 0) & (verdict.partner < m))
-    pairs = pack(np.column_stack([verdict.partner[removed], removed]))
-    equal[removed] = np.isin(pairs, matches.pairs[matches.equal])
-    exact = copied | equal[node]
+    exact = copied | _equals_earlier(verdict, matches)[node]
     later = partner >= m
     partner[later] = nodes[partner[later] - m].astype(np.int64) + m
     family = _families(matches, verdict.component, node, documents.ids)
     return Outcome(partner < 0, exact, jaccard, compared, partner, family, matches, documents.ids)
+
+
+def _equals_earlier(verdict: Verdict, matches: Matches) -> npt.NDArray[np.bool_]:
+    """Return which documents are removed for an earlier one of the same content."""
+    equal = np.zeros(len(verdict.partner), np.bool_)
+    removed = np.flatnonzero((verdict.partner >= 0) & (verdict.partner < len(matches.kept)))
+    pairs = pack(np.column_stack([verdict.partner[removed], removed]))
+    equal[removed] = np.isin(pairs, matches.pairs[matches.equal])
+    return equal
 
 
 def _texts(tonight: Distinct, matches: Matches, history: Sequence[EarlierFile]) -> Texts:
