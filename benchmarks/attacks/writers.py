@@ -47,6 +47,8 @@ from small_corpus import chinese, english
 
 LEASE_S = 1.5
 AHEAD_S = 90.0
+# So many requests at the end publish a night and sweep behind it.
+LATE = 14
 CONFIG = """
 [run]
 workers = 2
@@ -93,8 +95,8 @@ class Paused:
         return asked
 
     def _stop(self, name: str, args: tuple[Any, ...], options: dict[str, Any]) -> None:
-        what = args[0] if args else name
-        self.where = f"{'before' if self.before else 'after'} {what} {options.get('Key', args[-1] if args else '')}"
+        path = options.get("Key") or next((one for one in args if isinstance(one, str) and "/" in one), "")
+        self.where = f"{'before' if self.before else 'after'} {args[0] if name == 'call_s3' else name} {path}"
         self.going.clear()
         self.stopped.set()
         self.going.wait()
@@ -207,7 +209,7 @@ class Attack:
             assert not said.startswith(("stopped", "broke")), said
             self.requests[kind] = counted.count
         # The first ones look at the store and take the lease, the last ones publish.
-        return self.draw.randint(self.requests[kind] * 4 // 5 if "late" in kind else 8, self.requests[kind])
+        return self.draw.randint(self.requests[kind] - LATE if "late" in kind else 8, self.requests[kind])
 
     def stalled(self, number: int) -> list[str]:
         """Let one writer stand still while another one works; return what was wrong."""
