@@ -31,6 +31,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from benchmarks.attacks._page import taken_over
 from benchmarks.machine import ROOT, conditions, table
 from benchmarks.night import go_on
 from slimpajama.core.config import Config, load_config
@@ -402,7 +403,7 @@ def main() -> None:
             }
         states = in_one_process(folder / "one", args.nights)
     text = page(args.seed, accounts, soaked, states)
-    OUT.write_text(text, encoding="utf-8")
+    OUT.write_text(taken_over(text, OUT.read_text(encoding="utf-8")), encoding="utf-8")
     print(text)
     ends = [*accounts.values(), *(night for found in soaked.values() for night in found)]
     if any(one.differing or one.lost for one in ends):

@@ -26,12 +26,13 @@ from slimpajama.core.errors import StorageError
 from slimpajama.core.logs import step_log
 from slimpajama.core.memory import configure_allocator, release_memory
 from slimpajama.core.progress import current, track
+from slimpajama.core.result import Result
 from slimpajama.workspace import layout
-from slimpajama.workspace.claims import ShareDone, assigned_keys, executor, only_keys
+from slimpajama.workspace.claims import ShareDone, assigned_keys, executor
 from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, add_counts, json_bytes, load_manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import parquet_bytes
-from slimpajama.workspace.store import Store, read_json, sha256
+from slimpajama.workspace.store import read_json, sha256
 
 T = TypeVar("T")
 
@@ -63,6 +64,33 @@ def in_night(run: Run) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class OnNight:
+    """How a step works on a night that is published."""
+
+    run: Callable[[Context, str], Result]
+    """Runs the step, given the model that it works on."""
+    flow: str
+    """The flow that it is a part of; steps of one flow stand beside each other."""
+    model: str = "night"
+    """Which model it works on where none is named: that of the `night`, or the `champion`; empty lets `run` choose."""
+    wanted: Callable[[Config, Mapping[str, Any]], bool] = lambda cfg, reports: True
+    """Says whether the nightly run has it, given what the steps before it reported, by their names."""
+
+    def start(self, context: Context, model: str = "") -> Result:
+        """Run the step on the model that is named, or else on its own.
+
+        Raises:
+            ModelError: If there is no such model.
+        """
+        models = context.workspace.models
+        if self.model == "night":
+            model = models.of_night(context.night, model)
+        elif self.model == "champion":
+            model = model or models.require_champion()
+        return self.run(context, model)
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One step of a night."""
 
@@ -88,6 +116,8 @@ class Step:
     """Regular expression of the folders that it reads of what it depends on: a night lists more than a step wants."""
     raw: str = ""
     """Key of its inputs that lists files from outside the workspace; empty where it reads none."""
+    on_night: OnNight | None = None
+    """How it works on a published night; None for a step of the preparation, which makes one."""
 
     def before(self) -> tuple[str, ...]:
         """Return the steps whose manifests it takes, in order."""
@@ -345,27 +375,3 @@ def run_step(step: Step, context: Context, made: Mapping[str, Manifest] | None =
     if step.tidy:
         step.tidy(run)
     return run
-
-
-def run_some(step: Step, context: Context, keys: list[str]) -> None:
-    """Make some units of a step that another process runs, and leave the rest of it alone.
-
-    Raises:
-        StorageError: If the steps before are not there, or this process would make other bytes: its code, libraries
-            or settings are not those of the step's own process.
-    """
-    made = {name: _made_before(context.workspace.store, context.night, name, step.name) for name in step.before()}
-    with only_keys(keys):
-        run_step(step, context, made)
-
-
-def _made_before(store: Store, night: str, name: str, step: str) -> Manifest:
-    path = f"{layout.night(night).work(name)}/{layout.MANIFEST}"
-    if (manifest := load_manifest(store, path)) is None:
-        raise StorageError(
-            f"{step} needs what {name} has made",
-            where=f"{store.uri}/{path}",
-            found="nothing",
-            hint="Do all workers see the same workspace? A cluster needs one on S3 or on a shared disk.",
-        )
-    return manifest
