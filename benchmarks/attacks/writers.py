@@ -286,8 +286,8 @@ class Attack:
             yield f"the next run: {after}"
 
 
-def attack(folder: Path, tries: int, seed: int) -> list[Row]:
-    """Try so many interleavings on a server that is reached by the environment; return the row of the table."""
+def attack_here(folder: Path, tries: int, seed: int) -> list[Row]:
+    """Try so many interleavings on the server that the environment leads to; return the row of the table."""
     broken: list[str] = []
     began = time.monotonic()
     with apart():
@@ -298,18 +298,22 @@ def attack(folder: Path, tries: int, seed: int) -> list[Row]:
     return [Row("stalled or skewed writers on S3: nights with bad files, or published twice", tries, broken, figure)]
 
 
+def attack(folder: Path, tries: int, seed: int) -> list[Row]:
+    """Try so many interleavings on a real server of its own; return the row of the table."""
+    (folder / "s3").mkdir()
+    with s3_server(folder / "s3") as environment, patch.dict("os.environ", environment):
+        return attack_here(folder / "corpus", tries, seed)
+
+
 def main() -> None:
-    """Run the attack on a server of its own and print its row."""
+    """Run the attack alone and print its row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tries", type=int, default=20)
     parser.add_argument("--seed", type=int, default=20261201)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "s3").mkdir()
-        with s3_server(folder / "s3") as environment, patch.dict("os.environ", environment):
-            for row in attack(folder / "corpus", chosen.tries, chosen.seed):
-                print(row.measure, row.tries, len(row.broken), row.figure, *row.broken, sep="\n")
+        for row in attack(Path(name), chosen.tries, chosen.seed):
+            print(row.measure, row.tries, len(row.broken), row.figure, *row.broken, sep="\n")
 
 
 if __name__ == "__main__":
