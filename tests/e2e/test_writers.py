@@ -120,6 +120,25 @@ def test_a_night_of_an_earlier_version_is_read_and_its_files_stay(two):
     assert reader.list("nights/n/documents") == [path]
 
 
+def test_a_workspace_on_s3_that_is_copied_into_a_folder_opens_there_and_its_files_stay(two, tmp_path):
+    store, path, data = two[0], "nights/n/documents/part.parquet", parquet_bytes(TABLE)
+    for night in ("gone", "n"):
+        Workspace(store).nights.discard(night)
+    store.write_listed(path, data, sha256(data))
+    store.publish("nights/n/manifest.json", manifest_of(("documents/part.parquet", data)))
+    store.write("nights/index.json", json.dumps({"nights": ["n"]}).encode())
+    store._fs.get(f"{store.uri}/nights", str(tmp_path / "nights"), recursive=True)
+    copy = Workspace(open_store(str(tmp_path)))
+    assert (tmp_path / "nights/gone/manifest.json").read_bytes() == b"\n\n"
+    assert verify(copy) == (1, {})
+    assert copy.nights.load("n").paths("") == [path]
+    assert copy.nights.begun() == []
+    assert load_manifest(copy.store, "nights/gone/manifest.json") is None
+    copy.nights.drop_unlisted("n")
+    assert read_table(copy.store, path).equals(TABLE)
+    assert copy.store.exists(path)
+
+
 def test_a_step_begun_with_other_settings_leaves_the_units_of_the_first_and_takes_none_of_them(two):
     made = {}
     for store, value in zip(two, ("中", "b"), strict=True):
