@@ -251,7 +251,7 @@ def _counts(hits: list[Hit]) -> dict[str, int]:
 
 def _trained_on(store: Store, night: str, manifest: Manifest, ids: set[str]) -> set[str]:
     """Return which of some documents are in the night's training shards."""
-    hits = find_rows(store, manifest.paths(layout.night(night).split("train")), "id", one_of(ids), ["id"])
+    hits = find_rows(store, manifest.entries(layout.night(night).split("train")), "id", one_of(ids), ["id"])
     return {hit.values["id"] for hit in hits}
 
 

@@ -16,7 +16,7 @@ from slimpajama.core.config import RetentionConfig
 from slimpajama.core.logs import step_log
 from slimpajama.core.result import Result
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import forget
+from slimpajama.workspace.catalogue import forget
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import Store
 

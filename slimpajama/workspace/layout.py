@@ -9,6 +9,7 @@ A folder that is published has a `manifest.json`, written last. Paths are relati
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,6 +19,11 @@ CHAMPION = "models/champion.json"
 TUNED = "tuned/current.json"
 FORGOTTEN = "forgotten/index.json"
 TOKENIZER = "tokenizer/tokenizer.json"
+# Where empty files say which manifests and pointers are published.
+PUBLISHED = "published"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+# Names of files and folders that lie among the nights or inside of one.
+RESERVED = ("work", "index.json", "manifest.json")
 # Where damaged nights and reports are made again; it is deleted when that is done.
 SCRATCH = "repair"
 
@@ -196,7 +202,18 @@ def place(path: str) -> Place:
 
 def is_published_manifest(path: str) -> bool:
     """Return whether a path is that of a manifest whose files are published; one in a work folder lists others."""
-    return path.endswith((f"/{MANIFEST}", f".{MANIFEST}")) and "/work/" not in path
+    folders = path.split("/")
+    return path.endswith((f"/{MANIFEST}", f".{MANIFEST}")) and folders[0] != PUBLISHED and "work" not in folders[2:]
+
+
+def noted(path: str) -> str:
+    """Return the file that says that a manifest or a pointer is published; of a folder, where all such files lie."""
+    return f"{PUBLISHED}/{path}"
+
+
+def is_name(text: str) -> bool:
+    """Return whether a night or a model can be called so: it becomes the name of a folder beside others."""
+    return bool(NAME.fullmatch(text)) and text not in RESERVED
 
 
 def scratch(folder: Folder) -> str:

@@ -27,11 +27,12 @@ from slimpajama.core.logs import step_log
 from slimpajama.core.memory import configure_allocator, release_memory
 from slimpajama.core.progress import current, track
 from slimpajama.workspace import layout
+from slimpajama.workspace.catalogue import note, write_manifest
 from slimpajama.workspace.claims import ShareDone, assigned_keys, executor, only_keys
-from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, add_counts, json_bytes, load_manifest
+from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, add_counts, entry_of, json_bytes, load_manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import parquet_bytes
-from slimpajama.workspace.store import Store, read_json, sha256
+from slimpajama.workspace.store import Store, read_json, sealed
 
 T = TypeVar("T")
 
@@ -153,6 +154,9 @@ class Run:
         found = load_manifest(self.store, self.manifest_path)
         if found and found.fingerprint == self.fingerprint:
             self._manifest, self.skipped = found, True
+            if layout.is_published_manifest(self.manifest_path):
+                # A kill may have come between the two.
+                note(self.store, self.manifest_path)
             self._drop_work()
             step_log(self.name).info("finished before, skipped")
             return
@@ -170,7 +174,7 @@ class Run:
             )
         else:
             self.store.delete_tree(self.work)
-            self.store.write(state, json_bytes({"fingerprint": self.fingerprint}))
+            self.store.write(state, sealed(json_bytes({"fingerprint": self.fingerprint})))
         current().step_begun(self)
 
     def _read_parts(self) -> None:
@@ -272,9 +276,9 @@ class Run:
             intermediate = path.startswith(f"{self.work}/")
             data = parquet_bytes(content, intermediate=intermediate) if isinstance(content, pa.Table) else content
             self.store.write(path, data)
-            entries.append(FileEntry(path, sha256(data), len(data), rows))
+            entries.append(entry_of(path, data, rows))
         record = json.loads(json_bytes({"files": entries, "counts": part.counts}))
-        self.store.write(f"{self.work}/parts/{key}.json", json_bytes(record))
+        self.store.write(f"{self.work}/parts/{key}.json", sealed(json_bytes(record)))
         self._parts[key] = record
 
     def has(self, key: str) -> bool:
@@ -295,7 +299,7 @@ class Run:
         files = sorted((entry for key in keys for entry in self.part_files(key)), key=lambda entry: entry.path)
         total = add_counts(self._parts[key]["counts"] for key in keys) if counts is None else counts
         manifest = Manifest(self.name, self.fingerprint, tuple(files), json.loads(json_bytes(total)), self.depends_on)
-        self.store.write(self.manifest_path, json_bytes(manifest))
+        write_manifest(self.store, self.manifest_path, manifest)
         self._manifest = manifest
         self._drop_work()
         release_memory()
