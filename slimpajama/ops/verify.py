@@ -15,7 +15,7 @@ from typing import cast
 from slimpajama.core.errors import StorageError, printable
 from slimpajama.core.progress import track
 from slimpajama.workspace import layout
-from slimpajama.workspace.catalogue import restore
+from slimpajama.workspace.catalogue import records, restore
 from slimpajama.workspace.manifest import FileEntry, load_manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import Store, is_sealed, outside_errors
@@ -24,7 +24,6 @@ from slimpajama.workspace.tombstones import forgotten_list
 RESTORE = "Restore it from a backup"
 # So long after each other is looked again at what is wrong.
 PAUSES_S = (0.1, 1.0)
-POINTERS = (layout.NIGHTS_INDEX, layout.CHAMPION, layout.TUNED, layout.FORGOTTEN)
 Problems = dict[str, StorageError]
 """By path in the workspace, in order."""
 
@@ -191,12 +190,11 @@ def _pointers(workspace: Workspace, present: set[str]) -> Iterator[StorageError]
 
 def _catalogue(store: Store, present: set[str]) -> Iterator[StorageError]:
     """Yield what was published and is gone, and what is there and not noted; earlier versions noted nothing."""
-    records = {*filter(layout.is_published_manifest, present), *present.intersection(POINTERS)}
     notes = {path.removeprefix(layout.noted("")) for path in present if path.startswith(layout.noted(""))}
     for path in sorted(notes):
         if _is_missing(store, path, present):
             yield StorageError("missing, and was published", where=path, hint=restore(printable(path)))
-    for path in sorted(records - notes):
-        if not _is_missing(store, path, set()) and is_sealed(store.read(path)):
+    for path in records(present):
+        if path not in notes and not _is_missing(store, path, set()) and is_sealed(store.read(path)):
             hint = "`slimpajama verify --repair` writes it again."
             yield StorageError("missing, and what it stands for is there", where=layout.noted(path), hint=hint)

@@ -5,6 +5,7 @@ It is written after the file that it stands for, and deleted before that one.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from slimpajama.core.errors import StorageError
@@ -17,6 +18,19 @@ def note(store: Store, path: str) -> None:
     """Note that a manifest or a pointer is published."""
     if not store.exists(layout.noted(path)):
         store.write(layout.noted(path), b"")
+
+
+def records(paths: Iterable[str]) -> list[str]:
+    """Return which of some paths are those of published manifests and of pointers, sorted."""
+    return sorted(path for path in paths if path in layout.POINTERS or layout.is_published_manifest(path))
+
+
+def note_all(store: Store) -> None:
+    """Note what earlier versions published, and what a kill kept from being noted."""
+    present = set(store.list())
+    for path in records(present):
+        if layout.noted(path) not in present:
+            note(store, path)
 
 
 def write_manifest(store: Store, path: str, manifest: Manifest) -> None:

@@ -18,6 +18,7 @@ NIGHTS_INDEX = "nights/index.json"
 CHAMPION = "models/champion.json"
 TUNED = "tuned/current.json"
 FORGOTTEN = "forgotten/index.json"
+POINTERS = (NIGHTS_INDEX, CHAMPION, TUNED, FORGOTTEN)
 TOKENIZER = "tokenizer/tokenizer.json"
 # Where empty files say which manifests and pointers are published.
 PUBLISHED = "published"
@@ -203,7 +204,11 @@ def place(path: str) -> Place:
 def is_published_manifest(path: str) -> bool:
     """Return whether a path is that of a manifest whose files are published; one in a work folder lists others."""
     folders = path.split("/")
-    return path.endswith((f"/{MANIFEST}", f".{MANIFEST}")) and folders[0] != PUBLISHED and "work" not in folders[2:]
+    return (
+        path.endswith((f"/{MANIFEST}", f".{MANIFEST}"))
+        and folders[0] not in (PUBLISHED, SCRATCH)
+        and "work" not in folders[2:]
+    )
 
 
 def noted(path: str) -> str:

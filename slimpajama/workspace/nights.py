@@ -226,6 +226,8 @@ class Nights:
             nights, version = self._index()
             content = {"nights": [*nights, night]}
             if night in nights or swap_pointer(self.store, layout.NIGHTS_INDEX, content, version):
+                # A kill may have come between the two.
+                note(self.store, layout.NIGHTS_INDEX)
                 return
         raise LockedError(
             "the list of nights keeps changing under this run", where=layout.NIGHTS_INDEX, hint="Run again."
