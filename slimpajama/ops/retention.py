@@ -82,7 +82,8 @@ def removable(workspace: Workspace, cfg: RetentionConfig) -> list[Removable]:
         size_left -= size
     serving = set(workspace.models.tuned_tasks()[0].values())
     for model, manifest in workspace.models.tuned().items():
-        if model not in serving and not recent & set(manifest.depends_on["nights"]):
+        base = models.get(manifest.depends_on["base"], {})
+        if model not in serving and base.get("night") not in recent:
             why = f"tuned, serves no task, and older than the newest {cfg.nights} nights"
             folder = layout.tuned(model).path
             found.append(Removable(folder, why, workspace.store.size(folder)))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, TypeAdapter, ValidationError
 
 from slimpajama.core.config import canonical
-from slimpajama.core.errors import StorageError
+from slimpajama.core.errors import DamagedError, StorageError
 from slimpajama.core.progress import current
 from slimpajama.workspace.store import CHECK, Store, read_json, sha256
 
@@ -128,10 +128,10 @@ def load_manifest(store: Store, path: str) -> Manifest | None:
     try:
         manifest = _MANIFEST.validate_python(data)
         if not all(map(_is_flat, (manifest.counts, manifest.depends_on))):
-            raise StorageError("not a manifest", where=f"{store.uri}/{path}", found="nested too deeply", hint=CHECK)
+            raise DamagedError("not a manifest", where=f"{store.uri}/{path}", found="nested too deeply", hint=CHECK)
     except ValidationError as error:
         (first, *_) = error.errors()
-        raise StorageError(
+        raise DamagedError(
             "not a manifest",
             where=f"{store.uri}/{path}",
             found=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",

@@ -18,7 +18,8 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from slimpajama.core.errors import StorageError
+from slimpajama.core.errors import DamagedError, StorageError, printable
+from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import BLOCK, FileEntry, blocks_crc32, load_manifest
 from slimpajama.workspace.store import CHECK, TRIES, Store, outside_errors, sha256
 
@@ -179,7 +180,11 @@ def read_columns(store: Store, entries: Iterable[FileEntry], schema: pa.Schema, 
     return pa.concat_tables(tables) if tables else pa.schema(map(schema.field, names)).empty_table()
 
 
-def _not_as_listed(store: Store, path: str, expected: str, found: str) -> StorageError:
+def _not_as_listed(store: Store, path: str, expected: str, found: str) -> DamagedError:
     what = "the file is not what its manifest says"
     hint = "It was changed or damaged after it was written: `slimpajama verify` says what to do."
-    return StorageError(what, where=f"{store.uri}/{path}", expected=expected, found=found, hint=hint)
+    if (place := layout.place(path)).root == "nights":
+        step = printable(place.inner) if place.kind == "work" else "ingest"
+        command = f"`slimpajama prepare --night {printable(place.owner)} --from {step}`"
+        hint += f" Where the night is not published yet, {command} makes it again."
+    return DamagedError(what, where=f"{store.uri}/{path}", expected=expected, found=found, hint=hint)

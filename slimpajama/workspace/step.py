@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from slimpajama.core.config import Config, fingerprint
-from slimpajama.core.errors import StorageError
+from slimpajama.core.errors import DamagedError, StorageError
 from slimpajama.core.logs import step_log
 from slimpajama.core.memory import configure_allocator, release_memory
 from slimpajama.core.progress import current, track
@@ -151,17 +151,18 @@ class Run:
         Raises:
             StorageError: If this process makes some keys of a step that another one runs, and would make other bytes.
         """
-        found = load_manifest(self.store, self.manifest_path)
+        published = layout.is_published_manifest(self.manifest_path)
+        found = (load_manifest if published else _whole(load_manifest))(self.store, self.manifest_path)
         if found and found.fingerprint == self.fingerprint:
             self._manifest, self.skipped = found, True
-            if layout.is_published_manifest(self.manifest_path):
+            if published:
                 # A kill may have come between the two.
                 note(self.store, self.manifest_path)
             self._drop_work()
             step_log(self.name).info("finished before, skipped")
             return
         state = f"{self.work}/state.json"
-        begun = read_json(self.store, state)["fingerprint"] if self.store.exists(state) else ""
+        begun = (_whole(read_json)(self.store, state) or {}).get("fingerprint", "") if self.store.exists(state) else ""
         if begun == self.fingerprint:
             self._read_parts()
         elif assigned_keys() is not None:
@@ -182,7 +183,9 @@ class Run:
             key = layout.stem(path)
             # Of units that are not assigned to this process it is enough to know that they are there.
             if key not in self._parts:
-                self._parts[key] = read_json(self.store, path) if key in (assigned_keys() or {key}) else {}
+                record = _whole(read_json)(self.store, path) if key in (assigned_keys() or {key}) else {}
+                if record is not None:
+                    self._parts[key] = record
 
     def map(
         self,
@@ -310,6 +313,19 @@ class Run:
         if not self.manifest_path.startswith(f"{self.work}/"):
             # The manifest has taken over.
             self.store.delete_tree(self.work)
+
+
+def _whole(read: Callable[[Store, str], T | None]) -> Callable[[Store, str], T | None]:
+    """Let a reader return None for a file between two steps that is damaged: what it stands for is made again."""
+
+    def reading(store: Store, path: str) -> T | None:
+        try:
+            return read(store, path)
+        except DamagedError as error:
+            step_log("resume").warning(f"made again: {error}")
+            return None
+
+    return reading
 
 
 def run_step(step: Step, context: Context, made: Mapping[str, Manifest] | None = None, **options: Any) -> Run:

@@ -15,7 +15,7 @@ import hashlib
 import json
 from typing import Any, BinaryIO, Protocol
 
-from slimpajama.core.errors import StorageError
+from slimpajama.core.errors import DamagedError
 
 LOCK = ".lock"
 # In a class that has a method `list`, the type needs another name.
@@ -77,12 +77,12 @@ def parsed_json(data: bytes, where: str) -> Any:
     """Return the JSON value of a file that was read from `where`; earlier versions wrote no digest into it.
 
     Raises:
-        StorageError: It is no JSON, or is not what its own digest says.
+        DamagedError: It is no JSON, or is not what its own digest says.
     """
     if is_sealed(data):
         record = data[:-SEAL_BYTES] + b"\n}\n"
         if sealed(record) != data:
-            raise StorageError("damaged: its content and its own checksum differ", where=where, hint=CHECK)
+            raise DamagedError("damaged: its content and its own checksum differ", where=where, hint=CHECK)
         data = record
     try:
         value = json.loads(data)
@@ -92,7 +92,7 @@ def parsed_json(data: bytes, where: str) -> Any:
         return value
     except (ValueError, RecursionError) as error:
         # A ValueError may be about JSON or about its UTF-8.
-        raise StorageError(f"not readable as JSON: {error}", where=where, hint=CHECK) from error
+        raise DamagedError(f"not readable as JSON: {error}", where=where, hint=CHECK) from error
 
 
 # Workspaces that this process has locked, so that a flow inside a flow does not wait for itself.
