@@ -317,10 +317,14 @@ def _report_again(workspace: Workspace, night: str) -> DamagedError | None:
         for path in present:
             workspace.store.delete(path)
         return None
+    damaged: Exception | None = None
     try:
-        write_report(workspace, night, found.depends_on["model"], found.depends_on.get("tuned", ""))
+        written = write_report(workspace, night, found.depends_on["model"], found.depends_on.get("tuned", ""))
     except (ModelError, StorageError) as error:
         step_log("report").info(f"night {night}: without its model, for {error}")
-        write_report(workspace, night)
-        return error if isinstance(error, DamagedError) else None
-    return None
+        written, damaged = write_report(workspace, night), error
+    # On S3 pages of runs that stood still lie under other names.
+    for path in {*present} - {workspace.store.name(entry.path, entry.sha256) for entry in written.files}:
+        if path not in written.paths(""):
+            workspace.store.delete(path)
+    return damaged if isinstance(damaged, DamagedError) else None
