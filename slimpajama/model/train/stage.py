@@ -205,7 +205,7 @@ TRAIN = Step(
 """Train a night's model. Options: `nights` that are published, `champion` to start from, or None."""
 
 
-def _train(run: Run, group: ProcessGroup) -> tuple[LanguageModel[Any], dict[str, Any]]:
+def _train(run: Run, group: ProcessGroup) -> tuple[LanguageModel, dict[str, Any]]:
     """Return the trained model and what is recorded of the training, as plain JSON."""
     cfg, data, base = run.cfg, run.once(_data), run.once(_base)
     tokenizer = Tokenizer.load(data.tokenizer_json, cfg.text)
@@ -246,7 +246,7 @@ def _train(run: Run, group: ProcessGroup) -> tuple[LanguageModel[Any], dict[str,
     }
 
 
-def _published(run: Run, model: LanguageModel[Any], training: dict[str, Any]) -> Part:
+def _published(run: Run, model: LanguageModel, training: dict[str, Any]) -> Part:
     """Return the finished model's files and counts."""
     cfg, data, name, place = run.cfg, run.once(_data), _model_id(run), _folder(run)
     card = render(CARD, name=name, description=model.describe(), training=training, sources=data.sources())
