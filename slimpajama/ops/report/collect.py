@@ -5,7 +5,6 @@ No clock's reading is in it, so the same night gives the same report at any time
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from slimpajama.core.format import excerpt
@@ -25,6 +24,7 @@ from slimpajama.workspace.registry import Models
 
 # Under these keys the steps record the versions of their libraries.
 VERSIONS = ("cld2", "unicode", "engine", "library", "torch", "numpy")
+EARLIER_NIGHTS = 7
 Part = dict[str, Any]
 
 
@@ -42,7 +42,11 @@ def collect(workspace: Workspace, night: str, model_id: str = "", tuned_id: str 
     samples = inputs.read("samples", "samples.json") or {"samples": []}
     index = read_columns(workspace.store, removed, REMOVED, LIGHT)
     kept = read_columns(workspace.store, manifest.paths(place.documents), DOCUMENTS, KEPT)
-    nights = {name: m.counts for name, m in inputs.recent.items()} | {night: manifest.counts}
+    recent = list(inputs.earlier.items())[-EARLIER_NIGHTS:]
+    nights = {name: earlier.counts for name, earlier in recent} | {night: manifest.counts}
+    # A duplicate's partner may be of any night; the newest are looked through first.
+    partners = {night: manifest} | dict(reversed(inputs.earlier.items()))
+    partner_files = {name: made.paths(layout.night(name).documents) for name, made in partners.items()}
     return {
         "format": 1,
         "night": night,
@@ -53,7 +57,7 @@ def collect(workspace: Workspace, night: str, model_id: str = "", tuned_id: str 
         "history": [history_row(name, counts) for name, counts in nights.items()],
         "drift": drift(list(nights.values())),
         "rules": rule_table(workspace.store, removed, index),
-        "duplicates": duplicate_pairs(workspace.store, removed, index, _partner_files(inputs))
+        "duplicates": duplicate_pairs(workspace.store, removed, index, partner_files)
         | {"of_earlier_nights": manifest.counts["dedup"].get("removed_for_earlier", 0)},
         "training": _training(inputs),
         "evaluation": _evaluation(inputs),
@@ -147,24 +151,15 @@ def _tuning(models: Models, inputs: Inputs) -> Part | None:
     }
 
 
-def _partner_files(inputs: Inputs) -> dict[str, list[str]]:
-    """Return the kept documents' files, the night's own first, then from the newest night to the oldest."""
-    nights = {inputs.night: inputs.corpus} | dict(reversed(inputs.earlier.items()))
-    return {name: manifest.paths(layout.night(name).documents) for name, manifest in nights.items()}
-
-
 def _sources(manifest: Manifest) -> list[Part]:
     """Return the configured sources with the raw files that this night read of them."""
-    files: Counter[str] = Counter()
-    sizes: Counter[str] = Counter()
-    for entry in manifest.depends_on["stages"]["ingest"]["inputs"]:
-        files[entry["source"]] += 1
-        sizes[entry["source"]] += entry["bytes"]
     shown = ("name", "uri", "format", "priority", "licence")
-    return [
-        {name: source[name] for name in shown} | {"files": files[source["name"]], "bytes": sizes[source["name"]]}
-        for source in manifest.depends_on["settings"]["ingest"]["sources"]
-    ]
+    read = manifest.depends_on["stages"]["ingest"]["inputs"]
+    rows = []
+    for source in manifest.depends_on["settings"]["ingest"]["sources"]:
+        sizes = [entry["bytes"] for entry in read if entry["source"] == source["name"]]
+        rows.append({name: source[name] for name in shown} | {"files": len(sizes), "bytes": sum(sizes)})
+    return rows
 
 
 def _settings(inputs: Inputs) -> Part:

@@ -13,8 +13,6 @@ from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import verified_json
 from slimpajama.workspace.store import Store
 
-EARLIER_NIGHTS = 7
-
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
@@ -38,11 +36,6 @@ class Inputs:
         """The night's own manifest."""
         return self.manifests["corpus"]
 
-    @property
-    def recent(self) -> dict[str, Manifest]:
-        """The nights that the report compares with, oldest first."""
-        return dict(list(self.earlier.items())[-EARLIER_NIGHTS:])
-
     def depends_on(self, name: str) -> dict[str, Any]:
         """Return what a manifest was made from; nothing where there is none."""
         return self.manifests[name].depends_on if name in self.manifests else {}
@@ -60,12 +53,7 @@ class Inputs:
 
 
 def gather(workspace: Workspace, night: str, model_id: str = "", tuned_id: str = "") -> Inputs:
-    """Return the manifests of a published night and of the model that was trained in it.
-
-    Args:
-        night: A published night.
-        model_id: The night's model; empty where nothing was trained.
-        tuned_id: What a champion was tuned to in this night; empty where none was.
+    """Return the manifests of a published night and of the models that were made in it: see `Inputs`.
 
     Raises:
         InputError: If the night is not published.

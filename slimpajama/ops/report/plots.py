@@ -36,9 +36,7 @@ STYLE: dict[Any, Any] = {
 def loss_curve(curve: Sequence[Mapping[str, float]], validation: Sequence[Mapping[str, float]]) -> str:
     """Return training losses (nats a token) above validation (bits per byte by language), over tokens seen.
 
-    Args:
-        curve: Points with `step`, `tokens` and one value a loss; `total` is their weighted sum and left out.
-        validation: Points with `step`, `tokens` and one value a language.
+    Points have `step`, `tokens` and one value a loss or language; `total` is a weighted sum of losses and left out.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.4, 4.2), layout="constrained")
@@ -66,12 +64,7 @@ def _lines(
 
 
 def length_histogram(edges: Sequence[float], counts: Mapping[str, Sequence[int]]) -> str:
-    """Return how many kept documents have which length, by language.
-
-    Args:
-        edges: Borders of the bins in characters, one more than bins, ascending.
-        counts: Documents in each bin, one sequence a language.
-    """
+    """Return how many kept documents have which length in characters, by language; see `corpus.length_counts`."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.4, 2.7), layout="constrained")
         axes = figure.subplots()
@@ -88,11 +81,7 @@ def length_histogram(edges: Sequence[float], counts: Mapping[str, Sequence[int]]
 
 
 def cluster_plot(sizes: Sequence[Mapping[str, int]]) -> str:
-    """Return how many clusters have which size, both on logarithmic scales; clusters of one are left out.
-
-    Args:
-        sizes: `size` and `clusters`, as `cluster_sizes` returns them.
-    """
+    """Return how many clusters have which size, both on logarithmic scales; clusters of one are left out."""
     points = [(row["size"], row["clusters"]) for row in sizes if row["size"] > 1]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.4, 2.7), layout="constrained")
