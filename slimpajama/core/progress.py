@@ -214,9 +214,7 @@ class _Several:
 def also_to(*listeners: Sink | logging.Handler, **named: str) -> Iterator[None]:
     """Let `listeners` follow, too: sinks progress, handlers messages. Inside a block that does, change nothing.
 
-    Args:
-        listeners: Sinks are opened now, and closed with the error that ends the block, if one does.
-        named: What `labels` holds meanwhile.
+    Sinks are opened now, and closed with the error that ends the block, if one does. Meanwhile `labels` holds `named`.
     """
     if isinstance(_sink, _Several):
         yield

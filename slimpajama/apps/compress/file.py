@@ -45,9 +45,7 @@ def fingerprint(manifest: Manifest) -> bytes:
 def compress(data: bytes, loaded: Loaded, print_: bytes) -> bytes:
     """Return the compressed file of any bytes; what the model makes no smaller is stored as it is.
 
-    Args:
-        loaded: The model, in float32; it is used on the CPU.
-        print_: Its `fingerprint`.
+    The model is in float32, and is used on the CPU; `print_` is its `fingerprint`.
     """
     ids = np.array(loaded.tokenizer.encode_bytes(data), np.int64)
     method, code = CODED, encode(loaded.model, loaded.tokenizer, ids)

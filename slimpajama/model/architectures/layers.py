@@ -95,11 +95,9 @@ class Block(nn.Module):
         start: int = 0,
         there_BT: Tensor | None = None,
     ) -> Tensor:
-        """Return the block's output.
+        """Return the block's output at new positions, of which `cos` and `sin` are the rotary tables.
 
         Args:
-            x_BTD: New positions.
-            cos, sin: Rotary tables of the new positions.
             past: Keys and values, of which `start` positions are there; those of the new ones are written behind them.
             start: First of the new positions.
             there_BT: Positions that all see, before and behind them; without it each sees those up to itself.

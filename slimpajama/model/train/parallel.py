@@ -35,12 +35,7 @@ Part = tuple[Tensor, ...]
 
 
 class ThreadPool:
-    """Threads that each compute on one core; outside of `with`, torch's own threads are as before.
-
-    Args:
-        threads: Of this process.
-        group: The other processes of the training.
-    """
+    """Threads that each compute on one core; outside of `with`, torch's own threads are as before."""
 
     def __init__(self, threads: int, group: ProcessGroup = SINGLE) -> None:
         self.threads, self.group = threads, group
@@ -134,11 +129,7 @@ def _sums(
 ) -> tuple[list[Tensor], dict[str, Tensor]] | str:
     """Return the gradients and losses of a share, added up; or what torch says where memory does not hold them.
 
-    Args:
-        compute: Returns those of a part.
-        share: Parts of the batch.
-        most: Rows that are computed at once.
-        batch_rows: Rows of the whole batch: a part counts by its share of them.
+    At most `most` rows are computed at once. A part counts by its share of `batch_rows`, those of the whole batch.
     """
     # On a GPU they would share its memory.
     at_once = pool.threads if parameters[0].device.type == "cpu" else 1

@@ -104,9 +104,6 @@ class Forecast:
 def forecast(cfg: Config) -> Forecast:
     """Return what `prepare` would read, keep and cost now. Nothing is written to the workspace.
 
-    Args:
-        cfg: All of the corpus's sections and `run` are used.
-
     Raises:
         InputError: A source cannot be listed, or a file changed while it was read.
     """

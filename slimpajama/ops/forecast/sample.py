@@ -57,12 +57,7 @@ class Drawn:
 
 
 class Sample:
-    """Pieces of some files of a plan.
-
-    Args:
-        cfg: `ingest` is used.
-        found: New and changed files.
-    """
+    """Pieces of some files of a plan."""
 
     def __init__(self, cfg: Config, found: Plan) -> None:
         self.cfg = cfg

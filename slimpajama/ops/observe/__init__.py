@@ -15,11 +15,7 @@ __all__ = ["observers"]
 
 
 def observers(cfg: Config, workspace: Workspace, night: str, flow: str) -> list[Reader]:
-    """Return what `[observe]` asks for.
-
-    Args:
-        cfg: `observe` and where the sources lie are used.
-        flow: What runs, for instance `nightly`.
+    """Return what `[observe]` asks for, to follow a flow such as `nightly`.
 
     Raises:
         ConfigError: A package is not installed.
