@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -154,9 +154,8 @@ def _estimate(found: Plan, sample: Sample, passes: list[Pass], clusters: pl.Data
     work = sum(cost.work * scale[cost.grows_with] for cost in full.costs.values())
     shards = full.manifests.get("shards")
     tokens = sum(sum(split.values()) for split in shards.counts["tokens"].values()) if shards else 0
-    return Forecast(
-        plan=found,
-        sources=sources,
+    return replace(
+        expected,
         tokens=tokens * scale["kept"],
         seconds=seconds,
         cpu_seconds=sum(grown(name, lambda cost: cost.cpu_seconds) for name in full.costs) + sample.scan_seconds,
@@ -189,7 +188,6 @@ def _source(sample: Sample, full: Pass, name: str, clusters: pl.DataFrame) -> So
             sampled += file.bytes * share
     all_files = [file for files in groups.values() for file in files]
     n_bytes = sum(file.bytes for file in all_files)
-    everything = all(file in sample.files and sample.files[file].share == 1 for file in all_files)
     read = [full.read[file] for file in all_files if file in full.read]
     # Forgotten documents are in these counts, too: ingest refuses them after they were read.
     got, got_bytes = (sum(counts[n] for counts in read) for n in (0, 1))
@@ -204,7 +202,7 @@ def _source(sample: Sample, full: Pass, name: str, clusters: pl.DataFrame) -> So
         name=name,
         files=len(all_files),
         bytes=n_bytes,
-        sampled=1.0 if everything else sampled / max(n_bytes, 1),
+        sampled=sampled / n_bytes if n_bytes else 1.0,
         documents=documents,
         text_bytes=text_bytes,
         broken=broken,

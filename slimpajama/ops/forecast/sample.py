@@ -16,8 +16,9 @@ import io
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from slimpajama.core.config import Config, SourceConfig
 from slimpajama.corpus.sources.discover import InputFile, Plan, open_input
@@ -45,8 +46,7 @@ EXPANDS = {".gz": 3.0, ".zst": 4.0, ".bz2": 4.0, "parquet": 2.0}
 PAGES = {"txt", "html"}
 
 
-@dataclass(frozen=True, slots=True)
-class Drawn:
+class Drawn(NamedTuple):
     """What is read of a file."""
 
     pieces: list[Chunk]

@@ -13,7 +13,7 @@ from typing import Any
 
 from slimpajama.core.errors import printable
 from slimpajama.core.logs import step_log
-from slimpajama.core.progress import Bar, Sink, Timing
+from slimpajama.core.progress import Bar, Sink
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
@@ -64,8 +64,8 @@ class Reader(Sink):
     def open(self) -> None:
         self._tell(self.begun)
 
-    def end(self, bar: Bar, timing: Timing) -> None:
-        self.rates[bar.name] = bar.rate_over(timing.seconds)
+    def end(self, bar: Bar, seconds: float) -> None:
+        self.rates[bar.name] = bar.rate_over(seconds)
 
     def manifest_read(self, manifest: Manifest) -> None:
         self.folders[manifest.digest] = {layout.folder_of(entry.path) for entry in manifest.files}

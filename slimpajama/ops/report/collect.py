@@ -86,7 +86,7 @@ def _verdict(inputs: Inputs) -> Part:
         `status` (promoted, rejected, pending or untrained), `promoted` (null where nothing was decided), `reason`,
         `challenger`, `champion` (null where there is none), and the gate's `confidence`, `overall` and `languages`.
     """
-    decision = inputs.read("gate", "decision.json")
+    decision = inputs.read("gate", "decision.json") or {}
     if decision:
         status, reason = "promoted" if decision["promote"] else "rejected", decision["reason"]
     elif inputs.model_id:
@@ -94,16 +94,15 @@ def _verdict(inputs: Inputs) -> Part:
     else:
         status = "untrained"
         reason = "Nothing was trained: no document of this night is new after cleaning and deduplication."
-    decision = decision or {"promote": None, "overall": None, "languages": None}
     return {
         "status": status,
-        "promoted": decision["promote"],
+        "promoted": decision.get("promote"),
         "reason": reason,
         "challenger": inputs.model_id or None,
         "champion": inputs.champion_id or None,
         "confidence": inputs.depends_on("gate").get("settings", {}).get("confidence"),
-        "overall": decision["overall"],
-        "languages": decision["languages"],
+        "overall": decision.get("overall"),
+        "languages": decision.get("languages"),
     }
 
 

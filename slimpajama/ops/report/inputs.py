@@ -72,20 +72,13 @@ def gather(workspace: Workspace, night: str, model_id: str = "", tuned_id: str =
         if wanted and found[name] is None:
             what = "no such model" if name == "model" else "no such tuned model"
             raise ModelError(what, where=f"{workspace.uri}/{folder_of(paths[name])}")
-    earlier = {name: load_manifest(store, layout.night(name).manifest) for name in corpus.depends_on["earlier"]}
+    before = {name: load_manifest(store, layout.night(name).manifest) for name in corpus.depends_on["earlier"]}
+    earlier = {name: manifest for name, manifest in before.items() if manifest}
     manifests = {"corpus": corpus} | {name: manifest for name, manifest in found.items() if manifest}
     champion_id = ""
     if "gate" in manifests and (digest := manifests["gate"].depends_on["champion"]):
         champion_id, manifests["champion"] = _champion(store, night, digest)
-    return Inputs(
-        store=store,
-        night=night,
-        model_id=model_id,
-        champion_id=champion_id,
-        tuned_id=tuned_id,
-        earlier={name: manifest for name, manifest in earlier.items() if manifest},
-        manifests=manifests,
-    )
+    return Inputs(store, night, model_id, champion_id, tuned_id, earlier, manifests)
 
 
 def _champion(store: Store, night: str, digest: str) -> tuple[str, Manifest]:
