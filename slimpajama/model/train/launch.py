@@ -29,6 +29,9 @@ from slimpajama.core.temporary import temporary_folder
 from slimpajama.workspace.open import open_workspace
 from slimpajama.workspace.store import Store
 
+# What the processes run: this file.
+WORKER = "slimpajama.model.train.launch"
+
 
 def is_worker() -> bool:
     """Say whether torchrun started this process."""
@@ -54,7 +57,7 @@ def launch(store: Store, cfg: Config, nights: Sequence[str], night: str, champio
         path.write_text(json.dumps(job), encoding="utf-8")
         step_log("train").info(f"{cfg.train.processes} processes")
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        worker = ["--nproc-per-node", str(cfg.train.processes), "-m", "slimpajama.model.train.launch", str(path)]
+        worker = ["--nproc-per-node", str(cfg.train.processes), "-m", WORKER, str(path)]
         done = subprocess.run([*torchrun, *worker], stdout=sys.stderr, check=False)
     if done.returncode:
         raise ModelError(
