@@ -110,11 +110,7 @@ def _machine() -> str:
 
 
 def read_file(path: Path) -> bytes:
-    """Return a file's bytes.
-
-    Raises:
-        InputError: It cannot be read.
-    """
+    """Return a file's bytes; InputError where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -122,11 +118,7 @@ def read_file(path: Path) -> bytes:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        InputError: It cannot be written.
-    """
+    """Write a file whole or not at all; InputError where it cannot be written."""
     temporary = path.with_name(f".{uuid.uuid4().hex}")
     try:
         with temporary.open("xb") as file:

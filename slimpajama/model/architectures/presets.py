@@ -52,11 +52,7 @@ PRESETS: dict[str, Sizes] = {
 
 
 def resolve(cfg: ModelConfig) -> Sizes:
-    """Return the preset's sizes with the overrides of `cfg`.
-
-    Raises:
-        ConfigError: If the sizes do not fit one another.
-    """
+    """Return the preset's sizes with the overrides of `cfg`; ConfigError if they do not fit one another."""
     preset = PRESETS[cfg.preset]
     width, is_chunk = cfg.width or preset.width, preset.kind == "chunk"
     chunk_tokens = (cfg.chunk_tokens or preset.chunk_tokens) if is_chunk else 1

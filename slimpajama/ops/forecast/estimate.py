@@ -128,12 +128,7 @@ def _estimate(found: Plan, sample: Sample, passes: list[Pass], clusters: pl.Data
         _source(sample, full, name, clusters) for name in dict.fromkeys(source for source, _ in sample.groups)
     )
     expected = Forecast(plan=found, sources=sources)
-    whole = {
-        "text": expected.total("text_bytes"),
-        "cleaned": expected.total("cleaned_bytes"),
-        "kept": expected.total("kept_bytes"),
-        "once": 1.0,
-    }
+    whole = {of: expected.total(f"{of}_bytes") for of in ("text", "cleaned", "kept")} | {"once": 1.0}
     counts = {"text": ("ingest", "bytes"), "cleaned": ("clean", "bytes"), "kept": ("dedup", "kept_bytes")}
     sizes = [
         {of: float(sum(p.by_source(*count).values())) for of, count in counts.items()} | {"once": 1.0} for p in passes
