@@ -73,7 +73,7 @@ def stage_timings() -> dict[str, object]:
     """Return how long the steps of this process took, for `--json`."""
     from slimpajama.core.progress import timings
 
-    return {"timings": [asdict(timing) for timing in timings]}
+    return {"timings": timings}
 
 
 def prepare(common: Common, night: Night = "", start: Start = "", dry_run: DryRun = False) -> None:

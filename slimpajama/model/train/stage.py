@@ -78,9 +78,7 @@ def train(
     """Train a night's model and publish it; skip what is finished, go on where a killed run stopped.
 
     Args:
-        cfg: `model`, `train` and `text` are used.
         nights: Published nights, oldest first; those before `night` are replayed where the tokenizer is the same.
-        night: The night whose documents are new; one of `nights`.
         champion: Model to start from if its architecture and tokenizer are the same.
 
     Raises:
@@ -182,10 +180,6 @@ def _make(run: Run) -> None:
     run.commit("model", _published(run, model, training))
 
 
-def _tidy(run: Run) -> None:
-    _checkpoints(run).clear()
-
-
 def _on_night(context: Context, start: str) -> TrainReport:
     workspace, night = context.workspace, context.night
     start_from = start or workspace.models.champion_before(night)
@@ -198,14 +192,14 @@ TRAIN = Step(
     _inputs,
     _make,
     place=_place,
-    tidy=_tidy,
+    tidy=lambda run: _checkpoints(run).clear(),
     folders="shards/(train|validation)|tokenizer|models/[^/]+",
     on_night=OnNight(_on_night, "train-model", model=""),
 )
 """Train a night's model. Options: `nights` that are published, `champion` to start from, or None."""
 
 
-def _train(run: Run, group: ProcessGroup) -> tuple[LanguageModel[Any], dict[str, Any]]:
+def _train(run: Run, group: ProcessGroup) -> tuple[LanguageModel, dict[str, Any]]:
     """Return the trained model and what is recorded of the training, as plain JSON."""
     cfg, data, base = run.cfg, run.once(_data), run.once(_base)
     tokenizer = Tokenizer.load(data.tokenizer_json, cfg.text)
@@ -246,7 +240,7 @@ def _train(run: Run, group: ProcessGroup) -> tuple[LanguageModel[Any], dict[str,
     }
 
 
-def _published(run: Run, model: LanguageModel[Any], training: dict[str, Any]) -> Part:
+def _published(run: Run, model: LanguageModel, training: dict[str, Any]) -> Part:
     """Return the finished model's files and counts."""
     cfg, data, name, place = run.cfg, run.once(_data), _model_id(run), _folder(run)
     card = render(CARD, name=name, description=model.describe(), training=training, sources=data.sources())
