@@ -10,9 +10,15 @@ from slimpajama.apps.tune.stage import TuneReport, tune
 from slimpajama.core.config import Config
 from slimpajama.model.evaluate.stage import EvaluateReport, evaluate
 from slimpajama.model.generate.stage import GenerateReport, write_samples
+from slimpajama.model.train.memory import require_memory
 from slimpajama.model.train.stage import train
 from slimpajama.ops.report.tuning import tuning_artifact
 from tasks.observe import RETRY, workspace_of
+
+
+def require_model(config: Config) -> None:
+    """Refuse a model that cannot be trained here, before a night is prepared for it."""
+    require_memory(config, config.tokenizer.vocab_size)
 
 
 @task(name="train", task_run_name="train-{night}", cache_policy=NO_CACHE, **RETRY)

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field
 
 from slimpajama.core.errors import masked
 
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+# Every number has a range whose ends work, too. What depends on the machine's memory is refused where it is known.
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Megabytes = Annotated[float, Field(ge=0.001, le=1000.0)]
+Seconds = Annotated[float, Field(ge=0.0, le=1e9)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+# 0 has a meaning of its own: none, or all.
+CountOrNone = Annotated[int, Field(ge=0, le=1_000_000)]
+Budget = Annotated[int, Field(ge=1, le=10**15)]
+BatchTokens = Annotated[int, Field(ge=1, le=2**24)]
+LearningRate = Annotated[float, Field(ge=1e-6, le=1000.0)]
+Weight = Annotated[float, Field(ge=0.0, le=1000.0)]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
 
@@ -30,3 +42,13 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 def protocols(uri: str) -> set[str]:
     """Return the protocols of a location, several where they are chained (`zip://*.txt::s3://bucket/a.zip`)."""
     return {part.partition("://")[0] for part in uri.split("::")} if "://" in uri else {"file"}
+
+
+def unicode_only(data: Any) -> Any:
+    """Return plain settings, or raise: a name may be any bytes, but manifests and Prefect keep text as UTF-8."""
+    try:
+        json.dumps(data, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        found = error.object[max(0, error.start - 40) : error.end + 40]
+        raise ValueError(f"bytes that are no UTF-8, near {found!a}") from None
+    return data
