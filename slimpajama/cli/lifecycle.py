@@ -15,6 +15,8 @@ import typer
 
 from slimpajama.cli.options import Common, Night, workspace_of
 from slimpajama.core.console import console
+from slimpajama.core.errors import ConfigError
+from slimpajama.core.machine import require_machine
 from slimpajama.workspace import layout
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ PREFECT = {
     # Prefect's log is for its UI; here a user reads ours.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
 }
+# Of a night, and of each core's threads in it.
+ADDRESS_SPACE, THREAD_SPACE = 3 << 30, 64 << 20
 Start = Annotated[str, typer.Option("--from", help="Begin an unpublished night again at this stage.", metavar="STAGE")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Sample what would be read, say what to expect, and stop.")]
 
@@ -39,13 +43,19 @@ def flow_session() -> Iterator[Callable[[], None]]:
     Yields:
         A function to call when the flow is imported; it waits for Prefect's temporary server, which starts meanwhile.
     """
+    require_machine(ADDRESS_SPACE + THREAD_SPACE * (os.cpu_count() or 1))
     for name, value in PREFECT.items():
         os.environ.setdefault(name, value)
     from slimpajama.core.memory import configure_allocator
 
     # This comes before Prefect starts threads, which take arenas of their own.
     configure_allocator()
-    from tasks.server import temporary_server
+    try:
+        from tasks.server import require_home, temporary_server
+    except Exception as error:
+        hint = "It reads PREFECT_* of the environment, and .env, prefect.toml and pyproject.toml of the current folder."
+        raise ConfigError("Prefect does not start", found=str(error), hint=hint) from error
+    require_home()
 
     with console(), temporary_server() as ready:
         yield ready

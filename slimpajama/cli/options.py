@@ -91,7 +91,9 @@ class Common:
 
     def emit(self, value: dict[str, Any], text: str) -> None:
         """Print a command's result: for people, or as one JSON object on the last line."""
-        print(json.dumps(value, ensure_ascii=False) if self.as_json else text, flush=True)
+        # Another encoding may lack letters, which JSON spells in its own way.
+        plain = sys.stdout.encoding.lower() != "utf-8"
+        print(json.dumps(value, ensure_ascii=plain) if self.as_json else text, flush=True)
 
 
 def workspace_of(cfg: Config) -> Workspace:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from slimpajama.core.config import Config
@@ -15,12 +17,14 @@ from slimpajama.model.train.parallel import PART_TOKENS
 COPIES = 3
 # Numbers that a block keeps of each token and channel for its gradient: norms, queries, keys, values, the MLP's.
 KEPT = 20
+# For each core or GPU: more would only wait for each other.
+PROCESSES = 4
 # Of a process that has loaded torch.
 PROCESS_BYTES = 300_000_000
 
 
 def require_memory(cfg: Config, vocab_size: int) -> None:
-    """Refuse a training that memory cannot hold.
+    """Refuse a training that memory cannot hold, or for whose processes there are far too few cores and GPUs.
 
     On a GPU only what the processor's memory holds first is counted: its own memory has an error of its own.
 
@@ -34,6 +38,14 @@ def require_memory(cfg: Config, vocab_size: int) -> None:
     threads = min(parts, max(1, cfg.run.threads() // cfg.train.processes))
     blocks = sizes.token_blocks + sizes.backbone_blocks / sizes.chunk_tokens
     numbers = weights * (COPIES + threads) + threads * KEPT * blocks * sizes.row_tokens * sizes.width
+    most = PROCESSES * max(os.cpu_count() or 1, torch.cuda.device_count())
+    if cfg.train.processes > most:
+        raise ConfigError(
+            "more processes than this machine has use for",
+            where="train.processes",
+            expected=f"at most {most}, {PROCESSES} for a core or GPU",
+            found=str(cfg.train.processes),
+        )
     least = cfg.train.processes * (4 * (numbers if device().type == "cpu" else weights) + PROCESS_BYTES)
     if least > (usable := usable_memory()):
         raise ConfigError(

@@ -21,6 +21,7 @@ from slimpajama.core.config import validate
 from slimpajama.core.console import console, use_json
 from slimpajama.core.errors import SlimpajamaError
 from slimpajama.core.logs import log
+from slimpajama.core.machine import steady_streams
 from slimpajama.workspace.open import open_workspace
 
 
@@ -31,6 +32,7 @@ def main(path: str) -> None:
     job = json.loads(Path(path).read_text(encoding="utf-8"))
     threading.Thread(target=_end_with, args=(int(job["launcher"]),), daemon=True).start()
     cfg = validate(job["config"])
+    steady_streams()
     use_json(cfg.observe.logs == "json")
     with console():
         try:
