@@ -58,6 +58,8 @@ def temporary_server() -> Iterator[Callable[[], None]]:
     environment = os.environ | settings.to_environment_variables(exclude_unset=True) | LEAN
     server = subprocess.Popen([sys.executable, "-m", "tasks.server", str(port)], env=environment)
     atexit.register(_stop, server)
+    # A proxy, where one is set, reaches no port of this machine.
+    os.environ["no_proxy"] = ",".join(filter(None, (urllib.request.getproxies().get("no"), "127.0.0.1")))
     # Processes that we start use it, too.
     url = os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
     refresh_global_settings_context()

@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; an error of the user or of the machine is one line, no traceback."""
     try:
-        require_machine(ADDRESS_SPACE)
+        require_machine(RLIMIT_AS=ADDRESS_SPACE)
         result = typer.main.get_command(app).main(arguments, prog_name="slimpajama", standalone_mode=False)
         sys.stdout.flush()
         if result == INTERRUPTED:

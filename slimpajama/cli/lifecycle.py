@@ -29,21 +29,26 @@ PREFECT = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     # Prefect's log is for its UI; here a user reads ours.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    # Nothing of the current folder runs in processes that we start, whatever its name.
+    "PYTHONSAFEPATH": "1",
 }
 # Of a night, and of each core's threads in it.
 ADDRESS_SPACE, THREAD_SPACE = 3 << 30, 64 << 20
+# Prefect's database alone grows to many MB.
+FILE_BYTES, OPEN_FILES = 100 << 20, 200
 Start = Annotated[str, typer.Option("--from", help="Begin an unpublished night again at this stage.", metavar="STAGE")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Sample what would be read, say what to expect, and stop.")]
 
 
 @contextlib.contextmanager
-def flow_session() -> Iterator[Callable[[], None]]:
+def flow_session(cfg: Config) -> Iterator[Callable[[], None]]:
     """Run flows in this process: our messages go to stderr, Prefect's own to its UI only.
 
     Yields:
         A function to call when the flow is imported; it waits for Prefect's temporary server, which starts meanwhile.
     """
-    require_machine(ADDRESS_SPACE + THREAD_SPACE * (os.cpu_count() or 1))
+    space = ADDRESS_SPACE + THREAD_SPACE * (os.cpu_count() or 1)
+    require_machine(RLIMIT_AS=space, RLIMIT_FSIZE=FILE_BYTES, RLIMIT_NOFILE=OPEN_FILES)
     for name, value in PREFECT.items():
         os.environ.setdefault(name, value)
     from slimpajama.core.memory import configure_allocator
@@ -54,10 +59,13 @@ def flow_session() -> Iterator[Callable[[], None]]:
         from tasks.server import require_home, temporary_server
     except Exception as error:
         hint = "It reads PREFECT_* of the environment, and .env, prefect.toml and pyproject.toml of the current folder."
-        raise ConfigError("Prefect does not start", found=str(error), hint=hint) from error
+        raise ConfigError("Prefect does not start", found=" ".join(str(error).split()), hint=hint) from error
     require_home()
 
     with console(), temporary_server() as ready:
+        if "://" not in cfg.workspace:
+            # What is wrong with it is said at once, and not when the server has started.
+            workspace_of(cfg)
         yield ready
 
 
@@ -71,7 +79,7 @@ def run(common: Common, night: Night = "", start: Start = "", dry_run: DryRun = 
     cfg = common.cfg
     if dry_run:
         return show_plan(common, trains=True)
-    with flow_session() as ready:
+    with flow_session(cfg) as ready:
         from flows.nightly import nightly
 
         ready()
@@ -94,7 +102,7 @@ def prepare(common: Common, night: Night = "", start: Start = "", dry_run: DryRu
     cfg = common.cfg
     if dry_run:
         return show_plan(common)
-    with flow_session() as ready:
+    with flow_session(cfg) as ready:
         from flows.corpus import prepare_corpus
 
         ready()
@@ -118,7 +126,7 @@ def train(common: Common, night: Night = "") -> None:
     cfg = common.cfg
     if is_worker():
         return take_part(cfg, night)
-    with flow_session() as ready:
+    with flow_session(cfg) as ready:
         from flows.model import train_model
 
         ready()
@@ -145,7 +153,7 @@ def evaluate(
     Example: slimpajama evaluate --workspace demo/workspace
     """
     cfg = common.cfg
-    with flow_session() as ready:
+    with flow_session(cfg) as ready:
         from flows.model import evaluate_model
 
         ready()
@@ -164,7 +172,7 @@ def tune(
     Example: slimpajama tune --config slimpajama.toml --set tune.tokens=8000000
     """
     cfg = common.cfg
-    with flow_session() as ready:
+    with flow_session(cfg) as ready:
         from flows.model import tune_model
 
         ready()
@@ -180,7 +188,7 @@ def clean_up(
     Example: slimpajama clean-up --config demo/demo.toml --dry-run
     """
     cfg = common.cfg
-    with flow_session() as ready:
+    with flow_session(cfg) as ready:
         from flows.retention import clean_up as flow
 
         ready()

@@ -30,7 +30,19 @@ DEFAULT_FILE = "slimpajama.toml"
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
 FIELDS = "__dataclass_fields__"
 
-Night = Annotated[str, typer.Option(help="Name of the night; default: an unfinished one, else today in UTC.")]
+
+def _unicode(name: str) -> str:
+    """Return a name, or refuse it before anything starts: it becomes part of what is published."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise typer.BadParameter(f"bytes that are no UTF-8 in {name!a}") from None
+    return name
+
+
+Night = Annotated[
+    str, typer.Option(callback=_unicode, help="Name of the night; default: an unfinished one, else today in UTC.")
+]
 Model = Annotated[
     str | None,
     typer.Option(help="Model to use, or a folder that `export` wrote; default: the champion.", metavar="ID_OR_DIR"),

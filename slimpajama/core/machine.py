@@ -20,8 +20,10 @@ from slimpajama.core.errors import ConfigError, SlimpajamaError
 # Whatever the operating system calls so stays until somebody changes it.
 FOR_A_PERSON = {
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG),
-    *(errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOMEM, errno.EBADF),
+    *(errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENOMEM, errno.EBADF, errno.EEXIST),
 }
+# How the shell calls a limit, and in what unit.
+ULIMIT = {"RLIMIT_AS": ("-v", 1024), "RLIMIT_FSIZE": ("-f", 1024), "RLIMIT_NOFILE": ("-n", 1)}
 _NO_MEMORY = re.compile(r"can't (start new thread|allocate memory)|cannot allocate memory|failed to map segment", re.I)
 
 
@@ -80,28 +82,31 @@ def drop_output() -> None:
     sys.stdout = io.StringIO()
 
 
-def require_machine(address_space: int) -> None:
+def require_machine(**least: int) -> None:
     """Refuse a machine that cannot run us.
 
     Args:
-        address_space: Bytes that `ulimit -v` must leave: below that, libraries wait for ever for memory.
+        least: What a limit of the process must leave by its name in `resource`, as in `RLIMIT_AS=1 << 30`: with less
+            of it libraries wait for ever, or die with a word of their own.
 
     Raises:
-        ConfigError: It leaves less, or there is no working directory.
+        ConfigError: A limit leaves less, or there is no working directory.
     """
     try:
         Path.cwd()
     except OSError as error:
         hint = "Change to a folder that is there."
         raise ConfigError(f"the working directory cannot be used: {error.strerror}", hint=hint) from None
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit != resource.RLIM_INFINITY and limit < address_space:
-        raise ConfigError(
-            "too little address space",
-            where="ulimit -v",
-            expected=f"{address_space // 1024} or unlimited",
-            found=str(limit // 1024),
-        )
+    for name, wanted in least.items():
+        limit = resource.getrlimit(getattr(resource, name))[0]
+        if limit != resource.RLIM_INFINITY and limit < wanted:
+            option, unit = ULIMIT[name]
+            raise ConfigError(
+                "too low a limit of this process",
+                where=f"ulimit {option}",
+                expected=f"{wanted // unit} or more",
+                found=str(limit // unit),
+            )
 
 
 def of_machine(error: BaseException) -> SlimpajamaError | None:
@@ -114,6 +119,9 @@ def of_machine(error: BaseException) -> SlimpajamaError | None:
     elif isinstance(error, OSError):
         where = " ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
         known, cause = SlimpajamaError(error.strerror or str(error) or type(error).__name__, where=where), error
+    elif isinstance(error, UnicodeEncodeError):
+        # A name in bytes that are none, which Python keeps as halves of letters.
+        known, cause = ConfigError("bytes that are no UTF-8", found=ascii(error.object[error.start : error.end])), None
     elif isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
         hint = (
             "Give it more memory and threads (`ulimit -a` shows limits), or lower run.workers and train.batch_tokens."
