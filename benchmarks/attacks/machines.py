@@ -193,7 +193,7 @@ class Tried(NamedTuple):
     seconds: float
 
 
-def tried(folder: Path, name: str, machine: Machine) -> Tried:
+def tried(folder: Path, machine: Machine) -> Tried:
     """Run one night on a machine."""
     write_raw(folder)
     (folder / "night.toml").write_text(TOML, encoding="utf-8")
@@ -270,7 +270,7 @@ def attack(folder: Path, tries: int, seed: int) -> list[Row]:
         # Another user must reach it.
         place = Path(folder, str(number))
         place.mkdir()
-        one = tried(place, name, MACHINES[name])
+        one = tried(place, MACHINES[name])
         if MACHINES[name].expected == REFUSED:
             longest = max(longest, one.seconds)
         broken += [f"{name}: {one.wrong}"] if one.wrong else []

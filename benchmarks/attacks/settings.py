@@ -3,7 +3,7 @@
     python -m benchmarks.attacks.settings [--tries N] [--seed N]
 
 The schema of the configuration says which numbers there are, so that a new setting is tried, too. A night holds if it
-is published or ends in one sentence, within 120 s; a few settings that ask for long work may still be at it then.
+is published or ends in one sentence, within 400 s, mostly of waiting on a busy machine; a few settings that ask for long work may still be at it then.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from slimpajama.workspace.open import open_workspace
 sys.path.append(str(ROOT / "tests" / "e2e"))
 import small_corpus
 
-SECONDS = 120
+SECONDS = 400
 NUMBERS = ("integer", "number")
 TRACEBACK = 70
 # They ask for work that takes longer, and get it: a training of so many tokens, for one.

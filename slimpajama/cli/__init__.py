@@ -31,6 +31,7 @@ SHOW = {
     *("answer", "explain", "generate", "lm-eval", "models", "nights", "reconstruct", "score", "summarize"),
     *("translate", "verify"),
 }
+SHOWING = {"-h", "--help", "--dry-run"}
 # The class of the click that typer uses, which may be a copy of its own.
 UsageError: Any = typer.BadParameter.__mro__[1]
 
@@ -95,7 +96,7 @@ def run(arguments: list[str]) -> int:
         return 1
     except OutputError as error:
         drop_output()
-        if arguments[0] not in SHOW and "--dry-run" not in arguments:
+        if SHOW.isdisjoint(arguments[:1]) and SHOWING.isdisjoint(arguments):
             _say(logging.WARNING, f"{error}. The command has done its work; only its result could not be shown.")
             return 0
         # The reader of our output may have ended, as `head` does.
