@@ -3,7 +3,8 @@
     python -m benchmarks.attacks.settings [--tries N] [--seed N]
 
 The schema of the configuration says which numbers there are, so that a new setting is tried, too. A night holds if it
-is published or ends in one sentence, within 400 s, mostly of waiting on a busy machine; a few settings that ask for long work may still be at it then.
+is published or ends in one sentence, within 400 s on a busy machine; a few settings that ask for long work may still be
+at it then.
 """
 
 from __future__ import annotations
