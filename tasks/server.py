@@ -11,7 +11,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -20,26 +19,8 @@ from collections.abc import Callable, Iterator
 from prefect.context import refresh_global_settings_context
 from prefect.settings import get_current_settings, temporary_settings
 
-from slimpajama.core.errors import ConfigError, SlimpajamaError
-
 # Less to do at the server's start. We keep nothing in blocks; a server that stays registers its own.
 LEAN = {"PREFECT_SERVER_UI_ENABLED": "0", "PREFECT_API_BLOCKS_REGISTER_ON_START": "0"}
-
-
-def require_home() -> None:
-    """Refuse a home of Prefect that cannot be written: its server would wait and not start.
-
-    Raises:
-        ConfigError: It cannot.
-    """
-    home = get_current_settings().home
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=home) as file:
-            file.write(b"any")
-    except OSError as error:
-        hint = "Set PREFECT_HOME to a folder of yours."
-        raise ConfigError(f"cannot be written: {error.strerror}", where=f"Prefect's home {home}", hint=hint) from None
 
 
 @contextlib.contextmanager
@@ -58,8 +39,6 @@ def temporary_server() -> Iterator[Callable[[], None]]:
     environment = os.environ | settings.to_environment_variables(exclude_unset=True) | LEAN
     server = subprocess.Popen([sys.executable, "-m", "tasks.server", str(port)], env=environment)
     atexit.register(_stop, server)
-    # A proxy, where one is set, reaches no port of this machine.
-    os.environ["no_proxy"] = ",".join(filter(None, (urllib.request.getproxies().get("no"), "127.0.0.1")))
     # Processes that we start use it, too.
     url = os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
     refresh_global_settings_context()
@@ -76,11 +55,7 @@ def _wait(server: subprocess.Popen[bytes], url: str, seconds: float) -> None:
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)
-    raise SlimpajamaError("Prefect's temporary server does not answer", where=url, found=_ended(server, seconds))
-
-
-def _ended(server: subprocess.Popen[bytes], seconds: float) -> str:
-    return f"no answer within {seconds:.0f} s" if server.poll() is None else f"its exit code {server.returncode}"
+    raise RuntimeError(f"Prefect's temporary server did not answer at {url} within {seconds:.0f} s")
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:

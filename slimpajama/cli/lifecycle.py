@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.request import getproxies
 
 import typer
 
@@ -51,22 +54,37 @@ def flow_session(cfg: Config) -> Iterator[Callable[[], None]]:
     require_machine(RLIMIT_AS=space, RLIMIT_FSIZE=FILE_BYTES, RLIMIT_NOFILE=OPEN_FILES)
     for name, value in PREFECT.items():
         os.environ.setdefault(name, value)
+    # A proxy, where one is set, reaches no port of this machine.
+    os.environ["no_proxy"] = ",".join(filter(None, (getproxies().get("no"), "127.0.0.1")))
     from slimpajama.core.memory import configure_allocator
 
     # This comes before Prefect starts threads, which take arenas of their own.
     configure_allocator()
     try:
-        from tasks.server import require_home, temporary_server
+        from prefect.settings import get_current_settings
+
+        from tasks.server import temporary_server
     except Exception as error:
         hint = "It reads PREFECT_* of the environment, and .env, prefect.toml and pyproject.toml of the current folder."
         raise ConfigError("Prefect does not start", found=" ".join(str(error).split()), hint=hint) from error
-    require_home()
+    _require_home(get_current_settings().home)
 
     with console(), temporary_server() as ready:
         if "://" not in cfg.workspace:
             # What is wrong with it is said at once, and not when the server has started.
             workspace_of(cfg)
         yield ready
+
+
+def _require_home(home: Path) -> None:
+    """Refuse a home of Prefect that cannot be written: its server would wait, and not start."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home) as file:
+            file.write(b"any")
+    except OSError as error:
+        hint = "Set PREFECT_HOME to a folder of yours."
+        raise ConfigError(f"cannot be written: {error.strerror}", where=f"Prefect's home {home}", hint=hint) from None
 
 
 def run(common: Common, night: Night = "", start: Start = "", dry_run: DryRun = False) -> None:

@@ -77,7 +77,9 @@ class _Cache(FunctionCache):
 @functools.cache
 def _warn() -> None:
     """Say, once in a process, that kernels are not kept."""
-    log.warning("compiled code cannot be kept, so every start takes a minute longer: set NUMBA_CACHE_DIR to a folder")
+    log.warning(
+        "compiled code cannot be kept, so every start takes half a minute longer: set NUMBA_CACHE_DIR to a folder"
+    )
 
 
 @compiled(inline=True)
