@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import slimpajama
 from slimpajama.text.kernels import decode, find_slot
 
 CALLER = """
@@ -54,6 +56,12 @@ def test_a_kernel_is_compiled_again_when_one_that_it_calls_changes(tmp_path):
         found.append(int(done.stdout))
     assert found == [12, 12, 50]
     assert list((tmp_path / "__pycache__").glob("*.nbi"))
+
+
+def test_every_kernel_is_compiled_in_one_way():
+    root = Path(slimpajama.__file__).parent
+    found = [path for path in root.rglob("*.py") if "njit(" in path.read_text(encoding="utf-8")]
+    assert found == [root / "text/kernels.py"]
 
 
 ALONE = """
