@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -106,4 +106,4 @@ def generate_texts(
     model: LanguageModel, tokenizer: Tokenizer, prompt: str, cfg: GenerateConfig, n: int = 1
 ) -> list[str]:
     """Return `n` continuations of `prompt`, without the prompt; number i is drawn with the seed `cfg.seed + i`."""
-    return ["".join(stream_text(model, tokenizer, prompt, replace(cfg, seed=cfg.seed + i))) for i in range(n)]
+    return ["".join(stream_text(model, tokenizer, prompt, cfg.nth(i))) for i in range(n)]

@@ -33,6 +33,7 @@ from slimpajama.model.train.data import TrainingData, gather
 from slimpajama.model.train.distributed import SINGLE, ProcessGroup, joined
 from slimpajama.model.train.launch import launch
 from slimpajama.model.train.loop import Training
+from slimpajama.model.train.memory import require_memory
 from slimpajama.model.train.parallel import ThreadPool
 from slimpajama.model.train.tracking import tracking
 from slimpajama.model.train.validate import validation_bits, validation_rows
@@ -129,7 +130,9 @@ def _base(run: Run) -> Loaded | None:
         step_log("train").info(f"{champion} has another tokenizer: a fresh start")
         return None
     loaded = load_model(workspace, champion)
-    fresh = build(cfg.model, loaded.tokenizer.vocab_size, cfg.train.seed)
+    # Without memory: these sizes have not been compared with what there is.
+    with torch.device("meta"):
+        fresh = build(cfg.model, loaded.tokenizer.vocab_size, cfg.train.seed)
     if fresh.describe() != loaded.model.describe():
         step_log("train").info(f"{champion} has another architecture: a fresh start")
         return None
@@ -173,6 +176,7 @@ def _checkpoints(run: Run) -> Checkpoints:
 def _make(run: Run) -> None:
     if run.has("model"):
         return
+    require_memory(run.cfg, Tokenizer.load(run.once(_data).tokenizer_json).vocab_size)
     if run.cfg.train.processes > 1:
         launch(run.store, run.cfg, run.options["nights"], run.night, run.options["champion"])
     # It goes on from the last checkpoint, be it the last step's.
