@@ -8,10 +8,9 @@ and others name them.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
+import math
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -41,7 +40,7 @@ class ApiError(Exception):
 class _Body(BaseModel):
     """JSON in which every field is known and has its type."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class StreamOptions(_Body):
@@ -68,7 +67,8 @@ class CompletionRequest(_Body):
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: str | None = None
-    best_of: Literal[1] | None = None
+    # Not `Literal[1]`, which `true` equals.
+    best_of: Annotated[int, Field(ge=1, le=1)] | None = None
     logprobs: None = None
     suffix: None = None
     presence_penalty: Zero | None = None
@@ -87,7 +87,7 @@ class SummarizeRequest(_Body):
     task: ClassVar[str] = "summarization"
     text: Text
 
-    def run(self, tuned: Tuned, cfg: ApplyConfig, gone: Callable[[], bool]) -> dict[str, Any]:
+    def run(self, tuned: Tuned, cfg: ApplyConfig) -> dict[str, Any]:
         """Return the answer."""
         return {"summary": tuned.summarize(self.text, cfg)}
 
@@ -99,10 +99,9 @@ class TranslateRequest(_Body):
     text: Text
     to: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
-    def run(self, tuned: Tuned, cfg: ApplyConfig, gone: Callable[[], bool]) -> dict[str, Any]:
-        """Return the answer; it ends early when nobody waits for it."""
-        pieces = itertools.takewhile(lambda _: not gone(), tuned.translate(self.text, self.to, cfg))
-        return {"translation": "".join(pieces), "to": self.to}
+    def run(self, tuned: Tuned, cfg: ApplyConfig) -> dict[str, Any]:
+        """Return the answer."""
+        return {"translation": "".join(tuned.translate(self.text, self.to, cfg)), "to": self.to}
 
 
 class AnswerRequest(_Body):
@@ -112,10 +111,12 @@ class AnswerRequest(_Body):
     question: Annotated[str, Field(max_length=2000)]
     context: Text
 
-    def run(self, tuned: Tuned, cfg: ApplyConfig, gone: Callable[[], bool]) -> dict[str, Any]:
+    def run(self, tuned: Tuned, cfg: ApplyConfig) -> dict[str, Any]:
         """Return the answer."""
         found = tuned.answer(self.question, self.context, cfg)
-        return {"answer": found.text, "passage": found.passage, "score": found.score}
+        # JSON has no infinity, which the score of no answer is.
+        score = found.score if math.isfinite(found.score) else None
+        return {"answer": found.text, "passage": found.passage, "score": score}
 
 
 ApplicationRequest = SummarizeRequest | TranslateRequest | AnswerRequest

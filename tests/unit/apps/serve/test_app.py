@@ -15,10 +15,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from slimpajama.apps.serve import app as app_module
 from slimpajama.apps.serve import worker as worker_module
 from slimpajama.apps.serve.app import HEADERS, MAX_BODY, Application
-from slimpajama.apps.serve.worker import Job, Worker
+from slimpajama.apps.serve.waiting import Job
+from slimpajama.apps.serve.worker import Worker
 from slimpajama.core.config import GenerateConfig
 from slimpajama.model.generate.text import generate_texts
 from slimpajama.model.loading import Loaded, load_model
@@ -336,15 +336,15 @@ def test_a_client_that_goes_away_ends_its_generation(
 def test_a_request_that_takes_too_long_is_ended_and_makes_room(
     worker_of: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(app_module, "REQUEST_S", 0.2)
-    worker = worker_of()
+    monkeypatch.setattr(worker_module, "WAIT_S", 0.0)
+    worker = worker_of(max_seconds=0.2)
     gate = gated(worker)
     with TestClient(Application(worker, CFG)) as client:
         for stream in (False, True):
             answer = complete(client, prompt="今天", stream=stream)
             assert (answer.status_code, "not answered within" in answer.text) == (200 if stream else 503, True)
         gate.steps.release(100)
-        monkeypatch.setattr(app_module, "REQUEST_S", 60)
+        monkeypatch.setattr(worker_module, "WAIT_S", 60)
         assert complete(client, prompt="The model").status_code == 200
 
 

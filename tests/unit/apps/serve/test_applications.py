@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,19 +11,23 @@ from starlette.testclient import TestClient
 
 from slimpajama.apps.serve import worker as worker_module
 from slimpajama.apps.serve.app import Application
-from slimpajama.apps.serve.worker import Worker
+from slimpajama.apps.serve.worker import MAX_TOKENS, Worker
 from slimpajama.core.config import ApplyConfig, GenerateConfig
 from slimpajama.core.errors import InputError
+from slimpajama.model.generate.sampling import Spend, without_bound
 from slimpajama.workspace.manifest import json_bytes
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.registry import Models
 
+LIMITS = {"limits": {"tokens": MAX_TOKENS, "seconds": 60.0, "seconds_with_waiting": 300.0}}
 
+
+@dataclass
 class Echo:
     """A tuned model that says what it was asked."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    name: str
+    spend: Spend = without_bound
 
     def summarize(self, text: str, cfg: ApplyConfig) -> str:
         if not text.strip():
@@ -57,15 +62,14 @@ def serves(store: Any, **tasks: str) -> None:
 
 def test_each_application_answers_with_its_model_and_settings(client: Any):
     http, store, loads = client
-    assert http.post("/v1/summarize", json={"text": "今天天气"}).json() == {"summary": "one: 今天天气, 3 beams"}
-    assert http.post("/v1/translate", json={"text": "a\nb", "to": "zh"}).json() == {
-        "translation": "zh a\nzh b",
-        "to": "zh",
-    }
+    summary = http.post("/v1/summarize", json={"text": "今天天气"}).json()
+    assert summary == {"summary": "one: 今天天气, 3 beams"} | LIMITS
+    translation = http.post("/v1/translate", json={"text": "a\nb", "to": "zh"}).json()
+    assert translation == {"translation": "zh a\nzh b", "to": "zh"} | LIMITS
     assert loads == ["one"]
     serves(store, question_answering="two")
     answer = http.post("/v1/answer", json={"question": "谁？", "context": "They did."}).json()
-    assert answer == {"answer": "谁？", "passage": "They did.", "score": -0.5}
+    assert answer == {"answer": "谁？", "passage": "They did.", "score": -0.5} | LIMITS
     serves(store, summarization="three")
     assert http.post("/v1/summarize", json={"text": "x"}).json()["summary"].startswith("three")
     assert loads == ["one", "two", "three"]

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from slimpajama.apps.serve.worker import Job, Worker
+from slimpajama.apps.serve.schemas import ApiError
+from slimpajama.apps.serve.waiting import Job
+from slimpajama.apps.serve.worker import Worker
 from slimpajama.core.config import GenerateConfig
 from slimpajama.core.errors import ModelError
 from slimpajama.workspace.manifest import load_manifest
@@ -85,11 +87,12 @@ def test_a_champion_that_is_damaged_leaves_the_old_one_serving_and_says_so_once(
     (Path(space.store.uri) / "models" / "broken" / "model.safetensors").write_bytes(b"cut")
     Models(space.store).promote("broken", "by mistake")
     for _ in range(6000):
-        if "still serving" in caplog.text:
+        if "cannot serve broken" in caplog.text:
             break
         worker._stopping.wait(0.01)
     worker._stopping.wait(0.2)  # several looks later
-    assert caplog.text.count(f"still serving {model}") == 1
+    assert caplog.text.count("cannot serve broken") == 1
+    assert worker.loaded.id == model
     job, inbox = asked(worker)
     worker.submit(job)
     assert answer(inbox)
@@ -101,7 +104,8 @@ def test_a_job_that_was_cancelled_while_it_waited_costs_nothing(worker: Worker):
     job, inbox = asked(worker)
     job.cancelled.set()
     worker.submit(job)
-    assert inbox.get(timeout=60) is None
+    assert isinstance(inbox.get(timeout=60), ApiError)
+    assert inbox.empty()
 
 
 def test_a_server_without_a_model_does_not_start(workspace: Any):
