@@ -1,127 +1,47 @@
-"""What is served, described in OpenAPI by the types of the requests and of the answers."""
+"""What is served, described in OpenAPI: requests by their own types, answers by their fields."""
 
 from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from slimpajama.apps.serve.schemas import SETTINGS, AnswerRequest, CompletionRequest, SummarizeRequest, TranslateRequest
+from slimpajama.apps.serve.schemas import APPLICATIONS, SETTINGS, CompletionRequest
 from slimpajama.core.config import GenerateConfig
 
-
-class Limits(BaseModel):
-    """What a request may take at most."""
-
-    tokens: int
-    """Read and written."""
-    seconds: float
-    """Of computing."""
-    seconds_with_waiting: float
+Schema = dict[str, Any]
+STRING, INTEGER, NUMBER, NULL = ({"type": name} for name in ("string", "integer", "number", "null"))
 
 
-class Choice(BaseModel):
-    """A text."""
-
-    text: str
-    index: int
-    logprobs: None
-    finish_reason: Literal["length", "stop"]
+def _fields(**properties: Schema) -> Schema:
+    """Return the schema of an object that has exactly these fields."""
+    return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
 
 
-class Usage(BaseModel):
-    """What a request took."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
 
 
-class Completion(BaseModel):
-    """Texts that continue prompts."""
-
-    id: str
-    object: Literal["text_completion"]
-    created: int
-    model: str
-    choices: list[Choice]
-    usage: Usage
-    limits: Limits
-
-
-class Summary(BaseModel):
-    """A summary."""
-
-    summary: str
-    limits: Limits
-
-
-class Translation(BaseModel):
-    """A translation."""
-
-    translation: str
-    to: str
-    limits: Limits
-
-
-class FoundAnswer(BaseModel):
-    """An answer, the sentence that it rests on, and how likely it is."""
-
-    answer: str
-    passage: str
-    score: float | None
-    limits: Limits
-
-
-class Model(BaseModel):
-    """A name of the model that is served."""
-
-    id: str
-    object: Literal["model"]
-    created: int
-    owned_by: str
-
-
-class ModelList(BaseModel):
-    """Names under which a model may be asked for."""
-
-    object: Literal["list"]
-    data: list[Model]
-
-
-class Health(BaseModel):
-    """Whether jobs are computed."""
-
-    status: Literal["ok", "stopped"]
-
-
-class Refusal(BaseModel):
-    """Why a request is not answered."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str
-
-
-class Refused(BaseModel):
-    """An error, in OpenAI's form."""
-
-    error: Refusal
-
-
-Kind = type[BaseModel]
-POSTS: dict[str, tuple[Kind, Kind]] = {
-    "completions": (CompletionRequest, Completion),
-    "summarize": (SummarizeRequest, Summary),
-    "translate": (TranslateRequest, Translation),
-    "answer": (AnswerRequest, FoundAnswer),
+LIMITS = _fields(tokens=INTEGER, seconds=NUMBER, seconds_with_waiting=NUMBER)
+CHOICE = _fields(text=STRING, index=INTEGER, logprobs=NULL, finish_reason={"enum": ["length", "stop"]})
+USAGE = _fields(prompt_tokens=INTEGER, completion_tokens=INTEGER, total_tokens=INTEGER)
+NAMED = {"id": STRING, "object": STRING, "created": INTEGER}
+COMPLETION = _fields(**NAMED, model=STRING, choices=_list(CHOICE), usage=USAGE, limits=LIMITS)
+MODELS = _fields(object=STRING, data=_list(_fields(**NAMED, owned_by=STRING)))
+ANSWERS = {
+    "completions": COMPLETION,
+    "summarize": _fields(summary=STRING, limits=LIMITS),
+    "translate": _fields(translation=STRING, to=STRING, limits=LIMITS),
+    "answer": _fields(answer=STRING, passage=STRING, score={"anyOf": [NUMBER, NULL]}, limits=LIMITS),
 }
-ASKED = {401: "missing or wrong token", 403: "another host name"}
-REFUSALS = ASKED | {
+HEALTH = _fields(status=STRING)
+# In OpenAI's form.
+REFUSED = _fields(error=_fields(message=STRING, type=STRING, param={"anyOf": [STRING, NULL]}, code=STRING))
+ADMISSION = {401: "missing or wrong token", 403: "another host name"}
+REFUSALS = ADMISSION | {
     400: "not such a request",
     404: "no such model",
     408: "the body came too slowly",
@@ -133,21 +53,23 @@ REFUSALS = ASKED | {
 
 
 @cache
-def described() -> dict[str, Any]:
+def described() -> Schema:
     """Return the OpenAPI document of the server."""
-    kinds = [kind for pair in POSTS.values() for kind in pair] + [ModelList, Health, Refused]
-    _, found = models_json_schema([(kind, "validation") for kind in kinds], ref_template="#/components/schemas/{model}")
+    requests = {"completions": CompletionRequest, **APPLICATIONS}
+    _, found = models_json_schema(
+        [(kind, "validation") for kind in requests.values()], ref_template="#/components/schemas/{model}"
+    )
     schemas = found["$defs"]
     _bound_settings(schemas["CompletionRequest"]["properties"])
-    paths: dict[str, Any] = {
-        "/health": {"get": _operation("health", Health, {503: "no more jobs are computed"}, Health)},
-        "/v1/models": {"get": _operation("models", ModelList, ASKED)},
+    paths: Schema = {
+        "/health": {"get": _operation("health", HEALTH, {})},
+        "/v1/models": {"get": _operation("models", MODELS, ADMISSION)},
     }
-    for name, (asked, answer) in POSTS.items():
-        body = {"required": True, "content": _json(asked)}
-        paths[f"/v1/{name}"] = {"post": _operation(name, answer, REFUSALS) | {"requestBody": body}}
-    stream = {"text/event-stream": {"schema": {"type": "string"}}}
-    paths["/v1/completions"]["post"]["responses"]["200"]["content"] |= stream
+    paths["/health"]["get"]["responses"]["503"] = _response("no more jobs are computed", HEALTH)
+    for name, kind in requests.items():
+        body = {"required": True, "content": _json({"$ref": f"#/components/schemas/{kind.__name__}"})}
+        paths[f"/v1/{name}"] = {"post": _operation(name, ANSWERS[name], REFUSALS) | {"requestBody": body}}
+    paths["/v1/completions"]["post"]["responses"]["200"]["content"]["text/event-stream"] = {}
     return {
         "openapi": "3.1.0",
         "info": {"title": "slimpajama", "version": version("slimpajama")},
@@ -158,20 +80,23 @@ def described() -> dict[str, Any]:
     }
 
 
-def _bound_settings(properties: dict[str, Any]) -> None:
-    """Give the settings of a completion the bounds of `[generate]`, which they are checked against."""
+def _bound_settings(properties: Schema) -> None:
+    """Give the settings of a completion the bounds of `[generate]`, by which they are checked."""
     bounds = TypeAdapter(GenerateConfig).json_schema()["properties"]
-    for name in SETTINGS | {"stop"}:
+    for name in {*SETTINGS, "stop"}:
         own = {key: value for key, value in bounds[name].items() if key not in ("default", "title", "description")}
         one = [own["items"]] if name == "stop" else []
-        properties[name] = {"anyOf": [own, *one, {"type": "null"}], "default": None}
+        properties[name] = {"anyOf": [own, *one, NULL], "default": None}
 
 
-def _operation(name: str, answer: Kind, refusals: dict[int, str], refused: Kind = Refused) -> dict[str, Any]:
-    others = {str(code): {"description": text, "content": _json(refused)} for code, text in refusals.items()}
-    description = (answer.__doc__ or "").strip()
-    return {"operationId": name, "responses": {"200": {"description": description, "content": _json(answer)}} | others}
+def _operation(name: str, answer: Schema, refusals: dict[int, str]) -> Schema:
+    responses = {str(code): _response(text, REFUSED) for code, text in refusals.items()}
+    return {"operationId": name, "responses": {"200": _response("the answer", answer)} | responses}
 
 
-def _json(kind: Kind) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}}}
+def _response(text: str, schema: Schema) -> Schema:
+    return {"description": text, "content": _json(schema)}
+
+
+def _json(schema: Schema) -> Schema:
+    return {"application/json": {"schema": schema}}

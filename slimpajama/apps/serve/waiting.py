@@ -107,7 +107,7 @@ class Waiting:
     def __init__(self, most: int, refusal: Callable[[], ApiError]) -> None:
         self.most, self._refusal = most, refusal
         self._jobs: dict[str, deque[Job]] = {}
-        self._changed = threading.Condition()
+        self._changed, self._last = threading.Condition(), ""
 
     def __len__(self) -> int:
         return sum(map(len, self._jobs.copy().values()))
@@ -132,12 +132,13 @@ class Waiting:
         with self._changed:
             if not self._changed.wait_for(lambda: self._jobs, timeout_s):
                 return None
-            client = next(iter(self._jobs))
-            jobs = self._jobs.pop(client)
+            # Also behind those who came while its last job ran.
+            self._last = next((client for client in self._jobs if client != self._last), self._last)
+            jobs = self._jobs.pop(self._last)
             job = jobs.popleft()
             if jobs:
                 # Behind all others.
-                self._jobs[client] = jobs
+                self._jobs[self._last] = jobs
             return job
 
     def drop(self, job: Job) -> None:

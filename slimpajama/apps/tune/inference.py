@@ -83,7 +83,7 @@ class Tuned:
     target_tokens: int
     """And to write."""
     spend: Spend = without_bound
-    """Told of every token that is read or written."""
+    """Told of every token that is read or written; it may end the work by an exception."""
 
     def strategy(self, kind: str, text: str) -> str:
         """Return the strategy that serves a kind for a source or question in the language of this one."""
@@ -185,6 +185,8 @@ class Tuned:
     @torch.inference_mode()
     def _translation(self, text: str, to: str, cfg: ApplyConfig) -> str:
         kind = kind_of("translation", to)
+        # A draft costs none, but of a long text there are many.
+        self.spend(0)
         draft = str(self.dictionary.drafts(pa.array([text], pa.large_string()), to, self.tokenizer.segmenter)[0])
         if self.strategy(kind, text) == DRAFT:
             return draft
@@ -205,7 +207,10 @@ class Tuned:
         step = self.source_tokens // 2
         passages = [source[at : at + 2 * step] for at in range(0, max(1, len(source) - step), step)]
         wanted = set(units(question))
-        shared = [len(wanted & set(units(self.tokenizer.decode(passage)))) for passage in passages]
+        shared = []
+        for passage in passages:
+            self.spend(0)
+            shared.append(len(wanted & set(units(self.tokenizer.decode(passage)))))
         # Not the context's: answers out of several are compared by their scores.
         strategy = self.strategy(ANSWER, question)
         best: tuple[float, str, Ids] | None = None

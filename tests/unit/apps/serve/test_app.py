@@ -17,8 +17,9 @@ from starlette.testclient import TestClient
 
 from slimpajama.apps.serve import worker as worker_module
 from slimpajama.apps.serve.app import HEADERS, MAX_BODY, Application
+from slimpajama.apps.serve.schemas import CompletionRequest
 from slimpajama.apps.serve.waiting import Job
-from slimpajama.apps.serve.worker import Worker
+from slimpajama.apps.serve.worker import MAX_TOKENS, Worker
 from slimpajama.core.config import GenerateConfig
 from slimpajama.model.generate.text import generate_texts
 from slimpajama.model.loading import Loaded, load_model
@@ -144,6 +145,16 @@ def test_without_a_seed_the_texts_differ(client: TestClient):
         ({"top_p": 1.5}, "top_p"),
         ({"stop": ""}, "stop.0"),
         ({"n": 17}, "n"),
+        # JSON's `true` is not 1, nor `false` 0.
+        ({"n": True}, "n"),
+        ({"best_of": True}, "best_of"),
+        ({"presence_penalty": False}, "presence_penalty"),
+        ({"temperature": True}, "temperature"),
+        ({"seed": True}, "seed"),
+        ({"max_tokens": "5"}, "max_tokens"),
+        ({"stream": 1}, "stream"),
+        ({"top_p": float("nan")}, "top_p"),
+        ({"temperature": float("inf")}, "temperature"),
         ({"seed": -1}, "seed"),
         ({"logprobs": 5}, "logprobs"),
         ({"presence_penalty": 0.5}, "presence_penalty"),
@@ -153,7 +164,8 @@ def test_without_a_seed_the_texts_differ(client: TestClient):
 def test_what_is_out_of_bounds_or_not_supported_is_refused_by_name(
     client: TestClient, body: dict[str, Any], param: str
 ):
-    answer = complete(client, **body)
+    # The client of the tests would refuse NaN itself.
+    answer = client.post("/v1/completions", content=json.dumps(body), headers={"Content-Type": "application/json"})
     error = answer.json()["error"]
     assert (answer.status_code, error["type"]) == (400, "invalid_request_error")
     assert error["param"].startswith(param)
@@ -185,6 +197,52 @@ def test_other_pages_of_a_browser_reach_nothing(client: TestClient):
     assert plain.status_code == 415
     assert client.get("/v1/models", headers={"Host": "evil.example"}).status_code == 403
     assert client.get("/v1/models", headers={"Host": "[::1]:8000"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/models/", "/health/", "/v1/completions/"])
+def test_nothing_leads_to_a_host_that_the_client_names(client: TestClient, path: str):
+    answer = client.get(path, headers={"Host": "evil.example"}, follow_redirects=False)
+    assert answer.status_code in (403, 404, 405)
+    assert "location" not in answer.headers
+
+
+def test_a_stream_has_no_line_end_of_any_kind_within_an_event(client: TestClient, monkeypatch: pytest.MonkeyPatch):
+    said = "一\u2028二\u2029three\x85four\r\n\x0b\x0c\x1c"
+    monkeypatch.setattr(worker_module, "stream_text", lambda *_: iter([said]))
+    answer = complete(client, prompt=said, echo=True, stream=True)
+    assert all(line.startswith("data: ") for line in answer.text.splitlines() if line)
+    assert joined(events(answer)) == 2 * said
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_states_its_bound_and_ends_there(worker_of: Callable[..., Worker], stream: bool):
+    worker = worker_of(max_seconds=0.3)
+    with TestClient(Application(worker, CFG)) as client:
+        answer = complete(client, prompt="今天", n=4, max_tokens=2000, seed=1, stream=stream)
+    last = events(answer)[-1] if stream else answer.json()
+    assert last["limits"] == {"tokens": MAX_TOKENS, "seconds": 0.3, "seconds_with_waiting": 240.3}
+    assert last["choices"][-1]["finish_reason"] == "length"
+    assert answer.elapsed.total_seconds() < 20
+
+
+def test_no_request_reads_and_writes_more_tokens_than_it_may(
+    worker_of: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(worker_module, "MAX_TOKENS", 10)
+    with TestClient(Application(worker_of(), CFG)) as client:
+        answer = complete(client, prompt="", max_tokens=50, seed=1, n=2).json()
+    assert answer["usage"]["completion_tokens"] <= 10
+    assert [choice["finish_reason"] for choice in answer["choices"]] == ["length", "length"]
+
+
+def test_the_server_describes_every_path_and_the_bounds_of_every_setting(client: TestClient):
+    document = client.get("/openapi.json").json()
+    served = {route.path for route in client.app.routes if route.path.startswith("/v1")}  # type: ignore[attr-defined]
+    assert served == {path for path in document["paths"] if path.startswith("/v1")}
+    properties = document["components"]["schemas"]["CompletionRequest"]["properties"]
+    assert set(properties) == set(CompletionRequest.model_fields)
+    assert properties["repetition_penalty"]["anyOf"][0] == {"type": "number", "minimum": 1.0, "maximum": 10.0}
+    assert properties["stop"]["anyOf"][1] == {"type": "string", "minLength": 1, "maxLength": 1000}
 
 
 def test_unknown_models_paths_and_methods_are_told_in_the_same_form(client: TestClient):
