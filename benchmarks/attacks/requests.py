@@ -138,9 +138,8 @@ class Server:
     def send(self, path: str, body: Any, client: str = "127.0.0.1") -> socket.socket:
         """Return the connection to which a request was written."""
         data = json.dumps(body).encode()
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(data)}"
-        )
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        head += f"Content-Length: {len(data)}\r\n\r\n"
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=120, source_address=(client, 0))
         connection.sendall(head.encode() + data)
         return connection
@@ -299,6 +298,13 @@ def endless(server: Server) -> Row:
             broken.append(f"{path}, {name}: {status} after {took:.1f} s")
         if status == 200 and answer["limits"]["seconds"] != SECONDS:
             broken.append(f"{path}, {name}: the answer states no bound")
+    for name, heavy in {"fields": {f"k{n}": 1 for n in range(250_000)}, "stops": {"stop": [1] * 1_000_000}}.items():
+        begun = time.monotonic()
+        status, _ = server.ask("/v1/completions", heavy)
+        took = time.monotonic() - begun
+        tries += 1
+        if status != 400 or took > SECONDS + server.slack:
+            broken.append(f"a body of many wrong {name}: {status} after {took:.1f} s")
     return Row(
         "texts of 200,000 to 1,000,000 characters: held longer than the bound", tries, broken, f"{longest:.1f} s"
     )

@@ -13,12 +13,15 @@ from dataclasses import replace
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from slimpajama.apps.tune.inference import Tuned
 from slimpajama.core.config import ApplyConfig, GenerateConfig
 
 # Of all texts of a request: about as long as anyone waits for a small model.
 MAX_TOKENS = 8192
+# More than any request has.
+MAX_FIELDS = 100
 # Characters: some minutes of a small model's time.
 Text = Annotated[str, Field(max_length=200_000)]
 Zero = Annotated[float, Field(ge=0, le=0)]
@@ -53,7 +56,7 @@ class CompletionRequest(_Body):
     """Body of `POST /v1/completions`. A setting that is missing is the workspace's, in `[generate]`; bounds, too."""
 
     model: str | None = None
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=16)] = ""
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=16, fail_fast=True)] = ""
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
@@ -61,7 +64,7 @@ class CompletionRequest(_Body):
     min_p: float | None = None
     repetition_penalty: float | None = None
     seed: int | None = None
-    stop: str | list[str] | None = None
+    stop: str | Annotated[list[str], Field(fail_fast=True)] | None = None
     n: Annotated[int, Field(ge=1, le=16)] = 1
     echo: bool = False
     stream: bool = False
@@ -135,7 +138,15 @@ def parse(body: bytes, kind: type[Request]) -> Request:
         ApiError: It is no JSON, or not such a request.
     """
     try:
-        return kind.model_validate_json(body)
+        found = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise ApiError(400, f"the body is not valid JSON: {error}", "invalid_json") from None
+    # An error is made of each field that is wrong, and others would wait for that.
+    objects = [found, *found.values()] if isinstance(found, dict) else []
+    if any(len(one) > MAX_FIELDS for one in objects if isinstance(one, dict)):
+        raise ApiError(400, f"an object must have at most {MAX_FIELDS} fields", "invalid_value")
+    try:
+        return kind.model_validate(found)
     except ValidationError as error:
         raise _refused(error) from None
 
@@ -168,8 +179,6 @@ def texts_of(asked: CompletionRequest, cfg: GenerateConfig, seed: int) -> list[t
 
 def _refused(error: ValidationError) -> ApiError:
     first = error.errors(include_url=False, include_input=False)[0]
-    if first["type"] == "json_invalid":
-        return ApiError(400, f"the body is not valid JSON: {first['ctx']['error']}", "invalid_json")
     param = ".".join(str(part) for part in first["loc"])
     unknown = first["type"] == "extra_forbidden"
     message = "unknown or not supported" if unknown else first["msg"][0].lower() + first["msg"][1:]
