@@ -70,7 +70,8 @@ class Worker:
         self.loaded_at = time.time()
         self._jobs = Waiting(max_queue, self.full)
         self._last_s = 1.0
-        self._tuned: dict[str, Tuned] = {}
+        self._tuned: dict[str, tuple[str, Tuned]] = {}
+        """By task."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="completions", daemon=True)
 
@@ -162,13 +163,18 @@ class Worker:
             job.send(Event(index, tally=tally))
 
     def _tuned_for(self, task: str) -> Tuned:
-        """Return the model that serves a task now; one that serves none any more is let go."""
+        """Return the model that serves a task now, or the one before it where that cannot be loaded."""
         wanted = self._workspace.models.serving(task)
-        if wanted not in self._tuned:
-            current = set(self._workspace.models.tuned_tasks()[0].values())
-            self._tuned = {name: tuned for name, tuned in self._tuned.items() if name in current}
-            self._tuned[wanted] = load_tuned(self._workspace, wanted)
-        return self._tuned[wanted]
+        if task not in self._tuned or self._tuned[task][0] != wanted:
+            loaded = next((tuned for name, tuned in self._tuned.values() if name == wanted), None)
+            try:
+                self._tuned[task] = wanted, loaded or load_tuned(self._workspace, wanted)
+            except Exception as error:
+                LOG.warning("cannot serve %s: %s", wanted, error)
+                if task not in self._tuned:
+                    message = "the model that serves this cannot be loaded; the server's log says why"
+                    raise ApiError(503, message, "model_unavailable") from None
+        return self._tuned[task][1]
 
     def _first(self) -> Loaded:
         """Return the champion, or the newest one before it that can be loaded."""

@@ -198,3 +198,18 @@ def test_an_answer_of_which_nothing_is_known_has_no_score(client: Any):
     http, store, _ = client
     serves(store, question_answering="one")
     assert http.post("/v1/answer", json={"question": "?", "context": "nothing"}).json()["score"] is None
+
+
+def test_a_tuned_model_that_cannot_be_loaded_leaves_the_one_before_it_serving(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+):
+    http, store, _ = client
+    assert http.post("/v1/summarize", json={"text": "x"}).json()["summary"].startswith("one")
+    with monkeypatch.context() as patch:
+        patch.setattr(worker_module, "load_tuned", lambda *_: (_ for _ in ()).throw(MemoryError()))
+        serves(store, summarization="broken", question_answering="broken")
+        assert http.post("/v1/summarize", json={"text": "x"}).json()["summary"].startswith("one")
+        refused = http.post("/v1/answer", json={"question": "x", "context": "x"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_unavailable")
+    assert http.post("/v1/answer", json={"question": "x", "context": "x"}).status_code == 200
+    assert http.post("/v1/summarize", json={"text": "x"}).json()["summary"].startswith("broken")
