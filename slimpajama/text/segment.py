@@ -89,7 +89,7 @@ def parse_user_dictionary(data: bytes, where: str = "") -> tuple[UserWord, ...]:
 
     Raises:
         InputError: A line is something else, or its word is not all Han characters: it would never be met,
-            since everything else is cut without a dictionary.
+            since everything else is cut without a dictionary. The line is not quoted: it may be another file's.
     """
     words = []
     for number, line in enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1):
@@ -101,7 +101,6 @@ def parse_user_dictionary(data: bytes, where: str = "") -> tuple[UserWord, ...]:
             raise InputError(
                 "not a line of a user dictionary",
                 where=f"{where}:{number}",
-                found=repr(line[:60]),
                 expected="a word of Han characters (U+4E00 to U+9FD5), optionally a count below 10^9 and a tag",
             )
         words.append(UserWord(word, seen))

@@ -20,6 +20,8 @@ FORGOTTEN = "forgotten/index.json"
 TOKENIZER = "tokenizer/tokenizer.json"
 # Where damaged nights and reports are made again; it is deleted when that is done.
 SCRATCH = "repair"
+# Every folder of the first level: what it holds, slimpajama wrote.
+ROOTS = ("nights", "models", "tuned", "pairs", "reports", "forgotten", SCRATCH)
 
 
 @dataclass(frozen=True, slots=True)
