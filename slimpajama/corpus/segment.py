@@ -48,7 +48,7 @@ SEGMENT = Step("segment", 3, _inputs, _segment, needs={"documents": "dedup"}, gr
 """Cut the night's kept documents into words.
 
 Files have the schema WORDS and the names of the documents' files; counts are `documents`, `bytes` and `words`, each by
-language. Raises ConfigError if the user dictionary cannot be read, InputError if a line of it is no entry.
+language. Raises ConfigError if the user dictionary cannot be read, or a line of it is no entry.
 """
 
 

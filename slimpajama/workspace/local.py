@@ -50,6 +50,7 @@ class LocalStore:
         self._mutex = threading.RLock()
         # Folders of the first level that were found to lie on another disk.
         self._apart: set[str] = set()
+        self._digests: dict[str, str] = {}
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -136,6 +137,7 @@ class LocalStore:
             return file.read(-1 if end is None else end - start)
 
     def open(self, path: str) -> BinaryIO:
+        path = self.name(path)
         with self._told(path, "read"), self._at(path) as (folder, names):
             # A pipe would wait for someone to write into it.
             return open(
@@ -143,6 +145,9 @@ class LocalStore:
             )
 
     def exists(self, path: str) -> bool:
+        return self._is_there(self.name(path))
+
+    def _is_there(self, path: str) -> bool:
         with self._told(path, "read"), contextlib.suppress(*GONE), self._at(path) as (folder, names):
             self._refuse_link(folder, names)
             os.stat(names[-1], dir_fd=folder)
@@ -150,7 +155,8 @@ class LocalStore:
         return False
 
     def list(self, prefix: str = "") -> Paths:
-        return sorted(path for path, _ in self._files(prefix))
+        files = sorted(self._files(prefix))
+        return [p for p, size in files if not (layout.may_be_given_up(p, size) and layout.is_given_up(self.read(p)))]
 
     def size(self, prefix: str = "") -> int:
         return sum(size for _, size in self._files(prefix))
@@ -288,10 +294,17 @@ class LocalStore:
                         os.unlink(name, dir_fd=folder)
 
     def name(self, path: str, digest: str = "") -> str:
+        digest = digest or self._digests.get(path, "")
+        if digest and not self._is_there(path):
+            # A copy of a workspace on S3 has the names that files have there.
+            manifest = layout.place(path).folder.manifest
+            times = layout.times_given_up(self.read(manifest)) if self._is_there(manifest) else 0
+            if self._is_there(other := layout.listed_name(path, digest, times)):
+                return other
         return path
 
     def learn(self, manifest: str, digests: Iterable[tuple[str, str]]) -> None:
-        pass
+        self._digests.update(digests)
 
     def write_listed(self, path: str, data: bytes, digest: str) -> None:
         self.write(path, data)

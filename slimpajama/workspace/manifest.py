@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from slimpajama.core.config import canonical
 from slimpajama.core.errors import StorageError
 from slimpajama.core.progress import current
+from slimpajama.workspace import layout
 from slimpajama.workspace.store import CHECK, Store, parsed_json, sha256
 
 Counts = dict[str, Any]
@@ -104,7 +105,8 @@ _MANIFEST = TypeAdapter(Manifest)
 def load_manifest(store: Store, path: str) -> Manifest | None:
     """Return a manifest, or None where there is none yet."""
     found, _ = store.read_versioned(path)
-    if found is None:
+    # Of a folder that was given up on S3 an empty one is left.
+    if found is None or layout.is_given_up(found):
         return None
     data = parsed_json(found, f"{store.uri}/{path}")
     try:

@@ -7,6 +7,7 @@ anyone else.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import re
@@ -170,7 +171,9 @@ class Nights:
         manifest = Manifest("night", fingerprint([step.digest for step in steps]), tuple(files), counts, depends_on)
         self.store.publish(place.manifest, json_bytes(manifest))
         self._append_to_index(night)
-        self.drop_unlisted(night)
+        # It is published; whoever has taken the workspace over meanwhile does the rest.
+        with contextlib.suppress(LockedError):
+            self.drop_unlisted(night)
         return manifest
 
     def drop_unlisted(self, night: str) -> None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
-import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
@@ -38,9 +37,6 @@ ATTEMPTS = 8
 REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409")
 # What S3 answers where the credentials are wrong; the answer to a HEAD request is a number.
 NO_ENTRY = ("400", "403", "ExpiredToken", "InvalidToken", "TokenRefreshRequired")
-# A manifest has more bytes, an empty one that is left of a folder has fewer.
-SMALLEST = 40
-HASH = re.compile("[0-9a-f]{64}")
 
 
 class _Seen(NamedTuple):
@@ -169,7 +165,7 @@ class S3Store:
                 found = self._named(path, self._head)
             except FileNotFoundError:
                 return False
-        return not _is_given_up(path, found["ContentLength"])
+        return not layout.may_be_given_up(path, found["ContentLength"])
 
     def list(self, prefix: str = "") -> Paths:
         with self._errors(prefix, "listed"):
@@ -177,7 +173,7 @@ class S3Store:
         # For a prefix that was emptied, a store may return the prefix itself as a folder.
         keys = (key for key, info in found.items() if info["type"] == "file" and key.startswith(self._base + "/"))
         names = {key.removeprefix(self._base + "/"): found[key]["size"] for key in keys}
-        ours = (name for name, size in names.items() if not _is_given_up(name, size))
+        ours = (name for name, size in names.items() if not layout.may_be_given_up(name, size))
         return sorted(name for name in ours if not name.startswith((LOCK, ".probe/")))
 
     def size(self, prefix: str = "") -> int:
@@ -215,10 +211,10 @@ class S3Store:
                 data, answer = self._get(path)
             except FileNotFoundError:
                 data, answer = b"", {"ETag": ""}
-        version, times = str(answer["ETag"]), max(0, len(data) - len(data.rstrip(b"\n")) - 1)
+        version = str(answer["ETag"])
         if layout.is_published_manifest(path) and not (self._lease and path in self._seen):
-            self._seen[path] = _Seen(version, times)
-        return data if version and (data.strip() or path not in self._seen) else None, version
+            self._seen[path] = _Seen(version, layout.times_given_up(data))
+        return None if not version or (layout.is_given_up(data) and path in self._seen) else data, version
 
     def swap(self, path: str, data: bytes, version: str) -> bool:
         # What it is made of may be as old as the lease.
@@ -232,15 +228,11 @@ class S3Store:
         return self._seen[manifest]
 
     def name(self, path: str, digest: str = "") -> str:
-        digest, place = digest or self._digests.get(path, ""), layout.place(path)
-        if not HASH.fullmatch(digest):
+        place = layout.place(path)
+        if not (digest := digest or self._digests.get(path, "")):
             return path
         times = self._first_seen(place.folder.manifest).times if place.kind else 0
-        mark = (sha256(f"{times} {digest}".encode()) if times else digest)[:16]
-        folder, slash, last = path.rpartition("/")
-        stem, dot, ending = last.rpartition(".")
-        # A shard has it already.
-        return path if mark in last else f"{folder}{slash}{stem or ending}.{mark}{dot}{ending if dot else ''}"
+        return layout.listed_name(path, digest, times)
 
     def _named(self, path: str, ask: Callable[[str], T]) -> T:
         """Ask for a file by its name; versions before 0.2 gave it that of its path."""
@@ -320,10 +312,6 @@ class S3Store:
             self._lease = None
             held.discard(self.uri)
             lease.release()
-
-
-def _is_given_up(path: str, size: int) -> bool:
-    return size < SMALLEST and layout.place(path).is_manifest
 
 
 def _code(error: Exception) -> str:

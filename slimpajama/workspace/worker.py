@@ -17,6 +17,8 @@ def run_some(step: Step, context: Context, keys: list[str]) -> None:
         StorageError: If the steps before are not there, or this process would make other bytes: its code, libraries
             or settings are not those of the step's own process.
     """
+    # A cluster's process may outlive a night that was given up, and then its files get other names.
+    context.workspace.store.read_versioned(layout.night(context.night).manifest)
     made = {name: _made_before(context.workspace.store, context.night, name, step.name) for name in step.before()}
     with only_keys(keys):
         run_step(step, context, made)

@@ -31,7 +31,7 @@ def manifest_of(*contents, night="n"):
 
 def test_writers_that_stand_still_or_whose_clock_is_wrong_publish_no_bad_night_and_none_twice(s3, tmp_path):
     # Its first ten tries are each pair twice, with the lease seen and unseen, and a clock that is ahead.
-    (row,) = writers.attack(tmp_path, 10, seed=20261201)
+    (row,) = writers.attack_here(tmp_path / "corpus", 10, seed=20261201)
     assert row.broken == []
 
 
@@ -120,13 +120,32 @@ def test_a_night_of_an_earlier_version_is_read_and_its_files_stay(two):
     assert reader.list("nights/n/documents") == [path]
 
 
+def test_a_workspace_on_s3_that_is_copied_into_a_folder_opens_there_and_its_files_stay(two, tmp_path):
+    store, path, data = two[0], "nights/n/documents/part.parquet", parquet_bytes(TABLE)
+    for night in ("gone", "n"):
+        Workspace(store).nights.discard(night)
+    store.write_listed(path, data, sha256(data))
+    store.publish("nights/n/manifest.json", manifest_of(("documents/part.parquet", data)))
+    store.write("nights/index.json", json.dumps({"nights": ["n"]}).encode())
+    store._fs.get(f"{store.uri}/nights", str(tmp_path / "nights"), recursive=True)
+    copy = Workspace(open_store(str(tmp_path)))
+    assert (tmp_path / "nights/gone/manifest.json").read_bytes() == b"\n\n"
+    assert verify(copy) == (1, {})
+    assert copy.nights.load("n").paths("") == [path]
+    assert copy.nights.begun() == []
+    assert load_manifest(copy.store, "nights/gone/manifest.json") is None
+    copy.nights.drop_unlisted("n")
+    assert read_table(copy.store, path).equals(TABLE)
+    assert copy.store.exists(path)
+
+
 def test_a_step_begun_with_other_settings_leaves_the_units_of_the_first_and_takes_none_of_them(two):
     made = {}
     for store, value in zip(two, ("中", "b"), strict=True):
-        made[value] = begin_step(store, "s", work="work/s", about={"value": value})
+        made[value] = begin_step(store, "s", work="nights/n/work/s", about={"value": value})
     for value, run in made.items():
-        run.map([("0", value)], lambda text: Part({"out.parquet": pa.table({"text": [text]})}, {"rows": 1}))
-    again = begin_step(open_store(two[0].uri), "s", work="work/s", about={"value": "中"})
+        run.map([("0", value)], lambda text: Part({"nights/n/out.parquet": pa.table({"text": [text]})}, {"rows": 1}))
+    again = begin_step(open_store(two[0].uri), "s", work="nights/n/work/s", about={"value": "中"})
     # Its marker was written over by the other one.
     assert not again.has("0")
     for value, run in made.items():

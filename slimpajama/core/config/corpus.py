@@ -64,7 +64,7 @@ class IngestConfig:
 
     protocols: tuple[str, ...] = ("file", "s3")
     """Protocols of fsspec that a source's uri may name; `file` is this machine's disk. With `http` or `https`, no
-    address inside a private network is ever opened."""
+    address inside a private network is ever opened. Archives (`zip`, `tar`) and chains (`a::b`) are no sources."""
 
     max_document_mb: Annotated[float, Field(gt=0.0, le=1000.0)] = 16.0
     """Largest single record in MB (10^6 bytes) of UTF-8; a larger one is removed with its place on record."""

@@ -149,8 +149,8 @@ def list_source(
     outputs = _Outputs(cfg.workspace)
     yield from list(_found(source, cfg.run.source_root, doubtful, outputs)) or [(source.name, source.uri, NO_FILES)]
     if outputs.met:
-        what = f"source {source.name}: its pattern covers the workspace, whose {outputs.met} files are left out"
-        step_log("ingest").warning(f"{what}; narrow {printable(source.uri)}, or move the workspace")
+        what = f"source {source.name}: its pattern covers the workspace; {outputs.met} files there are left out"
+        step_log("ingest").warning(f"{what}. Narrow {printable(source.uri)}, or move the workspace.")
 
 
 class _Outputs:

@@ -6,7 +6,7 @@ import pytest
 from steps import begin_step, segment
 
 from slimpajama.core.config import Config, RunConfig, TextConfig
-from slimpajama.core.errors import ConfigError, InputError
+from slimpajama.core.errors import ConfigError
 from slimpajama.core.schema import DOCUMENTS, WORDS
 from slimpajama.corpus import segment as module
 from slimpajama.text.segment import Segmenter
@@ -90,7 +90,7 @@ def test_the_user_dictionary_decides_words_and_its_content_is_in_the_fingerprint
 
 
 def test_a_user_dictionary_that_cannot_be_read_is_one_clear_error(tmp_path: Path):
-    with pytest.raises(InputError, match=r"words\.txt:1"):
+    with pytest.raises(ConfigError, match=r"words\.txt:1"):
         run(tmp_path, with_dictionary(tmp_path, "no Han"))
     (tmp_path / "words.txt").unlink()
     with pytest.raises(ConfigError, match=r"words\.txt: No such file"):
@@ -110,6 +110,6 @@ def test_a_user_dictionary_is_a_regular_file_of_bounded_size(tmp_path: Path, mon
 
 @pytest.mark.parametrize("line", ["root:x:0:0:密码", "密码 是 一二三", "the pass phrase"])
 def test_no_message_quotes_a_file_that_is_no_user_dictionary(tmp_path: Path, line: str):
-    with pytest.raises(InputError, match=r"words\.txt:2") as caught:
+    with pytest.raises(ConfigError, match=r"words\.txt:2") as caught:
         run(tmp_path, with_dictionary(tmp_path, f"今天 3\n{line}\n"))
     assert not any(word in str(caught.value) for word in ("root", "密码", "phrase"))
