@@ -206,7 +206,7 @@ def by_property(server: Server, tries: int, number: int) -> Row:
     ]
     # What has no body has nothing to draw.
     budget = {one.label: 5 for one in operations if one not in posts}
-    each = max(1, (tries - sum(budget.values())) // (2 * len(posts)))
+    each = max(1, -(-(tries - sum(budget.values())) // (2 * len(posts))))
     broken: list[str] = []
     longest, sent = 0.0, 0
 
