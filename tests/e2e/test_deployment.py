@@ -1,27 +1,33 @@
 """`make up`, a deployment run, `make down`: what a user does, with the real server and a real worker."""
 
 import json
+from pathlib import Path
 
 import pytest
-from servers import BIN, command, installation, post
+from servers import installation
 
 
 @pytest.fixture(scope="module")
 def up(corpus, tmp_path_factory):
-    """The whole installation: what `make up` said, and where its API is."""
-    with installation(corpus / "config.toml", tmp_path_factory.mktemp("run")) as (said, api, _):
-        yield said, api
+    """The whole installation."""
+    with installation(corpus / "config.toml", tmp_path_factory.mktemp("root")) as it:
+        yield it
 
 
-def test_up_says_where_everything_is(up):
-    said, api = up
-    assert api.removesuffix("/api") in said
-    assert "make down" in said
+def test_up_says_where_everything_is_and_shows_the_password_to_nobody_else(up):
+    assert up.origin in up.said
+    assert "make down" in up.said
+    file = up.root / "prefect.toml"
+    assert str(file) in up.said
+    assert file.stat().st_mode & 0o777 == 0o600
+    _, password = up.client["auth_string"].split(":")
+    assert len(password) > 40
+    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
+    assert not [command for command in commands if password.encode() in command]
 
 
 def test_every_deployment_is_there_and_the_night_is_scheduled(up):
-    _, api = up
-    found = {d["name"]: d for d in post(api, "/deployments/filter", {})}
+    found = {d["name"]: d for d in up.ask("/deployments/filter", {})}
     names = {
         "nightly",
         "prepare-corpus",
@@ -36,23 +42,27 @@ def test_every_deployment_is_there_and_the_night_is_scheduled(up):
     assert [s["schedule"]["cron"] for s in found["nightly"]["schedules"]] == ["0 2 * * *"]
 
 
+@pytest.mark.parametrize("variable", ["command=touch /tmp/x", "env.PYTHONPATH=/tmp", "working_dir=/tmp"])
+def test_a_run_brings_no_command_environment_or_folder_of_its_own(up, variable):
+    with pytest.raises(AssertionError, match="Additional"):
+        up.prefect("deployment", "run", "generate-text/generate-text", "--job-variable", variable)
+
+
 def test_the_ui_shows_parameters_as_forms_with_descriptions(up):
-    _, api = up
-    (nightly,) = post(api, "/deployments/filter", {"deployments": {"name": {"any_": ["nightly"]}}})
+    (nightly,) = up.ask("/deployments/filter", {"deployments": {"name": {"any_": ["nightly"]}}})
     schema = nightly["parameter_openapi_schema"]
     assert set(schema["properties"]) == {"config", "config_file", "night", "start"}
     assert schema["definitions"]["DedupConfig"]["properties"]["threshold"]["description"].startswith("Exact Jaccard")
 
 
 def test_a_deployment_run_does_a_whole_night_and_its_artifacts_tell_the_story(up, corpus):
-    _, api = up
-    command(BIN / "prefect", "deployment", "run", "nightly/nightly", "--watch", PREFECT_API_URL=api)
+    up.prefect("deployment", "run", "nightly/nightly", "--watch")
     (index,) = (corpus / "workspace").glob("nights/index.json")
     (night,) = json.loads(index.read_text())["nights"]
     assert (corpus / "workspace" / "reports" / night / "report.html").exists()
-    runs = {run["name"]: run["state"]["type"] for run in post(api, "/flow_runs/filter", {})}
+    runs = {run["name"]: run["state"]["type"] for run in up.ask("/flow_runs/filter", {})}
     assert runs[f"nightly-workspace-{night}"] == "COMPLETED"
     for part in ("prepare-corpus", "train-model", "evaluate-model", "generate-text"):
         assert runs[f"{part}-workspace-{night}"] == "COMPLETED"
-    keys = {artifact["key"] for artifact in post(api, "/artifacts/filter", {})}
+    keys = {artifact["key"] for artifact in up.ask("/artifacts/filter", {})}
     assert {"verdict", "funnel", "samples", "training", "flow"} <= {key.removeprefix("night-") for key in keys if key}
