@@ -1,10 +1,16 @@
 """`make up`, a deployment run, `make down`: what a user does, with the real server and a real worker."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
-from servers import installation
+from browser import chromium
+from servers import ROOT, installation
+
+sys.path.append(str(ROOT))
+
+from benchmarks.attacks import pages
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +52,25 @@ def test_every_deployment_is_there_and_the_night_is_scheduled(up):
 def test_a_run_brings_no_command_environment_or_folder_of_its_own(up, variable):
     with pytest.raises(AssertionError, match="Additional"):
         up.prefect("deployment", "run", "generate-text/generate-text", "--job-variable", variable)
+
+
+@pytest.mark.skipif(not chromium(), reason="no Chromium or Chrome is installed: apt-get install chromium")
+def test_a_page_of_another_origin_reads_and_starts_nothing(up, tmp_path):
+    (deployment,) = up.ask("/deployments/filter", {"deployments": {"name": {"any_": ["generate-text"]}}})
+    target = pages.prefect_target("make up", up.origin, up.ask, deployment["id"], str(tmp_path / "trace"))
+    with pages.visitor() as context, pages.site() as elsewhere:
+        assert pages.visit(context, target, elsewhere, pages.every_try()) == []
+
+
+@pytest.mark.skipif(not chromium(), reason="no Chromium or Chrome is installed: apt-get install chromium")
+def test_the_ui_asks_for_the_password_and_then_shows_the_deployments(up):
+    with pages.visitor() as context:
+        page = context.new_page()
+        page.set_default_timeout(120_000)
+        page.goto(f"{up.origin}/deployments")
+        page.locator("input[type=password]").fill(up.client["auth_string"])
+        page.keyboard.press("Enter")
+        page.get_by_text("prepare-corpus").first.wait_for()
 
 
 def test_the_ui_shows_parameters_as_forms_with_descriptions(up):
