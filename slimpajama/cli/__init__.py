@@ -1,7 +1,7 @@
 """The command line: `slimpajama COMMAND --help` shows each command with an example.
 
-Data goes to stdout, progress and messages to stderr. Exit code 0 done, 1 failed, 2 wrong usage. Commands import
-what they need when they run, so that `--help` answers at once.
+Data goes to stdout, progress and messages to stderr. Exit code 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C. Commands
+import what they need when they run, so that `--help` answers at once.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from slimpajama.cli.options import expanded
 from slimpajama.core.console import console
 from slimpajama.core.errors import SlimpajamaError
 from slimpajama.core.logs import log
+from slimpajama.core.stopping import INTERRUPTED, STOPPED, end_now
 
 __all__ = ["app", "main"]
 
-# Typer returns this after a KeyboardInterrupt.
-INTERRUPTED = 130
 # The class of the click that typer uses, which may be a copy of its own.
 UsageError: Any = typer.BadParameter.__mro__[1]
 
@@ -63,6 +62,8 @@ app.add_typer(models, name="models")
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
     code = run(sys.argv[1:] if arguments is None else arguments)
+    if code == INTERRUPTED:
+        end_now()
     # Otherwise the last garbage collection visits every library's objects, which takes 3 s after a night.
     gc.freeze()
     sys.exit(code)
@@ -73,6 +74,7 @@ def run(arguments: list[str]) -> int:
     try:
         result = typer.main.get_command(app).main(arguments, prog_name="slimpajama", standalone_mode=False)
         sys.stdout.flush()
+        # Typer returns this after a KeyboardInterrupt.
         if result == INTERRUPTED:
             raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
@@ -83,8 +85,8 @@ def run(arguments: list[str]) -> int:
         error.show()
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        _show_error("interrupted; run the same command again and it goes on from here")
-        return 1
+        _show_error(STOPPED)
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has ended, as `head` does.
         sys.stderr.close()

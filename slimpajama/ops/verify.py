@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 from slimpajama.core.errors import StorageError, printable
 from slimpajama.core.progress import track
+from slimpajama.core.stopping import Pool
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import FileEntry, load_manifest
 from slimpajama.workspace.open import Workspace
@@ -48,10 +48,7 @@ def verify(workspace: Workspace, threads: int = 1) -> tuple[int, Problems]:
         bar.advance(entry.bytes)
         return found
 
-    with (
-        track("verify", total=sum(entry.bytes for entry in entries), unit="B") as bar,
-        ThreadPoolExecutor(max(1, threads), thread_name_prefix="verify") as pool,
-    ):
+    with track("verify", total=sum(entry.bytes for entry in entries), unit="B") as bar, Pool(threads, "verify") as pool:
         problems += pool.map(check, entries)
     problems += [*_nights(workspace, present), *_pointers(workspace, present)]
     bad: Problems = {}

@@ -10,6 +10,7 @@ processes, and on several machines the same job is started by torchrun's own mea
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -41,13 +42,13 @@ def main(path: str) -> None:
 
 
 def _end_with(launcher: int) -> None:
-    """End when the process that wants the result is gone: its successor must not meet us at the checkpoints."""
-    while True:
-        try:
+    """End with torchrun and with the process that wants the result: its successor must not meet us at checkpoints."""
+    parent = os.getppid()
+    with contextlib.suppress(OSError):
+        while os.getppid() == parent:
             os.kill(launcher, 0)
-        except OSError:
-            os._exit(1)
-        time.sleep(0.5)
+            time.sleep(0.2)
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,70 @@
+"""How Ctrl-C ends a command: within seconds, with one line, whatever the command is at."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn
+
+# What a shell shows for a program that Ctrl-C ended.
+INTERRUPTED = 130
+STOPPED = "stopped; run again to go on"
+# How long a command may take to give back what it holds.
+GRACE_S = 4.0
+
+
+class Pool(ThreadPoolExecutor):
+    """Threads that end with their block; an error gives up what has not begun, Ctrl-C what has, too.
+
+    What a thread is at when the process ends is as good as killed, and that costs no more than its own work.
+    """
+
+    def __init__(self, threads: int, name: str = "") -> None:
+        super().__init__(max(1, threads), thread_name_prefix=name)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.shutdown(wait=kind is None or issubclass(kind, Exception), cancel_futures=kind is not None)
+
+
+@contextlib.contextmanager
+def ends_on_ctrl_c() -> Iterator[None]:
+    """Raise KeyboardInterrupt in the main thread, once; end the process where that has not ended it after `GRACE_S`.
+
+    Code outside of Python runs no handler for as long as it computes. So a thread hears of the signal, too.
+    """
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+
+    def interrupt(*_: Any) -> NoReturn:
+        # A second one must not disturb what the first one ends.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    def watch() -> None:
+        # Where another handler stands, as a server's, the signal is none of ours.
+        while number := os.read(heard, 1):
+            if number[0] == signal.SIGINT and signal.getsignal(signal.SIGINT) in (interrupt, signal.SIG_IGN):
+                time.sleep(GRACE_S)
+                end_now(f"\rslimpajama: {STOPPED}\n")
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    threading.Thread(target=watch, daemon=True, name="ctrl-c").start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        end_now(f"slimpajama: {STOPPED}\n")
+
+
+def end_now(text: str = "") -> NoReturn:
+    """End the process as Ctrl-C does, without waiting for threads; first write `text` to stderr."""
+    with contextlib.suppress(OSError, ValueError):
+        # A progress bar hides the cursor.
+        os.write(2, (("\x1b[?25h" if sys.stderr.isatty() else "") + text).encode())
+    os._exit(INTERRUPTED)
