@@ -73,7 +73,9 @@ class Try(NamedTuple):
     step: str
     """Its name; empty for a moment that `after` gives."""
     after: float = 0.0
-    """Seconds after the start."""
+    """Seconds after the start, or after `text`."""
+    text: str = ""
+    """What the night has said by then."""
 
 
 class End(NamedTuple):
@@ -128,6 +130,8 @@ def one(folder: Path, corpus: Path, planned: Try, workspace: str = "", more: Map
             cwd=folder,
         )
         if not planned.step:
+            while planned.text not in (folder / "said").read_text() and process.poll() is None:
+                time.sleep(0.1)
             time.sleep(planned.after)
             mark.write_text(f"{time.time()} {os.fstat(said.fileno()).st_size}")
             (os.killpg if group else os.kill)(process.pid, number)

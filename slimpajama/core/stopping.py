@@ -39,6 +39,7 @@ def ends_on_ctrl_c() -> Iterator[None]:
     Code outside of Python runs no handler for as long as it computes. So a thread hears of the signal, too.
     """
     heard, told = os.pipe()
+    main = threading.get_ident()
     os.set_blocking(told, False)
 
     def interrupt(*_: Any) -> NoReturn:
@@ -50,10 +51,17 @@ def ends_on_ctrl_c() -> Iterator[None]:
         # Where another handler stands, as a server's, the signal is none of ours.
         while number := os.read(heard, 1):
             if number[0] == signal.SIGINT and signal.getsignal(signal.SIGINT) in (interrupt, signal.SIG_IGN):
-                time.sleep(GRACE_S)
+                end = time.monotonic() + GRACE_S
+                while time.monotonic() < end:
+                    # polars lets system calls begin again after Ctrl-C. Of another signal, they end, and the handler
+                    # runs.
+                    if signal.getsignal(signal.SIGINT) is interrupt:
+                        signal.pthread_kill(main, signal.SIGURG)
+                    time.sleep(0.1)
                 end_now(f"\rslimpajama: {STOPPED}\n")
 
     signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGURG, lambda *_: None)
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     threading.Thread(target=watch, daemon=True, name="ctrl-c").start()
     try:

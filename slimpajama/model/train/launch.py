@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 
 from pydantic import TypeAdapter
@@ -14,6 +15,7 @@ from slimpajama.core.config import Config
 from slimpajama.core.errors import ModelError
 from slimpajama.core.logs import step_log
 from slimpajama.core.temporary import temporary_folder
+from slimpajama.model.train.worker import LOOKS_EVERY_S
 from slimpajama.workspace.store import Store
 
 WORKER = "slimpajama.model.train.worker"
@@ -51,6 +53,8 @@ def launch(store: Store, cfg: Config, nights: Sequence[str], night: str, champio
         except KeyboardInterrupt:
             process.kill()
             process.wait()
+            # Its processes end when they see that it is gone.
+            time.sleep(2 * LOOKS_EVERY_S)
             raise
     if code:
         raise ModelError(

@@ -18,19 +18,22 @@ import threading
 import time
 from pathlib import Path
 
-from slimpajama.core.config import validate
-from slimpajama.core.console import console, use_json
-from slimpajama.core.errors import SlimpajamaError
-from slimpajama.core.logs import log
-from slimpajama.workspace.open import open_workspace
+# How often a process looks whether it is still wanted.
+LOOKS_EVERY_S = 0.2
 
 
 def main(path: str) -> None:
     """Do this process's part of a job."""
-    from slimpajama.model.train.stage import train_worker
-
     job = json.loads(Path(path).read_text(encoding="utf-8"))
+    # Before all else, since the imports below take seconds.
     threading.Thread(target=_end_with, args=(int(job["launcher"]),), daemon=True).start()
+    from slimpajama.core.config import validate
+    from slimpajama.core.console import console, use_json
+    from slimpajama.core.errors import SlimpajamaError
+    from slimpajama.core.logs import log
+    from slimpajama.model.train.stage import train_worker
+    from slimpajama.workspace.open import open_workspace
+
     cfg = validate(job["config"])
     use_json(cfg.observe.logs == "json")
     with console():
@@ -47,7 +50,7 @@ def _end_with(launcher: int) -> None:
     with contextlib.suppress(OSError):
         while os.getppid() == parent:
             os.kill(launcher, 0)
-            time.sleep(0.2)
+            time.sleep(LOOKS_EVERY_S)
     os._exit(1)
 
 
