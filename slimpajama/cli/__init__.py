@@ -18,7 +18,7 @@ from slimpajama.cli.options import expanded
 from slimpajama.core.console import console
 from slimpajama.core.errors import SlimpajamaError
 from slimpajama.core.logs import log
-from slimpajama.core.stopping import INTERRUPTED, STOPPED, end_now
+from slimpajama.core.stopping import INTERRUPTED, STOPPED, end_now, still_ctrl_c
 
 __all__ = ["app", "main"]
 
@@ -72,8 +72,9 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; a user's error is one line, never a traceback."""
     try:
-        result = typer.main.get_command(app).main(arguments, prog_name="slimpajama", standalone_mode=False)
-        sys.stdout.flush()
+        with still_ctrl_c():
+            result = typer.main.get_command(app).main(arguments, prog_name="slimpajama", standalone_mode=False)
+            sys.stdout.flush()
         # Typer returns this after a KeyboardInterrupt.
         if result == INTERRUPTED:
             raise KeyboardInterrupt

@@ -18,6 +18,8 @@ STOPPED = "stopped; run again to go on"
 # How long a command may take to give back what it holds.
 GRACE_S = 4.0
 
+_stopped = threading.Event()
+
 
 class Pool(ThreadPoolExecutor):
     """Threads that end with their block; an error gives up what has not begun, Ctrl-C what has, too.
@@ -38,6 +40,10 @@ def ends_on_ctrl_c() -> Iterator[None]:
 
     Code outside of Python runs no handler for as long as it computes. So a thread hears of the signal, too.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # So a shell starts a command in the background.
+        yield
+        return
     heard, told = os.pipe()
     main = threading.get_ident()
     os.set_blocking(told, False)
@@ -45,6 +51,7 @@ def ends_on_ctrl_c() -> Iterator[None]:
     def interrupt(*_: Any) -> NoReturn:
         # A second one must not disturb what the first one ends.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _stopped.set()
         raise KeyboardInterrupt
 
     def watch() -> None:
@@ -55,7 +62,7 @@ def ends_on_ctrl_c() -> Iterator[None]:
                 while time.monotonic() < end:
                     # polars lets system calls begin again after Ctrl-C. Of another signal, they end, and the handler
                     # runs.
-                    if signal.getsignal(signal.SIGINT) is interrupt:
+                    if not _stopped.is_set():
                         signal.pthread_kill(main, signal.SIGURG)
                     time.sleep(0.1)
                 end_now(f"\rslimpajama: {STOPPED}\n")
@@ -65,9 +72,21 @@ def ends_on_ctrl_c() -> Iterator[None]:
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)
     threading.Thread(target=watch, daemon=True, name="ctrl-c").start()
     try:
-        yield
+        with still_ctrl_c():
+            yield
     except KeyboardInterrupt:
         end_now(f"slimpajama: {STOPPED}\n")
+
+
+@contextlib.contextmanager
+def still_ctrl_c() -> Iterator[None]:
+    """Raise KeyboardInterrupt again where a library took it and raised an error of its own."""
+    try:
+        yield
+    except Exception as error:
+        if _stopped.is_set():
+            raise KeyboardInterrupt from error
+        raise
 
 
 def end_now(text: str = "") -> NoReturn:

@@ -89,6 +89,26 @@ with stopping.ends_on_ctrl_c():
     assert said.strip() == "slimpajama: stopped; run again to go on"
 
 
+def test_ctrl_c_that_a_library_takes_for_an_error_of_its_own_is_still_ctrl_c():
+    program = """
+import time
+from slimpajama.core import stopping
+with stopping.ends_on_ctrl_c():
+    try:
+        print("there", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt as error:
+        raise ValueError("cannot be built") from error
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert process.stdout.readline() == "there\n"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (130, "slimpajama: stopped; run again to go on\n")
+
+
 def test_a_system_call_that_polars_would_let_begin_again_is_ended():
     program = """
 import subprocess
@@ -98,8 +118,8 @@ with stopping.ends_on_ctrl_c():
     import polars
     polars.DataFrame({"a": [1]}).lazy().select(polars.col("a") + 1).collect()
     with subprocess.Popen(["sleep", "60"]) as child:
-        print("there", flush=True)
         try:
+            print("there", flush=True)
             child.wait()
         except KeyboardInterrupt:
             child.kill()
