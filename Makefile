@@ -70,7 +70,7 @@ bench: $(BIN)/.installed ## measure the demo, the corpus, memory, models, traini
 	@$(BIN)/python -m benchmarks.operation
 	@if command -v chromium >/dev/null; then $(BIN)/python -m benchmarks.ui; fi
 
-up: $(BIN)/.installed ## start Prefect server, work pool, worker and deployments on this machine
+up: $(BIN)/.installed ## start Prefect server (with a password), work pool, worker and deployments on this machine
 	@BIN=$(BIN) PORT=$(PORT) CONFIG=$(CONFIG) sh infra/local/up.sh
 
 down: ## stop exactly what `make up` started

@@ -1,12 +1,15 @@
 """`make up`, a deployment run, `make down`: what a user does, with the real server and a real worker."""
 
 import json
+import os
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from browser import chromium
-from servers import ROOT, installation
+from servers import ROOT, Installation, installation
 
 sys.path.append(str(ROOT))
 
@@ -30,6 +33,25 @@ def test_up_says_where_everything_is_and_shows_the_password_to_nobody_else(up):
     assert len(password) > 40
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")]
     assert not [command for command in commands if password.encode() in command]
+
+
+def test_up_refuses_a_port_that_another_program_has(tmp_path, corpus):
+    """Our worker would do what that program says."""
+    it = Installation(tmp_path, corpus / "config.toml")
+    with socket.create_server(("127.0.0.1", it.port)):
+        done = subprocess.run(
+            ["sh", "infra/local/up.sh"],
+            cwd=it.root,
+            env=os.environ | it.settings,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert f"another program listens on port {it.port}" in done.stderr
+    assert not (tmp_path / "prefect.toml").exists()
 
 
 def test_every_deployment_is_there_and_the_night_is_scheduled(up):
