@@ -1,6 +1,6 @@
 """Pages of other origins, in Chromium, against what listens on this machine: `make up`, the temporary server, `serve`.
 
-    python -m benchmarks.attacks.pages
+    python -m benchmarks.attacks pages
 
 A page asks to read records and to start work in every way that a browser knows: with and without a preflight, as a
 form, a beacon, a WebSocket, with the browser's own credentials; from another port, from a sandbox without an origin,
@@ -251,10 +251,10 @@ def lasting(folder: Path) -> Iterator[Target]:
 
 
 def attack(folder: Path, tries: int, seed: int) -> list[Row]:
-    """Let pages try at most so many ways, drawn by the seed, on each of the three servers."""
+    """Let pages try at most so many ways, drawn by the seed, on each of the three servers; 0 tries all."""
     chosen = every_try()
     random.Random(seed).shuffle(chosen)
-    chosen = chosen[:tries]
+    chosen = chosen[: tries or None]
     broken, count = [], 0
     with visitor() as context, site() as elsewhere:
         for target in (lasting, temporary, serving):
@@ -266,9 +266,3 @@ def attack(folder: Path, tries: int, seed: int) -> list[Row]:
             "pages of other origins against `make up`, the temporary server and `serve`: read or started", count, broken
         )
     ]
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as place:
-        for row in attack(Path(place), 1000, 0):
-            print(row.measure, row.tries, len(row.broken), *row.broken[:40], sep="\n")

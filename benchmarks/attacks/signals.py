@@ -1,6 +1,6 @@
 """Ctrl-C, SIGTERM, SIGHUP and SIGKILL in each step of a night: how long it takes to end, and what is left of it.
 
-    python -m benchmarks.attacks.signals
+    python -m benchmarks.attacks signals
 
 The signal comes from the run itself when it writes a file of the step, or at a moment drawn by the seed; Ctrl-C and a
 closed terminal reach all processes of the group, as a terminal's do. Three first nights at once, with a new home of
@@ -14,7 +14,6 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -183,7 +182,8 @@ def at_once(folder: Path, corpus: Path, count: int = 3) -> list[str]:
 
 
 def attack(folder: Path, tries: int, seed: int) -> list[Row]:
-    """Send at most so many signals: each kind in each step, then at moments drawn by the seed."""
+    """Send so many signals: each kind in each step, then at moments drawn by the seed; 0 sends 80."""
+    tries = tries or 80
     draw = random.Random(seed)
     corpus = write_corpus(folder / "corpus")
     planned = [Try(kind, step) for kind in SIGNALS for step in STEPS]
@@ -205,9 +205,3 @@ def attack(folder: Path, tries: int, seed: int) -> list[Row]:
         place.mkdir()
         failed += at_once(place, corpus)
     return [*rows, Row("three first nights at once, with a new home of Prefect: failed", 3 * rounds, failed)]
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as root:
-        for row in attack(Path(root), int(sys.argv[1]) if len(sys.argv) > 1 else 80, 0):
-            print(row.measure, row.tries, len(row.broken), row.figure, *row.broken, sep="\n")

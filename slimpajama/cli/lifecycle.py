@@ -29,7 +29,7 @@ PREFECT = {
     # Prefect's log is for its UI; here a user reads ours.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
 }
-Start = Annotated[str, typer.Option("--from", help="Begin an unpublished night again at this stage.", metavar="STAGE")]
+Start = Annotated[str, typer.Option("--from", help="Begin an unpublished night again at this step.", metavar="STEP")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Sample what would be read, say what to expect, and stop.")]
 
 
@@ -113,7 +113,7 @@ def train(common: Common, night: Night = "") -> None:
         from flows.model import train_model
 
         ready()
-        model = train_model(cfg, night=night)
+        model = train_model(cfg, night=night)["train"].model
     return common.emit({"model": model}, f"{cfg.workspace}/{layout.model(model).path}")
 
 
@@ -140,7 +140,7 @@ def evaluate(
         from flows.model import evaluate_model
 
         ready()
-        report = evaluate_model(cfg, night=night, model=model)
+        report = evaluate_model(cfg, night=night, model=model)["evaluate"]
     bits = ", ".join(f"{k} {v['bits_per_byte']:.4f}" for k, v in report.figures["languages"].items())
     common.emit(asdict(report), f"{report.model}: {bits} bits per byte; {report.reason}")
 
@@ -159,7 +159,7 @@ def tune(
         from flows.model import tune_model
 
         ready()
-        report = tune_model(cfg, night=night, model=model)
+        report = tune_model(cfg, night=night, model=model)["tune"]
     common.emit(report.as_dict(), report.text())
 
 

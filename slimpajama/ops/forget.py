@@ -295,8 +295,8 @@ def _carry_out(workspace: Workspace, listed: ForgottenList) -> ForgottenList:
     workspace.store.delete_tree(layout.SCRATCH)
     with track("forget", total=len(touched), unit="nights") as bar:
         for night in touched:
-            files = without(workspace, night, ids[night]).files
-            workspace.nights.drop_unlisted(night, files, besides=layout.night(night).manifest)
+            without(workspace, night, ids[night])
+            workspace.nights.drop_unlisted(night)
             bar.advance()
     # The reports of later nights show texts of earlier ones.
     for night in nights[nights.index(touched[0]) :] if touched else ():
@@ -306,10 +306,11 @@ def _carry_out(workspace: Workspace, listed: ForgottenList) -> ForgottenList:
 
 def _report_again(workspace: Workspace, night: str) -> None:
     place = layout.report(night)
+    present = [path for path in workspace.store.list(place.path) if path.startswith(place.file("report."))]
     found = load_manifest(workspace.store, place.manifest)
     if found is None:
         # The night is not finished yet: its report is written when it is.
-        for path in (place.page, place.data):
+        for path in present:
             workspace.store.delete(path)
         return
     try:

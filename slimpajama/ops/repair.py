@@ -96,7 +96,7 @@ def _rebuild(
             made.append(step)
             for entry in step.files:
                 if entry.path in remaining and entry.sha256 == remaining[entry.path].sha256:
-                    store.write(entry.path, read_verified(scratch.store, entry))
+                    store.write_listed(entry.path, read_verified(scratch.store, entry), entry.sha256)
                     del remaining[entry.path]
             if not remaining:
                 break

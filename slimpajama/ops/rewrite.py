@@ -100,16 +100,16 @@ def without(workspace: Workspace, night: str, ids: Iterable[str]) -> Manifest:
         for old, new in _rewritten(store, path, stays, files).items():
             del files[old]
             if new:
-                store.write(new.path, new.data)
                 files[new.path] = new.entry
+                store.write_listed(new.path, new.data, new.entry.sha256)
     if all(entry.path in files for entry in before.files):
         return before
     counts = before.counts | {"forgotten": add_counts([before.counts.get("forgotten", {}), lost])}
     for card in _cards(store, night, files, counts["forgotten"]["documents"]):
-        store.write(card.path, card.data)
         files[card.path] = card.entry
+        store.write_listed(card.path, card.data, card.entry.sha256)
     manifest = replace(before, files=tuple(files[path] for path in sorted(files)), counts=counts)
-    store.write(place.manifest, json_bytes(manifest))
+    store.publish(place.manifest, json_bytes(manifest))
     return manifest
 
 

@@ -66,7 +66,8 @@ def _is_missing(store: Store, path: str, present: set[str]) -> bool:
 def _problem(store: Store, entry: FileEntry, present: set[str]) -> StorageError | None:
     hint = _what_next(entry.path)
     try:
-        if _is_missing(store, entry.path, present):
+        name = store.name(entry.path, entry.sha256)
+        if name not in present and _is_missing(store, entry.path, present):
             return StorageError("missing", where=entry.path, hint=hint)
         with store.open(entry.path) as file:
             size = file.seek(0, io.SEEK_END)

@@ -13,7 +13,7 @@ from slimpajama.core.config import canonical
 from slimpajama.core.errors import StorageError
 from slimpajama.core.progress import current
 from slimpajama.workspace import layout
-from slimpajama.workspace.store import CHECK, Store, read_json, sha256
+from slimpajama.workspace.store import CHECK, Store, parsed_json, sha256
 
 Counts = dict[str, Any]
 T = TypeVar("T")
@@ -104,9 +104,11 @@ _MANIFEST = TypeAdapter(Manifest)
 
 def load_manifest(store: Store, path: str) -> Manifest | None:
     """Return a manifest, or None where there is none yet."""
-    if not store.exists(path):
+    found, _ = store.read_versioned(path)
+    # Of a folder that was given up on S3 an empty one is left.
+    if found is None or layout.is_given_up(found):
         return None
-    data = read_json(store, path)
+    data = parsed_json(found, f"{store.uri}/{path}")
     try:
         manifest = _MANIFEST.validate_python(data)
         if not all(map(_is_flat, (manifest.counts, manifest.depends_on))):
@@ -119,6 +121,7 @@ def load_manifest(store: Store, path: str) -> Manifest | None:
             found=f"{'.'.join(map(str, first['loc']))}: {first['msg']}",
             hint=CHECK,
         ) from error
+    store.learn(path, ((entry.path, entry.sha256) for entry in manifest.files))
     current().manifest_read(manifest)
     return manifest
 
@@ -127,9 +130,3 @@ def _is_flat(value: Any, levels: int = 50) -> bool:
     """Return whether a JSON value nests so little that a digest of it can be made."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return levels > 0 and all(_is_flat(item, levels - 1) for item in inner)
-
-
-def forget(store: Store, folder: str) -> None:
-    """Delete a folder, its manifest first: after a kill in between nothing reads what is left."""
-    store.delete(layout.Folder(folder).manifest)
-    store.delete_tree(folder)

@@ -1,16 +1,17 @@
 """Nights: which there are, how one is chosen and published, and what earlier ones left behind.
 
-Steps work under `nights/NIGHT/work` and write their outcome beside it. `publish` sweeps away what no manifest lists,
-writes `manifest.json`, adds the night to the index and drops the work folder. Only nights in the index exist for
+Steps work under `nights/NIGHT/work` and write their outcome beside it. `publish` writes `manifest.json`, adds the night
+to the index, sweeps away what the manifest does not list and drops the work folder. Only nights in the index exist for
 anyone else.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from slimpajama.core.config import Config, fingerprint, without_defaults
 from slimpajama.core.errors import ConfigError, InputError, LockedError, StorageError
 from slimpajama.core.logs import step_log
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import FileEntry, Manifest, forget, json_bytes, load_manifest
+from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest
 from slimpajama.workspace.store import CHECK, Store, parsed_json
 
 # What a night's files depend on.
@@ -136,7 +137,7 @@ class Nights:
                 hint="A night that is not published yet can be begun at a step; name a new one with --night.",
             )
         for name in steps[steps.index(step) :]:
-            forget(self.store, layout.night(night).work(name))
+            self.store.give_up(layout.night(night).work(name))
 
     def require_documents(self, night: str, documents: Manifest) -> bool:
         """Return whether the deduplication left documents to go on with.
@@ -165,22 +166,28 @@ class Nights:
         place = layout.night(night)
         files = [e for step in steps for e in step.files if not e.path.startswith(f"{place.work()}/")]
         files.sort(key=lambda entry: entry.path)
-        # Written under other settings by a run that did not finish.
-        self.drop_unlisted(night, files, besides=f"{place.work()}/")
         depends_on = json.loads(json_bytes(self._depends_on(night, steps, cfg)))
         counts = {step.name: step.counts for step in steps}
         manifest = Manifest("night", fingerprint([step.digest for step in steps]), tuple(files), counts, depends_on)
-        self.store.write(place.manifest, json_bytes(manifest))
+        self.store.publish(place.manifest, json_bytes(manifest))
         self._append_to_index(night)
-        self.store.delete_tree(place.work())
+        # It is published; whoever has taken the workspace over meanwhile does the rest.
+        with contextlib.suppress(LockedError):
+            self.drop_unlisted(night)
         return manifest
 
-    def drop_unlisted(self, night: str, files: Iterable[FileEntry], besides: str) -> None:
-        """Delete what of a night's folder is neither among `files` nor begins with `besides`."""
-        listed = {entry.path for entry in files}
-        for path in self.store.list(layout.night(night).within("")):
-            if path not in listed and not path.startswith(besides):
+    def drop_unlisted(self, night: str) -> None:
+        """Delete what a published night's manifest does not list: written by runs that did not finish, or replaced."""
+        place = layout.night(night)
+        # Before the manifest is read: whatever another run lists and writes from here on is not in it.
+        present = self.store.list(place.within(""))
+        listed = {place.manifest}
+        for entry in self.load(night).files:
+            listed |= {entry.path, self.store.name(entry.path, entry.sha256)}
+        for path in present:
+            if path not in listed and not path.startswith(f"{place.work()}/"):
                 self.store.delete(path)
+        self.store.delete_tree(place.work())
 
     def finish_publication(self, night: str, cfg: Config) -> Manifest | None:
         """Return the manifest of a night that was written before, its publication completed, or None.
@@ -204,13 +211,13 @@ class Nights:
                 hint="Leave --night out, or name a new one.",
             )
         self._append_to_index(night)
-        self.store.delete_tree(place.work())
+        self.drop_unlisted(night)
         step_log("prepare").info(f"night {night} is published, skipped")
         return manifest
 
     def discard(self, night: str) -> None:
         """Forget a night that was begun and found nothing to read."""
-        self.store.delete_tree(layout.night(night).path)
+        self.store.give_up(layout.night(night).path)
 
     def _index(self) -> tuple[list[str], str]:
         data, version = self.store.read_versioned(layout.NIGHTS_INDEX)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -89,10 +90,16 @@ class Overlay:
         self.uri = base.uri
         self.list, self.size, self.lock = upper.list, upper.size, upper.lock
         self.write, self.create, self.swap = upper.write, upper.create, upper.swap
-        self.delete, self.delete_tree = upper.delete, upper.delete_tree
+        self.delete, self.delete_tree, self.give_up = upper.delete, upper.delete_tree, upper.give_up
+        self.name, self.write_listed, self.publish = upper.name, upper.write_listed, upper.publish
+        self.is_fenced = upper.is_fenced
 
     def _of(self, path: str) -> Store:
         return self._upper if path.startswith(self._hidden) or self._upper.exists(path) else self._base
+
+    def learn(self, manifest: str, digests: Iterable[tuple[str, str]]) -> None:
+        """Let the one that has the manifest take note of what it lists."""
+        self._of(manifest).learn(manifest, digests)
 
     def exists(self, path: str) -> bool:
         """Return whether one of the two has it."""

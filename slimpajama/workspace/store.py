@@ -3,7 +3,9 @@
 - `write`   a file appears whole under its name or not at all (temporary file, fsync, rename; one put on S3);
 - `create`  the same, but only the first writer succeeds;
 - `swap`    compare-and-swap of a pointer: replaces what was read, or says that someone else was first;
-- `lock`    at most one writer in a workspace.
+- `lock`    at most one writer in a workspace;
+- `write_listed`, `publish`, `give_up`  a file that a manifest will list, the manifest, a folder that goes: where a lock
+            may outlive its holder's right to it (`is_fenced`), what others have published is safe all the same.
 
 Paths are relative to the workspace, with `/`. Listings are sorted and never cached.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any, BinaryIO, Protocol
 
 from slimpajama.core.errors import StorageError
@@ -34,6 +37,7 @@ class Store(Protocol):
     """What a workspace can do, wherever it lies."""
 
     uri: str
+    is_fenced: bool
 
     def read(self, path: str, start: int = 0, end: int | None = None) -> bytes: ...
     def open(self, path: str) -> BinaryIO: ...
@@ -47,6 +51,26 @@ class Store(Protocol):
     def delete(self, path: str) -> None: ...
     def delete_tree(self, prefix: str) -> None: ...
     def lock(self, owner: str) -> contextlib.AbstractContextManager[None]: ...
+
+    def name(self, path: str, digest: str = "") -> str:
+        """Return the name under which a listed file lies; without the sha256 of its content, of what was read last."""
+        ...
+
+    def learn(self, manifest: str, digests: Iterable[tuple[str, str]]) -> None:
+        """Take note of path and sha256 of files that a manifest or marker lists, so that they can be read."""
+        ...
+
+    def write_listed(self, path: str, data: bytes, digest: str) -> None:
+        """Write a file that a manifest will list."""
+        ...
+
+    def publish(self, path: str, data: bytes) -> None:
+        """Write a manifest where it is still as this run found it first; else raise LockedError."""
+        ...
+
+    def give_up(self, folder: str) -> None:
+        """Delete a folder, its manifest first; raise LockedError where another run has published it meanwhile."""
+        ...
 
 
 def read_json(store: Store, path: str) -> Any:

@@ -177,6 +177,7 @@ OTHER_PATHS = {
     "slimpajama/corpus/sources/local.py",
     "slimpajama/corpus/sources/discover.py",
     "slimpajama/corpus/sources/files.py",
+    "slimpajama/corpus/sources/remote.py",
     "tasks/observe.py",
 }
 

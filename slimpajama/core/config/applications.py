@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
-from slimpajama.core.config.base import STRICT, Language, Location, Name, Share
+from slimpajama.core.config.base import STRICT, Language, Name, Share, Source
 
 Task = Literal["summarization", "translation", "question-answering"]
 PairField = Literal["source", "target", "question", "group"]
@@ -21,7 +21,7 @@ class PairSourceConfig:
     name: Name
     """Short name; part of every pair's id."""
 
-    uri: Location
+    uri: Source
     """Glob of files, local or `s3://bucket/prefix/*`; a relative one starts at the configuration file's folder."""
 
     task: Task

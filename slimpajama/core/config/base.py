@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field
 
@@ -10,6 +11,8 @@ from slimpajama.core.errors import masked
 
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+# Protocols of fsspec for files inside of a file. Each opening of a packed one would unpack all that is before it.
+ARCHIVES = ("zip", "tar", "libarchive")
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
 
@@ -27,6 +30,18 @@ Address = Annotated[Place, AfterValidator(_without_credentials)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
-def protocols(uri: str) -> set[str]:
-    """Return the protocols of a location, several where they are chained (`zip://*.txt::s3://bucket/a.zip`)."""
-    return {part.partition("://")[0] for part in uri.split("::")} if "://" in uri else {"file"}
+def protocol(uri: str) -> str:
+    """Return the protocol of a location, `file` for a path."""
+    return uri.partition("://")[0] if "://" in uri else "file"
+
+
+def _readable(uri: str) -> str:
+    if (used := protocol(uri)) in ARCHIVES or "::" in used:
+        raise ValueError("an archive or a chain of protocols is no source; unpack it, its files may be .gz, .zst, .bz2")
+    if used in ("http", "https"):
+        # An error in it is one of the setting.
+        urlsplit(uri)
+    return uri
+
+
+Source = Annotated[Location, AfterValidator(_readable)]

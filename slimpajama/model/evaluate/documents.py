@@ -12,6 +12,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from slimpajama.core.config import EvaluateConfig
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest
@@ -61,6 +64,21 @@ def held_out_documents(store: Store, nights: dict[str, Manifest], cfg: EvaluateC
                 document = Document(row["id"], row["lang"], row["source"], night, words)
                 found.append((rank[row["lang"], row["id"]], document))
     return [document for _, document in sorted(found, key=lambda item: item[0])]
+
+
+def byte_floor(store: Store, nights: dict[str, Manifest], documents: Sequence[Document]) -> NDArray[np.float64]:
+    """Return the nats of documents by how often each byte is in the nights' training text and once more; shape (D,)."""
+    counts = np.ones(256, np.int64)
+    for night, manifest in nights.items():
+        for entry in manifest.entries(layout.night(night).split("train")):
+            for words in read_table(store, entry.path, ["words"], entry.bytes)["words"].chunks:
+                counts += _byte_counts("".join(words.flatten().to_pylist()))
+    nats = np.log(counts.sum()) - np.log(counts)
+    return np.array([_byte_counts("".join(document.words)) @ nats for document in documents], np.float64)
+
+
+def _byte_counts(text: str) -> NDArray[np.int64]:
+    return np.bincount(np.frombuffer(text.encode(), np.uint8), minlength=256)
 
 
 def choose(index: Sequence[tuple[str, str, int]], budget: int) -> list[tuple[str, str]]:

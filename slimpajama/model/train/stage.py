@@ -23,6 +23,7 @@ from slimpajama.core.config import Config
 from slimpajama.core.logs import step_log
 from slimpajama.core.page import render
 from slimpajama.core.progress import track
+from slimpajama.core.result import Result
 from slimpajama.model.architectures import LanguageModel, Optimiser, build
 from slimpajama.model.architectures.fsdp import shard
 from slimpajama.model.device import device, with_precision
@@ -39,7 +40,7 @@ from slimpajama.text.tokenizer import Tokenizer
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import json_bytes
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.step import Context, Part, Run, Step, run_step
+from slimpajama.workspace.step import Context, OnNight, Part, Run, Step, run_step
 from slimpajama.workspace.store import sha256
 
 # Raise it when the same inputs give other weights.
@@ -49,7 +50,7 @@ NOT_IN_WEIGHTS = ("checkpoint_seconds", "keep_checkpoints", "tensorboard", "mlfl
 
 
 @dataclass(frozen=True, slots=True)
-class TrainReport:
+class TrainReport(Result):
     """What a training came to."""
 
     model: str
@@ -64,6 +65,11 @@ class TrainReport:
     """Last point of the loss curve, in nats a token."""
     bits_per_byte: dict[str, float]
     """Last validation, by language."""
+
+    def text(self) -> str:
+        """Return one line for people."""
+        bits = ", ".join(f"{lang} {value:.4f}" for lang, value in self.bits_per_byte.items())
+        return f"{self.uri} after {self.steps} steps, bits per byte {bits}"
 
 
 def train(
@@ -180,8 +186,22 @@ def _tidy(run: Run) -> None:
     _checkpoints(run).clear()
 
 
-FOLDERS = "shards/(train|validation)|tokenizer|models/[^/]+"
-TRAIN = Step("train", VERSION, _inputs, _make, place=_place, tidy=_tidy, folders=FOLDERS)
+def _on_night(context: Context, start: str) -> TrainReport:
+    workspace, night = context.workspace, context.night
+    start_from = start or workspace.models.champion_before(night)
+    return train(workspace, context.cfg, workspace.nights.published(), night, start_from)
+
+
+TRAIN = Step(
+    "train",
+    VERSION,
+    _inputs,
+    _make,
+    place=_place,
+    tidy=_tidy,
+    folders="shards/(train|validation)|tokenizer|models/[^/]+",
+    on_night=OnNight(_on_night, "train-model", model=""),
+)
 """Train a night's model. Options: `nights` that are published, `champion` to start from, or None."""
 
 

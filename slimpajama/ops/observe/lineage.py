@@ -148,7 +148,7 @@ def _schema(folder: str) -> dict[str, Any]:
 
 def _name(uri: str) -> tuple[str, str]:
     """Return namespace and name of a dataset, as OpenLineage's naming has them for files and object stores."""
-    scheme, sep, rest = uri.rpartition("::")[2].partition("://")
+    scheme, sep, rest = uri.partition("://")
     if not sep or scheme == "file":
         return "file", rest if sep else uri
     host, _, path = rest.partition("/")

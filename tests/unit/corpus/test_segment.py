@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -5,8 +6,9 @@ import pytest
 from steps import begin_step, segment
 
 from slimpajama.core.config import Config, RunConfig, TextConfig
-from slimpajama.core.errors import ConfigError, InputError
+from slimpajama.core.errors import ConfigError
 from slimpajama.core.schema import DOCUMENTS, WORDS
+from slimpajama.corpus import segment as module
 from slimpajama.text.segment import Segmenter
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest
@@ -88,8 +90,26 @@ def test_the_user_dictionary_decides_words_and_its_content_is_in_the_fingerprint
 
 
 def test_a_user_dictionary_that_cannot_be_read_is_one_clear_error(tmp_path: Path):
-    with pytest.raises(InputError, match=r"words\.txt:1"):
+    with pytest.raises(ConfigError, match=r"words\.txt:1"):
         run(tmp_path, with_dictionary(tmp_path, "no Han"))
     (tmp_path / "words.txt").unlink()
     with pytest.raises(ConfigError, match=r"words\.txt: No such file"):
         run(tmp_path, Config(text=TextConfig(user_dictionary="words.txt"), run=RunConfig(source_root=str(tmp_path))))
+
+
+def test_a_user_dictionary_is_a_regular_file_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cfg = with_dictionary(tmp_path, "今天天气很好\n")
+    monkeypatch.setattr(module, "DICTIONARY_BYTES", 8)
+    with pytest.raises(ConfigError, match=r"words\.txt: more than 8 bytes"):
+        run(tmp_path, cfg)
+    os.mkfifo(tmp_path / "pipe")
+    for file in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(ConfigError, match="a device or a pipe"):
+            run(tmp_path, Config(text=TextConfig(user_dictionary=str(file))))
+
+
+@pytest.mark.parametrize("line", ["root:x:0:0:密码", "密码 是 一二三", "the pass phrase"])
+def test_no_message_quotes_a_file_that_is_no_user_dictionary(tmp_path: Path, line: str):
+    with pytest.raises(ConfigError, match=r"words\.txt:2") as caught:
+        run(tmp_path, with_dictionary(tmp_path, f"今天 3\n{line}\n"))
+    assert not any(word in str(caught.value) for word in ("root", "密码", "phrase"))

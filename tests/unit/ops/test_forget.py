@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -152,6 +152,7 @@ class Memory:
     """A store in memory that remembers how it was before each change: what a kill would have left."""
 
     uri = "memory"
+    is_fenced = False
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files, self.before = dict(files), list[dict[str, bytes]]()
@@ -191,6 +192,22 @@ class Memory:
 
     def lock(self, owner: str) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
+
+    def name(self, path: str, digest: str = "") -> str:
+        return path
+
+    def learn(self, manifest: str, digests: Iterable[tuple[str, str]]) -> None:
+        pass
+
+    def write_listed(self, path: str, data: bytes, digest: str) -> None:
+        self.write(path, data)
+
+    def publish(self, path: str, data: bytes) -> None:
+        self.write(path, data)
+
+    def give_up(self, folder: str) -> None:
+        self.delete(f"{folder}/manifest.json")
+        self.delete_tree(folder)
 
 
 @pytest.mark.usefixtures("quick_pages")

@@ -137,8 +137,8 @@ def test_an_empty_workspace_has_nothing_to_remove(tmp_path: Path):
 
 
 def test_tuned_models_stay_while_they_serve_a_task_or_are_young(store: LocalStore):
-    for name, nights in (("old-serving", NIGHTS[:1]), ("old", NIGHTS[:1]), ("young", NIGHTS)):
-        about = {"nights": dict.fromkeys(nights, "digest")}
+    for name, base in (("old-serving", f"{NIGHTS[0]}-tiny-0"), ("old", "gone"), ("young", f"{NIGHTS[4]}-tiny-4")):
+        about = {"base": base}
         store.write(f"tuned/{name}/model.safetensors", bytes(WEIGHTS))
         store.write(f"tuned/{name}/manifest.json", json_bytes(Manifest("tune", name, (), {}, about)))
     store.write("tuned/2026-01-01-broken/checkpoints/step-0000001/state.safetensors", b"")
