@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -95,9 +95,10 @@ def generate(
     # One token is too little work to share: two threads took ten times the processor's time.
     torch.set_num_threads(1)
     for number in range(n):
-        pieces = stream_text(loaded.model, loaded.tokenizer, prompt, replace(cfg, seed=cfg.seed + number))
+        drawn = cfg.nth(number)
+        pieces = stream_text(loaded.model, loaded.tokenizer, prompt, drawn)
         if common.as_json:
-            common.emit({"model": loaded.id, "prompt": prompt, "seed": cfg.seed + number, "text": "".join(pieces)}, "")
+            common.emit({"model": loaded.id, "prompt": prompt, "seed": drawn.seed, "text": "".join(pieces)}, "")
         else:
             # Each piece is written as soon as it is made, so that a reader sees the first words at once.
             for piece in chain([prompt], pieces, ["\n"]):
@@ -116,6 +117,7 @@ def serve(
         bool, typer.Option("--without-token", help="Let everyone in who reaches the host, if nothing names a token.")
     ] = False,
     max_queue: Annotated[int, typer.Option(min=1, max=1000, help="Requests that may wait; more get a 429.")] = 16,
+    max_seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="Computing time of a request.")] = 60,
     model: Model = None,
 ) -> None:
     """Serve completions over HTTP as OpenAI's API does, and a page to try it; follows the champion.
@@ -134,7 +136,7 @@ def serve(
         )
     space, cfg = common.open(), common.cfg
     with listen(host, port) as listening:
-        run(Worker(space, model, max_queue), cfg.generate, listening, host, token, cfg.apply)
+        run(Worker(space, model, max_queue, max_seconds=max_seconds), cfg.generate, listening, host, token, cfg.apply)
 
 
 def models(common: Common, context: typer.Context) -> None:
@@ -156,8 +158,13 @@ def promote(context: typer.Context, model_id: Annotated[str, typer.Argument(meta
 
     Example: slimpajama models --workspace demo/workspace promote 2026-11-23-small-1a2b3c4d
     """
+    from slimpajama.model.loading import load_model
+
     common: Common = context.obj
-    changed = common.open().models.promote(model_id, "promoted by hand")
+    space = common.open()
+    # What cannot be loaded would leave the next night, and every server, without a model.
+    load_model(space, model_id)
+    changed = space.models.promote(model_id, "promoted by hand")
     text = f"{model_id} is the champion" + ("" if changed else " already")
     common.emit({"champion": model_id, "changed": changed}, text)
 

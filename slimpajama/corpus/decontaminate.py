@@ -11,7 +11,6 @@ with the corpus; near-duplicates among them share a cluster, and so a split.
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +22,7 @@ from slimpajama.core.errors import printable
 from slimpajama.core.logs import step_log
 from slimpajama.core.schema import refusals, removed_table
 from slimpajama.core.split import assign
+from slimpajama.core.stopping import Pool
 from slimpajama.corpus.clean.normalise import table_versions
 from slimpajama.corpus.overlap import VERSION, Index, Match, find, make_index
 from slimpajama.corpus.pairs.stage import protected_tests
@@ -30,10 +30,9 @@ from slimpajama.corpus.sources.discover import InputFile
 from slimpajama.corpus.sources.evaluations import list_evaluations, read_evaluations
 from slimpajama.corpus.windows import Windows, cut, sample, sampling
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Counts, Manifest, add_counts
+from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, add_counts
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.step import Part, Run, Step
-from slimpajama.workspace.store import Store
 
 COLUMNS = ["id", "source", "uri", "lang", "sha256", "n_chars", "text", "n_bytes"]
 EXCERPT = 160  # characters
@@ -82,27 +81,27 @@ def _decontaminate(run: Run) -> Counts | None:
     too_short = int((looked_for.weights < 2 * settings.short_words).sum())
     if too_short:
         step_log(run.name).info(f"{too_short:,} of {len(records):,} records of tests are too short to be looked for")
-    paths = run.made["clean"].paths(f"{layout.night(run.night).work('clean')}/")
+    cleaned = run.made["clean"].entries(f"{layout.night(run.night).work('clean')}/")
     names: Names = records["name"].to_pylist()
     rate = sampling(_held_out_bytes(cfg, run.made["clean"], tests.earlier))
 
     def held_out() -> Iterator[Windows]:
-        for ids, texts in _held_out(run, paths, tests.earlier):
+        for ids, texts in _held_out(run, cleaned, tests.earlier):
             names.extend(ids)
             yield sample(texts, settings, rate)
 
     index = make_index(looked_for, held_out(), settings, rate)
 
-    def make(path: str) -> Part:
-        rows = _survivors(run.store, run.night, path, COLUMNS)
+    def make(entry: FileEntry) -> Part:
+        rows = _survivors(run, entry, COLUMNS)
         texts = rows["text"].combine_chunks()
         match = find(texts, _is_held_out(rows, cfg), index)
         refused = _rows(rows, match, index, names, cfg, run.night)
         removed, size = removed_table(refused), sum(row["n_bytes"] for row in refused)
-        target = f"{layout.night(run.night).removed}decontaminate-{layout.name_of(path)}"
+        target = f"{layout.night(run.night).removed}decontaminate-{layout.name_of(entry.path)}"
         return Part({target: removed}, {"removed": refusals(removed), "bytes": size})
 
-    counts = run.map([(layout.stem(path), path) for path in paths], make, unit="parts")
+    counts = run.map([(layout.stem(entry.path), entry) for entry in cleaned], make, unit="parts")
     found = add_counts([{"removed": {}, "bytes": 0}, *counts])
     return found | {"records": len(records), "too_short": too_short}
 
@@ -125,11 +124,12 @@ record of it cannot be read.
 """
 
 
-def _survivors(store: Store, night: str, path: str, columns: list[str]) -> pa.Table:
+def _survivors(run: Run, cleaned: FileEntry, columns: list[str]) -> pa.Table:
     """Return columns of a cleaned part's documents that are no duplicates, with their `cluster`."""
-    name = layout.name_of(path)
-    decision = read_table(store, f"{layout.night(night).work('compare')}/decision-{name}", ["kept", "cluster"])
-    rows = read_table(store, path, columns).append_column("cluster", decision["cluster"])
+    name = layout.name_of(cleaned.path)
+    decided = run.made["compare"].file(f"{layout.night(run.night).work('compare')}/decision-{name}")
+    decision = read_table(run.store, decided, ["kept", "cluster"])
+    rows = read_table(run.store, cleaned, columns).append_column("cluster", decision["cluster"])
     return rows.filter(decision["kept"])
 
 
@@ -146,22 +146,24 @@ def _held_out_bytes(cfg: Config, cleaned: Manifest, earlier: dict[str, Manifest]
     return int(share * sum(cleaned.counts.get("bytes", {}).values())) + before
 
 
-def _held_out(run: Run, paths: list[str], earlier: dict[str, Manifest]) -> Iterator[tuple[Names, pa.LargeStringArray]]:
+def _held_out(
+    run: Run, cleaned: list[FileEntry], earlier: dict[str, Manifest]
+) -> Iterator[tuple[Names, pa.LargeStringArray]]:
     """Yield names and texts of this night's held-out documents, then of earlier nights'."""
     cfg, night = run.cfg, run.night
 
-    def of_part(path: str) -> tuple[Names, pa.LargeStringArray]:
-        rows = _survivors(run.store, night, path, ["id", "text"])
+    def of_part(entry: FileEntry) -> tuple[Names, pa.LargeStringArray]:
+        rows = _survivors(run, entry, ["id", "text"])
         rows = rows.filter(pa.array(_is_held_out(rows, cfg)))
         return [f"{id_} of night {night}" for id_ in rows["id"].to_pylist()], rows["text"].combine_chunks()
 
     if cfg.decontaminate.held_out_share:
-        with ThreadPoolExecutor(cfg.run.threads(), thread_name_prefix="decontaminate") as pool:
-            yield from pool.map(of_part, paths)
+        with Pool(cfg.run.threads(), "decontaminate") as pool:
+            yield from pool.map(of_part, cleaned)
     for name, manifest in earlier.items():
         for split in ("validation", "test"):
             for entry in manifest.entries(layout.night(name).split(split)):
-                rows = read_table(run.store, entry.path, ["id", "words"], entry.bytes)
+                rows = read_table(run.store, entry, ["id", "words"])
                 texts = _joined(rows["words"].combine_chunks())
                 yield [f"{id_} of night {name}" for id_ in rows["id"].to_pylist()], texts
 

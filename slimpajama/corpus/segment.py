@@ -16,6 +16,7 @@ from slimpajama.core.schema import WORDS, sums
 from slimpajama.text.lattice import UserWord
 from slimpajama.text.segment import Segmenter, engine_versions, parse_user_dictionary
 from slimpajama.workspace import layout
+from slimpajama.workspace.manifest import FileEntry
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.step import Part, Run, Step
 
@@ -31,18 +32,18 @@ def _segment(run: Run) -> None:
     kept = run.made["dedup"]
     segmenter = Segmenter(run.cfg.text, run.once(_user_words))
 
-    def make(path: str) -> Part:
-        table = read_table(run.store, path, ["id", "text", "lang", "n_bytes"])
+    def make(entry: FileEntry) -> Part:
+        table = read_table(run.store, entry, ["id", "text", "lang", "n_bytes"])
         lengths = segmenter.lengths(table["text"].cast(pa.large_string()).combine_chunks())
         documents, sizes = sums(table, "lang")
         _, words = sums(pa.table({"lang": table["lang"], "words": pc.binary_length(lengths)}), "lang", "words")
         counts = {"documents": documents, "bytes": sizes, "words": words}
         rows = pa.table({"id": table["id"], "lengths": lengths}, schema=WORDS)
-        return Part({f"{run.work}/{layout.name_of(path)}": rows}, counts)
+        return Part({f"{run.work}/{layout.name_of(entry.path)}": rows}, counts)
 
-    paths = kept.paths(layout.night(run.night).documents)
+    entries = kept.entries(layout.night(run.night).documents)
     total = sum(kept.counts.get("kept_bytes", {}).values())
-    run.map([(layout.stem(path), path) for path in paths], make, total=total, unit="B")
+    run.map([(layout.stem(entry.path), entry) for entry in entries], make, total=total, unit="B")
 
 
 SEGMENT = Step("segment", 3, _inputs, _segment, needs={"documents": "dedup"}, grows_with="kept", folders="documents")

@@ -10,7 +10,7 @@ Memory: `dedup.memory_mb` and, besides what `decide` says, the documents' ids an
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ from slimpajama.core.errors import InputError, printable, unwritable
 from slimpajama.core.memory import configure_allocator, release_memory
 from slimpajama.core.progress import track
 from slimpajama.core.result import Result
+from slimpajama.core.stopping import Pool
 from slimpajama.corpus.dedup.columns import key_file, large_strings, read_keys
 from slimpajama.corpus.dedup.decide import Outcome, decide
 from slimpajama.corpus.dedup.documents import DocumentFile, Documents
@@ -165,7 +166,7 @@ def _first_pass(inputs: Sequence[Path], spool: Path, cfg: DedupConfig, threads: 
     by_name = len({path.name for path in inputs}) == len(inputs)
     with (
         track("read", total=sum(path.stat().st_size for path in inputs if path.is_file()), unit="B") as bar,
-        ThreadPoolExecutor(threads, thread_name_prefix="dedup") as pool,
+        Pool(threads, "dedup") as pool,
     ):
         for path in inputs:
             before, name = 0, path.name if by_name else str(path)
@@ -257,7 +258,7 @@ def _write(parts: list[_Part], slices: list[slice], outcome: Outcome, work: Path
             table = parts[number].load().filter(pa.array(kept))
             _write_parquet(table, work / "kept" / f"part-{number:05d}.parquet")
 
-    with track("write", total=len(parts), unit="parts") as bar, ThreadPoolExecutor(threads) as pool:
+    with track("write", total=len(parts), unit="parts") as bar, Pool(threads) as pool:
         for _ in pool.map(write, range(len(parts))):
             bar.advance()
     if not outcome.kept.any():

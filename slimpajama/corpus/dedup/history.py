@@ -43,7 +43,7 @@ def of_nights(store: Store, nights: Mapping[str, Manifest], cfg: DedupConfig) ->
         for minhash in manifest.entries(night.minhash):
             part = layout.stem(minhash.path)
             keys, text_file = listed[night.bands(part)] if comparable else None, listed[night.texts(part)]
-            texts = partial(load_texts, store, text_file.path, size=text_file.bytes)
+            texts = partial(load_texts, store, text_file)
             yield EarlierFile(partial(_of_part, store, minhash, keys, texts, cfg), texts)
 
 
@@ -51,10 +51,10 @@ def _of_part(
     store: Store, minhash: FileEntry, keys: FileEntry | None, texts: LoadTexts, cfg: DedupConfig
 ) -> HistoryBatch:
     """Read a minhash file, and the keys of the same part where they compare."""
-    table = read_table(store, minhash.path, ["id", "content", "cluster", "kept"], minhash.bytes)
+    table = read_table(store, minhash, ["id", "content", "cluster", "kept"])
     documents = table.select(["id", "cluster", "kept"])
     if keys:
-        columns = load_keys(store, keys.path, range(cfg.bands + 1), keys.bytes)
+        columns = load_keys(store, keys, range(cfg.bands + 1))
         return HistoryBatch(documents, content_array(table["content"]), columns)
     found = texts(np.arange(table.num_rows))
     kept = pc.and_(table["kept"], pc.is_valid(found))

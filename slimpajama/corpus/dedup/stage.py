@@ -39,7 +39,7 @@ from slimpajama.corpus.dedup.documents import DocumentFile, Documents
 from slimpajama.corpus.dedup.history import of_nights
 from slimpajama.corpus.dedup.kernel import VERSION, sketch
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Counts, Manifest, add_counts, load_manifest
+from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, add_counts, load_manifest
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.step import Part, Run, Step
 
@@ -99,11 +99,12 @@ def _dedup_inputs(run: Run) -> dict[str, Any]:
 
 def _deduplicate(run: Run) -> Counts:
     removed = layout.night(run.night).removed
-    refused, parts = set(run.made["decontaminate"].paths(removed)), _parts(run)
+    parts = _parts(run)
+    refused = {entry.path: entry for entry in run.made["decontaminate"].entries(removed)}
 
     def make(name: str) -> Part:
-        rows, found = read_table(run.store, parts[name]), f"{removed}decontaminate-{name}.parquet"
-        ids = read_table(run.store, found, ["id"])["id"] if found in refused else rows["id"].slice(0, 0)
+        rows, found = read_table(run.store, parts[name]), refused.get(f"{removed}decontaminate-{name}.parquet")
+        ids = read_table(run.store, found, ["id"])["id"] if found else rows["id"].slice(0, 0)
         return _write_part(run, name, rows, pc.is_in(rows["id"], value_set=ids.combine_chunks()))
 
     return add_counts([run.made["compare"].counts, *run.map([(name, name) for name in parts], make, unit="parts")])
@@ -136,10 +137,10 @@ def _sketching(cfg: DedupConfig) -> dict[str, Any]:
     }
 
 
-def _parts(run: Run) -> dict[str, str]:
-    """Return the cleaned parts' paths by their names."""
-    paths = run.made["clean"].paths(f"{layout.night(run.night).work('clean')}/")
-    return {layout.stem(path): path for path in paths}
+def _parts(run: Run) -> dict[str, FileEntry]:
+    """Return the cleaned parts by their names."""
+    entries = run.made["clean"].entries(f"{layout.night(run.night).work('clean')}/")
+    return {layout.stem(entry.path): entry for entry in entries}
 
 
 def _edited(run: Run) -> dict[str, list[str]]:
@@ -157,9 +158,9 @@ def _edited(run: Run) -> dict[str, list[str]]:
     return again
 
 
-def _sketch_part(run: Run, name: str, path: str) -> Part:
+def _sketch_part(run: Run, name: str, entry: FileEntry) -> Part:
     """Return `sketch-PART`, band keys and texts: what the decision needs to know, and the little it looks up."""
-    table, night = read_table(run.store, path, ["id", "text", "source"]), layout.night(run.night)
+    table, night = read_table(run.store, entry, ["id", "text", "source"]), layout.night(run.night)
     texts = large_strings(table["text"])
     sketches = sketch(texts, run.cfg.dedup)
     columns = {
@@ -180,25 +181,26 @@ def _sketch_part(run: Run, name: str, path: str) -> Part:
 def _sketched_file(run: Run, name: str) -> DocumentFile:
     """Return what `_sketch_part` has written of a part."""
     night, priorities = layout.night(run.night), _priorities(run)
-    table = read_table(run.store, f"{run.work}/sketch-{name}.parquet")
+    files = {entry.path: entry for entry in run.part_files(f"sketch-{name}")}
+    table = read_table(run.store, files[f"{run.work}/sketch-{name}.parquet"])
     source = table["source"].combine_chunks()
     ranks = np.array([priorities.get(name, 0) for name in source.dictionary.to_pylist()], np.int32)
     return DocumentFile(
         table["id"].combine_chunks(),
         table["n_chars"].to_numpy(),
         content_array(table["content"]),
-        partial(load_keys, run.store, night.bands(name)),
-        partial(load_texts, run.store, night.texts(name)),
+        partial(load_keys, run.store, files[night.bands(name)]),
+        partial(load_texts, run.store, files[night.texts(name)]),
         ranks[source.indices.to_numpy()],
     )
 
 
 def _write_part(run: Run, name: str, cleaned: pa.Table, refused: pa.ChunkedArray) -> Part:
     """Return the kept documents, the removed ones and what later nights compare with, of one part."""
-    place = layout.night(run.night)
+    place, compared = layout.night(run.night), run.made["compare"]
     work = place.work("compare")
-    content = read_table(run.store, f"{work}/sketch-{name}.parquet", ["content"])["content"]
-    decision = read_table(run.store, f"{work}/decision-{name}.parquet")
+    content = read_table(run.store, compared.file(f"{work}/sketch-{name}.parquet"), ["content"])["content"]
+    decision = read_table(run.store, compared.file(f"{work}/decision-{name}.parquet"))
     duplicate = pc.invert(decision["kept"])
     kept = pc.and_not(decision["kept"], refused)
     documents = cleaned.filter(kept)

@@ -116,10 +116,10 @@ def _text_bytes(run: Run) -> int:
 
 def _documents(run: Run, part: str, columns: list[str]) -> tuple[pa.Table, list[str], npt.NDArray[np.int8]]:
     """Return columns of a part's documents, with the `lengths` of their words; their ids; and the split of each."""
-    night, file = layout.night(run.night), f"{part}.parquet"
-    documents = read_table(run.store, f"{night.documents}{file}", columns)
-    words = read_table(run.store, f"{night.work('segment')}/{file}")
-    minhash = read_table(run.store, f"{night.minhash}{file}", ["id", "cluster", "kept"])
+    night, file, kept = layout.night(run.night), f"{part}.parquet", run.made["dedup"]
+    documents = read_table(run.store, kept.file(f"{night.documents}{file}"), columns)
+    words = read_table(run.store, run.made["segment"].file(f"{night.work('segment')}/{file}"))
+    minhash = read_table(run.store, kept.file(f"{night.minhash}{file}"), ["id", "cluster", "kept"])
     minhash, ids = minhash.filter(minhash["kept"]), documents["id"]
     if not (ids.equals(words["id"]) and ids.equals(minhash["id"])):
         raise InputError("documents, words and minhash do not hold the same rows", where=f"{night.documents}{file}")
