@@ -40,6 +40,7 @@ from slimpajama.core.errors import StorageError
 from slimpajama.core.logs import step_log
 from slimpajama.core.progress import Sink, report_to
 from slimpajama.workspace import layout, lease
+from slimpajama.workspace.manifest import entry_of
 from slimpajama.workspace.open import open_workspace
 from slimpajama.workspace.parquet import read_table
 
@@ -119,7 +120,9 @@ def documents(uri: str) -> set[str]:
     """Return the ids of every document that a workspace has kept."""
     store = open_workspace(uri).store
     paths = [path for path in store.list("nights") if layout.place(path).kind == "documents"]
-    return {id_ for path in paths for id_ in read_table(store, path, ["id"])["id"].to_pylist()}
+    return {
+        id_ for path in paths for id_ in read_table(store, entry_of(path, store.read(path)), ["id"])["id"].to_pylist()
+    }
 
 
 def differing(found: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:

@@ -19,7 +19,7 @@ from slimpajama.core.schema import WORDS
 from slimpajama.text.lattice import UserWord
 from slimpajama.text.segment import Segmenter, engine_versions, parse_user_dictionary
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Counts
+from slimpajama.workspace.manifest import Counts, FileEntry
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.step import Part, Run, Step
 
@@ -35,13 +35,13 @@ def _segment(run: Run) -> None:
     documents = run.made["dedup"]
     segmenter = Segmenter(run.cfg.text, run.once(_user_words))
 
-    def make(path: str) -> Part:
-        words, counts = _words(read_table(run.store, path, ["id", "text", "lang", "n_bytes"]), segmenter)
-        return Part({f"{run.work}/{layout.name_of(path)}": words}, counts)
+    def make(entry: FileEntry) -> Part:
+        words, counts = _words(read_table(run.store, entry, ["id", "text", "lang", "n_bytes"]), segmenter)
+        return Part({f"{run.work}/{layout.name_of(entry.path)}": words}, counts)
 
-    paths = documents.paths(layout.night(run.night).documents)
+    entries = documents.entries(layout.night(run.night).documents)
     total = sum(documents.counts.get("kept_bytes", {}).values())
-    run.map([(layout.stem(path), path) for path in paths], make, total=total, unit="B")
+    run.map([(layout.stem(entry.path), entry) for entry in entries], make, total=total, unit="B")
 
 
 SEGMENT = Step("segment", 3, _inputs, _segment, needs={"documents": "dedup"}, grows_with="kept", folders="documents")

@@ -94,7 +94,7 @@ def find_records(
 ) -> Iterator[Hit]:
     """Yield the rows of some nights' `documents` or `removed` (that is the kind) whose `column` matches."""
     for night, manifest in nights.items():
-        yield from find_rows(store, manifest.paths(layout.night(night).within(kind)), column, match, columns)
+        yield from find_rows(store, manifest.entries(layout.night(night).within(kind)), column, match, columns)
 
 
 def _forgotten(store: Store, doc_id: str) -> Record | None:
@@ -198,8 +198,8 @@ def _removed_for(store: Store, nights: Nights, doc_id: str) -> list[Record]:
 
 def _shards(store: Store, manifest: Manifest, row: Record) -> list[Record]:
     """Return the rows of the night's shards that hold the document."""
-    paths = manifest.paths(layout.night(row["night"]).within("shards"))
-    hits = find_rows(store, paths, "id", one_of([row["id"]]), ["id", "input_ids"])
+    entries = manifest.entries(layout.night(row["night"]).within("shards"))
+    hits = find_rows(store, entries, "id", one_of([row["id"]]), ["id", "input_ids"])
     shards = ((hit, layout.place(hit.path).inner, len(hit.values["input_ids"])) for hit in hits)
     return [{"path": hit.path, "split": split, "row": hit.row, "tokens": tokens} for hit, split, tokens in shards]
 

@@ -16,6 +16,7 @@ from slimpajama.core.config import RetentionConfig
 from slimpajama.core.logs import step_log
 from slimpajama.core.result import Result
 from slimpajama.workspace import layout
+from slimpajama.workspace.catalogue import forget
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import Store
 
@@ -100,7 +101,7 @@ def clean_up(workspace: Workspace, cfg: RetentionConfig, *, dry_run: bool = Fals
         if not dry_run:
             for one in found:
                 step_log("clean-up").info(f"{one.folder}: {one.why}")
-                workspace.store.give_up(one.folder)
+                forget(workspace.store, one.folder)
             # A run that had lost the workspace may have gone on for a while.
             for night in workspace.nights.published() if workspace.store.is_fenced else ():
                 workspace.nights.drop_unlisted(night)

@@ -19,14 +19,20 @@ NIGHTS_INDEX = "nights/index.json"
 CHAMPION = "models/champion.json"
 TUNED = "tuned/current.json"
 FORGOTTEN = "forgotten/index.json"
+POINTERS = (NIGHTS_INDEX, CHAMPION, TUNED, FORGOTTEN)
 TOKENIZER = "tokenizer/tokenizer.json"
+# Where empty files say which manifests and pointers are published.
+PUBLISHED = "published"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+# Names of files and folders that lie among the nights or inside of one.
+RESERVED = ("work", "index.json", "manifest.json")
 # Where damaged nights and reports are made again; it is deleted when that is done.
 SCRATCH = "repair"
 HASH = re.compile("[0-9a-f]{64}")
 # A manifest has more bytes.
 SMALLEST = 40
 # Every folder of the first level: what it holds, slimpajama wrote.
-ROOTS = ("nights", "models", "tuned", "pairs", "reports", "forgotten", SCRATCH)
+ROOTS = ("nights", "models", "tuned", "pairs", "reports", "forgotten", PUBLISHED, SCRATCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +209,22 @@ def place(path: str) -> Place:
 
 def is_published_manifest(path: str) -> bool:
     """Return whether a path is that of a manifest whose files are published; one in a work folder lists others."""
-    return path.endswith((f"/{MANIFEST}", f".{MANIFEST}")) and "/work/" not in path
+    folders = path.split("/")
+    return (
+        path.endswith((f"/{MANIFEST}", f".{MANIFEST}"))
+        and folders[0] not in (PUBLISHED, SCRATCH)
+        and "work" not in folders[2:]
+    )
+
+
+def noted(path: str) -> str:
+    """Return the file that says that a manifest or a pointer is published; of a folder, where all such files lie."""
+    return f"{PUBLISHED}/{path}"
+
+
+def is_name(text: str) -> bool:
+    """Return whether a night or a model can be called so: it becomes the name of a folder beside others."""
+    return bool(NAME.fullmatch(text)) and text not in RESERVED
 
 
 def may_be_given_up(path: str, size: int) -> bool:

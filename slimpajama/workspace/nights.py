@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,13 +21,14 @@ from slimpajama.core.config import Config, fingerprint, without_defaults
 from slimpajama.core.errors import ConfigError, InputError, LockedError, StorageError
 from slimpajama.core.logs import step_log
 from slimpajama.workspace import layout
+from slimpajama.workspace.catalogue import note, read_pointer, swap_pointer, write_manifest
 from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest
-from slimpajama.workspace.store import CHECK, Store, parsed_json
+from slimpajama.workspace.store import CHECK, Store
 
+# A model's name begins with its night's.
+MAX_NAME = 64
 # What a night's files depend on.
 CORPUS_SETTINGS = ("ingest", "clean", "dedup", "decontaminate", "text", "tokenizer", "shards")
-
-_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +86,9 @@ class Nights:
     def _choose(self, wanted: str, today: dt.date | None, is_unfinished: Callable[[str], bool]) -> str:
         published = self.published()
         if wanted:
-            if not _ID.match(wanted):
-                raise ConfigError(
-                    "not a night's name", where="--night", found=wanted, expected="letters, digits, . _ -"
-                )
+            if not layout.is_name(wanted) or len(wanted) > MAX_NAME:
+                expected = f"at most {MAX_NAME} of letters, digits, . _ -, and none of {', '.join(layout.RESERVED)}"
+                raise ConfigError("not a night's name", where="--night", found=wanted, expected=expected)
             return wanted
         if begun := self.begun():
             return begun[0]
@@ -169,7 +168,7 @@ class Nights:
         depends_on = json.loads(json_bytes(self._depends_on(night, steps, cfg)))
         counts = {step.name: step.counts for step in steps}
         manifest = Manifest("night", fingerprint([step.digest for step in steps]), tuple(files), counts, depends_on)
-        self.store.publish(place.manifest, json_bytes(manifest))
+        write_manifest(self.store, place.manifest, manifest)
         self._append_to_index(night)
         # It is published; whoever has taken the workspace over meanwhile does the rest.
         with contextlib.suppress(LockedError):
@@ -210,6 +209,7 @@ class Nights:
                 found=f"other settings of {', '.join(changed)}",
                 hint="Leave --night out, or name a new one.",
             )
+        note(self.store, place.manifest)
         self._append_to_index(night)
         self.drop_unlisted(night)
         step_log("prepare").info(f"night {night} is published, skipped")
@@ -220,19 +220,21 @@ class Nights:
         self.store.give_up(layout.night(night).path)
 
     def _index(self) -> tuple[list[str], str]:
-        data, version = self.store.read_versioned(layout.NIGHTS_INDEX)
-        where = f"{self.store.uri}/{layout.NIGHTS_INDEX}"
-        found = parsed_json(data, where) if data is not None else {"nights": []}
+        found, version = read_pointer(self.store, layout.NIGHTS_INDEX, {"nights": []})
         nights = found.get("nights") if isinstance(found, dict) else None
-        if not isinstance(nights, list) or not all(isinstance(night, str) and _ID.match(night) for night in nights):
-            raise StorageError("not a list of nights", where=where, hint=CHECK)
+        if not isinstance(nights, list) or not all(
+            isinstance(night, str) and layout.NAME.fullmatch(night) for night in nights
+        ):
+            raise StorageError("not a list of nights", where=f"{self.store.uri}/{layout.NIGHTS_INDEX}", hint=CHECK)
         return nights, version
 
     def _append_to_index(self, night: str) -> None:
         for _ in range(20):
             nights, version = self._index()
-            content = json_bytes({"nights": [*nights, night]})
-            if night in nights or self.store.swap(layout.NIGHTS_INDEX, content, version):
+            content = {"nights": [*nights, night]}
+            if night in nights or swap_pointer(self.store, layout.NIGHTS_INDEX, content, version):
+                # A kill may have come between the two.
+                note(self.store, layout.NIGHTS_INDEX)
                 return
         raise LockedError(
             "the list of nights keeps changing under this run", where=layout.NIGHTS_INDEX, hint="Run again."

@@ -22,17 +22,18 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from slimpajama.core.config import Config, fingerprint
-from slimpajama.core.errors import StorageError
+from slimpajama.core.errors import DamagedError, StorageError
 from slimpajama.core.logs import step_log
 from slimpajama.core.memory import configure_allocator, release_memory
 from slimpajama.core.progress import current, track
 from slimpajama.core.result import Result
 from slimpajama.workspace import layout
+from slimpajama.workspace.catalogue import note, write_manifest
 from slimpajama.workspace.claims import ShareDone, assigned_keys, executor
-from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, add_counts, json_bytes, load_manifest
+from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, add_counts, entry_of, json_bytes, load_manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import parquet_bytes
-from slimpajama.workspace.store import read_json, sha256
+from slimpajama.workspace.store import Store, read_json, sealed
 
 T = TypeVar("T")
 
@@ -180,15 +181,19 @@ class Run:
         Raises:
             StorageError: If this process makes some keys of a step that another one runs, and would make other bytes.
         """
-        found = load_manifest(self.store, self.manifest_path)
+        published = layout.is_published_manifest(self.manifest_path)
+        found = (load_manifest if published else _whole(load_manifest))(self.store, self.manifest_path)
         self._replaced = found
         if found and found.fingerprint == self.fingerprint:
             self._manifest, self.skipped = found, True
+            if published:
+                # A kill may have come between the two.
+                note(self.store, self.manifest_path)
             self._drop_work()
             step_log(self.name).info("finished before, skipped")
             return
         state = f"{self.work}/state.json"
-        begun = read_json(self.store, state)["fingerprint"] if self.store.exists(state) else ""
+        begun = (_whole(read_json)(self.store, state) or {}).get("fingerprint", "") if self.store.exists(state) else ""
         if begun == self.fingerprint:
             self._read_parts()
         elif assigned_keys() is not None:
@@ -203,7 +208,7 @@ class Run:
             # A run that stood still may be here although another one holds the lease.
             if not self.store.is_fenced:
                 self.store.delete_tree(self.work)
-            self.store.write(state, json_bytes({"fingerprint": self.fingerprint}))
+            self.store.write(state, sealed(json_bytes({"fingerprint": self.fingerprint})))
         current().step_begun(self)
 
     def _read_parts(self) -> None:
@@ -213,9 +218,9 @@ class Run:
                 continue
             # Of units that are not assigned to this process it is enough to know that they are there, and their names.
             known = self.store.is_fenced or key in (assigned_keys() or {key})
-            part = read_json(self.store, path) if known else {}
-            # Versions before 0.2 wrote none.
-            if part.get("fingerprint", self.fingerprint) == self.fingerprint:
+            part = _whole(read_json)(self.store, path) if known else {}
+            # Versions before 0.2 wrote no fingerprint.
+            if part is not None and part.get("fingerprint", self.fingerprint) == self.fingerprint:
                 self._parts[key] = part
                 self.store.learn(path, ((entry["path"], entry["sha256"]) for entry in part.get("files", ())))
 
@@ -310,10 +315,10 @@ class Run:
                 continue
             intermediate = path.startswith(f"{self.work}/")
             data = parquet_bytes(content, intermediate=intermediate) if isinstance(content, pa.Table) else content
-            entries.append(FileEntry(path, sha256(data), len(data), rows))
+            entries.append(entry_of(path, data, rows))
             self.store.write_listed(path, data, entries[-1].sha256)
         record = json.loads(json_bytes({"fingerprint": self.fingerprint, "files": entries, "counts": part.counts}))
-        self.store.write(f"{self.work}/parts/{key}.json", json_bytes(record))
+        self.store.write(f"{self.work}/parts/{key}.json", sealed(json_bytes(record)))
         self._parts[key] = record
 
     def has(self, key: str) -> bool:
@@ -334,7 +339,7 @@ class Run:
         files = sorted((entry for key in keys for entry in self.part_files(key)), key=lambda entry: entry.path)
         total = add_counts(self._parts[key]["counts"] for key in keys) if counts is None else counts
         manifest = Manifest(self.name, self.fingerprint, tuple(files), json.loads(json_bytes(total)), self.depends_on)
-        self.store.publish(self.manifest_path, json_bytes(manifest))
+        write_manifest(self.store, self.manifest_path, manifest)
         self._manifest = manifest
         self._drop_replaced()
         self._drop_work()
@@ -357,6 +362,19 @@ class Run:
         if not self.manifest_path.startswith(f"{self.work}/"):
             # The manifest has taken over.
             self.store.delete_tree(self.work)
+
+
+def _whole(read: Callable[[Store, str], T | None]) -> Callable[[Store, str], T | None]:
+    """Let a reader return None for a file between two steps that is damaged: what it stands for is made again."""
+
+    def reading(store: Store, path: str) -> T | None:
+        try:
+            return read(store, path)
+        except DamagedError as error:
+            step_log("resume").warning(f"made again: {error}")
+            return None
+
+    return reading
 
 
 def run_step(step: Step, context: Context, made: Mapping[str, Manifest] | None = None, **options: Any) -> Run:

@@ -18,12 +18,15 @@ import json
 from collections.abc import Iterable
 from typing import Any, BinaryIO, Protocol
 
-from slimpajama.core.errors import StorageError
+from slimpajama.core.errors import DamagedError
 
 LOCK = ".lock"
 # In a class that has a method `list`, the type needs another name.
 Paths = list[str]
 CHECK = "Run `slimpajama verify`."
+# The end of a file that has a digest of its own.
+SEAL = b',\n "checksum": "sha256:%s"\n}\n'
+SEAL_BYTES = len(SEAL % (b"0" * 64))
 # How often a request is made that botocore gave up, or whose answer came incomplete or damaged.
 TRIES = 3
 
@@ -39,6 +42,7 @@ class Store(Protocol):
     uri: str
     is_fenced: bool
 
+    def __hash__(self) -> int: ...
     def read(self, path: str, start: int = 0, end: int | None = None) -> bytes: ...
     def open(self, path: str) -> BinaryIO: ...
     def exists(self, path: str) -> bool: ...
@@ -78,8 +82,32 @@ def read_json(store: Store, path: str) -> Any:
     return parsed_json(store.read(path), f"{store.uri}/{path}")
 
 
+def sealed(record: bytes) -> bytes:
+    """Return a JSON object with its own digest as the last key: manifests, pointers and records, which nothing lists.
+
+    Args:
+        record: It ends as `json_bytes` ends it.
+    """
+    return record.removesuffix(b"\n}\n") + SEAL % sha256(record).encode()
+
+
+def is_sealed(data: bytes) -> bool:
+    """Return whether a file ends in a digest, right or wrong: either part of one stays whatever bit is flipped."""
+    end = data[-SEAL_BYTES:]
+    return b'"checksum"' in end or b'"sha256:' in end
+
+
 def parsed_json(data: bytes, where: str) -> Any:
-    """Return the JSON value of a file that was read from `where`."""
+    """Return the JSON value of a file that was read from `where`; earlier versions wrote no digest into it.
+
+    Raises:
+        DamagedError: It is no JSON, or is not what its own digest says.
+    """
+    if is_sealed(data):
+        record = data[:-SEAL_BYTES] + b"\n}\n"
+        if sealed(record) != data:
+            raise DamagedError("damaged: its content and its own checksum differ", where=where, hint=CHECK)
+        data = record
     try:
         value = json.loads(data)
         # Half of a surrogate pair cannot be written to any file; slimpajama itself writes no such escape.
@@ -88,7 +116,7 @@ def parsed_json(data: bytes, where: str) -> Any:
         return value
     except (ValueError, RecursionError) as error:
         # A ValueError may be about JSON or about its UTF-8.
-        raise StorageError(f"not readable as JSON: {error}", where=where, hint=CHECK) from error
+        raise DamagedError(f"not readable as JSON: {error}", where=where, hint=CHECK) from error
 
 
 # Workspaces that this process has locked, so that a flow inside a flow does not wait for itself.

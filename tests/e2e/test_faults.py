@@ -26,7 +26,7 @@ from slimpajama.ops.verify import verify
 from slimpajama.workspace import layout, lease
 from slimpajama.workspace import s3 as storage
 from slimpajama.workspace.local import LocalStore
-from slimpajama.workspace.manifest import Manifest, json_bytes
+from slimpajama.workspace.manifest import Manifest, entry_of, json_bytes
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import Workspace, open_store
 from slimpajama.workspace.parquet import read_table, read_with_checksum, with_checksum
@@ -229,7 +229,7 @@ def stopped_night(config, workspace, night, *point):
 
 def first_document(store, night):
     path = next(path for path in store.list(f"nights/{night}/documents/"))
-    return read_table(store, path, ["id"])["id"][0].as_py()
+    return read_table(store, entry_of(path, store.read(path)), ["id"])["id"][0].as_py()
 
 
 @pytest.mark.parametrize("point", [("after", "n1/manifest.json"), ("after", "index.json")])

@@ -153,6 +153,31 @@ def test_a_step_begun_with_other_settings_leaves_the_units_of_the_first_and_take
         assert read_table(run.store, entry.path)["text"].to_pylist() == [value]
 
 
+def test_a_report_that_is_written_again_replaces_the_one_before_and_one_that_stood_still_replaces_none(two):
+    first, second = two
+    path = "reports/n/report.html"
+
+    def begun(store, version):
+        work, manifest = "reports/n/work/report", "reports/n/manifest.json"
+        return begin_step(store, "report", work=work, manifest=manifest, about={"version": version})
+
+    def finished(run, page):
+        run.commit("report", Part({path: page}))
+        return run.finish()
+
+    finished(begun(first, 1), b"first")
+    with first.lock("a run that will stand still"):
+        stalled = begun(first, 2)
+        finished(begun(second, 3), b"third")
+        with pytest.raises(LockedError, match="another run was first"):
+            finished(stalled, b"second")
+    left = [name for name in open_store(first.uri).list("reports") if "/work/" not in name]
+    pages = [second.name(path, sha256(page)) for page in (b"second", b"third")]
+    assert left == sorted(["reports/n/manifest.json", *pages])
+    assert load_manifest(second, "reports/n/manifest.json").fingerprint == begun(second, 3).fingerprint
+    assert second.read(path) == b"third"
+
+
 def test_a_run_whose_lease_was_taken_stops_with_one_sentence(two, monkeypatch):
     first, second = two
     with writers.apart(), first.lock("first"):

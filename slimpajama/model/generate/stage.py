@@ -139,5 +139,5 @@ def _natural_repetition(workspace: Workspace, model: Manifest, tokens: int) -> d
 def _shards(workspace: Workspace, model: Manifest, split: str, columns: list[str]) -> Iterator[pa.Table]:
     """Yield the shards of a split in the nights that the model was trained on: they have its tokenizer."""
     for night in sorted(model.depends_on["nights"]):
-        for path in workspace.nights.load(night).paths(layout.night(night).split(split)):
-            yield read_table(workspace.store, path, columns)
+        for entry in workspace.nights.load(night).entries(layout.night(night).split(split)):
+            yield read_table(workspace.store, entry, columns)

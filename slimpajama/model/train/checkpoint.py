@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 from slimpajama.core.errors import StorageError
 from slimpajama.core.logs import step_log
 from slimpajama.workspace.manifest import json_bytes
-from slimpajama.workspace.store import Store, read_json, sha256
+from slimpajama.workspace.store import Store, read_json, sealed, sha256
 
 STEP = re.compile(r"/step-(\d{7})/checkpoint\.json$")
 
@@ -48,7 +48,7 @@ class Checkpoints:
         data = save({name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()})
         self.store.write(f"{folder}/state.safetensors", data)
         record = {"step": checkpoint.step, "sha256": sha256(data), "bytes": len(data), "state": checkpoint.state}
-        self.store.write(f"{folder}/checkpoint.json", json_bytes(record))
+        self.store.write(f"{folder}/checkpoint.json", sealed(json_bytes(record)))
         for step in self.steps()[: -self.keep]:
             self._remove(step)
 

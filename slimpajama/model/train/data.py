@@ -70,7 +70,7 @@ class TrainingData:
             licences = {s["name"]: s["licence"] for s in manifest.depends_on["settings"]["ingest"]["sources"]}
             entries = self.shards("train", [night])
             if entries:
-                tables = [read_table(self.store, entry.path, ["source", "lang", "n_bytes"]) for entry in entries]
+                tables = [read_table(self.store, entry, ["source", "lang", "n_bytes"]) for entry in entries]
                 sums = pa.concat_tables(tables).group_by(["source", "lang"])
                 grouped = sums.aggregate([("n_bytes", "sum"), ("n_bytes", "count")])
                 ordered = grouped.sort_by([("source", "ascending"), ("lang", "ascending")])

@@ -224,7 +224,7 @@ def _clusters(scratch: Workspace, full: Pass) -> pl.DataFrame:
     place, listed = layout.night(NIGHT), full.manifests["dedup"]
 
     def rows(prefix: str, *columns: str) -> pl.DataFrame:
-        found = [pl.DataFrame(read_table(scratch.store, path, list(columns))) for path in listed.paths(prefix)]
+        found = [pl.DataFrame(read_table(scratch.store, entry, list(columns))) for entry in listed.entries(prefix)]
         return pl.concat([pl.DataFrame(schema=dict.fromkeys(columns, pl.String)), *found])
 
     origin = pl.concat([rows(prefix, "id", "source", "uri") for prefix in (place.documents, f"{place.removed}dedup-")])

@@ -18,7 +18,7 @@ from slimpajama.ops.report.removed import LIGHT, duplicate_pairs, languages_of, 
 from slimpajama.ops.report.tuning import SHOWN
 from slimpajama.workspace import layout
 from slimpajama.workspace.layout import folder_of
-from slimpajama.workspace.manifest import Manifest
+from slimpajama.workspace.manifest import FileEntry, Manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_columns
 from slimpajama.workspace.registry import Models
@@ -38,10 +38,10 @@ def collect(workspace: Workspace, night: str, model_id: str = "", tuned_id: str 
     """
     inputs = gather(workspace, night, model_id, tuned_id)
     manifest, place = inputs.corpus, layout.night(night)
-    removed = manifest.paths(place.removed)
+    removed = manifest.entries(place.removed)
     samples = inputs.read("samples", "samples.json") or {"samples": []}
     index = read_columns(workspace.store, removed, REMOVED, LIGHT)
-    kept = read_columns(workspace.store, manifest.paths(place.documents), DOCUMENTS, KEPT)
+    kept = read_columns(workspace.store, manifest.entries(place.documents), DOCUMENTS, KEPT)
     nights = {name: m.counts for name, m in inputs.recent.items()} | {night: manifest.counts}
     return {
         "format": 1,
@@ -62,8 +62,8 @@ def collect(workspace: Workspace, night: str, model_id: str = "", tuned_id: str 
         "tuning": _tuning(workspace.models, inputs),
         "corpus": {
             "lengths": length_counts(kept),
-            "clusters": cluster_sizes(workspace.store, manifest.paths(place.minhash)),
-            "words": top_words(workspace.store, manifest.paths(place.split("train"))),
+            "clusters": cluster_sizes(workspace.store, manifest.entries(place.minhash)),
+            "words": top_words(workspace.store, manifest.entries(place.split("train"))),
             "splits": split_rows(manifest.counts.get("shards", {})),
             "vocabulary": manifest.counts.get("tokenizer", {}).get("pieces"),
             "segmented": manifest.counts.get("segment", {}),
@@ -147,10 +147,10 @@ def _tuning(models: Models, inputs: Inputs) -> Part | None:
     }
 
 
-def _partner_files(inputs: Inputs) -> dict[str, list[str]]:
+def _partner_files(inputs: Inputs) -> dict[str, list[FileEntry]]:
     """Return the kept documents' files, the night's own first, then from the newest night to the oldest."""
     nights = {inputs.night: inputs.corpus} | dict(reversed(inputs.earlier.items()))
-    return {name: manifest.paths(layout.night(name).documents) for name, manifest in nights.items()}
+    return {name: manifest.entries(layout.night(name).documents) for name, manifest in nights.items()}
 
 
 def _sources(manifest: Manifest) -> list[Part]:

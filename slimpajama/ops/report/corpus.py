@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.core.schema import MINHASH
+from slimpajama.workspace.manifest import FileEntry
 from slimpajama.workspace.parquet import read_columns, read_table
 from slimpajama.workspace.store import Store
 
@@ -39,7 +40,7 @@ def length_counts(kept: pa.Table) -> dict[str, Any]:
     return {"edges": [round(float(edge), 2) for edge in edges], "counts": counts}
 
 
-def cluster_sizes(store: Store, minhash: list[str]) -> list[dict[str, int]]:
+def cluster_sizes(store: Store, minhash: list[FileEntry]) -> list[dict[str, int]]:
     """Return how many clusters of the night's documents have which size, the smallest size first.
 
     A cluster is all that similar pairs connect; a document unlike any other is a cluster of one.
@@ -55,7 +56,7 @@ def cluster_sizes(store: Store, minhash: list[str]) -> list[dict[str, int]]:
     return sorted(({"size": row["values"], "clusters": row["counts"]} for row in sizes), key=lambda row: row["size"])
 
 
-def top_words(store: Store, shards: list[str]) -> list[dict[str, Any]]:
+def top_words(store: Store, shards: list[FileEntry]) -> list[dict[str, Any]]:
     """Return the most frequent content words of each language, in lower case; numbers alone are left out.
 
     Args:
@@ -68,8 +69,8 @@ def top_words(store: Store, shards: list[str]) -> list[dict[str, Any]]:
     step = max(1, -(-len(shards) // MAX_SHARDS))
     counted = shards[::step]
     counters: dict[str, Counter[str]] = {}
-    for path in counted:
-        table = read_table(store, path, ["lang", "content_words"])
+    for entry in counted:
+        table = read_table(store, entry, ["lang", "content_words"])
         for lang in pc.unique(table["lang"]).to_pylist():
             words = table.filter(pc.equal(table["lang"], lang))["content_words"].combine_chunks()
             counters.setdefault(lang, Counter()).update(_count(words.flatten()))

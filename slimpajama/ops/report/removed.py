@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from slimpajama.core.format import SPACE, excerpt
 from slimpajama.workspace.lookup import find_rows, one_of
+from slimpajama.workspace.manifest import FileEntry
 from slimpajama.workspace.store import Store
 
 SAMPLES = 3
@@ -36,13 +37,14 @@ def languages_of(index: pa.Table, stage: str) -> dict[str, int]:
     return {row["values"]: row["counts"] for row in kinds.to_pylist() if row["values"]}
 
 
-def rule_table(store: Store, paths: list[str], index: pa.Table) -> list[dict[str, Any]]:
+def rule_table(store: Store, removed: list[FileEntry], index: pa.Table) -> list[dict[str, Any]]:
     """Return each rule that removed something, the busiest first, with a few samples.
 
     Samples are the documents with the smallest ids; ids are hashes, so this is a fair draw and always the same one.
 
     Args:
-        index: Columns `LIGHT` of the night's `removed` files, which are at `paths`.
+        removed: The night's `removed` files.
+        index: Columns `LIGHT` of them.
 
     Returns:
         `stage`, `rule`, `threshold` (empty where it differs), `documents` and `samples` (`id`, `source`, `uri`,
@@ -51,7 +53,7 @@ def rule_table(store: Store, paths: list[str], index: pa.Table) -> list[dict[str
     grouped = index.group_by(["stage", "rule"]).aggregate([("id", "count"), ("threshold", "min"), ("threshold", "max")])
     rules = sorted(grouped.to_pylist(), key=lambda row: (-row["id_count"], row["stage"], row["rule"]))
     chosen = [_smallest_ids(index, row["stage"], row["rule"]) for row in rules]
-    rows = _rows_by_id(store, paths, {id_ for ids in chosen for id_ in ids}, [*SHOWN, "stage", "rule"])
+    rows = _rows_by_id(store, removed, {id_ for ids in chosen for id_ in ids}, [*SHOWN, "stage", "rule"])
     return [
         {
             "stage": row["stage"],
@@ -75,7 +77,7 @@ def _sample(row: Row) -> Row:
 
 
 def duplicate_pairs(
-    store: Store, removed: list[str], index: pa.Table, documents: Mapping[str, list[str]]
+    store: Store, removed: list[FileEntry], index: pa.Table, documents: Mapping[str, list[FileEntry]]
 ) -> dict[str, Any]:
     """Return how many documents were removed as duplicates, and a few pairs that show the range of similarity.
 
@@ -106,13 +108,13 @@ def _spread(index: pa.Table, count: int) -> list[Row]:
     return list(rows.take(places).to_pylist()) if places else []
 
 
-def _partners(store: Store, documents: Mapping[str, list[str]], ids: set[str]) -> dict[str, Row]:
+def _partners(store: Store, documents: Mapping[str, list[FileEntry]], ids: set[str]) -> dict[str, Row]:
     found: dict[str, Row] = {}
-    for night, paths in documents.items():
+    for night, entries in documents.items():
         missing = ids - found.keys()
         if not missing:
             break
-        for hit in find_rows(store, paths, "id", one_of(missing), ["id", "source", "uri", "lang", "text"]):
+        for hit in find_rows(store, entries, "id", one_of(missing), ["id", "source", "uri", "lang", "text"]):
             found[hit.values["id"]] = hit.values | {"night": night}
     return found
 
@@ -134,10 +136,10 @@ def _pair(row: Row, removed: Row, kept: Row | None) -> Row:
 
 
 def _rows_by_id(
-    store: Store, paths: Iterable[str], ids: Collection[str], columns: list[str]
+    store: Store, entries: Iterable[FileEntry], ids: Collection[str], columns: list[str]
 ) -> dict[tuple[str, str], Row]:
     """Return rows of `removed` by stage and id."""
-    hits = find_rows(store, paths, "id", one_of(ids), columns) if ids else ()
+    hits = find_rows(store, entries, "id", one_of(ids), columns) if ids else ()
     return {(hit.values["stage"], hit.values["id"]): hit.values for hit in hits}
 
 

@@ -11,7 +11,7 @@ from slimpajama.core.schema import DOCUMENTS, WORDS
 from slimpajama.corpus import segment as module
 from slimpajama.text.segment import Segmenter
 from slimpajama.workspace.local import LocalStore
-from slimpajama.workspace.manifest import Manifest
+from slimpajama.workspace.manifest import Manifest, entry_of
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.step import Part
@@ -45,7 +45,7 @@ def test_every_part_of_documents_has_a_part_of_words_with_the_same_name_and_rows
     store, words = run(tmp_path, Config())
     assert [path.rsplit("/", 1)[1] for path in words.paths("nights/n/")] == [f"part-{id_}.parquet" for id_ in TEXTS]
     for path, (id_, (text, _)) in zip(words.paths("nights/n/"), TEXTS.items(), strict=True):
-        table = read_table(store, path)
+        table = read_table(store, entry_of(path, store.read(path)))
         assert table.schema.equals(WORDS)
         (row,) = table.to_pylist()
         assert row["id"] == id_
@@ -54,7 +54,7 @@ def test_every_part_of_documents_has_a_part_of_words_with_the_same_name_and_rows
 
 def test_counts_are_those_of_the_words_by_language(tmp_path: Path):
     store, words = run(tmp_path, Config())
-    (row,) = read_table(store, words.files[0].path).to_pylist()
+    (row,) = read_table(store, words.files[0]).to_pylist()
     assert words.counts["documents"] == {"zh": 1, "en": 1, "mixed": 1}
     assert words.counts["bytes"] == {lang: len(text.encode()) for text, lang in TEXTS.values()}
     assert words.counts["words"]["zh"] == len(row["lengths"])
@@ -83,7 +83,7 @@ def with_dictionary(folder: Path, lines: str) -> Config:
 def test_the_user_dictionary_decides_words_and_its_content_is_in_the_fingerprint(tmp_path: Path):
     plain = run(tmp_path, Config())[1]
     store, words = run(tmp_path, with_dictionary(tmp_path, "今天天气很好\n"))
-    (row,) = read_table(store, words.files[0].path).to_pylist()
+    (row,) = read_table(store, words.files[0]).to_pylist()
     assert row["lengths"][0] == len("今天天气很好".encode())
     edited = run(tmp_path, with_dictionary(tmp_path, "今天天气\n"))[1]
     assert len({plain.fingerprint, words.fingerprint, edited.fingerprint}) == 3

@@ -268,7 +268,6 @@ def test_links_in_folders_that_are_not_the_workspaces_are_passed_over(store, out
 
 
 def test_every_path_of_the_layout_lies_in_a_folder_of_the_first_level():
-    pointers = (layout.NIGHTS_INDEX, layout.CHAMPION, layout.TUNED, layout.FORGOTTEN)
     made = [place("x").path for place in (layout.night, layout.model, layout.tuned, layout.report, layout.pairs)]
-    made.append(layout.scratch(layout.night("x")))
-    assert {layout.folders_of(path)[0] for path in (*pointers, *made)} == {*layout.ROOTS}
+    made += [layout.scratch(layout.night("x")), layout.noted("x")]
+    assert {layout.folders_of(path)[0] for path in (*layout.POINTERS, *made)} == {*layout.ROOTS}

@@ -16,7 +16,7 @@ from slimpajama.model.evaluate.score import bits_per_byte
 from slimpajama.model.evaluate.stage import SCORES, evaluate, summarise
 from slimpajama.model.train.stage import train
 from slimpajama.workspace.local import LocalStore
-from slimpajama.workspace.manifest import Manifest, load_manifest
+from slimpajama.workspace.manifest import Manifest, entry_of, load_manifest
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
@@ -68,7 +68,7 @@ def test_the_first_model_is_measured_and_promoted(trained: Any):
         f"{folder}/manifest.json",
         f"{folder}/scores.parquet",
     ]
-    scores = read_table(space.store, f"{folder}/scores.parquet")
+    scores = read_table(space.store, entry_of(f"{folder}/scores.parquet", space.store.read(f"{folder}/scores.parquet")))
     assert report.figures["overall"]["bytes"] == sum(scores["n_bytes"].to_pylist())
     assert set(report.figures["languages"]) == {"en", "zh"}
     assert 0 < report.figures["overall"]["token_accuracy"] <= 1
