@@ -18,6 +18,7 @@ from slimpajama.core.config import Config
 from slimpajama.ops.pipeline import follow
 from slimpajama.ops.report.summary import NightSummary
 from slimpajama.workspace.nights import Nights
+from tasks.model import require_model
 from tasks.observe import named, run_context, without_ui_edge
 from tasks.report import nothing_new_task, publish_artifacts, report_task
 
@@ -33,6 +34,7 @@ def nightly(config: Config | None = None, config_file: str = "", night: str = ""
         start: Step of the preparation to begin at again, for instance dedup; empty goes on where the night stopped.
     """
     with run_context(config, config_file, night, Nights.choose) as (config, night):
+        require_model(config)
         corpus = prepare_corpus(config, night=night, start=start)
         if corpus is None:
             return nothing_new_task(config, night)

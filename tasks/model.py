@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from slimpajama.core.config import Config
 from slimpajama.core.result import Result
+from slimpajama.model.train.memory import require_memory
 from slimpajama.ops.pipeline import FLOWS
 from slimpajama.ops.report.tuning import tuning_artifact
 from slimpajama.workspace.step import Context, OnNight
@@ -17,6 +18,11 @@ from tasks.observe import RETRY, workspace_of
 
 # What the UI shows of a step's report, below its key.
 ARTIFACTS = {"tune": ("tuned", tuning_artifact)}
+
+
+def require_model(config: Config) -> None:
+    """Refuse a model that cannot be trained here, before a night is prepared for it."""
+    require_memory(config, config.tokenizer.vocab_size)
 
 
 def task_of(name: str, use: OnNight) -> Callable[[Config, str, str], Result]:

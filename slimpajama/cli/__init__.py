@@ -1,12 +1,14 @@
 """The command line: `slimpajama COMMAND --help` shows each command with an example.
 
-Data goes to stdout, progress and messages to stderr. Exit code 0 done, 1 failed, 2 wrong usage. Commands import
-what they need when they run, so that `--help` answers at once.
+Data goes to stdout, progress and messages to stderr. Exit code 0 done, 1 failed, 2 wrong usage, settings or machine:
+somebody has to change something, 130 Ctrl-C. Commands import what they need when they run, so that `--help` answers at
+once.
 """
 
 from __future__ import annotations
 
 import gc
+import logging
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,13 +18,20 @@ import typer
 from slimpajama.cli import applications, corpus, exchange, lifecycle, model
 from slimpajama.cli.options import expanded
 from slimpajama.core.console import console
-from slimpajama.core.errors import SlimpajamaError
 from slimpajama.core.logs import log
+from slimpajama.core.machine import OutputError, drop_output, of_machine, require_machine, steady_streams, use_utf8
+from slimpajama.core.stopping import INTERRUPTED, STOPPED, end_now, still_ctrl_c
 
 __all__ = ["app", "main"]
 
-# Typer returns this after a KeyboardInterrupt.
-INTERRUPTED = 130
+# Below that, numpy does not load.
+ADDRESS_SPACE = 1 << 30
+# What these print is all that they do.
+SHOW = {
+    *("answer", "explain", "generate", "lm-eval", "models", "nights", "reconstruct", "score", "summarize"),
+    *("translate", "verify"),
+}
+SHOWING = {"-h", "--help", "--dry-run"}
 # The class of the click that typer uses, which may be a copy of its own.
 UsageError: Any = typer.BadParameter.__mro__[1]
 
@@ -62,35 +71,49 @@ app.add_typer(models, name="models")
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
+    use_utf8()
+    steady_streams()
     code = run(sys.argv[1:] if arguments is None else arguments)
+    if code == INTERRUPTED:
+        end_now()
     # Otherwise the last garbage collection visits every library's objects, which takes 3 s after a night.
     gc.freeze()
     sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command and return its exit code; a user's error is one line, never a traceback."""
+    """Run one command and return its exit code; an error of the user or of the machine is one line, no traceback."""
     try:
-        result = typer.main.get_command(app).main(arguments, prog_name="slimpajama", standalone_mode=False)
-        sys.stdout.flush()
+        require_machine(RLIMIT_AS=ADDRESS_SPACE)
+        with still_ctrl_c():
+            result = typer.main.get_command(app).main(arguments, prog_name="slimpajama", standalone_mode=False)
+            sys.stdout.flush()
+        # Typer returns this after a KeyboardInterrupt.
         if result == INTERRUPTED:
             raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
-    except SlimpajamaError as error:
-        _show_error(str(error))
-        return error.exit_code
     except UsageError as error:
         error.show()
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        _show_error("interrupted; run the same command again and it goes on from here")
-        return 1
-    except BrokenPipeError:
-        # The reader of our output has ended, as `head` does.
-        sys.stderr.close()
-        return 1
+        _say(logging.ERROR, STOPPED)
+        return INTERRUPTED
+    except OutputError as error:
+        drop_output()
+        if SHOW.isdisjoint(arguments[:1]) and SHOWING.isdisjoint(arguments):
+            _say(logging.WARNING, f"{error}. The command has done its work; only its result could not be shown.")
+            return 0
+        # The reader of our output may have ended, as `head` does.
+        if not isinstance(error.__cause__, BrokenPipeError):
+            _say(logging.ERROR, str(error))
+        return error.exit_code
+    except Exception as error:
+        if known := of_machine(error):
+            _say(logging.ERROR, str(known))
+            return known.exit_code
+        raise
 
 
-def _show_error(text: str) -> None:
+def _say(level: int, text: str) -> None:
     with console(bars=False):
-        log.error(text)
+        log.log(level, text)

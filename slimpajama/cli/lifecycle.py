@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.request import getproxies
 
 import typer
 
 from slimpajama.cli.options import Common, Night, workspace_of
 from slimpajama.core.console import console
+from slimpajama.core.errors import ConfigError
+from slimpajama.core.machine import require_machine
 from slimpajama.workspace import layout
 
 if TYPE_CHECKING:
@@ -24,31 +29,63 @@ if TYPE_CHECKING:
 PREFECT = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    # Of several at once, each waits for those before it.
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
     # Prefect's log is for its UI; here a user reads ours.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    # Nothing of the current folder runs in processes that we start, whatever its name.
+    "PYTHONSAFEPATH": "1",
 }
+# Of a night, and of each core's threads in it.
+ADDRESS_SPACE, THREAD_SPACE = 3 << 30, 64 << 20
+# Prefect's database alone grows to many MB.
+FILE_BYTES, OPEN_FILES = 100 << 20, 200
 Start = Annotated[str, typer.Option("--from", help="Begin an unpublished night again at this step.", metavar="STEP")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Sample what would be read, say what to expect, and stop.")]
 
 
 @contextlib.contextmanager
-def flow_session() -> Iterator[Callable[[], None]]:
+def flow_session(cfg: Config) -> Iterator[Callable[[], None]]:
     """Run flows in this process: our messages go to stderr, Prefect's own to its UI only.
 
     Yields:
         A function to call when the flow is imported; it waits for Prefect's temporary server, which starts meanwhile.
     """
+    space = ADDRESS_SPACE + THREAD_SPACE * (os.cpu_count() or 1)
+    require_machine(RLIMIT_AS=space, RLIMIT_FSIZE=FILE_BYTES, RLIMIT_NOFILE=OPEN_FILES)
     for name, value in PREFECT.items():
         os.environ.setdefault(name, value)
+    # A proxy, where one is set, reaches no port of this machine.
+    os.environ["no_proxy"] = ",".join(filter(None, (getproxies().get("no"), "127.0.0.1")))
     from slimpajama.core.memory import configure_allocator
 
     # This comes before Prefect starts threads, which take arenas of their own.
     configure_allocator()
-    from tasks.server import temporary_server
+    try:
+        from prefect.settings import get_current_settings
+
+        from tasks.server import temporary_server
+    except Exception as error:
+        hint = "It reads PREFECT_* of the environment, and .env, prefect.toml and pyproject.toml of the current folder."
+        raise ConfigError("Prefect does not start", found=" ".join(str(error).split()), hint=hint) from error
+    _require_home(get_current_settings().home)
 
     with console(), temporary_server() as ready:
+        if "://" not in cfg.workspace:
+            # What is wrong with it is said at once, and not when the server has started.
+            workspace_of(cfg)
         yield ready
+
+
+def _require_home(home: Path) -> None:
+    """Refuse a home of Prefect that cannot be written: its server would wait, and not start."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home) as file:
+            file.write(b"any")
+    except OSError as error:
+        hint = "Set PREFECT_HOME to a folder of yours."
+        raise ConfigError(f"cannot be written: {error.strerror}", where=f"Prefect's home {home}", hint=hint) from None
 
 
 def run(common: Common, night: Night = "", start: Start = "", dry_run: DryRun = False) -> None:
@@ -61,7 +98,7 @@ def run(common: Common, night: Night = "", start: Start = "", dry_run: DryRun = 
     cfg = common.cfg
     if dry_run:
         return show_plan(common, trains=True)
-    with flow_session() as ready:
+    with flow_session(cfg) as ready:
         from flows.nightly import nightly
 
         ready()
@@ -73,7 +110,7 @@ def stage_timings() -> dict[str, object]:
     """Return how long the steps of this process took, for `--json`."""
     from slimpajama.core.progress import timings
 
-    return {"timings": [asdict(timing) for timing in timings]}
+    return {"timings": timings}
 
 
 def prepare(common: Common, night: Night = "", start: Start = "", dry_run: DryRun = False) -> None:
@@ -84,7 +121,7 @@ def prepare(common: Common, night: Night = "", start: Start = "", dry_run: DryRu
     cfg = common.cfg
     if dry_run:
         return show_plan(common)
-    with flow_session() as ready:
+    with flow_session(cfg) as ready:
         from flows.corpus import prepare_corpus
 
         ready()
@@ -108,7 +145,7 @@ def train(common: Common, night: Night = "") -> None:
     cfg = common.cfg
     if is_worker():
         return take_part(cfg, night)
-    with flow_session() as ready:
+    with flow_session(cfg) as ready:
         from flows.model import train_model
 
         ready()
@@ -135,7 +172,7 @@ def evaluate(
     Example: slimpajama evaluate --workspace demo/workspace
     """
     cfg = common.cfg
-    with flow_session() as ready:
+    with flow_session(cfg) as ready:
         from flows.model import evaluate_model
 
         ready()
@@ -154,7 +191,7 @@ def tune(
     Example: slimpajama tune --config slimpajama.toml --set tune.tokens=8000000
     """
     cfg = common.cfg
-    with flow_session() as ready:
+    with flow_session(cfg) as ready:
         from flows.model import tune_model
 
         ready()
@@ -170,7 +207,7 @@ def clean_up(
     Example: slimpajama clean-up --config demo/demo.toml --dry-run
     """
     cfg = common.cfg
-    with flow_session() as ready:
+    with flow_session(cfg) as ready:
         from flows.retention import clean_up as flow
 
         ready()

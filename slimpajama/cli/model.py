@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -95,9 +95,10 @@ def generate(
     # One token is too little work to share: two threads took ten times the processor's time.
     torch.set_num_threads(1)
     for number in range(n):
-        pieces = stream_text(loaded.model, loaded.tokenizer, prompt, replace(cfg, seed=cfg.seed + number))
+        drawn = cfg.nth(number)
+        pieces = stream_text(loaded.model, loaded.tokenizer, prompt, drawn)
         if common.as_json:
-            common.emit({"model": loaded.id, "prompt": prompt, "seed": cfg.seed + number, "text": "".join(pieces)}, "")
+            common.emit({"model": loaded.id, "prompt": prompt, "seed": drawn.seed, "text": "".join(pieces)}, "")
         else:
             # Each piece is written as soon as it is made, so that a reader sees the first words at once.
             for piece in chain([prompt], pieces, ["\n"]):

@@ -30,7 +30,19 @@ DEFAULT_FILE = "slimpajama.toml"
 KEYWORD = inspect.Parameter.KEYWORD_ONLY
 FIELDS = "__dataclass_fields__"
 
-Night = Annotated[str, typer.Option(help="Name of the night; default: an unfinished one, else today in UTC.")]
+
+def _unicode(name: str) -> str:
+    """Return a name, or refuse it before anything starts: it becomes part of what is published."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise typer.BadParameter(f"bytes that are no UTF-8 in {name!a}") from None
+    return name
+
+
+Night = Annotated[
+    str, typer.Option(callback=_unicode, help="Name of the night; default: an unfinished one, else today in UTC.")
+]
 Model = Annotated[
     str | None,
     typer.Option(help="Model to use, or a folder that `export` wrote; default: the champion.", metavar="ID_OR_DIR"),
@@ -91,7 +103,9 @@ class Common:
 
     def emit(self, value: dict[str, Any], text: str) -> None:
         """Print a command's result: for people, or as one JSON object on the last line."""
-        print(json.dumps(value, ensure_ascii=False) if self.as_json else text, flush=True)
+        # Another encoding may lack letters, which JSON spells in its own way.
+        plain = sys.stdout.encoding.lower() != "utf-8"
+        print(json.dumps(value, ensure_ascii=plain) if self.as_json else text, flush=True)
 
 
 def workspace_of(cfg: Config) -> Workspace:

@@ -27,13 +27,31 @@ def _default(one: Any) -> str:
     return "required" if one.default_factory is MISSING else json.dumps(one.default_factory(), default=str)
 
 
+def _range(schema: dict[str, Any]) -> str:
+    """Return what a number may be, or each number of a table; empty for other settings."""
+    schema = schema.get("additionalProperties") or schema
+    if "maximum" not in schema:
+        return ""
+    low = schema.get("minimum", schema.get("exclusiveMinimum"))
+    above = "above " if "exclusiveMinimum" in schema else ""
+    return f"{above}{low:,} to {schema['maximum']:,}".replace(".0 ", " ").removesuffix(".0")
+
+
 def _section(title: str, cls: Any, skip: tuple[str, ...] = ()) -> list[str]:
     properties = TypeAdapter(cls).json_schema()["properties"]
-    lines = ["", f"## {title}", "", str(inspect.getdoc(cls)), "", "| key | default | meaning |", "|---|---|---|"]
+    lines = [
+        "",
+        f"## {title}",
+        "",
+        str(inspect.getdoc(cls)),
+        "",
+        "| key | default | range | meaning |",
+        "|---|---|---|---|",
+    ]
     for one in fields(cls):
         if one.name not in skip:
             meaning = " ".join(properties[one.name]["description"].split()).replace("|", "\\|")
-            lines.append(f"| `{one.name}` | `{_default(one)}` | {meaning} |")
+            lines.append(f"| `{one.name}` | `{_default(one)}` | {_range(properties[one.name])} | {meaning} |")
     return lines
 
 

@@ -6,8 +6,12 @@ whenever a large array is freed. docs/decisions/what-makes-preparation-fast.md h
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import os
+import resource
 from functools import cache
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -18,6 +22,7 @@ LARGE = 8 << 20
 # So many free bytes at the heap's end stay ours: to return a page and ask for it again costs 3 us.
 KEPT = 64 << 20
 ARENAS = 2
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @cache
@@ -35,3 +40,13 @@ def release_memory() -> None:
     pa.default_memory_pool().release_unused()
     if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
         trim(0)
+
+
+def usable_memory() -> int:
+    """Return how many bytes this process could take at most: of the machine, its control group and its own limit."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with contextlib.suppress(OSError, ValueError):
+        # "max", where there is none, is no number.
+        limits.append(int(CGROUP_LIMIT.read_text(encoding="ascii")))
+    own = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return min(limits if own == resource.RLIM_INFINITY else [*limits, own])

@@ -9,11 +9,11 @@ import hashlib
 import io
 import time
 from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 from slimpajama.core.errors import ModelError, StorageError, printable
 from slimpajama.core.progress import track
+from slimpajama.core.stopping import Pool
 from slimpajama.workspace import layout
 from slimpajama.workspace.catalogue import records, restore
 from slimpajama.workspace.manifest import FileEntry, load_manifest
@@ -65,10 +65,7 @@ def _look(workspace: Workspace, threads: int, only: Collection[str] | None = Non
         bar.advance(entry.bytes)
         return found
 
-    with (
-        track("verify", total=sum(entry.bytes for entry in entries), unit="B") as bar,
-        ThreadPoolExecutor(max(1, threads), thread_name_prefix="verify") as pool,
-    ):
+    with track("verify", total=sum(entry.bytes for entry in entries), unit="B") as bar, Pool(threads, "verify") as pool:
         problems += pool.map(check, entries)
     problems += [*_nights(workspace, present), *_pointers(workspace, present), *_catalogue(workspace.store, present)]
     bad: Problems = {}

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from functools import partial
 from typing import Any
 
 import numba
 import numpy as np
+from numba.core.caching import FunctionCache
 from numba.core.dispatcher import Dispatcher
+
+from slimpajama.core.logs import log
 
 # The seed and the prime of FNV-1a, here over code points.
 HASH_SEED, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
@@ -30,8 +35,15 @@ def compiled(function: Any = None, *, allocates: bool = False, inline: bool = Fa
     """
     if function is None:
         return partial(compiled, allocates=allocates, inline=inline)
-    options: Any = {"nogil": True, "cache": True, "_nrt": allocates, "forceinline": inline}
+    options: Any = {"nogil": True, "_nrt": allocates, "forceinline": inline}
     kernel = numba.njit(**options)(function)
+    try:
+        # numba has no public name for it; a test sees that the stamp still decides what is compiled again.
+        make: Any = _Cache
+        kernel._cache = make(function)
+    except RuntimeError:
+        _warn()
+        return kernel
     imported = [value for value in function.__globals__.values() if isinstance(value, Dispatcher)]
     stamps = {repr(_cache_file(value)._source_stamp) for value in imported if value.__module__ != function.__module__}
     _cache_file(kernel)._source_stamp = (_cache_file(kernel)._source_stamp, *sorted(stamps))
@@ -39,8 +51,35 @@ def compiled(function: Any = None, *, allocates: bool = False, inline: bool = Fa
 
 
 def _cache_file(kernel: Any) -> Any:
-    # numba has no public name for it; a test sees that the stamp still decides what is compiled again.
     return kernel._cache._cache_file
+
+
+class _Cache(FunctionCache):
+    """numba's cache, to which a file that cannot be written, or that is damaged, is one that is not there."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        numbas: Any = super()
+        try:
+            return numbas.load_overload(sig, target_context)
+        except Exception:
+            with contextlib.suppress(OSError):
+                numbas.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        numbas: Any = super()
+        try:
+            numbas.save_overload(sig, data)
+        except OSError:
+            _warn()
+
+
+@functools.cache
+def _warn() -> None:
+    """Say, once in a process, that kernels are not kept."""
+    log.warning(
+        "compiled code cannot be kept, so every start takes half a minute longer: set NUMBA_CACHE_DIR to a folder"
+    )
 
 
 @compiled(inline=True)

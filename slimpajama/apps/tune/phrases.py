@@ -23,7 +23,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numba
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -33,6 +32,7 @@ from scipy import sparse
 
 from slimpajama.core.split import unit_hashes
 from slimpajama.corpus.shards.columns import words_of
+from slimpajama.text.kernels import compiled
 from slimpajama.text.segment import Segmenter
 
 # Translations of a word that are weighed.
@@ -52,13 +52,10 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Dictionary:
-    """What phrases of other languages become in a language.
-
-    Args:
-        tables: By target language, translations by the words of a phrase in lower case, joined by JOINER.
-    """
+    """What phrases of other languages become in a language."""
 
     tables: Mapping[str, Mapping[str, str]]
+    """By target language, translations by the words of a phrase in lower case, joined by JOINER."""
 
     @classmethod
     def learn(cls, rows: pl.DataFrame, segmenter: Segmenter) -> Dictionary:
@@ -249,7 +246,7 @@ def _best(row: Array, column: Array, value: Array, n: int) -> NDArray[np.int64]:
     return order[place < n]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(allocates=True)
 def _hash(ids: Any) -> Any:
     """Return a hash of words in a row."""
     found = np.uint64(len(ids))
@@ -259,7 +256,7 @@ def _hash(ids: Any) -> Any:
     return found
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(allocates=True)
 def _align(s: Any, s_offsets: Any, t: Any, t_offsets: Any, row: Any, column: Any, value: Any) -> Any:
     """Return the place of the target word that each source word belongs to, or -1: each is the other's likeliest.
 
@@ -287,7 +284,7 @@ def _align(s: Any, s_offsets: Any, t: Any, t_offsets: Any, row: Any, column: Any
     return links
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(allocates=True)
 def _extract(s: Any, s_offsets: Any, t: Any, t_offsets: Any, links: Any) -> Any:
     """Return phrases and their translations: both hashes, and where each begins and how many words it has.
 
@@ -325,7 +322,7 @@ def _extract(s: Any, s_offsets: Any, t: Any, t_offsets: Any, links: Any) -> Any:
     return phrase[:used], becomes[:used], places[0, :used], places[1, :used], places[2, :used], places[3, :used]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled(allocates=True)
 def _cover(ids: Any, blank: Any, offsets: Any, hashes: Any) -> Any:
     """Return the places in `hashes` of the phrases that texts consist of, -1 - place for words in none; and offsets."""
     units, ends = np.empty(len(ids), np.int64), np.zeros(len(offsets), np.int32)

@@ -36,12 +36,9 @@ class Source:
 
 
 class CorpusIndex:
-    """All documents of the published nights.
+    """All documents of the published nights; `cfg` says how a question is cut into words, as theirs was.
 
     Memory: about 12 bytes for each different word of a document.
-
-    Args:
-        cfg: How a question is cut into words; that of the nights.
 
     Raises:
         InputError: There is no published document.

@@ -75,9 +75,7 @@ class TuneReport(Result):
 def tune(workspace: Workspace, cfg: Config, champion: str) -> TuneReport:
     """Teach a champion the pairs, measure it on the test pairs, and let it serve the tasks that it is better at.
 
-    Args:
-        cfg: `pairs` and what they depend on, `tune`, `apply` and `train` are used.
-        champion: Model to start from.
+    Of `cfg`, `pairs` and what they depend on, `tune`, `apply` and `train` are used.
 
     Raises:
         InputError: There is no pair to learn or to measure by.

@@ -5,10 +5,23 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from slimpajama.core.config.base import STRICT, Language, Name, Share, Source
+from slimpajama.core.config.base import (
+    STRICT,
+    BatchTokens,
+    Budget,
+    Count,
+    CountOrNone,
+    Language,
+    LearningRate,
+    Name,
+    Seconds,
+    Seed,
+    Share,
+    Source,
+)
 
 Task = Literal["summarization", "translation", "question-answering"]
 PairField = Literal["source", "target", "question", "group"]
@@ -58,10 +71,10 @@ class PairsConfig:
     sources: tuple[PairSourceConfig, ...] = ()
     """Where the pairs come from."""
 
-    max_source_chars: PositiveInt = 100_000
+    max_source_chars: Annotated[int, Field(ge=1, le=1_000_000_000)] = 100_000
     """A longer source is left out."""
 
-    max_length_ratio: Annotated[float, Field(gt=1.0)] = 2.5
+    max_length_ratio: Annotated[float, Field(gt=1.0, le=1000.0)] = 2.5
     """Most that one side of a translation may be longer than the other, an ideograph counted as 2.7 letters and both
     as 13 letters longer. Of 88,713 aligned sentences of six technical texts, 99.9 % stay below 2.0."""
 
@@ -71,7 +84,7 @@ class PairsConfig:
     validation_share: Share = 0.02
     """Share of the groups that guides tuning."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the split."""
 
 
@@ -82,28 +95,28 @@ class TuneConfig:
     nightly: bool = False
     """Tune the champion at the end of each night; `pairs.sources` says on what."""
 
-    tokens: PositiveInt = 4_000_000
+    tokens: Budget = 4_000_000
     """Budget in tokens of sources and targets, padding included."""
 
-    max_seconds: Annotated[float, Field(ge=0.0)] = 0.0
+    max_seconds: Seconds = 0.0
     """Stop after this much training time, whatever `tokens` says; 0 means no limit."""
 
-    batch_tokens: PositiveInt = 4096
+    batch_tokens: BatchTokens = 4096
     """Tokens of sources and targets in a step."""
 
-    source_tokens: PositiveInt = 512
+    source_tokens: Annotated[int, Field(ge=16, le=65_536)] = 512
     """Most of a source that is read at once."""
 
-    target_tokens: PositiveInt = 192
+    target_tokens: Annotated[int, Field(ge=1, le=65_536)] = 192
     """Most of a target that is written; at most a row."""
 
-    lr: PositiveFloat = 1.0
+    lr: LearningRate = 1.0
     """Factor on the learning rates."""
 
-    max_test_pairs: PositiveInt = 100
+    max_test_pairs: Count = 100
     """Test pairs of each task and language that are written and scored; as many validation pairs choose the way."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Seed of new weights and of the order of pairs."""
 
 
@@ -117,14 +130,14 @@ class ApplyConfig:
     length_penalty: Annotated[float, Field(ge=0.0, le=10.0)] = 1.0
     """A text's log-likelihood is divided by its length to this power: 0 prefers short texts."""
 
-    no_repeat: Annotated[int, Field(ge=0)] = 3
+    no_repeat: CountOrNone = 3
     """Tokens in a row that no text has twice; 0 for any."""
 
-    min_tokens: PositiveInt = 1
+    min_tokens: Count = 1
     """Fewest tokens of a summary."""
 
-    max_tokens: Annotated[int, Field(ge=0)] = 0
+    max_tokens: CountOrNone = 0
     """Most tokens of a text; 0 for what the model was tuned to write."""
 
-    passages: PositiveInt = 8
+    passages: Count = 8
     """Passages of a context that are read for an answer: those that have most of the question's words."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -10,9 +11,20 @@ from pydantic import AfterValidator, ConfigDict, Field
 from slimpajama.core.errors import masked
 
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+# Every number has a range whose ends work, too. What depends on the machine's memory is refused where it is known.
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 # Protocols of fsspec for files inside of a file. Each opening of a packed one would unpack all that is before it.
 ARCHIVES = ("zip", "tar", "libarchive")
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Megabytes = Annotated[float, Field(ge=0.001, le=1000.0)]
+Seconds = Annotated[float, Field(ge=0.0, le=1e9)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+# 0 has a meaning of its own: none, or all.
+CountOrNone = Annotated[int, Field(ge=0, le=1_000_000)]
+Budget = Annotated[int, Field(ge=1, le=10**15)]
+BatchTokens = Annotated[int, Field(ge=1, le=2**24)]
+LearningRate = Annotated[float, Field(ge=1e-6, le=1000.0)]
+Weight = Annotated[float, Field(ge=0.0, le=1000.0)]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
 
@@ -45,3 +57,13 @@ def _readable(uri: str) -> str:
 
 
 Source = Annotated[Location, AfterValidator(_readable)]
+
+
+def unicode_only(data: Any) -> Any:
+    """Return plain settings, or raise: a name may be any bytes, but manifests and Prefect keep text as UTF-8."""
+    try:
+        json.dumps(data, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        found = error.object[max(0, error.start - 40) : error.end + 40]
+        raise ValueError(f"bytes that are no UTF-8, near {found!a}") from None
+    return data

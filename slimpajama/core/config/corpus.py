@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from slimpajama.core.config.base import STRICT, Name, Place, Share, Source
+from slimpajama.core.config.base import STRICT, Megabytes, Name, Place, Seed, Share, Source
 
 SLIMPAJAMA = {
     "threshold": 0.8,
@@ -44,7 +44,7 @@ class SourceConfig:
     id_field: str = ""
     """Column or key with the source's own id; kept in the document's uri. Empty: the record's number."""
 
-    priority: int = 0
+    priority: Annotated[int, Field(ge=-1_000_000_000, le=1_000_000_000)] = 0
     """Of two near-duplicates, the one from the source with the larger priority survives."""
 
     licence: str = ""
@@ -66,10 +66,10 @@ class IngestConfig:
     """Protocols of fsspec that a source's uri may name; `file` is this machine's disk. With `http` or `https`, no
     address inside a private network is ever opened. Archives (`zip`, `tar`) and chains (`a::b`) are no sources."""
 
-    max_document_mb: Annotated[float, Field(gt=0.0, le=1000.0)] = 16.0
+    max_document_mb: Megabytes = 16.0
     """Largest single record in MB (10^6 bytes) of UTF-8; a larger one is removed with its place on record."""
 
-    part_mb: Annotated[float, Field(gt=0.0, le=1000.0)] = 8.0
+    part_mb: Megabytes = 8.0
     """Text in one intermediate file, in MB; the most that a kill can cost, times the workers."""
 
 
@@ -82,7 +82,7 @@ class CleanConfig:
     and FineWeb's, for Chinese documents as FineWeb2 calibrated them. `chinese`: FineWeb2's and ChineseWebText's for
     Chinese documents, Gopher's for others. `none`: no other rule, not even `min_chars`."""
 
-    thresholds: dict[str, Annotated[float, Field(ge=0.0)]] = field(default_factory=dict)
+    thresholds: dict[str, Annotated[float, Field(ge=0.0, le=1e9)]] = field(default_factory=dict)
     """Bounds that replace or join the preset's, by the rule's name, as in `gopher-dup-5gram = 0.2`; with `-han` at its
     end for Chinese documents only. Every signal is measured in any preset and stored in `quality`."""
 
@@ -96,11 +96,11 @@ class CleanConfig:
     fold_width: bool = False
     """Fold full-width Latin letters and digits to ASCII (`Ａ１` to `A1`); Chinese punctuation stays as it is."""
 
-    min_chars: Annotated[int, Field(ge=0)] = 200
+    min_chars: Annotated[int, Field(ge=0, le=1_000_000_000)] = 200
     """Fewer characters than this, without punctuation and white space by Unicode category, is too short
     (SlimPajama README, step 2: 200). Chinese says more in a character: see `min_chars_han`."""
 
-    min_chars_han: Annotated[int, Field(ge=0)] = 70
+    min_chars_han: Annotated[int, Field(ge=0, le=1_000_000_000)] = 70
     """The same bound for documents that are mostly Chinese. 200 English characters are about 40 words;
     in six sets of parallel technical texts one Chinese character stands for 2.7 English ones (2.5 to 3.0)."""
 
@@ -129,14 +129,14 @@ class DedupConfig:
     num_perm: Annotated[int, Field(ge=16, le=1024)] = 256
     """Values in a signature."""
 
-    bands: PositiveInt = 36
+    bands: Annotated[int, Field(ge=1, le=1024)] = 36
     """Bands of the signature: two documents that agree in all rows of one band are compared exactly. By 36 bands of 7
     rows a pair of similarity 0.8 is compared with a probability of 0.9998, one of 0.5 with 0.25."""
 
-    rows: PositiveInt = 7
+    rows: Annotated[int, Field(ge=1, le=1024)] = 7
     """Rows a band; `bands * rows` must not exceed `num_perm`."""
 
-    seed: int = 1
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 1
     """Seed of the hash functions; signatures of different seeds do not compare."""
 
     verify: bool = True
@@ -153,7 +153,7 @@ class DedupConfig:
     connected component. It sets those fields. Their scripts leave out ASCII punctuation, here it is all that Unicode
     calls so; the hash functions differ, the chance of a pair to be caught does not."""
 
-    memory_mb: Annotated[int, Field(ge=1)] = 1000
+    memory_mb: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
     """Memory for keys, candidate pairs and texts under comparison, in MB; the rest waits on disk. About 125 bytes a
     document and 200 MB of libraries stand besides. It changes no output."""
 
@@ -221,7 +221,7 @@ class TokenizerConfig:
     vocab_size: Annotated[int, Field(ge=300, le=65_536)] = 8192
     """Pieces, the 256 bytes and the special tokens included."""
 
-    sample_mb: PositiveFloat = 24.0
+    sample_mb: Megabytes = 24.0
     """Text the merges are learnt from, in MB, drawn evenly over the training documents."""
 
 
@@ -235,9 +235,9 @@ class ShardsConfig:
     test_share: Share = 0.02
     """Share of duplicate clusters that decides whether a new model is better."""
 
-    target_mb: Annotated[float, Field(gt=0.0, le=1000.0)] = 8.0
+    target_mb: Megabytes = 8.0
     """Text in one shard, in MB; the file takes about as much. Memory holds one shard a worker,
     about twelve times its text."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the split and of the order inside and across shards."""

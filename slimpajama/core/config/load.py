@@ -73,7 +73,11 @@ def load_config(
     if workspace is not None:
         data["workspace"] = workspace if "://" in workspace else str(Path(workspace).resolve())
     config = validate(data, str(path) if path else "settings")
-    return resolve_paths(config, base)
+    try:
+        return resolve_paths(config, base)
+    except ValidationError:
+        hint = "Name the folder in UTF-8, or run from another."
+        raise ConfigError("the folder's name holds bytes that are no UTF-8", where=str(base), hint=hint) from None
 
 
 def validate(data: dict[str, Any], where: str = "settings") -> Config:
@@ -95,7 +99,9 @@ def _problem(details: dict[str, Any]) -> str:
     message = details["msg"].removeprefix("Value error, ")
     shown = details["input"]
     plain = isinstance(shown, str | int | float | bool | list)
-    return f"{name}: {message[0].lower()}{message[1:]}" + (f", found {masked(repr(shown))[:80]}" if plain else "")
+    return f"{name}: {message[0].lower()}{message[1:]}".removeprefix(": ") + (
+        f", found {masked(repr(shown))[:80]}" if plain else ""
+    )
 
 
 def _keys(path: list[Any]) -> list[str]:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from slimpajama.core.config.base import STRICT, Address, Place, Share
+from slimpajama.core.config.base import (
+    STRICT,
+    Address,
+    BatchTokens,
+    Budget,
+    CountOrNone,
+    LearningRate,
+    Megabytes,
+    Place,
+    Seconds,
+    Seed,
+    Share,
+    Weight,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -21,13 +35,13 @@ class ModelConfig:
     chunk_tokens: Annotated[int, Field(ge=0, le=64)] = 0
     """Tokens compressed into one latent vector (K)."""
 
-    width: Annotated[int, Field(ge=0)] = 0
+    width: Annotated[int, Field(ge=0, le=65_536)] = 0
     """Channels of the residual stream."""
 
-    row_tokens: Annotated[int, Field(ge=0, le=1 << 20)] = 0
+    row_tokens: Annotated[int, Field(ge=0, le=65_536)] = 0
     """Tokens in one training row: the context."""
 
-    latent_width: Annotated[int, Field(ge=0)] = 0
+    latent_width: Annotated[int, Field(ge=0, le=65_536)] = 0
     """Numbers of a latent, a multiple of chunk_tokens; 0 for 12 a token."""
 
     latent_levels: Annotated[int, Field(ge=0, le=256, multiple_of=2)] = 0
@@ -38,23 +52,23 @@ class ModelConfig:
 class TrainConfig:
     """How long and how the model is trained."""
 
-    tokens: PositiveInt = 2_000_000
+    tokens: Budget = 2_000_000
     """Training budget of a night in tokens. A budget in tokens gives the same weights on any day."""
 
-    max_seconds: Annotated[float, Field(ge=0.0)] = 0.0
+    max_seconds: Seconds = 0.0
     """Stop after this much training time, whatever `tokens` says; 0 means no limit.
     With a limit the number of steps, and so the weights, depend on the machine."""
 
-    batch_tokens: PositiveInt = 4096
+    batch_tokens: BatchTokens = 4096
     """Tokens a step: two parts of 2,048, so that two cores have work; a small model gains nothing from larger steps."""
 
-    lr: PositiveFloat = 1.0
+    lr: LearningRate = 1.0
     """Factor on the preset's learning rates."""
 
-    restore_weight: Annotated[float, Field(ge=0.0)] = 0.5
+    restore_weight: Weight = 0.5
     """Weight of restoring chunks from their own latent, beside 1 for continuing text; 0 leaves it out."""
 
-    denoise_weight: Annotated[float, Field(ge=0.0)] = 0.1
+    denoise_weight: Weight = 0.1
     """Weight of restoring full text from its content words; 0 leaves it out."""
 
     warmup_share: Share = 0.02
@@ -76,20 +90,20 @@ class TrainConfig:
     compile: bool = False
     """Use torch.compile: faster steps after 16 to 38 s of compiling."""
 
-    processes: PositiveInt = 1
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
     """Processes that share each batch, started by torchrun on this machine: one a GPU. On a CPU, threads do better."""
 
     sharded: bool = False
     """Cut weights, gradients and optimiser state among the processes too (FSDP2): for a model that one GPU does not
     hold. The rows of a batch must divide among the processes. Without several processes it changes nothing."""
 
-    checkpoint_seconds: PositiveFloat = 60.0
+    checkpoint_seconds: Seconds = 60.0
     """Time between checkpoints, in seconds: the most that a kill costs."""
 
-    keep_checkpoints: PositiveInt = 2
+    keep_checkpoints: Annotated[int, Field(ge=1, le=1000)] = 2
     """Newest checkpoints kept while training."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Seed of weights, row order and noise."""
 
     tensorboard: Place = ""
@@ -104,16 +118,16 @@ class TrainConfig:
 class EvaluateConfig:
     """How a model is measured and when it replaces the champion."""
 
-    max_mb_per_language: PositiveFloat = 0.3
+    max_mb_per_language: Megabytes = 0.3
     """Held-out text scored per language, in MB; the same documents for champion and challenger."""
 
-    bootstrap: PositiveInt = 1000
+    bootstrap: Annotated[int, Field(ge=1, le=100_000)] = 1000
     """Resamples of the paired bootstrap over documents."""
 
     confidence: Share = 0.95
     """Confidence of the interval that decides."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the bootstrap."""
 
 
@@ -124,13 +138,13 @@ class GenerateConfig:
     prompts: tuple[str, ...] = ("今天", "中国", "The ", "Python is")
     """Prompts of the night's samples."""
 
-    max_tokens: PositiveInt = 96
+    max_tokens: Annotated[int, Field(ge=1, le=100_000)] = 96
     """New tokens a text."""
 
-    temperature: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 0.8
+    temperature: Annotated[float, Field(ge=0.0, le=100.0)] = 0.8
     """0 takes the likeliest token each time."""
 
-    top_k: Annotated[int, Field(ge=0)] = 0
+    top_k: CountOrNone = 0
     """Sample from the K likeliest tokens only; 0 for all."""
 
     top_p: Share = 0.95
@@ -145,5 +159,9 @@ class GenerateConfig:
     stop: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...], Field(max_length=16)] = ()
     """Texts that end a text; they are not part of it."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    seed: Seed = 0
     """The same seed gives the same text."""
+
+    def nth(self, number: int) -> GenerateConfig:
+        """Return the settings of one of several texts: text `number` is drawn with the seed that far on."""
+        return replace(self, seed=(self.seed + number) % 2**63)

@@ -8,14 +8,14 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from slimpajama.core.config.base import STRICT, Address, Place, protocol
+from slimpajama.core.config.base import STRICT, Address, CountOrNone, Place, protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class RunConfig:
     """Where and how it runs; nothing here changes a published byte."""
 
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[int, Field(ge=0, le=1024)] = 0
     """Threads, or processes of an engine of this machine, for stages that are mapped over files; 0 takes every core."""
 
     engine: Literal["threads", "dask", "ray"] = "threads"
@@ -37,13 +37,13 @@ class RunConfig:
 class RetentionConfig:
     """What `clean-up` removes. Champions, what they were started from, and the nights' corpora always stay."""
 
-    nights: Annotated[int, Field(ge=0)] = 14
+    nights: CountOrNone = 14
     """Newest nights whose rejected models are kept; 0 keeps all."""
 
-    max_gb: Annotated[float, Field(ge=0)] = 0.0
+    max_gb: Annotated[float, Field(ge=0.0, le=1e9)] = 0.0
     """Size of the workspace above which rejected models of these nights go too, the oldest first; 0 for no limit."""
 
-    run_days: Annotated[int, Field(ge=0)] = 30
+    run_days: Annotated[int, Field(ge=0, le=36_500)] = 30
     """Days for which finished runs stay in Prefect, with their logs and artifacts; 0 keeps all."""
 
 
@@ -51,7 +51,7 @@ class RetentionConfig:
 class RecoveryConfig:
     """What happens to a scheduled run whose process died."""
 
-    attempts: Annotated[int, Field(ge=0)] = 3
+    attempts: Annotated[int, Field(ge=0, le=1000)] = 3
     """Times it is started again, to go on where it stopped; after that someone is notified."""
 
     alert: str = ""

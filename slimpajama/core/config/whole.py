@@ -11,7 +11,7 @@ from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
 from slimpajama.core.config.applications import ApplyConfig, PairsConfig, PairSourceConfig, TuneConfig
-from slimpajama.core.config.base import STRICT, Location, protocol
+from slimpajama.core.config.base import STRICT, Location, protocol, unicode_only
 from slimpajama.core.config.corpus import (
     CleanConfig,
     DecontaminateConfig,
@@ -56,7 +56,7 @@ class Config:
     @model_validator(mode="before")
     @classmethod
     def _take_old_names(cls, data: Any) -> Any:
-        return with_new_names(data) if isinstance(data, dict) else data
+        return with_new_names(unicode_only(data)) if isinstance(data, dict) else data
 
     def __post_init__(self) -> None:
         sources: tuple[SourceConfig | PairSourceConfig, ...] = (*self.ingest.sources, *self.decontaminate.evaluations)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 
 from pydantic import TypeAdapter
@@ -14,6 +15,7 @@ from slimpajama.core.config import Config
 from slimpajama.core.errors import ModelError
 from slimpajama.core.logs import step_log
 from slimpajama.core.temporary import temporary_folder
+from slimpajama.model.train.worker import LOOKS_EVERY_S
 from slimpajama.workspace.store import Store
 
 WORKER = "slimpajama.model.train.worker"
@@ -44,11 +46,20 @@ def launch(store: Store, cfg: Config, nights: Sequence[str], night: str, champio
         step_log("train").info(f"{cfg.train.processes} processes")
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         worker = ["--nproc-per-node", str(cfg.train.processes), "-m", WORKER, str(path)]
-        done = subprocess.run([*torchrun, *worker], stdout=sys.stderr, check=False)
-    if done.returncode:
+        # In a session of its own: of a terminal's Ctrl-C, this process alone says what came of it.
+        process = subprocess.Popen([*torchrun, *worker], stdout=sys.stderr, start_new_session=True)
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.kill()
+            process.wait()
+            # Its processes end when they see that it is gone.
+            time.sleep(2 * LOOKS_EVERY_S)
+            raise
+    if code:
         raise ModelError(
             "a process of the training failed",
             where=f"train.processes {cfg.train.processes}",
-            found=f"exit code {done.returncode}",
+            found=f"exit code {code}",
             hint="Its own message is above; the last checkpoint is kept.",
         )

@@ -33,6 +33,7 @@ from slimpajama.model.train.data import TrainingData, gather
 from slimpajama.model.train.distributed import SINGLE, ProcessGroup, joined
 from slimpajama.model.train.launch import launch
 from slimpajama.model.train.loop import Training
+from slimpajama.model.train.memory import require_memory
 from slimpajama.model.train.parallel import ThreadPool
 from slimpajama.model.train.tracking import tracking
 from slimpajama.model.train.validate import validation_bits, validation_rows
@@ -78,9 +79,7 @@ def train(
     """Train a night's model and publish it; skip what is finished, go on where a killed run stopped.
 
     Args:
-        cfg: `model`, `train` and `text` are used.
         nights: Published nights, oldest first; those before `night` are replayed where the tokenizer is the same.
-        night: The night whose documents are new; one of `nights`.
         champion: Model to start from if its architecture and tokenizer are the same.
 
     Raises:
@@ -131,7 +130,9 @@ def _base(run: Run) -> Loaded | None:
         step_log("train").info(f"{champion} has another tokenizer: a fresh start")
         return None
     loaded = load_model(workspace, champion)
-    fresh = build(cfg.model, loaded.tokenizer.vocab_size, cfg.train.seed)
+    # Without memory: these sizes have not been compared with what there is.
+    with torch.device("meta"):
+        fresh = build(cfg.model, loaded.tokenizer.vocab_size, cfg.train.seed)
     if fresh.describe() != loaded.model.describe():
         step_log("train").info(f"{champion} has another architecture: a fresh start")
         return None
@@ -175,15 +176,12 @@ def _checkpoints(run: Run) -> Checkpoints:
 def _make(run: Run) -> None:
     if run.has("model"):
         return
+    require_memory(run.cfg, Tokenizer.load(run.once(_data).tokenizer_json).vocab_size)
     if run.cfg.train.processes > 1:
         launch(run.store, run.cfg, run.options["nights"], run.night, run.options["champion"])
     # It goes on from the last checkpoint, be it the last step's.
     model, training = _train(run, SINGLE)
     run.commit("model", _published(run, model, training))
-
-
-def _tidy(run: Run) -> None:
-    _checkpoints(run).clear()
 
 
 def _on_night(context: Context, start: str) -> TrainReport:
@@ -198,14 +196,14 @@ TRAIN = Step(
     _inputs,
     _make,
     place=_place,
-    tidy=_tidy,
+    tidy=lambda run: _checkpoints(run).clear(),
     folders="shards/(train|validation)|tokenizer|models/[^/]+",
     on_night=OnNight(_on_night, "train-model", model=""),
 )
 """Train a night's model. Options: `nights` that are published, `champion` to start from, or None."""
 
 
-def _train(run: Run, group: ProcessGroup) -> tuple[LanguageModel[Any], dict[str, Any]]:
+def _train(run: Run, group: ProcessGroup) -> tuple[LanguageModel, dict[str, Any]]:
     """Return the trained model and what is recorded of the training, as plain JSON."""
     cfg, data, base = run.cfg, run.once(_data), run.once(_base)
     tokenizer = Tokenizer.load(data.tokenizer_json, cfg.text)
@@ -246,7 +244,7 @@ def _train(run: Run, group: ProcessGroup) -> tuple[LanguageModel[Any], dict[str,
     }
 
 
-def _published(run: Run, model: LanguageModel[Any], training: dict[str, Any]) -> Part:
+def _published(run: Run, model: LanguageModel, training: dict[str, Any]) -> Part:
     """Return the finished model's files and counts."""
     cfg, data, name, place = run.cfg, run.once(_data), _model_id(run), _folder(run)
     card = render(CARD, name=name, description=model.describe(), training=training, sources=data.sources())

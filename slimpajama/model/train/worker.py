@@ -10,6 +10,7 @@ processes, and on several machines the same job is started by torchrun's own mea
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -17,20 +18,25 @@ import threading
 import time
 from pathlib import Path
 
-from slimpajama.core.config import validate
-from slimpajama.core.console import console, use_json
-from slimpajama.core.errors import SlimpajamaError
-from slimpajama.core.logs import log
-from slimpajama.workspace.open import open_workspace
+# How often a process looks whether it is still wanted.
+LOOKS_EVERY_S = 0.2
 
 
 def main(path: str) -> None:
     """Do this process's part of a job."""
-    from slimpajama.model.train.stage import train_worker
-
     job = json.loads(Path(path).read_text(encoding="utf-8"))
+    # Before all else, since the imports below take seconds.
     threading.Thread(target=_end_with, args=(int(job["launcher"]),), daemon=True).start()
+    from slimpajama.core.config import validate
+    from slimpajama.core.console import console, use_json
+    from slimpajama.core.errors import SlimpajamaError
+    from slimpajama.core.logs import log
+    from slimpajama.core.machine import steady_streams
+    from slimpajama.model.train.stage import train_worker
+    from slimpajama.workspace.open import open_workspace
+
     cfg = validate(job["config"])
+    steady_streams()
     use_json(cfg.observe.logs == "json")
     with console():
         try:
@@ -41,13 +47,13 @@ def main(path: str) -> None:
 
 
 def _end_with(launcher: int) -> None:
-    """End when the process that wants the result is gone: its successor must not meet us at the checkpoints."""
-    while True:
-        try:
+    """End with torchrun and with the process that wants the result: its successor must not meet us at checkpoints."""
+    parent = os.getppid()
+    with contextlib.suppress(OSError):
+        while os.getppid() == parent:
             os.kill(launcher, 0)
-        except OSError:
-            os._exit(1)
-        time.sleep(0.5)
+            time.sleep(LOOKS_EVERY_S)
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -22,10 +22,7 @@ BINS_AN_OCTAVE = 2
 
 
 def length_counts(kept: pa.Table) -> dict[str, Any]:
-    """Return how many documents of each language have which length.
-
-    Args:
-        kept: Columns `lang` and `n_chars`.
+    """Return how many documents of each language have which length, from the columns `lang` and `n_chars`.
 
     Returns:
         `edges` in characters, a factor of sqrt(2) apart, and `counts` by language; both empty without documents.
@@ -41,15 +38,10 @@ def length_counts(kept: pa.Table) -> dict[str, Any]:
 
 
 def cluster_sizes(store: Store, minhash: list[FileEntry]) -> list[dict[str, int]]:
-    """Return how many clusters of the night's documents have which size, the smallest size first.
+    """Return how many `clusters` of the night's documents have which `size`, the smallest size first.
 
-    A cluster is all that similar pairs connect; a document unlike any other is a cluster of one.
-
-    Args:
-        minhash: The night's files of that folder.
-
-    Returns:
-        `size` and `clusters`. Documents of earlier nights are not counted.
+    A cluster is all that similar pairs connect; a document unlike any other is a cluster of one. Documents of earlier
+    nights are not counted.
     """
     members = pc.value_counts(read_columns(store, minhash, MINHASH, ["cluster"])["cluster"])
     sizes = pc.value_counts(members.field("counts")).to_pylist()
@@ -78,7 +70,10 @@ def top_words(store: Store, shards: list[FileEntry]) -> list[dict[str, Any]]:
     return [
         {
             "lang": lang,
-            "words": [{"word": word, "count": count} for word, count in _ranked(counter)[:WORDS]],
+            "words": [
+                {"word": word, "count": count}
+                for word, count in sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:WORDS]
+            ],
             "files": len(counted),
             "of_files": len(shards),
         }
@@ -92,7 +87,3 @@ def _count(words: pa.Array) -> dict[str, int]:
     lower = pc.utf8_trim_whitespace(pc.utf8_lower(words))
     kinds = pc.value_counts(lower.filter(pc.match_substring_regex(lower, r"\p{L}")))
     return dict(zip(kinds.field("values").to_pylist(), kinds.field("counts").to_pylist(), strict=True))
-
-
-def _ranked(counter: Counter[str]) -> list[tuple[str, int]]:
-    return sorted(counter.items(), key=lambda item: (-item[1], item[0]))

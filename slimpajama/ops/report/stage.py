@@ -11,8 +11,7 @@ from typing import Any
 from slimpajama.core.config import Config
 from slimpajama.core.page import html
 from slimpajama.core.progress import track
-from slimpajama.ops.report.collect import collect
-from slimpajama.ops.report.inputs import gather
+from slimpajama.ops.report.collect import collect, gather
 from slimpajama.ops.report.page import night_page
 from slimpajama.workspace import layout
 from slimpajama.workspace.catalogue import note_all

@@ -64,8 +64,7 @@ def nothing_new(night: str, champion: str | None) -> NightSummary:
 def summarise_night(uri: str, night: str, champion: str | None, reports: Mapping[str, Any]) -> NightSummary:
     """Return the summary of a published night of the workspace at `uri`.
 
-    Args:
-        reports: What the steps after the publication reported, by their names; what was not done is missing.
+    `reports` has what the steps after the publication reported, by their names; what was not done is missing.
     """
     summary = NightSummary(
         night=night,

@@ -5,8 +5,10 @@ import itertools
 
 import pytest
 
-from slimpajama.core.config import Config, DedupConfig, fingerprint, load_config, validate
+from benchmarks.attacks import settings as attack
+from slimpajama.core.config import Config, DedupConfig, GenerateConfig, fingerprint, load_config, validate
 from slimpajama.core.config.renamed import RENAMED
+from slimpajama.core.config_docs import render
 from slimpajama.core.errors import ConfigError
 from slimpajama.core.logs import LineHandler, logged_to
 
@@ -131,3 +133,40 @@ def test_a_later_override_wins_by_either_name_and_both_at_once_are_a_mistake(ren
 def test_an_old_name_of_a_section_that_is_none_stays_a_mistake(renamed):
     with pytest.raises(ConfigError, match="dedup"):
         validate({"dedup": 5})
+
+
+def test_every_number_has_a_range_and_what_is_beyond_is_refused_by_name():
+    row = attack.refused()
+    assert row.broken == []
+    # A number without a range is found, too: it takes what the others refuse.
+    assert attack.HUGE in attack.beyond({"type": "integer", "minimum": 0})
+    assert {"train.seed", "ingest.sources.priority", "clean.thresholds", "pairs.seed"} <= set(attack.numbers())
+
+
+def test_the_page_of_the_settings_shows_each_range():
+    page = render()
+    assert "| `seed` | `0` | 0 to 9,223,372,036,854,775,807 |" in page
+    assert "| `threshold` | `0.8` | above 0 to 1 |" in page
+    assert "| `lr` | `1.0` | 1e-06 to 1,000 |" in page
+    assert page.count(" to ") >= len(attack.numbers())
+
+
+@pytest.mark.parametrize(
+    "override", ["workspace=/tmp/\udcff", 'generate.prompts=["今天\udcff"]', "recovery.alert=\udcff", "\udcff=1"]
+)
+def test_bytes_that_are_no_utf_8_are_refused_in_one_line(override):
+    with pytest.raises(ConfigError, match=r"bytes that are no UTF-8, near '.*udcff") as caught:
+        load_config(None, [override])
+    str(caught.value).encode()
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_named(tmp_path):
+    folder = tmp_path / "\udcff"
+    folder.mkdir()
+    (folder / "my.toml").write_text("", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"the folder's name holds bytes that are no UTF-8. Name the folder"):
+        load_config(folder / "my.toml")
+
+
+def test_the_last_seed_is_followed_by_the_first():
+    assert [GenerateConfig(seed=2**63 - 1).nth(number).seed for number in (0, 1, 2)] == [2**63 - 1, 0, 1]

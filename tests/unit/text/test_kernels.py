@@ -1,11 +1,14 @@
 """What kernels share: code points, hash tables, and a cache that notices changes of other files."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import slimpajama
 from slimpajama.text.kernels import decode, find_slot
 
 CALLER = """
@@ -53,3 +56,42 @@ def test_a_kernel_is_compiled_again_when_one_that_it_calls_changes(tmp_path):
         found.append(int(done.stdout))
     assert found == [12, 12, 50]
     assert list((tmp_path / "__pycache__").glob("*.nbi"))
+
+
+def test_every_kernel_is_compiled_in_one_way():
+    root = Path(slimpajama.__file__).parent
+    found = [path for path in root.rglob("*.py") if "njit(" in path.read_text(encoding="utf-8")]
+    assert found == [root / "text/kernels.py"]
+
+
+ALONE = """
+from slimpajama.text.kernels import compiled
+
+@compiled
+def twice(n):
+    return 2 * n
+
+print(twice(6))
+"""
+
+
+def test_a_cache_that_cannot_be_used_costs_only_time(tmp_path):
+    """Neither folder nor file of it: they are written with `ulimit -f`, or damaged, as after a loss of power."""
+    (tmp_path / "alone.py").write_text(ALONE)
+
+    def run(before="", **environment):
+        command = ["bash", "-c", f'{before} exec "$0" -B alone.py', sys.executable]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=os.environ | environment, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (0, "12\n"), done.stderr
+        return done.stderr
+
+    nowhere = {"NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator", "NUMBA_CACHE_DIR": ""}
+    assert run(**nowhere).count("set NUMBA_CACHE_DIR to a folder") == 1
+    assert "set NUMBA_CACHE_DIR" in run("ulimit -f 0;")
+    assert run() == ""
+    for path in (tmp_path / "__pycache__").glob("alone*"):
+        path.write_bytes(path.read_bytes()[:20])
+        assert run() == ""
+        assert path.stat().st_size > 20
