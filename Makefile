@@ -23,7 +23,7 @@ $(BIN)/.installed: pyproject.toml requirements.lock
 
 setup: $(BIN)/.installed ## make .venv and install everything at pinned versions
 
-demo: $(BIN)/.installed ## the whole lifecycle on the demo corpus: raw text to model, report, texts, summaries, translations, answers
+demo: $(BIN)/.installed ## the whole lifecycle on the demo corpus, raw text to answers
 	@$(BIN)/slimpajama demo-corpus demo
 	@$(BIN)/slimpajama run --config demo/demo.toml
 
@@ -37,14 +37,15 @@ test: $(BIN)/.installed-for-tests ## every test
 	@$(BIN)/python -m pytest tests/unit
 	@$(BIN)/python -m pytest tests/e2e --numprocesses 2 --dist loadfile
 
-soak: $(BIN)/.installed ## the long tests: kill nights 130 times, run ten in a row on a failing disk and on S3; writes docs/reliability.md
+soak: $(BIN)/.installed ## kill, break and attack it for hours; writes docs/reliability.md
 	@$(BIN)/python -m benchmarks.soak
+	@$(BIN)/python -m benchmarks.attacks
 
-fuzz: $(BIN)/.installed ## look for inputs that break a reader, a kernel or a loader, SECONDS=60 of each (Linux); into build/fuzz/findings
+fuzz: $(BIN)/.installed ## look for inputs that break it (Linux), SECONDS=60 of each
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e ".[fuzz]"
 	@$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS)
 
-lint: $(BIN)/.installed ## ruff, mypy, the import contracts and the lengths of files and functions
+lint: $(BIN)/.installed ## ruff, mypy, import contracts, lengths of files and functions
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -55,10 +56,10 @@ format: $(BIN)/.installed ## let ruff format the code
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-pages: $(BIN)/.installed ## write build/bad-inputs.md: every bad input that the tests try, and what becomes of it
+pages: $(BIN)/.installed ## write build/bad-inputs.md: what becomes of every bad input
 	@$(BIN)/python tests/unit/bad_inputs.py
 
-bench: $(BIN)/.installed ## measure the demo, the corpus, memory, models, training, applications, operation and the UI; writes docs/benchmarks
+bench: $(BIN)/.installed ## measure everything; writes docs/benchmarks
 	@$(BIN)/python -m benchmarks.lifecycle
 	@$(BIN)/python -m benchmarks.dedup
 	@$(BIN)/python -m benchmarks.corpus
@@ -70,7 +71,7 @@ bench: $(BIN)/.installed ## measure the demo, the corpus, memory, models, traini
 	@$(BIN)/python -m benchmarks.operation
 	@if command -v chromium >/dev/null; then $(BIN)/python -m benchmarks.ui; fi
 
-up: $(BIN)/.installed ## start Prefect server, work pool, worker and deployments on this machine
+up: $(BIN)/.installed ## start Prefect's server, worker and deployments here
 	@BIN=$(BIN) PORT=$(PORT) CONFIG=$(CONFIG) sh infra/local/up.sh
 
 down: ## stop exactly what `make up` started
@@ -81,11 +82,11 @@ lock: $(BIN)/.installed ## resolve the ranges of pyproject.toml into requirement
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --upgrade-package torch==2.13.0 -o requirements.lock pyproject.toml
 	@sed -i.bak -E -e 's/^(torch==[0-9.]+)\+[a-z0-9]+$$/\1/' -e '/^slimpajama @/d' requirements.lock && rm requirements.lock.bak
 
-hashes: $(BIN)/.installed ## write requirements.hashes.txt, what runs needs, with the hashes of your index's files
+hashes: $(BIN)/.installed ## write requirements.hashes.txt from your index's files
 	@$(BIN)/pip-compile --quiet --generate-hashes --no-header --no-annotate --allow-unsafe -c requirements.lock \
 	  --no-emit-index-url --no-emit-find-links --no-emit-trusted-host -o requirements.hashes.txt pyproject.toml
 
-audit: $(BIN)/.installed ## bill of materials (build/sbom.cdx.json) and known vulnerabilities of the pinned versions
+audit: $(BIN)/.installed ## build/sbom.cdx.json, and known holes of the pinned versions
 	@test -x build/audit/bin/pip-audit || $(PYTHON) -m venv build/audit
 	@build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1 cyclonedx-bom==7.5.0
 	@build/audit/bin/python infra/audit.py $(BIN)/python

@@ -303,7 +303,7 @@ def overlap(task: Task) -> list[int]:
     data, _, _ = training_data(task.workspace)
     met = documents = 0
     for entry in data.shards("train", list(data.nights)):
-        words = read_table(data.store, entry.path, ["words"])["words"].combine_chunks()
+        words = read_table(data.store, entry, ["words"])["words"].combine_chunks()
         texts = pc.binary_join(words.cast(pa.list_(pa.string())), "").cast(pa.large_string())
         met += int((find(texts, np.zeros(len(texts), np.bool_), index).item >= 0).sum())
         documents += len(texts)

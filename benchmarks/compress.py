@@ -33,8 +33,8 @@ def held_out(workspace: Workspace, folder: Path) -> list[Path]:
     """Write the test documents of every night, a file a language, in order of their ids."""
     texts: dict[str, dict[str, str]] = {}
     for night in workspace.nights.published():
-        for path in workspace.nights.load(night).paths(layout.night(night).split("test")):
-            for row in read_table(workspace.store, path, ["id", "lang", "words"]).to_pylist():
+        for entry in workspace.nights.load(night).entries(layout.night(night).split("test")):
+            for row in read_table(workspace.store, entry, ["id", "lang", "words"]).to_pylist():
                 texts.setdefault(row["lang"], {})[row["id"]] = "".join(row["words"])
     files = []
     for lang, documents in sorted(texts.items()):

@@ -49,21 +49,14 @@ def build(cfg: Config, night: str) -> Times:
 
 def go_on(cfg: Config, night: str) -> None:
     """Do with a published night what the flow `nightly` does with it."""
-    from slimpajama.apps.tune.stage import tune
-    from slimpajama.model.evaluate.stage import evaluate
-    from slimpajama.model.generate.stage import write_samples
-    from slimpajama.model.train.stage import train
+    from slimpajama.ops.pipeline import FLOWS, follow
     from slimpajama.ops.report.stage import write_report
+    from slimpajama.workspace.step import Context
 
-    workspace = open_workspace(cfg.workspace)
-    before, nights = workspace.models.champion_before(night), workspace.nights.published()
-    model = train(workspace, cfg, nights, night, before).model
-    evaluation = evaluate(workspace, cfg, model, nights, before)
-    if evaluation.promote:
-        workspace.models.promote_once(model, evaluation.reason)
-    write_samples(workspace, cfg, night, model, before)
-    tuned = tune(workspace, cfg, workspace.models.require_champion()).model if cfg.tune.nightly else None
-    write_report(workspace, night, model, tuned)
+    context = Context(open_workspace(cfg.workspace), cfg, night)
+    reports = follow(cfg, lambda flow, model: {step: use.start(context, model) for step, use in FLOWS[flow].items()})
+    tuned = reports["tune"].model if "tune" in reports else ""
+    write_report(context.workspace, night, reports["train"].model, tuned)
 
 
 def warm_up(cfg: Config) -> None:

@@ -31,6 +31,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from benchmarks.attacks._page import taken_over
 from benchmarks.machine import ROOT, conditions, table
 from benchmarks.night import go_on
 from slimpajama.core.config import Config, load_config
@@ -38,11 +39,10 @@ from slimpajama.core.console import console
 from slimpajama.core.errors import StorageError
 from slimpajama.core.logs import step_log
 from slimpajama.core.progress import Sink, report_to
-from slimpajama.workspace import layout
-from slimpajama.workspace import s3 as storage
+from slimpajama.workspace import layout, lease
+from slimpajama.workspace.manifest import entry_of
 from slimpajama.workspace.open import open_workspace
 from slimpajama.workspace.parquet import read_table
-from slimpajama.workspace.store import sha256
 
 sys.path += [str(ROOT / "tests" / "e2e"), str(ROOT / "tests" / "unit")]
 import bad_inputs
@@ -113,15 +113,16 @@ class Account:
 
 def published(uri: str) -> dict[str, str]:
     """Return the sha256 of every file of a workspace, local or on S3, but for what no manifest speaks of."""
-    store = open_workspace(uri).store
-    return {path: sha256(store.read(path)) for path in store.list()}
+    return small_corpus.published_in(open_workspace(uri).store)
 
 
 def documents(uri: str) -> set[str]:
     """Return the ids of every document that a workspace has kept."""
     store = open_workspace(uri).store
     paths = [path for path in store.list("nights") if layout.place(path).kind == "documents"]
-    return {id_ for path in paths for id_ in read_table(store, path, ["id"])["id"].to_pylist()}
+    return {
+        id_ for path in paths for id_ in read_table(store, entry_of(path, store.read(path)), ["id"])["id"].to_pylist()
+    }
 
 
 def differing(found: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
@@ -142,7 +143,7 @@ def _free(uri: str) -> None:
 
 
 def _child(run: Callable[[Config, str], None], cfg: Config, night: str, point: str, only: str, may_stop: bool) -> None:
-    storage.LEASE_S = LEASE_S
+    lease.LEASE_S = LEASE_S
     until(lambda: _free(cfg.workspace), 60, "the end of a killed run's lease")
     moment, _, number = point.partition(":")
     if moment in DISK_FAULTS:
@@ -405,7 +406,7 @@ def main() -> None:
             }
         states = in_one_process(folder / "one", args.nights)
     text = page(args.seed, accounts, soaked, states)
-    OUT.write_text(text, encoding="utf-8")
+    OUT.write_text(taken_over(text, OUT.read_text(encoding="utf-8")), encoding="utf-8")
     print(text)
     ends = [*accounts.values(), *(night for found in soaked.values() for night in found)]
     if any(one.differing or one.lost for one in ends):

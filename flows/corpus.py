@@ -7,7 +7,7 @@ from prefect import flow
 from slimpajama.core.config import Config
 from slimpajama.corpus.dedup.stage import DEDUP
 from slimpajama.corpus.ingest import INGEST
-from slimpajama.corpus.pipeline import STEPS
+from slimpajama.corpus.pipeline import walk
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.nights import Nights
 from tasks.corpus import (
@@ -45,12 +45,11 @@ def prepare_corpus(
             begin_at_task(config, night, start)
         if found := find_published_task(config, night):
             return found
-        made: dict[str, Manifest] = {}
-        for step in STEPS:
-            before = {name: made[name] for name in step.before()}
-            made[step.name] = STEP_TASKS[step.name](config, night, before)
-            if step is INGEST and not made[step.name].counts["files"]:
+        made: list[Manifest] = []
+        for manifest in walk(night, lambda step, before: STEP_TASKS[step.name](config, night, before)):
+            made.append(manifest)
+            if manifest.name == INGEST.name and not manifest.counts["files"]:
                 return discard_task(config, night)
-            if step is DEDUP and not require_documents_task(config, night, made[step.name]):
-                break
-        return publish_task(config, night, list(made.values()))
+            if manifest.name == DEDUP.name:
+                require_documents_task(config, night, manifest)
+        return publish_task(config, night, made)

@@ -24,19 +24,11 @@ from prefect.client.schemas.objects import TERMINAL_STATES
 from prefect.exceptions import ObjectNotFound
 
 from slimpajama.core.config import Config
+from slimpajama.ops.pipeline import FLOWS
 from slimpajama.ops.retention import CleanUpReport, clean_up
 from tasks.observe import PAGE, RETRY, workspace_of
 
-FLOWS = [
-    "nightly",
-    "prepare-corpus",
-    "train-model",
-    "evaluate-model",
-    "generate-text",
-    "tune-model",
-    "clean-up",
-    "recover",
-]
+OUR_FLOWS = ["nightly", "prepare-corpus", *FLOWS, "clean-up", "recover"]
 
 
 @task(name="clean-up-workspace", cache_policy=NO_CACHE, **RETRY)
@@ -54,7 +46,7 @@ def clean_up_runs(config: Config, dry_run: bool = False) -> int:
         return 0
     before = dt.datetime.now(dt.UTC) - dt.timedelta(days=config.retention.run_days)
     chosen: dict[str, Any] = {
-        "flow_filter": FlowFilter(name=FlowFilterName(any_=FLOWS)),
+        "flow_filter": FlowFilter(name=FlowFilterName(any_=OUR_FLOWS)),
         "flow_run_filter": FlowRunFilter(
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=sorted(TERMINAL_STATES))),
             end_time=FlowRunFilterEndTime.model_validate({"before_": before}),

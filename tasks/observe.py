@@ -15,7 +15,7 @@ from prefect.utilities.annotations import quote
 
 from slimpajama.core.config import Config, load_config
 from slimpajama.core.errors import InputError, StorageError
-from slimpajama.core.logs import LineHandler, fields
+from slimpajama.core.logs import LineHandler, fields, logged_to
 from slimpajama.core.progress import Bar, Live, also_to
 from slimpajama.ops.observe import observers
 from slimpajama.workspace.manifest import Manifest
@@ -38,7 +38,10 @@ def run_context(config: Config | None, config_file: str, night: str, choose: Cho
     """
     config = configuration(config, config_file)
     workspace, flow = workspace_of(config), runtime.flow_run.flow_name
-    with workspace.store.lock(f"{flow} {runtime.flow_run.name}"):
+    with contextlib.ExitStack() as stack:
+        # It may wait for a lease, and says so.
+        with logged_to(RunLog()):
+            stack.enter_context(workspace.store.lock(f"{flow} {runtime.flow_run.name}"))
         night = choose(workspace.nights, night)
         shown = Live(show_progress(), SHOWN_EVERY_S)
         watching = observers(config, workspace, night, flow)

@@ -19,7 +19,6 @@ from prefect.utilities.urls import url_for
 
 from slimpajama.core.config import Config
 from slimpajama.core.errors import ConfigError, printable
-from slimpajama.workspace.s3 import LEASE_S
 from tasks.observe import PAGE, RETRY
 
 # A run that replaces a dead one has this tag, with the number of the attempt.
@@ -59,8 +58,6 @@ def start_again(config: Config, flow_run: UUID) -> str:
     The night goes on where it stopped: its manifests list what is done. A run is replaced once, however often its
     death is reported.
     """
-    # By then the dead run's lock has expired.
-    lease = LEASE_S if config.workspace.startswith("s3://") else 0.0
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(flow_run)
         attempt = 1 + max((int(tag.removeprefix(ATTEMPT)) for tag in run.tags if _counts(tag)), default=0)
@@ -71,7 +68,7 @@ def start_again(config: Config, flow_run: UUID) -> str:
             run.deployment_id,
             parameters=run.parameters,
             tags=[*tags, f"{ATTEMPT}{attempt}"],
-            state=Scheduled(scheduled_time=dt.datetime.now(dt.UTC) + dt.timedelta(seconds=lease)),
+            state=Scheduled(scheduled_time=dt.datetime.now(dt.UTC)),
             idempotency_key=f"instead-of-{run.id}",
         )
     get_run_logger().info("recover: %s died, attempt %d follows", run.name, attempt)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from slimpajama.apps.tune.stage import TuneReport
 from slimpajama.core.config import Config
-from slimpajama.model.evaluate.stage import EvaluateReport
-from slimpajama.model.generate.stage import GenerateReport
 from slimpajama.ops.report.artifacts import artifacts
 from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.report.summary import NightSummary, nothing_new, summarise_night
@@ -22,17 +22,12 @@ KEY = "night"
 
 
 @task(name="report", task_run_name="report-{night}", cache_policy=NO_CACHE, **RETRY)
-def report_task(
-    config: Config,
-    night: str,
-    evaluation: EvaluateReport | None = None,
-    samples: GenerateReport | None = None,
-    tuning: TuneReport | None = None,
-) -> NightSummary:
-    """Write the night's report, which is what makes the night finished."""
+def report_task(config: Config, night: str, reports: dict[str, Any]) -> NightSummary:
+    """Write the night's report, which is what makes the night finished; `reports` are of the steps before, by name."""
     workspace = workspace_of(config)
-    write_report(workspace, night, evaluation.model if evaluation else "", tuning.model if tuning else "")
-    return summarise_night(workspace.uri, night, workspace.models.champion(), evaluation, samples, tuning)
+    write_report(workspace, night, *(reports[name].model if name in reports else "" for name in ("train", "tune")))
+    summary = summarise_night(workspace.uri, night, workspace.models.champion(), reports)
+    return replace(summary, report=f"{workspace.uri}/{workspace.store.name(layout.report(night).page)}")
 
 
 @task(name="nothing-new", task_run_name="nothing-new-{night}", cache_policy=NO_CACHE)
@@ -46,7 +41,7 @@ def publish_artifacts(config: Config, night: str) -> list[str]:
     """Show a finished report in the UI: `night-verdict`, `night-funnel`, ...; return the artifacts' keys."""
     workspace = workspace_of(config)
     report = published_json(workspace.store, layout.report(night).manifest, "report.json")
-    texts = artifacts(report, workspace.uri) if report else {}
+    texts = artifacts(report, workspace.uri, workspace.store.name) if report else {}
     for name, text in texts.items():
         create_markdown_artifact(text, key=f"{KEY}-{name}", description=f"night {night} of {workspace.uri}")
     return [f"{KEY}-{name}" for name in texts]

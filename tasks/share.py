@@ -14,7 +14,8 @@ from slimpajama.core.config import Config
 from slimpajama.core.extras import require_extra
 from slimpajama.corpus.pipeline import BY_NAME
 from slimpajama.workspace.claims import use_executor
-from slimpajama.workspace.step import Context, run_some
+from slimpajama.workspace.step import Context
+from slimpajama.workspace.worker import run_some
 from tasks.observe import RETRY, workspace_of
 
 # A worker and stage: small enough to even out, large enough that entering the stage costs little.

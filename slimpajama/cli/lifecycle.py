@@ -39,7 +39,7 @@ PREFECT = {
 ADDRESS_SPACE, THREAD_SPACE = 3 << 30, 64 << 20
 # Prefect's database alone grows to many MB.
 FILE_BYTES, OPEN_FILES = 100 << 20, 200
-Start = Annotated[str, typer.Option("--from", help="Begin an unpublished night again at this stage.", metavar="STAGE")]
+Start = Annotated[str, typer.Option("--from", help="Begin an unpublished night again at this step.", metavar="STEP")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Sample what would be read, say what to expect, and stop.")]
 
 
@@ -109,7 +109,7 @@ def stage_timings() -> dict[str, object]:
     """Return how long the steps of this process took, for `--json`."""
     from slimpajama.core.progress import timings
 
-    return {"timings": [asdict(timing) for timing in timings]}
+    return {"timings": timings}
 
 
 def prepare(common: Common, night: Night = "", start: Start = "", dry_run: DryRun = False) -> None:
@@ -148,7 +148,7 @@ def train(common: Common, night: Night = "") -> None:
         from flows.model import train_model
 
         ready()
-        model = train_model(cfg, night=night)
+        model = train_model(cfg, night=night)["train"].model
     return common.emit({"model": model}, f"{cfg.workspace}/{layout.model(model).path}")
 
 
@@ -175,7 +175,7 @@ def evaluate(
         from flows.model import evaluate_model
 
         ready()
-        report = evaluate_model(cfg, night=night, model=model)
+        report = evaluate_model(cfg, night=night, model=model)["evaluate"]
     bits = ", ".join(f"{k} {v['bits_per_byte']:.4f}" for k, v in report.figures["languages"].items())
     common.emit(asdict(report), f"{report.model}: {bits} bits per byte; {report.reason}")
 
@@ -194,7 +194,7 @@ def tune(
         from flows.model import tune_model
 
         ready()
-        report = tune_model(cfg, night=night, model=model)
+        report = tune_model(cfg, night=night, model=model)["tune"]
     common.emit(report.as_dict(), report.text())
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from slimpajama.core.logs import WIDTH, JsonFormatter, LineHandler, log, logged_to
-from slimpajama.core.progress import Bar, Sink, Timing, amount, report_to
+from slimpajama.core.progress import Bar, Sink, amount, report_to
 
 # Seconds between two lines about the same work.
 EVERY_S = 10.0
@@ -56,7 +56,7 @@ class _Terminal(Sink):
             note=bar.note,
         )
 
-    def end(self, bar: Bar, timing: Timing) -> None:
+    def end(self, bar: Bar, seconds: float) -> None:
         self.update(bar)
         self.progress.update(self.tasks.pop(id(bar)), total=bar.done or 1, completed=bar.done or 1)
 
@@ -79,7 +79,7 @@ class JsonLines(Sink):
             record = {"name": f"{log.name}.{bar.name}", "levelname": "INFO", "msg": bar.note or "running"}
             self.handler.handle(logging.makeLogRecord(record | {"figures": bar.figures()}))
 
-    def end(self, bar: Bar, timing: Timing) -> None:
+    def end(self, bar: Bar, seconds: float) -> None:
         self.shown.pop(id(bar), None)
 
 

@@ -105,6 +105,10 @@ class StorageError(SlimpajamaError):
     """A read or write of the workspace failed, or a published file is not what its manifest says."""
 
 
+class DamagedError(StorageError):
+    """A file of the workspace was read, and its content is not what was written."""
+
+
 class LockedError(SlimpajamaError):
     """Another run holds the workspace, or replaced a pointer first."""
 

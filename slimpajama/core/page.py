@@ -16,7 +16,6 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,8 +39,7 @@ HAN = re.compile("[\u3400-\u9fff]")
 TAGS = {"zh": "zh-Hans", "zh-Hant": "zh-Hant", "en": "en"}
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """How a column of a table comes out of its rows."""
 
     title: str
@@ -67,8 +65,7 @@ def columns(*names: str, show: Callable[[Any], str] | None = None) -> list[Colum
     return [Column(name, name, show) for name in names]
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """A table."""
 
     rows: Sequence[Mapping[str, Any]]
@@ -89,8 +86,7 @@ class Span(NamedTuple):
     """`mark` where it differs from the quote beside it, `prompt` where it was given to a model."""
 
 
-@dataclass(frozen=True, slots=True)
-class Quote:
+class Quote(NamedTuple):
     """A text that somebody else wrote."""
 
     spans: Sequence[Span]
@@ -100,8 +96,7 @@ class Quote:
     lang: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Quotes:
+class Quotes(NamedTuple):
     """Texts side by side."""
 
     quotes: Sequence[Quote]
@@ -109,8 +104,7 @@ class Quotes:
     note: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Words:
+class Words(NamedTuple):
     """Words, each with its number."""
 
     title: str
@@ -118,8 +112,7 @@ class Words:
     lang: str
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
+class Figure(NamedTuple):
     """A drawing."""
 
     svg: str
@@ -132,8 +125,7 @@ class Figure:
         return base64.b64encode(self.svg.encode()).decode()
 
 
-@dataclass(frozen=True, slots=True)
-class Folded:
+class Folded(NamedTuple):
     """What a reader of the HTML page unfolds first."""
 
     title: str
@@ -145,8 +137,7 @@ class Folded:
 Block = str | Table | Quotes | Words | Figure | Folded
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(NamedTuple):
     """A part of a page; one without blocks is not shown."""
 
     title: str
@@ -165,8 +156,7 @@ class Tile(NamedTuple):
     tone: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """All of a page."""
 
     title: str
@@ -293,14 +283,8 @@ def _environment(folder: Path, finalize: Callable[[Any], Any]) -> jinja2.Environ
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
-        "number": number,
-        "decimal": decimal,
-        "megabytes": megabytes,
-        "share": share,
-        "tag": _tag,
-        "values": _values,
-    }
+    shown = {filter_.__name__: filter_ for filter_ in (number, decimal, megabytes, share)}
+    environment.filters |= shown | {"tag": _tag, "values": _values}
     return environment
 
 

@@ -22,18 +22,6 @@ from slimpajama.core.logs import labels, logged_to, step_log
 
 
 @dataclass(slots=True)
-class Timing:
-    """How long one step took."""
-
-    name: str
-    seconds: float
-    done: float
-    unit: str
-    peak_mb: float
-    """Largest resident set of the whole process so far, in MB (10^6 bytes)."""
-
-
-@dataclass(slots=True)
 class Bar:
     """What a step advances; safe to use from several threads."""
 
@@ -104,7 +92,7 @@ class Sink:
 
     def open(self) -> None: ...
     def start(self, bar: Bar) -> None: ...
-    def end(self, bar: Bar, timing: Timing) -> None: ...
+    def end(self, bar: Bar, seconds: float) -> None: ...
     def manifest_read(self, manifest: Any) -> None: ...
     def step_begun(self, step: Any) -> None: ...
     def step_finished(self, step: Any) -> None: ...
@@ -138,15 +126,15 @@ class Live(Sink):
         if shown:
             self.show(bar)
 
-    def end(self, bar: Bar, timing: Timing) -> None:
+    def end(self, bar: Bar, seconds: float) -> None:
         over, thread = self.running.pop(id(bar))
         over.set()
         thread.join(self.every_s)
 
 
 _sink: Sink | _Several = Sink()
-# The steps of this process, in the order in which they ended.
-timings: list[Timing] = []
+# The steps of this process, in the order in which they ended; `peak_mb` is the process's largest resident set so far.
+timings: list[dict[str, Any]] = []
 
 
 def amount(value: float, unit: str) -> str:
@@ -171,10 +159,11 @@ def track(name: str, total: float = 0, unit: str = "documents") -> Iterator[Bar]
     try:
         yield bar
     finally:
-        timing = Timing(name, time.perf_counter() - began, bar.done, unit, peak_bytes() / 1e6)
-        timings.append(timing)
-        sink.end(bar, timing)
-        step_log(name).info(bar.summary(timing.seconds), extra={"figures": bar.figures()})
+        seconds = time.perf_counter() - began
+        figures = {"seconds": seconds, "done": bar.done, "unit": unit, "peak_mb": peak_bytes() / 1e6}
+        timings.append({"name": name} | figures)
+        sink.end(bar, seconds)
+        step_log(name).info(bar.summary(seconds), extra={"figures": bar.figures()})
 
 
 def current() -> Sink | _Several:
@@ -214,9 +203,7 @@ class _Several:
 def also_to(*listeners: Sink | logging.Handler, **named: str) -> Iterator[None]:
     """Let `listeners` follow, too: sinks progress, handlers messages. Inside a block that does, change nothing.
 
-    Args:
-        listeners: Sinks are opened now, and closed with the error that ends the block, if one does.
-        named: What `labels` holds meanwhile.
+    Sinks are opened now, and closed with the error that ends the block, if one does. Meanwhile `labels` holds `named`.
     """
     if isinstance(_sink, _Several):
         yield

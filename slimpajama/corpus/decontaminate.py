@@ -34,10 +34,9 @@ from slimpajama.corpus.sources.discover import InputFile
 from slimpajama.corpus.sources.evaluations import list_evaluations, read_evaluations
 from slimpajama.corpus.windows import Windows, cut, sample, sampling
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Counts, Manifest, add_counts
+from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, add_counts
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.step import Part, Run, Step
-from slimpajama.workspace.store import Store
 
 COLUMNS = ["id", "source", "uri", "lang", "sha256", "n_chars", "text", "n_bytes"]
 EXCERPT = 160  # characters
@@ -92,29 +91,29 @@ def _decontaminate(run: Run) -> Counts | None:
     too_short = int((looked_for.weights < 2 * settings.short_words).sum())
     if too_short:
         step_log(run.name).info(f"{too_short:,} of {len(records):,} records of tests are too short to be looked for")
-    paths = run.made["clean"].paths(f"{layout.night(run.night).work('clean')}/")
-    index, names = _index(run, paths, records, looked_for)
+    cleaned = run.made["clean"].entries(f"{layout.night(run.night).work('clean')}/")
+    index, names = _index(run, cleaned, records, looked_for)
 
-    def make(path: str) -> Part:
-        rows = _survivors(run.store, run.night, path, COLUMNS)
+    def make(entry: FileEntry) -> Part:
+        rows = _survivors(run, entry, COLUMNS)
         texts = rows["text"].combine_chunks()
         match = find(texts, _is_held_out(rows, cfg), index)
         refused = _rows(rows, match, index, names, cfg, run.night)
         kinds = [{"removed": {row["source"]: {row["rule"]: 1}}, "bytes": row["n_bytes"]} for row in refused]
-        target = f"{layout.night(run.night).removed}decontaminate-{layout.name_of(path)}"
+        target = f"{layout.night(run.night).removed}decontaminate-{layout.name_of(entry.path)}"
         return Part({target: removed_table(refused)}, add_counts(kinds))
 
-    counts = run.map([(layout.stem(path), path) for path in paths], make, unit="parts")
+    counts = run.map([(layout.stem(entry.path), entry) for entry in cleaned], make, unit="parts")
     found = add_counts([{"removed": {}, "bytes": 0}, *counts])
     return found | {"records": len(records), "too_short": too_short}
 
 
-def _index(run: Run, paths: list[str], records: pa.Table, looked_for: Windows) -> tuple[Index, Names]:
+def _index(run: Run, cleaned: list[FileEntry], records: pa.Table, looked_for: Windows) -> tuple[Index, Names]:
     """Return the index of everything that is looked for, and what each item of it is called."""
     settings, earlier = run.cfg.decontaminate, run.once(_tests).earlier
     names, held_out = records["name"].to_pylist(), []
     rate = sampling(_held_out_bytes(run.cfg, run.made["clean"], earlier))
-    for ids, texts in _held_out(run, paths, earlier):
+    for ids, texts in _held_out(run, cleaned, earlier):
         names += ids
         held_out.append(sample(texts, settings.short_words, rate))
     share = settings.held_out_share
@@ -139,11 +138,12 @@ record of it cannot be read.
 """
 
 
-def _survivors(store: Store, night: str, path: str, columns: list[str]) -> pa.Table:
+def _survivors(run: Run, cleaned: FileEntry, columns: list[str]) -> pa.Table:
     """Return columns of a cleaned part's documents that are no duplicates, with their `cluster`."""
-    name = layout.name_of(path)
-    decision = read_table(store, f"{layout.night(night).work('compare')}/decision-{name}", ["kept", "cluster"])
-    rows = read_table(store, path, columns).append_column("cluster", decision["cluster"])
+    name = layout.name_of(cleaned.path)
+    decided = run.made["compare"].file(f"{layout.night(run.night).work('compare')}/decision-{name}")
+    decision = read_table(run.store, decided, ["kept", "cluster"])
+    rows = read_table(run.store, cleaned, columns).append_column("cluster", decision["cluster"])
     return rows.filter(decision["kept"])
 
 
@@ -160,22 +160,24 @@ def _held_out_bytes(cfg: Config, cleaned: Manifest, earlier: dict[str, Manifest]
     return int(share * sum(cleaned.counts.get("bytes", {}).values())) + before
 
 
-def _held_out(run: Run, paths: list[str], earlier: dict[str, Manifest]) -> Iterator[tuple[Names, pa.LargeStringArray]]:
+def _held_out(
+    run: Run, cleaned: list[FileEntry], earlier: dict[str, Manifest]
+) -> Iterator[tuple[Names, pa.LargeStringArray]]:
     """Yield names and texts of this night's held-out documents, then of earlier nights'."""
     cfg, night = run.cfg, run.night
 
-    def of_part(path: str) -> tuple[Names, pa.LargeStringArray]:
-        rows = _survivors(run.store, night, path, ["id", "text"])
+    def of_part(entry: FileEntry) -> tuple[Names, pa.LargeStringArray]:
+        rows = _survivors(run, entry, ["id", "text"])
         rows = rows.filter(pa.array(_is_held_out(rows, cfg)))
         return [f"{id_} of night {night}" for id_ in rows["id"].to_pylist()], rows["text"].combine_chunks()
 
     if cfg.decontaminate.held_out_share:
         with ThreadPoolExecutor(cfg.run.threads(), thread_name_prefix="decontaminate") as pool:
-            yield from pool.map(of_part, paths)
+            yield from pool.map(of_part, cleaned)
     for name, manifest in earlier.items():
         for split in ("validation", "test"):
             for entry in manifest.entries(layout.night(name).split(split)):
-                rows = read_table(run.store, entry.path, ["id", "words"], entry.bytes)
+                rows = read_table(run.store, entry, ["id", "words"])
                 texts = _joined(rows["words"].combine_chunks())
                 yield [f"{id_} of night {name}" for id_ in rows["id"].to_pylist()], texts
 

@@ -19,9 +19,10 @@ import pyarrow.compute as pc
 from slimpajama.core.config import Config
 from slimpajama.core.errors import printable
 from slimpajama.core.schema import RAW, removed_table
-from slimpajama.corpus.sources.discover import InputFile, Plan, check_unchanged, fixed_folder, open_input, plan
+from slimpajama.corpus.sources.discover import InputFile, Plan, check_unchanged, open_input, plan
 from slimpajama.corpus.sources.files import read, read_options
 from slimpajama.corpus.sources.records import Batch, ReadOptions, framed, rejected_row
+from slimpajama.corpus.sources.remote import fixed_folder
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import add_counts
 from slimpajama.workspace.open import Workspace

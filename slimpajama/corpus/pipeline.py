@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from slimpajama.corpus.clean.stage import CLEAN
@@ -13,22 +13,31 @@ from slimpajama.corpus.segment import SEGMENT
 from slimpajama.corpus.shards.stage import SHARDS, TOKENIZER
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest
-from slimpajama.workspace.step import Context, run_step
+from slimpajama.workspace.step import Context, Step, run_step
 
 STEPS = (INGEST, CLEAN, COMPARE, DECONTAMINATE, DEDUP, SEGMENT, TOKENIZER, SHARDS)
 BY_NAME = {step.name: step for step in STEPS}
 NAMES = tuple(BY_NAME)
 
 
-def prepare(context: Context, **options: Any) -> Iterator[Manifest]:
-    """Run a preparation's steps in this process, as the flow `prepare-corpus` does; `options` are of the first one.
+def walk(night: str, run: Callable[[Step, Mapping[str, Manifest]], Manifest]) -> Iterator[Manifest]:
+    """Walk through a preparation's steps; `run` runs one of them, given the manifests that it takes.
 
     Yields:
         The manifest of each step; deduplication's is the last where it leaves no document.
     """
     made: dict[str, Manifest] = {}
     for step in STEPS:
-        made[step.name] = run_step(step, context, made, **options if step is INGEST else {}).result
+        made[step.name] = run(step, {name: made[name] for name in step.before()})
         yield made[step.name]
-        if step is DEDUP and not made[step.name].entries(layout.night(context.night).documents):
+        if step is DEDUP and not made[step.name].entries(layout.night(night).documents):
             return
+
+
+def prepare(context: Context, **options: Any) -> Iterator[Manifest]:
+    """Run a preparation's steps in this process, without Prefect; `options` are of the first one."""
+
+    def run(step: Step, before: Mapping[str, Manifest]) -> Manifest:
+        return run_step(step, context, before, **options if step is INGEST else {}).result
+
+    return walk(context.night, run)

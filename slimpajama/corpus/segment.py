@@ -5,6 +5,8 @@ Each part is one unit of work, so its words lie under the part's own name and in
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,12 @@ from slimpajama.core.schema import WORDS
 from slimpajama.text.lattice import UserWord
 from slimpajama.text.segment import Segmenter, engine_versions, parse_user_dictionary
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Counts
+from slimpajama.workspace.manifest import Counts, FileEntry
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.step import Part, Run, Step
+
+# About twice that of jieba's largest own dictionary.
+DICTIONARY_BYTES = 20_000_000
 
 
 def _inputs(run: Run) -> dict[str, Any]:
@@ -30,20 +35,20 @@ def _segment(run: Run) -> None:
     documents = run.made["dedup"]
     segmenter = Segmenter(run.cfg.text, run.once(_user_words))
 
-    def make(path: str) -> Part:
-        words, counts = _words(read_table(run.store, path, ["id", "text", "lang", "n_bytes"]), segmenter)
-        return Part({f"{run.work}/{layout.name_of(path)}": words}, counts)
+    def make(entry: FileEntry) -> Part:
+        words, counts = _words(read_table(run.store, entry, ["id", "text", "lang", "n_bytes"]), segmenter)
+        return Part({f"{run.work}/{layout.name_of(entry.path)}": words}, counts)
 
-    paths = documents.paths(layout.night(run.night).documents)
+    entries = documents.entries(layout.night(run.night).documents)
     total = sum(documents.counts.get("kept_bytes", {}).values())
-    run.map([(layout.stem(path), path) for path in paths], make, total=total, unit="B")
+    run.map([(layout.stem(entry.path), entry) for entry in entries], make, total=total, unit="B")
 
 
 SEGMENT = Step("segment", 3, _inputs, _segment, needs={"documents": "dedup"}, grows_with="kept", folders="documents")
 """Cut the night's kept documents into words.
 
 Files have the schema WORDS and the names of the documents' files; counts are `documents`, `bytes` and `words`, each by
-language. Raises ConfigError if the user dictionary cannot be read, InputError if a line of it is no entry.
+language. Raises ConfigError if the user dictionary cannot be read, or a line of it is no entry.
 """
 
 
@@ -53,14 +58,21 @@ def _user_words(run: Run) -> tuple[UserWord, ...]:
         return ()
     file = Path(cfg.run.source_root, cfg.text.user_dictionary)
     try:
-        return parse_user_dictionary(file.read_bytes(), cfg.text.user_dictionary)
+        # Opening a pipe would wait for a writer, and a device has no end.
+        with open(file, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as stream:
+            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                raise OSError("a device or a pipe")
+            data = stream.read(DICTIONARY_BYTES + 1)
+        if len(data) > DICTIONARY_BYTES:
+            raise OSError(f"more than {DICTIONARY_BYTES} bytes")
     except OSError as error:
         raise ConfigError(
             "the user dictionary cannot be read",
             where="text.user_dictionary",
-            found=f"{file}: {error.strerror}",
+            found=f"{file}: {error.strerror or error}",
             expected="a file of words, one a line",
         ) from None
+    return parse_user_dictionary(data, cfg.text.user_dictionary)
 
 
 def _words(table: pa.Table, segmenter: Segmenter) -> tuple[pa.Table, Counts]:

@@ -35,7 +35,7 @@ class Loaded:
     """A published model, ready for use."""
 
     id: str
-    model: LanguageModel[Any]
+    model: LanguageModel
     tokenizer: Tokenizer
     config: dict[str, Any]
     """The model's `config.json`."""

@@ -33,10 +33,7 @@ Nights = dict[str, Manifest]
 
 
 def explain(workspace: Workspace, doc_id: str) -> dict[str, Any]:
-    """Return everything known of a document.
-
-    Args:
-        doc_id: Its id, or the beginning of it: at least six hex digits that only this document has.
+    """Return everything known of a document, by its id or at least six hex digits that only this id begins with.
 
     Returns:
         `id`, `forgotten` (what the list of forgotten documents says of it, or None) and `records`, one for each night
@@ -45,8 +42,7 @@ def explain(workspace: Workspace, doc_id: str) -> dict[str, Any]:
         `threshold`, `duplicate_of`, too; kept ones `quality`, `n_bytes`, `removed_for_it`, `shards` (`path`, `split`,
         `row` from 0, `tokens`) and `models`.
 
-    Raises:
-        InputError: If there is no such document, or several ids begin like this.
+    Errors are those of `find_document`.
     """
     nights = workspace.nights.manifests()
     found, hits = find_document(workspace.store, nights, doc_id)
@@ -94,7 +90,7 @@ def find_records(
 ) -> Iterator[Hit]:
     """Yield the rows of some nights' `documents` or `removed` (that is the kind) whose `column` matches."""
     for night, manifest in nights.items():
-        yield from find_rows(store, manifest.paths(layout.night(night).within(kind)), column, match, columns)
+        yield from find_rows(store, manifest.entries(layout.night(night).within(kind)), column, match, columns)
 
 
 def _forgotten(store: Store, doc_id: str) -> Record | None:
@@ -107,10 +103,10 @@ def _forgotten(store: Store, doc_id: str) -> Record | None:
 def _record(workspace: Workspace, nights: Nights, row: Record) -> Record:
     store, manifest = workspace.store, nights[row["night"]]
     kept = "quality" in row
-    source = _source(manifest, row["source"])
+    sources = manifest.depends_on["settings"]["ingest"]["sources"]
     common = {name: row[name] for name in ("night", "source", "uri", "lang", "sha256", "n_chars")} | {
         "status": "kept" if kept else "removed",
-        "licence": source.get("licence", ""),
+        "licence": next((one["licence"] for one in sources if one["name"] == row["source"]), ""),
         "raw_file": _raw_file(manifest, row["source"], row["uri"]),
         "rules": _rules(manifest.depends_on["settings"], row),
     }
@@ -119,18 +115,15 @@ def _record(workspace: Workspace, nights: Nights, row: Record) -> Record:
         return common | verdict | {"duplicate_of": _partner(store, nights, row)}
     shards = _shards(store, manifest, row)
     trained = any(shard["split"] == "train" for shard in shards)
+    columns = ["id", "night", "source", "uri", "rule", "jaccard"]
+    instead = find_records(store, nights, "removed", "duplicate_of", one_of([row["id"]]), columns)
     return common | {
         "quality": row["quality"],
         "n_bytes": row["n_bytes"],
-        "removed_for_it": _removed_for(store, nights, row["id"]),
+        "removed_for_it": [hit.values for hit in instead],
         "shards": shards,
         "models": _models(workspace.models, row["night"]) if trained else [],
     }
-
-
-def _source(manifest: Manifest, name: str) -> Record:
-    sources = manifest.depends_on["settings"]["ingest"]["sources"]
-    return next((source for source in sources if source["name"] == name), {})
 
 
 def _raw_file(manifest: Manifest, source: str, uri: str) -> Record | None:
@@ -190,16 +183,10 @@ def _partner(store: Store, nights: Nights, row: Record) -> Record | None:
     return partner | (hit.values if hit else dict.fromkeys(columns[1:]))
 
 
-def _removed_for(store: Store, nights: Nights, doc_id: str) -> list[Record]:
-    columns = ["id", "night", "source", "uri", "rule", "jaccard"]
-    hits = find_records(store, nights, "removed", "duplicate_of", one_of([doc_id]), columns)
-    return [hit.values for hit in hits]
-
-
 def _shards(store: Store, manifest: Manifest, row: Record) -> list[Record]:
     """Return the rows of the night's shards that hold the document."""
-    paths = manifest.paths(layout.night(row["night"]).within("shards"))
-    hits = find_rows(store, paths, "id", one_of([row["id"]]), ["id", "input_ids"])
+    entries = manifest.entries(layout.night(row["night"]).within("shards"))
+    hits = find_rows(store, entries, "id", one_of([row["id"]]), ["id", "input_ids"])
     shards = ((hit, layout.place(hit.path).inner, len(hit.values["input_ids"])) for hit in hits)
     return [{"path": hit.path, "split": split, "row": hit.row, "tokens": tokens} for hit, split, tokens in shards]
 

@@ -178,11 +178,11 @@ def export_dataset(workspace: Workspace, folder: Path, nights: Sequence[str] = (
     }
     with new_folder(folder) as draft:
         writers = {split: _Files(draft / "data", split) for split in SPLITS}
-        paths = [path for night, m in manifests.items() for path in m.paths(layout.night(night).documents)]
+        files = [entry for night, m in manifests.items() for entry in m.entries(layout.night(night).documents)]
         held_out = {split: _ids(workspace.store, manifests, split) for split in SPLITS[1:]}
-        with track("export", total=len(paths), unit="files") as bar:
-            for path in paths:
-                table = read_table(workspace.store, path).select(DOCUMENTS.names)
+        with track("export", total=len(files), unit="files") as bar:
+            for entry in files:
+                table = read_table(workspace.store, entry).select(DOCUMENTS.names)
                 rest = pa.array([True] * table.num_rows)
                 for split in SPLITS[1:]:
                     inside = pc.is_in(table["id"], held_out[split])
@@ -190,17 +190,17 @@ def export_dataset(workspace: Workspace, folder: Path, nights: Sequence[str] = (
                     rest = pc.and_not(rest, inside)
                 writers["train"].add(table.filter(rest))
                 bar.advance()
-        for files in writers.values():
-            files.close()
+        for written in writers.values():
+            written.close()
         card = _dataset_card(_sources(workspace, list(manifests)), list(manifests), writers)
         _write(draft / "README.md", card)
-    documents = {split: sum(n for n, _ in files.counts.values()) for split, files in writers.items()}
+    documents = {split: sum(n for n, _ in written.counts.values()) for split, written in writers.items()}
     return {"folder": str(folder), "nights": list(manifests), "documents": documents}
 
 
 def _ids(store: Store, manifests: dict[str, Manifest], split: str) -> pa.Array:
-    paths = [path for night, m in manifests.items() for path in m.paths(layout.night(night).split(split))]
-    return read_columns(store, paths, SHARDS, ["id"])["id"].combine_chunks()
+    files = [entry for night, m in manifests.items() for entry in m.entries(layout.night(night).split(split))]
+    return read_columns(store, files, SHARDS, ["id"])["id"].combine_chunks()
 
 
 class _Files:

@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from slimpajama.core.errors import ConfigError, InputError, ModelError, StorageError
+from slimpajama.core.errors import ConfigError, DamagedError, InputError, ModelError, StorageError
 from slimpajama.core.logs import step_log
 from slimpajama.core.progress import track
 from slimpajama.core.result import Result
@@ -251,7 +251,7 @@ def _counts(hits: list[Hit]) -> dict[str, int]:
 
 def _trained_on(store: Store, night: str, manifest: Manifest, ids: set[str]) -> set[str]:
     """Return which of some documents are in the night's training shards."""
-    hits = find_rows(store, manifest.paths(layout.night(night).split("train")), "id", one_of(ids), ["id"])
+    hits = find_rows(store, manifest.entries(layout.night(night).split("train")), "id", one_of(ids), ["id"])
     return {hit.values["id"] for hit in hits}
 
 
@@ -295,25 +295,36 @@ def _carry_out(workspace: Workspace, listed: ForgottenList) -> ForgottenList:
     workspace.store.delete_tree(layout.SCRATCH)
     with track("forget", total=len(touched), unit="nights") as bar:
         for night in touched:
-            files = without(workspace, night, ids[night]).files
-            workspace.nights.drop_unlisted(night, files, besides=layout.night(night).manifest)
+            without(workspace, night, ids[night])
+            workspace.nights.drop_unlisted(night)
             bar.advance()
     # The reports of later nights show texts of earlier ones.
-    for night in nights[nights.index(touched[0]) :] if touched else ():
-        _report_again(workspace, night)
-    return write_list(workspace.store, replace(listed, unfinished=()))
+    after = nights[nights.index(touched[0]) :] if touched else []
+    damaged = [error for night in after if (error := _report_again(workspace, night))]
+    listed = write_list(workspace.store, replace(listed, unfinished=()))
+    if damaged:
+        raise DamagedError(f"forgotten, but a report had to be written without its model: {damaged[0]}")
+    return listed
 
 
-def _report_again(workspace: Workspace, night: str) -> None:
+def _report_again(workspace: Workspace, night: str) -> DamagedError | None:
+    """Write a finished night's report again; where its model is gone or damaged, without it. Return the damage."""
     place = layout.report(night)
+    present = [path for path in workspace.store.list(place.path) if path.startswith(place.file("report."))]
     found = load_manifest(workspace.store, place.manifest)
     if found is None:
         # The night is not finished yet: its report is written when it is.
-        for path in (place.page, place.data):
+        for path in present:
             workspace.store.delete(path)
-        return
+        return None
+    damaged: Exception | None = None
     try:
-        write_report(workspace, night, found.depends_on["model"], found.depends_on.get("tuned", ""))
+        written = write_report(workspace, night, found.depends_on["model"], found.depends_on.get("tuned", ""))
     except (ModelError, StorageError) as error:
         step_log("report").info(f"night {night}: without its model, for {error}")
-        write_report(workspace, night)
+        written, damaged = write_report(workspace, night), error
+    # On S3 pages of runs that stood still lie under other names.
+    for path in {*present} - {workspace.store.name(entry.path, entry.sha256) for entry in written.files}:
+        if path not in written.paths(""):
+            workspace.store.delete(path)
+    return damaged if isinstance(damaged, DamagedError) else None

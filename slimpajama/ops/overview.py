@@ -8,7 +8,7 @@ from slimpajama.workspace import layout
 from slimpajama.workspace.layout import name_of
 from slimpajama.workspace.manifest import load_manifest, total
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.store import read_json
+from slimpajama.workspace.parquet import published_json
 
 Rows = list[dict[str, Any]]
 PROMOTED = {True: "yes", False: "no", None: ""}
@@ -19,8 +19,8 @@ def list_nights(workspace: Workspace) -> Rows:
     rows = []
     for night in workspace.nights.published():
         counts, report = workspace.nights.load(night).counts, layout.report(night)
-        finished = workspace.store.exists(report.manifest)
-        verdict = read_json(workspace.store, report.data)["verdict"] if finished else {}
+        shown = published_json(workspace.store, report.manifest, "report.json")
+        verdict = shown["verdict"] if shown else {}
         row = {
             "night": night,
             "read": total(counts["ingest"].get("documents", 0)),

@@ -23,6 +23,7 @@ from slimpajama.corpus.sources.discover import plan_again
 from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.verify import Problems, verify
 from slimpajama.workspace import layout
+from slimpajama.workspace.catalogue import note_all
 from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes, load_manifest
 from slimpajama.workspace.open import Workspace, scratch_workspace
 from slimpajama.workspace.parquet import read_verified
@@ -49,6 +50,9 @@ def repair(workspace: Workspace, cfg: Config) -> tuple[int, list[str], Problems]
     repaired: list[str] = []
     with workspace.store.lock("repair"):
         files, bad = verify(workspace, cfg.run.threads())
+        note_all(workspace.store)
+        repaired += [path for path in bad if path.startswith(layout.noted(""))]
+        bad = {path: problem for path, problem in bad.items() if path not in repaired}
         for folder, manifest, wanted in _damaged(workspace.store, bad):
             step_log("repair").info(f"{printable(folder.path)}: {len(wanted)} damaged")
             remaining = {entry.path: entry for entry in wanted}
@@ -96,7 +100,7 @@ def _rebuild(
             made.append(step)
             for entry in step.files:
                 if entry.path in remaining and entry.sha256 == remaining[entry.path].sha256:
-                    store.write(entry.path, read_verified(scratch.store, entry))
+                    store.write_listed(entry.path, read_verified(scratch.store, entry), entry.sha256)
                     del remaining[entry.path]
             if not remaining:
                 break

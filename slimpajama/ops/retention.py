@@ -16,7 +16,7 @@ from slimpajama.core.config import RetentionConfig
 from slimpajama.core.logs import step_log
 from slimpajama.core.result import Result
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import forget
+from slimpajama.workspace.catalogue import forget
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import Store
 
@@ -82,8 +82,9 @@ def removable(workspace: Workspace, cfg: RetentionConfig) -> list[Removable]:
         size_left -= size
     serving = set(workspace.models.tuned_tasks()[0].values())
     for model, manifest in workspace.models.tuned().items():
-        if model not in serving and not recent & set(manifest.depends_on["nights"]):
-            why = f"tuned, serves no task, and older than the newest {cfg.nights} nights"
+        night = models.get(manifest.depends_on["base"], {"night": ""})["night"]
+        if model not in serving and night not in recent:
+            why = f"tuned, serves no task, and its champion is older than the newest {cfg.nights} nights"
             folder = layout.tuned(model).path
             found.append(Removable(folder, why, workspace.store.size(folder)))
     return found
@@ -101,6 +102,9 @@ def clean_up(workspace: Workspace, cfg: RetentionConfig, *, dry_run: bool = Fals
             for one in found:
                 step_log("clean-up").info(f"{one.folder}: {one.why}")
                 forget(workspace.store, one.folder)
+            # A run that had lost the workspace may have gone on for a while.
+            for night in workspace.nights.published() if workspace.store.is_fenced else ():
+                workspace.nights.drop_unlisted(night)
         left = workspace.store.size() - (sum(one.bytes for one in found) if dry_run else 0)
     return CleanUpReport(found, dry_run, left, int(cfg.max_gb * 1e9))
 

@@ -6,7 +6,7 @@ The new manifest replaces the old one at once. What it no longer lists is delete
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import BinaryIO, NamedTuple
 
@@ -20,10 +20,11 @@ from slimpajama.corpus.dedup.columns import content_array, key_file, read_keys, 
 from slimpajama.corpus.shards.card import with_files, with_note
 from slimpajama.corpus.shards.columns import shard_bytes
 from slimpajama.workspace import layout
+from slimpajama.workspace.catalogue import write_manifest
 from slimpajama.workspace.layout import Night
-from slimpajama.workspace.manifest import FileEntry, Manifest, add_counts, json_bytes
+from slimpajama.workspace.manifest import FileEntry, Manifest, add_counts, entry_of
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.parquet import parquet_bytes, read_table
+from slimpajama.workspace.parquet import parquet_bytes, read_table, read_verified, reading
 from slimpajama.workspace.store import Store, sha256
 
 # Kinds of files whose rows are the records of a night.
@@ -79,7 +80,7 @@ class _File(NamedTuple):
     @property
     def entry(self) -> FileEntry:
         """How a manifest lists it."""
-        return FileEntry(self.path, sha256(self.data), len(self.data), self.rows)
+        return entry_of(self.path, self.data, self.rows)
 
 
 def affected(store: Store, manifest: Manifest, ids: Iterable[str]) -> list[str]:
@@ -100,27 +101,28 @@ def without(workspace: Workspace, night: str, ids: Iterable[str]) -> Manifest:
         for old, new in _rewritten(store, path, stays, files).items():
             del files[old]
             if new:
-                store.write(new.path, new.data)
                 files[new.path] = new.entry
+                store.write_listed(new.path, new.data, new.entry.sha256)
     if all(entry.path in files for entry in before.files):
         return before
     counts = before.counts | {"forgotten": add_counts([before.counts.get("forgotten", {}), lost])}
     for card in _cards(store, night, files, counts["forgotten"]["documents"]):
-        store.write(card.path, card.data)
+        store.write(_staged(card.path, card.data), card.data)
         files[card.path] = card.entry
+        store.write_listed(card.path, card.data, card.entry.sha256)
     manifest = replace(before, files=tuple(files[path] for path in sorted(files)), counts=counts)
-    store.write(place.manifest, json_bytes(manifest))
+    write_manifest(store, place.manifest, manifest)
     return manifest
 
 
 def _losing(store: Store, manifest: Manifest, ids: Iterable[str]) -> Iterator[tuple[str, Rows]]:
     """Yield the files that lose rows, with the rows that stay."""
     gone = pa.array(sorted(ids), pa.string())
-    for path in manifest.paths(""):
-        if layout.place(path).kind in KINDS:
-            stays: Rows = pc.invert(pc.is_in(read_table(store, path, ["id"])["id"], value_set=gone)).to_numpy()
+    for entry in manifest.files:
+        if layout.place(entry.path).kind in KINDS:
+            stays: Rows = pc.invert(pc.is_in(read_table(store, entry, ["id"])["id"], value_set=gone)).to_numpy()
             if not stays.all():
-                yield path, stays
+                yield entry.path, stays
 
 
 def _companions(path: str) -> list[tuple[str, _Companion]]:
@@ -129,21 +131,21 @@ def _companions(path: str) -> list[tuple[str, _Companion]]:
     return [(one.path(layout.night(night), layout.stem(path)), one) for one in KINDS[kind].companions]
 
 
-def _rewritten(store: Store, path: str, stays: Rows, listed: Collection[str]) -> dict[str, _File | None]:
+def _rewritten(store: Store, path: str, stays: Rows, listed: Mapping[str, FileEntry]) -> dict[str, _File | None]:
     """Return what replaces a file and those beside it; None where no row is left."""
     beside = [(old, companion) for old, companion in _companions(path) if old in listed]
     if not stays.any():
         return dict.fromkeys([path, *(old for old, _ in beside)])
     _, night, name, _ = layout.place(path)
     kind = KINDS[name]
-    table = read_table(store, path).filter(pa.array(stays)).combine_chunks()
+    table = read_table(store, listed[path]).filter(pa.array(stays)).combine_chunks()
     data = kind.encode(table)
     part = sha256(data)[:16]
     if kind.keeps_order:
         part = f"{HASH.sub('', layout.stem(path))}-{part}"
     made: dict[str, _File | None] = {path: _File(f"{layout.folder_of(path)}/{part}.parquet", data, len(table))}
     for old, companion in beside:
-        with store.open(old) as file:
+        with reading(store, listed[old]) as file:
             rows = companion.encode(file, stays, table)
         made[old] = _File(companion.path(layout.night(night), part), rows)
     return made
@@ -154,6 +156,17 @@ def _cards(store: Store, night: str, files: dict[str, FileEntry], forgotten: int
     place = layout.night(night)
     shards = [files[path] for path in sorted(files) if path.startswith(place.within("shards"))]
     if forgotten and (path := place.file("README.md")) in files:
-        yield _File(path, with_note(store.read(path), forgotten))
+        yield _File(path, with_note(_card(store, files[path]), forgotten))
     if (path := place.file("croissant.json")) in files:
-        yield _File(path, with_files(store.read(path), night, shards))
+        yield _File(path, with_files(_card(store, files[path]), night, shards))
+
+
+def _card(store: Store, entry: FileEntry) -> bytes:
+    """Return a card after its hash was compared with its manifest's, or with that of one that was written since."""
+    data = store.read(entry.path)
+    return data if store.exists(_staged(entry.path, data)) else read_verified(store, entry)
+
+
+def _staged(path: str, data: bytes) -> str:
+    """Return where a card lies before it takes the place of the old one: after a kill this vouches for it."""
+    return f"{path}-{sha256(data)[:16]}"

@@ -1,4 +1,4 @@
-"""The check of a workspace: every listed file, every manifest, the list of nights, the pointers.
+"""The check of a workspace: every listed file, every manifest, the list of nights, pointers, and that all are there.
 
 Files are hashed block by block as they are read, so a file may be larger than memory.
 """
@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 from slimpajama.core.errors import StorageError, printable
 from slimpajama.core.progress import track
 from slimpajama.workspace import layout
+from slimpajama.workspace.catalogue import records, restore
 from slimpajama.workspace.manifest import FileEntry, load_manifest
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.store import Store, outside_errors
+from slimpajama.workspace.store import Store, is_sealed, outside_errors
+from slimpajama.workspace.tombstones import forgotten_list
 
 RESTORE = "Restore it from a backup"
+# So long after each other is looked again at what is wrong.
+PAUSES_S = (0.1, 1.0)
 Problems = dict[str, StorageError]
 """By path in the workspace, in order."""
 
@@ -32,13 +37,24 @@ def verify(workspace: Workspace, threads: int = 1) -> tuple[int, Problems]:
     Returns:
         How many files the manifests list, and what is wrong; each error's hint says what to do next.
     """
+    files, bad = _look(workspace, threads)
+    for pause in PAUSES_S if bad else ():
+        time.sleep(pause)
+        # What a night or `forget` was just replacing is whole by now.
+        _, again = _look(workspace, threads, bad)
+        bad = {path: again[path] for path in bad if path in again}
+    return files, bad
+
+
+def _look(workspace: Workspace, threads: int, only: Collection[str] | None = None) -> tuple[int, Problems]:
+    """Check everything, or of the listed files `only` some."""
     present = {path for path in workspace.store.list() if not path.startswith(f"{layout.SCRATCH}/")}
     problems: list[StorageError | None] = []
     entries: list[FileEntry] = []
     for path in sorted(filter(layout.is_published_manifest, present)):
         try:
             manifest = load_manifest(workspace.store, path)
-            entries += manifest.files if manifest else ()
+            entries += [e for e in manifest.files if only is None or e.path in only] if manifest else ()
         except StorageError as error:
             hint = f"A manifest cannot be rebuilt from itself. {RESTORE}."
             problems.append(StorageError(error.what, where=path, hint=hint))
@@ -53,7 +69,7 @@ def verify(workspace: Workspace, threads: int = 1) -> tuple[int, Problems]:
         ThreadPoolExecutor(max(1, threads), thread_name_prefix="verify") as pool,
     ):
         problems += pool.map(check, entries)
-    problems += [*_nights(workspace, present), *_pointers(workspace, present)]
+    problems += [*_nights(workspace, present), *_pointers(workspace, present), *_catalogue(workspace.store, present)]
     bad: Problems = {}
     for problem in problems:
         if problem:
@@ -69,7 +85,8 @@ def _is_missing(store: Store, path: str, present: set[str]) -> bool:
 def _problem(store: Store, entry: FileEntry, present: set[str]) -> StorageError | None:
     hint = _what_next(entry.path)
     try:
-        if _is_missing(store, entry.path, present):
+        name = store.name(entry.path, entry.sha256)
+        if name not in present and _is_missing(store, entry.path, present):
             return StorageError("missing", where=entry.path, hint=hint)
         with store.open(entry.path) as file:
             size = file.seek(0, io.SEEK_END)
@@ -115,8 +132,9 @@ def _nights(workspace: Workspace, present: set[str]) -> Iterator[StorageError]:
     """Yield where nights and their list do not agree."""
     try:
         listed = workspace.nights.published()
-    except StorageError:
-        yield StorageError("not readable as the list of nights", where=layout.NIGHTS_INDEX, hint=f"{RESTORE}.")
+    except StorageError as error:
+        what = f"not readable as the list of nights: {error.what}"
+        yield StorageError(what, where=layout.NIGHTS_INDEX, hint=f"{RESTORE}.")
         return
     for path in (layout.night(night).manifest for night in listed):
         if _is_missing(workspace.store, path, present):
@@ -142,10 +160,15 @@ def _pointers(workspace: Workspace, present: set[str]) -> Iterator[StorageError]
     def serving() -> list[str]:
         return list(models.tuned_tasks()[0].values())
 
+    def forgotten() -> list[str]:
+        forgotten_list(workspace.store)
+        return []
+
     another = "`slimpajama models promote ID` chooses another champion"
     pointers = {
         layout.CHAMPION: (layout.model, models.rollback_targets, another),
         layout.TUNED: (layout.tuned, serving, "`slimpajama tune` makes one again"),
+        layout.FORGOTTEN: (layout.model, forgotten, ""),
     }
     for path, (place, named, hint) in pointers.items():
         if path not in present:
@@ -164,3 +187,15 @@ def _pointers(workspace: Workspace, present: set[str]) -> Iterator[StorageError]
                 found=", ".join(gone),
                 hint=f"{RESTORE}, with its model; or {hint}.",
             )
+
+
+def _catalogue(store: Store, present: set[str]) -> Iterator[StorageError]:
+    """Yield what was published and is gone, and what is there and not noted; earlier versions noted nothing."""
+    notes = {path.removeprefix(layout.noted("")) for path in present if path.startswith(layout.noted(""))}
+    for path in sorted(notes):
+        if _is_missing(store, path, present):
+            yield StorageError("missing, and was published", where=path, hint=restore(printable(path)))
+    for path in records(present):
+        if path not in notes and not _is_missing(store, path, set()) and is_sealed(store.read(path)):
+            hint = "`slimpajama verify --repair` writes it again."
+            yield StorageError("missing, and what it stands for is there", where=layout.noted(path), hint=hint)

@@ -122,7 +122,6 @@ def cut_block(
         offsets: int64 [N + 1], where each document begins in `data`.
         data: uint8, well-formed UTF-8 (lone surrogates may be in it).
         kinds: uint8 [0x110000], OTHER, LETTER, DIGIT, SPACE or HAN of each code point.
-        model: Dictionary and Markov model.
         hmm: Whether the Markov model is asked.
 
     Returns:

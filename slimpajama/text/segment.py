@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from slimpajama.core.config import TextConfig
-from slimpajama.core.errors import InputError
+from slimpajama.core.errors import ConfigError
 from slimpajama.core.logs import step_log
 from slimpajama.text.buffers import text_buffers
 from slimpajama.text.lattice import DIGIT, HAN, LETTER, SPACE, UserWord, cut_block, load_lattice
@@ -88,8 +88,8 @@ def parse_user_dictionary(data: bytes, where: str = "") -> tuple[UserWord, ...]:
     """Return the words of a user dictionary in jieba's format: `word [count] [tag]`, one a line, UTF-8.
 
     Raises:
-        InputError: A line is something else, or its word is not all Han characters: it would never be met,
-            since everything else is cut without a dictionary.
+        ConfigError: A line is something else, or its word is not all Han characters: it would never be met,
+            since everything else is cut without a dictionary. The line is not quoted: it may be another file's.
     """
     words = []
     for number, line in enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1):
@@ -98,10 +98,9 @@ def parse_user_dictionary(data: bytes, where: str = "") -> tuple[UserWord, ...]:
             continue
         seen = int(rest.pop(0)) if rest and re.fullmatch(r"[0-9]{1,9}", rest[0]) else 0
         if len(rest) > 1 or not re.fullmatch(r"[\u4e00-\u9fd5]+", word):
-            raise InputError(
+            raise ConfigError(
                 "not a line of a user dictionary",
                 where=f"{where}:{number}",
-                found=repr(line[:60]),
                 expected="a word of Han characters (U+4E00 to U+9FD5), optionally a count below 10^9 and a tag",
             )
         words.append(UserWord(word, seen))

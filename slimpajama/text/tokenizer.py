@@ -67,11 +67,7 @@ def _pre_tokenizer() -> pre_tokenizers.PreTokenizer:
 
 
 def train_tokenizer(joined: Iterable[str], cfg: TokenizerConfig) -> bytes:
-    """Learn the vocabulary and return `tokenizer.json`.
-
-    Args:
-        joined: Texts whose words are joined by `SEPARATOR`.
-        cfg: Size of the vocabulary.
+    """Learn the vocabulary from texts whose words are joined by `SEPARATOR`, and return `tokenizer.json`.
 
     Source: Sennrich et al. 2016, "Neural machine translation of rare words with subword units"; on bytes as
     in Radford et al. 2019.

@@ -9,6 +9,8 @@ A folder that is published has a `manifest.json`, written last. Paths are relati
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,9 +19,20 @@ NIGHTS_INDEX = "nights/index.json"
 CHAMPION = "models/champion.json"
 TUNED = "tuned/current.json"
 FORGOTTEN = "forgotten/index.json"
+POINTERS = (NIGHTS_INDEX, CHAMPION, TUNED, FORGOTTEN)
 TOKENIZER = "tokenizer/tokenizer.json"
+# Where empty files say which manifests and pointers are published.
+PUBLISHED = "published"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+# Names of files and folders that lie among the nights or inside of one.
+RESERVED = ("work", "index.json", "manifest.json")
 # Where damaged nights and reports are made again; it is deleted when that is done.
 SCRATCH = "repair"
+HASH = re.compile("[0-9a-f]{64}")
+# A manifest has more bytes.
+SMALLEST = 40
+# Every folder of the first level: what it holds, slimpajama wrote.
+ROOTS = ("nights", "models", "tuned", "pairs", "reports", "forgotten", PUBLISHED, SCRATCH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +209,48 @@ def place(path: str) -> Place:
 
 def is_published_manifest(path: str) -> bool:
     """Return whether a path is that of a manifest whose files are published; one in a work folder lists others."""
-    return path.endswith((f"/{MANIFEST}", f".{MANIFEST}")) and "/work/" not in path
+    folders = path.split("/")
+    return (
+        path.endswith((f"/{MANIFEST}", f".{MANIFEST}"))
+        and folders[0] not in (PUBLISHED, SCRATCH)
+        and "work" not in folders[2:]
+    )
+
+
+def noted(path: str) -> str:
+    """Return the file that says that a manifest or a pointer is published; of a folder, where all such files lie."""
+    return f"{PUBLISHED}/{path}"
+
+
+def is_name(text: str) -> bool:
+    """Return whether a night or a model can be called so: it becomes the name of a folder beside others."""
+    return bool(NAME.fullmatch(text)) and text not in RESERVED
+
+
+def may_be_given_up(path: str, size: int) -> bool:
+    """Return whether this may be the empty manifest that is left on S3 of a folder that was given up."""
+    return size < SMALLEST and place(path).is_manifest
+
+
+def is_given_up(manifest: bytes) -> bool:
+    """Return whether this is an empty manifest; one that was damaged is not."""
+    return times_given_up(manifest) > 0 and not manifest.strip()
+
+
+def times_given_up(manifest: bytes) -> int:
+    """Return how often the folder of a manifest was given up: the line ends behind it, beyond its own."""
+    return max(0, len(manifest) - len(manifest.rstrip(b"\n")) - 1)
+
+
+def listed_name(path: str, digest: str, times: int) -> str:
+    """Return the name on S3 of a listed file: with a hash of its content, and of how often its folder was given up."""
+    if not HASH.fullmatch(digest):
+        return path
+    mark = (hashlib.sha256(f"{times} {digest}".encode()).hexdigest() if times else digest)[:16]
+    folder, slash, last = path.rpartition("/")
+    name, dot, ending = last.rpartition(".")
+    # A shard has it already.
+    return path if mark in last else f"{folder}{slash}{name or ending}.{mark}{dot}{ending if dot else ''}"
 
 
 def scratch(folder: Folder) -> str:

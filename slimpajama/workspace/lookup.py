@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from slimpajama.workspace.manifest import FileEntry
 from slimpajama.workspace.parquet import reading
 from slimpajama.workspace.store import Store
 
@@ -41,20 +42,22 @@ def starts_with(prefix: str) -> Match:
     return lambda column: pc.fill_null(pc.starts_with(column, prefix), False)
 
 
-def find_rows(store: Store, paths: Iterable[str], column: str, match: Match, columns: list[str]) -> Iterator[Hit]:
+def find_rows(
+    store: Store, entries: Iterable[FileEntry], column: str, match: Match, columns: list[str]
+) -> Iterator[Hit]:
     """Yield the rows whose `column` matches, in the order of files and rows.
 
     Args:
-        paths: Parquet files, all of which have `column` and `columns`.
+        entries: Parquet files, all of which have `column` and `columns`.
         match: `one_of(...)` or `starts_with(...)`.
         columns: What to return of a row that matches.
 
     Raises:
-        StorageError: If a file is not readable as Parquet.
+        StorageError: If a file is damaged where it is read, or not readable as Parquet.
     """
-    for path in paths:
-        with reading(store, path) as file:
-            yield from _find(pq.ParquetFile(file), path, column, match, columns)
+    for entry in entries:
+        with reading(store, entry) as file:
+            yield from _find(pq.ParquetFile(file), entry.path, column, match, columns)
 
 
 def _find(parquet: pq.ParquetFile, path: str, column: str, match: Match, columns: list[str]) -> Iterator[Hit]:

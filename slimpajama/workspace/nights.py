@@ -1,16 +1,16 @@
 """Nights: which there are, how one is chosen and published, and what earlier ones left behind.
 
-Steps work under `nights/NIGHT/work` and write their outcome beside it. `publish` sweeps away what no manifest lists,
-writes `manifest.json`, adds the night to the index and drops the work folder. Only nights in the index exist for
+Steps work under `nights/NIGHT/work` and write their outcome beside it. `publish` writes `manifest.json`, adds the night
+to the index, sweeps away what the manifest does not list and drops the work folder. Only nights in the index exist for
 anyone else.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,14 @@ from slimpajama.core.config import Config, fingerprint, without_defaults
 from slimpajama.core.errors import ConfigError, InputError, LockedError, StorageError
 from slimpajama.core.logs import step_log
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import FileEntry, Manifest, forget, json_bytes, load_manifest
-from slimpajama.workspace.store import CHECK, Store, parsed_json
+from slimpajama.workspace.catalogue import note, read_pointer, swap_pointer, write_manifest
+from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest
+from slimpajama.workspace.store import CHECK, Store
 
+# A model's name begins with its night's.
+MAX_NAME = 64
 # What a night's files depend on.
 CORPUS_SETTINGS = ("ingest", "clean", "dedup", "decontaminate", "text", "tokenizer", "shards")
-
-_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +86,9 @@ class Nights:
     def _choose(self, wanted: str, today: dt.date | None, is_unfinished: Callable[[str], bool]) -> str:
         published = self.published()
         if wanted:
-            if not _ID.match(wanted):
-                raise ConfigError(
-                    "not a night's name", where="--night", found=wanted, expected="letters, digits, . _ -"
-                )
+            if not layout.is_name(wanted) or len(wanted) > MAX_NAME:
+                expected = f"at most {MAX_NAME} of letters, digits, . _ -, and none of {', '.join(layout.RESERVED)}"
+                raise ConfigError("not a night's name", where="--night", found=wanted, expected=expected)
             return wanted
         if begun := self.begun():
             return begun[0]
@@ -136,7 +136,7 @@ class Nights:
                 hint="A night that is not published yet can be begun at a step; name a new one with --night.",
             )
         for name in steps[steps.index(step) :]:
-            forget(self.store, layout.night(night).work(name))
+            self.store.give_up(layout.night(night).work(name))
 
     def require_documents(self, night: str, documents: Manifest) -> bool:
         """Return whether the deduplication left documents to go on with.
@@ -165,22 +165,28 @@ class Nights:
         place = layout.night(night)
         files = [e for step in steps for e in step.files if not e.path.startswith(f"{place.work()}/")]
         files.sort(key=lambda entry: entry.path)
-        # Written under other settings by a run that did not finish.
-        self.drop_unlisted(night, files, besides=f"{place.work()}/")
         depends_on = json.loads(json_bytes(self._depends_on(night, steps, cfg)))
         counts = {step.name: step.counts for step in steps}
         manifest = Manifest("night", fingerprint([step.digest for step in steps]), tuple(files), counts, depends_on)
-        self.store.write(place.manifest, json_bytes(manifest))
+        write_manifest(self.store, place.manifest, manifest)
         self._append_to_index(night)
-        self.store.delete_tree(place.work())
+        # It is published; whoever has taken the workspace over meanwhile does the rest.
+        with contextlib.suppress(LockedError):
+            self.drop_unlisted(night)
         return manifest
 
-    def drop_unlisted(self, night: str, files: Iterable[FileEntry], besides: str) -> None:
-        """Delete what of a night's folder is neither among `files` nor begins with `besides`."""
-        listed = {entry.path for entry in files}
-        for path in self.store.list(layout.night(night).within("")):
-            if path not in listed and not path.startswith(besides):
+    def drop_unlisted(self, night: str) -> None:
+        """Delete what a published night's manifest does not list: written by runs that did not finish, or replaced."""
+        place = layout.night(night)
+        # Before the manifest is read: whatever another run lists and writes from here on is not in it.
+        present = self.store.list(place.within(""))
+        listed = {place.manifest}
+        for entry in self.load(night).files:
+            listed |= {entry.path, self.store.name(entry.path, entry.sha256)}
+        for path in present:
+            if path not in listed and not path.startswith(f"{place.work()}/"):
                 self.store.delete(path)
+        self.store.delete_tree(place.work())
 
     def finish_publication(self, night: str, cfg: Config) -> Manifest | None:
         """Return the manifest of a night that was written before, its publication completed, or None.
@@ -203,29 +209,32 @@ class Nights:
                 found=f"other settings of {', '.join(changed)}",
                 hint="Leave --night out, or name a new one.",
             )
+        note(self.store, place.manifest)
         self._append_to_index(night)
-        self.store.delete_tree(place.work())
+        self.drop_unlisted(night)
         step_log("prepare").info(f"night {night} is published, skipped")
         return manifest
 
     def discard(self, night: str) -> None:
         """Forget a night that was begun and found nothing to read."""
-        self.store.delete_tree(layout.night(night).path)
+        self.store.give_up(layout.night(night).path)
 
     def _index(self) -> tuple[list[str], str]:
-        data, version = self.store.read_versioned(layout.NIGHTS_INDEX)
-        where = f"{self.store.uri}/{layout.NIGHTS_INDEX}"
-        found = parsed_json(data, where) if data is not None else {"nights": []}
+        found, version = read_pointer(self.store, layout.NIGHTS_INDEX, {"nights": []})
         nights = found.get("nights") if isinstance(found, dict) else None
-        if not isinstance(nights, list) or not all(isinstance(night, str) and _ID.match(night) for night in nights):
-            raise StorageError("not a list of nights", where=where, hint=CHECK)
+        if not isinstance(nights, list) or not all(
+            isinstance(night, str) and layout.NAME.fullmatch(night) for night in nights
+        ):
+            raise StorageError("not a list of nights", where=f"{self.store.uri}/{layout.NIGHTS_INDEX}", hint=CHECK)
         return nights, version
 
     def _append_to_index(self, night: str) -> None:
         for _ in range(20):
             nights, version = self._index()
-            content = json_bytes({"nights": [*nights, night]})
-            if night in nights or self.store.swap(layout.NIGHTS_INDEX, content, version):
+            content = {"nights": [*nights, night]}
+            if night in nights or swap_pointer(self.store, layout.NIGHTS_INDEX, content, version):
+                # A kill may have come between the two.
+                note(self.store, layout.NIGHTS_INDEX)
                 return
         raise LockedError(
             "the list of nights keeps changing under this run", where=layout.NIGHTS_INDEX, hint="Run again."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.registry import Models
 from slimpajama.workspace.s3 import S3Store
-from slimpajama.workspace.store import Store
+from slimpajama.workspace.store import Paths, Store
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def open_store(uri: str) -> Store:
 class Overlay:
     """A store through which another one shows, for steps that read a workspace and must not write to it.
 
-    It reads files of both; it writes to, deletes from and lists the upper one alone.
+    It reads and lists files of both; it writes to and deletes from the upper one alone.
 
     Args:
         upper: The store that is written to.
@@ -87,12 +88,23 @@ class Overlay:
     def __init__(self, upper: Store, base: Store, hidden: tuple[str, ...] = ()) -> None:
         self._upper, self._base, self._hidden = upper, base, hidden
         self.uri = base.uri
-        self.list, self.size, self.lock = upper.list, upper.size, upper.lock
+        self.size, self.lock = upper.size, upper.lock
         self.write, self.create, self.swap = upper.write, upper.create, upper.swap
-        self.delete, self.delete_tree = upper.delete, upper.delete_tree
+        self.delete, self.delete_tree, self.give_up = upper.delete, upper.delete_tree, upper.give_up
+        self.name, self.write_listed, self.publish = upper.name, upper.write_listed, upper.publish
+        self.is_fenced = upper.is_fenced
 
     def _of(self, path: str) -> Store:
         return self._upper if path.startswith(self._hidden) or self._upper.exists(path) else self._base
+
+    def learn(self, manifest: str, digests: Iterable[tuple[str, str]]) -> None:
+        """Let the one that has the manifest take note of what it lists."""
+        self._of(manifest).learn(manifest, digests)
+
+    def list(self, prefix: str = "") -> Paths:
+        """Return the paths of both."""
+        shown = (path for path in self._base.list(prefix) if not path.startswith(self._hidden))
+        return sorted({*self._upper.list(prefix), *shown})
 
     def exists(self, path: str) -> bool:
         """Return whether one of the two has it."""

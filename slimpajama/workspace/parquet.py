@@ -1,23 +1,26 @@
 """Files of the workspace: Parquet written so that the same table gives the same bytes, listed files read and checked.
 
-A file that is read whole is hashed: `read_verified`. Of one that is read in part the size is compared, since a hash
-would cost more than a column of it: `reading`, `read_table`. `slimpajama verify` hashes all of them.
+A file that is read whole is hashed: `read_verified`. Of one that is read in part the blocks are checked that are read:
+`reading`, `read_table`. Nothing that a manifest lists is read otherwise.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import hashlib
 import io
 import json
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from slimpajama.core.errors import StorageError
-from slimpajama.workspace.manifest import FileEntry, load_manifest
+from slimpajama.core.errors import DamagedError, StorageError, printable
+from slimpajama.workspace import layout
+from slimpajama.workspace.manifest import BLOCK, FileEntry, blocks_crc32, load_manifest
 from slimpajama.workspace.store import CHECK, TRIES, Store, outside_errors, sha256
 
 REPETITIVE = ["lang", "source", "night", "stage", "rule", "threshold"]
@@ -65,8 +68,7 @@ def read_verified(store: Store, entry: FileEntry) -> bytes:
     """Return a listed file after its hash was compared with its manifest's."""
     data = store.read(entry.path)
     if (found := sha256(data)) != entry.sha256:
-        hint = "It was changed or damaged after it was published: `slimpajama verify` says what to do."
-        raise _not_as_listed(store, entry.path, f"sha256 {entry.sha256[:16]}…", f"sha256 {found[:16]}…", hint)
+        raise _not_as_listed(store, entry.path, f"sha256 {entry.sha256[:16]}…", f"sha256 {found[:16]}…")
     return data
 
 
@@ -87,37 +89,102 @@ def read_verified_table(store: Store, entry: FileEntry) -> pa.Table:
     return pq.ParquetFile(pa.BufferReader(read_verified(store, entry))).read()
 
 
-@contextlib.contextmanager
-def reading(store: Store, path: str, size: int | None = None) -> Iterator[BinaryIO]:
-    """Open a Parquet or Arrow file of which a part is read.
+class _Checked(io.RawIOBase):
+    """A listed file of which each block is checked before a byte of it is handed out."""
 
-    Args:
-        size: Bytes that its manifest lists; None not to compare.
+    def __init__(self, store: Store, entry: FileEntry, file: BinaryIO, sums: str) -> None:
+        self._store, self._entry, self._file, self._sums = store, entry, file, sums
+        self._place = 0
+        # The last block that was read, and where it begins: columns are read one after the other.
+        self._held, self._start = b"", 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._place = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._entry.bytes}[whence]
+        return self._place
+
+    def read(self, size: int = -1, /) -> bytes:
+        whole = self._entry.bytes
+        end = whole if size < 0 else min(self._place + size, whole)
+        begin = min(self._place, end)
+        data, start = self._held, self._start
+        if not start <= begin <= end <= start + len(data):
+            start = begin // BLOCK * BLOCK
+            data = self._blocks(start, min(-(-end // BLOCK) * BLOCK, whole))
+            self._held, self._start = data[-BLOCK:], start + max(0, len(data) - BLOCK)
+        self._place = end
+        return data[begin - start : end - start]
+
+    def _blocks(self, start: int, end: int) -> bytes:
+        self._file.seek(start)
+        data = self._file.read(end - start)
+        expected = self._sums[8 * (start // BLOCK) : 8 * -(-end // BLOCK)]
+        for _ in range(TRIES):
+            if blocks_crc32(data) == expected:
+                return data
+            # A disk or a network may have damaged it on its way.
+            data = self._store.read(self._entry.path, start, end)
+        raise _not_as_listed(self._store, self._entry.path, "the checksums listed", f"damage after byte {start}")
+
+
+# A night's files are opened many times.
+@functools.lru_cache(maxsize=10_000)
+def _checksums(store: Store, entry: FileEntry) -> str:
+    """Return the checksums of a file's blocks; where an earlier version listed none, after hashing all of it."""
+    if entry.crc32:
+        return entry.crc32
+    digest, sums = hashlib.sha256(), []
+    with store.open(entry.path) as file:
+        while data := file.read(BLOCK):
+            digest.update(data)
+            sums.append(blocks_crc32(data))
+    if (found := digest.hexdigest()) != entry.sha256:
+        raise _not_as_listed(store, entry.path, f"sha256 {entry.sha256[:16]}…", f"sha256 {found[:16]}…")
+    return "".join(sums)
+
+
+@contextlib.contextmanager
+def reading(store: Store, entry: FileEntry) -> Iterator[BinaryIO]:
+    """Open a listed Parquet or Arrow file of which a part is read.
 
     Raises:
-        StorageError: It is missing, of another size, or not readable.
+        StorageError: It is missing, of another size, damaged where it is read, or not readable.
     """
     try:
-        with store.open(path) as file:
-            if size is not None and (found := file.seek(0, io.SEEK_END)) != size:
-                raise _not_as_listed(store, path, f"{size} bytes", f"{found} bytes", CHECK)
-            yield file
+        with store.open(entry.path) as file:
+            if (size := file.seek(0, io.SEEK_END)) != entry.bytes:
+                raise _not_as_listed(store, entry.path, f"{entry.bytes} bytes", f"{size} bytes")
+            yield cast(BinaryIO, _Checked(store, entry, file, _checksums(store, entry)))
     except outside_errors(pa.ArrowException) as error:
-        raise StorageError(f"not readable as Parquet: {error}", where=f"{store.uri}/{path}", hint=CHECK) from error
+        where = f"{store.uri}/{entry.path}"
+        raise StorageError(f"not readable as Parquet: {error}", where=where, hint=CHECK) from error
 
 
-def read_table(store: Store, path: str, columns: list[str] | None = None, size: int | None = None) -> pa.Table:
-    """Return a Parquet file of the workspace, or those of its columns that are named; `size` as in `reading`."""
-    with reading(store, path, size) as file:
+def read_table(store: Store, entry: FileEntry, columns: list[str] | None = None) -> pa.Table:
+    """Return a listed Parquet file, or those of its columns that are named; errors as of `reading`."""
+    with reading(store, entry) as file:
         return pq.ParquetFile(file).read(columns=columns)
 
 
-def read_columns(store: Store, paths: Iterable[str], schema: pa.Schema, names: list[str]) -> pa.Table:
+def read_columns(store: Store, entries: Iterable[FileEntry], schema: pa.Schema, names: list[str]) -> pa.Table:
     """Return some columns of files of one schema, one file after the other; without files the table is empty."""
-    tables = [read_table(store, path, names) for path in paths]
+    tables = [read_table(store, entry, names) for entry in entries]
     return pa.concat_tables(tables) if tables else pa.schema(map(schema.field, names)).empty_table()
 
 
-def _not_as_listed(store: Store, path: str, expected: str, found: str, hint: str) -> StorageError:
+def _not_as_listed(store: Store, path: str, expected: str, found: str) -> DamagedError:
     what = "the file is not what its manifest says"
-    return StorageError(what, where=f"{store.uri}/{path}", expected=expected, found=found, hint=hint)
+    hint = "It was changed or damaged after it was written: `slimpajama verify` says what to do."
+    if (place := layout.place(path)).root == "nights":
+        step = printable(place.inner) if place.kind == "work" else "ingest"
+        command = f"`slimpajama prepare --night {printable(place.owner)} --from {step}`"
+        hint += f" Where the night is not published yet, {command} makes it again."
+    return DamagedError(what, where=f"{store.uri}/{path}", expected=expected, found=found, hint=hint)

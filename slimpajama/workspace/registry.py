@@ -16,8 +16,9 @@ from typing import Any
 
 from slimpajama.core.errors import LockedError, ModelError, StorageError
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest
-from slimpajama.workspace.store import Store, parsed_json
+from slimpajama.workspace.catalogue import read_pointer, swap_pointer
+from slimpajama.workspace.manifest import Manifest, load_manifest
+from slimpajama.workspace.store import Store
 
 History = list[dict[str, Any]]
 
@@ -35,12 +36,9 @@ class Pointer:
         """Return what the file holds, an empty history where there is none yet, and its version.
 
         Raises:
-            StorageError: If it is no pointer.
+            StorageError: If it is no pointer, is damaged, or was written and is gone.
         """
-        data, version = self.store.read_versioned(self.path)
-        if data is None:
-            return {"history": []}, version
-        found = parsed_json(data, f"{self.store.uri}/{self.path}")
+        found, version = read_pointer(self.store, self.path, {"history": []})
         log = found.get("history") if isinstance(found, dict) else None
         if not isinstance(log, list) or not all(isinstance(entry, dict) for entry in log):
             raise self.damaged()
@@ -56,7 +54,7 @@ class Pointer:
         Raises:
             LockedError: If someone else replaced it in between.
         """
-        if not self.store.swap(self.path, json_bytes(value), version):
+        if not swap_pointer(self.store, self.path, value, version):
             raise LockedError(
                 f"another run replaced {self.what} first",
                 where=f"{self.store.uri}/{self.path}",
@@ -65,7 +63,8 @@ class Pointer:
 
     def damaged(self) -> StorageError:
         """Return what to raise where the content is not what slimpajama writes."""
-        hint = "Restore it from a copy of the workspace; or delete it, which forgets all promotions."
+        hint = f"Restore it from a copy of the workspace; or delete it and {layout.noted(self.path)}: that forgets"
+        hint += " all promotions."
         return StorageError("not a pointer that slimpajama wrote", where=f"{self.store.uri}/{self.path}", hint=hint)
 
 
@@ -85,7 +84,7 @@ class Models:
         Raises:
             ModelError: If there is no such model, or its training has not finished.
         """
-        found = load_manifest(self.store, layout.model(model_id).manifest) if _is_name(model_id) else None
+        found = load_manifest(self.store, layout.model(model_id).manifest) if layout.is_name(model_id) else None
         if found is None:
             raise ModelError(
                 "no such model",
@@ -206,7 +205,7 @@ class Models:
 
     def tuned_manifest(self, model_id: str) -> Manifest | None:
         """Return the manifest of a tuned model, or None where there is none of this name."""
-        return load_manifest(self.store, layout.tuned(model_id).manifest) if _is_name(model_id) else None
+        return load_manifest(self.store, layout.tuned(model_id).manifest) if layout.is_name(model_id) else None
 
     @property
     def tuned_pointer(self) -> Pointer:
@@ -256,10 +255,6 @@ class Models:
     def _write(self, log: History, version: str) -> None:
         top = _play(log)[-1]
         self._pointer.write({"model": top["model"], "night": top["night"], "history": log}, version)
-
-
-def _is_name(model_id: str) -> bool:
-    return bool(model_id) and "\0" not in model_id and "/" not in model_id and not model_id.startswith(".")
 
 
 def _play(log: History) -> History:

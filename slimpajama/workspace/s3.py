@@ -1,27 +1,35 @@
-"""The workspace under an `s3://` prefix."""
+"""The workspace under an `s3://` prefix, where a writer may stall for any time and then go on.
+
+A lease keeps two runs apart while both are well (`slimpajama.workspace.lease`). It cannot stop one that stalls between
+looking at its lease and its next request. What does is that such a request meets nothing of others:
+
+- A listed file lies under a name with a hash of its content: `documents/part-00000-00000.1a2b3c4d5e6f7a8b.parquet`.
+  Manifests keep the path without the hash, so they are the same bytes as on a disk.
+- A manifest is written by one conditional put: it must be as this run found it first. Whoever loses it stops.
+- Before that put is won nothing is deleted that a manifest might list, and then only what was there before it.
+- A folder that is given up leaves an empty manifest. How often it was is counted in line ends behind the manifest, and
+  is part of the hash, so whoever still deletes the old files meets no new ones.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import io
-import json
-import os
-import socket
-import threading
-import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from slimpajama.core.errors import AGAIN, LockedError, StorageError
+from slimpajama.workspace import layout
+from slimpajama.workspace.lease import Lease
 from slimpajama.workspace.store import CHECK, LOCK, TRIES, Paths, held, outside_errors, sha256
+
+T = TypeVar("T")
 
 # So many bytes are requested at once: that costs less than a second and a third request.
 WHOLE = 8 << 20
-# S3 has no lock that ends with its process; a lease ends when it is not renewed.
-LEASE_S = 60.0
 # How long S3 may take to accept a connection, and to send the next byte.
 CONNECT_S, ANSWER_S = 10, 60
 # How often botocore makes a request that is refused or not answered; it waits up to 20 s in between.
@@ -31,14 +39,27 @@ REFUSED = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412
 NO_ENTRY = ("400", "403", "ExpiredToken", "InvalidToken", "TokenRefreshRequired")
 
 
+class _Seen(NamedTuple):
+    """A manifest as this run found it first."""
+
+    version: str
+    times: int
+    """How often its folder was given up before."""
+
+
 class S3Store:
     """A prefix of a bucket; needs a server that honours conditional puts, which `lock` checks before any write."""
+
+    is_fenced = True
 
     def __init__(self, uri: str) -> None:
         import s3fs
 
         self.uri = uri.rstrip("/")
         self._base = self.uri.removeprefix("s3://")
+        self._digests: dict[str, str] = {}
+        self._seen: dict[str, _Seen] = {}
+        self._lease: Lease | None = None
         # s3fs keeps one client in each process, forked ones too: to make one takes 0.1 s and more of processor time.
         self._fs = s3fs.S3FileSystem(
             # A cached listing is wrong as soon as anyone else writes.
@@ -74,11 +95,23 @@ class S3Store:
 
     @contextlib.contextmanager
     def _errors(self, path: str, doing: str) -> Iterator[None]:
+        if self._lease and doing != "read" and self._lease.lost:
+            raise self._overtaken(path)
         try:
             yield
         except outside_errors(ValueError) as error:
+            # Whoever took over has deleted what is read here.
+            if self._lease and isinstance(error, FileNotFoundError) and not self._lease.is_held():
+                raise self._overtaken(path) from error
             what = f"cannot be {doing}: {error}"
             raise StorageError(what, where=f"{self.uri}/{path}", hint=_s3_hint(error)) from error
+
+    def _overtaken(self, path: str) -> LockedError:
+        return LockedError(
+            "another run was first while this one stood still",
+            where=f"{self.uri}/{path}",
+            hint="What it has published is as it left it. Run again.",
+        )
 
     def _get(self, path: str, **asked: str) -> tuple[bytes, dict[str, Any]]:
         """Return an object, or a range of it, and the server's answer; after a damaged answer, ask again."""
@@ -106,33 +139,42 @@ class S3Store:
             if start == end:
                 return b""
             part = start or end is not None
-            return self._get(path, **({"Range": f"bytes={start}-{'' if end is None else end - 1}"} if part else {}))[0]
+            asked = {"Range": f"bytes={start}-{'' if end is None else end - 1}"} if part else {}
+            return self._named(path, lambda name: self._get(name, **asked))[0]
 
     def open(self, path: str) -> BinaryIO:
         """Open a file; its size is not asked for first, so a small file is one request."""
-        with self._errors(path, "read"):
-            end, _ = self._get(path, Range=f"bytes=-{WHOLE}")
+
+        def opened(name: str) -> BinaryIO:
+            end, _ = self._get(name, Range=f"bytes=-{WHOLE}")
             if len(end) < WHOLE:
                 return io.BytesIO(end)
-            return cast(BinaryIO, self._fs.open(self._key(path), "rb", block_size=WHOLE))
+            return cast(BinaryIO, self._fs.open(self._key(name), "rb", block_size=WHOLE))
+
+        with self._errors(path, "read"):
+            return self._named(path, opened)
+
+    def _head(self, path: str) -> dict[str, Any]:
+        bucket, _, key = self._key(path).partition("/")
+        # s3fs's `isfile` would list a prefix, too, where there is no file.
+        return cast(dict[str, Any], self._fs.call_s3("head_object", Bucket=bucket, Key=key))
 
     def exists(self, path: str) -> bool:
-        bucket, _, key = self._key(path).partition("/")
         with self._errors(path, "read"):
             try:
-                # s3fs's `isfile` would list a prefix, too, where there is no file.
-                self._fs.call_s3("head_object", Bucket=bucket, Key=key)
+                found = self._named(path, self._head)
             except FileNotFoundError:
                 return False
-        return True
+        return not layout.may_be_given_up(path, found["ContentLength"])
 
     def list(self, prefix: str = "") -> Paths:
         with self._errors(prefix, "listed"):
             found = self._fs.find(self._key(prefix), detail=True)
         # For a prefix that was emptied, a store may return the prefix itself as a folder.
         keys = (key for key, info in found.items() if info["type"] == "file" and key.startswith(self._base + "/"))
-        names = (key.removeprefix(self._base + "/") for key in keys)
-        return sorted(name for name in names if not name.startswith((LOCK, ".probe/")))
+        names = {key.removeprefix(self._base + "/"): found[key]["size"] for key in keys}
+        ours = (name for name, size in names.items() if not layout.may_be_given_up(name, size))
+        return sorted(name for name in ours if not name.startswith((LOCK, ".probe/")))
 
     def size(self, prefix: str = "") -> int:
         with self._errors(prefix, "listed"):
@@ -142,35 +184,95 @@ class S3Store:
         with self._errors(path, "written"):
             self._fs.pipe_file(self._key(path), data, Metadata={"sha256": sha256(data)})
 
-    def _put(self, path: str, data: bytes, **condition: str) -> bool:
+    def _put(self, path: str, data: bytes, version: str) -> str:
+        """Write a file that is still of this version, where empty means that there is none; return the new one."""
+        condition = {"IfMatch": version} if version else {"IfNoneMatch": "*"}
         bucket, _, key = self._key(path).partition("/")
         ours = {"sha256": sha256(data), "put": uuid.uuid4().hex}
         with self._errors(path, "written"):
             try:
-                self._fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, Metadata=ours, **condition)
+                made = self._fs.call_s3("put_object", Bucket=bucket, Key=key, Body=data, Metadata=ours, **condition)
             except OSError as error:
                 if not isinstance(error, FileExistsError) and _code(error) not in REFUSED:
                     raise
                 # The first try may have succeeded although its answer was lost: then the file is ours.
                 with contextlib.suppress(FileNotFoundError):
-                    there = self._fs.call_s3("head_object", Bucket=bucket, Key=key)
-                    return bool(there["Metadata"].get("put") == ours["put"])
-                return False
-        return True
+                    there = self._head(path)
+                    return str(there["ETag"]) if there["Metadata"].get("put") == ours["put"] else ""
+                return ""
+        return str(made["ETag"])
 
     def create(self, path: str, data: bytes) -> bool:
-        return self._put(path, data, IfNoneMatch="*")
+        return bool(self._put(path, data, ""))
 
     def read_versioned(self, path: str) -> tuple[bytes | None, str]:
         with self._errors(path, "read"):
             try:
                 data, answer = self._get(path)
             except FileNotFoundError:
-                return None, ""
-        return data, str(answer["ETag"])
+                data, answer = b"", {"ETag": ""}
+        version = str(answer["ETag"])
+        if layout.is_published_manifest(path) and not (self._lease and path in self._seen):
+            self._seen[path] = _Seen(version, layout.times_given_up(data))
+        return None if not version or (layout.is_given_up(data) and path in self._seen) else data, version
 
     def swap(self, path: str, data: bytes, version: str) -> bool:
-        return self._put(path, data, IfMatch=version) if version else self.create(path, data)
+        # What it is made of may be as old as the lease.
+        if self._lease and path != LOCK and not self._lease.is_held():
+            raise self._overtaken(path)
+        return bool(self._put(path, data, version))
+
+    def _first_seen(self, manifest: str) -> _Seen:
+        if manifest not in self._seen:
+            self.read_versioned(manifest)
+        return self._seen[manifest]
+
+    def name(self, path: str, digest: str = "") -> str:
+        place = layout.place(path)
+        if not (digest := digest or self._digests.get(path, "")):
+            return path
+        times = self._first_seen(place.folder.manifest).times if place.kind else 0
+        return layout.listed_name(path, digest, times)
+
+    def _named(self, path: str, ask: Callable[[str], T]) -> T:
+        """Ask for a file by its name; versions before 0.2 gave it that of its path."""
+        name = self.name(path)
+        try:
+            return ask(name)
+        except FileNotFoundError:
+            if name == path:
+                raise
+            return ask(path)
+
+    def learn(self, manifest: str, digests: Iterable[tuple[str, str]]) -> None:
+        self._digests.update(digests)
+
+    def write_listed(self, path: str, data: bytes, digest: str) -> None:
+        self.write(self.name(path, digest), data)
+        self._digests[path] = digest
+
+    def publish(self, path: str, data: bytes) -> None:
+        if layout.is_published_manifest(path):
+            seen = self._first_seen(path)
+            self._replace(path, data + b"\n" * seen.times, seen, seen.times)
+        else:
+            self.write(path, data)
+
+    def _replace(self, manifest: str, data: bytes, seen: _Seen, times: int) -> None:
+        if not (version := self._put(manifest, data, seen.version)):
+            raise self._overtaken(manifest)
+        self._seen[manifest] = _Seen(version, times)
+
+    def give_up(self, folder: str) -> None:
+        manifest = layout.Folder(folder).manifest
+        # What others write from the next line on is not in it.
+        names = self.list(f"{folder}/")
+        if layout.place(manifest).is_manifest:
+            seen = self._first_seen(manifest)
+            self._replace(manifest, b"\n" * (seen.times + 2), seen, seen.times + 1)
+        else:
+            self.delete(manifest)
+        self._delete_all(folder, [name for name in names if name != manifest])
 
     def delete(self, path: str) -> None:
         with self._errors(path, "deleted"), contextlib.suppress(FileNotFoundError):
@@ -179,8 +281,11 @@ class S3Store:
     def delete_tree(self, prefix: str) -> None:
         if not prefix.strip("/"):
             raise StorageError("refusing to delete the whole workspace", where=self.uri)
+        self._delete_all(prefix, self.list(prefix.rstrip("/") + "/"))
+
+    def _delete_all(self, prefix: str, names: Paths) -> None:
         bucket, _, base = self._base.partition("/")
-        keys = [{"Key": f"{base}/{path}".lstrip("/")} for path in self.list(prefix.rstrip("/") + "/")]
+        keys = [{"Key": f"{base}/{name}".lstrip("/")} for name in names]
         with self._errors(prefix, "deleted"):
             # One request deletes at most 1000 files.
             for start in range(0, len(keys), 1000):
@@ -196,12 +301,15 @@ class S3Store:
             yield
             return
         self._check_conditional_puts()
-        lease = _Lease(self, f"{owner}, process {os.getpid()} on {socket.gethostname()}")
+        lease = Lease(self, owner)
         lease.acquire()
+        self._seen.clear()
         held.add(self.uri)
+        self._lease = lease
         try:
             yield
         finally:
+            self._lease = None
             held.discard(self.uri)
             lease.release()
 
@@ -217,50 +325,3 @@ def _s3_hint(error: Exception) -> str:
     if isinstance(error, PermissionError) or _code(error) in NO_ENTRY or type(error).__name__ == "NoCredentialsError":
         return f"Renew the credentials: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN. {AGAIN}"
     return f"Is the store there, and well? {AGAIN}"
-
-
-class _Lease:
-    """A lock object that runs out at a given time; it is renewed after a third of that time."""
-
-    def __init__(self, store: S3Store, owner: str) -> None:
-        self.store, self.owner, self.token = store, owner, uuid.uuid4().hex
-        self.stop = threading.Event()
-        self.thread = threading.Thread(target=self._renew, daemon=True, name="workspace-lease")
-
-    def _body(self) -> bytes:
-        return json.dumps({"owner": self.owner, "token": self.token, "until": time.time() + LEASE_S}).encode()
-
-    def acquire(self) -> None:
-        data, version = self.store.read_versioned(LOCK)
-        holder: dict[str, Any] = json.loads(data) if data else {"until": 0.0, "owner": ""}
-        if holder["until"] > time.time() or not self.store.swap(LOCK, self._body(), version):
-            raise LockedError(
-                "another run holds the workspace",
-                where=self.store.uri,
-                found=str(holder["owner"]),
-                hint=f"Wait for it to end; after a kill its lease runs out within {LEASE_S:.0f} s.",
-            )
-        self.thread.start()
-
-    def _ours(self) -> tuple[bool, str]:
-        """Return whether the lock is still this lease's, and its version."""
-        data, version = self.store.read_versioned(LOCK)
-        return data is not None and json.loads(data)["token"] == self.token, version
-
-    def _renew(self) -> None:
-        while not self.stop.wait(LEASE_S / 3):
-            # The store may answer again before the lease runs out.
-            with contextlib.suppress(StorageError):
-                ours, version = self._ours()
-                if not ours:
-                    # Another run has taken over. Our files never change, and pointers are swapped, so we do no harm.
-                    return
-                self.store.swap(LOCK, self._body(), version)
-
-    def release(self) -> None:
-        self.stop.set()
-        self.thread.join()
-        # An error here must not hide why the run ended; the lease runs out by itself.
-        with contextlib.suppress(StorageError):
-            if self._ours()[0]:
-                self.store.delete(LOCK)

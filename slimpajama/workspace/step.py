@@ -22,16 +22,18 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from slimpajama.core.config import Config, fingerprint
-from slimpajama.core.errors import StorageError
+from slimpajama.core.errors import DamagedError, StorageError
 from slimpajama.core.logs import step_log
 from slimpajama.core.memory import configure_allocator, release_memory
 from slimpajama.core.progress import current, track
+from slimpajama.core.result import Result
 from slimpajama.workspace import layout
-from slimpajama.workspace.claims import ShareDone, assigned_keys, executor, only_keys
-from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, add_counts, json_bytes, load_manifest
+from slimpajama.workspace.catalogue import note, write_manifest
+from slimpajama.workspace.claims import ShareDone, assigned_keys, executor
+from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, add_counts, entry_of, json_bytes, load_manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import parquet_bytes
-from slimpajama.workspace.store import Store, read_json, sha256
+from slimpajama.workspace.store import Store, read_json, sealed
 
 T = TypeVar("T")
 
@@ -63,6 +65,33 @@ def in_night(run: Run) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
+class OnNight:
+    """How a step works on a night that is published."""
+
+    run: Callable[[Context, str], Result]
+    """Runs the step, given the model that it works on."""
+    flow: str
+    """The flow that it is a part of; steps of one flow stand beside each other."""
+    model: str = "night"
+    """Which model it works on where none is named: that of the `night`, or the `champion`; empty lets `run` choose."""
+    wanted: Callable[[Config, Mapping[str, Any]], bool] = lambda cfg, reports: True
+    """Says whether the nightly run has it, given what the steps before it reported, by their names."""
+
+    def start(self, context: Context, model: str = "") -> Result:
+        """Run the step on the model that is named, or else on its own.
+
+        Raises:
+            ModelError: If there is no such model.
+        """
+        models = context.workspace.models
+        if self.model == "night":
+            model = models.of_night(context.night, model)
+        elif self.model == "champion":
+            model = model or models.require_champion()
+        return self.run(context, model)
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One step of a night."""
 
@@ -88,6 +117,8 @@ class Step:
     """Regular expression of the folders that it reads of what it depends on: a night lists more than a step wants."""
     raw: str = ""
     """Key of its inputs that lists files from outside the workspace; empty where it reads none."""
+    on_night: OnNight | None = None
+    """How it works on a published night; None for a step of the preparation, which makes one."""
 
     def before(self) -> tuple[str, ...]:
         """Return the steps whose manifests it takes, in order."""
@@ -150,14 +181,19 @@ class Run:
         Raises:
             StorageError: If this process makes some keys of a step that another one runs, and would make other bytes.
         """
-        found = load_manifest(self.store, self.manifest_path)
+        published = layout.is_published_manifest(self.manifest_path)
+        found = (load_manifest if published else _whole(load_manifest))(self.store, self.manifest_path)
+        self._replaced = found
         if found and found.fingerprint == self.fingerprint:
             self._manifest, self.skipped = found, True
+            if published:
+                # A kill may have come between the two.
+                note(self.store, self.manifest_path)
             self._drop_work()
             step_log(self.name).info("finished before, skipped")
             return
         state = f"{self.work}/state.json"
-        begun = read_json(self.store, state)["fingerprint"] if self.store.exists(state) else ""
+        begun = (_whole(read_json)(self.store, state) or {}).get("fingerprint", "") if self.store.exists(state) else ""
         if begun == self.fingerprint:
             self._read_parts()
         elif assigned_keys() is not None:
@@ -169,16 +205,24 @@ class Run:
                 hint="Give every worker the same code, libraries and files: the requirements.lock of one commit.",
             )
         else:
-            self.store.delete_tree(self.work)
-            self.store.write(state, json_bytes({"fingerprint": self.fingerprint}))
+            # A run that stood still may be here although another one holds the lease.
+            if not self.store.is_fenced:
+                self.store.delete_tree(self.work)
+            self.store.write(state, sealed(json_bytes({"fingerprint": self.fingerprint})))
         current().step_begun(self)
 
     def _read_parts(self) -> None:
         for path in self.store.list(f"{self.work}/parts/"):
             key = layout.stem(path)
-            # Of units that are not assigned to this process it is enough to know that they are there.
-            if key not in self._parts:
-                self._parts[key] = read_json(self.store, path) if key in (assigned_keys() or {key}) else {}
+            if key in self._parts:
+                continue
+            # Of units that are not assigned to this process it is enough to know that they are there, and their names.
+            known = self.store.is_fenced or key in (assigned_keys() or {key})
+            part = _whole(read_json)(self.store, path) if known else {}
+            # Versions before 0.2 wrote no fingerprint.
+            if part is not None and part.get("fingerprint", self.fingerprint) == self.fingerprint:
+                self._parts[key] = part
+                self.store.learn(path, ((entry["path"], entry["sha256"]) for entry in part.get("files", ())))
 
     def map(
         self,
@@ -271,10 +315,10 @@ class Run:
                 continue
             intermediate = path.startswith(f"{self.work}/")
             data = parquet_bytes(content, intermediate=intermediate) if isinstance(content, pa.Table) else content
-            self.store.write(path, data)
-            entries.append(FileEntry(path, sha256(data), len(data), rows))
-        record = json.loads(json_bytes({"files": entries, "counts": part.counts}))
-        self.store.write(f"{self.work}/parts/{key}.json", json_bytes(record))
+            entries.append(entry_of(path, data, rows))
+            self.store.write_listed(path, data, entries[-1].sha256)
+        record = json.loads(json_bytes({"fingerprint": self.fingerprint, "files": entries, "counts": part.counts}))
+        self.store.write(f"{self.work}/parts/{key}.json", sealed(json_bytes(record)))
         self._parts[key] = record
 
     def has(self, key: str) -> bool:
@@ -295,17 +339,42 @@ class Run:
         files = sorted((entry for key in keys for entry in self.part_files(key)), key=lambda entry: entry.path)
         total = add_counts(self._parts[key]["counts"] for key in keys) if counts is None else counts
         manifest = Manifest(self.name, self.fingerprint, tuple(files), json.loads(json_bytes(total)), self.depends_on)
-        self.store.write(self.manifest_path, json_bytes(manifest))
+        write_manifest(self.store, self.manifest_path, manifest)
         self._manifest = manifest
+        self._drop_replaced()
         self._drop_work()
         release_memory()
         current().step_finished(self)
         return manifest
 
+    def _drop_replaced(self) -> None:
+        """Delete what the manifest before listed and none lists now: on a disk nothing, for it was written over."""
+        if self._replaced and self.store.is_fenced and layout.is_published_manifest(self.manifest_path):
+            now = load_manifest(self.store, self.manifest_path)
+            before, listed = (
+                {self.store.name(entry.path, entry.sha256) for entry in manifest.files} if manifest else set()
+                for manifest in (self._replaced, now)
+            )
+            for name in before - listed:
+                self.store.delete(name)
+
     def _drop_work(self) -> None:
         if not self.manifest_path.startswith(f"{self.work}/"):
             # The manifest has taken over.
             self.store.delete_tree(self.work)
+
+
+def _whole(read: Callable[[Store, str], T | None]) -> Callable[[Store, str], T | None]:
+    """Let a reader return None for a file between two steps that is damaged: what it stands for is made again."""
+
+    def reading(store: Store, path: str) -> T | None:
+        try:
+            return read(store, path)
+        except DamagedError as error:
+            step_log("resume").warning(f"made again: {error}")
+            return None
+
+    return reading
 
 
 def run_step(step: Step, context: Context, made: Mapping[str, Manifest] | None = None, **options: Any) -> Run:
@@ -324,27 +393,3 @@ def run_step(step: Step, context: Context, made: Mapping[str, Manifest] | None =
     if step.tidy:
         step.tidy(run)
     return run
-
-
-def run_some(step: Step, context: Context, keys: list[str]) -> None:
-    """Make some units of a step that another process runs, and leave the rest of it alone.
-
-    Raises:
-        StorageError: If the steps before are not there, or this process would make other bytes: its code, libraries
-            or settings are not those of the step's own process.
-    """
-    made = {name: _made_before(context.workspace.store, context.night, name, step.name) for name in step.before()}
-    with only_keys(keys):
-        run_step(step, context, made)
-
-
-def _made_before(store: Store, night: str, name: str, step: str) -> Manifest:
-    path = f"{layout.night(night).work(name)}/{layout.MANIFEST}"
-    if (manifest := load_manifest(store, path)) is None:
-        raise StorageError(
-            f"{step} needs what {name} has made",
-            where=f"{store.uri}/{path}",
-            found="nothing",
-            hint="Do all workers see the same workspace? A cluster needs one on S3 or on a shared disk.",
-        )
-    return manifest

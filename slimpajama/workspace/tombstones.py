@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from slimpajama.core.errors import LockedError, StorageError
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import json_bytes
-from slimpajama.workspace.store import Store, parsed_json
+from slimpajama.workspace.catalogue import read_pointer, swap_pointer
+from slimpajama.workspace.store import Store
 
 # Rule in `removed` of a document that came in again and was refused.
 RULE = "forgotten"
@@ -86,11 +86,8 @@ def _union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
 
 def forgotten_list(store: Store) -> ForgottenList:
     """Return the workspace's list, which is empty where nothing was ever forgotten."""
-    data, version = store.read_versioned(layout.FORGOTTEN)
-    if data is None:
-        return ForgottenList(version=version)
+    found, version = read_pointer(store, layout.FORGOTTEN, {"documents": [], "unfinished": []})
     where = f"{store.uri}/{layout.FORGOTTEN}"
-    found = parsed_json(data, where)
     try:
         documents: list[dict[str, Any]] = [
             {name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()}
@@ -107,8 +104,8 @@ def write_list(store: Store, wanted: ForgottenList) -> ForgottenList:
     Raises:
         LockedError: If someone else replaced it first.
     """
-    data = json_bytes({"documents": wanted.documents, "unfinished": wanted.unfinished})
-    if not store.swap(layout.FORGOTTEN, data, wanted.version):
+    value = {"documents": wanted.documents, "unfinished": wanted.unfinished}
+    if not swap_pointer(store, layout.FORGOTTEN, value, wanted.version):
         where = f"{store.uri}/{layout.FORGOTTEN}"
         raise LockedError("another run replaced the list first", where=where, hint="Run again.")
     return forgotten_list(store)

@@ -40,8 +40,8 @@ def arm(moment, number, only="", die=die):
 
         return changed
 
-    def dying_temporary(self, data, temporary=LocalStore._temporary):
-        made = temporary(self, data)
+    def dying_temporary(self, folder, data, temporary=LocalStore._temporary):
+        made = temporary(self, folder, data)
         # The Nth change may be a removal, which has no temporary file.
         if moment == "torn" and mine.number >= number:
             die()

@@ -10,6 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from slimpajama.workspace.layout import is_published_manifest
+from slimpajama.workspace.manifest import load_manifest
+from slimpajama.workspace.store import sha256
+
 SUBJECTS = "研究人员 图书馆 编辑部 这家公司 年轻的老师 气象台 村里的医生 出版社 工程师 市政府".split()
 VERBS = "整理了 发布了 讨论了 翻译了 检查了 比较了 重新设计了 记录了 推荐了 保存了".split()
 OBJECTS = "一批旧报纸 新的语言模型 天气数据 三本教科书 分词的结果 一份报告 古代的地图 训练文本 机器日志".split()
@@ -131,6 +135,14 @@ def published(workspace):
         for name, path in names.items()
         if not name.startswith(NOT_PUBLISHED)
     }
+
+
+def published_in(store):
+    """Return the sha256 of every file of a workspace, on S3 too, listed ones by their paths in the manifests."""
+    present = store.list()
+    manifests = [load_manifest(store, path) for path in present if is_published_manifest(path)]
+    paths = {store.name(entry.path, entry.sha256): entry.path for manifest in manifests for entry in manifest.files}
+    return {paths.get(name, name): sha256(store.read(name)) for name in present}
 
 
 def arguments(corpus, workspace):

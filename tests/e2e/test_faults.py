@@ -15,7 +15,7 @@ from dying import failing_sync
 from fault_proxy import PASSING, Plan, proxy
 from library_night import prepare
 from servers import until
-from small_corpus import published
+from small_corpus import published, published_in
 
 from slimpajama.core.config import RetentionConfig
 from slimpajama.core.errors import LockedError, ModelError, StorageError
@@ -23,15 +23,14 @@ from slimpajama.ops.explain import explain
 from slimpajama.ops.forget import forget
 from slimpajama.ops.retention import clean_up
 from slimpajama.ops.verify import verify
-from slimpajama.workspace import layout
+from slimpajama.workspace import layout, lease
 from slimpajama.workspace import s3 as storage
 from slimpajama.workspace.local import LocalStore
-from slimpajama.workspace.manifest import Manifest, json_bytes
+from slimpajama.workspace.manifest import Manifest, entry_of, json_bytes
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import Workspace, open_store
 from slimpajama.workspace.parquet import read_table, read_with_checksum, with_checksum
 from slimpajama.workspace.registry import Models
-from slimpajama.workspace.store import sha256
 
 SEED = 20261126
 
@@ -52,8 +51,8 @@ def quiet(config, tmp_path_factory):
 @pytest.fixture
 def faulty(s3_uri, s3, monkeypatch):
     """A workspace on S3, reached through a proxy whose plan is set; clients wait for a second, try twice."""
-    for name, value in (("ANSWER_S", 1), ("ATTEMPTS", 2), ("LEASE_S", 3.0)):
-        monkeypatch.setattr(storage, name, value)
+    for module, name, value in ((storage, "ANSWER_S", 1), (storage, "ATTEMPTS", 2), (lease, "LEASE_S", 3.0)):
+        monkeypatch.setattr(module, name, value)
     with proxy(s3["AWS_ENDPOINT_URL"]) as (endpoint, server):
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
         s3fs.S3FileSystem.clear_instance_cache()
@@ -62,8 +61,7 @@ def faulty(s3_uri, s3, monkeypatch):
 
 
 def on_s3(uri):
-    store = open_store(uri)
-    return {path: sha256(store.read(path)) for path in store.list()}
+    return published_in(open_store(uri))
 
 
 @pytest.mark.parametrize("seed", [SEED])
@@ -231,7 +229,7 @@ def stopped_night(config, workspace, night, *point):
 
 def first_document(store, night):
     path = next(path for path in store.list(f"nights/{night}/documents/"))
-    return read_table(store, path, ["id"])["id"][0].as_py()
+    return read_table(store, entry_of(path, store.read(path)), ["id"])["id"][0].as_py()
 
 
 @pytest.mark.parametrize("point", [("after", "n1/manifest.json"), ("after", "index.json")])

@@ -4,6 +4,7 @@ The preparation is compared with a list that lies beside this file; the same lis
 computes depends on the processor, so there the old code runs beside the new one, out of a worktree of its commit.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -26,6 +27,9 @@ MODEL = re.compile(r"\b(n\d-tiny-[0-9a-f]{8}(?:-[0-9a-f]{8})?)\b")
 # Made of the digests beside it.
 HOLDS_CARD = re.compile(r"models/MODEL|nights/n\d")
 LEFT_OUT = {"fingerprint"}
+# Added since: what a record is checked by, and what was published. No digest holds them.
+ADDED = {"checksum", "crc32"}
+NOTES = "published/"
 
 
 def night(program, folder, workspace, name, server, **environment):
@@ -83,11 +87,19 @@ def before(corpus, second, tmp_path_factory, prefect_server):
 
 def names_of(workspace):
     """Return what stands for names and hashes that depend on cards: models by their order, files by their paths."""
-    files = published(workspace)
+    files = {path: sha for path, sha in published(workspace).items() if not path.startswith(NOTES)}
     models = dict.fromkeys(name for path in files for name in MODEL.findall(path))
     texts = {name: MODEL.sub("MODEL", name) for name in models}
     texts |= {sha: f"sha256 of {path}" for path, sha in files.items() if path.endswith((*CARDS, ".json"))}
+    texts |= {digest(workspace / path): f"sha256 of {path}" for path in files if path.endswith("manifest.json")}
     return files, texts
+
+
+def digest(manifest):
+    """Return the digest of a manifest, as it was before anything was added."""
+    value = without(json.loads(manifest.read_text(encoding="utf-8")), ADDED)
+    text = json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def content(workspace):
@@ -103,18 +115,27 @@ def content(workspace):
         if path.endswith(CARDS):
             continue
         if path.endswith(".json") and "tokenizer" not in path:
-            found[plain(path)] = without(json.loads(plain((workspace / path).read_text(encoding="utf-8"))))
+            found[plain(path)] = uncarded(
+                without(json.loads(plain((workspace / path).read_text(encoding="utf-8"))), LEFT_OUT | ADDED)
+            )
         else:
             found[plain(path)] = sha
     return found
 
 
-def without(value):
-    """Return JSON without entries of cards, their sizes and what is made of their digests."""
+def without(value, keys):
+    """Return JSON without some keys."""
     if isinstance(value, dict):
-        return {key: without(item) for key, item in value.items() if key not in LEFT_OUT}
+        return {key: without(item, keys) for key, item in value.items() if key not in keys}
+    return [without(item, keys) for item in value] if isinstance(value, list) else value
+
+
+def uncarded(value):
+    """Return JSON without entries of cards and their sizes."""
+    if isinstance(value, dict):
+        return {key: uncarded(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [without(item) for item in value if not (isinstance(item, dict) and is_card(item))]
+        return [uncarded(item) for item in value if not (isinstance(item, dict) and is_card(item))]
     return value
 
 
@@ -172,7 +193,11 @@ def listed(workspace):
     files = published(workspace)
     return {
         "fingerprints": {name: fingerprint(name, about) for name, about in manifest["about"]["stages"].items()},
-        "files": {path: sha for path, sha in files.items() if not path.endswith((*CARDS, "manifest.json"))},
+        "files": {
+            path: sha
+            for path, sha in files.items()
+            if not path.endswith((*CARDS, "manifest.json")) and not path.startswith(NOTES)
+        },
     }
 
 

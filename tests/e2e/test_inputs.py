@@ -10,6 +10,7 @@ import sys
 import pytest
 from small_corpus import CONFIG, QUESTIONS, chinese, write_lines
 
+from slimpajama.workspace.manifest import entry_of
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import open_store, open_workspace
 from slimpajama.workspace.parquet import read_table
@@ -64,8 +65,8 @@ def test_every_bad_record_is_on_record_and_the_night_goes_on(bad_corpus, slimpaj
     (night,) = Nights(store).published()
     removed = [
         row
-        for path in Nights(store).load(night).paths(f"nights/{night}/removed/")
-        for row in read_table(store, path).to_pylist()
+        for entry in Nights(store).load(night).entries(f"nights/{night}/removed/")
+        for row in read_table(store, entry).to_pylist()
     ]
     seen = {(row["uri"].rsplit("/", 1)[-1].partition("#")[0], row["rule"]) for row in removed if row["source"] == "bad"}
     assert {
@@ -91,7 +92,7 @@ def test_a_document_with_an_exam_question_is_removed_and_explain_shows_question_
     slimpajama("prepare", "--config", corpus / "config.toml", "--workspace", workspace, "--night", "n1")
     store = open_store(str(workspace))
     paths = [path for path in Nights(store).load("n1").paths("nights/n1/removed/") if "/decontaminate-" in path]
-    rows = [row for path in paths for row in read_table(store, path).to_pylist()]
+    rows = [row for path in paths for row in read_table(store, entry_of(path, store.read(path))).to_pylist()]
     rows = {row["lang"]: row for row in rows if row["rule"] == "evaluation-overlap"}
     assert set(rows) == {"zh", "en"}
     for number, (lang, question) in enumerate(QUESTIONS.items(), 1):

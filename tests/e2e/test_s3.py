@@ -1,16 +1,19 @@
 """The workspace's promises against a real S3 server."""
 
-import hashlib
+import json
 import threading
+import time
 
 import pyarrow as pa
 import pytest
 import s3fs
-from small_corpus import arguments
+from small_corpus import arguments, published_in
 from steps import begin_step
 
 from slimpajama.core.errors import LockedError, StorageError
+from slimpajama.workspace import lease
 from slimpajama.workspace import s3 as storage
+from slimpajama.workspace.manifest import entry_of
 from slimpajama.workspace.open import open_store
 from slimpajama.workspace.parquet import parquet_bytes, read_table, read_verified
 from slimpajama.workspace.step import Part
@@ -72,6 +75,7 @@ def test_swap_refuses_a_version_that_is_gone(store):
 
 
 def test_a_second_run_is_refused_while_the_lease_lasts_and_let_in_after_it(store, s3_uri, monkeypatch):
+    monkeypatch.setattr(lease, "LEASE_S", 3.0)
     with store.lock("first"):
         # As another process sees it.
         monkeypatch.setattr(storage, "held", set())
@@ -82,16 +86,20 @@ def test_a_second_run_is_refused_while_the_lease_lasts_and_let_in_after_it(store
     assert store.list() == []
 
 
-def test_a_lease_that_ran_out_is_taken_over(store, s3_uri, monkeypatch):
-    store.write(".lock", b'{"owner": "killed", "token": "x", "until": 1.0}')
-    with store.lock("next"):
-        pass
+@pytest.mark.parametrize("until", [1.0, time.time() + 3600])
+def test_a_lease_that_stands_still_is_taken_over_whatever_the_clock_of_its_host_said(store, monkeypatch, caplog, until):
+    monkeypatch.setattr(lease, "LEASE_S", 1.0)
+    store.write(".lock", json.dumps({"owner": "killed", "token": "x", "until": until}).encode())
+    began = time.monotonic()
+    with caplog.at_level("INFO", "slimpajama"), store.lock("next"):
+        assert 1.0 <= time.monotonic() - began < 5.0
+    assert "held by killed: it is taken over if it gives no sign of life for 1 s" in caplog.text
 
 
 def test_parquet_and_stages_work_as_on_a_disk(store):
     table = pa.table({"text": ["中文", "english"]})
     store.write("t.parquet", parquet_bytes(table))
-    assert read_table(store, "t.parquet", ["text"]).equals(table)
+    assert read_table(store, entry_of("t.parquet", store.read("t.parquet")), ["text"]).equals(table)
     stage = begin_step(store, "s", work="work/s", about={})
     stage.map([("0", 0)], lambda n: Part({"out.parquet": table}, {"rows": 2}))
     entry = stage.finish().files[0]
@@ -119,8 +127,8 @@ def test_a_file_larger_than_is_read_at_once_reads_the_same(store, monkeypatch):
             assert file.seek(-7, 2) == len(data) - 7
             assert file.read(3) == data[-7:-4]
     monkeypatch.setattr(storage, "WHOLE", 64)
-    assert read_table(store, "t.parquet", ["text"]).equals(table.select(["text"]))
-    assert read_table(store, "t.parquet").equals(table)
+    assert read_table(store, entry_of("t.parquet", store.read("t.parquet")), ["text"]).equals(table.select(["text"]))
+    assert read_table(store, entry_of("t.parquet", store.read("t.parquet"))).equals(table)
 
 
 def test_a_folder_goes_whatever_it_holds(store):
@@ -145,10 +153,11 @@ def test_a_whole_night_on_s3_publishes_and_repairs_the_same_bytes_as_on_a_disk(
 ):
     store = open_store(s3_uri)
     slimpajama(*arguments(corpus, s3_uri), **s3)
-    assert {path: hashlib.sha256(store.read(path)).hexdigest() for path in store.list()} == undisturbed
-    for path in (store.list("nights/n1/documents")[0], store.list("nights/n1/shards")[0], "reports/n1/report.html"):
+    assert published_in(store) == undisturbed
+    (report,) = (path for path in store.list("reports/n1/") if path.endswith(".html"))
+    for path in (store.list("nights/n1/documents")[0], store.list("nights/n1/shards")[0], report):
         store.write(path, store.read(path)[:-1] + b"?")
     verify = ["verify", "--config", corpus / "config.toml", "--workspace", s3_uri]
     assert slimpajama(*verify, check=1, **s3).stdout.endswith(" files, 3 bad\n")
     assert slimpajama(*verify, "--repair", **s3).stdout.endswith(" files, 0 bad, 3 repaired\n")
-    assert {path: hashlib.sha256(store.read(path)).hexdigest() for path in store.list()} == undisturbed
+    assert published_in(store) == undisturbed

@@ -41,14 +41,7 @@ from slimpajama.core.config import (
     TokenizerConfig,
     load_config,
 )
-from slimpajama.core.errors import (
-    CompressedFileError,
-    ConfigError,
-    InputError,
-    ModelError,
-    SlimpajamaError,
-    StorageError,
-)
+from slimpajama.core.errors import CompressedFileError, ConfigError, ModelError, SlimpajamaError, StorageError
 from slimpajama.corpus.clean.quality import measure
 from slimpajama.corpus.clean.rewrite import rewrite
 from slimpajama.corpus.clean.rules import PRESETS, first_verdicts, judge
@@ -281,7 +274,7 @@ def words(data: bytes) -> None:
     assert max(ids, default=0) < tokenizer.vocab_size
     valid = [word for word in segmenter.cut(data[1:].decode(errors="replace")) if SEPARATOR not in word]
     check_each(tokenizer, valid)
-    with may_refuse(InputError):
+    with may_refuse(ConfigError):
         assert all(word.seen < 10**9 for word in parse_user_dictionary(data))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from steps import clean, compare, decontaminate, deduplicate, ingest, make_shards, make_tokenizer, segment
 
 from slimpajama.core.config import Config, load_config
-from slimpajama.workspace.manifest import Manifest, json_bytes
+from slimpajama.workspace.manifest import Manifest, entry_of, json_bytes
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
@@ -89,7 +89,7 @@ def write_model(store: Store, model: str, nights: list[str], started_from: str =
 
 def rows(store: Store, folder: str, night: str = FIRST) -> list[dict[str, Any]]:
     paths = Nights(store).load(night).paths(f"nights/{night}/{folder}/")
-    return [row for path in paths for row in read_table(store, path).to_pylist()]
+    return [row for path in paths for row in read_table(store, entry_of(path, store.read(path))).to_pylist()]
 
 
 def id_of(store: Store, wanted: str, night: str = FIRST) -> str:

@@ -9,7 +9,8 @@ from slimpajama.corpus.pipeline import BY_NAME, prepare
 from slimpajama.corpus.segment import SEGMENT
 from slimpajama.corpus.shards.stage import SHARDS, TOKENIZER
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.step import Context, Run, Step, run_some, run_step
+from slimpajama.workspace.step import Context, Run, Step, run_step
+from slimpajama.workspace.worker import run_some
 
 
 def begin_step(store, name, *, work, about, manifest=""):

@@ -34,6 +34,7 @@ from slimpajama.corpus.sources.records import Batch, ReadOptions, RejectedRecord
 from slimpajama.model.loading import load_exported, load_model
 from slimpajama.ops.export import export_model
 from slimpajama.workspace.local import LocalStore
+from slimpajama.workspace.manifest import entry_of
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
@@ -121,7 +122,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, list[dict[st
 
 
 def rows(store: Store, paths: list[str]) -> list[dict[str, Any]]:
-    return [row for path in paths for row in read_table(store, path).to_pylist()]
+    return [row for path in paths for row in read_table(store, entry_of(path, store.read(path))).to_pylist()]
 
 
 def test_all_at_once_good_files_are_read_and_every_bad_one_is_on_record(whole: Any):

@@ -177,6 +177,7 @@ OTHER_PATHS = {
     "slimpajama/corpus/sources/local.py",
     "slimpajama/corpus/sources/discover.py",
     "slimpajama/corpus/sources/files.py",
+    "slimpajama/corpus/sources/remote.py",
     "tasks/observe.py",
 }
 
@@ -227,7 +228,7 @@ def test_only_the_layout_puts_paths_of_the_workspace_together():
 OPENERS = {
     "slimpajama/apps/harness.py",
     "slimpajama/cli/options.py",
-    "slimpajama/model/train/worker.py",
+    "slimpajama/model/train/launch.py",
     "slimpajama/workspace/open.py",
     "tasks/observe.py",
 }

@@ -45,9 +45,7 @@ def fingerprint(manifest: Manifest) -> bytes:
 def compress(data: bytes, loaded: Loaded, print_: bytes) -> bytes:
     """Return the compressed file of any bytes; what the model makes no smaller is stored as it is.
 
-    Args:
-        loaded: The model, in float32; it is used on the CPU.
-        print_: Its `fingerprint`.
+    The model is in float32, and is used on the CPU; `print_` is its `fingerprint`.
     """
     ids = np.array(loaded.tokenizer.encode_bytes(data), np.int64)
     method, code = CODED, encode(loaded.model, loaded.tokenizer, ids)
@@ -112,11 +110,7 @@ def _machine() -> str:
 
 
 def read_file(path: Path) -> bytes:
-    """Return a file's bytes.
-
-    Raises:
-        InputError: It cannot be read.
-    """
+    """Return a file's bytes; InputError where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:
@@ -124,11 +118,7 @@ def read_file(path: Path) -> bytes:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        InputError: It cannot be written.
-    """
+    """Write a file whole or not at all; InputError where it cannot be written."""
     temporary = path.with_name(f".{uuid.uuid4().hex}")
     try:
         with temporary.open("xb") as file:

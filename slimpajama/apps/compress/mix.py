@@ -197,7 +197,6 @@ def code_step(
     """Code token `t` of every stream.
 
     Args:
-        mixer: Brought up to date.
         coder, data: As `coder.encode_bit` and `decode_bit` take them.
         probabilities_BV: The model's; they need not sum to one exactly.
         ranks: int64 (N,), the streams end to end, `length` tokens each, the last one perhaps shorter. What is decoded

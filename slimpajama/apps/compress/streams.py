@@ -10,8 +10,6 @@ a matmul that adds in another order differs in its last bit. `file.py` notes bot
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -29,18 +27,18 @@ STREAMS, LEAST_TOKENS = 32, 2048
 ROOM = 16 * 8
 
 
-def encode(model: LanguageModel[Any], tokenizer: Tokenizer, ids: NDArray[np.int64]) -> bytes:
+def encode(model: LanguageModel, tokenizer: Tokenizer, ids: NDArray[np.int64]) -> bytes:
     """Return the code of token ids (N,)."""
     return _run(model, tokenizer, ids, None)[1]
 
 
-def decode(model: LanguageModel[Any], tokenizer: Tokenizer, code: bytes, tokens: int) -> NDArray[np.int64]:
+def decode(model: LanguageModel, tokenizer: Tokenizer, code: bytes, tokens: int) -> NDArray[np.int64]:
     """Return the `tokens` ids that `code` was made from; other ids where the probabilities differ."""
     return _run(model, tokenizer, np.zeros(tokens, np.int64), np.frombuffer(bytearray(code), np.uint8))[0]
 
 
 def _run(
-    model: LanguageModel[Any], tokenizer: Tokenizer, ids_N: NDArray[np.int64], code: NDArray[np.uint8] | None
+    model: LanguageModel, tokenizer: Tokenizer, ids_N: NDArray[np.int64], code: NDArray[np.uint8] | None
 ) -> tuple[NDArray[np.int64], bytes]:
     """Fill `ids_N` from `code`, or where there is none make it; return the ids and what was written."""
     N = len(ids_N)

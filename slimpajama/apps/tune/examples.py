@@ -47,7 +47,6 @@ class Examples:
     kinds: list[str]
     quotes: NDArray[np.int64]
     """First and last place (N, 2) in the source of what can be quoted as the target, or NO_QUOTE twice."""
-    ids: list[str]
 
     def __len__(self) -> int:
         return len(self.kinds)
@@ -88,7 +87,6 @@ def encode_pairs(
         targets=[np.concatenate([target, end])[:target_tokens] for target in targets],
         kinds=kinds,
         quotes=quotes,
-        ids=rows["id"].to_list(),
     )
 
 

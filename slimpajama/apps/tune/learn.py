@@ -46,16 +46,8 @@ def learn(
     model.rarity_V[:-1] = torch.from_numpy(rarity(examples.sources, tokenizer.vocab_size))
     model.ends_V[:-1] = torch.from_numpy(sentence_ends(tokenizer))
     model.to(device())
-    settings = replace(
-        cfg.train,
-        tokens=cfg.tune.tokens,
-        max_seconds=cfg.tune.max_seconds,
-        batch_tokens=cfg.tune.batch_tokens,
-        lr=cfg.tune.lr,
-        seed=cfg.tune.seed,
-        tensorboard="",
-        mlflow="",
-    )
+    own = {name: getattr(cfg.tune, name) for name in ("tokens", "max_seconds", "batch_tokens", "lr", "seed")}
+    settings = replace(cfg.train, tensorboard="", mlflow="", **own)
     rows = PairRows(
         examples,
         model.kinds,

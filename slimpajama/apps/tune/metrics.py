@@ -17,6 +17,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from difflib import SequenceMatcher
 from functools import cache
 from typing import Any
 
@@ -47,27 +48,6 @@ class _Words:
         return [word for word in words if any(unicodedata.category(char)[0] in "LN" for char in word)]
 
 
-@cache
-def _rouge() -> Any:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    return RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=_Words())
-
-
-@cache
-def _chrf() -> Any:
-    from sacrebleu.metrics.chrf import CHRF
-
-    return CHRF()
-
-
-@cache
-def _bleu(lang: str) -> Any:
-    from sacrebleu.metrics.bleu import BLEU
-
-    return BLEU(tokenize="zh" if lang == "zh" else "13a", effective_order=True)
-
-
 def units(text: str) -> list[str]:
     """Return what answers and copies are compared by: words, and each ideograph by itself; no punctuation."""
     folded = "".join(
@@ -91,33 +71,26 @@ def _answer(output: list[str], reference: list[str]) -> tuple[float, float]:
     exact = float(output == reference)
     if not output or not reference:
         return exact, exact
-    chinese = any(HAN.match(unit) for unit in reference)
-    common = _longest_run(output, reference) if chinese else (Counter(output) & Counter(reference)).total()
+    if any(HAN.match(unit) for unit in reference):
+        common = SequenceMatcher(None, output, reference, autojunk=False).find_longest_match().size
+    else:
+        common = (Counter(output) & Counter(reference)).total()
     return exact, 2 * common / (len(output) + len(reference))
-
-
-def _longest_run(a: list[str], b: list[str]) -> int:
-    """Return how many units in a row both have."""
-    before, longest = [0] * (len(b) + 1), 0
-    for unit in a:
-        row = [0] * (len(b) + 1)
-        for j, other in enumerate(b, 1):
-            if unit == other:
-                row[j] = before[j - 1] + 1
-                longest = max(longest, row[j])
-        before = row
-    return longest
 
 
 def score(task: str, lang: str, source: str, output: str, references: Sequence[str]) -> dict[str, float]:
     """Return every measure of one output, in percent but for `length`."""
     if task == "summarization":
-        found = {name: value.fmeasure for name, value in _rouge().score(references[0], output).items()}
+        from rouge_score.rouge_scorer import RougeScorer
+
+        rouge = RougeScorer(["rouge1", "rouge2", "rougeL"], tokenizer=_Words())
+        found = {name: value.fmeasure for name, value in rouge.score(references[0], output).items()}
     elif task == "translation":
-        found = {
-            "chrf": _chrf().sentence_score(output, list(references)).score / 100,
-            "bleu": _bleu(lang).sentence_score(output, list(references)).score / 100,
-        }
+        from sacrebleu.metrics.bleu import BLEU
+        from sacrebleu.metrics.chrf import CHRF
+
+        scorers = {"chrf": CHRF(), "bleu": BLEU(tokenize="zh" if lang == "zh" else "13a", effective_order=True)}
+        found = {name: one.sentence_score(output, [*references]).score / 100 for name, one in scorers.items()}
     else:
         found = answer_scores(output, references)
     written, read = units(output), units(source)

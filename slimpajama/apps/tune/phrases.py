@@ -52,13 +52,10 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Dictionary:
-    """What phrases of other languages become in a language.
-
-    Args:
-        tables: By target language, translations by the words of a phrase in lower case, joined by JOINER.
-    """
+    """What phrases of other languages become in a language."""
 
     tables: Mapping[str, Mapping[str, str]]
+    """By target language, translations by the words of a phrase in lower case, joined by JOINER."""
 
     @classmethod
     def learn(cls, rows: pl.DataFrame, segmenter: Segmenter) -> Dictionary:

@@ -18,6 +18,7 @@ from slimpajama.text.segment import Segmenter
 from slimpajama.text.stopwords import content_flags
 from slimpajama.workspace import layout
 from slimpajama.workspace.lookup import find_rows, one_of
+from slimpajama.workspace.manifest import FileEntry
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
 
@@ -35,12 +36,9 @@ class Source:
 
 
 class CorpusIndex:
-    """All documents of the published nights.
+    """All documents of the published nights; `cfg` says how a question is cut into words, as theirs was.
 
     Memory: about 12 bytes for each different word of a document.
-
-    Args:
-        cfg: How a question is cut into words; that of the nights.
 
     Raises:
         InputError: There is no published document.
@@ -52,13 +50,13 @@ class CorpusIndex:
 
         self.store, self._cfg, self._segmenter = workspace.store, cfg, Segmenter(cfg)
         self._nights = {night: workspace.nights.load(night) for night in workspace.nights.published()}
-        paths = self._paths("shards")
-        if not paths:
+        shards = self._tables("shards")
+        if not shards:
             raise InputError("no document to ask", where=workspace.uri, hint="Run `slimpajama prepare` first.")
         ids, words = [], []
-        with track("index", total=len(paths), unit="shards") as bar:
-            for path in paths:
-                table = read_table(workspace.store, path, ["id", "content_words"])
+        with track("index", total=len(shards), unit="shards") as bar:
+            for entry in shards:
+                table = read_table(workspace.store, entry, ["id", "content_words"])
                 ids.append(table["id"].combine_chunks())
                 words.append(table["content_words"].combine_chunks())
                 bar.advance()
@@ -81,11 +79,11 @@ class CorpusIndex:
         scores = self._index.get_scores_from_ids(known)
         best = np.lexsort((np.arange(len(scores)), -scores))[:k]
         found = {self._ids[int(place)].as_py(): float(scores[place]) for place in best if scores[place] > 0}
-        hits = find_rows(self.store, self._paths("documents"), "id", one_of(found), ["id", "uri", "lang", "text"])
+        hits = find_rows(self.store, self._tables("documents"), "id", one_of(found), ["id", "uri", "lang", "text"])
         sources = [Source(score=found[hit.values["id"]], **hit.values) for hit in hits]
         return sorted(sources, key=lambda source: (-source.score, source.id))
 
-    def _paths(self, kind: str) -> list[str]:
-        """Return the paths of all tables of a kind."""
-        found = (manifest.paths(layout.night(night).within(kind)) for night, manifest in self._nights.items())
-        return [path for paths in found for path in paths if path.endswith(".parquet")]
+    def _tables(self, kind: str) -> list[FileEntry]:
+        """Return all tables of a kind."""
+        found = (manifest.entries(layout.night(night).within(kind)) for night, manifest in self._nights.items())
+        return [entry for entries in found for entry in entries if entry.path.endswith(".parquet")]

@@ -31,7 +31,6 @@ class PairRows(Rows):
 
     Args:
         kinds: The model's, in the order of their numbers.
-        row_tokens: Tokens of a window.
         batch_tokens: Tokens of sources and targets in a batch, padding included.
         vocab_size: V, which fills what is behind a text's end.
     """

@@ -140,12 +140,7 @@ def answer_spans(source: Ids, tokenizer: Tokenizer) -> NDArray[np.int64]:
 
 
 def best_quote(logits_2S: NDArray[np.float32], spans: NDArray[np.int64]) -> Quote | None:
-    """Return the best of some spans (C, 2), or None if none can be quoted.
-
-    Args:
-        logits_2S: Of each place as the first and as the last.
-        spans: First and last places.
-    """
+    """Return the best of some spans (C, 2), or None if none can be quoted; logits are of first and of last places."""
     scores = logits_2S[0, spans[:, 0]] + logits_2S[1, spans[:, 1]]
     order = np.argsort(-scores, kind="stable")[:CANDIDATES]
     order = order[np.isfinite(scores[order])]

@@ -14,6 +14,7 @@ if nobody served it before.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,7 +37,7 @@ from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_verified_table, verified_json
-from slimpajama.workspace.step import Context, Part, Run, Step, run_step
+from slimpajama.workspace.step import Context, OnNight, Part, Run, Step, run_step
 
 # Raise it when the same inputs give other weights or figures.
 VERSION = 5
@@ -74,9 +75,7 @@ class TuneReport(Result):
 def tune(workspace: Workspace, cfg: Config, champion: str) -> TuneReport:
     """Teach a champion the pairs, measure it on the test pairs, and let it serve the tasks that it is better at.
 
-    Args:
-        cfg: `pairs` and what they depend on, `tune`, `apply` and `train` are used.
-        champion: Model to start from.
+    Of `cfg`, `pairs` and what they depend on, `tune`, `apply` and `train` are used.
 
     Raises:
         InputError: There is no pair to learn or to measure by.
@@ -162,7 +161,24 @@ def _tune(run: Run) -> None:
     run.commit("scores", Part({place.file("scores.json"): scores, place.file("outputs.parquet"): outputs}))
 
 
-TUNE = Step("tune", VERSION, _inputs, _tune, place=_place, tidy=lambda run: _checkpoints(run).clear())
+def _is_wanted(cfg: Config, reports: Mapping[str, Any]) -> bool:
+    # A first model may be too poor to become champion.
+    return cfg.tune.nightly and bool(reports["evaluate"].promote or reports["evaluate"].champion)
+
+
+def _on_night(context: Context, model: str) -> TuneReport:
+    return tune(context.workspace, context.cfg, model)
+
+
+TUNE = Step(
+    "tune",
+    VERSION,
+    _inputs,
+    _tune,
+    place=_place,
+    tidy=lambda run: _checkpoints(run).clear(),
+    on_night=OnNight(_on_night, "tune-model", model="champion", wanted=_is_wanted),
+)
 """Teach a champion the pairs and measure it on the test pairs. Option: `champion`, the model to start from."""
 
 

@@ -7,7 +7,7 @@ A wrong key, type or value is one line that names field, expected and found. Uni
 from __future__ import annotations
 
 from slimpajama.core.config.applications import ApplyConfig, PairsConfig, PairSourceConfig, Task, TuneConfig
-from slimpajama.core.config.base import protocols
+from slimpajama.core.config.base import protocol
 from slimpajama.core.config.corpus import (
     CleanConfig,
     DecontaminateConfig,
@@ -49,7 +49,7 @@ __all__ = [
     "canonical",
     "fingerprint",
     "load_config",
-    "protocols",
+    "protocol",
     "validate",
     "without_defaults",
 ]

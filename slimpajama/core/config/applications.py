@@ -16,11 +16,11 @@ from slimpajama.core.config.base import (
     CountOrNone,
     Language,
     LearningRate,
-    Location,
     Name,
     Seconds,
     Seed,
     Share,
+    Source,
 )
 
 Task = Literal["summarization", "translation", "question-answering"]
@@ -34,7 +34,7 @@ class PairSourceConfig:
     name: Name
     """Short name; part of every pair's id."""
 
-    uri: Location
+    uri: Source
     """Glob of files, local or `s3://bucket/prefix/*`; a relative one starts at the configuration file's folder."""
 
     task: Task

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field
 
@@ -22,6 +23,8 @@ Budget = Annotated[int, Field(ge=1, le=10**15)]
 BatchTokens = Annotated[int, Field(ge=1, le=2**24)]
 LearningRate = Annotated[float, Field(ge=1e-6, le=1000.0)]
 Weight = Annotated[float, Field(ge=0.0, le=1000.0)]
+# Protocols of fsspec for files inside of a file. Each opening of a packed one would unpack all that is before it.
+ARCHIVES = ("zip", "tar", "libarchive")
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
 
@@ -39,9 +42,21 @@ Address = Annotated[Place, AfterValidator(_without_credentials)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
-def protocols(uri: str) -> set[str]:
-    """Return the protocols of a location, several where they are chained (`zip://*.txt::s3://bucket/a.zip`)."""
-    return {part.partition("://")[0] for part in uri.split("::")} if "://" in uri else {"file"}
+def protocol(uri: str) -> str:
+    """Return the protocol of a location, `file` for a path."""
+    return uri.partition("://")[0] if "://" in uri else "file"
+
+
+def _readable(uri: str) -> str:
+    if (used := protocol(uri)) in ARCHIVES or "::" in used:
+        raise ValueError("an archive or a chain of protocols is no source; unpack it, its files may be .gz, .zst, .bz2")
+    if used in ("http", "https"):
+        # An error in it is one of the setting.
+        urlsplit(uri)
+    return uri
+
+
+Source = Annotated[Location, AfterValidator(_readable)]
 
 
 def unicode_only(data: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from slimpajama.core.config.base import STRICT, Location, Megabytes, Name, Seed, Share
+from slimpajama.core.config.base import STRICT, Megabytes, Name, Place, Seed, Share, Source
 
 SLIMPAJAMA = {
     "threshold": 0.8,
@@ -29,7 +29,7 @@ class SourceConfig:
     name: Name
     """Short name; part of every document's id, so renaming a source makes new documents of it."""
 
-    uri: Location
+    uri: Source
     """Glob of files, local or `s3://bucket/prefix/*`; a relative one starts at the configuration file's folder.
     One that ends in `/` is a dataset's folder: every table below it (arrow, parquet, jsonl, csv), caches left out."""
 
@@ -64,7 +64,7 @@ class IngestConfig:
 
     protocols: tuple[str, ...] = ("file", "s3")
     """Protocols of fsspec that a source's uri may name; `file` is this machine's disk. With `http` or `https`, no
-    address inside a private network is ever opened."""
+    address inside a private network is ever opened. Archives (`zip`, `tar`) and chains (`a::b`) are no sources."""
 
     max_document_mb: Megabytes = 16.0
     """Largest single record in MB (10^6 bytes) of UTF-8; a larger one is removed with its place on record."""
@@ -206,9 +206,9 @@ class TextConfig:
     hmm: bool = True
     """Let the segmenter guess words that its dictionary lacks."""
 
-    user_dictionary: str = ""
+    user_dictionary: Place = ""
     """File with words of your own, one a line in jieba's format (`word [count] [tag]`, Han characters, UTF-8);
-    a relative path starts at the configuration file's folder."""
+    20 MB at most; a relative path starts at the configuration file's folder."""
 
     stop_words: tuple[Literal["zh", "en"], ...] = ("zh", "en")
     """Built-in stop-word lists that are left out of `content_words`."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from slimpajama.core.config.base import STRICT, Address, CountOrNone, Place, protocols
+from slimpajama.core.config.base import STRICT, Address, CountOrNone, Place, protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -75,5 +75,5 @@ class ObserveConfig:
     """What commands write to stderr: `text` for people, `json` for one object a line."""
 
     def __post_init__(self) -> None:
-        for protocol in protocols(self.openlineage) - {"file", "http", "https"}:
-            raise ValueError(f"openlineage: a file or http(s)://, got {protocol}://")
+        if (used := protocol(self.openlineage)) not in ("file", "http", "https"):
+            raise ValueError(f"openlineage: a file or http(s)://, got {used}://")

@@ -11,7 +11,7 @@ from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 
 from slimpajama.core.config.applications import ApplyConfig, PairsConfig, PairSourceConfig, TuneConfig
-from slimpajama.core.config.base import STRICT, Location, protocols, unicode_only
+from slimpajama.core.config.base import STRICT, Location, protocol, unicode_only
 from slimpajama.core.config.corpus import (
     CleanConfig,
     DecontaminateConfig,
@@ -61,8 +61,8 @@ class Config:
     def __post_init__(self) -> None:
         sources: tuple[SourceConfig | PairSourceConfig, ...] = (*self.ingest.sources, *self.decontaminate.evaluations)
         for source in (*sources, *self.pairs.sources):
-            for protocol in sorted(protocols(source.uri) - {*self.ingest.protocols}):
-                raise ValueError(f"source {source.name} needs {protocol!r}, which ingest.protocols does not allow")
+            if (used := protocol(source.uri)) not in self.ingest.protocols:
+                raise ValueError(f"source {source.name} needs {used!r}, which ingest.protocols does not allow")
         for kind in (self.ingest.sources, self.decontaminate.evaluations, self.pairs.sources):
             names = [source.name for source in kind]
             for name in sorted({name for name in names if names.count(name) > 1}):

@@ -19,7 +19,7 @@ from slimpajama.corpus.clean.quality import measure
 from slimpajama.corpus.clean.rewrite import rewrite
 from slimpajama.corpus.clean.rules import bounds, first_verdicts
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Counts
+from slimpajama.workspace.manifest import Counts, FileEntry
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.step import Part, Run, Step
 
@@ -39,15 +39,15 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 def _clean(run: Run) -> None:
     raw, night = run.made["ingest"], layout.night(run.night)
-    paths = raw.paths(f"{night.work('ingest')}/")
+    entries = raw.entries(f"{night.work('ingest')}/")
 
-    def make(path: str) -> Part:
-        name = layout.name_of(path)
-        kept, removed, counts = _split(read_table(run.store, path), run.cfg.clean, run.night)
+    def make(entry: FileEntry) -> Part:
+        name = layout.name_of(entry.path)
+        kept, removed, counts = _split(read_table(run.store, entry), run.cfg.clean, run.night)
         return Part({f"{run.work}/{name}": kept, f"{night.removed}clean-{name}": removed}, counts)
 
     total = sum(raw.counts.get("bytes", {}).values())
-    run.map([(layout.stem(path), path) for path in paths], make, total=total, unit="B")
+    run.map([(layout.stem(entry.path), entry) for entry in entries], make, total=total, unit="B")
 
 
 CLEAN = Step("clean", 3, _inputs, _clean, needs={"raw": "ingest"}, grows_with="text", folders="work/ingest")

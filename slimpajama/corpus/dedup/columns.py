@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from slimpajama.workspace.manifest import FileEntry
 from slimpajama.workspace.parquet import reading
 from slimpajama.workspace.store import Store
 
@@ -82,15 +83,15 @@ def key_file(content: npt.NDArray[np.uint8], keys: npt.NDArray[np.uint64]) -> by
     return sink.getvalue()
 
 
-def load_keys(store: Store, path: str, groups: Sequence[int], size: int | None = None) -> npt.NDArray[np.uint64]:
-    """Return row groups of a key file of the workspace, uint64 [groups, N]; `size` as in `reading`."""
-    with reading(store, path, size) as file:
+def load_keys(store: Store, entry: FileEntry, groups: Sequence[int]) -> npt.NDArray[np.uint64]:
+    """Return row groups of a key file of the workspace, uint64 [groups, N]; errors as of `reading`."""
+    with reading(store, entry) as file:
         return read_keys(file, groups)
 
 
-def load_texts(store: Store, path: str, rows: npt.NDArray[np.int64], size: int | None = None) -> pa.LargeStringArray:
-    """Return some rows, ascending, of a text file of the workspace; `size` as in `reading`."""
-    with reading(store, path, size) as file:
+def load_texts(store: Store, entry: FileEntry, rows: npt.NDArray[np.int64]) -> pa.LargeStringArray:
+    """Return some rows, ascending, of a text file of the workspace; errors as of `reading`."""
+    with reading(store, entry) as file:
         return read_texts(file, rows)
 
 

@@ -71,10 +71,10 @@ class NightsHistory:
     def __iter__(self) -> Iterator[HistoryBatch]:
         """Yield one file's documents after another, oldest night first."""
         for file_index, (minhash, keys, _) in enumerate(self._files):
-            table = read_table(self._store, minhash.path, ["id", "content", "cluster", "kept"], minhash.bytes)
+            table = read_table(self._store, minhash, ["id", "content", "cluster", "kept"])
             content, documents = content_array(table["content"]), table.select(["id", "cluster", "kept"])
             if keys:
-                columns = load_keys(self._store, keys.path, range(self._cfg.bands + 1), keys.bytes)
+                columns = load_keys(self._store, keys, range(self._cfg.bands + 1))
                 yield HistoryBatch(documents, content, columns)
             else:
                 texts = self.texts(file_index, np.arange(table.num_rows))
@@ -83,8 +83,7 @@ class NightsHistory:
 
     def texts(self, file_index: int, rows: npt.NDArray[np.int64]) -> pa.LargeStringArray:
         """Return the texts of some rows of a minhash file."""
-        entry = self._files[file_index].texts
-        return load_texts(self._store, entry.path, rows, entry.bytes)
+        return load_texts(self._store, self._files[file_index].texts, rows)
 
 
 def _sketched(documents: pa.Table, texts: pa.LargeStringArray, cfg: DedupConfig) -> HistoryBatch:

@@ -41,7 +41,7 @@ from slimpajama.corpus.dedup.documents import DocumentFile, Documents, History
 from slimpajama.corpus.dedup.history import NightsHistory
 from slimpajama.corpus.dedup.kernel import VERSION, sketch
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Counts, Manifest, add_counts, load_manifest
+from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, add_counts, load_manifest
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.step import Part, Run, Step
 
@@ -62,11 +62,11 @@ def _compare_inputs(run: Run) -> dict[str, Any]:
 
 
 def _compare(run: Run) -> None:
-    paths, names = _parts(run)
-    units = [(f"sketch-{name}", (name, path)) for name, path in zip(names, paths, strict=True)]
+    parts = _parts(run)
+    units = [(f"sketch-{name}", (name, entry)) for name, entry in parts.items()]
     run.map(units, lambda unit: _sketch_part(run, *unit), unit="parts")
-    if not all(run.has(f"decision-{name}") for name in names):
-        _decide(run, names, NightsHistory(run.store, run.once(_earlier), run.cfg.dedup))
+    if not all(run.has(f"decision-{name}") for name in parts):
+        _decide(run, list(parts), NightsHistory(run.store, run.once(_earlier), run.cfg.dedup))
 
 
 COMPARE = Step(
@@ -92,16 +92,17 @@ def _dedup_inputs(run: Run) -> dict[str, Any]:
 
 def _deduplicate(run: Run) -> Counts:
     removed = layout.night(run.night).removed
-    refused = {path.rsplit("/decontaminate-", 1)[1]: path for path in run.made["decontaminate"].paths(removed)}
+    refused = {
+        entry.path.rsplit("/decontaminate-", 1)[1]: entry for entry in run.made["decontaminate"].entries(removed)
+    }
 
-    def make(unit: tuple[str, str]) -> Part:
-        name, path = unit
-        rows, found = read_table(run.store, path), refused.get(f"{name}.parquet")
+    def make(unit: tuple[str, FileEntry]) -> Part:
+        name, entry = unit
+        rows, found = read_table(run.store, entry), refused.get(f"{name}.parquet")
         ids = read_table(run.store, found, ["id"])["id"] if found else rows["id"].slice(0, 0)
         return _write_part(run, name, rows, pc.is_in(rows["id"], value_set=ids.combine_chunks()))
 
-    paths, names = _parts(run)
-    units = [(name, (name, path)) for name, path in zip(names, paths, strict=True)]
+    units = [(name, (name, entry)) for name, entry in _parts(run).items()]
     return add_counts([run.made["compare"].counts, *run.map(units, make, unit="parts")])
 
 
@@ -132,10 +133,10 @@ def _sketching(cfg: DedupConfig) -> dict[str, Any]:
     }
 
 
-def _parts(run: Run) -> tuple[list[str], list[str]]:
-    """Return the cleaned parts' paths and names."""
-    paths = run.made["clean"].paths(f"{layout.night(run.night).work('clean')}/")
-    return paths, [layout.stem(path) for path in paths]
+def _parts(run: Run) -> dict[str, FileEntry]:
+    """Return the cleaned parts by their names."""
+    entries = run.made["clean"].entries(f"{layout.night(run.night).work('clean')}/")
+    return {layout.stem(entry.path): entry for entry in entries}
 
 
 def _edited(run: Run) -> dict[str, list[str]]:
@@ -153,9 +154,9 @@ def _edited(run: Run) -> dict[str, list[str]]:
     return again
 
 
-def _sketch_part(run: Run, name: str, path: str) -> Part:
+def _sketch_part(run: Run, name: str, entry: FileEntry) -> Part:
     """Return `sketch-PART`, band keys and texts: what the decision needs to know, and the little it looks up."""
-    table, night = read_table(run.store, path, ["id", "text", "source"]), layout.night(run.night)
+    table, night = read_table(run.store, entry, ["id", "text", "source"]), layout.night(run.night)
     texts = large_strings(table["text"])
     sketches = sketch(texts, run.cfg.dedup)
     columns = {
@@ -189,25 +190,26 @@ def _decide(run: Run, names: list[str], history: History) -> None:
 def _sketched_file(run: Run, name: str) -> DocumentFile:
     """Return what `_sketch_part` has written of a part."""
     night, priorities = layout.night(run.night), _priorities(run)
-    table = read_table(run.store, f"{run.work}/sketch-{name}.parquet")
+    files = {entry.path: entry for entry in run.part_files(f"sketch-{name}")}
+    table = read_table(run.store, files[f"{run.work}/sketch-{name}.parquet"])
     source = table["source"].combine_chunks()
     ranks = np.array([priorities.get(name, 0) for name in source.dictionary.to_pylist()], np.int32)
     return DocumentFile(
         table["id"].combine_chunks(),
         table["n_chars"].to_numpy(),
         content_array(table["content"]),
-        partial(load_keys, run.store, night.bands(name)),
-        partial(load_texts, run.store, night.texts(name)),
+        partial(load_keys, run.store, files[night.bands(name)]),
+        partial(load_texts, run.store, files[night.texts(name)]),
         ranks[source.indices.to_numpy()],
     )
 
 
 def _write_part(run: Run, name: str, cleaned: pa.Table, refused: pa.ChunkedArray) -> Part:
     """Return the kept documents, the removed ones and what later nights compare with, of one part."""
-    place = layout.night(run.night)
+    place, compared = layout.night(run.night), run.made["compare"]
     work = place.work("compare")
-    content = read_table(run.store, f"{work}/sketch-{name}.parquet", ["content"])["content"]
-    decision = read_table(run.store, f"{work}/decision-{name}.parquet")
+    content = read_table(run.store, compared.file(f"{work}/sketch-{name}.parquet"), ["content"])["content"]
+    decision = read_table(run.store, compared.file(f"{work}/decision-{name}.parquet"))
     duplicate = pc.invert(decision["kept"])
     kept = pc.and_not(decision["kept"], refused)
     documents = cleaned.filter(kept)

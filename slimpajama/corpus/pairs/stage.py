@@ -42,16 +42,10 @@ from slimpajama.corpus.overlap import VERSION as OVERLAP_VERSION
 from slimpajama.corpus.overlap import find, make_index
 from slimpajama.corpus.pairs.records import Pair, read_pairs
 from slimpajama.corpus.pairs.rules import language, refuse
-from slimpajama.corpus.sources.discover import (
-    InputFile,
-    Problem,
-    check_unchanged,
-    fixed_folder,
-    list_source,
-    open_input,
-)
+from slimpajama.corpus.sources.discover import InputFile, Problem, check_unchanged, list_source, open_input
 from slimpajama.corpus.sources.evaluations import RECORDS, list_evaluations, read_evaluations
 from slimpajama.corpus.sources.records import RejectedRecord, document_id, rejected_row
+from slimpajama.corpus.sources.remote import fixed_folder
 from slimpajama.corpus.windows import cut
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, add_counts
@@ -69,7 +63,7 @@ Rows = list[dict[str, Any]]
 def _files(run: Run) -> list[InputFile | Problem]:
     """Return the sources' files in order, or what is wrong with one."""
     sources = (SourceConfig(name=source.name, uri=source.uri) for source in run.cfg.pairs.sources)
-    return [item for source in sources for item in list_source(source, run.cfg.run.source_root)]
+    return [item for source in sources for item in list_source(source, run.cfg)]
 
 
 def _inputs(run: Run) -> dict[str, Any]:

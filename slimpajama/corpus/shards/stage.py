@@ -10,7 +10,7 @@ A shard's file is named by the first 16 hex digits of its sha256: the same conte
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -90,9 +90,9 @@ class _Inputs:
     """The files of one part of the corpus, which hold the same kept documents in the same order."""
 
     key: str
-    documents: str
-    words: str
-    minhash: str
+    documents: FileEntry
+    words: FileEntry
+    minhash: FileEntry
 
 
 def _sample(store: Store, cfg: Config, parts: list[_Inputs]) -> list[str]:
@@ -125,7 +125,7 @@ def _documents_with_words(store: Store, inputs: _Inputs, columns: list[str]) -> 
     documents = read_table(store, inputs.documents, columns)
     words = read_table(store, inputs.words)
     if not documents["id"].equals(words["id"]):
-        raise InputError("documents and words do not hold the same rows", where=inputs.documents)
+        raise InputError("documents and words do not hold the same rows", where=inputs.documents.path)
     return documents.append_column("lengths", words["lengths"])
 
 
@@ -134,7 +134,7 @@ def _clusters(store: Store, inputs: _Inputs, ids: list[str]) -> list[str]:
     minhash = read_table(store, inputs.minhash, ["id", "cluster", "kept"])
     minhash = minhash.filter(minhash["kept"])
     if minhash["id"].to_pylist() != ids:
-        raise InputError("documents and minhash do not hold the same rows", where=inputs.documents)
+        raise InputError("documents and minhash do not hold the same rows", where=inputs.documents.path)
     return list(minhash["cluster"].to_pylist())
 
 
@@ -241,9 +241,13 @@ def _text_bytes(store: Store, parts: list[_Inputs]) -> int:
 def _match(run: Run) -> list[_Inputs]:
     """Return documents, words and minhash files of the same part together."""
     night = layout.night(run.night)
-    words = {layout.name_of(path): path for path in run.made["segment"].paths(night.within(""))}
-    files = {layout.name_of(path): path for path in run.made["dedup"].paths(night.documents)}
-    return [_Inputs(layout.stem(path), path, words[file], f"{night.minhash}{file}") for file, path in files.items()]
+
+    def by_name(entries: Iterable[FileEntry]) -> dict[str, FileEntry]:
+        return {layout.stem(entry.path): entry for entry in entries}
+
+    words, minhash = by_name(run.made["segment"].files), by_name(run.made["dedup"].entries(night.minhash))
+    documents = by_name(run.made["dedup"].entries(night.documents))
+    return [_Inputs(name, entry, words[name], minhash[name]) for name, entry in documents.items()]
 
 
 def _route(store: Store, inputs: _Inputs, cfg: Config, plan: _Plan) -> bytes:

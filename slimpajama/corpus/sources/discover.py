@@ -12,17 +12,20 @@ import os
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from slimpajama.core.config import Config, SourceConfig
-from slimpajama.core.errors import InputError
+from slimpajama.core.errors import InputError, printable
+from slimpajama.core.logs import step_log
 from slimpajama.corpus.sources.files import TABLES, format_of
 from slimpajama.corpus.sources.records import RejectedRecord
 from slimpajama.corpus.sources.remote import list_remote, open_remote, remote_version
+from slimpajama.workspace import layout
+from slimpajama.workspace.local import SWAP, TMP
+from slimpajama.workspace.store import LOCK
 
-_MAGIC = frozenset("*?[")
 NO_FILES = RejectedRecord("", "no-files", "0 files", "at least 1 file")
 # Source, path or pattern, and what is wrong with it.
 Problem = tuple[str, str, RejectedRecord]
@@ -108,7 +111,7 @@ def _listed(
     cfg: Config, doubtful: set[tuple[str, str, int]] | None
 ) -> tuple[dict[tuple[str, str, str], InputFile], list[Problem]]:
     """Return all sources' files by (source, path, sha256), and what is wrong; `doubtful` as for `list_source`."""
-    found = [item for source in cfg.ingest.sources for item in list_source(source, cfg.run.source_root, doubtful)]
+    found = [item for source in cfg.ingest.sources for item in list_source(source, cfg, doubtful)]
     files = {(item.source, item.path, item.sha256): item for item in found if isinstance(item, InputFile)}
     return files, [item for item in found if not isinstance(item, InputFile)]
 
@@ -131,42 +134,57 @@ def _units(files: list[InputFile], unit_bytes: int) -> Iterator[tuple[InputFile,
         yield tuple(unit)
 
 
-def fixed_folder(pattern: str) -> str:
-    """Return the part of a pattern before its first wildcard folder or its file name, with a slash at the end.
-
-    Example:
-        >>> fixed_folder("raw/2024/*/a*.jsonl")
-        'raw/2024/'
-    """
-    parts = pattern.split("/")
-    fixed = next((number for number, part in enumerate(parts[:-1]) if _MAGIC & set(part)), len(parts) - 1)
-    return "".join(f"{part}/" for part in parts[:fixed])
-
-
 def list_source(
-    source: SourceConfig, root: str, doubtful: set[tuple[str, str, int]] | None = None
+    source: SourceConfig, cfg: Config, doubtful: set[tuple[str, str, int]] | None = None
 ) -> Iterator[InputFile | Problem]:
     """Yield a source's files in order of their paths, and what is wrong, be it that there are none.
 
+    What slimpajama itself has written into the workspace is left out, with a warning.
+
     Args:
         source: Where to look.
-        root: Folder that a relative pattern starts at.
+        cfg: `workspace`, and `run.source_root`, which a relative pattern starts at.
         doubtful: Source, path and size of local files that must be hashed; None for all.
     """
-    yield from list(_found(source, root, doubtful)) or [(source.name, source.uri, NO_FILES)]
+    outputs = _Outputs(cfg.workspace)
+    yield from list(_found(source, cfg.run.source_root, doubtful, outputs)) or [(source.name, source.uri, NO_FILES)]
+    if outputs.met:
+        what = f"source {source.name}: its pattern covers the workspace; {outputs.met} files there are left out"
+        step_log("ingest").warning(f"{what}. Narrow {printable(source.uri)}, or move the workspace.")
+
+
+class _Outputs:
+    """What slimpajama itself writes into a workspace, by whatever links one comes there."""
+
+    def __init__(self, workspace: str) -> None:
+        tops = [f"{workspace.rstrip('/')}/{name}" for name in (*layout.ROOTS, TMP, LOCK, SWAP)]
+        self._tops = {top if "://" in workspace else os.path.realpath(top) for top in tops}
+        self._real = cache(os.path.realpath)
+        self.met = 0
+
+    def has(self, location: str) -> bool:
+        """Return whether a file is one of them, and count it."""
+        path = location.removeprefix("file://")
+        if "://" not in path:
+            folder, _, name = path.rpartition("/")
+            path = os.path.realpath(path) if Path(path).is_symlink() else f"{self._real(folder)}/{name}"
+        is_own = not self._tops.isdisjoint(layout.folders_of(f"{path}/"))
+        self.met += is_own
+        return is_own
 
 
 def _found(
-    source: SourceConfig, root: str, doubtful: set[tuple[str, str, int]] | None
+    source: SourceConfig, root: str, doubtful: set[tuple[str, str, int]] | None, outputs: _Outputs
 ) -> Iterator[InputFile | Problem]:
     pattern = f"{source.uri}**/*" if source.uri.endswith("/") else source.uri
     if "://" in source.uri:
         for uri, size, version in list_remote(source.uri, pattern, partial(_is_data, source)):
-            yield InputFile(source.name, uri, size, version, uri)
+            if not outputs.has(uri):
+                yield InputFile(source.name, uri, size, version, uri)
         return
     lost: list[OSError] = []
     for match in sorted(_matches(pattern, root, lost)):
-        if not _is_data(source, match):
+        if not _is_data(source, match) or outputs.has(os.path.join(root, match)):  # noqa: PTH118 - may be no Unicode
             continue
         full = Path(root, match)
         path = _unicode(match)

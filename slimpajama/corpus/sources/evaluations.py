@@ -24,7 +24,7 @@ def list_evaluations(cfg: Config) -> list[InputFile]:
     """
     files = []
     for source in cfg.decontaminate.evaluations:
-        for item in list_source(source, cfg.run.source_root):
+        for item in list_source(source, cfg):
             if not isinstance(item, InputFile):
                 _, path, bad = item
                 if bad is NO_FILES:

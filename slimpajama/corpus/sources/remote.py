@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
-from zipfile import BadZipFile
 
 import fsspec
+from fsspec.utils import glob_translate
 
-from slimpajama.core.config import protocols
+from slimpajama.core.config import protocol
 from slimpajama.core.errors import InputError
 from slimpajama.workspace.store import outside_errors
 
+MAGIC = frozenset("*?[")
+_IPV6_HOST = re.compile(r"\w+://\[[^/\]]*:[^/\]]*\]")
 # Addresses that hold an IPv4 address in their last 32 bits (RFC 6052).
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 # 6to4, and a network's own NAT64 (RFC 8215).
@@ -108,21 +111,51 @@ def cause_of(error: Exception) -> InputError | None:
 
 def _file_system(uri: str) -> tuple[Any, str]:
     """Return the file system of a URI or pattern, and the path inside it."""
-    used = protocols(uri)
-    options: dict[str, Any] = {protocol: {"get_client": public_client} for protocol in used & {"http", "https"}}
-    if "s3" in used:
-        # A cached listing would hide files that others have written since.
-        options["s3"] = {"use_listings_cache": False}
+    used, options = protocol(uri), dict[str, Any]()
     try:
-        for protocol in used & {"http", "https"}:
-            for address in socket.getaddrinfo(urlsplit(uri.rsplit("::", 1)[-1]).hostname, protocol):
+        if used in ("http", "https"):
+            options["get_client"] = public_client
+            for address in socket.getaddrinfo(urlsplit(uri).hostname, used):
                 check_public(address)
-        return fsspec.core.url_to_fs(uri, **options)  # type: ignore[no-any-return]
+        elif used == "s3":
+            # A cached listing would hide files that others have written since.
+            options["use_listings_cache"] = False
+        # Not `url_to_fs`, which would take the `::` of an address or a name for a chain of protocols.
+        kind = fsspec.get_filesystem_class(used)
+        return kind(**kind._get_kwargs_from_urls(uri), **options), kind._strip_protocol(uri)
     except socket.gaierror as error:
         hint = "Is the name right, and the network there? Run again."
         raise InputError(f"cannot be opened: {error.strerror}", where=uri, hint=hint) from None
-    except outside_errors(ValueError, ImportError, BadZipFile) as error:
+    except outside_errors(ValueError, ImportError) as error:
         raise cause_of(error) or InputError(f"cannot be opened: {error}", where=uri) from None
+
+
+def fixed_folder(pattern: str) -> str:
+    """Return the part of a pattern before its first wildcard folder or its file name, with a slash at the end.
+
+    Example:
+        >>> fixed_folder("raw/2024/*/a*.jsonl")
+        'raw/2024/'
+    """
+    host = _IPV6_HOST.match(pattern)
+    start = host.end() if host else 0
+    parts = pattern[start:].split("/")
+    fixed = next((number for number, part in enumerate(parts[:-1]) if MAGIC & set(part)), len(parts) - 1)
+    return pattern[:start] + "".join(f"{part}/" for part in parts[:fixed])
+
+
+def _matching(fs: Any, pattern: str) -> dict[str, Any]:
+    """Return what a pattern matches, as `fs.glob` does but for the brackets of an IPv6 address: they are no pattern."""
+    host = _IPV6_HOST.match(pattern)
+    if not host:
+        return dict(fs.glob(pattern, detail=True))
+    rest = pattern[host.end() :]
+    if not {"*", "["} & set(rest):
+        return {pattern: fs.info(pattern)} if fs.exists(pattern) else {}
+    top = fixed_folder(pattern)
+    found = fs.find(top, maxdepth=None if "**" in rest else pattern[len(top) :].count("/") + 1, detail=True)
+    matches = re.compile(glob_translate(rest)).match
+    return {path: info for path, info in found.items() if matches(path[host.end() :])}
 
 
 def list_remote(uri: str, pattern: str, is_data: Callable[[str], bool]) -> Iterator[tuple[str, int, str]]:
@@ -135,10 +168,10 @@ def list_remote(uri: str, pattern: str, is_data: Callable[[str], bool]) -> Itera
     """
     fs, inner = _file_system(pattern)
     try:
-        found = sorted(fs.glob(inner, detail=True).items())
+        found = sorted(_matching(fs, inner).items())
         files = [(path, info) for path, info in found if info["type"] == "file" and is_data(path)]
         versions = [_version(fs, path, info) for path, info in files]
-    except outside_errors() as error:
+    except outside_errors(ValueError) as error:
         # The cause is left out, since it may quote a signed address.
         raise cause_of(error) or InputError(f"cannot be listed: {error}", where=uri) from None
     for (path, info), version in zip(files, versions, strict=True):
@@ -161,9 +194,6 @@ def open_remote(uri: str) -> BinaryIO:
             # Only this file is refused: it will be on record.
             raise PermissionError(cause.found or cause.what) from None
         raise cause or error from None
-    except (BadZipFile, RuntimeError) as error:
-        # A `zip://` archive is damaged or needs a password.
-        raise OSError(str(error)) from error
 
 
 def remote_version(uri: str) -> str:

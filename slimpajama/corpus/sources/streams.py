@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import RawIOBase
 from typing import Any, BinaryIO, TypeVar
-from zipfile import BadZipFile
 
 import zstandard
 
@@ -93,7 +92,7 @@ def _blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
             yield from iter(lambda: file.read(BLOCK), b"")
     except EOFError as error:
         raise BrokenStreamError("truncated", str(error)) from None
-    except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError, BadZipFile) as error:
+    except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
         raise BrokenStreamError("damaged", str(error)) from None
     except OSError as error:
         # The bz2 library raises a plain OSError for damaged data.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 
@@ -17,14 +16,14 @@ from slimpajama.model.architectures.presets import Sizes, resolve
 
 __all__ = ["LanguageModel", "Optimiser", "build"]
 
-KINDS: dict[str, Callable[[Sizes, int, torch.Generator], LanguageModel[Any]]] = {
+KINDS: dict[str, Callable[[Sizes, int, torch.Generator], LanguageModel]] = {
     "article": Article,
     "chunk": ChunkModel,
     "gpt": GPT,
 }
 
 
-def build(cfg: ModelConfig, vocab_size: int, seed: int) -> LanguageModel[Any]:
+def build(cfg: ModelConfig, vocab_size: int, seed: int) -> LanguageModel:
     """Return a model with fresh weights, on the CPU; the same seed gives the same weights.
 
     Raises:

@@ -16,16 +16,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from slimpajama.model.architectures.base import OBJECTIVES, LanguageModel, window
+from slimpajama.model.architectures.base import OBJECTIVES, LanguageModel, State
 from slimpajama.model.architectures.latent import Latent
-from slimpajama.model.architectures.layers import Cache, Linear, Stack, head_loss, norm, working
+from slimpajama.model.architectures.layers import Linear, Stack, head_loss, norm, working
 from slimpajama.model.architectures.presets import Sizes
 
 Between = Callable[[int, Tensor], Tensor]
@@ -36,26 +35,7 @@ FIRST, Z0, GAP, FLAG = range(4)
 DENOISE_EVERY = 16  # of the tokens
 
 
-@dataclass(slots=True)
-class ChunkState:
-    """Tokens of the window, conditions of its chunks for each place in them, and both levels' keys and values."""
-
-    tokens_BT: Tensor
-    conditions_BTD: Tensor
-    backbone: Cache
-    decoder: Cache
-    read: int = 0
-    """Places of the decoder that its cache holds."""
-
-    def take(self, rows: Tensor) -> ChunkState:
-        """Return the state of some rows, in their order."""
-        backbone, decoder = (
-            [pair and (pair[0][rows], pair[1][rows]) for pair in cache] for cache in (self.backbone, self.decoder)
-        )
-        return ChunkState(self.tokens_BT[rows], self.conditions_BTD[rows], backbone, decoder, self.read)
-
-
-class ChunkModel(LanguageModel[ChunkState]):
+class ChunkModel(LanguageModel):
     """See the module's header."""
 
     def __init__(self, sizes: Sizes, vocab_size: int, generator: torch.Generator) -> None:
@@ -163,11 +143,10 @@ class ChunkModel(LanguageModel[ChunkState]):
         """Return `x_BT` padded with zeros to a whole number of chunks."""
         return F.pad(x_BT, (0, -x_BT.size(1) % self.chunk_tokens))
 
-    def states(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
+    def hidden(self, tokens_BT: Tensor) -> Tensor:
         padded = self.whole_chunks(tokens_BT)
-        e_BTD = self.embed(padded)
-        y_BTD = self.decode(e_BTD, self.predict(self.wide(self.encode(self.code(padded), padded))))
-        return y_BTD[:, : tokens_BT.size(1)], self.embedding
+        y_BTD = self.decode(self.embed(padded), self.predict(self.wide(self.encode(self.code(padded), padded))))
+        return y_BTD[:, : tokens_BT.size(1)]
 
     @torch.no_grad()
     def restore(self, tokens_BT: Tensor) -> Tensor:
@@ -177,36 +156,8 @@ class ChunkModel(LanguageModel[ChunkState]):
         rows = [F.linear(x_Tk, codes_Vk).argmax(dim=-1) for x_Tk in x_BTk[:, : tokens_BT.size(1)]]
         return torch.stack(rows)
 
-    def unread(self, tokens_BT: Tensor) -> ChunkState:
-        """Return the state before `tokens_BT` are read."""
-        return ChunkState(
-            tokens_BT=tokens_BT,
-            conditions_BTD=self.embedding.new_empty(tokens_BT.size(0), 0, self.sizes.width),
-            backbone=[None] * len(self.backbone.blocks),
-            decoder=[None] * len(self.decoder.blocks),
-        )
-
-    @torch.no_grad()
-    def start(self, tokens_BT: Tensor) -> tuple[ChunkState, Tensor]:
-        state = self.unread(window(tokens_BT.to(self.embedding.device), self.row_tokens, self.chunk_tokens))
-        return state, F.linear(self.advance(state), self.embedding).float()
-
-    @torch.no_grad()
-    def step(self, state: ChunkState, tokens_B: Tensor) -> Tensor:
-        state.tokens_BT = torch.cat((state.tokens_BT, tokens_B[:, None].to(state.tokens_BT.device)), dim=1)
-        if state.tokens_BT.size(1) < self.row_tokens:
-            return F.linear(self.advance(state), self.embedding).float()
-        fresh, logits_BV = self.start(state.tokens_BT)
-        for name in ChunkState.__slots__:
-            setattr(state, name, getattr(fresh, name))
-        return logits_BV
-
     def advance(
-        self,
-        state: ChunkState,
-        first_BD: Tensor | None = None,
-        decoder: Stack | None = None,
-        between: Between | None = None,
+        self, state: State, first_BD: Tensor | None = None, decoder: Stack | None = None, between: Between | None = None
     ) -> Tensor:
         """Read the tokens that both levels have not read yet; return the states (B, D) that score those after them.
 

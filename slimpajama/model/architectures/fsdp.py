@@ -16,7 +16,7 @@ from slimpajama.model.architectures.layers import Block
 from slimpajama.model.device import device
 
 
-def shard(model: LanguageModel[Any]) -> None:
+def shard(model: LanguageModel) -> None:
     """Leave of each parameter this process's share, on its device; before an optimiser is made of them.
 
     Every process of the group has to take part in each forward and backward pass from here on, and in `whole`.

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Cache = list[tuple[Tensor, Tensor] | None]
-"""Room for keys and values of each block, (B, H, longest row, D / H); None before the first token."""
+Cache = dict[int, tuple[Tensor, Tensor]]
+"""Room for keys and values by block, (B, H, longest row, D / H); none before the first token."""
 
 # Tokens whose logits stand at once: 512 x 8192 floats are 16 MB, which a level-3 cache holds.
 LOSS_ROWS = 512
@@ -95,11 +95,9 @@ class Block(nn.Module):
         start: int = 0,
         there_BT: Tensor | None = None,
     ) -> Tensor:
-        """Return the block's output.
+        """Return the block's output at new positions, of which `cos` and `sin` are the rotary tables.
 
         Args:
-            x_BTD: New positions.
-            cos, sin: Rotary tables of the new positions.
             past: Keys and values, of which `start` positions are there; those of the new ones are written behind them.
             start: First of the new positions.
             there_BT: Positions that all see, before and behind them; without it each sees those up to itself.
@@ -164,18 +162,17 @@ class Stack(nn.Module):
 
         Args:
             x_BTD: Positions `start` to `start + T`.
-            cache: One entry a block, holding the positions before `start`. Room for the longest row is made at once:
-                growing it by every position would copy all of it each time.
+            cache: Holds the positions before `start`. Room for the longest row is made at once: growing it by every
+                position would copy all of it each time.
             between: What becomes of the output of block i, before the next block reads it.
             there_BT: As `Block.forward` has it; not together with a cache.
         """
         cos, sin = self.cos[start : start + x_BTD.size(1)], self.sin[start : start + x_BTD.size(1)]
         for i, block in enumerate(self.blocks):
-            past = cache[i] if cache is not None else None
-            if cache is not None and past is None:
+            if cache is not None and i not in cache:
                 room = x_BTD.size(0), self.heads, self.cos.size(0), 2 * self.cos.size(1)
-                past = cache[i] = x_BTD.new_empty(room), x_BTD.new_empty(room)
-            x_BTD = block(x_BTD, cos, sin, past, start, there_BT)
+                cache[i] = x_BTD.new_empty(room), x_BTD.new_empty(room)
+            x_BTD = block(x_BTD, cos, sin, cache[i] if cache is not None else None, start, there_BT)
             x_BTD = between(i, x_BTD) if between else x_BTD
         return norm(x_BTD)
 

@@ -69,8 +69,7 @@ class Optimiser:
     def step(self, lr_scale: float, each: Callable[[Callable[[str], None], Iterable[str]], Any] = map) -> None:
         """Update the parameters by their gradients at `lr_scale` times the learning rate.
 
-        Args:
-            each: Applies a function to each matrix's name; may do so from several threads.
+        `each` applies a function to each matrix's name, perhaps from several threads.
         """
         self.adamw.param_groups[0]["lr"] = ADAM_LR * self.lr * lr_scale
         self.adamw.step()

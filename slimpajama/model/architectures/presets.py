@@ -14,31 +14,22 @@ class Sizes:
 
     kind: str
     """`chunk`, `gpt` or `article`."""
-
     width: int
     """Channels of the residual stream."""
-
     heads: int
     """Attention heads; `width / heads` channels each."""
-
     row_tokens: int
     """Context in tokens."""
-
     chunk_tokens: int = 1
     """Tokens a latent (K)."""
-
     token_blocks: int = 0
     """Transformer blocks at token level."""
-
     backbone_blocks: int = 0
     """Transformer blocks over latents."""
-
     latent_width: int = 0
     """Numbers a latent (of `chunk` alone)."""
-
     latent_levels: int = 0
     """Values that each of those numbers can take; 0 leaves them as they are."""
-
     head_dim: int = 64
     """Channels of an attention head where `width` is not the preset's."""
 
@@ -61,11 +52,7 @@ PRESETS: dict[str, Sizes] = {
 
 
 def resolve(cfg: ModelConfig) -> Sizes:
-    """Return the preset's sizes with the overrides of `cfg`.
-
-    Raises:
-        ConfigError: If the sizes do not fit one another.
-    """
+    """Return the preset's sizes with the overrides of `cfg`; ConfigError if they do not fit one another."""
     preset = PRESETS[cfg.preset]
     width, is_chunk = cfg.width or preset.width, preset.kind == "chunk"
     chunk_tokens = (cfg.chunk_tokens or preset.chunk_tokens) if is_chunk else 1
@@ -78,25 +65,14 @@ def resolve(cfg: ModelConfig) -> Sizes:
         latent_width=(cfg.latent_width or CODE * chunk_tokens) if is_chunk else 0,
         latent_levels=cfg.latent_levels if is_chunk else 0,
     )
-    if sizes.kind != "article" and sizes.width % (2 * sizes.heads):
-        raise ConfigError(
-            "does not divide into attention heads",
-            where="model.width",
-            expected=f"a multiple of {2 * sizes.heads}",
-            found=str(sizes.width),
-        )
-    if sizes.row_tokens % sizes.chunk_tokens or sizes.row_tokens < 4 * sizes.chunk_tokens:
-        raise ConfigError(
-            "does not divide into chunks",
-            where="model.row_tokens",
-            expected=f"a multiple of chunk_tokens ({sizes.chunk_tokens}), four chunks or more",
-            found=str(sizes.row_tokens),
-        )
-    if sizes.latent_width % sizes.chunk_tokens:
-        raise ConfigError(
-            "does not divide among the tokens of a chunk",
-            where="model.latent_width",
-            expected=f"a multiple of chunk_tokens ({sizes.chunk_tokens})",
-            found=str(sizes.latent_width),
-        )
+    heads, chunk = 2 * sizes.heads, sizes.chunk_tokens
+    whole, by_chunk = sizes.row_tokens % chunk == 0, f"a multiple of chunk_tokens ({chunk})"
+    for name, fits, into, expected in (
+        ("width", sizes.kind == "article" or width % heads == 0, "into attention heads", f"a multiple of {heads}"),
+        ("row_tokens", whole and sizes.row_tokens >= 4 * chunk, "into chunks", f"{by_chunk}, four chunks or more"),
+        ("latent_width", sizes.latent_width % chunk == 0, "among the tokens of a chunk", by_chunk),
+    ):
+        if not fits:
+            found = str(getattr(sizes, name))
+            raise ConfigError(f"does not divide {into}", where=f"model.{name}", expected=expected, found=found)
     return sizes

@@ -31,7 +31,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from slimpajama.model.architectures.chunk import FIRST, Z0, ChunkModel, ChunkState
+from slimpajama.model.architectures.base import State
+from slimpajama.model.architectures.chunk import FIRST, Z0, Between, ChunkModel
 from slimpajama.model.architectures.layers import Linear, Stack, attention, cross_entropy, norm, working
 
 MOST_WINDOWS = 16
@@ -74,7 +75,7 @@ class Memory:
 class PairState:
     """A target under way: the language model's state, and its memory."""
 
-    text: ChunkState
+    text: State
     memory: Memory
     kind_B: Tensor
 
@@ -131,7 +132,7 @@ class PairModel(nn.Module):
         self.spread = Linear(D, D, generator, stack=K)
         self.reader = Stack(READER_BLOCKS, D, base.sizes.heads, base.row_tokens, generator)
         self.decoder = Stack(base.sizes.token_blocks, D, base.sizes.heads, base.row_tokens, generator)
-        self.crosses = nn.ModuleList(Cross(D, base.sizes.heads, generator) for _ in self.decoder.blocks)
+        self.crosses: Any = nn.ModuleList(Cross(D, base.sizes.heads, generator) for _ in self.decoder.blocks)
         self.pointer_query = Linear(D, D, generator)
         self.pointer_key = Linear(D, D, generator)
         self.pointer_before = Linear(D, D, generator)
@@ -176,7 +177,7 @@ class PairModel(nn.Module):
         m_BSD = m_WTD.view(B, S, -1)
         before_BSD = F.pad(e_WTD.view(B, S, -1)[:, :-1], (0, 0, 1, 0))
         pointer_BSD = norm(self.pointer_key(m_BSD) + self.pointer_before(before_BSD))
-        keys = [cross.remember(m_BSD) for cross in self.cross_attention()]
+        keys = [cross.remember(m_BSD) for cross in self.crosses]
         return Memory(source_BS, keys, pointer_BSD, quote_B2S)
 
     def features(self, source_BS: Tensor) -> tuple[Tensor, Tensor]:
@@ -227,18 +228,10 @@ class PairModel(nn.Module):
         features_BSQ = torch.stack(features, dim=2) * quotable_BS[..., None]
         return torch.cat((features_BSQ * asked_B1[..., None], features_BSQ * ~asked_B1[..., None]), dim=2), quotable_BS
 
-    def cross_attention(self) -> list[Cross]:
-        """Return the cross-attention of each block of the decoder."""
-        return [cross for cross in self.crosses if isinstance(cross, Cross)]
-
-    def attend(self, memory: Memory) -> Any:
+    def attend(self, memory: Memory) -> Between:
         """Return what the decoder does after each of its blocks."""
-        attention_of, there_BS = self.cross_attention(), memory.tokens_BS < self.vocab_size
-
-        def between(block: int, x_BTD: Tensor) -> Tensor:
-            return x_BTD + attention_of[block].attend(x_BTD, memory.keys[block], there_BS)
-
-        return between
+        there_BS = memory.tokens_BS < self.vocab_size
+        return lambda block, x_BTD: x_BTD + self.crosses[block].attend(x_BTD, memory.keys[block], there_BS)
 
     def begin(self, x_BTD: Tensor, kind_B: Tensor) -> Tensor:
         """Return the decoder's input with the task's vector in the place before the first token."""

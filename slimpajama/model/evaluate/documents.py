@@ -12,6 +12,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from slimpajama.core.config import EvaluateConfig
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest
@@ -42,7 +45,7 @@ def held_out_documents(store: Store, nights: dict[str, Manifest], cfg: EvaluateC
     """Return the documents to score, in order of language and hash."""
     budget = int(cfg.max_mb_per_language * 1e6)
     files = [
-        (night, entry.path, read_table(store, entry.path, ["lang", "id", "n_bytes", "source"], entry.bytes))
+        (night, entry, read_table(store, entry, ["lang", "id", "n_bytes", "source"]))
         for night, manifest in nights.items()
         for entry in manifest.entries(layout.night(night).split("test"))
     ]
@@ -51,16 +54,31 @@ def held_out_documents(store: Store, nights: dict[str, Manifest], cfg: EvaluateC
         index += zip(*(table[name].to_pylist() for name in ("lang", "id", "n_bytes")), strict=True)
     rank = {chosen: number for number, chosen in enumerate(choose(index, budget))}
     found: list[tuple[int, Document]] = []
-    for night, path, table in files:
+    for night, entry, table in files:
         keys = zip(table["lang"].to_pylist(), table["id"].to_pylist(), strict=True)
         wanted = [number for number, key in enumerate(keys) if key in rank]
         if wanted:
-            texts = read_table(store, path, ["words"])["words"].take(wanted).to_pylist()
+            texts = read_table(store, entry, ["words"])["words"].take(wanted).to_pylist()
             for row, text in zip(table.take(wanted).to_pylist(), texts, strict=True):
                 words = cut_words(text, budget // DOCUMENT_SHARE)
                 document = Document(row["id"], row["lang"], row["source"], night, words)
                 found.append((rank[row["lang"], row["id"]], document))
     return [document for _, document in sorted(found, key=lambda item: item[0])]
+
+
+def byte_floor(store: Store, nights: dict[str, Manifest], documents: Sequence[Document]) -> NDArray[np.float64]:
+    """Return the nats of documents by how often each byte is in the nights' training text and once more; shape (D,)."""
+    counts = np.ones(256, np.int64)
+    for night, manifest in nights.items():
+        for entry in manifest.entries(layout.night(night).split("train")):
+            for words in read_table(store, entry, ["words"])["words"].chunks:
+                counts += _byte_counts("".join(words.flatten().to_pylist()))
+    nats = np.log(counts.sum()) - np.log(counts)
+    return np.array([_byte_counts("".join(document.words)) @ nats for document in documents], np.float64)
+
+
+def _byte_counts(text: str) -> NDArray[np.int64]:
+    return np.bincount(np.frombuffer(text.encode(), np.uint8), minlength=256)
 
 
 def choose(index: Sequence[tuple[str, str, int]], budget: int) -> list[tuple[str, str]]:

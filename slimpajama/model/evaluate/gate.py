@@ -1,5 +1,7 @@
 """The gate: a new model replaces the champion only if it is better on held-out text and worse in no language.
 
+The first model has no champion to beat. It must beat what knows only how often each byte is in the training text.
+
 Both models score the same documents, so the documents are paired: a bootstrap over documents tells how far the
 difference in bits per byte depends on which documents happen to be held out.
 Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", percentile interval; Koehn 2004 for paired use.
@@ -22,6 +24,7 @@ Floats = NDArray[np.float64]
 # With fewer a bootstrap's interval says nothing; such languages count together as `other`.
 MIN_DOCUMENTS = 10
 OTHER = "other"
+NOT_FINITE = "Its likelihood of some held-out text is not finite."
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +62,40 @@ class Decision:
     languages: dict[str, Interval] | None = None
 
 
-def decide(paired: Paired | None, cfg: EvaluateConfig) -> Decision:
+def decide_first(paired: Paired) -> Decision:
+    """Decide whether a model becomes champion where there was none.
+
+    Args:
+        paired: Its scores, with those of `slimpajama.model.evaluate.documents.byte_floor` as the champion's.
+    """
+    if not np.isfinite(paired.challenger).all():
+        return Decision(False, NOT_FINITE)
+    groups = group_languages(paired.lang, paired.n_bytes)
+    bits = [math.log(2) * float(paired.n_bytes[chosen].sum()) for _, chosen in groups]
+    if not any(bits):
+        return Decision(True, "There was no champion yet, and no held-out text to judge it by (shards.test_share).")
+    own, floor = (
+        math.fsum(float(nats[chosen].sum()) / of for (_, chosen), of in zip(groups, bits, strict=True)) / len(groups)
+        for nats in (paired.challenger, paired.champion)
+    )
+    if own < floor:
+        return Decision(True, "There was no champion yet.")
+    figures = f"{own:.4f} bits per byte against {floor:.4f}"
+    return Decision(False, f"Not better than knowing only how often each byte is in the training text: {figures}.")
+
+
+def decide(paired: Paired, cfg: EvaluateConfig) -> Decision:
     """Decide whether the challenger becomes champion.
 
     It does if its bits per byte, averaged over the languages with equal weight, are lower with the whole interval
     below zero, and no language is worse with its whole interval above zero.
 
     Args:
-        paired: Scores of both; None where there is no champion yet.
+        paired: Scores of both.
         cfg: Resamples, confidence and seed.
     """
-    if paired is None:
-        return Decision(True, "There was no champion yet.")
     if not np.isfinite(paired.challenger).all():
-        return Decision(False, "Its likelihood of some held-out text is not finite.")
+        return Decision(False, NOT_FINITE)
     if not paired.n_bytes.sum():
         return Decision(False, "There is no held-out text to compare on.")
     languages, resampled = _by_language(paired, cfg)

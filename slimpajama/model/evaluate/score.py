@@ -109,7 +109,7 @@ class Sequences:
 
 
 def score_ids(
-    model: LanguageModel[Any], ids: Sequence[Ids], document_id: int, precision: str = "fp32"
+    model: LanguageModel, ids: Sequence[Ids], document_id: int, precision: str = "fp32"
 ) -> NDArray[np.float64]:
     """Return the negative log-likelihood of each document in nats, shape (D,).
 
@@ -127,14 +127,14 @@ def score_ids(
     return nll_D
 
 
-def score_text(model: LanguageModel[Any], tokenizer: Tokenizer, text: str) -> dict[str, float]:
+def score_text(model: LanguageModel, tokenizer: Tokenizer, text: str) -> dict[str, float]:
     """Return what `slimpajama score` prints for one text, taken as one document."""
     ids, n_bytes = tokenizer.encode(text), len(text.encode())
     nll = float(score_ids(model, [ids], tokenizer.document_id)[0])
     return {"bytes": n_bytes, "tokens": len(ids), "nll_nats": nll, "bits_per_byte": bits_per_byte(nll, n_bytes)}
 
 
-def reconstruct_ids(model: LanguageModel[Any], ids: Sequence[Ids], document_id: int) -> Reconstruction:
+def reconstruct_ids(model: LanguageModel, ids: Sequence[Ids], document_id: int) -> Reconstruction:
     """Send each document through the bottleneck and count the tokens that come back exactly.
 
     Raises:
@@ -152,7 +152,7 @@ def reconstruct_ids(model: LanguageModel[Any], ids: Sequence[Ids], document_id: 
     return Reconstruction(correct_D, sequences.lengths_D, latents_D)
 
 
-def reconstruct_text(model: LanguageModel[Any], tokenizer: Tokenizer, text: str) -> dict[str, float]:
+def reconstruct_text(model: LanguageModel, tokenizer: Tokenizer, text: str) -> dict[str, float]:
     """Return what `slimpajama reconstruct` prints for one text.
 
     `compression_ratio` counts positions: tokens a latent vector. `text_bytes_per_latent_byte` is the honest one:
@@ -184,7 +184,7 @@ def split_pair(tokenizer: Tokenizer, context: str, continuation: str) -> tuple[l
 
 
 def score_ends(
-    model: LanguageModel[Any], ids: Sequence[Ids], first_D: Sequence[int], document_id: int
+    model: LanguageModel, ids: Sequence[Ids], first_D: Sequence[int], document_id: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Score the tokens of each sequence from number `first_D` on (from 0), by the windows of `plan_windows`.
 
@@ -206,7 +206,7 @@ def score_ends(
 
 
 def score_continuations(
-    model: LanguageModel[Any], tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]]
+    model: LanguageModel, tokenizer: Tokenizer, pairs: Sequence[tuple[str, str]]
 ) -> list[tuple[float, bool]]:
     """Return, of each (context, continuation), the log-likelihood in nats and whether greedy decoding would give it."""
     split = [split_pair(tokenizer, *pair) for pair in pairs]

@@ -18,20 +18,20 @@ import pyarrow as pa
 import torch
 
 from slimpajama.core.config import Config
-from slimpajama.core.errors import InputError
+from slimpajama.core.errors import InputError, ModelError
 from slimpajama.core.progress import track
 from slimpajama.core.result import Result
 from slimpajama.model.device import with_precision
-from slimpajama.model.evaluate.documents import Document, held_out_documents
-from slimpajama.model.evaluate.gate import Paired, decide
+from slimpajama.model.evaluate.documents import Document, byte_floor, held_out_documents
+from slimpajama.model.evaluate.gate import Paired, decide, decide_first
 from slimpajama.model.evaluate.score import Reconstruction, bits_per_byte, reconstruct_ids, score_ids
 from slimpajama.model.loading import load_model
 from slimpajama.text.tokenizer import SEPARATOR
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Manifest, json_bytes
+from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_verified_table, verified_json
-from slimpajama.workspace.step import Context, Part, Run, Step, run_step
+from slimpajama.workspace.step import Context, OnNight, Part, Run, Step, run_step
 from slimpajama.workspace.store import Store
 
 # Raise it when the same model and text give other figures.
@@ -82,6 +82,20 @@ class EvaluateReport(Result):
         return "\n".join([*lines, f"{'Promote' if self.promote else 'Keep the champion'}: {self.reason}"])
 
 
+@dataclass(frozen=True, slots=True)
+class GateReport(Result):
+    """What became of the gate's decision."""
+
+    model: str
+    promoted: bool
+    """Whether the model became the champion now."""
+    reason: str
+
+    def text(self) -> str:
+        """Return one line for people."""
+        return f"{self.model} is {'the champion now' if self.promoted else 'not promoted'}: {self.reason}"
+
+
 def evaluate(
     workspace: Workspace, cfg: Config, model_id: str, nights: Sequence[str], champion: str | None = None
 ) -> EvaluateReport:
@@ -106,7 +120,7 @@ def evaluate(
     own = run_step(EVALUATE, context, model=model_id, nights=manifests).result
     other = run_step(EVALUATE, context, model=champion, nights=manifests).result if champion else None
     made = {"challenger": own} | ({"champion": other} if other else {})
-    decided = run_step(GATE, context, made, model=model_id).result
+    decided = run_step(GATE, context, made, model=model_id, nights=manifests).result
     decision = verified_json(workspace.store, decided.file("decision.json"))
     return EvaluateReport(
         model=model_id,
@@ -147,7 +161,22 @@ def _measure(run: Run) -> None:
     run.commit("scores", Part(files, {"documents": table.num_rows, "bits_per_byte": bits}))
 
 
-EVALUATE = Step("evaluate", VERSION, _inputs, _measure, place=_place, folders="shards/test|models/[^/]+")
+def _evaluate_night(context: Context, model: str) -> EvaluateReport:
+    workspace, night = context.workspace, context.night
+    nights = workspace.nights.published()
+    until = nights[: nights.index(night) + 1]
+    return evaluate(workspace, context.cfg, model, until, workspace.models.champion_before(night))
+
+
+EVALUATE = Step(
+    "evaluate",
+    VERSION,
+    _inputs,
+    _measure,
+    place=_place,
+    folders="shards/test|models/[^/]+",
+    on_night=OnNight(_evaluate_night, "evaluate-model"),
+)
 """Score one model and publish its figures.
 
 Options: `model`, and the manifests of the `nights` whose held-out text counts.
@@ -165,13 +194,41 @@ def _gate_inputs(run: Run) -> dict[str, Any]:
 
 def _decide(run: Run) -> None:
     champion = run.made.get("champion")
-    paired = _paired(run.store, run.made["challenger"], champion) if champion else None
-    content = json_bytes(decide(paired, run.cfg.evaluate))
+    if champion:
+        decision = decide(_paired(run.store, run.made["challenger"], champion), run.cfg.evaluate)
+    else:
+        scores, nights = _scores(run.store, run.made["challenger"]), run.options["nights"]
+        floor = byte_floor(run.store, nights, held_out_documents(run.store, nights, run.cfg.evaluate))
+        columns = scores["lang"].to_pylist(), scores["n_bytes"].to_numpy()
+        decision = decide_first(Paired(*columns, floor, scores["nll_nats"].to_numpy()))
+    content = json_bytes(decision)
     run.commit("decision", Part({_folder(run).file("decision.json"): content}))
 
 
-GATE = Step("gate", VERSION, _gate_inputs, _decide, needs={"model": "challenger"}, place=_place)
-"""Decide between a model and the champion by their figures. Option: `model`, whose figures are the challenger's."""
+def _carry_out(context: Context, model: str) -> GateReport:
+    workspace, place = context.workspace, layout.model(model).gate(context.night)
+    decided = load_manifest(workspace.store, place.manifest)
+    if decided is None:
+        where = f"{workspace.uri}/{place.path}"
+        raise ModelError("the gate has not decided yet", where=where, hint="Run `slimpajama evaluate`.")
+    decision = verified_json(workspace.store, decided.file("decision.json"))
+    promoted = decision["promote"] and workspace.models.promote_once(model, decision["reason"])
+    return GateReport(model, promoted, decision["reason"])
+
+
+GATE = Step(
+    "gate",
+    VERSION,
+    _gate_inputs,
+    _decide,
+    needs={"model": "challenger"},
+    place=_place,
+    on_night=OnNight(_carry_out, "evaluate-model"),
+)
+"""Decide between a model and the champion by their figures.
+
+Options: `model`, whose figures are the challenger's, and the manifests of the `nights` whose held-out text counts.
+"""
 
 
 def _score(

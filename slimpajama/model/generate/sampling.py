@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,7 +58,7 @@ def sample(logits_V: Tensor, cfg: GenerateConfig, generator: torch.Generator) ->
 
 
 def generate_tokens(
-    model: LanguageModel[Any],
+    model: LanguageModel,
     prompt_tokens: Sequence[int],
     cfg: GenerateConfig,
     stop_token: int | None,

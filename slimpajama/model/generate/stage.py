@@ -15,6 +15,7 @@ import torch
 
 from slimpajama.core.config import Config
 from slimpajama.core.progress import track
+from slimpajama.core.result import Result
 from slimpajama.model.generate.measure import copied_share, repeated_share
 from slimpajama.model.generate.text import generate_texts
 from slimpajama.model.loading import load_model
@@ -22,7 +23,7 @@ from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table, verified_json
-from slimpajama.workspace.step import Context, Part, Run, Step, run_step
+from slimpajama.workspace.step import Context, OnNight, Part, Run, Step, run_step
 
 VERSION = 3
 # held-out texts a language that samples are compared with.
@@ -30,7 +31,7 @@ PIECES = 500
 
 
 @dataclass(frozen=True, slots=True)
-class GenerateReport:
+class GenerateReport(Result):
     """Texts of a night."""
 
     uri: str
@@ -38,6 +39,10 @@ class GenerateReport:
     samples: list[dict[str, Any]]
     """`model`, `role` (champion or challenger), `prompt`, `text` (without the prompt), `repeated_share` and
     `copied_share`, in the order of models and prompts."""
+
+    def text(self) -> str:
+        """Return one line for people."""
+        return f"{len(self.samples)} texts -> {self.uri}"
 
 
 def write_samples(
@@ -58,7 +63,7 @@ def write_samples(
     models = roles | {"challenger": challenger}
     manifest = run_step(GENERATE, Context(workspace, cfg, night), models=models).result
     samples = verified_json(workspace.store, manifest.files[0])["samples"]
-    return GenerateReport(f"{workspace.uri}/{layout.report(night).samples}", samples)
+    return GenerateReport(f"{workspace.uri}/{workspace.store.name(layout.report(night).samples)}", samples)
 
 
 def _inputs(run: Run) -> dict[str, Any]:
@@ -88,7 +93,12 @@ def _generate(run: Run) -> None:
     run.commit("samples", Part({layout.report(run.night).samples: json_bytes(content)}))
 
 
-GENERATE = Step("generate", VERSION, _inputs, _generate, place=_place)
+def _on_night(context: Context, model: str) -> GenerateReport:
+    champion = context.workspace.models.champion_before(context.night)
+    return write_samples(context.workspace, context.cfg, context.night, model, champion)
+
+
+GENERATE = Step("generate", VERSION, _inputs, _generate, place=_place, on_night=OnNight(_on_night, "generate-text"))
 """Continue every prompt with each model. Option: `models` by their roles, the `challenger` and perhaps a `champion`."""
 
 
@@ -129,5 +139,5 @@ def _natural_repetition(workspace: Workspace, model: Manifest, tokens: int) -> d
 def _shards(workspace: Workspace, model: Manifest, split: str, columns: list[str]) -> Iterator[pa.Table]:
     """Yield the shards of a split in the nights that the model was trained on: they have its tokenizer."""
     for night in sorted(model.depends_on["nights"]):
-        for path in workspace.nights.load(night).paths(layout.night(night).split(split)):
-            yield read_table(workspace.store, path, columns)
+        for entry in workspace.nights.load(night).entries(layout.night(night).split(split)):
+            yield read_table(workspace.store, entry, columns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -46,7 +46,7 @@ def held_back(text: str, stop: Sequence[str]) -> int:
 
 
 def stream_text(
-    model: LanguageModel[Any], tokenizer: Tokenizer, prompt: str, cfg: GenerateConfig, tally: Tally | None = None
+    model: LanguageModel, tokenizer: Tokenizer, prompt: str, cfg: GenerateConfig, tally: Tally | None = None
 ) -> Iterator[str]:
     """Return the continuation of `prompt` in pieces of whole characters, up to its end or a stop string.
 
@@ -103,7 +103,7 @@ def _pieces(tokens: Iterator[bytes], owed: bytes, cfg: GenerateConfig, tally: Ta
 
 
 def generate_texts(
-    model: LanguageModel[Any], tokenizer: Tokenizer, prompt: str, cfg: GenerateConfig, n: int = 1
+    model: LanguageModel, tokenizer: Tokenizer, prompt: str, cfg: GenerateConfig, n: int = 1
 ) -> list[str]:
     """Return `n` continuations of `prompt`, without the prompt; number i is drawn with the seed `cfg.seed + i`."""
     return ["".join(stream_text(model, tokenizer, prompt, cfg.nth(i))) for i in range(n)]

@@ -18,8 +18,9 @@ from safetensors.torch import load, save
 
 from slimpajama.core.errors import StorageError
 from slimpajama.core.logs import step_log
-from slimpajama.workspace.manifest import json_bytes
-from slimpajama.workspace.store import Store, read_json, sha256
+from slimpajama.workspace.manifest import FileEntry, json_bytes
+from slimpajama.workspace.parquet import read_verified
+from slimpajama.workspace.store import Store, read_json, sealed, sha256
 
 STEP = re.compile(r"/step-(\d{7})/checkpoint\.json$")
 
@@ -48,7 +49,7 @@ class Checkpoints:
         data = save({name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()})
         self.store.write(f"{folder}/state.safetensors", data)
         record = {"step": checkpoint.step, "sha256": sha256(data), "bytes": len(data), "state": checkpoint.state}
-        self.store.write(f"{folder}/checkpoint.json", json_bytes(record))
+        self.store.write(f"{folder}/checkpoint.json", sealed(json_bytes(record)))
         for step in self.steps()[: -self.keep]:
             self._remove(step)
 
@@ -76,15 +77,8 @@ class Checkpoints:
     def _load(self, step: int) -> Checkpoint:
         folder = f"{self.folder}/step-{step:07d}"
         record = read_json(self.store, f"{folder}/checkpoint.json")
-        data = self.store.read(f"{folder}/state.safetensors")
-        if sha256(data) != record["sha256"]:
-            raise StorageError(
-                "not what was written",
-                where=f"{folder}/state.safetensors",
-                expected=f"{record['bytes']} bytes",
-                found=f"{len(data)} bytes of another content",
-            )
-        return Checkpoint(step, load(data), record["state"])
+        tensors = FileEntry(f"{folder}/state.safetensors", record["sha256"], record["bytes"])
+        return Checkpoint(step, load(read_verified(self.store, tensors)), record["state"])
 
     def _remove(self, step: int) -> None:
         folder = f"{self.folder}/step-{step:07d}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -21,7 +22,7 @@ from slimpajama.text.tokenizer import Tokenizer
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import FileEntry, Manifest
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.parquet import read_table, read_verified
+from slimpajama.workspace.parquet import read_columns, read_verified
 from slimpajama.workspace.store import Store
 
 REBUILD = "Another program or version wrote it: prepare the night again, in a fresh workspace."
@@ -68,14 +69,11 @@ class TrainingData:
         rows = []
         for night, manifest in self.nights.items():
             licences = {s["name"]: s["licence"] for s in manifest.depends_on["settings"]["ingest"]["sources"]}
-            entries = self.shards("train", [night])
-            if entries:
-                tables = [read_table(self.store, entry.path, ["source", "lang", "n_bytes"]) for entry in entries]
-                sums = pa.concat_tables(tables).group_by(["source", "lang"])
-                grouped = sums.aggregate([("n_bytes", "sum"), ("n_bytes", "count")])
-                ordered = grouped.sort_by([("source", "ascending"), ("lang", "ascending")])
-                for row in ordered.rename_columns(["source", "lang", "n_bytes", "documents"]).to_pylist():
-                    rows.append({"night": night, "licence": licences.get(row["source"], "")} | row)
+            table = pl.DataFrame(
+                read_columns(self.store, self.shards("train", [night]), SHARDS, ["source", "lang", "n_bytes"])
+            )
+            grouped = table.group_by("source", "lang").agg(pl.sum("n_bytes"), documents=pl.len()).sort("source", "lang")
+            rows += [{"night": night, "licence": licences.get(row["source"], "")} | row for row in grouped.to_dicts()]
         return rows
 
     def _stream(self, nights: Sequence[str], number: int, seed: int, document_id: int) -> Stream | None:

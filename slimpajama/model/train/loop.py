@@ -42,10 +42,7 @@ CLIP_NORM = 1.0
 def progress_share(step: int, steps: int, seconds: float = 0.0, max_seconds: float = 0.0) -> float:
     """Return how much of the night is over in the middle of step number `step` (from 0), in [0, 1].
 
-    Args:
-        steps: Steps that the budget in tokens allows.
-        seconds: Training time used so far; counts only where there is a limit.
-        max_seconds: Limit of the training time; 0 means none, and the answer depends on the step alone.
+    Of the budgets in steps and in seconds that one counts which is used up further; a `max_seconds` of 0 is none.
     """
     share = (step + 0.5) / steps
     if max_seconds > 0:
@@ -56,10 +53,7 @@ def progress_share(step: int, steps: int, seconds: float = 0.0, max_seconds: flo
 def lr_scale(progress: float, warmup_share: float, decay_share: float) -> float:
     """Return the factor on the learning rate: linear rise, 1, linear fall to zero; the smaller where both overlap.
 
-    Args:
-        progress: Share of the night that is over, in [0, 1].
-        warmup_share: Share of the night in which the rate rises; 0 for a warm start.
-        decay_share: Share of the night in which it falls to zero.
+    `progress` is the share of the night that is over; the others are the shares in which the rate rises and falls.
     """
     rise = progress / warmup_share if warmup_share > 0 else 1.0
     fall = (1.0 - progress) / decay_share if decay_share > 0 else 1.0

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Self, TypeVar
 
 import torch
@@ -30,17 +29,14 @@ PART_TOKENS = 2048
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Forward = Callable[..., dict[str, Tensor]]
+Gradients = tuple[tuple[Tensor, ...], dict[str, Tensor]]
+"""Of the mean loss over some rows, and the losses."""
 Part = tuple[Tensor, ...]
 """What the model takes of some rows: first their token ids (B, T), then for example where content words are."""
 
 
 class ThreadPool:
-    """Threads that each compute on one core; outside of `with`, torch's own threads are as before.
-
-    Args:
-        threads: Of this process.
-        group: The other processes of the training.
-    """
+    """Threads that each compute on one core; outside of `with`, torch's own threads are as before."""
 
     def __init__(self, threads: int, group: ProcessGroup = SINGLE) -> None:
         self.threads, self.group = threads, group
@@ -94,7 +90,12 @@ def batch_gradients(
         )
     rows = _part_rows(tokens_BT, pool.group.size)
     share = pool.group.share(_cut(batch, rows))
-    compute = partial(_gradients, forward, parameters, precision)
+
+    def compute(part: Part) -> Gradients:
+        losses = _losses(forward, part, precision)
+        # Some parameters serve one objective only.
+        return torch.autograd.grad(losses["total"], parameters, materialize_grads=True), losses
+
     before = most = pool.most_rows or rows
     while isinstance(done := _sums(compute, parameters, share, most, tokens_BT.size(0), pool), str):
         if most == 1:
@@ -115,17 +116,8 @@ def batch_gradients(
     return {name: float(mean) for name, mean in means.items()}
 
 
-def _gradients(
-    forward: Forward, parameters: Sequence[Tensor], precision: str, part: Part
-) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """Return the gradients of the mean loss over a part, and its mean losses."""
-    losses = _losses(forward, part, precision)
-    # Some parameters serve one objective only.
-    return torch.autograd.grad(losses["total"], parameters, materialize_grads=True), losses
-
-
 def _sums(
-    compute: Callable[[Part], tuple[tuple[Tensor, ...], dict[str, Tensor]]],
+    compute: Callable[[Part], Gradients],
     parameters: Sequence[Tensor],
     share: Sequence[Part],
     most: int,
@@ -134,11 +126,7 @@ def _sums(
 ) -> tuple[list[Tensor], dict[str, Tensor]] | str:
     """Return the gradients and losses of a share, added up; or what torch says where memory does not hold them.
 
-    Args:
-        compute: Returns those of a part.
-        share: Parts of the batch.
-        most: Rows that are computed at once.
-        batch_rows: Rows of the whole batch: a part counts by its share of them.
+    At most `most` rows are computed at once. A part counts by its share of `batch_rows`, those of the whole batch.
     """
     # On a GPU they would share its memory.
     at_once = pool.threads if parameters[0].device.type == "cpu" else 1

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from slimpajama.core.errors import InputError
 from slimpajama.text.buffers import text_buffers
 
-# Keeps the orders of the two streams apart.
 NEWEST, EARLIER = 0, 1
 
 
@@ -54,12 +53,9 @@ def parse_shard(table: pa.Table) -> ShardTokens:
 
 
 def pack_documents(shard: ShardTokens, order: NDArray[np.int64], document_id: int) -> ShardTokens:
-    """Return the documents in `order`, each with `document_id` before it.
+    """Return the documents in `order` (a permutation of their numbers, or some of them), `document_id` before each.
 
     The boundary counts as content: whoever restores text from its content words must know where documents start.
-
-    Args:
-        order: Permutation of (or selection from) the document numbers, shape (D,).
     """
     starts = np.cumsum(shard.lengths) - shard.lengths
     lengths = shard.lengths[order] + 1
@@ -77,18 +73,15 @@ def pack_documents(shard: ShardTokens, order: NDArray[np.int64], document_id: in
 
 @dataclass(slots=True)
 class Stream:
-    """Endless stream of tokens over a fixed list of shards.
-
-    Args:
-        shards: Names of the shards; the list's order is part of the result.
-        stream: Number that keeps the orders of two streams with the same seed apart.
-    """
+    """Endless stream of tokens over a fixed list of shards."""
 
     shards: Sequence[str]
+    """Their names, whose order is part of the result."""
     read: Callable[[str], ShardTokens]
     document_id: int
     seed: int
     stream: int = NEWEST
+    """Keeps the orders of two streams with the same seed apart."""
     epoch: int = 0
     shard: int = 0
     offset: int = 0
@@ -169,9 +162,7 @@ class Mix(Rows):
     Row number r (from 0, over the whole run) is a replay where `floor((r + 1) * share)` exceeds `floor(r * share)`:
     the share is kept to within one row at any moment, and no random state has to be restored.
 
-    Args:
-        newest: Stream over the shards of the night whose documents are new; None where there are none.
-        earlier: Stream over earlier nights' shards; None where there are none, and no row is a replay.
+    Of both streams, that of the night whose documents are new and that of earlier nights, one may be None.
     """
 
     def __init__(

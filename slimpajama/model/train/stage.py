@@ -23,6 +23,7 @@ from slimpajama.core.config import Config
 from slimpajama.core.logs import step_log
 from slimpajama.core.page import render
 from slimpajama.core.progress import track
+from slimpajama.core.result import Result
 from slimpajama.model.architectures import LanguageModel, Optimiser, build
 from slimpajama.model.architectures.fsdp import shard
 from slimpajama.model.device import device, with_precision
@@ -40,7 +41,7 @@ from slimpajama.text.tokenizer import Tokenizer
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import json_bytes
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.step import Context, Part, Run, Step, run_step
+from slimpajama.workspace.step import Context, OnNight, Part, Run, Step, run_step
 from slimpajama.workspace.store import sha256
 
 # Raise it when the same inputs give other weights.
@@ -50,7 +51,7 @@ NOT_IN_WEIGHTS = ("checkpoint_seconds", "keep_checkpoints", "tensorboard", "mlfl
 
 
 @dataclass(frozen=True, slots=True)
-class TrainReport:
+class TrainReport(Result):
     """What a training came to."""
 
     model: str
@@ -66,6 +67,11 @@ class TrainReport:
     bits_per_byte: dict[str, float]
     """Last validation, by language."""
 
+    def text(self) -> str:
+        """Return one line for people."""
+        bits = ", ".join(f"{lang} {value:.4f}" for lang, value in self.bits_per_byte.items())
+        return f"{self.uri} after {self.steps} steps, bits per byte {bits}"
+
 
 def train(
     workspace: Workspace, cfg: Config, nights: Sequence[str], night: str, champion: str | None = None
@@ -73,9 +79,7 @@ def train(
     """Train a night's model and publish it; skip what is finished, go on where a killed run stopped.
 
     Args:
-        cfg: `model`, `train` and `text` are used.
         nights: Published nights, oldest first; those before `night` are replayed where the tokenizer is the same.
-        night: The night whose documents are new; one of `nights`.
         champion: Model to start from if its architecture and tokenizer are the same.
 
     Raises:
@@ -180,16 +184,26 @@ def _make(run: Run) -> None:
     run.commit("model", _published(run, model, training))
 
 
-def _tidy(run: Run) -> None:
-    _checkpoints(run).clear()
+def _on_night(context: Context, start: str) -> TrainReport:
+    workspace, night = context.workspace, context.night
+    start_from = start or workspace.models.champion_before(night)
+    return train(workspace, context.cfg, workspace.nights.published(), night, start_from)
 
 
-FOLDERS = "shards/(train|validation)|tokenizer|models/[^/]+"
-TRAIN = Step("train", VERSION, _inputs, _make, place=_place, tidy=_tidy, folders=FOLDERS)
+TRAIN = Step(
+    "train",
+    VERSION,
+    _inputs,
+    _make,
+    place=_place,
+    tidy=lambda run: _checkpoints(run).clear(),
+    folders="shards/(train|validation)|tokenizer|models/[^/]+",
+    on_night=OnNight(_on_night, "train-model", model=""),
+)
 """Train a night's model. Options: `nights` that are published, `champion` to start from, or None."""
 
 
-def _train(run: Run, group: ProcessGroup) -> tuple[LanguageModel[Any], dict[str, Any]]:
+def _train(run: Run, group: ProcessGroup) -> tuple[LanguageModel, dict[str, Any]]:
     """Return the trained model and what is recorded of the training, as plain JSON."""
     cfg, data, base = run.cfg, run.once(_data), run.once(_base)
     tokenizer = Tokenizer.load(data.tokenizer_json, cfg.text)
@@ -230,7 +244,7 @@ def _train(run: Run, group: ProcessGroup) -> tuple[LanguageModel[Any], dict[str,
     }
 
 
-def _published(run: Run, model: LanguageModel[Any], training: dict[str, Any]) -> Part:
+def _published(run: Run, model: LanguageModel, training: dict[str, Any]) -> Part:
     """Return the finished model's files and counts."""
     cfg, data, name, place = run.cfg, run.once(_data), _model_id(run), _folder(run)
     card = render(CARD, name=name, description=model.describe(), training=training, sources=data.sources())

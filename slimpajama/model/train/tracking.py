@@ -25,9 +25,7 @@ EXPERIMENT = "slimpajama"
 def tracking(cfg: TrainConfig, name: str, settings: Mapping[str, Any]) -> Iterator[Log]:
     """Give what sends a step's figures to every tracker that `cfg` names; to none by default.
 
-    Args:
-        cfg: `tensorboard` and `mlflow` are used.
-        settings: Recorded with the run, where the tracker has a place for it.
+    The settings are recorded with the run, where the tracker has a place for them.
 
     Raises:
         ConfigError: A tracker's package is not installed.

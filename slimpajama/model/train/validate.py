@@ -8,7 +8,6 @@ A guide for the loss curve only; what decides about a model is `slimpajama.model
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -38,7 +37,7 @@ def validation_rows(
 
 
 def validation_bits(
-    model: LanguageModel[Any], rows: Mapping[str, NDArray[np.int64]], token_bytes: NDArray[np.int64], precision: str
+    model: LanguageModel, rows: Mapping[str, NDArray[np.int64]], token_bytes: NDArray[np.int64], precision: str
 ) -> dict[str, float]:
     """Return bits per byte by language of the model as it is; draws no random number and changes no state.
 

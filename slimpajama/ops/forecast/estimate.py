@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -104,9 +104,6 @@ class Forecast:
 def forecast(cfg: Config) -> Forecast:
     """Return what `prepare` would read, keep and cost now. Nothing is written to the workspace.
 
-    Args:
-        cfg: All of the corpus's sections and `run` are used.
-
     Raises:
         InputError: A source cannot be listed, or a file changed while it was read.
     """
@@ -131,12 +128,7 @@ def _estimate(found: Plan, sample: Sample, passes: list[Pass], clusters: pl.Data
         _source(sample, full, name, clusters) for name in dict.fromkeys(source for source, _ in sample.groups)
     )
     expected = Forecast(plan=found, sources=sources)
-    whole = {
-        "text": expected.total("text_bytes"),
-        "cleaned": expected.total("cleaned_bytes"),
-        "kept": expected.total("kept_bytes"),
-        "once": 1.0,
-    }
+    whole = {of: expected.total(f"{of}_bytes") for of in ("text", "cleaned", "kept")} | {"once": 1.0}
     counts = {"text": ("ingest", "bytes"), "cleaned": ("clean", "bytes"), "kept": ("dedup", "kept_bytes")}
     sizes = [
         {of: float(sum(p.by_source(*count).values())) for of, count in counts.items()} | {"once": 1.0} for p in passes
@@ -157,9 +149,8 @@ def _estimate(found: Plan, sample: Sample, passes: list[Pass], clusters: pl.Data
     work = sum(cost.work * scale[cost.grows_with] for cost in full.costs.values())
     shards = full.manifests.get("shards")
     tokens = sum(sum(split.values()) for split in shards.counts["tokens"].values()) if shards else 0
-    return Forecast(
-        plan=found,
-        sources=sources,
+    return replace(
+        expected,
         tokens=tokens * scale["kept"],
         seconds=seconds,
         cpu_seconds=sum(grown(name, lambda cost: cost.cpu_seconds) for name in full.costs) + sample.scan_seconds,
@@ -192,7 +183,6 @@ def _source(sample: Sample, full: Pass, name: str, clusters: pl.DataFrame) -> So
             sampled += file.bytes * share
     all_files = [file for files in groups.values() for file in files]
     n_bytes = sum(file.bytes for file in all_files)
-    everything = all(file in sample.files and sample.files[file].share == 1 for file in all_files)
     read = [full.read[file] for file in all_files if file in full.read]
     # Forgotten documents are in these counts, too: ingest refuses them after they were read.
     got, got_bytes = (sum(counts[n] for counts in read) for n in (0, 1))
@@ -207,7 +197,7 @@ def _source(sample: Sample, full: Pass, name: str, clusters: pl.DataFrame) -> So
         name=name,
         files=len(all_files),
         bytes=n_bytes,
-        sampled=1.0 if everything else sampled / max(n_bytes, 1),
+        sampled=sampled / n_bytes if n_bytes else 1.0,
         documents=documents,
         text_bytes=text_bytes,
         broken=broken,
@@ -224,7 +214,7 @@ def _clusters(scratch: Workspace, full: Pass) -> pl.DataFrame:
     place, listed = layout.night(NIGHT), full.manifests["dedup"]
 
     def rows(prefix: str, *columns: str) -> pl.DataFrame:
-        found = [pl.DataFrame(read_table(scratch.store, path, list(columns))) for path in listed.paths(prefix)]
+        found = [pl.DataFrame(read_table(scratch.store, entry, list(columns))) for entry in listed.entries(prefix)]
         return pl.concat([pl.DataFrame(schema=dict.fromkeys(columns, pl.String)), *found])
 
     origin = pl.concat([rows(prefix, "id", "source", "uri") for prefix in (place.documents, f"{place.removed}dedup-")])

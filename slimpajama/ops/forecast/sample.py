@@ -16,8 +16,9 @@ import io
 import random
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from slimpajama.core.config import Config, SourceConfig
 from slimpajama.corpus.sources.discover import InputFile, Plan, open_input
@@ -45,8 +46,7 @@ EXPANDS = {".gz": 3.0, ".zst": 4.0, ".bz2": 4.0, "parquet": 2.0}
 PAGES = {"txt", "html"}
 
 
-@dataclass(frozen=True, slots=True)
-class Drawn:
+class Drawn(NamedTuple):
     """What is read of a file."""
 
     pieces: list[Chunk]
@@ -57,12 +57,7 @@ class Drawn:
 
 
 class Sample:
-    """Pieces of some files of a plan.
-
-    Args:
-        cfg: `ingest` is used.
-        found: New and changed files.
-    """
+    """Pieces of some files of a plan."""
 
     def __init__(self, cfg: Config, found: Plan) -> None:
         self.cfg = cfg

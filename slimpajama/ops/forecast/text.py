@@ -19,8 +19,7 @@ TOTALS = ("documents", "text_bytes", "broken", "cleaned", "cleaned_bytes", "kept
 def as_dict(forecast: Forecast, train: TrainConfig | None = None) -> dict[str, Any]:
     """Return a forecast as plain JSON types; counts are whole numbers.
 
-    Args:
-        train: Where a model is trained, too: its budget, which the forecast's time does not cover.
+    Where a model is trained, too, its budget is named, which the forecast's time does not cover.
     """
     found = forecast.plan
     sources = [

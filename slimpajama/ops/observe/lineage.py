@@ -18,9 +18,10 @@ from openlineage.client.facet_v2 import error_message_run, output_statistics_out
 from slimpajama import __version__
 from slimpajama.core.errors import printable
 from slimpajama.core.schema import DOCUMENTS, REMOVED, SHARDS
-from slimpajama.ops.observe.reader import RunInfo, StepRun, Writer
+from slimpajama.ops.observe.reader import Reader, StepRun
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import FileEntry, Manifest
+from slimpajama.workspace.open import Workspace
 
 PRODUCER = f"urn:slimpajama:{__version__}"
 IDS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:slimpajama")
@@ -34,35 +35,35 @@ def run_id(*parts: str) -> str:
     return str(uuid.uuid5(IDS, "\n".join(parts)))
 
 
-class Lineage(Writer):
+class Lineage(Reader):
     """Tells an OpenLineage server, or a file, when the run and its steps begin, end or fail.
 
     Args:
         target: The server's address, or the file.
-        run: Which run it is; the workspace's uri is the namespace of the jobs.
         source_root: Where relative sources lie.
+        workspace: Its uri is the namespace of the jobs.
     """
 
     name = "openlineage"
 
-    def __init__(self, target: str, run: RunInfo, source_root: str) -> None:
-        self.target, self.run, self.root = target, run, source_root
-        self.uri = run.workspace.uri
+    def __init__(self, target: str, source_root: str, workspace: Workspace, night: str, flow: str) -> None:
+        super().__init__(workspace, night, flow)
+        self.target, self.root, self.uri = target, source_root, workspace.uri
         self.client: OpenLineageClient | None = None
 
-    def open(self) -> None:
+    def begun(self) -> None:
         self._emit(RunState.START)
 
-    def step_begun(self, step: StepRun) -> None:
+    def begun_step(self, step: StepRun) -> None:
         self._emit(RunState.START, step)
 
-    def step_finished(self, step: StepRun, manifest: Manifest) -> None:
+    def finished_step(self, step: StepRun, manifest: Manifest) -> None:
         self._emit(RunState.COMPLETE, step, manifest)
 
-    def step_failed(self, step: StepRun, error: BaseException | None) -> None:
+    def failed_step(self, step: StepRun, error: BaseException | None) -> None:
         self._emit(_ended(error), step, None, error)
 
-    def close(self, error: BaseException | None) -> None:
+    def ended(self, error: BaseException | None) -> None:
         try:
             self._emit(_ended(error) if error else RunState.COMPLETE, None, None, error)
         finally:
@@ -76,11 +77,11 @@ class Lineage(Writer):
         manifest: Manifest | None = None,
         error: BaseException | None = None,
     ) -> None:
-        run, job, facets = run_id(self.uri, self.run.night, self.run.flow), self.run.flow, dict[str, Any]()
+        run, job, facets = run_id(self.uri, self.night, self.flow), self.flow, dict[str, Any]()
         if step:
-            parent = parent_run.Run(run), parent_run.Job(self.uri, self.run.flow)
+            parent = parent_run.Run(run), parent_run.Job(self.uri, self.flow)
             facets["parent"] = parent_run.ParentRunFacet(*parent, producer=PRODUCER)
-            run, job = run_id(self.uri, self.run.night, step.path), step.name
+            run, job = run_id(self.uri, self.night, step.path), step.name
         if error:
             message = error_message_run.ErrorMessageRunFacet(printable(error, 2000), "PYTHON", producer=PRODUCER)
             facets["errorMessage"] = message
@@ -148,7 +149,7 @@ def _schema(folder: str) -> dict[str, Any]:
 
 def _name(uri: str) -> tuple[str, str]:
     """Return namespace and name of a dataset, as OpenLineage's naming has them for files and object stores."""
-    scheme, sep, rest = uri.rpartition("::")[2].partition("://")
+    scheme, sep, rest = uri.partition("://")
     if not sep or scheme == "file":
         return "file", rest if sep else uri
     host, _, path = rest.partition("/")

@@ -14,9 +14,10 @@ from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from prometheus_client.parser import text_string_to_metric_families
 
 from slimpajama.core.errors import printable
-from slimpajama.ops.observe.reader import RunInfo, StepRun, Writer
+from slimpajama.ops.observe.reader import Reader, StepRun
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, total
+from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import read_json
 
 PREFIX = "slimpajama_"
@@ -39,14 +40,14 @@ METRICS: dict[str, tuple[tuple[str, ...], str]] = {
 }
 
 
-class Metrics(Writer):
+class Metrics(Reader):
     """Keeps the figures and writes the file at the end of each step and of the run."""
 
     name = "metrics"
 
-    def __init__(self, path: str, run: RunInfo) -> None:
-        self.path, self.run = path, run
-        self.label = printable(run.workspace.uri, 1000)
+    def __init__(self, path: str, workspace: Workspace, night: str, flow: str) -> None:
+        super().__init__(workspace, night, flow)
+        self.path, self.label = path, printable(workspace.uri, 1000)
         self.registry = CollectorRegistry()
         self.gauges = {
             name: Gauge(PREFIX + name, meaning, ("workspace", *labels), registry=self.registry)
@@ -55,7 +56,7 @@ class Metrics(Writer):
         self.began = time.time()
         self.bits: dict[str, dict[str, float]] = {}
 
-    def open(self) -> None:
+    def begun(self) -> None:
         if not Path(self.path).exists():
             return
         for family in text_string_to_metric_families(Path(self.path).read_text(encoding="utf-8")):
@@ -64,13 +65,13 @@ class Metrics(Writer):
                 if sample.labels["workspace"] == self.label:
                     self.gauges[name].labels(**sample.labels).set(sample.value)
 
-    def manifest_read(self, manifest: Manifest) -> None:
+    def manifest_met(self, manifest: Manifest) -> None:
         for entry in manifest.files if manifest.name == "evaluate" else ():
             model = layout.place(entry.path).owner
-            if entry.path.startswith(layout.model(model).evaluation(self.run.night).within("")):
+            if entry.path.startswith(layout.model(model).evaluation(self.night).within("")):
                 self.bits[model] = manifest.counts["bits_per_byte"]
 
-    def step_finished(self, step: StepRun, manifest: Manifest) -> None:
+    def finished_step(self, step: StepRun, manifest: Manifest) -> None:
         counts = manifest.counts
         if step.seconds is not None:
             self._set("stage_seconds", step.seconds, step.name)
@@ -84,23 +85,23 @@ class Metrics(Writer):
                 if name not in ("step", "tokens"):
                     self._set("train_loss", loss, name)
             self._set("train_tokens_per_second", step.rate)
-        self._write()
+        write_to_textfile(self.path, self.registry)
 
-    def close(self, error: BaseException | None) -> None:
-        flow, now = self.run.flow, time.time()
+    def ended(self, error: BaseException | None) -> None:
+        flow, now = self.flow, time.time()
         self._set("run_success", float(error is None), flow)
         self._set("run_end_timestamp_seconds", now, flow)
         self._set("run_seconds", now - self.began, flow)
         if error is None:
             self._set("run_last_success_timestamp_seconds", now, flow)
         # Should the workspace not answer, this stands already.
-        self._write()
+        write_to_textfile(self.path, self.registry)
         self._measure_workspace()
         self._measure_champion(now)
-        self._write()
+        write_to_textfile(self.path, self.registry)
 
     def _measure_workspace(self) -> None:
-        workspace, night = self.run.workspace, self.run.night
+        workspace, night = self.workspace, self.night
         self._set("workspace_bytes", workspace.store.size())
         if night in workspace.nights.published():
             counts = workspace.nights.load(night).counts
@@ -110,7 +111,7 @@ class Metrics(Writer):
             self._set("night_documents", removed, "removed")
 
     def _measure_champion(self, now: float) -> None:
-        store, nights = self.run.workspace.store, self.run.workspace.nights.published()
+        store, nights = self.workspace.store, self.workspace.nights.published()
         if not store.exists(layout.CHAMPION):
             return
         pointer = read_json(store, layout.CHAMPION)
@@ -118,20 +119,17 @@ class Metrics(Writer):
         since, labels = "champion_timestamp_seconds", {"workspace": self.label, "model": champion}
         if self.registry.get_sample_value(PREFIX + since, labels) is None:
             self.gauges[since].clear()
-            self._set(since, now if night == self.run.night else _day(night, now), champion)
+            self._set(since, now if night == self.night else _day(night, now), champion)
         if night in nights:
             self._set("champion_age_nights", len(nights) - 1 - nights.index(night))
         for model, bits in self.bits.items():
-            roles = {"champion": model == champion, "tonight": model.rsplit("-", 2)[0] == self.run.night}
+            roles = {"champion": model == champion, "tonight": model.rsplit("-", 2)[0] == self.night}
             for role in (role for role, holds in roles.items() if holds):
                 for language, value in bits.items():
                     self._set("bits_per_byte", value, language, role)
 
     def _set(self, name: str, value: float, *labels: str) -> None:
         self.gauges[name].labels(self.label, *labels).set(value)
-
-    def _write(self) -> None:
-        write_to_textfile(self.path, self.registry)
 
 
 def _day(night: str, otherwise: float) -> float:

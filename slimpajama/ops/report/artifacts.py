@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -30,12 +30,13 @@ The new UI, at `/v2`, draws this graph; the classic one shows how it is written.
 """
 
 
-def artifacts(report: Mapping[str, Any], uri: str) -> dict[str, str]:
+def artifacts(report: Mapping[str, Any], uri: str, named: Callable[[str], str] = str) -> dict[str, str]:
     """Return Markdown by artifact name, in the order in which to read them; parts that a night lacks are left out.
 
     Args:
         report: As `collect` returns it.
         uri: Of the workspace; each part ends with a link to the file that it was made of.
+        named: Returns the name under which a file of the workspace lies.
     """
     night = layout.night(report["night"])
     shown, removed = layout.report(report["night"]), night.removed.removesuffix("/")
@@ -52,7 +53,7 @@ def artifacts(report: Mapping[str, Any], uri: str) -> dict[str, str]:
         sections["applications"] = tuning(tuned, IN_ARTIFACT), layout.tuned(tuned["model"]).file("scores.json")
     texts = {name: (markdown(section), path) for name, (section, path) in sections.items() if section.blocks}
     texts["flow"] = FLOW, night.path
-    return {name: f"{text}\n{_link(f'{uri}/{path}')}\n" for name, (text, path) in texts.items()}
+    return {name: f"{text}\n{_link(f'{uri}/{named(path)}')}\n" for name, (text, path) in texts.items()}
 
 
 def _verdict(report: Mapping[str, Any]) -> Section:

@@ -1,31 +1,120 @@
 """The content of `report.json`: everything a night's report shows, as plain data.
 
-No clock's reading is in it, so the same night gives the same report at any time.
+No clock's reading is in it, so the same night gives the same report at any time. Only files that a manifest lists are
+read.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
+from slimpajama.core.errors import ModelError, StorageError
 from slimpajama.core.format import excerpt
 from slimpajama.core.schema import DOCUMENTS, REMOVED
 from slimpajama.ops.report.corpus import cluster_sizes, length_counts, top_words
 from slimpajama.ops.report.drift import drift
 from slimpajama.ops.report.funnel import KEPT, history_row, night_funnel, split_rows
-from slimpajama.ops.report.inputs import Inputs, gather
 from slimpajama.ops.report.removed import LIGHT, duplicate_pairs, languages_of, rule_table
 from slimpajama.ops.report.tuning import SHOWN
 from slimpajama.workspace import layout
-from slimpajama.workspace.layout import folder_of
-from slimpajama.workspace.manifest import Manifest
+from slimpajama.workspace.layout import folder_of, place
+from slimpajama.workspace.manifest import Manifest, load_manifest
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.parquet import read_columns
+from slimpajama.workspace.parquet import read_columns, verified_json
 from slimpajama.workspace.registry import Models
+from slimpajama.workspace.store import Store
 
 # Under these keys the steps record the versions of their libraries.
 VERSIONS = ("cld2", "unicode", "engine", "library", "torch", "numpy")
+EARLIER_NIGHTS = 7
 Part = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Everything a report depends on."""
+
+    store: Store
+    night: str
+    model_id: str
+    """The night's model; empty where none was trained."""
+    champion_id: str
+    """What the gate compared it with; empty where there was none."""
+    tuned_id: str
+    """What a champion was tuned to in this night; empty where none was."""
+    earlier: dict[str, Manifest]
+    """Nights published before this one that are still there, oldest first."""
+    manifests: dict[str, Manifest]
+    """`corpus`, and of `model`, `evaluation`, `gate`, `champion`, `samples`, `tuned` those that this night has."""
+
+    @property
+    def corpus(self) -> Manifest:
+        """The night's own manifest."""
+        return self.manifests["corpus"]
+
+    def depends_on(self, name: str) -> dict[str, Any]:
+        """Return what a manifest was made from; nothing where there is none."""
+        return self.manifests[name].depends_on if name in self.manifests else {}
+
+    def read(self, name: str, file: str) -> Any:
+        """Return a JSON file that a manifest lists; None where there is no such manifest."""
+        if name not in self.manifests:
+            return None
+        return verified_json(self.store, self.manifests[name].file(file))
+
+    def digests(self) -> dict[str, Any]:
+        """Return what the report's fingerprint is made of."""
+        digests = {name: manifest.digest for name, manifest in self.manifests.items()}
+        return digests | {"earlier": {name: manifest.digest for name, manifest in self.earlier.items()}}
+
+
+def gather(workspace: Workspace, night: str, model_id: str = "", tuned_id: str = "") -> Inputs:
+    """Return the manifests of a published night and of the models that were made in it: see `Inputs`.
+
+    Raises:
+        InputError: If the night is not published.
+        ModelError: If a model is not.
+    """
+    store, corpus = workspace.store, workspace.nights.load(night)
+    paths = {}
+    if model_id:
+        model = layout.model(model_id)
+        paths = {"model": model.manifest, "evaluation": model.evaluation(night).manifest}
+        paths |= {"gate": model.gate(night).manifest, "samples": layout.report(night).samples_manifest}
+    if tuned_id:
+        paths["tuned"] = layout.tuned(tuned_id).manifest
+    found = {name: load_manifest(store, path) for name, path in paths.items()}
+    for name, wanted in (("model", model_id), ("tuned", tuned_id)):
+        if wanted and found[name] is None:
+            what = "no such model" if name == "model" else "no such tuned model"
+            raise ModelError(what, where=f"{workspace.uri}/{folder_of(paths[name])}")
+    before = {name: load_manifest(store, layout.night(name).manifest) for name in corpus.depends_on["earlier"]}
+    earlier = {name: manifest for name, manifest in before.items() if manifest}
+    manifests = {"corpus": corpus} | {name: manifest for name, manifest in found.items() if manifest}
+    champion_id = ""
+    if "gate" in manifests and (digest := manifests["gate"].depends_on["champion"]):
+        champion_id, manifests["champion"] = _champion(store, night, digest)
+    return Inputs(store, night, model_id, champion_id, tuned_id, earlier, manifests)
+
+
+def _champion(store: Store, night: str, digest: str) -> tuple[str, Manifest]:
+    """Return the model whose evaluation the gate compared with, and that evaluation.
+
+    The pointer to the champion is of no use here: it moves on, and a report must come out the same later.
+    """
+    for path in store.list("models"):
+        model_id = place(path).owner
+        if path == layout.model(model_id).evaluation(night).manifest:
+            manifest = load_manifest(store, path)
+            if manifest and manifest.digest == digest:
+                return model_id, manifest
+    raise StorageError(
+        "the champion's evaluation is missing",
+        where=f"{store.uri}/models",
+        expected=f"digest {digest[:12]}…",
+        hint="Evaluate the night's model again.",
+    )
 
 
 def collect(workspace: Workspace, night: str, model_id: str = "", tuned_id: str = "") -> Part:
@@ -37,12 +126,16 @@ def collect(workspace: Workspace, night: str, model_id: str = "", tuned_id: str 
         `settings`, `versions`, `files`.
     """
     inputs = gather(workspace, night, model_id, tuned_id)
-    manifest, place = inputs.corpus, layout.night(night)
-    removed = manifest.paths(place.removed)
+    manifest, own = inputs.corpus, layout.night(night)
+    removed = manifest.entries(own.removed)
     samples = inputs.read("samples", "samples.json") or {"samples": []}
     index = read_columns(workspace.store, removed, REMOVED, LIGHT)
-    kept = read_columns(workspace.store, manifest.paths(place.documents), DOCUMENTS, KEPT)
-    nights = {name: m.counts for name, m in inputs.recent.items()} | {night: manifest.counts}
+    kept = read_columns(workspace.store, manifest.entries(own.documents), DOCUMENTS, KEPT)
+    recent = list(inputs.earlier.items())[-EARLIER_NIGHTS:]
+    nights = {name: earlier.counts for name, earlier in recent} | {night: manifest.counts}
+    # A duplicate's partner may be of any night; the newest are looked through first.
+    partners = {night: manifest} | dict(reversed(inputs.earlier.items()))
+    partner_files = {name: made.entries(layout.night(name).documents) for name, made in partners.items()}
     return {
         "format": 1,
         "night": night,
@@ -53,7 +146,7 @@ def collect(workspace: Workspace, night: str, model_id: str = "", tuned_id: str 
         "history": [history_row(name, counts) for name, counts in nights.items()],
         "drift": drift(list(nights.values())),
         "rules": rule_table(workspace.store, removed, index),
-        "duplicates": duplicate_pairs(workspace.store, removed, index, _partner_files(inputs))
+        "duplicates": duplicate_pairs(workspace.store, removed, index, partner_files)
         | {"of_earlier_nights": manifest.counts["dedup"].get("removed_for_earlier", 0)},
         "training": _training(inputs),
         "evaluation": _evaluation(inputs),
@@ -62,8 +155,8 @@ def collect(workspace: Workspace, night: str, model_id: str = "", tuned_id: str 
         "tuning": _tuning(workspace.models, inputs),
         "corpus": {
             "lengths": length_counts(kept),
-            "clusters": cluster_sizes(workspace.store, manifest.paths(place.minhash)),
-            "words": top_words(workspace.store, manifest.paths(place.split("train"))),
+            "clusters": cluster_sizes(workspace.store, manifest.entries(own.minhash)),
+            "words": top_words(workspace.store, manifest.entries(own.split("train"))),
             "splits": split_rows(manifest.counts.get("shards", {})),
             "vocabulary": manifest.counts.get("tokenizer", {}).get("pieces"),
             "segmented": manifest.counts.get("segment", {}),
@@ -82,7 +175,7 @@ def _verdict(inputs: Inputs) -> Part:
         `status` (promoted, rejected, pending or untrained), `promoted` (null where nothing was decided), `reason`,
         `challenger`, `champion` (null where there is none), and the gate's `confidence`, `overall` and `languages`.
     """
-    decision = inputs.read("gate", "decision.json")
+    decision = inputs.read("gate", "decision.json") or {}
     if decision:
         status, reason = "promoted" if decision["promote"] else "rejected", decision["reason"]
     elif inputs.model_id:
@@ -90,16 +183,15 @@ def _verdict(inputs: Inputs) -> Part:
     else:
         status = "untrained"
         reason = "Nothing was trained: no document of this night is new after cleaning and deduplication."
-    decision = decision or {"promote": None, "overall": None, "languages": None}
     return {
         "status": status,
-        "promoted": decision["promote"],
+        "promoted": decision.get("promote"),
         "reason": reason,
         "challenger": inputs.model_id or None,
         "champion": inputs.champion_id or None,
         "confidence": inputs.depends_on("gate").get("settings", {}).get("confidence"),
-        "overall": decision["overall"],
-        "languages": decision["languages"],
+        "overall": decision.get("overall"),
+        "languages": decision.get("languages"),
     }
 
 
@@ -147,24 +239,15 @@ def _tuning(models: Models, inputs: Inputs) -> Part | None:
     }
 
 
-def _partner_files(inputs: Inputs) -> dict[str, list[str]]:
-    """Return the kept documents' files, the night's own first, then from the newest night to the oldest."""
-    nights = {inputs.night: inputs.corpus} | dict(reversed(inputs.earlier.items()))
-    return {name: manifest.paths(layout.night(name).documents) for name, manifest in nights.items()}
-
-
 def _sources(manifest: Manifest) -> list[Part]:
     """Return the configured sources with the raw files that this night read of them."""
-    files: Counter[str] = Counter()
-    sizes: Counter[str] = Counter()
-    for entry in manifest.depends_on["stages"]["ingest"]["inputs"]:
-        files[entry["source"]] += 1
-        sizes[entry["source"]] += entry["bytes"]
     shown = ("name", "uri", "format", "priority", "licence")
-    return [
-        {name: source[name] for name in shown} | {"files": files[source["name"]], "bytes": sizes[source["name"]]}
-        for source in manifest.depends_on["settings"]["ingest"]["sources"]
-    ]
+    read = manifest.depends_on["stages"]["ingest"]["inputs"]
+    rows = []
+    for source in manifest.depends_on["settings"]["ingest"]["sources"]:
+        sizes = [entry["bytes"] for entry in read if entry["source"] == source["name"]]
+        rows.append({name: source[name] for name in shown} | {"files": len(sizes), "bytes": sum(sizes)})
+    return rows
 
 
 def _settings(inputs: Inputs) -> Part:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.core.schema import MINHASH
+from slimpajama.workspace.manifest import FileEntry
 from slimpajama.workspace.parquet import read_columns, read_table
 from slimpajama.workspace.store import Store
 
@@ -21,10 +22,7 @@ BINS_AN_OCTAVE = 2
 
 
 def length_counts(kept: pa.Table) -> dict[str, Any]:
-    """Return how many documents of each language have which length.
-
-    Args:
-        kept: Columns `lang` and `n_chars`.
+    """Return how many documents of each language have which length, from the columns `lang` and `n_chars`.
 
     Returns:
         `edges` in characters, a factor of sqrt(2) apart, and `counts` by language; both empty without documents.
@@ -39,23 +37,18 @@ def length_counts(kept: pa.Table) -> dict[str, Any]:
     return {"edges": [round(float(edge), 2) for edge in edges], "counts": counts}
 
 
-def cluster_sizes(store: Store, minhash: list[str]) -> list[dict[str, int]]:
-    """Return how many clusters of the night's documents have which size, the smallest size first.
+def cluster_sizes(store: Store, minhash: list[FileEntry]) -> list[dict[str, int]]:
+    """Return how many `clusters` of the night's documents have which `size`, the smallest size first.
 
-    A cluster is all that similar pairs connect; a document unlike any other is a cluster of one.
-
-    Args:
-        minhash: The night's files of that folder.
-
-    Returns:
-        `size` and `clusters`. Documents of earlier nights are not counted.
+    A cluster is all that similar pairs connect; a document unlike any other is a cluster of one. Documents of earlier
+    nights are not counted.
     """
     members = pc.value_counts(read_columns(store, minhash, MINHASH, ["cluster"])["cluster"])
     sizes = pc.value_counts(members.field("counts")).to_pylist()
     return sorted(({"size": row["values"], "clusters": row["counts"]} for row in sizes), key=lambda row: row["size"])
 
 
-def top_words(store: Store, shards: list[str]) -> list[dict[str, Any]]:
+def top_words(store: Store, shards: list[FileEntry]) -> list[dict[str, Any]]:
     """Return the most frequent content words of each language, in lower case; numbers alone are left out.
 
     Args:
@@ -68,8 +61,8 @@ def top_words(store: Store, shards: list[str]) -> list[dict[str, Any]]:
     step = max(1, -(-len(shards) // MAX_SHARDS))
     counted = shards[::step]
     counters: dict[str, Counter[str]] = {}
-    for path in counted:
-        table = read_table(store, path, ["lang", "content_words"])
+    for entry in counted:
+        table = read_table(store, entry, ["lang", "content_words"])
         for lang in pc.unique(table["lang"]).to_pylist():
             words = table.filter(pc.equal(table["lang"], lang))["content_words"].combine_chunks()
             counters.setdefault(lang, Counter()).update(_count(words.flatten()))
@@ -77,7 +70,10 @@ def top_words(store: Store, shards: list[str]) -> list[dict[str, Any]]:
     return [
         {
             "lang": lang,
-            "words": [{"word": word, "count": count} for word, count in _ranked(counter)[:WORDS]],
+            "words": [
+                {"word": word, "count": count}
+                for word, count in sorted(counter.items(), key=lambda item: (-item[1], item[0]))[:WORDS]
+            ],
             "files": len(counted),
             "of_files": len(shards),
         }
@@ -91,7 +87,3 @@ def _count(words: pa.Array) -> dict[str, int]:
     lower = pc.utf8_trim_whitespace(pc.utf8_lower(words))
     kinds = pc.value_counts(lower.filter(pc.match_substring_regex(lower, r"\p{L}")))
     return dict(zip(kinds.field("values").to_pylist(), kinds.field("counts").to_pylist(), strict=True))
-
-
-def _ranked(counter: Counter[str]) -> list[tuple[str, int]]:
-    return sorted(counter.items(), key=lambda item: (-item[1], item[0]))

@@ -52,10 +52,7 @@ def _value(night: Mapping[str, float], name: str) -> float | None:
 
 
 def drift(nights: Sequence[Counts]) -> list[dict[str, Any]]:
-    """Return the last night's measures beside the nights before it, unusual ones first.
-
-    Args:
-        nights: Counts of the nights' manifests, oldest first.
+    """Return the last night's measures beside the nights before it, oldest first; unusual measures come first.
 
     Returns:
         `measure`, `tonight`, `median`, `low` and `high` of the earlier nights that have it, and `unusual`; only

@@ -36,42 +36,30 @@ STYLE: dict[Any, Any] = {
 def loss_curve(curve: Sequence[Mapping[str, float]], validation: Sequence[Mapping[str, float]]) -> str:
     """Return training losses (nats a token) above validation (bits per byte by language), over tokens seen.
 
-    Args:
-        curve: Points with `step`, `tokens` and one value a loss; `total` is their weighted sum and left out.
-        validation: Points with `step`, `tokens` and one value a language.
+    Points have `step`, `tokens` and one value a loss or language; `total` is a weighted sum of losses and left out.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.4, 4.2), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
-        _lines(upper, curve, LOSSES, "loss, nats a token", skip=("total",))
+        _lines(upper, curve, LOSSES, "loss, nats a token")
         _lines(lower, validation, COLOURS, "held-out bits per byte", marker="o")
         lower.set_xlabel("tokens trained on this night, millions")
         return _svg(figure, "loss")
 
 
 def _lines(
-    axes: Axes,
-    points: Sequence[Mapping[str, float]],
-    colours: Mapping[str, str],
-    label: str,
-    skip: tuple[str, ...] = (),
-    marker: str = "",
+    axes: Axes, points: Sequence[Mapping[str, float]], colours: Mapping[str, str], label: str, marker: str = ""
 ) -> None:
-    names = sorted({name for point in points for name in point} - {"step", "tokens", *skip})
+    names = sorted({name for point in points for name in point} - {"step", "tokens", "total"})
     for position, name in enumerate(names):
         pairs = [(point["tokens"] / 1e6, point[name]) for point in points if name in point]
         colour = colours.get(name, SPARE[position % len(SPARE)])
         axes.plot(*zip(*pairs, strict=True), color=colour, linewidth=1.8, marker=marker, markersize=4, label=name)
-    _dress(axes, label, legend=bool(names))
+    _dress(axes, label)
 
 
 def length_histogram(edges: Sequence[float], counts: Mapping[str, Sequence[int]]) -> str:
-    """Return how many kept documents have which length, by language.
-
-    Args:
-        edges: Borders of the bins in characters, one more than bins, ascending.
-        counts: Documents in each bin, one sequence a language.
-    """
+    """Return how many kept documents have which length in characters, by language; see `corpus.length_counts`."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.4, 2.7), layout="constrained")
         axes = figure.subplots()
@@ -83,16 +71,12 @@ def length_histogram(edges: Sequence[float], counts: Mapping[str, Sequence[int]]
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.set_xlabel("characters in a document")
         axes.set_ylim(bottom=0)
-        _dress(axes, "documents", legend=bool(counts))
+        _dress(axes, "documents")
         return _svg(figure, "lengths")
 
 
 def cluster_plot(sizes: Sequence[Mapping[str, int]]) -> str:
-    """Return how many clusters have which size, both on logarithmic scales; clusters of one are left out.
-
-    Args:
-        sizes: `size` and `clusters`, as `cluster_sizes` returns them.
-    """
+    """Return how many clusters have which size, both on logarithmic scales; clusters of one are left out."""
     points = [(row["size"], row["clusters"]) for row in sizes if row["size"] > 1]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.4, 2.7), layout="constrained")
@@ -102,7 +86,7 @@ def cluster_plot(sizes: Sequence[Mapping[str, int]]) -> str:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
             axis.set_minor_formatter("")
-        _dress(axes, "clusters", legend=False)
+        _dress(axes, "clusters")
         return _svg(figure, "clusters")
 
 
@@ -114,7 +98,7 @@ def _largest(counts: Mapping[str, Sequence[int]]) -> list[tuple[str, list[int]]]
     return [*shown, ("other", rest)] if rest else shown
 
 
-def _dress(axes: Axes, label: str, *, legend: bool) -> None:
+def _dress(axes: Axes, label: str) -> None:
     axes.set_ylabel(label, color=INK)
     axes.xaxis.label.set_color(INK)
     axes.tick_params(which="both", colors=INK, length=0)
@@ -123,7 +107,7 @@ def _dress(axes: Axes, label: str, *, legend: bool) -> None:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(GRID)
-    if legend:
+    if axes.get_legend_handles_labels()[0]:
         above: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
         axes.legend(frameon=False, labelcolor=INK, ncols=5, handlelength=1.2, **above)
 

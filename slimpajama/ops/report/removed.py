@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.core.format import SPACE, excerpt
 from slimpajama.workspace.lookup import find_rows, one_of
+from slimpajama.workspace.manifest import FileEntry
 from slimpajama.workspace.store import Store
 
 SAMPLES = 3
@@ -26,6 +27,7 @@ EXACT = "exact-duplicate"
 COMPARED_CHARS = 200_000
 # Characters of an excerpt ahead of the difference, and from there on.
 BEFORE, AFTER = 48, 152
+CUT = {"text": "…", "differs": False}
 CUT_SHORT = {("insert", True), ("delete", True)}
 Row = dict[str, Any]
 
@@ -36,37 +38,32 @@ def languages_of(index: pa.Table, stage: str) -> dict[str, int]:
     return {row["values"]: row["counts"] for row in kinds.to_pylist() if row["values"]}
 
 
-def rule_table(store: Store, paths: list[str], index: pa.Table) -> list[dict[str, Any]]:
+def rule_table(store: Store, removed: list[FileEntry], index: pa.Table) -> list[dict[str, Any]]:
     """Return each rule that removed something, the busiest first, with a few samples.
 
     Samples are the documents with the smallest ids; ids are hashes, so this is a fair draw and always the same one.
 
     Args:
-        index: Columns `LIGHT` of the night's `removed` files, which are at `paths`.
+        removed: The night's `removed` files.
+        index: Columns `LIGHT` of them.
 
     Returns:
         `stage`, `rule`, `threshold` (empty where it differs), `documents` and `samples` (`id`, `source`, `uri`,
         `lang`, `value`, `threshold`, `excerpt`).
     """
-    grouped = index.group_by(["stage", "rule"]).aggregate([("id", "count"), ("threshold", "min"), ("threshold", "max")])
-    rules = sorted(grouped.to_pylist(), key=lambda row: (-row["id_count"], row["stage"], row["rule"]))
-    chosen = [_smallest_ids(index, row["stage"], row["rule"]) for row in rules]
-    rows = _rows_by_id(store, paths, {id_ for ids in chosen for id_ in ids}, [*SHOWN, "stage", "rule"])
-    return [
-        {
-            "stage": row["stage"],
-            "rule": row["rule"],
-            "threshold": row["threshold_min"] if row["threshold_min"] == row["threshold_max"] else "",
-            "documents": row["id_count"],
-            "samples": [_sample(rows[row["stage"], id_]) for id_ in ids],
-        }
-        for row, ids in zip(rules, chosen, strict=True)
-    ]
-
-
-def _smallest_ids(index: pa.Table, stage: str, rule: str) -> list[str]:
-    ids = index.filter(pc.and_(pc.equal(index["stage"], stage), pc.equal(index["rule"], rule)))["id"]
-    return sorted(set(ids.sort().slice(0, SAMPLES).to_pylist()))
+    lowest, highest = pl.min("threshold"), pl.max("threshold")
+    grouped = (
+        pl.DataFrame(index)
+        .group_by("stage", "rule")
+        .agg(
+            threshold=pl.when(lowest.eq_missing(highest)).then(lowest).otherwise(pl.lit("")),
+            documents=pl.count("id"),
+            samples=pl.col("id").sort().head(SAMPLES).unique(maintain_order=True),
+        )
+    )
+    rules = grouped.sort("documents", "stage", "rule", descending=[True, False, False]).to_dicts()
+    rows = _rows_by_id(store, removed, {id_ for rule in rules for id_ in rule["samples"]}, [*SHOWN, "stage", "rule"])
+    return [rule | {"samples": [_sample(rows[rule["stage"], id_]) for id_ in rule["samples"]]} for rule in rules]
 
 
 def _sample(row: Row) -> Row:
@@ -75,7 +72,7 @@ def _sample(row: Row) -> Row:
 
 
 def duplicate_pairs(
-    store: Store, removed: list[str], index: pa.Table, documents: Mapping[str, list[str]]
+    store: Store, removed: list[FileEntry], index: pa.Table, documents: Mapping[str, list[FileEntry]]
 ) -> dict[str, Any]:
     """Return how many documents were removed as duplicates, and a few pairs that show the range of similarity.
 
@@ -106,13 +103,13 @@ def _spread(index: pa.Table, count: int) -> list[Row]:
     return list(rows.take(places).to_pylist()) if places else []
 
 
-def _partners(store: Store, documents: Mapping[str, list[str]], ids: set[str]) -> dict[str, Row]:
+def _partners(store: Store, documents: Mapping[str, list[FileEntry]], ids: set[str]) -> dict[str, Row]:
     found: dict[str, Row] = {}
-    for night, paths in documents.items():
+    for night, entries in documents.items():
         missing = ids - found.keys()
         if not missing:
             break
-        for hit in find_rows(store, paths, "id", one_of(missing), ["id", "source", "uri", "lang", "text"]):
+        for hit in find_rows(store, entries, "id", one_of(missing), ["id", "source", "uri", "lang", "text"]):
             found[hit.values["id"]] = hit.values | {"night": night}
     return found
 
@@ -121,9 +118,9 @@ def _pair(row: Row, removed: Row, kept: Row | None) -> Row:
     known = kept or {"id": row["duplicate_of"]}
     left, right = around_first_difference(known.get("text") or removed["text"], removed["text"])
 
-    def side(document: Row, segments: list[Segment]) -> Row:
+    def side(document: Row, segments: list[Row]) -> Row:
         shown = {name: document.get(name) or "" for name in ("id", "night", "source", "uri", "lang")}
-        return shown | {"segments": [asdict(segment) for segment in segments]}
+        return shown | {"segments": segments}
 
     return {
         "jaccard": row["jaccard"],
@@ -134,29 +131,18 @@ def _pair(row: Row, removed: Row, kept: Row | None) -> Row:
 
 
 def _rows_by_id(
-    store: Store, paths: Iterable[str], ids: Collection[str], columns: list[str]
+    store: Store, entries: Iterable[FileEntry], ids: Collection[str], columns: list[str]
 ) -> dict[tuple[str, str], Row]:
     """Return rows of `removed` by stage and id."""
-    hits = find_rows(store, paths, "id", one_of(ids), columns) if ids else ()
+    hits = find_rows(store, entries, "id", one_of(ids), columns) if ids else ()
     return {(hit.values["stage"], hit.values["id"]): hit.values for hit in hits}
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A stretch of an excerpt."""
+def around_first_difference(left: str, right: str) -> tuple[list[Row], list[Row]]:
+    """Return one excerpt of each text, around the place where they first part, in segments: `text` and `differs`.
 
-    text: str
-    differs: bool
-    """Whether the other document has something else, or nothing, here."""
-
-
-def around_first_difference(left: str, right: str) -> tuple[list[Segment], list[Segment]]:
-    """Return one excerpt of each text, around the place where they first part.
-
-    Runs of white space count as one blank, as they do in deduplication.
-
-    Returns:
-        The segments of both excerpts; none differs where the texts are the same.
+    Runs of white space count as one blank, as they do in deduplication. A segment differs where the other document has
+    something else, or nothing.
     """
     left, right = (SPACE.sub(" ", text[:COMPARED_CHARS]).strip() for text in (left, right))
     differing = (place for place, (a, b) in enumerate(zip(left, right, strict=False)) if a != b)
@@ -167,14 +153,14 @@ def around_first_difference(left: str, right: str) -> tuple[list[Segment], list[
     if steps and (steps[-1][0], len(left if steps[-1][0] == "insert" else right) > parting + AFTER) in CUT_SHORT:
         # Here the excerpt ends, but not the document.
         steps.pop()
-    sides: tuple[list[Segment], list[Segment]] = ([], [])
+    sides: tuple[list[Row], list[Row]] = ([], [])
     for tag, l0, l1, r0, r1 in steps:
         for side, piece in ((sides[0], cut_left[l0:l1]), (sides[1], cut_right[r0:r1])):
             if piece:
-                side.append(Segment(piece, tag != "equal"))
+                side.append({"text": piece, "differs": tag != "equal"})
     for side, whole in ((sides[0], left), (sides[1], right)):
         if start:
-            side.insert(0, Segment("…", False))
+            side.insert(0, CUT)
         if parting + AFTER < len(whole):
-            side.append(Segment("…", False))
+            side.append(CUT)
     return sides

@@ -11,10 +11,10 @@ from typing import Any
 from slimpajama.core.config import Config
 from slimpajama.core.page import html
 from slimpajama.core.progress import track
-from slimpajama.ops.report.collect import collect
-from slimpajama.ops.report.inputs import gather
+from slimpajama.ops.report.collect import collect, gather
 from slimpajama.ops.report.page import night_page
 from slimpajama.workspace import layout
+from slimpajama.workspace.catalogue import note_all
 from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.step import Context, Part, Run, Step, run_step
@@ -57,5 +57,9 @@ def _write(run: Run) -> None:
         bar.advance()
 
 
-REPORT = Step("report", VERSION, _inputs, _write, place=_place)
+def _tidy(run: Run) -> None:
+    note_all(run.store)
+
+
+REPORT = Step("report", VERSION, _inputs, _write, place=_place, tidy=_tidy)
 """Write a night's report. Options: `model` and `tuned`, ids of what was trained and tuned, or empty."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -60,15 +61,11 @@ def nothing_new(night: str, champion: str | None) -> NightSummary:
     return NightSummary(night=night, verdict="no new or changed file, nothing trained", champion=champion or "")
 
 
-def summarise_night(
-    uri: str,
-    night: str,
-    champion: str | None,
-    evaluation: EvaluateReport | None,
-    samples: GenerateReport | None,
-    tuning: TuneReport | None = None,
-) -> NightSummary:
-    """Return the summary of a published night of the workspace at `uri`; what was not done is None."""
+def summarise_night(uri: str, night: str, champion: str | None, reports: Mapping[str, Any]) -> NightSummary:
+    """Return the summary of a published night of the workspace at `uri`.
+
+    `reports` has what the steps after the publication reported, by their names; what was not done is missing.
+    """
     summary = NightSummary(
         night=night,
         verdict="all new documents were known or too poor, nothing trained",
@@ -76,8 +73,11 @@ def summarise_night(
         corpus=f"{uri}/{layout.night(night).path}",
         report=f"{uri}/{layout.report(night).page}",
     )
-    if evaluation is None or samples is None:
+    if "evaluate" not in reports:
         return summary
+    evaluation: EvaluateReport = reports["evaluate"]
+    samples: GenerateReport = reports["generate"]
+    tuning: TuneReport | None = reports.get("tune")
     languages = evaluation.figures["languages"]
     return replace(
         summary,

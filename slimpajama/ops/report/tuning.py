@@ -36,12 +36,7 @@ _TASKS = [
 
 
 def tuning(tuned: Mapping[str, Any], shown: int = SHOWN) -> Section:
-    """Return what a tuning came to.
-
-    Args:
-        tuned: `TuneReport.as_dict()`, or `tuning` of a night's report.
-        shown: Characters of a sample's texts.
-    """
+    """Return what a tuning came to, with so many characters of each sample's texts."""
     scores, decisions = tuned["scores"], tuned["decisions"]
     reasons = [{"task": task} | decisions[task] for task in MEASURES if task in decisions]
     ways = []
@@ -64,7 +59,7 @@ def tuning(tuned: Mapping[str, Any], shown: int = SHOWN) -> Section:
 
 
 def tuning_artifact(tuned: Mapping[str, Any]) -> str:
-    """Return what a tuning came to in Markdown; `tuned` is `TuneReport.as_dict()`."""
+    """Return what a tuning came to in Markdown."""
     return markdown(tuning(tuned, IN_ARTIFACT))
 
 

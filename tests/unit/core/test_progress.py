@@ -73,7 +73,7 @@ def test_a_stage_that_fails_is_still_timed():
             raise ValueError
     except ValueError:
         pass
-    assert timings[before].name == "broken"
+    assert timings[before]["name"] == "broken"
 
 
 def test_a_bar_counts_right_from_several_threads():

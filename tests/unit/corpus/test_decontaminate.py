@@ -79,7 +79,7 @@ def run(store, cfg, night, texts):
 
 
 def removed(store, manifest):
-    return [row for path in manifest.paths("nights/n") for row in read_table(store, path).to_pylist()]
+    return [row for entry in manifest.entries("nights/n") for row in read_table(store, entry).to_pylist()]
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_a_document_with_an_exam_question_is_removed_and_the_row_names_question_
         "records": 2,
         "too_short": 0,
     }
-    kept = [row for path in stages[3].paths("nights/n1/documents/") for row in read_table(store, path).to_pylist()]
+    kept = [row for entry in stages[3].entries("nights/n1/documents/") for row in read_table(store, entry).to_pylist()]
     assert [row["text"] for row in kept] == [texts[0]]
 
 
@@ -209,7 +209,7 @@ def test_what_holds_a_side_of_a_test_pair_is_not_trained_on(tmp_path, side):
     store = open_store(str(tmp_path / "workspace"))
     clean = cleaned(store, "n1", [f"{text(1)} {rows[0][side]} {text(2)}", text(3)])
     refused = decontaminate(Workspace(store), cfg, "n1", clean, compare(Workspace(store), cfg, "n1", clean))
-    (row,) = [row for path in refused.paths("nights/") for row in read_table(store, path).to_pylist()]
+    (row,) = [row for entry in refused.entries("nights/") for row in read_table(store, entry).to_pylist()]
     assert row["id"] == ids("n1", 2)[0]
     assert row["rule"] == "evaluation-overlap"
     assert " of test pair " in row["value"]

@@ -44,7 +44,7 @@ def cfg(tmp_path: Path) -> Config:
 
 
 def rows(store: Store, manifest: Manifest, prefix: str) -> list[dict[str, Any]]:
-    return [row for path in manifest.paths(prefix) for row in read_table(store, path).to_pylist()]
+    return [row for entry in manifest.entries(prefix) for row in read_table(store, entry).to_pylist()]
 
 
 def test_every_record_is_a_row_with_its_place_and_hash(cfg: Config, tmp_path: Path):
@@ -61,7 +61,7 @@ def test_every_record_is_a_row_with_its_place_and_hash(cfg: Config, tmp_path: Pa
     assert found[0]["sha256"] == sha256(RECORDS[0]["text"].encode())
     assert found[0]["id"] == document_id("lines", "a.jsonl#1", RECORDS[0]["text"])
     assert len({row["id"] for row in found}) == len(found)
-    assert read_table(store, manifest.paths("nights/n/work/ingest/part")[0]).schema.equals(RAW)
+    assert read_table(store, manifest.entries("nights/n/work/ingest/part")[0]).schema.equals(RAW)
 
 
 def test_what_broke_is_on_record_with_its_place(cfg: Config, tmp_path: Path):

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -5,11 +6,12 @@ import pytest
 from steps import begin_step, segment
 
 from slimpajama.core.config import Config, RunConfig, TextConfig
-from slimpajama.core.errors import ConfigError, InputError
+from slimpajama.core.errors import ConfigError
 from slimpajama.core.schema import DOCUMENTS, WORDS
+from slimpajama.corpus import segment as module
 from slimpajama.text.segment import Segmenter
 from slimpajama.workspace.local import LocalStore
-from slimpajama.workspace.manifest import Manifest
+from slimpajama.workspace.manifest import Manifest, entry_of
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.step import Part
@@ -43,7 +45,7 @@ def test_every_part_of_documents_has_a_part_of_words_with_the_same_name_and_rows
     store, words = run(tmp_path, Config())
     assert [path.rsplit("/", 1)[1] for path in words.paths("nights/n/")] == [f"part-{id_}.parquet" for id_ in TEXTS]
     for path, (id_, (text, _)) in zip(words.paths("nights/n/"), TEXTS.items(), strict=True):
-        table = read_table(store, path)
+        table = read_table(store, entry_of(path, store.read(path)))
         assert table.schema.equals(WORDS)
         (row,) = table.to_pylist()
         assert row["id"] == id_
@@ -52,7 +54,7 @@ def test_every_part_of_documents_has_a_part_of_words_with_the_same_name_and_rows
 
 def test_counts_are_those_of_the_words_by_language(tmp_path: Path):
     store, words = run(tmp_path, Config())
-    (row,) = read_table(store, words.files[0].path).to_pylist()
+    (row,) = read_table(store, words.files[0]).to_pylist()
     assert words.counts["documents"] == {"zh": 1, "en": 1, "mixed": 1}
     assert words.counts["bytes"] == {lang: len(text.encode()) for text, lang in TEXTS.values()}
     assert words.counts["words"]["zh"] == len(row["lengths"])
@@ -81,15 +83,33 @@ def with_dictionary(folder: Path, lines: str) -> Config:
 def test_the_user_dictionary_decides_words_and_its_content_is_in_the_fingerprint(tmp_path: Path):
     plain = run(tmp_path, Config())[1]
     store, words = run(tmp_path, with_dictionary(tmp_path, "今天天气很好\n"))
-    (row,) = read_table(store, words.files[0].path).to_pylist()
+    (row,) = read_table(store, words.files[0]).to_pylist()
     assert row["lengths"][0] == len("今天天气很好".encode())
     edited = run(tmp_path, with_dictionary(tmp_path, "今天天气\n"))[1]
     assert len({plain.fingerprint, words.fingerprint, edited.fingerprint}) == 3
 
 
 def test_a_user_dictionary_that_cannot_be_read_is_one_clear_error(tmp_path: Path):
-    with pytest.raises(InputError, match=r"words\.txt:1"):
+    with pytest.raises(ConfigError, match=r"words\.txt:1"):
         run(tmp_path, with_dictionary(tmp_path, "no Han"))
     (tmp_path / "words.txt").unlink()
     with pytest.raises(ConfigError, match=r"words\.txt: No such file"):
         run(tmp_path, Config(text=TextConfig(user_dictionary="words.txt"), run=RunConfig(source_root=str(tmp_path))))
+
+
+def test_a_user_dictionary_is_a_regular_file_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cfg = with_dictionary(tmp_path, "今天天气很好\n")
+    monkeypatch.setattr(module, "DICTIONARY_BYTES", 8)
+    with pytest.raises(ConfigError, match=r"words\.txt: more than 8 bytes"):
+        run(tmp_path, cfg)
+    os.mkfifo(tmp_path / "pipe")
+    for file in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(ConfigError, match="a device or a pipe"):
+            run(tmp_path, Config(text=TextConfig(user_dictionary=str(file))))
+
+
+@pytest.mark.parametrize("line", ["root:x:0:0:密码", "密码 是 一二三", "the pass phrase"])
+def test_no_message_quotes_a_file_that_is_no_user_dictionary(tmp_path: Path, line: str):
+    with pytest.raises(ConfigError, match=r"words\.txt:2") as caught:
+        run(tmp_path, with_dictionary(tmp_path, f"今天 3\n{line}\n"))
+    assert not any(word in str(caught.value) for word in ("root", "密码", "phrase"))

@@ -238,8 +238,8 @@ def test_an_id_that_is_malformed_unknown_or_in_no_manifest_is_refused(
 
 def test_a_beginning_that_several_documents_share_lists_them(store: LocalStore) -> None:
     twin = row(KEPT[:-1] + "1", FIRST)
-    path = f"nights/{FIRST}/documents/part-0.parquet"
-    store.write(path, parquet_bytes(pa.Table.from_pylist([row(KEPT, FIRST), twin], DOCUMENTS)))
+    documents = pa.Table.from_pylist([row(KEPT, FIRST), twin], DOCUMENTS)
+    write_night(store, FIRST, {"documents/part-0.parquet": documents})
     with pytest.raises(InputError, match=f"{KEPT}, {twin['id']}"):
         explain(Workspace(store), KEPT[:12])
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -30,7 +32,7 @@ from nights_to_forget import (
 from steps import clean, ingest
 
 from slimpajama.cli import run
-from slimpajama.core.errors import ConfigError, InputError, LockedError
+from slimpajama.core.errors import ConfigError, DamagedError, InputError, LockedError, StorageError
 from slimpajama.ops.explain import explain, render
 from slimpajama.ops.forget import forget
 from slimpajama.ops.overview import list_nights
@@ -152,6 +154,7 @@ class Memory:
     """A store in memory that remembers how it was before each change: what a kill would have left."""
 
     uri = "memory"
+    is_fenced = False
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files, self.before = dict(files), list[dict[str, bytes]]()
@@ -191,6 +194,22 @@ class Memory:
 
     def lock(self, owner: str) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
+
+    def name(self, path: str, digest: str = "") -> str:
+        return path
+
+    def learn(self, manifest: str, digests: Iterable[tuple[str, str]]) -> None:
+        pass
+
+    def write_listed(self, path: str, data: bytes, digest: str) -> None:
+        self.write(path, data)
+
+    def publish(self, path: str, data: bytes) -> None:
+        self.write(path, data)
+
+    def give_up(self, folder: str) -> None:
+        self.delete(f"{folder}/manifest.json")
+        self.delete_tree(folder)
 
 
 @pytest.mark.usefixtures("quick_pages")
@@ -315,3 +334,53 @@ def test_a_workspace_that_a_run_holds_is_left_alone(store: LocalStore, monkeypat
         monkeypatch.setattr("slimpajama.workspace.local.held", set())
         with pytest.raises(LockedError):
             forget(Workspace(store), "id", id_of(store, secret("zh")))
+
+
+@pytest.mark.usefixtures("quick_pages")
+def test_a_check_beside_it_raises_no_false_alarm(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    doc_id, found, publish, delete = id_of(store, secret("zh")), [], LocalStore._publish, LocalStore.delete
+
+    def slow(change: Any) -> Any:
+        def changed(self: LocalStore, *arguments: Any, **options: Any) -> Any:
+            time.sleep(0.01)
+            return change(self, *arguments, **options)
+
+        return changed
+
+    monkeypatch.setattr(LocalStore, "_publish", slow(publish))
+    monkeypatch.setattr(LocalStore, "delete", slow(delete))
+    with ThreadPoolExecutor(1) as pool:
+        forgetting = pool.submit(forget, Workspace(store), "id", doc_id)
+        while not forgetting.done():
+            found.append(verify(Workspace(LocalStore(store.uri)))[1])
+        forgetting.result()
+    assert len(found) > 3
+    assert [bad for bad in found if bad] == []
+
+
+@pytest.mark.usefixtures("quick_pages")
+@pytest.mark.parametrize("kind", ["documents", "minhash", "texts", "bands", "shards", "README.md"])
+def test_damaged_files_are_not_sealed_under_a_new_hash(store: LocalStore, kind: str) -> None:
+    doc_id = id_of(store, secret("zh"))
+    entries = Nights(store).load(FIRST).entries(f"nights/{FIRST}/{kind}")
+    for entry in entries:
+        data = bytearray(store.read(entry.path))
+        data[len(data) // 2] ^= 1
+        store.write(entry.path, bytes(data))
+    with pytest.raises(DamagedError, match=f"{FIRST}/{kind}.*not what its manifest says"):
+        forget(Workspace(store), "id", doc_id)
+    assert set(verify(Workspace(store))[1]) >= {entry.path for entry in entries}
+
+
+@pytest.mark.usefixtures("quick_pages")
+def test_without_its_list_nothing_forgotten_comes_in_again(folder: Path, store: LocalStore) -> None:
+    forget(Workspace(store), "id", id_of(store, secret("en")))
+    write_raw(folder, THIRD, {"en": [secret("en"), text("en", 70)]})
+    whole = store.read(layout.FORGOTTEN)
+    store.write(layout.FORGOTTEN, whole.replace(b'"sha256": "', b'"sha256": "0', 1))
+    with pytest.raises(DamagedError, match=r"forgotten/index\.json: damaged"):
+        prepare(store, settings(folder), THIRD)
+    store.delete(layout.FORGOTTEN)
+    with pytest.raises(StorageError, match=r"forgotten/index\.json: missing, and was published"):
+        prepare(store, settings(folder), THIRD)
+    assert list(verify(Workspace(store))[1]) == [layout.FORGOTTEN]

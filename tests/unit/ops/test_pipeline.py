@@ -4,13 +4,48 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from slimpajama.core.config import Config, PairsConfig, PairSourceConfig, TuneConfig
 from slimpajama.corpus.pipeline import NAMES
-from slimpajama.ops.pipeline import BY_NAME, PIPELINE
+from slimpajama.ops.pipeline import BY_NAME, FLOWS, PIPELINE, follow
 
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "architecture.md"
+ROOT = Path(__file__).resolve().parents[3]
+PAGE = ROOT / "docs" / "architecture.md"
+PAIRS = PairSourceConfig(name="messages", uri="*.tsv", task="translation")
+
+
+@pytest.mark.parametrize(("nightly", "good"), [(False, True), (True, True), (True, False)])
+def test_what_follows_a_publication_runs_in_order_on_the_model_that_was_trained(nightly: bool, good: bool):
+    tuned = nightly and good
+    asked: list[tuple[str, str]] = []
+
+    def run(flow: str, model: str) -> dict[str, SimpleNamespace]:
+        asked.append((flow, model))
+        return {step: SimpleNamespace(model=f"{step}ed", promote=good, champion="") for step in FLOWS[flow]}
+
+    reports = follow(Config(pairs=PairsConfig(sources=(PAIRS,)), tune=TuneConfig(nightly=nightly)), run)
+    in_order = [("train-model", ""), ("evaluate-model", "trained"), ("generate-text", "trained"), ("tune-model", "")]
+    assert asked == in_order[: 4 if tuned else 3]
+    assert list(reports) == ["train", "evaluate", "gate", "generate", *(["tune"] if tuned else [])]
+
+
+@pytest.mark.parametrize(
+    "file", sorted([*ROOT.glob("tasks/*.py"), *ROOT.glob("flows/*.py")]), ids=lambda file: file.stem
+)
+def test_no_task_or_flow_is_written_for_one_step(file: Path):
+    # Two of the preparation's steps may end it. What a tuning made is shown beside its run.
+    known = {
+        "corpus": {"ingest", "dedup"},
+        "model": {"tune"},
+        "nightly": {"shards", "report"},
+        "report": {"train", "tune", "report"},
+    }
+    calls = re.findall(r"""\b(\w+)_task\b|["'](\w+)["']""", file.read_text(encoding="utf-8"))
+    named = {name for call in calls for name in call} & set(BY_NAME)
+    assert named <= known.get(file.stem, set())
 
 
 def test_no_two_steps_share_a_name():

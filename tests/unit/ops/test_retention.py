@@ -99,7 +99,9 @@ def test_a_removal_that_was_broken_off_is_finished_by_the_next(store: LocalStore
     whole = LocalStore.delete_tree
 
     def dies(self: LocalStore, prefix: str) -> None:
-        raise KeyboardInterrupt
+        if prefix.startswith("models/"):
+            raise KeyboardInterrupt
+        whole(self, prefix)
 
     monkeypatch.setattr(LocalStore, "delete_tree", dies)
     with pytest.raises(KeyboardInterrupt):
@@ -137,12 +139,13 @@ def test_an_empty_workspace_has_nothing_to_remove(tmp_path: Path):
 
 
 def test_tuned_models_stay_while_they_serve_a_task_or_are_young(store: LocalStore):
-    for name, nights in (("old-serving", NIGHTS[:1]), ("old", NIGHTS[:1]), ("young", NIGHTS)):
-        about = {"nights": dict.fromkeys(nights, "digest")}
+    old, young = f"{NIGHTS[0]}-tiny-0", f"{NIGHTS[-1]}-tiny-5"
+    for name, base in (("old-serving", old), ("old", old), ("gone", "no-longer-there"), ("young", young)):
+        about = {"base": base}
         store.write(f"tuned/{name}/model.safetensors", bytes(WEIGHTS))
         store.write(f"tuned/{name}/manifest.json", json_bytes(Manifest("tune", name, (), {}, about)))
     store.write("tuned/2026-01-01-broken/checkpoints/step-0000001/state.safetensors", b"")
     store.write("tuned/current.json", json_bytes({"tasks": {"translation": "old-serving"}, "history": []}))
     gone = [one.folder for one in clean_up(Workspace(store), RetentionConfig(nights=3)).removed]
-    assert gone == ["tuned/2026-01-01-broken", "models/2026-01-02-tiny-1", "tuned/old"]
+    assert gone == ["tuned/2026-01-01-broken", "models/2026-01-02-tiny-1", "tuned/gone", "tuned/old"]
     assert store.exists("tuned/current.json")

@@ -15,6 +15,7 @@ from slimpajama.corpus.dedup.columns import read_keys, read_texts
 from slimpajama.ops.forget import forget
 from slimpajama.ops.verify import verify
 from slimpajama.workspace.local import LocalStore
+from slimpajama.workspace.manifest import entry_of
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
@@ -42,7 +43,7 @@ def beside(store: Store, night: str) -> dict[str, tuple[Any, ...]]:
     for path in manifest.paths(f"nights/{night}/minhash/"):
         name = path.replace("/minhash/", "/texts/").replace(".parquet", ".arrow")
         assert {name, path.replace("/minhash/", "/bands/")} <= set(manifest.paths(""))
-        ids = read_table(store, path)["id"].to_pylist()
+        ids = read_table(store, entry_of(path, store.read(path)))["id"].to_pylist()
         with store.open(path.replace("/minhash/", "/bands/")) as file:
             keys = read_keys(file, range(37)).T.tolist()
         with store.open(name) as file:

@@ -19,6 +19,12 @@ def flip(store, path, place=-9):
     store.write(path, bytes(data))
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    """Nothing runs beside these checks."""
+    monkeypatch.setattr("slimpajama.ops.verify.PAUSES_S", ())
+
+
 @pytest.fixture
 def store(trained):
     """Two nights and a model that is the champion."""
@@ -92,7 +98,7 @@ def test_the_list_of_nights_and_the_nights_must_agree(store):
     assert "missing" in str(bad["nights/2025-05-05/manifest.json"])
     assert "slimpajama prepare --night 2026-01-02" in str(bad["nights/2026-01-02/manifest.json"])
     store.delete("nights/index.json")
-    assert "nights/2026-01-01/manifest.json" in verify(Workspace(store))[1]
+    assert "missing, and was published" in str(verify(Workspace(store))[1]["nights/index.json"])
 
 
 @pytest.mark.parametrize("damage", [b"", b"\xff", b"[]", b"null", b'{"nights": 1}'])
@@ -104,6 +110,9 @@ def test_an_unreadable_list_of_nights_is_a_problem(store, damage):
 def test_pointers_to_nowhere_are_named_with_what_they_name(store):
     (model,) = {path.split("/")[1] for path in store.list("models") if path.count("/") > 1}
     store.delete_tree(f"models/{model}")
+    _, bad = verify(Workspace(store))
+    assert f"delete published/models/{model}/manifest.json, too" in str(bad[f"models/{model}/manifest.json"])
+    store.delete_tree(f"published/models/{model}")
     store.write("tuned/current.json", json.dumps({"tasks": {"translation": "夜-tuned"}, "history": []}).encode())
     _, bad = verify(Workspace(store))
     assert list(bad) == ["models/champion.json", "tuned/current.json"]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slimpajama.core.config import TextConfig
-from slimpajama.core.errors import InputError
+from slimpajama.core.errors import ConfigError
 from slimpajama.text import segment
 from slimpajama.text.lattice import UserWord
 from slimpajama.text.segment import Segmenter, engine_versions, parse_user_dictionary
@@ -143,5 +143,5 @@ def test_a_word_without_a_count_is_weighed_as_jieba_does(package):
 
 @pytest.mark.parametrize("line", ["C++ 3", "词 1 n x", "词 -1 n x", "词典,3", "T恤 4", "词 1234567890 n"])
 def test_a_line_that_is_no_dictionary_entry_is_an_error_with_its_place(line: str):
-    with pytest.raises(InputError, match=r"words\.txt:2"):
+    with pytest.raises(ConfigError, match=r"words\.txt:2"):
         parse_user_dictionary(f"好词 3\n{line}".encode(), "words.txt")

@@ -12,7 +12,12 @@ from hypothesis import strategies as st
 from slimpajama.core.errors import StorageError
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.lookup import find_rows, one_of, starts_with
+from slimpajama.workspace.manifest import FileEntry, entry_of
 from slimpajama.workspace.parquet import parquet_bytes
+
+
+def listed(store: LocalStore, *paths: str) -> list[FileEntry]:
+    return [entry_of(path, store.read(path)) for path in paths]
 
 
 @pytest.fixture
@@ -28,7 +33,8 @@ def store(tmp_path: Path) -> LocalStore:
 
 
 def test_a_row_is_found_with_its_place_across_row_groups(store: LocalStore) -> None:
-    hits = list(find_rows(store, ["a.parquet", "b.parquet"], "id", one_of({"0015", "0063", "gone"}), ["text"]))
+    entries = listed(store, "a.parquet", "b.parquet")
+    hits = list(find_rows(store, entries, "id", one_of({"0015", "0063", "gone"}), ["text"]))
     assert [(hit.path, hit.row, hit.values) for hit in hits] == [
         ("a.parquet", 15, {"text": "文本0015"}),
         ("b.parquet", 3, {"text": "文本0063"}),
@@ -36,14 +42,14 @@ def test_a_row_is_found_with_its_place_across_row_groups(store: LocalStore) -> N
 
 
 def test_a_prefix_finds_all_that_begin_with_it_and_no_null(store: LocalStore) -> None:
-    hits = find_rows(store, ["a.parquet", "b.parquet"], "partner", starts_with("006"), ["id"])
+    hits = find_rows(store, listed(store, "a.parquet", "b.parquet"), "partner", starts_with("006"), ["id"])
     assert [hit.values["id"] for hit in hits] == ["0060", "0062", "0064", "0066", "0068"]
 
 
 def test_a_damaged_file_is_named(store: LocalStore) -> None:
     store.write("b.parquet", b"PAR1 nothing of the kind PAR1")
     with pytest.raises(StorageError, match=r"b\.parquet: not readable as Parquet"):
-        list(find_rows(store, ["b.parquet"], "id", one_of(["0063"]), ["text"]))
+        list(find_rows(store, listed(store, "b.parquet"), "id", one_of(["0063"]), ["text"]))
 
 
 @given(st.sets(st.integers(0, 49)), st.integers(1, 60))
@@ -53,5 +59,5 @@ def test_every_wanted_row_is_found_once_in_order(
     store = LocalStore(str(tmp_path_factory.mktemp("lookup")))
     table = pa.table({"id": [str(n) for n in range(50)]})
     store.write("c.parquet", parquet_bytes(table, row_group_rows=rows))
-    hits = find_rows(store, ["c.parquet"], "id", one_of({str(n) for n in wanted}), ["id"])
+    hits = find_rows(store, listed(store, "c.parquet"), "id", one_of({str(n) for n in wanted}), ["id"])
     assert [(hit.row, hit.values["id"]) for hit in hits] == [(n, str(n)) for n in sorted(wanted)]

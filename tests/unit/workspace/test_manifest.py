@@ -137,3 +137,28 @@ def test_a_damaged_manifest_is_named(store):
 
 def test_nested_counts_add_up():
     assert add_counts([{"a": 1, "b": {"zh": 2}}, {"b": {"zh": 3, "en": 1}}]) == {"a": 1, "b": {"zh": 5, "en": 1}}
+
+
+@pytest.mark.parametrize("damaged", ["parts/00002.json", "state.json", "manifest.json"])
+def test_damaged_records_of_a_step_are_made_again_and_not_believed(store, tmp_path_factory, damaged):
+    def stage(store):
+        return begin_step(store, "square", work="nights/n/work/square", about={"version": 1})
+
+    quiet = open_store(str(tmp_path_factory.mktemp("quiet")))
+    whole, calls = stage(quiet), []
+    whole.map(UNITS, make_square([]))
+    whole.finish()
+    begun = stage(store)
+    begun.map(UNITS, make_square([]))
+    if damaged == "manifest.json":
+        begun.finish()
+    path = f"nights/n/work/square/{damaged}"
+    data = store.read(path)
+    # A digit, so that it is JSON as before.
+    place = next(n for n, byte in enumerate(data) if chr(byte) in "246")
+    store.write(path, data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    resumed = stage(store)
+    resumed.map(UNITS, make_square(calls))
+    resumed.finish()
+    assert len(calls) == {"parts/00002.json": 1, "state.json": 6, "manifest.json": 0}[damaged]
+    assert contents(store) == contents(quiet)

@@ -136,7 +136,9 @@ def test_a_night_of_an_earlier_version_that_lacks_a_setting_goes_on(store, lacks
         Nights(store).finish_publication("n", load_config(None, ["ingest.part_mb=3"]))
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "", " ", "-x", "x" * 65, "夜"])
+@pytest.mark.parametrize(
+    "name", ["../x", "a/b", "", " ", "-x", "x" * 65, "夜", "work", "index.json", ".lock", "n1\n", "n\udcff"]
+)
 def test_a_name_that_could_leave_its_folder_is_refused(store, name):
     if name:
         with pytest.raises(ConfigError, match="not a night's name"):

@@ -24,7 +24,7 @@ def test_a_folder_without_a_night_is_no_workspace_and_is_not_made_one(tmp_path, 
 
 def test_a_scratch_workspace_reads_both_and_writes_its_own_alone(tmp_path, base):
     scratch = scratch_workspace(str(tmp_path / "scratch"), base, hidden=("nights/b/",)).store
-    assert (scratch.uri, scratch.read("nights/a/x"), scratch.list()) == (base.uri, b"base", [])
+    assert (scratch.uri, scratch.read("nights/a/x"), scratch.list()) == (base.uri, b"base", ["nights/a/x"])
     assert not scratch.exists("nights/b/x")
     scratch.write("nights/a/x", b"own")
     assert (scratch.read("nights/a/x"), scratch.read_versioned("nights/a/x")[0]) == (b"own", b"own")

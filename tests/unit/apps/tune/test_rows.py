@@ -14,7 +14,7 @@ def examples(n=50, seed=0):
     rng = np.random.default_rng(seed)
     sides = [[rng.integers(1, V, rng.integers(1, most)).astype(np.uint16) for _ in range(n)] for most in (40, 12)]
     kinds, quotes = [("answer", "summarize")[i % 2] for i in range(n)], np.stack([np.arange(n)] * 2, axis=1)
-    return Examples(*sides, kinds, quotes, [str(i) for i in range(n)])
+    return Examples(*sides, kinds, quotes)
 
 
 def rows(data=None, **settings):
@@ -52,7 +52,7 @@ def test_a_task_with_few_tokens_comes_up_more_often():
     """Sixteen times the tokens make four times the turns, and the directions of a translation are one task."""
     sides = [[np.full(n, 1, np.uint16) for n in (8, 64, 64)] for _ in range(2)]
     kinds = ["answer", "translate-en", "translate-zh"]
-    data = Examples(*sides, kinds, np.full((3, 2), -1), ["a", "b", "c"])
+    data = Examples(*sides, kinds, np.full((3, 2), -1))
     batches = PairRows(data, tuple(kinds), row_tokens=ROW, batch_tokens=96, vocab_size=V, chunk_tokens=K, seed=0)
     seen = []
     while batches.epoch == 0:
@@ -77,7 +77,7 @@ def test_a_position_restores_the_batches_over_the_end_of_an_epoch():
 def test_another_seed_is_another_order_and_nothing_is_no_pair():
     assert pairs_of(rows(seed=1).batch()) != pairs_of(rows().batch())
     with pytest.raises(InputError, match="no pair to tune on"):
-        rows(Examples([], [], [], np.zeros((0, 2), np.int64), []))
+        rows(Examples([], [], [], np.zeros((0, 2), np.int64)))
 
 
 def test_every_window_of_a_passage_begins_with_the_question():

@@ -10,7 +10,7 @@ from slimpajama.core.errors import ConfigError
 from slimpajama.core.schema import CLEANED, RAW
 from slimpajama.corpus.clean.rewrite import rewrite
 from slimpajama.workspace.local import LocalStore
-from slimpajama.workspace.manifest import Manifest
+from slimpajama.workspace.manifest import Manifest, entry_of
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.step import Part
@@ -44,7 +44,7 @@ def run(folder: Path, cfg: Config = CFG) -> tuple[Store, Manifest]:
 
 def test_kept_documents_are_normalised_measured_and_keep_the_hash_of_the_raw_text(tmp_path: Path):
     store, manifest = run(tmp_path)
-    tables = [read_table(store, path) for path in manifest.paths("nights/n/work/clean/")]
+    tables = [read_table(store, entry) for entry in manifest.entries("nights/n/work/clean/")]
     assert all(table.schema.equals(CLEANED) for table in tables)
     rows = {row["id"]: row for table in tables for row in table.to_pylist()}
     assert set(rows) == {"a", "b"}
@@ -62,7 +62,9 @@ def test_kept_documents_are_normalised_measured_and_keep_the_hash_of_the_raw_tex
 def test_removed_documents_say_which_rule_they_broke_and_by_how_much(tmp_path: Path):
     store, manifest = run(tmp_path)
     rows = {
-        row["id"]: row for path in manifest.paths("nights/n/removed/") for row in read_table(store, path).to_pylist()
+        row["id"]: row
+        for entry in manifest.entries("nights/n/removed/")
+        for row in read_table(store, entry).to_pylist()
     }
     assert {id_: row["rule"] for id_, row in rows.items()} == {"c": "short-document", "d": "language"}
     assert (rows["c"]["value"], rows["c"]["threshold"]) == ("3 content characters", "at least 70")
@@ -89,13 +91,18 @@ def test_every_signal_is_measured_whatever_the_preset(tmp_path: Path):
     for preset in ("slimpajama", "none"):
         store, manifest = run(tmp_path / preset, Config(clean=CleanConfig(preset=preset)))
         for path in manifest.paths("nights/n/work/clean/"):
-            assert all(None not in row["quality"].values() for row in read_table(store, path).to_pylist())
+            assert all(
+                None not in row["quality"].values()
+                for row in read_table(store, entry_of(path, store.read(path))).to_pylist()
+            )
 
 
 def test_a_line_repeated_ten_times_is_removed_by_the_chinese_preset_with_value_and_threshold(tmp_path: Path):
     store, manifest = run(tmp_path, Config(clean=CleanConfig(preset="chinese")))
     rows = {
-        row["id"]: row for path in manifest.paths("nights/n/removed/") for row in read_table(store, path).to_pylist()
+        row["id"]: row
+        for entry in manifest.entries("nights/n/removed/")
+        for row in read_table(store, entry).to_pylist()
     }
     assert (rows["a"]["rule"], rows["a"]["threshold"]) == ("gopher-dup-lines", "at most 0.287")
     assert float(rows["a"]["value"]) == 0.9

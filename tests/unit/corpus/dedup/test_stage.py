@@ -13,6 +13,7 @@ from slimpajama.core.errors import StorageError
 from slimpajama.core.schema import CLEANED, DOCUMENTS, MINHASH, REMOVED, removed_table
 from slimpajama.corpus.dedup.files import dedup_files
 from slimpajama.workspace import layout
+from slimpajama.workspace.manifest import entry_of
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import Workspace, open_store
 from slimpajama.workspace.parquet import read_table
@@ -102,7 +103,11 @@ def run_night(store, night, parts, cfg, ids=()):
 
 
 def rows(store, night, folder):
-    return [row for path in store.list(f"nights/{night}/{folder}/") for row in read_table(store, path).to_pylist()]
+    return [
+        row
+        for path in store.list(f"nights/{night}/{folder}/")
+        for row in read_table(store, entry_of(path, store.read(path))).to_pylist()
+    ]
 
 
 def files(store):
@@ -163,7 +168,7 @@ def test_files_have_the_contracts_columns_and_the_parts_names(store):
     ):
         paths = found.paths(f"nights/n1/{folder}/")
         assert paths == [f"nights/n1/{folder}/{prefix}part-00000-{n:05d}.parquet" for n in range(2)]
-        assert all(read_table(store, path).schema.equals(schema) for path in paths)
+        assert all(read_table(store, entry_of(path, store.read(path))).schema.equals(schema) for path in paths)
 
 
 def test_a_later_night_is_compared_with_all_earlier_ones(store):

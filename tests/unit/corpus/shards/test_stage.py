@@ -9,6 +9,7 @@ from slimpajama.core.errors import StorageError
 from slimpajama.core.schema import DOCUMENTS, MINHASH, SHARDS
 from slimpajama.text.tokenizer import Tokenizer
 from slimpajama.workspace import layout
+from slimpajama.workspace.manifest import entry_of
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import Workspace, open_store
 from slimpajama.workspace.parquet import read_table
@@ -74,7 +75,11 @@ def prepare(store, night="n", workers=1, **settings):
 
 def rows_of(store, manifest, split=""):
     paths = manifest.paths(f"nights/n/shards/{split}")
-    return [row | {"path": path} for path in paths for row in read_table(store, path).to_pylist()]
+    return [
+        row | {"path": path}
+        for path in paths
+        for row in read_table(store, entry_of(path, store.read(path))).to_pylist()
+    ]
 
 
 @pytest.fixture
@@ -181,14 +186,14 @@ def test_a_shard_is_named_by_its_content_and_its_rows_are_on_record(made):
     for entry in shards:
         data = store.read(entry.path)
         assert entry.path.rsplit("/", 1)[1] == f"{sha256(data)[:16]}.parquet"
-        table = read_table(store, entry.path)
+        table = read_table(store, entry)
         assert table.schema.equals(SHARDS)
         assert entry.rows == len(table) > 0
 
 
 def test_shards_have_about_the_target_size(made):
     sizes = [
-        sum(row["n_bytes"] for row in read_table(made[0], path).to_pylist())
+        sum(row["n_bytes"] for row in read_table(made[0], entry_of(path, made[0].read(path))).to_pylist())
         for path in made[2][-1].paths("nights/n/shards/train/")
     ]
     # 3 kB of text a shard, documents of 80 to 250 bytes, drawn by hash.

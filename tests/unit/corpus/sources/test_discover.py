@@ -2,6 +2,7 @@ import glob
 import os
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import fsspec
 import pytest
 
-from slimpajama.core.config import Config, IngestConfig, RunConfig, SourceConfig, protocols, validate
+from slimpajama.core.config import Config, IngestConfig, RunConfig, SourceConfig, protocol, validate
 from slimpajama.core.errors import ConfigError, InputError
 from slimpajama.corpus.sources import discover, remote
-from slimpajama.corpus.sources.discover import Plan, current_version, fixed_folder, open_input, plan
+from slimpajama.corpus.sources.discover import Plan, current_version, open_input, plan
+from slimpajama.corpus.sources.remote import fixed_folder
 
 
 def config(root: Path, *patterns: str, part_mb: float = 8.0, protocols: tuple[str, ...] = ("file", "s3")) -> Config:
@@ -130,10 +132,25 @@ def test_a_folder_that_cannot_be_listed_is_on_record(tmp_path: Path, monkeypatch
     assert (bad.rule, bad.value) == ("unreadable", "Permission denied")
 
 
-def test_an_archive_that_is_no_zip_is_an_error(tmp_path: Path):
-    (tmp_path / "no.zip").write_bytes(b"no zip")
-    with pytest.raises(InputError, match="cannot be opened"):
-        plan(config(tmp_path, f"zip://*.txt::file://{tmp_path}/no.zip", protocols=("zip", "file")), [])
+@pytest.mark.parametrize("section", ["ingest", "decontaminate", "pairs"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "zip://*.txt::raw/a.zip",
+        "zip://*.txt::s3://b/a.zip",
+        "tar://文件/*.txt::file:///data/a.tar",
+        "zip:///data/a.zip",
+        "simplecache::s3://b/*",
+    ],
+)
+def test_an_archive_or_a_chain_is_refused_when_the_configuration_is_read(uri: str, section: str):
+    allowed = ["file", "s3", "zip", "tar", "simplecache", "simplecache::s3"]
+    name = "evaluations" if section == "decontaminate" else "sources"
+    source = {"name": "a", "uri": uri} | ({"task": "translation"} if section == "pairs" else {})
+    data = {"ingest": {"protocols": allowed}}
+    data.setdefault(section, {})[name] = [source]
+    with pytest.raises(ConfigError, match=rf"{name}.0.uri: an archive or a chain of protocols is no source; unpack it"):
+        validate(data)
 
 
 def test_a_file_name_that_is_no_utf8_still_has_a_printable_path(tmp_path: Path):
@@ -167,6 +184,9 @@ def test_a_change_after_planning_is_seen(tmp_path: Path):
         ("/data/**/x.txt", "/data/"),
         ("s3://bucket/prefix/*.gz", "s3://bucket/prefix/"),
         ("./raw/[ab].txt", "./raw/"),
+        ("http://[2001:db8::1]:80/语料/*/a.txt", "http://[2001:db8::1]:80/语料/"),
+        ("http://[2001:db8::1]/a.txt", "http://[2001:db8::1]/"),
+        ("s3://[ab]ucket/a.txt", "s3://"),
     ],
 )
 def test_the_fixed_folder_of_a_pattern_ends_before_its_first_wildcard(pattern: str, folder: str):
@@ -183,6 +203,11 @@ def test_a_remote_store_is_listed_and_read_by_its_protocol():
     assert plan(cfg, [file.entry() for file in found.files]).files == ()
 
 
+def test_a_pattern_that_a_store_does_not_understand_is_an_error_that_says_so():
+    with pytest.raises(InputError, match=r"demo/\*\*\.txt: cannot be listed: Invalid pattern"):
+        plan(config(Path("/"), "memory://demo/**.txt", protocols=("memory",)), [])
+
+
 def test_an_unknown_protocol_is_an_error_that_names_it():
     with pytest.raises(InputError, match="nosuch"):
         plan(config(Path("/"), "nosuch://x/*", protocols=("nosuch",)), [])
@@ -194,16 +219,73 @@ def test_an_unknown_protocol_is_an_error_that_names_it():
         ("memory://x/*", "memory"),
         ("https://example.org/a.txt", "https"),
         ("S3://x/*", "S3"),
-        ("zip://*.txt::s3://b/a.zip", "zip"),
-        ("filecache::s3://b/a", "filecache"),
-        ("s3://b/*::http://127.0.0.1", "http"),
+        ("http://[2001:db8::1]/a.txt", "http"),
     ],
 )
 def test_a_protocol_that_is_not_allowed_is_an_error_that_names_the_setting(uri: str, refused: str):
     source = {"name": "web", "uri": uri}
     with pytest.raises(ConfigError, match=f"source web needs '{refused}', which ingest.protocols does not allow"):
         validate({"ingest": {"sources": [source]}})
-    assert validate({"ingest": {"sources": [source], "protocols": sorted(protocols(uri))}})
+    assert validate({"ingest": {"sources": [source], "protocols": [protocol(uri)]}})
+
+
+def test_an_address_that_no_server_can_have_is_refused_when_the_configuration_is_read():
+    source = {"name": "web", "uri": "http://[2001:db8::1/a.txt"}
+    with pytest.raises(ConfigError, match="uri: invalid IPv6 URL"):
+        validate({"ingest": {"sources": [source], "protocols": ["http"]}})
+
+
+@pytest.mark.parametrize("host", ["[::1]", "[::ffff:127.0.0.1]", "[fd00:ec2::254]", "[64:ff9b::a9fe:a9fe]"])
+@pytest.mark.parametrize("pattern", ["a.txt", "*.txt"])
+def test_no_private_address_of_the_new_protocol_is_opened(host: str, pattern: str):
+    with pytest.raises(InputError, match="is inside a private network"):
+        plan(config(Path("/"), f"http://{host}:9/{pattern}", protocols=("http",)), [])
+
+
+def test_two_colons_in_a_name_are_part_of_it(tmp_path: Path):
+    write(tmp_path, **{"a::s3": "one", "一::二": "two"})
+    found = plan(config(tmp_path, f"file://{tmp_path}/*::*.txt"), [])
+    assert [open_input(file).read() for file in found.files] == [b"one", b"two"]
+
+
+def covered(root: Path) -> Path:
+    """Write a raw file and a workspace with outputs below a folder; return the workspace."""
+    write(root, raw__a="一", ws__nights__n__documents__part="other", ws__reports__n="other", ws__models__m="other")
+    return root / "ws"
+
+
+@pytest.mark.parametrize("pattern", ["**/*", "**/*.txt", "ws/**/*", "./", "link/**/*.txt", "link/n/documents/part.txt"])
+def test_a_pattern_that_covers_the_workspace_never_takes_it_in_and_says_so(
+    tmp_path: Path, pattern: str, caplog: pytest.LogCaptureFixture
+):
+    workspace = covered(tmp_path)
+    (tmp_path / "link").symlink_to(workspace / "nights")
+    source = SourceConfig(name="all", uri=pattern, format="txt")
+    cfg = Config(
+        workspace=str(workspace), ingest=IngestConfig(sources=(source,)), run=RunConfig(source_root=str(tmp_path))
+    )
+    found = plan(cfg, [])
+    assert [Path(path) for _, path in paths(found)] == ([Path("raw/a.txt")] if pattern[0] in "*." else [])
+    assert [bad.rule for _, _, bad in found.problems] == ([] if found.files else ["no-files"])
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "source all: its pattern covers the workspace; " in record.getMessage()
+
+
+def test_files_beside_the_workspaces_own_folders_are_read_and_nothing_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    write(tmp_path, raw__a="一", nights="no folder", models2__b="two")
+    cfg = config(tmp_path, "**/*.txt")
+    assert len(plan(replace(cfg, workspace=str(tmp_path)), []).files) == 3
+    assert not caplog.records
+
+
+def test_a_workspace_in_a_store_is_no_source_of_itself(caplog: pytest.LogCaptureFixture):
+    fsspec.filesystem("memory").pipe({"/lake/ws/nights/n/a.txt": b"no", "/lake/ws/.lock": b"no", "/lake/a.txt": b"one"})
+    cfg = replace(config(Path("/"), "memory://lake/**", protocols=("memory",)), workspace="memory:///lake/ws/")
+    assert paths(plan(cfg, [])) == [("s0", "memory:///lake/a.txt")]
+    assert len(caplog.records) == 1
 
 
 def test_a_relative_path_needs_the_protocol_of_this_disk():

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -17,6 +18,7 @@ from slimpajama.corpus.ingest import read_whole
 from slimpajama.corpus.sources import remote, streams
 from slimpajama.corpus.sources.discover import plan
 from slimpajama.corpus.sources.records import ReadOptions
+from slimpajama.corpus.sources.remote import fixed_folder
 
 WANT = ReadOptions(max_document_bytes=1_000_000)
 TEXT = "今天天气很好，我们去公园。The weather is fine today."
@@ -40,8 +42,14 @@ class Site:
         return Config(ingest=IngestConfig(sources=sources, protocols=("http",)), run=RunConfig())
 
 
+class Loopback6(ThreadingHTTPServer):
+    """A server on the loopback of IPv6."""
+
+    address_family = socket.AF_INET6
+
+
 @pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def site(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setattr(remote, "check_public", lambda address: None)
     monkeypatch.setattr(remote, "_WAITS_S", (0.0, 0.0))
 
@@ -73,10 +81,11 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
         def log_message(self, *args: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as running:
+    host = getattr(request, "param", "127.0.0.1")
+    with (Loopback6 if ":" in host else ThreadingHTTPServer)((host, 0), Answers) as running:
         # A client that hung up.
         running.handle_error = lambda *_: None
-        here = Site(f"http://127.0.0.1:{running.server_port}")
+        here = Site(f"http://{f'[{host}]' if ':' in host else host}:{running.server_port}")
         threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         fsspec.filesystem("http").clear_instance_cache()
         yield here
@@ -87,6 +96,20 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 def texts(cfg: Config) -> list[str]:
     batches = (batch for file in plan(cfg, []).files for batch in read_whole(file, WANT))
     return [text for batch in batches for text in batch.table["text"].to_pylist()]
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
+@pytest.mark.parametrize("site", ["::1"], indirect=True)
+@pytest.mark.parametrize(
+    ("pattern", "files"),
+    [("/a.txt", 1), ("/*.txt", 2), ("/[ab].txt", 2), ("/b*", 1), ("/语料/*.txt", 2), ("/c*", 0), ("/**/*.txt", 2)],
+)
+def test_an_address_of_ipv6_is_read_like_any_other(site: Site, pattern: str, files: int):
+    cfg = site.sources(pattern)
+    found = plan(cfg, [])
+    assert texts(cfg) == [TEXT] * files
+    assert all(file.path.startswith(f"{site.url}/") for file in found.files)
+    assert all("/" not in file.path.removeprefix(fixed_folder(site.url + pattern)) for file in found.files)
 
 
 @pytest.mark.parametrize("path", ["/a.txt", "/*.txt"])

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
@@ -31,7 +29,7 @@ def tokenizer() -> Tokenizer:
 
 
 @pytest.fixture(scope="module", params=["tiny", "gpt", "article"])
-def model(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> LanguageModel[Any]:
+def model(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> LanguageModel:
     torch.manual_seed(0)
     made = build(ModelConfig(preset=request.param, row_tokens=ROW), tokenizer.vocab_size, seed=3)
     # Fresh weights predict the same for everything.
@@ -41,7 +39,7 @@ def model(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> LanguageModel
     return made.eval()
 
 
-def token_by_token(model: LanguageModel[Any], tokenizer: Tokenizer, context: str, continuation: str):
+def token_by_token(model: LanguageModel, tokenizer: Tokenizer, context: str, continuation: str):
     """The definition: each token alone, its context cut as `plan_windows` promises."""
     ids, first = split_pair(tokenizer, context, continuation)
     sequence = [tokenizer.document_id, *ids]
@@ -54,14 +52,14 @@ def token_by_token(model: LanguageModel[Any], tokenizer: Tokenizer, context: str
     return total, greedy
 
 
-def test_likelihoods_are_those_of_the_tokens_taken_one_by_one(model: LanguageModel[Any], tokenizer: Tokenizer):
+def test_likelihoods_are_those_of_the_tokens_taken_one_by_one(model: LanguageModel, tokenizer: Tokenizer):
     found = score_continuations(model, tokenizer, PAIRS)
     expected = [token_by_token(model, tokenizer, *pair) for pair in PAIRS]
     assert [value for value, _ in found] == pytest.approx([value for value, _ in expected], rel=1e-5)  # float32
     assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
 
 
-def test_what_greedy_decoding_gives_is_greedy_and_nothing_else(model: LanguageModel[Any], tokenizer: Tokenizer):
+def test_what_greedy_decoding_gives_is_greedy_and_nothing_else(model: LanguageModel, tokenizer: Tokenizer):
     context = tokenizer.encode("今天天气")
     ids = list(context)
     for _ in range(5):
@@ -72,7 +70,7 @@ def test_what_greedy_decoding_gives_is_greedy_and_nothing_else(model: LanguageMo
     assert greedy_D.tolist() == [True, False]
 
 
-def test_context_and_continuation_add_up_to_the_whole_text(model: LanguageModel[Any], tokenizer: Tokenizer):
+def test_context_and_continuation_add_up_to_the_whole_text(model: LanguageModel, tokenizer: Tokenizer):
     ids = [tokenizer.encode(context + continuation) for context, continuation in PAIRS]
     whole_D = score_ids(model, ids, tokenizer.document_id)
     for first in (0, 1, 40):
@@ -85,13 +83,13 @@ def test_context_and_continuation_add_up_to_the_whole_text(model: LanguageModel[
         assert (begins_D + ends_D)[short_D] == pytest.approx(whole_D[short_D], rel=1e-5)
 
 
-def test_after_an_empty_context_the_whole_text_counts(model: LanguageModel[Any], tokenizer: Tokenizer):
+def test_after_an_empty_context_the_whole_text_counts(model: LanguageModel, tokenizer: Tokenizer):
     for text in ["今天天气很好。", "the weather is fine today. " * 10]:
         ((value, _),) = score_continuations(model, tokenizer, [("", text)])
         assert value == pytest.approx(-score_text(model, tokenizer, text)["nll_nats"], rel=1e-6)
 
 
-def test_pairs_score_the_same_alone_and_among_others(model: LanguageModel[Any], tokenizer: Tokenizer):
+def test_pairs_score_the_same_alone_and_among_others(model: LanguageModel, tokenizer: Tokenizer):
     together = score_continuations(model, tokenizer, PAIRS)
     alone = [score_continuations(model, tokenizer, [pair])[0] for pair in PAIRS]
     assert [value for value, _ in together] == pytest.approx([value for value, _ in alone], rel=1e-5)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from slimpajama.core.config import EvaluateConfig
-from slimpajama.model.evaluate.gate import Paired, decide, group_languages, resample_differences
+from slimpajama.model.evaluate.gate import Paired, decide, decide_first, group_languages, resample_differences
 
 CFG = EvaluateConfig()
 LN2 = math.log(2)
@@ -24,8 +24,18 @@ def paired(differences: dict[str, tuple[int, float, float]], seed: int = 0) -> P
     return Paired(lang, n_bytes, champion, champion + shift * LN2 * n_bytes)
 
 
-def test_the_first_model_becomes_champion():
-    assert decide(None, CFG).promote
+def test_the_first_model_becomes_champion_if_it_beats_the_counts_of_single_bytes():
+    assert decide_first(paired({"en": (200, -0.1, 0.05), "zh": (20, -0.2, 0.05)})).promote
+    for worse in ({"en": (200, 0.1, 0.05), "zh": (20, 0.1, 0.05)}, {"en": (200, 0.0, 0.0)}, {"zh": (5, 1e6, 0.0)}):
+        decision = decide_first(paired(worse))
+        assert not decision.promote
+        assert "how often each byte is in the training text" in decision.reason
+
+
+def test_a_first_model_that_no_text_judged_says_so():
+    decision = decide_first(Paired([], np.empty(0, np.int64), np.empty(0), np.empty(0)))
+    assert decision.promote
+    assert "no held-out text to judge it by (shards.test_share)" in decision.reason
 
 
 def test_a_clearly_better_model_is_promoted_with_its_figures():
@@ -92,6 +102,7 @@ def test_a_model_without_a_finite_likelihood_is_never_promoted(bad: float):
     scores = paired({"en": (50, -0.5, 0.01)})
     scores.challenger[7] = bad
     assert not decide(scores, CFG).promote
+    assert not decide_first(scores).promote
 
 
 def test_without_held_out_text_nothing_is_promoted():

@@ -115,7 +115,7 @@ def test_an_empty_text_has_no_bytes_no_tokens_and_no_bits():
 
 
 @pytest.fixture(scope="module")
-def tiny() -> LanguageModel[Any]:
+def tiny() -> LanguageModel:
     model = build(ModelConfig(preset="tiny", row_tokens=32), 300, seed=3)
     # Fresh weights predict the same for everything.
     with torch.no_grad():
@@ -129,7 +129,7 @@ def random_ids(seed: int, sizes: Sequence[int]) -> list[list[int]]:
     return [rng.integers(1, 300, n).tolist() for n in sizes]
 
 
-def test_a_document_scores_the_same_alone_and_among_others(tiny: LanguageModel[Any]):
+def test_a_document_scores_the_same_alone_and_among_others(tiny: LanguageModel):
     """Batches and padding must not matter; float32 sums of up to 200 tokens of about 6 nats agree to 1e-5."""
     ids = random_ids(0, [1, 31, 32, 33, 200, 0, 64])
     together = score_ids(tiny, ids, DOCUMENT_ID)
@@ -137,14 +137,14 @@ def test_a_document_scores_the_same_alone_and_among_others(tiny: LanguageModel[A
     assert together == pytest.approx(alone, rel=1e-5)
 
 
-def test_more_documents_than_fit_one_batch_are_all_scored(tiny: LanguageModel[Any]):
+def test_more_documents_than_fit_one_batch_are_all_scored(tiny: LanguageModel):
     ids = random_ids(1, [31] * (BATCH_TOKENS // 32 + 5))
     scores = score_ids(tiny, ids, DOCUMENT_ID)
     assert (scores > 31 * 3).all()
     assert np.array_equal(scores, score_ids(tiny, ids, DOCUMENT_ID))
 
 
-def test_a_documents_score_is_the_sum_of_the_models_own_likelihoods(tiny: LanguageModel[Any]):
+def test_a_documents_score_is_the_sum_of_the_models_own_likelihoods(tiny: LanguageModel):
     ids = random_ids(2, [20])[0]
     nll_1T = tiny.nll(torch.tensor([[DOCUMENT_ID, *ids]]))
     assert score_ids(tiny, [ids], DOCUMENT_ID)[0] == pytest.approx(float(nll_1T[0, 1:].sum()), rel=1e-6)

@@ -11,10 +11,12 @@ import pytest
 
 from slimpajama.core.errors import InputError, ModelError
 from slimpajama.model.evaluate import stage as evaluate_stage
+from slimpajama.model.evaluate.documents import byte_floor, held_out_documents
+from slimpajama.model.evaluate.score import bits_per_byte
 from slimpajama.model.evaluate.stage import SCORES, evaluate, summarise
 from slimpajama.model.train.stage import train
 from slimpajama.workspace.local import LocalStore
-from slimpajama.workspace.manifest import Manifest, load_manifest
+from slimpajama.workspace.manifest import Manifest, entry_of, load_manifest
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
@@ -66,12 +68,29 @@ def test_the_first_model_is_measured_and_promoted(trained: Any):
         f"{folder}/manifest.json",
         f"{folder}/scores.parquet",
     ]
-    scores = read_table(space.store, f"{folder}/scores.parquet")
+    scores = read_table(space.store, entry_of(f"{folder}/scores.parquet", space.store.read(f"{folder}/scores.parquet")))
     assert report.figures["overall"]["bytes"] == sum(scores["n_bytes"].to_pylist())
     assert set(report.figures["languages"]) == {"en", "zh"}
     assert 0 < report.figures["overall"]["token_accuracy"] <= 1
     assert json.dumps(report.as_dict(), allow_nan=False)
     assert "Promote" in report.text()
+
+
+def test_a_first_model_that_knows_less_than_the_counts_of_bytes_is_not_promoted(
+    trained: Any, monkeypatch: pytest.MonkeyPatch
+):
+    space, model = trained
+    nights = {night: Nights(space.store).load(night) for night in space.nights[:1]}
+    for max_mb, factor, promoted in ((0.004, 1.01, False), (0.005, 0.99, True)):
+        cfg = replace(space.cfg, evaluate=replace(space.cfg.evaluate, max_mb_per_language=max_mb))
+        documents = held_out_documents(space.store, nights, cfg.evaluate)
+        nats = byte_floor(space.store, nights, documents)
+        # Bytes of text in two languages take four to seven bits.
+        assert 4 < bits_per_byte(float(nats.sum()), sum(document.n_bytes for document in documents)) < 7
+        left = list(factor * nats)
+        monkeypatch.setattr(evaluate_stage, "score_ids", lambda _, ids, *__, left=left: [left.pop(0) for _ in ids])
+        report = evaluate(Workspace(space.store), cfg, model, space.nights[:1])
+        assert report.promote is promoted, report.reason
 
 
 def test_a_model_is_compared_on_the_same_documents_with_a_champion_that_is_scored_once(

@@ -8,6 +8,7 @@ import pytest
 from slimpajama.core.errors import ModelError
 from slimpajama.model.generate import stage as generate_stage
 from slimpajama.model.generate.stage import write_samples
+from slimpajama.workspace.manifest import entry_of
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
@@ -36,7 +37,7 @@ def test_the_samples_stand_beside_held_out_text_of_their_length(trained: Any):
     report = write_samples(Workspace(space.store), cfg, space.nights[0], model)
     expected: dict[str, list[float]] = {}
     for path in Nights(space.store).load(space.nights[0]).paths(f"nights/{space.nights[0]}/shards/validation/"):
-        for row in read_table(space.store, path, ["lang", "input_ids"]).to_pylist():
+        for row in read_table(space.store, entry_of(path, space.store.read(path)), ["lang", "input_ids"]).to_pylist():
             if len(row["input_ids"]) >= 24:
                 runs = [tuple(row["input_ids"][start : start + 4]) for start in range(21)]
                 expected.setdefault(row["lang"], []).append(1 - len(set(runs)) / len(runs))

@@ -158,7 +158,6 @@ def test_a_server_gets_the_events(toy: Any):
         ("/数据/a", ("file", "/数据/a")),
         ("file:///data/a", ("file", "/data/a")),
         ("s3://bucket/语料/a", ("s3://bucket", "语料/a")),
-        ("zip://*.txt::s3://bucket/a.zip", ("s3://bucket", "a.zip")),
     ],
 )
 def test_datasets_are_named_as_the_standard_names_them(uri: str, expected: tuple[str, str]):

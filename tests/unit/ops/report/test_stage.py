@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 
+from slimpajama.core.config import Config
+from slimpajama.ops.repair import repair
 from slimpajama.ops.report import stage
 from slimpajama.ops.report.stage import write_report
+from slimpajama.workspace.layout import noted
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_verified
@@ -33,6 +36,24 @@ def test_a_finished_report_is_not_made_again(store: LocalStore, nights: Nights, 
     first = write_report(Workspace(store), "2026-01-02", nights["2026-01-02"])
     monkeypatch.setattr(stage, "collect", None)
     assert write_report(Workspace(store), "2026-01-02", nights["2026-01-02"]) == first
+
+
+def test_a_damaged_report_that_compares_with_a_champion_is_repaired(store: LocalStore, nights: Nights) -> None:
+    night, path = "2026-01-02", "reports/2026-01-02/report.html"
+    write_report(Workspace(store), night, nights[night])
+    before = store.read(path)
+    store.write(path, before[:-1] + b"?")
+    _, repaired, bad = repair(Workspace(store), Config())
+    assert path not in bad
+    assert path in repaired
+    assert store.read(path) == before
+
+
+def test_what_earlier_versions_published_is_noted_with_the_next_report(store: LocalStore, nights: Nights) -> None:
+    assert not store.list("published")
+    write_report(Workspace(store), "2026-01-02", nights["2026-01-02"])
+    listed = [noted(f"nights/{night}/manifest.json") for night in nights]
+    assert {noted("nights/index.json"), noted("tuned/current.json"), *listed} <= set(store.list("published"))
 
 
 def test_a_report_that_was_lost_comes_back_with_the_same_bytes(store: LocalStore, nights: Nights) -> None:

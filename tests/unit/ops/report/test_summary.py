@@ -29,10 +29,11 @@ SAMPLES = GenerateReport(
         {"model": "n-small-1", "prompt": "明天", "text": "再说"},
     ],
 )
+REPORTS = {"evaluate": EVALUATION, "generate": SAMPLES}
 
 
 def test_one_text_a_language_of_the_nights_own_model_and_places_of_everything():
-    summary = summarise_night("w", "n", "n-small-1", EVALUATION, SAMPLES)
+    summary = summarise_night("w", "n", "n-small-1", REPORTS)
     assert summary.samples == {"en": "The cat\x1b[2J", "zh": "今天很好"}
     assert summary.bits_per_byte == {"zh": 1.5, "en": 1.75}
     text = summary.text()
@@ -43,7 +44,7 @@ def test_one_text_a_language_of_the_nights_own_model_and_places_of_everything():
 
 def test_a_night_without_training_says_why():
     assert "nothing trained" in nothing_new("n", "old").text()
-    summary = summarise_night("w", "n", "old", None, None)
+    summary = summarise_night("w", "n", "old", {})
     assert "nothing trained" in summary.verdict
     assert summary.report
     assert not summary.model
@@ -60,7 +61,7 @@ def test_a_tuned_night_shows_one_test_pair_of_each_application_and_language():
     kinds = [("summarization", "zh"), ("translation", "en"), ("translation", "zh"), ("question-answering", "en")]
     samples = [sample(*kind, f"{text} of {' '.join(kind)}") for kind in kinds for text in ("first", "second")]
     tuning = TuneReport("n-1", "n", "p", False, {"tasks": {}, "bits_per_byte": {}, "samples": samples}, {})
-    summary = summarise_night("w", "n", "n", EVALUATION, SAMPLES, tuning)
+    summary = summarise_night("w", "n", "n", REPORTS | {"tune": tuning})
     assert [example["asked"] for example in summary.examples] == [
         "summary",
         "translation to en",
@@ -75,4 +76,4 @@ def test_a_tuned_night_shows_one_test_pair_of_each_application_and_language():
     assert "谁？ … Open" in text
     assert "长" * 100 in text
     assert "长" * 200 not in text
-    assert not summarise_night("w", "n", "n", EVALUATION, SAMPLES).examples
+    assert not summarise_night("w", "n", "n", REPORTS).examples
