@@ -71,7 +71,7 @@ bench: $(BIN)/.installed ## measure everything; writes docs/benchmarks
 	@$(BIN)/python -m benchmarks.operation
 	@if command -v chromium >/dev/null; then $(BIN)/python -m benchmarks.ui; fi
 
-up: $(BIN)/.installed ## start Prefect's server, worker and deployments here
+up: $(BIN)/.installed ## start Prefect's server (with a password), worker and deployments here
 	@BIN=$(BIN) PORT=$(PORT) CONFIG=$(CONFIG) sh infra/local/up.sh
 
 down: ## stop exactly what `make up` started

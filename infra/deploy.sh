@@ -24,7 +24,11 @@ until answers; do
   sleep 1
 done
 
-"$BIN/prefect" work-pool inspect local >/dev/null 2>&1 || "$BIN/prefect" work-pool create local --type process
+# a run of this pool brings no command, environment or working directory of its own
+POOL=infra/local/pool.json
+"$BIN/prefect" work-pool inspect local >/dev/null 2>&1 ||
+  "$BIN/prefect" work-pool create local --type process --base-job-template $POOL
+"$BIN/prefect" work-pool update local --base-job-template $POOL
 "$BIN/prefect" --no-prompt deploy --all
 # left alone where it is: making it anew would lose sight of runs that it is waiting for
 "$BIN/prefect" automation inspect slimpajama-silent-run >/dev/null 2>&1 ||

@@ -1,6 +1,15 @@
-"""`python -m slimpajama` is the command line."""
+"""`slimpajama`, and `python -m slimpajama`: the command line, which Ctrl-C ends from its first import on."""
 
-from slimpajama.cli import main
+from slimpajama.core.stopping import ends_on_ctrl_c
+
+
+def main() -> None:
+    """Run the command that the program's arguments name, and end the process with its exit code."""
+    with ends_on_ctrl_c():
+        from slimpajama.cli import main as command_line
+
+        command_line()
+
 
 if __name__ == "__main__":
     main()

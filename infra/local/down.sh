@@ -21,3 +21,5 @@ for name in worker server; do
   fi
   rm -f "$file"
 done
+# the server's address and password
+if grep -qsxF "# written by make up, removed by make down" prefect.toml; then rm prefect.toml; fi

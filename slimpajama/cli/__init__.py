@@ -1,7 +1,8 @@
 """The command line: `slimpajama COMMAND --help` shows each command with an example.
 
 Data goes to stdout, progress and messages to stderr. Exit code 0 done, 1 failed, 2 wrong usage, settings or machine:
-somebody has to change something. Commands import what they need when they run, so that `--help` answers at once.
+somebody has to change something, 130 Ctrl-C. Commands import what they need when they run, so that `--help` answers at
+once.
 """
 
 from __future__ import annotations
@@ -19,11 +20,10 @@ from slimpajama.cli.options import expanded
 from slimpajama.core.console import console
 from slimpajama.core.logs import log
 from slimpajama.core.machine import OutputError, drop_output, of_machine, require_machine, steady_streams, use_utf8
+from slimpajama.core.stopping import INTERRUPTED, STOPPED, end_now, still_ctrl_c
 
 __all__ = ["app", "main"]
 
-# Typer returns this after a KeyboardInterrupt.
-INTERRUPTED = 130
 # Below that, numpy does not load.
 ADDRESS_SPACE = 1 << 30
 # What these print is all that they do.
@@ -74,6 +74,8 @@ def main(arguments: list[str] | None = None) -> None:
     use_utf8()
     steady_streams()
     code = run(sys.argv[1:] if arguments is None else arguments)
+    if code == INTERRUPTED:
+        end_now()
     # Otherwise the last garbage collection visits every library's objects, which takes 3 s after a night.
     gc.freeze()
     sys.exit(code)
@@ -83,8 +85,10 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; an error of the user or of the machine is one line, no traceback."""
     try:
         require_machine(RLIMIT_AS=ADDRESS_SPACE)
-        result = typer.main.get_command(app).main(arguments, prog_name="slimpajama", standalone_mode=False)
-        sys.stdout.flush()
+        with still_ctrl_c():
+            result = typer.main.get_command(app).main(arguments, prog_name="slimpajama", standalone_mode=False)
+            sys.stdout.flush()
+        # Typer returns this after a KeyboardInterrupt.
         if result == INTERRUPTED:
             raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
@@ -92,8 +96,8 @@ def run(arguments: list[str]) -> int:
         error.show()
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        _say(logging.ERROR, "interrupted; run the same command again and it goes on from here")
-        return 1
+        _say(logging.ERROR, STOPPED)
+        return INTERRUPTED
     except OutputError as error:
         drop_output()
         if SHOW.isdisjoint(arguments[:1]) and SHOWING.isdisjoint(arguments):

@@ -117,6 +117,7 @@ def serve(
         bool, typer.Option("--without-token", help="Let everyone in who reaches the host, if nothing names a token.")
     ] = False,
     max_queue: Annotated[int, typer.Option(min=1, max=1000, help="Requests that may wait; more get a 429.")] = 16,
+    max_seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="Computing time of a request.")] = 60,
     model: Model = None,
 ) -> None:
     """Serve completions over HTTP as OpenAI's API does, and a page to try it; follows the champion.
@@ -135,7 +136,7 @@ def serve(
         )
     space, cfg = common.open(), common.cfg
     with listen(host, port) as listening:
-        run(Worker(space, model, max_queue), cfg.generate, listening, host, token, cfg.apply)
+        run(Worker(space, model, max_queue, max_seconds=max_seconds), cfg.generate, listening, host, token, cfg.apply)
 
 
 def models(common: Common, context: typer.Context) -> None:
@@ -157,8 +158,13 @@ def promote(context: typer.Context, model_id: Annotated[str, typer.Argument(meta
 
     Example: slimpajama models --workspace demo/workspace promote 2026-11-23-small-1a2b3c4d
     """
+    from slimpajama.model.loading import load_model
+
     common: Common = context.obj
-    changed = common.open().models.promote(model_id, "promoted by hand")
+    space = common.open()
+    # What cannot be loaded would leave the next night, and every server, without a model.
+    load_model(space, model_id)
+    changed = space.models.promote(model_id, "promoted by hand")
     text = f"{model_id} is the champion" + ("" if changed else " already")
     common.emit({"champion": model_id, "changed": changed}, text)
 

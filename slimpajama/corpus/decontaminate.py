@@ -15,7 +15,6 @@ from __future__ import annotations
 import importlib.metadata
 import unicodedata
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +27,7 @@ from slimpajama.core.errors import printable
 from slimpajama.core.logs import step_log
 from slimpajama.core.schema import removed_table
 from slimpajama.core.split import assign
+from slimpajama.core.stopping import Pool
 from slimpajama.corpus.overlap import VERSION, Index, Match, find, make_index
 from slimpajama.corpus.pairs.stage import protected_tests
 from slimpajama.corpus.sources.discover import InputFile
@@ -172,7 +172,7 @@ def _held_out(
         return [f"{id_} of night {night}" for id_ in rows["id"].to_pylist()], rows["text"].combine_chunks()
 
     if cfg.decontaminate.held_out_share:
-        with ThreadPoolExecutor(cfg.run.threads(), thread_name_prefix="decontaminate") as pool:
+        with Pool(cfg.run.threads(), "decontaminate") as pool:
             yield from pool.map(of_part, cleaned)
     for name, manifest in earlier.items():
         for split in ("validation", "test"):

@@ -141,15 +141,36 @@ def load_exported(folder: Path) -> Loaded:
 
 
 def weights_bytes(tensors: Mapping[str, torch.Tensor]) -> bytes:
-    """Return tensors as a safetensors file; the same tensors give the same bytes, wherever they lie."""
+    """Return tensors as a safetensors file; the same tensors give the same bytes, wherever they lie.
+
+    Raises:
+        ModelError: A number is infinite or none: the last step diverged.
+    """
+    require_finite(tensors, "model.safetensors")
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, {"format": "pt"})
+
+
+def require_finite(tensors: Mapping[str, torch.Tensor], where: str) -> None:
+    """Refuse weights with which nothing can be computed.
+
+    Raises:
+        ModelError: A number is infinite or none.
+    """
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise ModelError(
+                "weights are not finite",
+                where=where,
+                found=f"NaN or infinity in {name}",
+                hint="Train again, with a lower train.lr or tune.lr; `slimpajama models rollback` leaves a champion.",
+            )
 
 
 def with_weights(make: Callable[[], M], weights: bytes, where: str) -> M:
     """Return the model that `make` makes with the weights of a safetensors file.
 
     Raises:
-        ModelError: It is no such file, or its tensors are not the model's.
+        ModelError: It is no such file, its tensors are not the model's, or not all of them are finite.
     """
     try:
         tensors = load(weights)
@@ -165,4 +186,5 @@ def with_weights(make: Callable[[], M], weights: bytes, where: str) -> M:
             found=(str(error).splitlines() or [repr(error)])[-1].strip(),
             hint=_OTHER,
         ) from error
+    require_finite(tensors, where)
     return model

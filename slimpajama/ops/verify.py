@@ -9,11 +9,11 @@ import hashlib
 import io
 import time
 from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
-from slimpajama.core.errors import StorageError, printable
+from slimpajama.core.errors import ModelError, StorageError, printable
 from slimpajama.core.progress import track
+from slimpajama.core.stopping import Pool
 from slimpajama.workspace import layout
 from slimpajama.workspace.catalogue import records, restore
 from slimpajama.workspace.manifest import FileEntry, load_manifest
@@ -21,6 +21,7 @@ from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import Store, is_sealed, outside_errors
 from slimpajama.workspace.tombstones import forgotten_list
 
+WEIGHTS = "model.safetensors"
 RESTORE = "Restore it from a backup"
 # So long after each other is looked again at what is wrong.
 PAUSES_S = (0.1, 1.0)
@@ -64,10 +65,7 @@ def _look(workspace: Workspace, threads: int, only: Collection[str] | None = Non
         bar.advance(entry.bytes)
         return found
 
-    with (
-        track("verify", total=sum(entry.bytes for entry in entries), unit="B") as bar,
-        ThreadPoolExecutor(max(1, threads), thread_name_prefix="verify") as pool,
-    ):
+    with track("verify", total=sum(entry.bytes for entry in entries), unit="B") as bar, Pool(threads, "verify") as pool:
         problems += pool.map(check, entries)
     problems += [*_nights(workspace, present), *_pointers(workspace, present), *_catalogue(workspace.store, present)]
     bad: Problems = {}
@@ -96,11 +94,24 @@ def _problem(store: Store, entry: FileEntry, present: set[str]) -> StorageError 
     except outside_errors(StorageError) as error:
         return StorageError("cannot be read", where=entry.path, found=str(error), hint=hint)
     if digest and digest == entry.sha256:
-        return None
+        return _weights_problem(store, entry) if layout.name_of(entry.path) == WEIGHTS else None
     expected, found = f"{entry.bytes} bytes", f"{size} bytes"
     if digest:
         expected, found = f"sha256 {entry.sha256[:16]}…", f"sha256 {digest[:16]}…"
     return StorageError("not what its manifest says", where=entry.path, expected=expected, found=found, hint=hint)
+
+
+def _weights_problem(store: Store, entry: FileEntry) -> StorageError | None:
+    """Return what is wrong with weights that are those that were published."""
+    from safetensors.torch import load
+
+    from slimpajama.model.loading import require_finite
+
+    try:
+        require_finite(load(store.read(entry.path)), entry.path)
+    except ModelError as error:
+        return StorageError(error.what, where=entry.path, found=error.found, hint=_what_next(entry.path))
+    return None
 
 
 def _what_next(path: str) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -27,6 +26,7 @@ from slimpajama.core.logs import step_log
 from slimpajama.core.memory import configure_allocator, release_memory
 from slimpajama.core.progress import current, track
 from slimpajama.core.result import Result
+from slimpajama.core.stopping import Pool
 from slimpajama.workspace import layout
 from slimpajama.workspace.catalogue import note, write_manifest
 from slimpajama.workspace.claims import ShareDone, assigned_keys, executor
@@ -278,14 +278,11 @@ class Run:
                 done(argument)
             return dict(self._parts[key]["counts"])
 
-        with ThreadPoolExecutor(max_workers=max(1, workers), thread_name_prefix=self.name) as pool:
+        with Pool(workers, self.name) as pool:
             futures = [pool.submit(run, item) for item in units]
             try:
-                counts = [future.result() for future in futures]
-            except BaseException:
                 # The first error ends the step; committed units stay.
-                pool.shutdown(cancel_futures=True)
-                raise
+                counts = [future.result() for future in futures]
             finally:
                 release_memory()
         if keys is not None and units:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.request
 import uuid
 from pathlib import Path
@@ -117,11 +118,11 @@ def s3_server(folder):
         }
 
 
-def command(*arguments, timeout=300, **environment):
-    """Run a program from the project's folder and return what it said."""
+def command(*arguments, timeout=300, folder=ROOT, **environment):
+    """Run a program from a folder, the project's by default, and return what it said."""
     done = subprocess.run(
         [*map(str, arguments)],
-        cwd=ROOT,
+        cwd=folder,
         env=os.environ | environment,
         capture_output=True,
         text=True,
@@ -133,26 +134,73 @@ def command(*arguments, timeout=300, **environment):
     return done.stdout
 
 
+class Installation:
+    """What `make up` brought up, from a project's root of its own: its code is this project's.
+
+    Its settings of Prefect stand in that folder alone, and are in force for programs that are run there.
+    """
+
+    def __init__(self, root, config):
+        (self.port,) = free_ports(1)
+        self.root, self.run = root, root / ".run"
+        self.origin = f"http://127.0.0.1:{self.port}"
+        self.settings = {"BIN": str(BIN), "PORT": str(self.port), "CONFIG": str(config)}
+        for name in ("flows", "tasks", "slimpajama", "infra", "prefect.yaml", "pyproject.toml"):
+            (root / name).symlink_to(ROOT / name)
+
+    def up(self):
+        self.said = command("sh", "infra/local/up.sh", folder=self.root, **self.settings)
+        self.client = tomllib.loads((self.root / "prefect.toml").read_text())["api"]
+
+    def down(self):
+        return command("sh", "infra/local/down.sh", folder=self.root, **self.settings)
+
+    def pid(self, name):
+        return int((self.run / f"{name}.pid").read_text())
+
+    def prefect(self, *arguments):
+        """Run one of Prefect's commands as a user does, from the project's root, without any variable."""
+        return command(BIN / "prefect", *arguments, folder=self.root)
+
+    def environment(self):
+        """Return how a program elsewhere reaches the server."""
+        return {"PREFECT_API_URL": self.client["url"], "PREFECT_API_AUTH_STRING": self.client["auth_string"]}
+
+    @contextlib.contextmanager
+    def api(self):
+        """Yield Prefect's client of the server."""
+        from prefect.client.orchestration import get_client
+        from prefect.settings import temporary_settings
+
+        settings = {"api.url": self.client["url"], "api.auth_string": self.client["auth_string"]}
+        with temporary_settings(settings), get_client(sync_client=True) as client:
+            yield client
+
+    def ask(self, path, body):
+        """Send JSON with the password and return the answer's."""
+        with self.api() as client:
+            return client.request("POST", path, json=body).json()
+
+
 @contextlib.contextmanager
-def installation(config, run):
-    """Bring server, worker and deployments up on a free port; yield what was said, the API's address and settings."""
-    (port,) = free_ports(1)
-    settings = {"BIN": str(BIN), "PORT": str(port), "CONFIG": str(config), "RUN": str(run)}
-    said = command("sh", "infra/local/up.sh", **settings)
+def installation(config, root):
+    """Bring server, worker and deployments up on a free port, from the new project's root `root`."""
+    it = Installation(root, config)
+    it.up()
     try:
-        yield said, f"http://127.0.0.1:{port}/api", settings
-        pids = [int((run / f"{name}.pid").read_text()) for name in ("server", "worker")]
+        yield it
+        pids = [it.pid("server"), it.pid("worker")]
     finally:
-        command("sh", "infra/local/down.sh", **settings)
+        it.down()
     assert not [pid for pid in pids if runs(pid)]
+    assert not (root / "prefect.toml").exists()
 
 
-def start_night(corpus, api, name, settings):
+def start_night(corpus, up, name, settings):
     """Run the deployment for night `n1` in a workspace of its own; return that when the night is well under way."""
     config = corpus / f"{name}.toml"
     config.write_text(settings.replace('workspace = "workspace"', f'workspace = "{name}"'), encoding="utf-8")
-    parameters = ("--param", f"config_file={config}", "--param", "night=n1")
-    command(BIN / "prefect", "deployment", "run", "nightly/nightly", *parameters, PREFECT_API_URL=api)
+    up.prefect("deployment", "run", "nightly/nightly", "--param", f"config_file={config}", "--param", "night=n1")
     workspace = corpus / name
     until(lambda: next(workspace.glob("nights/n1/work/clean/parts/*.json")), 180, "a cleaned file")
     return workspace

@@ -20,7 +20,7 @@ def locked(tmp_path_factory):
     """A server with the credentials and the CSRF protection of compose.yaml; the environment of its clients."""
     settings = compose(PREFECT_AUTH=f"night:{PASSWORD}")["services"]["server"]["environment"]
     settings = {name: value for name, value in settings.items() if name.startswith("PREFECT_SERVER_API_")}
-    assert len(settings) == 2
+    assert len(settings) == 3
     with prefect_api(tmp_path_factory.mktemp("locked"), **settings) as environment:
         yield environment | {"SLIMPAJAMA_HOME": str(ROOT), "SLIMPAJAMA_CONFIG": "/app/slimpajama.toml", "BIN": str(BIN)}
 

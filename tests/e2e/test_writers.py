@@ -1,19 +1,24 @@
 """Two writers on S3, of which one may stand still at any moment: neither harms what the other has published."""
 
 import json
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
+from small_corpus import published_in
 from steps import begin_step
 
 from benchmarks.attacks import writers
 from slimpajama.core.errors import LockedError
+from slimpajama.corpus.pipeline import BY_NAME
 from slimpajama.ops.verify import verify
+from slimpajama.workspace.claims import use_executor
 from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes, load_manifest
 from slimpajama.workspace.open import Workspace, open_store
 from slimpajama.workspace.parquet import parquet_bytes, read_table
-from slimpajama.workspace.step import Part
+from slimpajama.workspace.step import Context, Part
 from slimpajama.workspace.store import sha256
+from slimpajama.workspace.worker import run_some
 
 TABLE = pa.table({"text": ["中文", "english"]})
 
@@ -176,6 +181,23 @@ def test_a_report_that_is_written_again_replaces_the_one_before_and_one_that_sto
     assert left == sorted(["reports/n/manifest.json", *pages])
     assert load_manifest(second, "reports/n/manifest.json").fingerprint == begun(second, 3).fingerprint
     assert second.read(path) == b"third"
+
+
+def test_workers_of_a_cluster_find_what_each_other_made_under_the_names_of_its_content(s3_uri, tmp_path):
+    cfg, helped = writers.write_corpus(tmp_path / "corpus"), []
+    cfg = replace(cfg, ingest=replace(cfg.ingest, part_mb=0.02))
+
+    def others(name, keys):
+        for some in (keys[::2], keys[1::2]):
+            run_some(BY_NAME[name], Context(Workspace(open_store(s3_uri)), cfg, "n1"), some)
+            helped.append(name)
+            yield some
+
+    with use_executor(others):
+        assert writers.make_night(open_store(s3_uri), cfg) == "published n1"
+    assert {"clean", "compare", "dedup", "segment", "shards"} <= set(helped), helped
+    assert writers.make_night(open_store(f"{s3_uri}-alone"), cfg) == "published n1"
+    assert published_in(open_store(s3_uri)) == published_in(open_store(f"{s3_uri}-alone"))
 
 
 def test_a_run_whose_lease_was_taken_stops_with_one_sentence(two, monkeypatch):

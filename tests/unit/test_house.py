@@ -228,7 +228,7 @@ def test_only_the_layout_puts_paths_of_the_workspace_together():
 OPENERS = {
     "slimpajama/apps/harness.py",
     "slimpajama/cli/options.py",
-    "slimpajama/model/train/launch.py",
+    "slimpajama/model/train/worker.py",
     "slimpajama/workspace/open.py",
     "tasks/observe.py",
 }

@@ -65,6 +65,39 @@ def test_every_port_of_the_compose_file_is_on_loopback_and_every_service_has_lim
         assert "healthcheck" in service or service["restart"] == "no", name
 
 
+def test_git_takes_no_secret_that_a_file_of_infra_or_the_runbook_asks_for_and_every_example(tmp_path):
+    texts = [
+        path.read_text(encoding="utf-8") for path in [*INFRA.rglob("*"), ROOT / "docs/operations.md"] if path.is_file()
+    ]
+    asked = set(re.findall(r"[\w.-]*(?:\.env|secret\.yaml|prefect\.toml|\.dump)\b(?!\.)", "\n".join(texts)))
+    assert {".env", "server.env", "worker.env", "secret.yaml", "prefect.toml", "prefect.dump"} <= asked
+    folders = ("compose", "kubernetes", "systemd")
+    wanted = sorted(asked | {f"infra/{folder}/{name}" for folder in folders for name in asked - {"prefect.toml"}})
+    examples = [str(path.relative_to(ROOT)) for path in INFRA.rglob("*example*")]
+    assert len(examples) == 3
+    shutil.copy(ROOT / ".gitignore", tmp_path)
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    done = subprocess.run(
+        ["git", "check-ignore", *wanted, *examples], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert sorted(done.stdout.split()) == wanted
+
+
+def test_a_run_of_the_pool_brings_nothing_of_its_own():
+    template = json.loads((INFRA / "local" / "pool.json").read_text())
+    # A table `env` here would be merged with a run's.
+    assert set(template["job_configuration"]) == {"stream_output"}
+    assert template["variables"] == {"type": "object", "properties": {}, "additionalProperties": False}
+    assert "job_variables" not in (ROOT / "prefect.yaml").read_text()
+
+
+@pytest.mark.parametrize("file", ["local/up.sh", "compose/compose.yaml", "systemd/slimpajama-server.service"])
+def test_every_server_asks_for_a_password_and_csrf_tokens_and_takes_no_other_origin(file):
+    text = (INFRA / file).read_text(encoding="utf-8")
+    for name in ("AUTH_STRING", "CSRF_PROTECTION_ENABLED", "CORS_ALLOWED_ORIGINS"):
+        assert f"PREFECT_SERVER_API_{name}" in text, name
+
+
 def test_hadolint_has_nothing_against_the_dockerfile():
     assert said_by(BIN / "hadolint", "infra/Dockerfile") == ""
 

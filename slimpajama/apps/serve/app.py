@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 import hmac
 import json
-import queue
 import re
 import secrets
 import time
@@ -31,8 +30,10 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from slimpajama.apps.serve.openapi import described
 from slimpajama.apps.serve.schemas import APPLICATIONS, ApiError, CompletionRequest, parse, texts_of
-from slimpajama.apps.serve.worker import Call, Event, Job, Texts, Worker
+from slimpajama.apps.serve.waiting import Call, Event, Job, Texts, client_of
+from slimpajama.apps.serve.worker import Worker
 from slimpajama.core.config import ApplyConfig, GenerateConfig
 from slimpajama.core.errors import SlimpajamaError
 
@@ -41,13 +42,10 @@ ALIAS = "champion"
 # Bytes: a megabyte of Chinese prompt is three, with JSON's escapes up to twice that.
 MAX_BODY = 4_000_000
 BODY_S = 30.0
-# Waiting in the queue included; what is not answered by then makes room for others.
-REQUEST_S = 900.0
+# Ends of lines for many a client that reads a stream line by line, though not for JSON.
+LINE_ENDS = {code: f"\\u{code:04x}" for code in (0x85, 0x2028, 0x2029)}
 HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"}
 PAGE = Path(__file__).with_name("page.html")
-
-Inbox = asyncio.Queue[Event | Exception | None]
-"""Where the events of a job arrive; None or an error is the last."""
 
 
 class Application(Starlette):
@@ -73,11 +71,13 @@ class Application(Starlette):
         self.worker, self.cfg, self.token, self.hosts = worker, cfg, token, hosts
         self.apply = apply or ApplyConfig()
         self.page = PAGE.read_text(encoding="utf-8")
+        self.watchers: set[asyncio.Task[None]] = set()
         self.page_headers = {"Content-Security-Policy": _policy(self.page), "X-Frame-Options": "DENY"}
         super().__init__(
             routes=[
                 Route("/", self.index),
                 Route("/health", self.health),
+                Route("/openapi.json", self.openapi),
                 Route("/metrics", self.metrics),
                 Route("/v1/models", self.models),
                 Route("/v1/completions", self.completions, methods=["POST"]),
@@ -87,6 +87,8 @@ class Application(Starlette):
             middleware=[Middleware(_headed)],
             lifespan=_lifespan,
         )
+        # It would lead to whatever host the client names.
+        self.router.redirect_slashes = False
 
     async def index(self, _: Request) -> Response:
         """Return the page to try it."""
@@ -96,6 +98,10 @@ class Application(Starlette):
         """Say whether jobs are being computed."""
         alive = self.worker.alive
         return JSONResponse({"status": "ok" if alive else "stopped"}, 200 if alive else 503)
+
+    async def openapi(self, _: Request) -> Response:
+        """Describe what is served."""
+        return JSONResponse(described())
 
     async def metrics(self, request: Request) -> Response:
         """Return how the server does."""
@@ -114,21 +120,21 @@ class Application(Starlette):
         asked = parse(await _body(request), CompletionRequest)
         if asked.model not in (None, *self._names()):
             raise ApiError(404, "no such model here; GET /v1/models lists what is", "model_not_found", "model")
-        job, inbox = self._submit(texts_of(asked, self.cfg, secrets.randbits(32)))
-        answer = _Answer(asked, job)
+        job, events = self._submit(request, texts_of(asked, self.cfg, secrets.randbits(32)))
+        answer = _Answer(asked, job, self.worker.limits)
         if asked.stream:
-            return StreamingResponse(answer.stream(_events(request, job, inbox)), media_type="text/event-stream")
-        return JSONResponse(await answer.whole(_events(request, job, inbox)))
+            return StreamingResponse(answer.stream(events), media_type="text/event-stream")
+        return JSONResponse(await answer.whole(events))
 
     async def application(self, request: Request) -> Response:
         """Summarise, translate or answer."""
         self._admit(request)
         asked = parse(await _body(request), APPLICATIONS[request.url.path.rpartition("/")[2]])
-        job, inbox = self._submit(task=asked.task, call=lambda tuned, gone: asked.run(tuned, self.apply, gone))
+        _, events = self._submit(request, task=asked.task, call=lambda tuned: asked.run(tuned, self.apply))
         found: dict[str, Any] = {}
-        async for event in _events(request, job, inbox):
+        async for event in events:
             found |= event.result or {}
-        return JSONResponse(found)
+        return JSONResponse(found | {"limits": self.worker.limits})
 
     def _names(self) -> list[str]:
         """Return the names under which the model may be asked for."""
@@ -144,18 +150,49 @@ class Application(Starlette):
         if self.token is not None and not hmac.compare_digest(given, f"Bearer {self.token}".encode()):
             raise ApiError(401, "missing or wrong token", "invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
 
-    def _submit(self, texts: Texts = (), task: str = "", call: Call | None = None) -> tuple[Job, Inbox]:
-        """Put a job into the queue; return it and where its events arrive."""
-        loop, inbox = asyncio.get_running_loop(), Inbox()
-        job = Job(
-            self.worker.loaded, texts, lambda event: loop.call_soon_threadsafe(inbox.put_nowait, event), task, call
-        )
-        try:
-            self.worker.submit(job)
-        except queue.Full:
-            again = {"Retry-After": str(self.worker.retry_after_s)}
-            raise ApiError(429, "too many requests are waiting", "queue_full", headers=again) from None
-        return job, inbox
+    def _submit(
+        self, request: Request, texts: Texts = (), task: str = "", call: Call | None = None
+    ) -> tuple[Job, AsyncIterator[Event]]:
+        """Put a job into the queue; return it and what it sends.
+
+        From now on, whether that is read or not, the job ends when the client goes away or has waited too long.
+        """
+        loop, inbox = asyncio.get_running_loop(), asyncio.Queue[Event | Exception | None]()
+
+        def send(event: Event | Exception | None) -> None:
+            loop.call_soon_threadsafe(inbox.put_nowait, event)
+
+        client = client_of(request.client.host) if request.client else ""
+        job = Job(self.worker.loaded, texts, send, task, call, client)
+        self.worker.submit(job)
+
+        def end(reason: Exception) -> None:
+            self.worker.cancel(job)
+            inbox.put_nowait(reason)
+
+        async def watch() -> None:
+            while (await request.receive())["type"] != "http.disconnect":
+                pass
+            end(ClientDisconnect())
+
+        async def events() -> AsyncIterator[Event]:
+            try:
+                while (event := await inbox.get()) is not None:
+                    if isinstance(event, Exception):
+                        raise _api_error(event) from None
+                    yield event
+            finally:
+                self.worker.cancel(job)
+                timer.cancel()
+                watcher.cancel()
+
+        most_s = self.worker.limits["seconds_with_waiting"]
+        timer = loop.call_later(most_s, end, ApiError(503, f"not answered within {most_s:g} s", "timeout"))
+        watcher = asyncio.create_task(watch())
+        # The loop itself would forget it.
+        self.watchers.add(watcher)
+        watcher.add_done_callback(self.watchers.discard)
+        return job, events()
 
 
 @contextlib.asynccontextmanager
@@ -196,8 +233,8 @@ def _metrics(worker: Worker) -> bytes:
 class _Answer:
     """A completion in OpenAI's form, at once or piece by piece."""
 
-    def __init__(self, asked: CompletionRequest, job: Job) -> None:
-        self.asked, self.job = asked, job
+    def __init__(self, asked: CompletionRequest, job: Job, limits: dict[str, float]) -> None:
+        self.asked, self.job, self.limits = asked, job, {"limits": limits}
         self.head = {
             "id": f"cmpl-{uuid.uuid4().hex}",
             "object": "text_completion",
@@ -223,7 +260,7 @@ class _Answer:
             texts[event.index] += event.text
             if event.tally:
                 choices.append(self.choice(event, texts[event.index]))
-        return self.head | {"choices": choices, "usage": self.usage}
+        return self.head | {"choices": choices, "usage": self.usage} | self.limits
 
     async def stream(self, events: AsyncIterator[Event]) -> AsyncIterator[str]:
         """Yield server-sent events, `[DONE]` last; an error that comes too late for a status is one of them."""
@@ -231,39 +268,16 @@ class _Answer:
         try:
             async for event in events:
                 if event.index > begun and self.asked.echo:
-                    yield _sent(
-                        self.head | {"choices": [self.choice(Event(event.index), self.job.texts[event.index][0])]}
-                    )
+                    prompt = self.job.texts[event.index][0]
+                    yield _sent(self.head | {"choices": [self.choice(Event(event.index), prompt)]})
                 begun = event.index
-                yield _sent(self.head | {"choices": [self.choice(event, event.text)]})
+                limits = self.limits if event.tally else {}
+                yield _sent(self.head | {"choices": [self.choice(event, event.text)]} | limits)
             if self.asked.stream_options and self.asked.stream_options.include_usage:
                 yield _sent(self.head | {"choices": [], "usage": self.usage})
         except Exception as error:
             yield _sent(_api_error(error).body)
         yield "data: [DONE]\n\n"
-
-
-async def _events(request: Request, job: Job, inbox: Inbox) -> AsyncIterator[Event]:
-    """Yield what the worker sends; whoever stops listening, goes away or has waited for `REQUEST_S` cancels the job."""
-
-    async def watch() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        job.cancelled.set()
-        inbox.put_nowait(ClientDisconnect())
-
-    watcher = asyncio.create_task(watch())
-    late = ApiError(503, f"not answered within {REQUEST_S:.0f} s", "timeout")
-    timer = asyncio.get_running_loop().call_later(REQUEST_S, inbox.put_nowait, late)
-    try:
-        while (event := await inbox.get()) is not None:
-            if isinstance(event, Exception):
-                raise _api_error(event) from None
-            yield event
-    finally:
-        job.cancelled.set()
-        timer.cancel()
-        watcher.cancel()
 
 
 async def _body(request: Request) -> bytes:
@@ -282,7 +296,7 @@ async def _body(request: Request) -> bytes:
 
 
 def _sent(value: dict[str, Any]) -> str:
-    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+    return f"data: {json.dumps(value, ensure_ascii=False).translate(LINE_ENDS)}\n\n"
 
 
 def _api_error(error: Exception) -> ApiError:

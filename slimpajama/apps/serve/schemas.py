@@ -8,18 +8,20 @@ and others name them.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
+import math
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from slimpajama.apps.tune.inference import Tuned
 from slimpajama.core.config import ApplyConfig, GenerateConfig
 
 # Of all texts of a request: about as long as anyone waits for a small model.
 MAX_TOKENS = 8192
+# More than any request has.
+MAX_FIELDS = 100
 # Characters: some minutes of a small model's time.
 Text = Annotated[str, Field(max_length=200_000)]
 Zero = Annotated[float, Field(ge=0, le=0)]
@@ -41,7 +43,7 @@ class ApiError(Exception):
 class _Body(BaseModel):
     """JSON in which every field is known and has its type."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class StreamOptions(_Body):
@@ -54,7 +56,7 @@ class CompletionRequest(_Body):
     """Body of `POST /v1/completions`. A setting that is missing is the workspace's, in `[generate]`; bounds, too."""
 
     model: str | None = None
-    prompt: str | Annotated[list[str], Field(min_length=1, max_length=16)] = ""
+    prompt: str | Annotated[list[str], Field(min_length=1, max_length=16, fail_fast=True)] = ""
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
@@ -62,13 +64,14 @@ class CompletionRequest(_Body):
     min_p: float | None = None
     repetition_penalty: float | None = None
     seed: int | None = None
-    stop: str | list[str] | None = None
+    stop: str | Annotated[list[str], Field(fail_fast=True)] | None = None
     n: Annotated[int, Field(ge=1, le=16)] = 1
     echo: bool = False
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: str | None = None
-    best_of: Literal[1] | None = None
+    # Not `Literal[1]`, which `true` equals.
+    best_of: Annotated[int, Field(ge=1, le=1)] | None = None
     logprobs: None = None
     suffix: None = None
     presence_penalty: Zero | None = None
@@ -87,7 +90,7 @@ class SummarizeRequest(_Body):
     task: ClassVar[str] = "summarization"
     text: Text
 
-    def run(self, tuned: Tuned, cfg: ApplyConfig, gone: Callable[[], bool]) -> dict[str, Any]:
+    def run(self, tuned: Tuned, cfg: ApplyConfig) -> dict[str, Any]:
         """Return the answer."""
         return {"summary": tuned.summarize(self.text, cfg)}
 
@@ -99,10 +102,9 @@ class TranslateRequest(_Body):
     text: Text
     to: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
-    def run(self, tuned: Tuned, cfg: ApplyConfig, gone: Callable[[], bool]) -> dict[str, Any]:
-        """Return the answer; it ends early when nobody waits for it."""
-        pieces = itertools.takewhile(lambda _: not gone(), tuned.translate(self.text, self.to, cfg))
-        return {"translation": "".join(pieces), "to": self.to}
+    def run(self, tuned: Tuned, cfg: ApplyConfig) -> dict[str, Any]:
+        """Return the answer."""
+        return {"translation": "".join(tuned.translate(self.text, self.to, cfg)), "to": self.to}
 
 
 class AnswerRequest(_Body):
@@ -112,10 +114,12 @@ class AnswerRequest(_Body):
     question: Annotated[str, Field(max_length=2000)]
     context: Text
 
-    def run(self, tuned: Tuned, cfg: ApplyConfig, gone: Callable[[], bool]) -> dict[str, Any]:
+    def run(self, tuned: Tuned, cfg: ApplyConfig) -> dict[str, Any]:
         """Return the answer."""
         found = tuned.answer(self.question, self.context, cfg)
-        return {"answer": found.text, "passage": found.passage, "score": found.score}
+        # JSON has no infinity, which the score of no answer is.
+        score = found.score if math.isfinite(found.score) else None
+        return {"answer": found.text, "passage": found.passage, "score": score}
 
 
 ApplicationRequest = SummarizeRequest | TranslateRequest | AnswerRequest
@@ -134,7 +138,15 @@ def parse(body: bytes, kind: type[Request]) -> Request:
         ApiError: It is no JSON, or not such a request.
     """
     try:
-        return kind.model_validate_json(body)
+        found = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise ApiError(400, f"the body is not valid JSON: {error}", "invalid_json") from None
+    # An error is made of each field that is wrong, and others would wait for that.
+    objects = [found, *found.values()] if isinstance(found, dict) else []
+    if any(len(one) > MAX_FIELDS for one in objects if isinstance(one, dict)):
+        raise ApiError(400, f"an object must have at most {MAX_FIELDS} fields", "invalid_value")
+    try:
+        return kind.model_validate(found)
     except ValidationError as error:
         raise _refused(error) from None
 
@@ -167,8 +179,6 @@ def texts_of(asked: CompletionRequest, cfg: GenerateConfig, seed: int) -> list[t
 
 def _refused(error: ValidationError) -> ApiError:
     first = error.errors(include_url=False, include_input=False)[0]
-    if first["type"] == "json_invalid":
-        return ApiError(400, f"the body is not valid JSON: {first['ctx']['error']}", "invalid_json")
     param = ".".join(str(part) for part in first["loc"])
     unknown = first["type"] == "extra_forbidden"
     message = "unknown or not supported" if unknown else first["msg"][0].lower() + first["msg"][1:]

@@ -26,6 +26,8 @@ GRACE_S = 20
 CONNECTIONS = 64
 # For a request's head, or for a client that has stopped to read; at most twice that.
 PATIENCE_S = 15.0
+# Bytes behind a request that is being answered.
+MAX_BEHIND = 65_536
 
 
 def is_loopback(host: str) -> bool:
@@ -74,6 +76,20 @@ class PatientProtocol(H11Protocol):
         """Begin to look at the connection every `PATIENCE_S`."""
         super().connection_made(transport)
         self._look(self, 0)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on while an answer is made, or what the client sent behind its request would hide that it left."""
+        super().data_received(data)
+        if self.cycle and not self.cycle.response_complete:
+            if len(self.conn.trailing_data[0]) > MAX_BEHIND:
+                self.transport.abort()
+            elif not self.cycle.more_body:
+                self.flow.resume_reading()
+
+    def eof_received(self) -> None:
+        """Let go of a client who says that nothing more will come, even if it takes what was written for it slowly."""
+        if self.cycle and not self.cycle.response_complete:
+            self.transport.abort()
 
     def _look(self, before: object, unread: int) -> None:
         """Close the connection if nothing has come of it since the last look.

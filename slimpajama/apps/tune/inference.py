@@ -40,6 +40,7 @@ from slimpajama.corpus.pairs.rules import language
 from slimpajama.model.architectures.seq2seq import Memory, PairModel
 from slimpajama.model.device import device_of, one_thread
 from slimpajama.model.generate.beam import Found, beam_search
+from slimpajama.model.generate.sampling import Spend, without_bound
 from slimpajama.text.tokenizer import Tokenizer
 
 WRITTEN, QUOTED, DRAFT = "written", "quoted", "draft"
@@ -81,6 +82,8 @@ class Tuned:
     """What it was tuned to read at most."""
     target_tokens: int
     """And to write."""
+    spend: Spend = without_bound
+    """Told of every token that is read or written; it may end the work by an exception."""
 
     def strategy(self, kind: str, text: str) -> str:
         """Return the strategy that serves a kind for a source or question in the language of this one."""
@@ -104,6 +107,7 @@ class Tuned:
     def read(self, source: Ids, kind: str) -> Memory:
         """Return the memory of a source's tokens."""
         row, number = self.model.row_tokens, self.number_of(kind)
+        self.spend(len(source))
         source_1S = padded([source], row if len(source) > row else self.model.chunk_tokens, self.model.vocab_size)
         device = device_of(self.model)
         with one_thread():
@@ -113,16 +117,8 @@ class Tuned:
         """Return the best target of a source's tokens."""
         memory, most = self.read(source, kind), min(most or self.target_tokens, self.model.row_tokens - 1)
         with one_thread():
-            return beam_search(
-                self.model,
-                memory,
-                self.number_of(kind),
-                beams=cfg.beams,
-                least=least,
-                most=most,
-                length_penalty=cfg.length_penalty,
-                no_repeat=cfg.no_repeat,
-            )[0]
+            number = self.number_of(kind)
+            return beam_search(self.model, memory, number, cfg, least=least, most=most, spend=self.spend)[0]
 
     def quote(self, source: Ids, kind: str, spans: NDArray[np.int64]) -> Quote | None:
         """Return the best of some spans (first and last token) of a source."""
@@ -189,6 +185,8 @@ class Tuned:
     @torch.inference_mode()
     def _translation(self, text: str, to: str, cfg: ApplyConfig) -> str:
         kind = kind_of("translation", to)
+        # A draft costs none, but of a long text there are many.
+        self.spend(0)
         draft = str(self.dictionary.drafts(pa.array([text], pa.large_string()), to, self.tokenizer.segmenter)[0])
         if self.strategy(kind, text) == DRAFT:
             return draft
@@ -209,7 +207,10 @@ class Tuned:
         step = self.source_tokens // 2
         passages = [source[at : at + 2 * step] for at in range(0, max(1, len(source) - step), step)]
         wanted = set(units(question))
-        shared = [len(wanted & set(units(self.tokenizer.decode(passage)))) for passage in passages]
+        shared = []
+        for passage in passages:
+            self.spend(0)
+            shared.append(len(wanted & set(units(self.tokenizer.decode(passage)))))
         # Not the context's: answers out of several are compared by their scores.
         strategy = self.strategy(ANSWER, question)
         best: tuple[float, str, Ids] | None = None

@@ -13,6 +13,8 @@ from slimpajama.core.errors import masked
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 # Every number has a range whose ends work, too. What depends on the machine's memory is refused where it is known.
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+# Protocols of fsspec for files inside of a file. Each opening of a packed one would unpack all that is before it.
+ARCHIVES = ("zip", "tar", "libarchive")
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Megabytes = Annotated[float, Field(ge=0.001, le=1000.0)]
 Seconds = Annotated[float, Field(ge=0.0, le=1e9)]
@@ -23,8 +25,6 @@ Budget = Annotated[int, Field(ge=1, le=10**15)]
 BatchTokens = Annotated[int, Field(ge=1, le=2**24)]
 LearningRate = Annotated[float, Field(ge=1e-6, le=1000.0)]
 Weight = Annotated[float, Field(ge=0.0, le=1000.0)]
-# Protocols of fsspec for files inside of a file. Each opening of a packed one would unpack all that is before it.
-ARCHIVES = ("zip", "tar", "libarchive")
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
 
 

@@ -17,7 +17,6 @@ temporary files (`TMPDIR`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,6 +27,7 @@ import pyarrow.compute as pc
 
 from slimpajama.core.config import DedupConfig
 from slimpajama.core.memory import release_memory
+from slimpajama.core.stopping import Pool
 from slimpajama.core.temporary import temporary_folder
 from slimpajama.corpus.dedup.candidates import LEFT_OUT, NEW, group_pairs
 from slimpajama.corpus.dedup.clusters import Verdict, judge
@@ -245,7 +245,7 @@ def _band_pairs(
         columns = np.empty((len(some), n), np.uint64)
         for numbers, part in tonight.keys(some):
             columns[:, numbers] = part
-        with ThreadPoolExecutor(max(1, min(workers, len(some)))) as pool:
+        with Pool(min(workers, len(some))) as pool:
             found = pool.map(lambda column: group_pairs(column, remaining, separate), columns)
             yield from zip(some, found, strict=True)
 

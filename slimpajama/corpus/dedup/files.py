@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from slimpajama.core.config import DedupConfig
 from slimpajama.core.errors import InputError, printable, unwritable
 from slimpajama.core.memory import configure_allocator, release_memory
 from slimpajama.core.progress import track
+from slimpajama.core.stopping import Pool
 from slimpajama.corpus.dedup.columns import key_file, large_strings, read_keys
 from slimpajama.corpus.dedup.decide import Outcome, decide
 from slimpajama.corpus.dedup.documents import DocumentFile, Documents
@@ -174,7 +175,7 @@ def _first_pass(inputs: Sequence[Path], spool: Path, cfg: DedupConfig, threads: 
     running: list[Future[tuple[_Part, DocumentFile]]] = []
     with (
         track("read", total=sum(path.stat().st_size for path in inputs if path.is_file()), unit="B") as bar,
-        ThreadPoolExecutor(threads, thread_name_prefix="dedup") as pool,
+        Pool(threads, "dedup") as pool,
     ):
         for path, name in zip(inputs, _names(inputs), strict=True):
             before = 0
@@ -266,7 +267,7 @@ def _write(parts: list[_Part], slices: list[slice], outcome: Outcome, work: Path
             table = parts[number].load().filter(pa.array(kept))
             _write_parquet(table, work / "kept" / f"part-{number:05d}.parquet")
 
-    with track("write", total=len(parts), unit="parts") as bar, ThreadPoolExecutor(threads) as pool:
+    with track("write", total=len(parts), unit="parts") as bar, Pool(threads) as pool:
         for _ in pool.map(write, range(len(parts))):
             bar.advance()
     if not outcome.kept.any():

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from slimpajama.core.config import DedupConfig
+from slimpajama.core.stopping import Pool
 from slimpajama.corpus.dedup.affine32 import affine32_signatures
 from slimpajama.corpus.dedup.minhash import oph_signatures
 from slimpajama.corpus.dedup.normalise import Normalised, normalise_block, without_punctuation
@@ -64,7 +64,7 @@ def sketch(texts: pa.LargeStringArray, cfg: DedupConfig, workers: int = 1) -> Sk
         for span in _blocks(offsets):
             run(span)
     else:
-        with ThreadPoolExecutor(workers, thread_name_prefix="dedup") as pool:
+        with Pool(workers, "dedup") as pool:
             # Taking the results raises the first error.
             list(pool.map(run, _blocks(offsets)))
     return out

@@ -8,7 +8,7 @@ one bucket is cut by number; its first documents are then in several buckets.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from slimpajama.core.config import DedupConfig
 from slimpajama.core.memory import release_memory
 from slimpajama.core.progress import track
+from slimpajama.core.stopping import Pool
 from slimpajama.corpus.dedup.clusters import components
 from slimpajama.corpus.dedup.documents import LoadTexts, Numbers
 from slimpajama.corpus.dedup.jaccard import jaccard
@@ -75,7 +76,7 @@ def similarities(
     text_folder.mkdir()
     store = _fetch(needed, texts, TextBuckets(text_folder, 3 * most))
     total = sum(file.stat().st_size // 8 for file in buckets)
-    with track("compare", total=total, unit="pairs") as bar, ThreadPoolExecutor(max(1, workers)) as pool:
+    with track("compare", total=total, unit="pairs") as bar, Pool(workers) as pool:
         for number, file in enumerate(buckets):
             packed = np.fromfile(file, np.uint64)
             file.unlink()
@@ -98,7 +99,7 @@ def _compare(
     cfg: DedupConfig,
     least: float,
     workers: int,
-    pool: ThreadPoolExecutor,
+    pool: Pool,
 ) -> npt.NDArray[np.float64]:
     """Return the similarities of one bucket's pairs, chunk by chunk."""
     out = np.zeros(len(pairs))

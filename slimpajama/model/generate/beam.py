@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import torch
 
+from slimpajama.core.config import ApplyConfig
 from slimpajama.model.architectures.seq2seq import Memory, PairModel
+from slimpajama.model.generate.sampling import Spend, without_bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,32 +28,31 @@ def beam_search(
     model: PairModel,
     memory: Memory,
     kind: int,
+    cfg: ApplyConfig,
     *,
-    beams: int,
     least: int,
     most: int,
-    length_penalty: float = 1.0,
-    no_repeat: int = 3,
+    spend: Spend = without_bound,
 ) -> list[Found]:
     """Return finished targets, the best first; at least one.
 
     Args:
         memory: Of one source, B = 1.
-        beams: Targets under way at once; 1 takes the likeliest token each time.
+        cfg: Beams, length penalty and repetition.
         least: Tokens before which no target ends.
         most: Tokens after which one ends anyway.
-        length_penalty: 0 prefers short targets, above 1 long ones.
-        no_repeat: Tokens in a row that no target has twice; 0 for any.
 
     Source: the score by length is that of Wu et al. 2016, "Google's neural machine translation system", without its
     constant; no repeated trigrams as in Paulus et al. 2017, "A deep reinforced model for abstractive summarization".
     """
+    beams, length_penalty = cfg.beams, cfg.length_penalty
     device, end = memory.tokens_BS.device, model.end
     kind_B = torch.full((1,), kind, dtype=torch.long, device=device)
     state, scores_BV = model.start(memory, kind_B)
     total_B = torch.zeros(1, device=device)
     finished: list[Found] = []
     for length in range(most + 1):
+        spend(1)
         written = state.text.tokens_BT.tolist()
         if length >= min(least, most):
             ends = (total_B + scores_BV[:, end]).tolist()
@@ -65,7 +66,7 @@ def beam_search(
             break
         scores_BV[:, end] = -torch.inf
         for row, tokens in enumerate(written):
-            scores_BV[row, _repeats(tokens, no_repeat)] = -torch.inf
+            scores_BV[row, _repeats(tokens, cfg.no_repeat)] = -torch.inf
         total_B, places = (total_B[:, None] + scores_BV).flatten().topk(min(beams, scores_BV.numel() - len(written)))
         state = state.take(places // scores_BV.size(1))
         scores_BV = model.step(state, places % scores_BV.size(1))

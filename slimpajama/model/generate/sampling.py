@@ -4,13 +4,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from slimpajama.core.config import GenerateConfig
 from slimpajama.model.architectures import LanguageModel
+
+Spend = Callable[[int], object]
+"""Told of tokens before they are read or written; raises where no more may be, and so ends the work."""
+
+
+def without_bound(tokens: int) -> None:
+    """Let any number of tokens be read and written."""
 
 
 def penalise(logits_V: Tensor, seen: Sequence[int], penalty: float) -> Tensor:
@@ -63,6 +70,7 @@ def generate_tokens(
     cfg: GenerateConfig,
     stop_token: int | None,
     first_V: Tensor | None = None,
+    spend: Spend = without_bound,
 ) -> Iterator[int]:
     """Yield up to `cfg.max_tokens` tokens after the prompt; ends before `stop_token`, which is not yielded.
 
@@ -73,6 +81,7 @@ def generate_tokens(
     """
     generator = torch.Generator().manual_seed(cfg.seed)
     tokens = list(prompt_tokens)
+    spend(min(len(tokens), model.row_tokens))
     state, logits_1V = model.start(torch.tensor([tokens], dtype=torch.long))
     if first_V is not None:
         logits_1V = logits_1V.masked_fill(~first_V.to(logits_1V.device), -torch.inf)
@@ -83,6 +92,7 @@ def generate_tokens(
         token = sample(logits_1V[0], cfg, generator)
         if token == stop_token:
             return
+        spend(1)
         yield token
         tokens.append(token)
         if i + 1 < cfg.max_tokens:

@@ -12,7 +12,7 @@ import torch
 from slimpajama.core.config import GenerateConfig
 from slimpajama.core.errors import InputError
 from slimpajama.model.architectures import LanguageModel
-from slimpajama.model.generate.sampling import generate_tokens
+from slimpajama.model.generate.sampling import Spend, generate_tokens, without_bound
 from slimpajama.text.tokenizer import MAX_PIECE_BYTES, Tokenizer
 
 
@@ -46,7 +46,12 @@ def held_back(text: str, stop: Sequence[str]) -> int:
 
 
 def stream_text(
-    model: LanguageModel, tokenizer: Tokenizer, prompt: str, cfg: GenerateConfig, tally: Tally | None = None
+    model: LanguageModel,
+    tokenizer: Tokenizer,
+    prompt: str,
+    cfg: GenerateConfig,
+    tally: Tally | None = None,
+    spend: Spend = without_bound,
 ) -> Iterator[str]:
     """Return the continuation of `prompt` in pieces of whole characters, up to its end or a stop string.
 
@@ -76,7 +81,7 @@ def stream_text(
     ids = [tokenizer.document_id, *tokenizer.encode(end)]
     tally.prompt_tokens = len(ids)
     first_V = torch.tensor([piece.startswith(owed) for piece in tokenizer.pieces]) if owed else None
-    tokens = generate_tokens(model, ids, cfg, tokenizer.document_id, first_V)
+    tokens = generate_tokens(model, ids, cfg, tokenizer.document_id, first_V, spend)
     return _pieces((tokenizer.decode_bytes([token]) for token in tokens), owed, cfg, tally)
 
 

@@ -12,14 +12,14 @@ A GPU takes all rows at once, or as many as its memory holds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from slimpajama.core.errors import ConfigError, ModelError
 from slimpajama.core.logs import step_log
+from slimpajama.core.stopping import Pool
 from slimpajama.model.device import autocast
 from slimpajama.model.train.distributed import SINGLE, ProcessGroup
 
@@ -47,11 +47,11 @@ class ThreadPool:
         self._before = torch.get_num_threads()
         # Of the threads that start from here on, too.
         torch.set_num_threads(1)
-        self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="train")
+        self._pool = Pool(self.threads, "train")
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
+    def __exit__(self, *error: Any) -> None:
+        self._pool.__exit__(*error)
         torch.set_num_threads(self._before)
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:

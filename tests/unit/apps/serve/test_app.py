@@ -15,10 +15,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from slimpajama.apps.serve import app as app_module
 from slimpajama.apps.serve import worker as worker_module
 from slimpajama.apps.serve.app import HEADERS, MAX_BODY, Application
-from slimpajama.apps.serve.worker import Job, Worker
+from slimpajama.apps.serve.schemas import CompletionRequest
+from slimpajama.apps.serve.waiting import Job
+from slimpajama.apps.serve.worker import MAX_TOKENS, Worker
 from slimpajama.core.config import GenerateConfig
 from slimpajama.model.generate.text import generate_texts
 from slimpajama.model.loading import Loaded, load_model
@@ -144,6 +145,14 @@ def test_without_a_seed_the_texts_differ(client: TestClient):
         ({"top_p": 1.5}, "top_p"),
         ({"stop": ""}, "stop.0"),
         ({"n": 17}, "n"),
+        # JSON's `true` is not 1, nor `false` 0.
+        ({"n": True}, "n"),
+        ({"best_of": True}, "best_of"),
+        ({"presence_penalty": False}, "presence_penalty"),
+        ({"temperature": True}, "temperature"),
+        ({"seed": True}, "seed"),
+        ({"max_tokens": "5"}, "max_tokens"),
+        ({"stream": 1}, "stream"),
         ({"seed": -1}, "seed"),
         ({"logprobs": 5}, "logprobs"),
         ({"presence_penalty": 0.5}, "presence_penalty"),
@@ -160,7 +169,24 @@ def test_what_is_out_of_bounds_or_not_supported_is_refused_by_name(
     assert error["message"]
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"prompt": "\xff"}', b'{"prompt": "\\ud800"}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"prompt": "\xff"}',
+        b'{"prompt": "\\ud800"}',
+        b"[" * 100_000,
+        b'{"top_p": NaN}',
+        b'{"temperature": Infinity}',
+        b'{"temperature": 1e999}',
+        b'{"seed": ' + b"1" * 100_000 + b"}",
+        json.dumps({f"字段{number}": 1 for number in range(1000)}).encode(),
+        json.dumps({"logit_bias": {f"{number}": "x" for number in range(1000)}}).encode(),
+        json.dumps({"stop": [1] * 100_000}).encode(),
+    ],
+)
 def test_what_is_no_request_is_refused_and_the_next_one_answered(client: TestClient, body: bytes):
     answer = client.post("/v1/completions", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
@@ -185,6 +211,52 @@ def test_other_pages_of_a_browser_reach_nothing(client: TestClient):
     assert plain.status_code == 415
     assert client.get("/v1/models", headers={"Host": "evil.example"}).status_code == 403
     assert client.get("/v1/models", headers={"Host": "[::1]:8000"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/models/", "/health/", "/v1/completions/"])
+def test_nothing_leads_to_a_host_that_the_client_names(client: TestClient, path: str):
+    answer = client.get(path, headers={"Host": "evil.example"}, follow_redirects=False)
+    assert answer.status_code in (403, 404, 405)
+    assert "location" not in answer.headers
+
+
+def test_a_stream_has_no_line_end_of_any_kind_within_an_event(client: TestClient, monkeypatch: pytest.MonkeyPatch):
+    said = "一\u2028二\u2029three\x85four\r\n\x0b\x0c\x1c"
+    monkeypatch.setattr(worker_module, "stream_text", lambda *_: iter([said]))
+    answer = complete(client, prompt=said, echo=True, stream=True)
+    assert all(line.startswith("data: ") for line in answer.text.splitlines() if line)
+    assert joined(events(answer)) == 2 * said
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_states_its_bound_and_ends_there(worker_of: Callable[..., Worker], stream: bool):
+    worker = worker_of(max_seconds=0.3)
+    with TestClient(Application(worker, CFG)) as client:
+        answer = complete(client, prompt="今天", n=4, max_tokens=2000, seed=1, stream=stream)
+    last = events(answer)[-1] if stream else answer.json()
+    assert last["limits"] == {"tokens": MAX_TOKENS, "seconds": 0.3, "seconds_with_waiting": 240.3}
+    assert last["choices"][-1]["finish_reason"] == "length"
+    assert answer.elapsed.total_seconds() < 20
+
+
+def test_no_request_reads_and_writes_more_tokens_than_it_may(
+    worker_of: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(worker_module, "MAX_TOKENS", 10)
+    with TestClient(Application(worker_of(), CFG)) as client:
+        answer = complete(client, prompt="", max_tokens=50, seed=1, n=2).json()
+    assert answer["usage"]["completion_tokens"] <= 10
+    assert [choice["finish_reason"] for choice in answer["choices"]] == ["length", "length"]
+
+
+def test_the_server_describes_every_path_and_the_bounds_of_every_setting(client: TestClient):
+    document = client.get("/openapi.json").json()
+    served = {route.path for route in client.app.routes if route.path.startswith("/v1")}  # type: ignore[attr-defined]
+    assert served == {path for path in document["paths"] if path.startswith("/v1")}
+    properties = document["components"]["schemas"]["CompletionRequest"]["properties"]
+    assert set(properties) == set(CompletionRequest.model_fields)
+    assert properties["repetition_penalty"]["anyOf"][0] == {"type": "number", "minimum": 1.0, "maximum": 10.0}
+    assert properties["stop"]["anyOf"][1] == {"type": "string", "minLength": 1, "maxLength": 1000}
 
 
 def test_unknown_models_paths_and_methods_are_told_in_the_same_form(client: TestClient):
@@ -336,15 +408,15 @@ def test_a_client_that_goes_away_ends_its_generation(
 def test_a_request_that_takes_too_long_is_ended_and_makes_room(
     worker_of: Callable[..., Worker], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(app_module, "REQUEST_S", 0.2)
-    worker = worker_of()
+    monkeypatch.setattr(worker_module, "WAIT_S", 0.0)
+    worker = worker_of(max_seconds=0.2)
     gate = gated(worker)
     with TestClient(Application(worker, CFG)) as client:
         for stream in (False, True):
             answer = complete(client, prompt="今天", stream=stream)
             assert (answer.status_code, "not answered within" in answer.text) == (200 if stream else 503, True)
         gate.steps.release(100)
-        monkeypatch.setattr(app_module, "REQUEST_S", 60)
+        monkeypatch.setattr(worker_module, "WAIT_S", 60)
         assert complete(client, prompt="The model").status_code == 200
 
 

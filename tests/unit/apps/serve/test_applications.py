@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import math
+import threading
+import time
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,19 +16,23 @@ from starlette.testclient import TestClient
 
 from slimpajama.apps.serve import worker as worker_module
 from slimpajama.apps.serve.app import Application
-from slimpajama.apps.serve.worker import Worker
+from slimpajama.apps.serve.worker import MAX_TOKENS, Worker
 from slimpajama.core.config import ApplyConfig, GenerateConfig
 from slimpajama.core.errors import InputError
+from slimpajama.model.generate.sampling import Spend, without_bound
 from slimpajama.workspace.manifest import json_bytes
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.registry import Models
 
+LIMITS = {"limits": {"tokens": MAX_TOKENS, "seconds": 60.0, "seconds_with_waiting": 300.0}}
 
+
+@dataclass
 class Echo:
     """A tuned model that says what it was asked."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    name: str
+    spend: Spend = without_bound
 
     def summarize(self, text: str, cfg: ApplyConfig) -> str:
         if not text.strip():
@@ -33,7 +43,7 @@ class Echo:
         yield from (f"{to} {line}" for line in text.splitlines(keepends=True))
 
     def answer(self, question: str, context: str, cfg: ApplyConfig) -> Any:
-        return SimpleNamespace(text=question, passage=context, score=-0.5)
+        return SimpleNamespace(text=question, passage=context, score=-math.inf if context == "nothing" else -0.5)
 
 
 @pytest.fixture
@@ -57,15 +67,14 @@ def serves(store: Any, **tasks: str) -> None:
 
 def test_each_application_answers_with_its_model_and_settings(client: Any):
     http, store, loads = client
-    assert http.post("/v1/summarize", json={"text": "今天天气"}).json() == {"summary": "one: 今天天气, 3 beams"}
-    assert http.post("/v1/translate", json={"text": "a\nb", "to": "zh"}).json() == {
-        "translation": "zh a\nzh b",
-        "to": "zh",
-    }
+    summary = http.post("/v1/summarize", json={"text": "今天天气"}).json()
+    assert summary == {"summary": "one: 今天天气, 3 beams"} | LIMITS
+    translation = http.post("/v1/translate", json={"text": "a\nb", "to": "zh"}).json()
+    assert translation == {"translation": "zh a\nzh b", "to": "zh"} | LIMITS
     assert loads == ["one"]
     serves(store, question_answering="two")
     answer = http.post("/v1/answer", json={"question": "谁？", "context": "They did."}).json()
-    assert answer == {"answer": "谁？", "passage": "They did.", "score": -0.5}
+    assert answer == {"answer": "谁？", "passage": "They did.", "score": -0.5} | LIMITS
     serves(store, summarization="three")
     assert http.post("/v1/summarize", json={"text": "x"}).json()["summary"].startswith("three")
     assert loads == ["one", "two", "three"]
@@ -99,3 +108,108 @@ def test_the_token_is_asked_for(trained: Any):
         Application(Worker(Workspace(space.store)), GenerateConfig(), token="correct-horse-battery")
     ) as http:
         assert http.post("/v1/summarize", json={"text": "x"}).status_code == 401
+
+
+@dataclass
+class Endless:
+    """A tuned model that never comes to an end by itself."""
+
+    spend: Spend = without_bound
+    begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def _work(self, *_: Any) -> Any:
+        self.begun.release()
+        while True:
+            self.spend(1)
+            time.sleep(0.001)
+
+    summarize = translate = answer = _work
+
+
+BODIES = {
+    "summarize": {"text": "x"},
+    "translate": {"text": "x", "to": "zh"},
+    "answer": {"question": "q", "context": "x"},
+}
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_a_client_that_goes_away_ends_its_work_whether_it_runs_or_waits(
+    trained: Any, monkeypatch: pytest.MonkeyPatch, path: str
+):
+    """Spoken in ASGI, since a test client cannot hang up."""
+    space, model = trained
+    Models(space.store).promote(model, "test")
+    serves(space.store, **dict.fromkeys(("summarization", "translation", "question_answering"), "one"))
+    endless = Endless()
+    monkeypatch.setattr(worker_module, "load_tuned", lambda *_: endless)
+    worker = Worker(Workspace(space.store))
+    app = Application(worker, GenerateConfig())
+
+    async def ask(gone: asyncio.Event) -> None:
+        said = iter([{"type": "http.request", "body": json.dumps(BODIES[path]).encode(), "more_body": False}])
+
+        async def receive() -> Any:
+            if (first := next(said, None)) is not None:
+                return first
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(_: Any) -> None: ...
+
+        headers = [(b"content-type", b"application/json")]
+        scope = {"type": "http", "method": "POST", "path": f"/v1/{path}", "query_string": b"", "headers": headers}
+        await app(scope | {"http_version": "1.1", "asgi": {"version": "3.0", "spec_version": "2.3"}}, receive, send)
+
+    async def talk() -> None:
+        async with app.router.lifespan_context(app):
+            gone = [asyncio.Event() for _ in range(3)]
+            asked = [asyncio.create_task(ask(one)) for one in gone]
+            assert await asyncio.to_thread(endless.begun.acquire, True, 60)
+            while worker.waiting < 2:
+                await asyncio.sleep(0.01)
+            # One that waits, and then the one that runs: the third begins.
+            gone[2].set()
+            await asyncio.wait_for(asked[2], 10)
+            assert worker.waiting == 1
+            gone[0].set()
+            await asyncio.wait_for(asked[0], 10)
+            assert await asyncio.to_thread(endless.begun.acquire, True, 10)
+            gone[1].set()
+            await asyncio.wait_for(asked[1], 10)
+
+    asyncio.run(talk())
+    assert not worker.waiting
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_an_application_ends_at_its_bound(trained: Any, monkeypatch: pytest.MonkeyPatch, path: str):
+    space, model = trained
+    Models(space.store).promote(model, "test")
+    serves(space.store, **dict.fromkeys(("summarization", "translation", "question_answering"), "one"))
+    monkeypatch.setattr(worker_module, "load_tuned", lambda *_: Endless())
+    with TestClient(Application(Worker(Workspace(space.store), max_seconds=0.1), GenerateConfig())) as http:
+        refused = http.post(f"/v1/{path}", json=BODIES[path])
+    assert (refused.status_code, refused.json()["error"]["code"]) == (413, "too_large")
+    assert "0.1 s of computing" in refused.json()["error"]["message"]
+
+
+def test_an_answer_of_which_nothing_is_known_has_no_score(client: Any):
+    http, store, _ = client
+    serves(store, question_answering="one")
+    assert http.post("/v1/answer", json={"question": "?", "context": "nothing"}).json()["score"] is None
+
+
+def test_a_tuned_model_that_cannot_be_loaded_leaves_the_one_before_it_serving(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+):
+    http, store, _ = client
+    assert http.post("/v1/summarize", json={"text": "x"}).json()["summary"].startswith("one")
+    with monkeypatch.context() as patch:
+        patch.setattr(worker_module, "load_tuned", lambda *_: (_ for _ in ()).throw(MemoryError()))
+        serves(store, summarization="broken", question_answering="broken")
+        assert http.post("/v1/summarize", json={"text": "x"}).json()["summary"].startswith("one")
+        refused = http.post("/v1/answer", json={"question": "x", "context": "x"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "model_unavailable")
+    assert http.post("/v1/answer", json={"question": "x", "context": "x"}).status_code == 200
+    assert http.post("/v1/summarize", json={"text": "x"}).json()["summary"].startswith("broken")

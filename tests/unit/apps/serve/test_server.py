@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -128,3 +130,41 @@ def test_a_slow_answer_is_waited_for(running: Callable[[Any], socket.socket]):
     client = running(slow)
     client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     assert client.makefile("rb").read().endswith(b"hello")
+
+
+@pytest.mark.parametrize(
+    "behind", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"x" * 200_000]
+)
+@pytest.mark.parametrize("how", ["closes", "half-closes", "resets"])
+def test_a_client_that_leaves_while_its_answer_is_made_is_noticed(
+    running: Callable[[Any], socket.socket], monkeypatch: pytest.MonkeyPatch, how: str, behind: bytes
+):
+    """Also where another request stands behind the one that runs: uvicorn would read no further."""
+    monkeypatch.setattr(server, "PATIENCE_S", 60)
+    begun, left = threading.Event(), threading.Event()
+
+    async def slow(_: Any, receive: Any, __: Any) -> None:
+        begun.set()
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        left.set()
+
+    client = running(slow)
+    client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert begun.wait(30)
+    with contextlib.suppress(ConnectionError):
+        client.sendall(behind)
+    if how == "half-closes":
+        with contextlib.suppress(OSError):
+            client.shutdown(socket.SHUT_WR)
+    else:
+        if how == "resets":
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+    assert left.wait(10)
+
+
+def test_requests_behind_one_another_are_answered_in_order(running: Callable[[Any], socket.socket]):
+    client = running(hello)
+    client.sendall(3 * b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert client.makefile("rb").read().count(b"hello") == 4

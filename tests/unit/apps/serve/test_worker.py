@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import queue
 import shutil
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from broken_models import with_nan
 
-from slimpajama.apps.serve.worker import Job, Worker
+from slimpajama.apps.serve import worker as worker_module
+from slimpajama.apps.serve.schemas import ApiError
+from slimpajama.apps.serve.waiting import Job
+from slimpajama.apps.serve.worker import Worker
 from slimpajama.core.config import GenerateConfig
 from slimpajama.core.errors import ModelError
 from slimpajama.workspace.manifest import load_manifest
@@ -53,12 +59,17 @@ def answer(inbox: queue.Queue[Any]) -> str:
     return text
 
 
-def until_serving(worker: Worker, model: str) -> None:
+def until(probe: Callable[[], bool]) -> None:
+    """Wait until something is so, at most a minute."""
     for _ in range(6000):
-        if worker.loaded.id == model:
+        if probe():
             return
-        worker._stopping.wait(0.01)
-    raise AssertionError(f"still serving {worker.loaded.id}")
+        time.sleep(0.01)
+    raise AssertionError("it never was so")
+
+
+def until_serving(worker: Worker, model: str) -> None:
+    until(lambda: worker.loaded.id == model)
 
 
 def test_a_request_keeps_the_model_it_began_with_and_the_next_one_gets_the_new_champion(trained: Any, worker: Worker):
@@ -84,12 +95,10 @@ def test_a_champion_that_is_damaged_leaves_the_old_one_serving_and_says_so_once(
     copied(space, model, "broken")
     (Path(space.store.uri) / "models" / "broken" / "model.safetensors").write_bytes(b"cut")
     Models(space.store).promote("broken", "by mistake")
-    for _ in range(6000):
-        if "still serving" in caplog.text:
-            break
-        worker._stopping.wait(0.01)
+    until(lambda: "cannot serve broken" in caplog.text)
     worker._stopping.wait(0.2)  # several looks later
-    assert caplog.text.count(f"still serving {model}") == 1
+    assert caplog.text.count("cannot serve broken") == 1
+    assert worker.loaded.id == model
     job, inbox = asked(worker)
     worker.submit(job)
     assert answer(inbox)
@@ -101,7 +110,8 @@ def test_a_job_that_was_cancelled_while_it_waited_costs_nothing(worker: Worker):
     job, inbox = asked(worker)
     job.cancelled.set()
     worker.submit(job)
-    assert inbox.get(timeout=60) is None
+    assert isinstance(inbox.get(timeout=60), ApiError)
+    assert inbox.empty()
 
 
 def test_a_server_without_a_model_does_not_start(workspace: Any):
@@ -119,3 +129,67 @@ def test_a_model_that_was_named_stays(trained: Any):
     answer(inbox)
     assert worker.loaded.id == model
     worker.stop()
+
+
+class PanicError(BaseException):
+    """What a library in Rust raises, which is no `Exception`."""
+
+
+@pytest.mark.parametrize("error", [MemoryError, RuntimeError, PanicError, SystemExit])
+def test_whatever_a_request_meets_ends_that_request_alone(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+):
+    def broken(*_: Any) -> Any:
+        raise error("秘密")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker_module, "stream_text", broken)
+        job, inbox = asked(worker)
+        worker.submit(job)
+        told = inbox.get(timeout=60)
+    assert isinstance(told, RuntimeError)
+    assert "秘密" not in str(told)
+    job, inbox = asked(worker)
+    worker.submit(job)
+    assert answer(inbox)
+    assert worker.alive
+
+
+@pytest.mark.parametrize("error", [MemoryError, RuntimeError, PanicError])
+def test_whatever_loading_a_champion_meets_the_old_one_answers_and_a_rollback_heals(
+    trained: Any,
+    worker: Worker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: type[BaseException],
+):
+    space, model = trained
+    with monkeypatch.context() as patch:
+        patch.setattr(worker_module, "load_model", lambda *_: (_ for _ in ()).throw(error("too much")))
+        Models(space.store).promote(copied(space, model, "huge"), "by mistake")
+        until(lambda: "cannot serve huge" in caplog.text)
+    for _ in range(2):
+        job, inbox = asked(worker)
+        worker.submit(job)
+        assert answer(inbox)
+        assert (worker.alive, worker.loaded.id) == (True, model)
+        if Models(space.store).champion() == "huge":
+            Models(space.store).rollback()
+    Models(space.store).promote(copied(space, model, "better"), "better")
+    until_serving(worker, "better")
+
+
+def test_a_champion_whose_weights_are_not_finite_is_refused_and_the_one_before_it_serves(
+    trained: Any, worker: Worker, caplog: pytest.LogCaptureFixture
+):
+    space, model = trained
+    with_nan(space.store, copied(space, model, "broken"))
+    Models(space.store).promote("broken", "by mistake")
+    until(lambda: "cannot serve broken: models/broken: weights are not finite" in caplog.text)
+    assert (worker.alive, worker.loaded.id) == (True, model)
+    # So does a server that starts now.
+    assert Worker(Workspace(space.store)).loaded.id == model
+    with pytest.raises(ModelError, match="weights are not finite"):
+        Worker(Workspace(space.store), "broken")
+    Models(space.store).rollback()
+    assert Models(space.store).champion() == worker.loaded.id == model

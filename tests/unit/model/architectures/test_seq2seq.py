@@ -1,9 +1,11 @@
 """The tuned model: what it may see, that caches and padding change nothing, and that it can copy."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from slimpajama.core.config import ModelConfig
+from slimpajama.core.config import ApplyConfig, ModelConfig
 from slimpajama.model.architectures import Optimiser, build
 from slimpajama.model.architectures.seq2seq import NO_QUOTE, PairModel
 from slimpajama.model.generate.beam import beam_search
@@ -163,7 +165,9 @@ def test_enough_beams_find_the_best_target_there_is():
     pair = model()
     memory = pair.remember(ids(1, 16), kinds(1))
     best = max(every_target(pair, memory, 1))
-    found = beam_search(pair, memory, 0, beams=V, least=0, most=1, no_repeat=0)
+    # More beams than a configuration may ask for.
+    every = SimpleNamespace(beams=V, length_penalty=1.0, no_repeat=0)
+    found = beam_search(pair, memory, 0, every, least=0, most=1)
     assert found[0].tokens == list(best[1])
     assert found[0].score == pytest.approx(best[0], rel=1e-4)
 
@@ -172,7 +176,7 @@ def test_length_and_repetition_are_under_control():
     pair = model()
     memory = pair.remember(ids(1, 16), kinds(1))
     for least, most in ((1, 20), (9, 20), (20, 20)):
-        found = beam_search(pair, memory, 0, beams=3, least=least, most=most, no_repeat=2)
+        found = beam_search(pair, memory, 0, ApplyConfig(beams=3, no_repeat=2), least=least, most=most)
         for one in found:
             assert END not in one.tokens
             assert least <= len(one.tokens) <= most
