@@ -262,13 +262,14 @@ def become(user: int) -> list[str]:
 
 
 def attack(folder: Path, tries: int, seed: int) -> list[Row]:
-    """Run a night on `tries` machines, drawn by the seed."""
+    """Run a night on `tries` machines, drawn by the seed; on all where that is 0."""
     names = [name for name, machine in MACHINES.items() if not machine.user or can_run(machine.user)]
     random.Random(seed).shuffle(names)
+    # Another user must reach it.
+    folder.chmod(0o755)
     broken, longest = [], 0.0
-    for number, name in enumerate(names[:tries]):
-        # Another user must reach it.
-        place = Path(folder, str(number))
+    for number, name in enumerate(names[: tries or None]):
+        place = folder / str(number)
         place.mkdir()
         one = tried(place, MACHINES[name])
         if MACHINES[name].expected == REFUSED:
@@ -276,20 +277,19 @@ def attack(folder: Path, tries: int, seed: int) -> list[Row]:
         broken += [f"{name}: {one.wrong}"] if one.wrong else []
         print(f"{name}: {one.wrong or 'holds'}, {one.seconds:.0f} s", file=sys.stderr, flush=True)
     measure = "odd machines: tracebacks, hangs, lost nights"
-    return [Row(measure, len(names[:tries]), broken, f"slowest refusal {longest:.0f} s")]
+    return [Row(measure, len(names[: tries or None]), broken, f"slowest refusal {longest:.0f} s")]
 
 
 def main() -> None:
     """Print the row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tries", type=int, default=1000)
+    parser.add_argument("--tries", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="")
     args = parser.parse_args()
     for name in [name for name in MACHINES if args.only not in name]:
         del MACHINES[name]
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
         for row in attack(Path(folder), args.tries, args.seed):
             print(f"{row.measure}: {row.tries} tries, {len(row.broken)} broken {row.figure}", *row.broken, sep="\n  ")
 

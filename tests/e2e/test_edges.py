@@ -16,6 +16,8 @@ from benchmarks.attacks import machines, settings
         "a night's name is not UTF-8",
         "a locale without UTF-8",
         "stdin, stdout and stderr are closed",
+        "a proxy for everything",
+        "modules in the working folder",
     ],
 )
 def test_an_odd_machine_lets_a_night_be_published_or_says_why_not(name, tmp_path, monkeypatch):
