@@ -13,7 +13,7 @@ import pytest
 from slimpajama.apps.serve.worker import Job, Worker
 from slimpajama.core.config import GenerateConfig
 from slimpajama.core.errors import ModelError
-from slimpajama.workspace.manifest import load_manifest
+from slimpajama.workspace.manifest import json_bytes, load_manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.registry import Models
 
@@ -22,9 +22,10 @@ def copied(space: Any, model: str, name: str) -> str:
     """Publish a model once more under another name."""
     models = Path(space.store.uri) / "models"
     shutil.copytree(models / model, models / name)
-    manifest = models / name / "manifest.json"
-    manifest.write_text(manifest.read_text("utf-8").replace(f"models/{model}/", f"models/{name}/"), "utf-8")
-    assert load_manifest(space.store, f"models/{name}/manifest.json") is not None
+    found = load_manifest(space.store, f"models/{model}/manifest.json")
+    assert found is not None
+    files = tuple(replace(entry, path=entry.path.replace(f"/{model}/", f"/{name}/")) for entry in found.files)
+    space.store.write(f"models/{name}/manifest.json", json_bytes(replace(found, files=files)))
     return name
 
 
