@@ -206,7 +206,11 @@ def _catalogue(store: Store, present: set[str]) -> Iterator[StorageError]:
     for path in sorted(notes):
         if _is_missing(store, path, present):
             yield StorageError("missing, and was published", where=path, hint=restore(printable(path)))
+    # What has a work folder is being published; if that was broken off, the next run ends it.
+    working = {place.folder for path in present if (place := layout.place(path)).kind == "work"}
     for path in records(present):
+        if layout.place(path).folder in working or (working and path in layout.POINTERS):
+            continue
         if path not in notes and not _is_missing(store, path, set()) and is_sealed(store.read(path)):
             hint = "`slimpajama verify --repair` writes it again."
             yield StorageError("missing, and what it stands for is there", where=layout.noted(path), hint=hint)
