@@ -298,8 +298,7 @@ def overlap(task: Task) -> list[int]:
     settings = task.cfg.decontaminate
     workspace = open_workspace(str(task.cache / "applications" / "workspace"))
     _, records = protected_tests(workspace, task.cfg)
-    windows = cut(records["text"].combine_chunks(), settings.ngram_words, settings.short_words)
-    index = make_index(windows, [], settings.ngram_words, settings.short_words, settings.held_out_share)
+    index = make_index(cut(records["text"].combine_chunks(), settings), [], settings)
     data, _, _ = training_data(task.workspace)
     met = documents = 0
     for entry in data.shards("train", list(data.nights)):

@@ -50,11 +50,11 @@ from slimpajama.model.architectures import build
 from slimpajama.model.loading import Loaded, weights_bytes
 from slimpajama.text.tokenizer import Tokenizer, train_tokenizer
 from slimpajama.workspace import layout
+from slimpajama.workspace.catalogue import write_manifest
 from slimpajama.workspace.local import LocalStore
-from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes
+from slimpajama.workspace.manifest import Manifest, entry_of, json_bytes
 from slimpajama.workspace.parquet import parquet_bytes
 from slimpajama.workspace.registry import Models
-from slimpajama.workspace.store import sha256
 
 SECONDS = 3.0
 """The bound that the server is started with."""
@@ -112,9 +112,9 @@ def publish_broken(store: LocalStore, name: str) -> None:
 def _published(store: LocalStore, place: layout.Model, files: dict[str, bytes]) -> None:
     for path, data in files.items():
         store.write(path, data)
-    entries = tuple(FileEntry(path, sha256(data), len(data)) for path, data in sorted(files.items()))
+    entries = tuple(entry_of(path, data) for path, data in sorted(files.items()))
     name = place.path.rpartition("/")[2]
-    store.write(place.manifest, json_bytes(Manifest("train", name, entries, {}, {"night": name, "nights": []})))
+    write_manifest(store, place.manifest, Manifest("train", name, entries, {}, {"night": name, "nights": []}))
 
 
 @dataclass
@@ -123,7 +123,7 @@ class Server:
 
     port: int
     log: Path
-    slack: float = SLACK
+    slack: float = 0.0
     """`SLACK`, and more where the machine is so busy that a small request takes long."""
 
     def ask(self, path: str, body: Any = None, client: str = "127.0.0.1") -> tuple[int, Any]:
@@ -184,7 +184,7 @@ def serving(store: LocalStore, log: Path, seconds: float = SECONDS) -> Iterator[
                 server.small()
                 # Compiles the kernels and loads the tuned model.
                 server.ask("/v1/translate", {"text": "warm", "to": "zh"})
-                server.slack += 10 * sorted(server.small() for _ in range(5))[2]
+                server.slack = SLACK + 10 * sorted(server.small() for _ in range(5))[2]
                 break
             except OSError:
                 if time.monotonic() > end or process.poll() is not None:

@@ -129,8 +129,8 @@ def forget_one(number: int) -> Writer:
     """Return a writer that forgets a document of night `n0`."""
 
     def run(store: S3Store, cfg: Config) -> str:
-        path = Workspace(store).nights.load("n0").paths("nights/n0/documents/")[0]
-        doc_id = read_table(store, path, ["id"])["id"][number].as_py()
+        entry = Workspace(store).nights.load("n0").entries("nights/n0/documents/")[0]
+        doc_id = read_table(store, entry, ["id"])["id"][number].as_py()
         forget(Workspace(store), "id", doc_id)
         return f"forgot {number}"
 

@@ -177,10 +177,10 @@ def removed_rows(rows: pa.Table, night: str, stage: str, why: dict[str, Any]) ->
     return pa.table([columns.get(name, pa.nulls(len(rows))) for name in REMOVED.names], REMOVED.names).cast(REMOVED)
 
 
-def sums(table: pa.Table, by: str) -> tuple[dict[str, int], dict[str, int]]:
-    """Return documents and their bytes (`n_bytes`) by the values of a column."""
-    rows = table.group_by(by).aggregate([("n_bytes", "count"), ("n_bytes", "sum")]).to_pylist()
-    return {row[by]: row["n_bytes_count"] for row in rows}, {row[by]: row["n_bytes_sum"] for row in rows}
+def sums(table: pa.Table, by: str, column: str = "n_bytes") -> tuple[dict[str, int], dict[str, int]]:
+    """Return by the values of a column how many documents there are, and the sum of another column of theirs."""
+    rows = table.group_by(by).aggregate([(column, "count"), (column, "sum")]).to_pylist()
+    return {row[by]: row[f"{column}_count"] for row in rows}, {row[by]: row[f"{column}_sum"] for row in rows}
 
 
 def refusals(removed: pa.Table) -> dict[str, dict[str, int]]:

@@ -17,6 +17,8 @@ INTERRUPTED = 130
 STOPPED = "stopped; run again to go on"
 # How long a command may take to give back what it holds.
 GRACE_S = 4.0
+# How often a process looks whether the one that started it is still there.
+LOOKS_EVERY_S = 0.2
 
 _stopped = threading.Event()
 

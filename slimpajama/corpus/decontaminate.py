@@ -10,13 +10,8 @@ Not seen to: tonight's held-out documents against text that earlier nights have 
 with the corpus; near-duplicates among them share a cluster, and so a split.
 """
 
-from __future__ import annotations
-
-import importlib.metadata
-import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +20,10 @@ import pyarrow as pa
 from slimpajama.core.config import Config
 from slimpajama.core.errors import printable
 from slimpajama.core.logs import step_log
-from slimpajama.core.schema import removed_table
+from slimpajama.core.schema import refusals, removed_table
 from slimpajama.core.split import assign
 from slimpajama.core.stopping import Pool
+from slimpajama.corpus.clean.normalise import table_versions
 from slimpajama.corpus.overlap import VERSION, Index, Match, find, make_index
 from slimpajama.corpus.pairs.stage import protected_tests
 from slimpajama.corpus.sources.discover import InputFile
@@ -43,27 +39,23 @@ EXCERPT = 160  # characters
 Names = list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Tests:
-    """What is looked for."""
+class _Tests(NamedTuple):
+    """What is looked for, if there is any: evaluation files, test pairs, held-out documents of earlier nights."""
 
-    files: list[InputFile]
-    """Evaluation files."""
-    pairs: str
-    """Digest of the set of pairs; empty where there is none."""
-    texts: pa.Table
-    """Test pairs, as RECORDS."""
-    earlier: dict[str, Manifest]
-    """Nights whose held-out documents are looked for."""
     any: bool
-    """Whether there is anything to look for."""
+    files: list[InputFile]
+    pairs: str
+    """Digest of their set; empty where there is none."""
+    texts: pa.Table
+    """Of the pairs, as RECORDS."""
+    earlier: dict[str, Manifest]
 
 
 def _tests(run: Run) -> _Tests:
     pairs, texts = protected_tests(run.workspace, run.cfg)
     held_out, files = run.cfg.decontaminate.held_out_share > 0, list_evaluations(run.cfg)
     earlier = run.workspace.nights.earlier(run.night) if held_out else {}
-    return _Tests(files, pairs, texts, earlier, any=bool(files or pairs or held_out))
+    return _Tests(bool(files or pairs or held_out), files, pairs, texts, earlier)
 
 
 def _inputs(run: Run) -> dict[str, Any]:
@@ -73,9 +65,7 @@ def _inputs(run: Run) -> dict[str, Any]:
     if tests.any:
         inputs |= {
             "split": {name: getattr(run.cfg.shards, name) for name in ("seed", "test_share", "validation_share")},
-            # These two decide what is the same character.
-            "opencc": importlib.metadata.version("opencc"),
-            "unicode": unicodedata.unidata_version,
+            **table_versions(),
             "compared": run.made["compare"].digest,
             "earlier": {name: manifest.digest for name, manifest in tests.earlier.items()},
         }
@@ -87,37 +77,33 @@ def _decontaminate(run: Run) -> Counts | None:
     if not tests.any:
         return None
     records = pa.concat_tables([read_evaluations(tests.files, cfg), tests.texts])
-    looked_for = cut(records["text"].combine_chunks(), settings.ngram_words, settings.short_words)
+    looked_for = cut(records["text"].combine_chunks(), settings)
     too_short = int((looked_for.weights < 2 * settings.short_words).sum())
     if too_short:
         step_log(run.name).info(f"{too_short:,} of {len(records):,} records of tests are too short to be looked for")
     cleaned = run.made["clean"].entries(f"{layout.night(run.night).work('clean')}/")
-    index, names = _index(run, cleaned, records, looked_for)
+    names: Names = records["name"].to_pylist()
+    rate = sampling(_held_out_bytes(cfg, run.made["clean"], tests.earlier))
+
+    def held_out() -> Iterator[Windows]:
+        for ids, texts in _held_out(run, cleaned, tests.earlier):
+            names.extend(ids)
+            yield sample(texts, settings, rate)
+
+    index = make_index(looked_for, held_out(), settings, rate)
 
     def make(entry: FileEntry) -> Part:
         rows = _survivors(run, entry, COLUMNS)
         texts = rows["text"].combine_chunks()
         match = find(texts, _is_held_out(rows, cfg), index)
         refused = _rows(rows, match, index, names, cfg, run.night)
-        kinds = [{"removed": {row["source"]: {row["rule"]: 1}}, "bytes": row["n_bytes"]} for row in refused]
+        removed, size = removed_table(refused), sum(row["n_bytes"] for row in refused)
         target = f"{layout.night(run.night).removed}decontaminate-{layout.name_of(entry.path)}"
-        return Part({target: removed_table(refused)}, add_counts(kinds))
+        return Part({target: removed}, {"removed": refusals(removed), "bytes": size})
 
     counts = run.map([(layout.stem(entry.path), entry) for entry in cleaned], make, unit="parts")
     found = add_counts([{"removed": {}, "bytes": 0}, *counts])
     return found | {"records": len(records), "too_short": too_short}
-
-
-def _index(run: Run, cleaned: list[FileEntry], records: pa.Table, looked_for: Windows) -> tuple[Index, Names]:
-    """Return the index of everything that is looked for, and what each item of it is called."""
-    settings, earlier = run.cfg.decontaminate, run.once(_tests).earlier
-    names, held_out = records["name"].to_pylist(), []
-    rate = sampling(_held_out_bytes(run.cfg, run.made["clean"], earlier))
-    for ids, texts in _held_out(run, cleaned, earlier):
-        names += ids
-        held_out.append(sample(texts, settings.short_words, rate))
-    share = settings.held_out_share
-    return make_index(looked_for, held_out, settings.ngram_words, settings.short_words, share, rate), names
 
 
 DECONTAMINATE = Step(

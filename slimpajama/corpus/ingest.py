@@ -4,8 +4,6 @@ A unit is a group of small files or one large file. It hands out parts of at mos
 each committed by itself, so neither memory nor the loss at a kill grows with a file's size.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
@@ -18,13 +16,13 @@ import pyarrow.compute as pc
 
 from slimpajama.core.config import Config
 from slimpajama.core.errors import printable
-from slimpajama.core.schema import RAW, removed_table
+from slimpajama.core.schema import RAW, refusals, removed_table, sums
 from slimpajama.corpus.sources.discover import InputFile, Plan, check_unchanged, open_input, plan
 from slimpajama.corpus.sources.files import read, read_options
 from slimpajama.corpus.sources.records import Batch, ReadOptions, framed, rejected_row
 from slimpajama.corpus.sources.remote import fixed_folder
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import add_counts
+from slimpajama.workspace.manifest import Counts
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.step import Part, Run, Step
 from slimpajama.workspace.store import sha256
@@ -32,6 +30,8 @@ from slimpajama.workspace.tombstones import RULE, forgotten_list
 
 Row = dict[str, Any]
 Take = Callable[[InputFile, ReadOptions], Iterator[Batch]]
+# Of a forgotten document that came in again; its row has no text, and no name of the document's own.
+REFUSED = {"stage": "ingest", "rule": RULE, "value": "it was forgotten", "threshold": "none that was forgotten"}
 
 
 def known_inputs(workspace: Workspace) -> list[Row]:
@@ -67,14 +67,24 @@ def _inputs(run: Run) -> dict[str, Any]:
 def _ingest(run: Run) -> None:
     todo, forgotten = run.once(_todo), run.once(_forgotten)
     take: Take = run.options.get("take", read_whole)
-    run.commit("plan", _plan_part(todo, run.night))
+
+    def commit(name: str, bad: list[Row], files: dict[str, pa.Table | bytes], counts: Counts) -> None:
+        removed = removed_table([row | {"night": run.night} for row in bad])
+        files |= {f"{layout.night(run.night).removed}ingest-{name}.parquet": removed}
+        run.commit(name, Part(files, counts | {"removed": refusals(removed)}))
+
+    problems = [rejected_row(source, path, "", bad) for source, path, bad in todo.problems]
+    commit("plan", problems, {}, {"files": len(todo.files)})
 
     def make(unit: tuple[str, tuple[InputFile, ...]]) -> Part:
         prefix, files = unit
-        for number, part in enumerate(_parts(files, run.cfg, take, forgotten)):
+        for number, (good, bad) in enumerate(_parts(files, run.cfg, take, forgotten)):
             name = f"{prefix}-{number:05d}"
             if not run.has(name):
-                run.commit(name, _stored(part, run.work, run.night, name))
+                raw = pa.concat_tables([RAW.empty_table(), *good])
+                documents, sizes = sums(raw.append_column("n_bytes", pc.binary_length(raw["text"])), "source")
+                counts = {"documents": documents, "bytes": sizes}
+                commit(name, bad, {f"{run.work}/{name}.parquet": raw}, counts)
         return Part()
 
     units = [(f"unit-{number:05d}", (f"part-{number:05d}", unit)) for number, unit in enumerate(todo.units)]
@@ -96,15 +106,6 @@ source and rule. Raises InputError where a source cannot be listed, or a file ch
 """
 
 
-def _plan_part(todo: Plan, night: str) -> Part:
-    rows = [rejected_row(source, path, "", bad) | {"night": night} for source, path, bad in todo.problems]
-    removed = add_counts({row["source"]: {row["rule"]: 1}} for row in rows)
-    return Part(
-        {f"{layout.night(night).removed}ingest-plan.parquet": removed_table(rows)},
-        {"files": len(todo.files), "removed": removed},
-    )
-
-
 def _parts(
     files: tuple[InputFile, ...], cfg: Config, take: Take, forgotten: pa.Array
 ) -> Iterator[tuple[list[pa.Table], list[Row]]]:
@@ -121,7 +122,8 @@ def _parts(
             raw = _raw(file, place, batch.table) if batch.table.num_rows else RAW.empty_table()
             listed = pc.is_in(raw["sha256"], value_set=forgotten)
             if pc.any(listed).as_py():
-                bad += [_refused(id_, file) for id_ in raw.filter(listed)["id"].to_pylist()]
+                again = {"source": file.source, "uri": file.path}
+                bad += [REFUSED | again | {"id": id_} for id_ in raw.filter(listed)["id"].to_pylist()]
                 raw = raw.filter(pc.invert(listed))
             good += [raw] if raw.num_rows else []
             bad += [rejected_row(source.name, file.path, place, item) for item in batch.rejected]
@@ -154,30 +156,3 @@ def _raw(file: InputFile, place: str, records: pa.Table) -> pa.Table:
         hashes.append(hashlib.sha256(view[begin:end]).hexdigest())
         uris.append(f"{file.path}#{printable(own_id, 200) if own_id else number}")
     return pa.table([ids, pa.repeat(file.source, len(ids)), uris, hashes, text], schema=RAW)
-
-
-def _refused(doc_id: str, file: InputFile) -> Row:
-    """Return the row of `removed` of a forgotten document that came in again: without text or a name of its own."""
-    reason = {"stage": "ingest", "rule": RULE, "value": "it was forgotten", "threshold": "none that was forgotten"}
-    return {"id": doc_id, "source": file.source, "uri": file.path} | reason
-
-
-def _stored(part: tuple[list[pa.Table], list[Row]], work: str, night: str, name: str) -> Part:
-    good, bad = part
-    counts = add_counts(
-        {
-            "documents": {table["source"][0].as_py(): table.num_rows},
-            "bytes": {table["source"][0].as_py(): pc.sum(pc.binary_length(table["text"])).as_py()},
-        }
-        for table in good
-    )
-    removed = add_counts({row["source"]: {row["rule"]: 1}} for row in bad)
-    return Part(
-        {
-            f"{work}/{name}.parquet": pa.concat_tables([RAW.empty_table(), *good]),
-            f"{layout.night(night).removed}ingest-{name}.parquet": removed_table(
-                [row | {"night": night} for row in bad]
-            ),
-        },
-        {"documents": {}, "bytes": {}, "removed": removed} | counts,
-    )

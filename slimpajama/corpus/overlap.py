@@ -5,8 +5,6 @@ sides: so a removal rests on all units of the stretch being equal (64-bit hashes
 held-out documents are counted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -14,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from slimpajama.core.config import DecontaminateConfig
 from slimpajama.corpus.windows import Windows, code_table, mixed, new_text, read_units
 from slimpajama.text.buffers import text_buffers
 from slimpajama.text.kernels import GOLDEN, compiled
@@ -63,22 +62,19 @@ class Index(NamedTuple):
     """[items]: windows of each item."""
     half_words: int
     """In a window, at least."""
-    rate: int
-    """One in so many windows of a held-out document is looked for."""
+    powers: npt.NDArray[np.uint64]
+    """Of the base of the rolling hash."""
+    shift: np.uint64
+    """What leaves a hash's leading bits, which tell the filter's word."""
+    mask: np.uint64
+    """0 in the hash of a held-out document's window that is looked for."""
 
 
-def make_index(
-    records: Windows, held_out: Iterable[Windows], ngram_words: int, short_words: int, share: float, rate: int = 4
-) -> Index:
-    """Return what `find` looks for.
+def make_index(records: Windows, held_out: Iterable[Windows], cfg: DecontaminateConfig, rate: int = 4) -> Index:
+    """Return what `find` looks for: windows of evaluation records and of held-out documents.
 
-    Args:
-        records: Of evaluation files, with units.
-        held_out: Of held-out documents.
-        ngram_words: Words in a row that make an overlap with a record; a shorter record must be there as a whole.
-        short_words: Words in a window.
-        share: Of a held-out document's windows, that make an overlap with it.
-        rate: What `sample` was given.
+    An overlap are `cfg.ngram_words` in a row of a record, or all of a shorter one; or `cfg.held_out_share` of a
+    held-out document's windows, which were sampled at `rate`.
     """
     parts = [records, *held_out]
     windows = np.concatenate([np.diff(part.ends) for part in parts]).astype(np.int32)
@@ -92,17 +88,18 @@ def make_index(
     hashes, items, places = hashes[useful], items[useful], places[useful]
     windows = np.bincount(items, minlength=len(windows)).astype(np.int32)
     n_records = len(records.weights)
-    need = np.maximum(np.ceil(share * windows), LEAST_WINDOWS).astype(np.int32)
-    need[:n_records] = np.minimum(records.weights, 2 * ngram_words)
+    need = np.maximum(np.ceil(cfg.held_out_share * windows), LEAST_WINDOWS).astype(np.int32)
+    need[:n_records] = np.minimum(records.weights, 2 * cfg.ngram_words)
     # Up to 8 windows a word: small enough to stay in a near cache.
     bits = max(10, len(hashes).bit_length() - 3)
-    words = hashes >> np.uint64(64 - bits)
-    marks = np.zeros(1 << bits, np.uint64)
+    shift, marks = np.uint64(64 - bits), np.zeros(1 << bits, np.uint64)
+    words = hashes >> shift
     two = (np.uint64(1) << (hashes & _SIX_BITS)) | (np.uint64(1) << ((hashes >> np.uint64(6)) & _SIX_BITS))
     np.bitwise_or.at(marks, words, two)
     starts = np.searchsorted(words, np.arange(len(marks), dtype=np.uint64)).astype(np.int32)
-    units = (records.unit_ends, records.units)
-    return Index(hashes, items, places, marks, starts, *units, need, windows, 2 * short_words, rate)
+    ends, units, half_words, mask = records.unit_ends, records.units, 2 * cfg.short_words, np.uint64(rate - 1)
+    powers = GOLDEN ** np.arange(half_words + 1, dtype=np.uint64)
+    return Index(hashes, items, places, marks, starts, ends, units, need, windows, half_words, powers, shift, mask)
 
 
 def find(texts: pa.LargeStringArray, held_out: npt.NDArray[np.bool_], index: Index) -> Match:
@@ -118,12 +115,12 @@ def find(texts: pa.LargeStringArray, held_out: npt.NDArray[np.bool_], index: Ind
 
 
 @compiled(inline=True)
-def _lookup(value: Any, index: Any, shift: Any) -> Any:
+def _lookup(value: Any, index: Any) -> Any:
     """Return the first of the index's windows with this hash, -1 if there is none."""
-    mark = index.filter[value >> shift]
+    mark = index.filter[value >> index.shift]
     if not (mark >> (value & _SIX_BITS)) & (mark >> ((value >> np.uint64(6)) & _SIX_BITS)) & np.uint64(1):
         return -1
-    first, hashes = index.starts[value >> shift], index.hashes
+    first, hashes = index.starts[value >> index.shift], index.hashes
     while first < len(hashes) and hashes[first] < value:
         first += 1
     return first if first < len(hashes) and hashes[first] == value else -1
@@ -133,16 +130,12 @@ class _Search(NamedTuple):
     """Working memory of a search."""
 
     held_out: Any
-    powers: Any
-    """uint64: of the base of the rolling hash."""
-    shift: Any
-    """uint64: what leaves a hash's leading bits, which tell the filter's word."""
-    mask: Any
-    """uint64: 0 in a sampled window's hash."""
     firsts: Any
     """int32: unit that each of the document's windows in the index begins with."""
     widths: Any
     """int32: units of each."""
+    entries: Any
+    """int64: the first of the index's windows with its hash."""
     seen: Any
     """int32 [W]: the last document that met a window."""
     met: Any
@@ -179,8 +172,7 @@ def _meet(search: Any, need: Any, item: int, e: int, d: int) -> bool:
 def _match_window(text: Any, n: int, i: int, e: int, index: Any, search: Any, match: Any, d: int) -> Any:
     """Compare a document's window at unit `i` with the index's windows from `e` on, which have the same hash.
 
-    Returns:
-        The evaluation record that the document overlaps with, else the held-out document, else -1.
+    Return the evaluation record that the document overlaps with, else the held-out document, else -1.
     """
     found, records, value = -1, len(index.unit_ends) - 1, index.hashes[e]
     while e < len(index.hashes) and index.hashes[e] == value:
@@ -210,13 +202,13 @@ def _find_in(text: Any, n: int, index: Any, search: Any, match: Any, d: int) -> 
         if text.before[j] - text.before[i] < index.half_words:
             break
         value = mixed(rolling)
-        rolling -= text.units[i] * search.powers[j - i - 1]
-        if value & search.mask and not records:
+        rolling -= text.units[i] * index.powers[j - i - 1]
+        if value & index.mask and not records:
             continue
-        e = _lookup(value, index, search.shift)
+        e = _lookup(value, index)
         if e < 0:
             continue
-        search.firsts[hits], search.widths[hits] = i, j - i
+        search.firsts[hits], search.widths[hits], search.entries[hits] = i, j - i, e
         hits += 1
         item = _match_window(text, n, i, e, index, search, match, d)
         if 0 <= item < records:
@@ -232,11 +224,7 @@ def _place_held_out(text: Any, found: int, hits: int, index: Any, search: Any, m
     match.item[d], match.amount[d] = found, search.met[found]
     first, end = 0, -1
     for k in range(hits):
-        i = search.firsts[k]
-        value = np.uint64(0)
-        for m in range(i, i + search.widths[k]):
-            value = value * GOLDEN + text.units[m]
-        e = _lookup(mixed(value), index, search.shift)
+        i, e = search.firsts[k], search.entries[k]
         value = index.hashes[e]
         while e < len(index.hashes) and index.hashes[e] == value and index.items[e] != found:
             e += 1
@@ -252,19 +240,11 @@ def _place_held_out(text: Any, found: int, hits: int, index: Any, search: Any, m
 
 @compiled(allocates=True)
 def _new_search(index: Any, held_out: Any, room: int) -> Any:
-    powers = np.ones(index.half_words + 1, np.uint64)
-    for k in range(index.half_words):
-        powers[k + 1] = powers[k] * GOLDEN
-    bits = 0
-    while 1 << bits < len(index.filter):
-        bits += 1
     return _Search(
         held_out,
-        powers,
-        np.uint64(64 - bits),
-        np.uint64(index.rate - 1),
         np.empty(room, np.int32),
         np.empty(room, np.int32),
+        np.empty(room, np.int64),
         np.full(len(index.hashes), -1, np.int32),
         np.zeros(len(index.need), np.int32),
         np.full(len(index.need), -1, np.int32),

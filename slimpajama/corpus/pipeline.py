@@ -1,7 +1,5 @@
 """The steps of a preparation, in order."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,10 +19,9 @@ NAMES = tuple(BY_NAME)
 
 
 def walk(night: str, run: Callable[[Step, Mapping[str, Manifest]], Manifest]) -> Iterator[Manifest]:
-    """Walk through a preparation's steps; `run` runs one of them, given the manifests that it takes.
+    """Yield the manifest of each step of a preparation; deduplication's is the last where it leaves no document.
 
-    Yields:
-        The manifest of each step; deduplication's is the last where it leaves no document.
+    `run` runs a step, given the manifests that it takes.
     """
     made: dict[str, Manifest] = {}
     for step in STEPS:

@@ -3,23 +3,20 @@
 Each part is one unit of work, so its words lie under the part's own name and in its row order.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.core.errors import ConfigError
-from slimpajama.core.schema import WORDS
+from slimpajama.core.schema import WORDS, sums
 from slimpajama.text.lattice import UserWord
 from slimpajama.text.segment import Segmenter, engine_versions, parse_user_dictionary
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Counts, FileEntry
+from slimpajama.workspace.manifest import FileEntry
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.step import Part, Run, Step
 
@@ -32,15 +29,20 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 
 def _segment(run: Run) -> None:
-    documents = run.made["dedup"]
+    kept = run.made["dedup"]
     segmenter = Segmenter(run.cfg.text, run.once(_user_words))
 
     def make(entry: FileEntry) -> Part:
-        words, counts = _words(read_table(run.store, entry, ["id", "text", "lang", "n_bytes"]), segmenter)
-        return Part({f"{run.work}/{layout.name_of(entry.path)}": words}, counts)
+        table = read_table(run.store, entry, ["id", "text", "lang", "n_bytes"])
+        lengths = segmenter.lengths(table["text"].cast(pa.large_string()).combine_chunks())
+        documents, sizes = sums(table, "lang")
+        _, words = sums(pa.table({"lang": table["lang"], "words": pc.binary_length(lengths)}), "lang", "words")
+        counts = {"documents": documents, "bytes": sizes, "words": words}
+        rows = pa.table({"id": table["id"], "lengths": lengths}, schema=WORDS)
+        return Part({f"{run.work}/{layout.name_of(entry.path)}": rows}, counts)
 
-    entries = documents.entries(layout.night(run.night).documents)
-    total = sum(documents.counts.get("kept_bytes", {}).values())
+    entries = kept.entries(layout.night(run.night).documents)
+    total = sum(kept.counts.get("kept_bytes", {}).values())
     run.map([(layout.stem(entry.path), entry) for entry in entries], make, total=total, unit="B")
 
 
@@ -73,20 +75,3 @@ def _user_words(run: Run) -> tuple[UserWord, ...]:
             expected="a file of words, one a line",
         ) from None
     return parse_user_dictionary(data, cfg.text.user_dictionary)
-
-
-def _words(table: pa.Table, segmenter: Segmenter) -> tuple[pa.Table, Counts]:
-    """Return the WORDS rows of DOCUMENTS rows, and what was counted on the way, by language."""
-    lengths = segmenter.lengths(table["text"].cast(pa.large_string()).combine_chunks())
-    counted = pa.table(
-        {
-            "lang": table["lang"],
-            "documents": np.ones(len(table), np.int64),
-            "bytes": table["n_bytes"],
-            "words": pc.binary_length(lengths),
-        }
-    )
-    names = ("documents", "bytes", "words")
-    rows = counted.group_by("lang").aggregate([(name, "sum") for name in names]).to_pylist()
-    counts = {name: {row["lang"]: row[f"{name}_sum"] for row in rows} for name in names}
-    return pa.table({"id": table["id"], "lengths": lengths}, schema=WORDS), counts

@@ -10,8 +10,6 @@ holds a whole one. Of held-out documents the windows are sampled by their own ha
 is much held-out text (`sampling`), which makes them the same ones wherever a text is quoted.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from functools import cache
 from typing import Any, NamedTuple
@@ -21,6 +19,7 @@ import numpy.typing as npt
 import opencc
 import pyarrow as pa
 
+from slimpajama.core.config import DecontaminateConfig
 from slimpajama.text.buffers import text_buffers
 from slimpajama.text.kernels import GOLDEN, HASH_SEED, add_to_hash, compiled, decode
 
@@ -81,18 +80,18 @@ def sampling(held_out_bytes: int) -> int:
     return 4 << max(0, -(-held_out_bytes // FULL_BYTES) - 1).bit_length()
 
 
-def cut(texts: pa.LargeStringArray, ngram_words: int, short_words: int) -> Windows:
+def cut(texts: pa.LargeStringArray, cfg: DecontaminateConfig) -> Windows:
     """Return the windows of evaluation records, and their units.
 
     The first begins with the first unit, each other one at most `2 * (ngram_words - short_words)` half words after
     the one before, which is what makes every stretch of `ngram_words` hold a whole one.
     """
-    return _windows(texts, short_words, 2 * (ngram_words - short_words), 1)
+    return _windows(texts, cfg, 2 * (cfg.ngram_words - cfg.short_words), 1)
 
 
-def sample(texts: pa.LargeStringArray, short_words: int, rate: int = 4) -> Windows:
+def sample(texts: pa.LargeStringArray, cfg: DecontaminateConfig, rate: int = 4) -> Windows:
     """Return one in `rate` windows of held-out documents, each hash once a document, without units."""
-    found = _windows(texts, short_words, -1, rate)
+    found = _windows(texts, cfg, -1, rate)
     owner = np.repeat(np.arange(len(texts)), np.diff(found.ends))
     order = np.lexsort((found.hashes, owner))
     hashes = found.hashes[order]
@@ -101,7 +100,7 @@ def sample(texts: pa.LargeStringArray, short_words: int, rate: int = 4) -> Windo
     return found._replace(ends=ends, hashes=hashes[first], places=found.places[order][first])
 
 
-def _windows(texts: pa.LargeStringArray, short_words: int, step: int, rate: int) -> Windows:
+def _windows(texts: pa.LargeStringArray, cfg: DecontaminateConfig, step: int, rate: int) -> Windows:
     offsets, data = text_buffers(texts)
     n, most = len(texts), int(offsets[-1] - offsets[0]) // 2 + len(texts)
     found = Windows(
@@ -112,7 +111,7 @@ def _windows(texts: pa.LargeStringArray, short_words: int, step: int, rate: int)
         units=np.empty(most if step >= 0 else 0, np.uint64),
         weights=np.zeros(n, np.int32),
     )
-    _cut(offsets, data, code_table(), 2 * short_words, step, np.uint64(rate - 1), found)
+    _cut(offsets, data, code_table(), 2 * cfg.short_words, step, np.uint64(rate - 1), found)
     windows, units = found.ends[-1], found.unit_ends[-1]
     return found._replace(
         hashes=found.hashes[:windows].copy(), places=found.places[:windows].copy(), units=found.units[:units].copy()

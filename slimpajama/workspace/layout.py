@@ -210,10 +210,11 @@ def place(path: str) -> Place:
 def is_published_manifest(path: str) -> bool:
     """Return whether a path is that of a manifest whose files are published; one in a work folder lists others."""
     folders = path.split("/")
+    # The fourth is the night of an evaluation; one of an earlier version may be called `work`, as a night may.
     return (
         path.endswith((f"/{MANIFEST}", f".{MANIFEST}"))
         and folders[0] not in (PUBLISHED, SCRATCH)
-        and "work" not in folders[2:]
+        and "work" not in [*folders[2:3], *folders[4:]]
     )
 
 

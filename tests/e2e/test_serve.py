@@ -129,7 +129,9 @@ def test_a_host_that_others_reach_needs_a_token(workspace):
     assert "without-token" in done.stderr
 
 
-def test_requests_by_property_and_abandoned_and_endless_ones_are_all_ended_or_answered(tmp_path):
+def test_requests_by_property_and_abandoned_and_endless_ones_are_all_ended_or_answered(tmp_path, monkeypatch):
+    # Less than four requests that go on would hold others, and more than a machine that runs other tests is late.
+    monkeypatch.setattr(requests, "SLACK", 5.0)
     rows = requests.attack(tmp_path, 60, 20261201)
     assert sum(row.tries for row in rows) > 150
     assert [wrong for row in rows for wrong in row.broken] == []

@@ -13,7 +13,7 @@ from slimpajama.core.errors import LockedError
 from slimpajama.corpus.pipeline import BY_NAME
 from slimpajama.ops.verify import verify
 from slimpajama.workspace.claims import use_executor
-from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes, load_manifest
+from slimpajama.workspace.manifest import FileEntry, Manifest, entry_of, json_bytes, load_manifest
 from slimpajama.workspace.open import Workspace, open_store
 from slimpajama.workspace.parquet import parquet_bytes, read_table
 from slimpajama.workspace.step import Context, Part
@@ -106,10 +106,10 @@ def test_a_night_that_was_given_up_is_not_published_by_whoever_began_it_and_can_
     second.delete(old)
     reader = open_store(first.uri)
     assert load_manifest(reader, "nights/n/manifest.json").paths("") == [path]
-    assert read_table(reader, path).equals(TABLE)
+    assert read_table(reader, entry_of(path, data)).equals(TABLE)
     with pytest.raises(LockedError):
         Workspace(first).nights.discard("n")
-    assert read_table(reader, path).equals(TABLE)
+    assert read_table(reader, entry_of(path, data)).equals(TABLE)
 
 
 def test_a_night_of_an_earlier_version_is_read_and_its_files_stay(two):
@@ -119,7 +119,7 @@ def test_a_night_of_an_earlier_version_is_read_and_its_files_stay(two):
     store.write("nights/index.json", json.dumps({"nights": ["n"]}).encode())
     reader = open_store(store.uri)
     assert Workspace(reader).nights.load("n").paths("") == [path]
-    assert read_table(reader, path).equals(TABLE)
+    assert read_table(reader, entry_of(path, data)).equals(TABLE)
     assert verify(Workspace(reader)) == (1, {})
     Workspace(reader).nights.drop_unlisted("n")
     assert reader.list("nights/n/documents") == [path]
@@ -140,7 +140,7 @@ def test_a_workspace_on_s3_that_is_copied_into_a_folder_opens_there_and_its_file
     assert copy.nights.begun() == []
     assert load_manifest(copy.store, "nights/gone/manifest.json") is None
     copy.nights.drop_unlisted("n")
-    assert read_table(copy.store, path).equals(TABLE)
+    assert read_table(copy.store, entry_of(path, data)).equals(TABLE)
     assert copy.store.exists(path)
 
 
@@ -155,7 +155,7 @@ def test_a_step_begun_with_other_settings_leaves_the_units_of_the_first_and_take
     assert not again.has("0")
     for value, run in made.items():
         entry = run.finish().file("out.parquet")
-        assert read_table(run.store, entry.path)["text"].to_pylist() == [value]
+        assert read_table(run.store, entry)["text"].to_pylist() == [value]
 
 
 def test_a_report_that_is_written_again_replaces_the_one_before_and_one_that_stood_still_replaces_none(two):

@@ -42,8 +42,8 @@ from slimpajama.core.config import (
     load_config,
 )
 from slimpajama.core.errors import CompressedFileError, ConfigError, ModelError, SlimpajamaError, StorageError
+from slimpajama.corpus.clean.normalise import rewrite
 from slimpajama.corpus.clean.quality import measure
-from slimpajama.corpus.clean.rewrite import rewrite
 from slimpajama.corpus.clean.rules import PRESETS, first_verdicts, judge
 from slimpajama.corpus.dedup.jaccard import jaccard
 from slimpajama.corpus.dedup.kernel import sketch

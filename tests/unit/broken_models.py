@@ -8,7 +8,15 @@ import torch
 from safetensors.torch import load, save
 
 from slimpajama.workspace.local import LocalStore
-from slimpajama.workspace.store import sha256
+from slimpajama.workspace.store import SEAL_BYTES, is_sealed, sealed, sha256
+
+
+def replace_in(manifest: Path, before: str, after: str) -> None:
+    """Change what a manifest says, its own digest too."""
+    data = manifest.read_bytes()
+    assert is_sealed(data)
+    record = (data[:-SEAL_BYTES] + b"\n}\n").replace(before.encode(), after.encode())
+    manifest.write_bytes(sealed(record))
 
 
 def with_nan(store: LocalStore, model: str, value: float = torch.nan) -> None:
@@ -20,4 +28,4 @@ def with_nan(store: LocalStore, model: str, value: float = torch.nan) -> None:
     after = save(tensors, {"format": "pt"})
     assert len(after) == len(before)
     weights.write_bytes(after)
-    manifest.write_text(manifest.read_text("utf-8").replace(sha256(before), sha256(after)), "utf-8")
+    replace_in(manifest, sha256(before), sha256(after))

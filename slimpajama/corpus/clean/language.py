@@ -10,8 +10,6 @@ proposals full of names and code. And ideographs that are more than a tenth and 
 otherwise leave neither language four fifths of it: 5,991 of 6,012 such texts were mixed for CLD2.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -52,13 +50,7 @@ class Languages(NamedTuple):
 
 
 def identify(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8], counts: npt.NDArray[np.void]) -> Languages:
-    """Return the language of each normalised text.
-
-    Args:
-        offsets: int64 [N + 1], where each text begins in `data`.
-        data: uint8, UTF-8.
-        counts: `Scan.counts`.
-    """
+    """Return the language of each normalised text: where each begins (int64 [N + 1]), UTF-8, and `Scan.counts`."""
     han, content = counts["han"], np.maximum(counts["content"], 1)
     share = np.where(counts["kana"] > KANA_SHARE * han, 0.0, han / content)
     told = np.maximum(counts["traditional"] + counts["simplified"], 1)
@@ -80,7 +72,12 @@ def _detect(text: bytes, ideographs: float) -> tuple[str, float, float, bool]:
 
     Both scripts count as Chinese together, traditional only where nearly all of it is.
     """
-    reliable, shares = _shares(text)
+    try:
+        reliable, _, details = pycld2.detect(text, bestEffort=False)
+    except pycld2.error:
+        # Raised for code points that it takes for no valid UTF-8.
+        reliable, details = False, ()
+    shares = {code: percent / 100 for _, code, percent, _ in details if code != "un"}
     chinese = sum(shares.get(code, 0.0) for code in _CHINESE)
     traditional = shares.get("zh-Hant", 0.0)
     variant = "zh-Hant" if traditional and traditional >= MIXED_BELOW * chinese else "zh"
@@ -90,7 +87,7 @@ def _detect(text: bytes, ideographs: float) -> tuple[str, float, float, bool]:
         joined = {name: share for name, share in shares.items() if name not in _CHINESE} | {variant: chinese}
         main, share = max(joined.items(), key=lambda item: (item[1], item[0]))
         code = main if share >= MIXED_BELOW else "mixed"
-    return code, chinese, shares.get("en", 0.0), reliable
+    return code, chinese, shares.get("en", 0.0), bool(reliable)
 
 
 def _sample(text: npt.NDArray[np.uint8]) -> bytes:
@@ -103,13 +100,3 @@ def _sample(text: npt.NDArray[np.uint8]) -> bytes:
         # A character that was cut goes.
         slices.append(part.decode(errors="ignore").encode())
     return b"\n".join(slices)
-
-
-def _shares(text: bytes) -> tuple[bool, dict[str, float]]:
-    """Return whether CLD2 trusts its answer, and its shares of the text by language code."""
-    try:
-        reliable, _, details = pycld2.detect(text, bestEffort=False)
-    except pycld2.error:
-        # Raised for code points that it takes for no valid UTF-8.
-        return False, {}
-    return bool(reliable), {code: percent / 100 for _, code, percent, _ in details if code != "un"}

@@ -1,4 +1,4 @@
-"""One form for every text: Unicode NFC, `\\n` for every line break, nothing that cannot be seen.
+"""One form for every text, before any rule looks at it: NFC, `\\n` for every line break, nothing that cannot be seen.
 
 Out go control characters but `\\n` and `\\t`, byte-order marks, zero-width and bidirectional format characters,
 soft hyphens, tag characters, noncharacters and lone surrogates. U+001F among them is the tokenizer's word border.
@@ -14,18 +14,21 @@ kernel writes what a table over all code points says, and gives up on a document
 that NFC may change: that document goes through `normalise`. Nearly every Chinese or English text needs none of it.
 """
 
-from __future__ import annotations
-
+import importlib.metadata
 import re
 import unicodedata
+from collections import Counter
 from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import opencc
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from slimpajama.core.config import CleanConfig
+from slimpajama.corpus.clean.pii import mask_block
 from slimpajama.text.buffers import text_buffers
 from slimpajama.text.kernels import compiled, decode
 
@@ -58,6 +61,11 @@ _JOINER_ELSEWHERE = re.compile(
 _KEEP, _SPACE, _BREAK, _DROP, _FOLD, _SLOW = range(6)
 
 
+def table_versions() -> dict[str, str]:
+    """Return the versions of what decides categories, NFC and scripts: Python's tables and OpenCC's."""
+    return {"unicode": unicodedata.unidata_version, "opencc": importlib.metadata.version("opencc")}
+
+
 @cache
 def _actions(fold_width: bool) -> npt.NDArray[np.uint8]:
     """Return a uint8 array of shape (0x110000,): what to do with a code point.
@@ -85,17 +93,15 @@ def _actions(fold_width: bool) -> npt.NDArray[np.uint8]:
 
 
 def normalise(text: str, *, fold_width: bool = False) -> str:
-    """Return `text` in the one form; a normalised text comes back unchanged.
+    """Return `text`, lone surrogates included, in the one form; it may be empty, and changes no more.
 
-    Args:
-        text: Any text, lone surrogates included.
-        fold_width: Turn full-width Latin letters and digits into ASCII. NFC leaves them as they are.
-
-    Returns:
-        Text without white space at its ends; it may be empty.
+    `fold_width` turns full-width Latin letters and digits into ASCII, which NFC leaves as they are.
     """
-    text = _replace(text.replace("\r\n", "\n"), fold_width)
-    text = unicodedata.normalize("NFC", text)
+    codes = np.frombuffer(text.replace("\r\n", "\n").encode("utf-32-le", "surrogatepass"), np.uint32)
+    actions = _actions(fold_width)[codes]
+    codes = np.where(actions == _BREAK, np.uint32(ord("\n")), codes)
+    codes = np.where(actions == _FOLD, codes - np.uint32(_TO_ASCII), codes)
+    text = unicodedata.normalize("NFC", str(codes[actions != _DROP].astype("<u4").tobytes(), "utf-32-le"))
     # NFC orders marks, and so decides what stands before a joiner.
     while "\u200d" in text or "\u200c" in text:
         shorter = _JOINER_ELSEWHERE.sub("", _SECOND_JOINER.sub("", text))
@@ -103,15 +109,6 @@ def normalise(text: str, *, fold_width: bool = False) -> str:
             break
         text = unicodedata.normalize("NFC", shorter)
     return text.strip()
-
-
-def _replace(text: str, fold_width: bool) -> str:
-    """Return `text` with line breaks unified, invisible characters dropped and, if asked, wide letters folded."""
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    actions = _actions(fold_width)[codes]
-    codes = np.where(actions == _BREAK, np.uint32(ord("\n")), codes)
-    codes = np.where(actions == _FOLD, codes - np.uint32(_TO_ASCII), codes)
-    return str(codes[actions != _DROP].astype("<u4").tobytes(), "utf-32-le")
 
 
 def normalise_block(texts: pa.LargeStringArray, *, fold_width: bool = False) -> pa.LargeStringArray:
@@ -125,6 +122,15 @@ def normalise_block(texts: pa.LargeStringArray, *, fold_width: bool = False) -> 
         return done
     redone = [normalise(text, fold_width=fold_width) for text in texts.filter(pa.array(slow)).to_pylist()]
     return pc.replace_with_mask(done, pa.array(slow), pa.array(redone, pa.large_string()))
+
+
+def rewrite(texts: pa.LargeStringArray, cfg: CleanConfig) -> tuple[pa.LargeStringArray, Counter[str]]:
+    """Return texts in the one form, with what the options ask for, and how many items of personal data were masked."""
+    texts = normalise_block(texts, fold_width=cfg.fold_width)
+    if cfg.simplify:
+        convert = opencc.OpenCC("t2s").convert
+        texts = pa.array([text if text.isascii() else convert(text) for text in texts.to_pylist()], texts.type)
+    return mask_block(texts) if cfg.mask_pii else (texts, Counter())
 
 
 @compiled
@@ -153,16 +159,11 @@ def _normalise(offsets: Any, data: Any, actions: Any, out: Any, ends: Any, slow:
                     break
                 c, _ = decode(data, i)
             action = actions[c]
-            if action == _KEEP:
+            if action == _KEEP or (action == _SPACE and j > first):
                 for n in range(length):
                     out[j + n] = data[i + n]
                 j += length
-                kept = j
-            elif action == _SPACE:
-                if j > first:
-                    for n in range(length):
-                        out[j + n] = data[i + n]
-                    j += length
+                kept = j if action == _KEEP else kept
             elif action == _BREAK:
                 if j > first and not (c == 13 and i + 1 < end and data[i + 1] == 10):
                     out[j] = 10

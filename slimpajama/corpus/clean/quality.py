@@ -1,7 +1,5 @@
 """The measured signals of each document, as they are stored in `quality`, whatever rules are in force."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -12,18 +10,14 @@ from slimpajama.core.schema import QUALITY
 from slimpajama.corpus.clean.language import identify
 from slimpajama.corpus.clean.repetition import WORDS, ngram_repetition, repeats
 from slimpajama.corpus.clean.rules import MOSTLY_HAN
-from slimpajama.corpus.clean.signals import HAN_PER_WORD, scan
+from slimpajama.corpus.clean.signals import HAN_PER_WORD, LINES, scan
 from slimpajama.text.buffers import text_buffers
 
 Column = npt.NDArray[Any]
 
 
 def measure(texts: pa.LargeStringArray) -> tuple[list[str], Column, pa.StructArray]:
-    """Measure normalised texts.
-
-    Returns:
-        Language of each text, its length in characters (int64 [N]), and its signals (QUALITY).
-    """
+    """Return language, length in characters (int64 [N]) and signals (QUALITY) of N normalised texts."""
     offsets, data = text_buffers(texts)
     found = scan(offsets, data)
     count = found.counts
@@ -52,11 +46,7 @@ def measure(texts: pa.LargeStringArray) -> tuple[list[str], Column, pa.StructArr
         "lorem_ipsum": count["lorem_ipsum"],
         "line_length": _share(count["line_chars"], lines),
         "lines_per_word": _share(count["newlines"], words),
-        "bullet_lines": _share(count["bullet_lines"], lines),
-        "ellipsis_lines": _share(count["ellipsis_lines"], lines),
-        "punctuated_lines": _share(count["punctuated_lines"], lines),
-        "short_lines": _share(count["short_lines"], lines),
-        "javascript_lines": _share(count["javascript_lines"], lines),
+        **{kind: _share(count[kind], lines) for kind in LINES},
         "dup_lines": line_repeats[:, 0],
         "dup_line_chars": line_repeats[:, 1],
         "dup_paragraphs": paragraph_repeats[:, 0],

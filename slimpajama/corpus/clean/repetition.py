@@ -8,8 +8,6 @@ only at places where the one before found company: few are left after the first,
 Two n-grams are taken as equal if 43 bits of their hashes and the slot agree.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,11 +24,7 @@ _PLACE = np.uint64((1 << 21) - 1)
 
 
 def repeats(parts: Parts) -> npt.NDArray[np.float64]:
-    """Return float64 [N, 2]: of each document's lines (or paragraphs) and of their characters, the share seen before.
-
-    Args:
-        parts: Lines or paragraphs of `Scan`.
-    """
+    """Return float64 [N, 2]: the share seen before of a document's lines (or paragraphs), and of their characters."""
     shares = np.zeros((len(parts.ends) - 1, 2))
     _repeats(parts, np.empty(_table_size(_most(parts)), np.uint64), shares)
     return shares
@@ -43,9 +37,7 @@ def ngram_repetition(units: Parts, widths: npt.NDArray[np.int64]) -> npt.NDArray
     most 1); for the others those within n-grams that occurred before, from left to right without overlap: so FineWeb
     and FineWeb2 counted when they set their bounds.
 
-    Args:
-        units: Of `Scan`.
-        widths: int64 [N, len(WORDS)], the n-grams' widths in units, growing, none more than doubling.
+    `widths`, int64 [N, len(WORDS)], are the n-grams' widths in units: growing, none more than doubling.
     """
     shares = np.zeros((len(units.ends) - 1, len(WORDS)))
     most = _most(units)
@@ -179,9 +171,7 @@ def _match(found: int, longer: Any, scratch: Any) -> None:
 def _measure(width: int, found: int, group: Any, longer: Any, scratch: Any) -> Any:
     """Keep the places of n-grams that occur twice.
 
-    Returns:
-        How many places; characters of the most frequent n-gram, all its places together; and those of n-grams that
-        occurred before.
+    Return how many; characters of the most frequent n-gram, all its places together; those of n-grams that came before.
     """
     places, count, start = scratch.places, scratch.count, scratch.start
     kept = covered = behind = best = best_chars = 0

@@ -14,8 +14,6 @@ here says `ours`. Sources, by the short names used below:
 FineWeb2 counts words of a Chinese segmenter; `HAN_PER_WORD` ideographs stand for one here.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -161,8 +159,7 @@ PRESETS: dict[str, Bounds] = {
 def bounds(cfg: CleanConfig) -> list[Bound]:
     """Return the rules in force, in the order they are asked: the preset's, with `thresholds` over them.
 
-    Raises:
-        ConfigError: If a threshold names no rule.
+    Raises ConfigError if a threshold names no rule.
     """
     found: Bounds = dict(PRESETS[cfg.preset])
     for key, value in cfg.thresholds.items():
@@ -185,13 +182,7 @@ def bounds(cfg: CleanConfig) -> list[Bound]:
 
 
 def judge(quality: Mapping[str, Any], lang: str, cfg: CleanConfig) -> Iterator[Verdict]:
-    """Yield what each rule in force says of one document; a signal that was not measured then is passed over.
-
-    Args:
-        quality: Its signals, as QUALITY stores them.
-        lang: Its language.
-        cfg: Preset, thresholds and wanted languages.
-    """
+    """Yield what each rule in force says of one document; a signal that was not measured then is passed over."""
     for rule, other, han in bounds(cfg):
         bound = han if quality["han_share"] >= MOSTLY_HAN else other
         value = lang if rule is _LANGUAGE else quality.get(rule.signal)
@@ -200,13 +191,7 @@ def judge(quality: Mapping[str, Any], lang: str, cfg: CleanConfig) -> Iterator[V
 
 
 def first_verdicts(quality: pa.StructArray, langs: Sequence[str], cfg: CleanConfig) -> dict[int, Verdict]:
-    """Return, by row in order, the first rule that each removed document failed: what `judge` says first.
-
-    Args:
-        quality: QUALITY, [N].
-        langs: Language of each document, [N].
-        cfg: Preset, thresholds and wanted languages.
-    """
+    """Return, by row in order, the first rule that each removed one of N documents failed: what `judge` says first."""
     codes = np.array(langs, object)
     han = _column(quality, "han_share") >= MOSTLY_HAN
     found: dict[int, Verdict] = {}

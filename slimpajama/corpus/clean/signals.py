@@ -7,8 +7,6 @@ ideograph, kana or Hangul syllable: Chinese has no spaces to split at. Where a p
 A line counts if there is anything on it but white space; a paragraph ends at an empty line.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from functools import cache
 from typing import Any, NamedTuple
@@ -30,32 +28,12 @@ GOPHER_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 # Penedo et al. 2025, FineWeb2, cmn_Hani.
 HAN_STOP_WORDS = tuple("的年在月是和日了於為有被人中为他與後也而由")
 
+LINES = ("bullet_lines", "ellipsis_lines", "punctuated_lines", "short_lines", "javascript_lines")
+"""Kinds of lines of which the share is measured."""
 COUNTS = (
-    "chars",
-    "content",
-    "beyond_ascii",
-    "han",
-    "kana",
-    "traditional",
-    "simplified",
-    "units",
-    "unit_chars",
-    "alphabetic",
-    "symbols_alone",
-    "stop_words",
-    "english_hits",
-    "hashes",
-    "ellipses",
-    "curly",
-    "lorem_ipsum",
-    "newlines",
-    "lines",
-    "line_chars",
-    "bullet_lines",
-    "ellipsis_lines",
-    "punctuated_lines",
-    "short_lines",
-    "javascript_lines",
+    *"chars content beyond_ascii han kana traditional simplified units unit_chars alphabetic symbols_alone".split(),
+    *"stop_words english_hits hashes ellipses curly lorem_ipsum newlines lines line_chars".split(),
+    *LINES,
 )
 """Fields of `Scan.counts`. `beyond_ascii`: of the content characters. `traditional` and `simplified`: ideographs that
 only this script has. `stop_words`: different ones; `english_hits`: units that are one of Gopher's. `symbols_alone`:
@@ -158,12 +136,7 @@ def _tables() -> _Tables:
 
 
 def scan(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8]) -> Scan:
-    """Count what documents are made of.
-
-    Args:
-        offsets: int64 [N + 1], where each document begins in `data`.
-        data: uint8, valid UTF-8, normalised.
-    """
+    """Count what N documents are made of; `data` is valid UTF-8, normalised, and `offsets` say where each begins."""
     n, size = len(offsets) - 1, int(offsets[-1] - offsets[0])
     # At most one unit or line in two bytes, one paragraph in three, and a last one.
     parts = [

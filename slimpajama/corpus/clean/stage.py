@@ -3,10 +3,7 @@
 Each part is one unit of work and keeps its name and the order of its rows.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
-import unicodedata
 from typing import Any
 
 import numpy as np
@@ -15,8 +12,8 @@ import pyarrow.compute as pc
 
 from slimpajama.core.config import CleanConfig
 from slimpajama.core.schema import CLEANED, refusals, removed_rows, sums
+from slimpajama.corpus.clean.normalise import rewrite, table_versions
 from slimpajama.corpus.clean.quality import measure
-from slimpajama.corpus.clean.rewrite import rewrite
 from slimpajama.corpus.clean.rules import bounds, first_verdicts
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Counts, FileEntry
@@ -29,11 +26,8 @@ def _inputs(run: Run) -> dict[str, Any]:
     return {
         "settings": cfg,
         "rules": {rule.name: {"other": other, "han": han} for rule, other, han in bounds(cfg)},
-        # It tells the scripts apart, and converts.
-        "opencc": importlib.metadata.version("opencc"),
         "cld2": importlib.metadata.version("pycld2"),
-        # Python's tables decide categories and NFC.
-        "unicode": unicodedata.unidata_version,
+        **table_versions(),
     }
 
 

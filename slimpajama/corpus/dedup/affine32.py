@@ -5,8 +5,6 @@ k maps it to `a_k * h + b_k` in 32 bits, with `a_k` odd; the signature keeps eac
 because datasketch changed its default in 2.0 and sketches of different schemes do not compare.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import Any
 

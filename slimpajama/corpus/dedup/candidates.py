@@ -15,8 +15,6 @@ members of an oversized group in different components are paired in the same way
 Source: Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3.4.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -32,15 +30,9 @@ NEIGHBOURS = 8
 LEFT_OUT, KNOWN, NEW = 0, 1, 2
 
 
-def probability_caught(jaccard: float, bands: int, rows: int) -> float:
-    """Return the probability that two documents of this similarity become a candidate pair."""
-    return float(1.0 - (1.0 - jaccard**rows) ** bands)
-
-
 def caught_table(bands: int, rows: int) -> list[tuple[float, float]]:
     """Return (J, probability that a pair of similarity J is compared) for the log of a run."""
-    steps = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
-    return [(jaccard, probability_caught(jaccard, bands, rows)) for jaccard in steps]
+    return [(jaccard, 1.0 - (1.0 - jaccard**rows) ** bands) for jaccard in (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)]
 
 
 def group_pairs(

@@ -6,8 +6,6 @@ its keeper is the nearest of these, so nothing is ever removed for a keeper that
 all that chains of such pairs connect: it stays on one side of the train and test split and, by option, keeps one text.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -34,18 +32,15 @@ class Verdict(NamedTuple):
 
 
 def judge(blocks: Sequence[Scored], n: int, kept_before: npt.NDArray[np.bool_], one_each: bool = False) -> Verdict:
-    """Decide over N documents from their similar pairs.
+    """Decide over N documents from all pairs within the threshold of each other, in any order.
+
+    The partner is the nearest of several possible ones, of equals the first; of a component the first survivor.
 
     Args:
-        blocks: All pairs within the threshold of each other, in any order.
-        n: Number of documents.
         kept_before: bool [M], whether each of the first M documents, of earlier nights, was kept then. They are
             not judged again, and one that was removed then is nobody's partner.
         one_each: Keep one document of each component: every document that chains of pairs join to an
             earlier-numbered survivor is removed, like it or not.
-
-    Returns:
-        The verdict. Of several possible partners the nearest, of equals the first; of a component the first survivor.
     """
     partner, jaccard = np.full(n, -1, np.int64), np.full(n, np.nan)
     kept = np.ones(n, np.bool_)

@@ -1,7 +1,5 @@
 """Texts, ids, content hashes and band keys between Arrow, numpy and files."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +16,6 @@ from slimpajama.workspace.store import Store
 
 # Texts that are packed, and so read, together.
 BATCH = 16
-DIGITS = np.frombuffer(b"0123456789abcdef", np.uint8)
 
 
 def large_strings(column: pa.ChunkedArray | pa.Array) -> pa.LargeStringArray:
@@ -41,16 +38,13 @@ def content_array(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.uint8]:
 
 def pack_ids(ids: pa.Array) -> pa.Array:
     """Return ids of 32 hex digits as binary(16): less than half of the memory, and in the same order."""
-    digits = np.frombuffer("".join(ids.to_pylist()).encode(), np.uint8).reshape(-1, 32)
-    # A letter's code ends in 1 to 6.
-    values = (digits & 15) + 9 * (digits >> 6)
-    return content_column((values[:, ::2] << 4 | values[:, 1::2]).astype(np.uint8))
+    values = bytes.fromhex("".join(ids.to_pylist()))
+    return content_column(np.frombuffer(values, np.uint8).reshape(-1, 16))
 
 
 def unpack_ids(packed: pa.Array) -> pa.Array:
     """Return what `pack_ids` was given; nulls stay."""
-    values = content_array(packed)
-    digits = DIGITS[np.stack([values >> 4, values & 15], axis=2)].tobytes()
+    digits = content_array(packed).tobytes().hex().encode()
     offsets = np.arange(0, 32 * len(packed) + 1, 32, dtype=np.int32)
     valid = pa.array(packed.is_valid()).buffers()[1] if packed.null_count else None
     return pa.StringArray.from_buffers(len(packed), pa.py_buffer(offsets), pa.py_buffer(digits), valid)
@@ -60,10 +54,6 @@ def key_columns(content: npt.NDArray[np.uint8], keys: npt.NDArray[np.uint64]) ->
     """Return the columns of a join, uint64 [1 + bands, N]: the first half of the content hash, then the bands' keys.
 
     By the content hash exact copies meet even where every band is crowded.
-
-    Args:
-        content: uint8 [N, 16].
-        keys: uint64 [N, bands].
     """
     return np.concatenate([content[:, :8].copy().view(np.uint64).T, keys.T])
 

@@ -14,9 +14,7 @@ a time as a share of `memory_mb` holds; pairs and texts beyond their shares wait
 temporary files (`TMPDIR`).
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +30,7 @@ from slimpajama.core.temporary import temporary_folder
 from slimpajama.corpus.dedup.candidates import LEFT_OUT, NEW, group_pairs
 from slimpajama.corpus.dedup.clusters import Verdict, judge
 from slimpajama.corpus.dedup.columns import key_columns, unpack_ids
-from slimpajama.corpus.dedup.documents import Distinct, DocumentFile, Documents, History, Numbers, collapse
+from slimpajama.corpus.dedup.documents import Distinct, DocumentFile, Documents, EarlierFile, Numbers, collapse
 from slimpajama.corpus.dedup.history_join import ROW_BITS, Matches, join_history
 from slimpajama.corpus.dedup.kernel import sketch
 from slimpajama.corpus.dedup.similarity import Texts, similarities
@@ -95,30 +93,19 @@ def _names(numbers: npt.NDArray[np.int64], earlier: pa.Array, tonight: pa.Array)
 
 
 def decide_texts(ids: pa.Array, texts: pa.LargeStringArray, cfg: DedupConfig, workers: int = 1) -> Outcome:
-    """Find exact and near-duplicates among N texts in memory, which holds `cfg.bands` keys of 8 bytes a text besides.
-
-    Args:
-        ids: Strings [N].
-        texts: [N].
-        cfg: Threshold, shingles and bands.
-        workers: Threads; the answer does not depend on it.
-    """
+    """Find exact and near-duplicates among texts in memory, which holds `cfg.bands` keys of 8 bytes a text besides."""
     found = sketch(texts, cfg, workers)
     keys = key_columns(found.content, found.keys)
     file = DocumentFile(
         ids, found.n_chars, found.content, lambda groups: keys[list(groups)], lambda rows: texts.take(pa.array(rows))
     )
-    return decide(Documents.of([file], ids.type), None, cfg, workers)
+    return decide(Documents.of([file], ids.type), (), cfg, workers)
 
 
-def decide(documents: Documents, history: History | None, cfg: DedupConfig, workers: int = 1) -> Outcome:
-    """Find duplicates among tonight's documents and against earlier ones, and say who survives.
+def decide(documents: Documents, history: Sequence[EarlierFile], cfg: DedupConfig, workers: int = 1) -> Outcome:
+    """Find duplicates among tonight's documents and against earlier ones, oldest first, and say who survives.
 
-    Args:
-        documents: Tonight's.
-        history: Earlier nights' documents; read once, or several times where tonight's keys do not fit in memory.
-        cfg: Threshold, shingle width, bands, memory.
-        workers: Threads; the answer does not depend on it.
+    `workers` are threads; the answer does not depend on them.
     """
     tonight = collapse(documents)
     matches = join_history(tonight, history, cfg)
@@ -151,26 +138,22 @@ def _equals_earlier(verdict: Verdict, matches: Matches) -> npt.NDArray[np.bool_]
     return equal
 
 
-def _texts(tonight: Distinct, matches: Matches, history: History | None) -> Texts:
+def _texts(tonight: Distinct, matches: Matches, history: Sequence[EarlierFile]) -> Texts:
     """Say where the texts of all numbers are: the files of history come first, then tonight's."""
     documents, nodes, _ = tonight
-    m, earlier_files = len(matches.kept), len(history or ())
+    m = len(matches.kept)
 
     def places(wanted: Numbers) -> npt.NDArray[np.int64]:
         out, earlier = np.empty(len(wanted), np.int64), wanted < m
         out[earlier] = matches.places[wanted[earlier]]
         rows = nodes[wanted[~earlier] - np.uint32(m)].astype(np.int64)
         file_index = np.searchsorted(documents.starts, rows, side="right") - 1
-        out[~earlier] = earlier_files + file_index << ROW_BITS | rows - documents.starts[file_index]
+        out[~earlier] = len(history) + file_index << ROW_BITS | rows - documents.starts[file_index]
         return out
 
-    def load(file_index: int, rows: npt.NDArray[np.int64]) -> pa.LargeStringArray:
-        if history and file_index < earlier_files:
-            return history.texts(file_index, rows)
-        return documents.texts(file_index - earlier_files, rows)
-
     mean = int(documents.n_chars.mean()) if m else 0
-    return Texts(places, load, np.concatenate([np.full(m, mean, np.uint32), documents.n_chars[nodes]]))
+    n_chars = np.concatenate([np.full(m, mean, np.uint32), documents.n_chars[nodes]])
+    return Texts(places, [*(file.texts for file in history), *documents.texts], n_chars)
 
 
 def _compare(

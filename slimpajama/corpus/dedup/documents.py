@@ -1,10 +1,8 @@
 """Documents as the decision takes them: those that came in tonight, and those of earlier nights."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +11,10 @@ import pyarrow.compute as pc
 
 Keys = npt.NDArray[np.uint64]
 Numbers = npt.NDArray[np.uint32]
-LoadTexts = Callable[[int, npt.NDArray[np.int64]], pa.LargeStringArray]
-"""File index and rows, ascending -> their texts; null where a text is gone."""
+LoadKeys = Callable[[Sequence[int]], Keys]
+"""Row groups of a key file -> uint64 [groups, N]; called several times."""
+LoadTexts = Callable[[npt.NDArray[np.int64]], pa.LargeStringArray]
+"""Rows of a file, ascending -> their texts; null where a text is gone."""
 
 
 class DocumentFile(NamedTuple):
@@ -25,16 +25,14 @@ class DocumentFile(NamedTuple):
     n_chars: npt.NDArray[np.uint32]
     content: npt.NDArray[np.uint8]
     """[N, 16]: hash of the normalised text."""
-    keys: Callable[[Sequence[int]], Keys]
-    """Row groups of the key file -> uint64 [groups, N]."""
-    texts: Callable[[npt.NDArray[np.int64]], pa.LargeStringArray]
-    """Rows, ascending -> their texts."""
+    keys: LoadKeys
+    texts: LoadTexts
     priority: npt.NDArray[np.int32] | int = 0
     """Of two near-duplicates the one of larger priority survives."""
 
 
 class Documents(NamedTuple):
-    """All of tonight's N documents, file after file."""
+    """All of tonight's N documents, file after file, of F files."""
 
     ids: pa.Array
     priority: npt.NDArray[np.int32]
@@ -42,15 +40,13 @@ class Documents(NamedTuple):
     content: npt.NDArray[np.uint8]
     starts: npt.NDArray[np.int64]
     """[F]: first document of each file."""
-    keys: Callable[[Sequence[int]], Iterable[Keys]]
-    """Row groups -> keys of one file after another; called several times."""
-    texts: LoadTexts
+    keys: list[LoadKeys]
+    texts: list[LoadTexts]
 
     @classmethod
-    def of(cls, files: Iterable[DocumentFile], id_type: pa.DataType) -> Documents:
+    def of(cls, files: Iterable[DocumentFile], id_type: pa.DataType) -> Self:
         """Join files. The result holds their columns once, and what reads their keys and texts."""
         files = list(files)
-        keys, texts = [file.keys for file in files], [file.texts for file in files]
         sizes = [len(file.ids) for file in files]
         priority = [np.full(size, file.priority, np.int32) for size, file in zip(sizes, files, strict=True)]
         return cls(
@@ -59,8 +55,8 @@ class Documents(NamedTuple):
             np.concatenate([np.zeros(0, np.uint32), *(file.n_chars for file in files)]),
             np.concatenate([np.zeros((0, 16), np.uint8), *(file.content for file in files)]),
             np.cumsum([0, *sizes])[:-1],
-            lambda groups: (read(groups) for read in keys),
-            lambda file_index, rows: texts[file_index](rows),
+            [file.keys for file in files],
+            [file.texts for file in files],
         )
 
     def slices(self) -> list[slice]:
@@ -80,7 +76,8 @@ class Distinct(NamedTuple):
     def keys(self, groups: Sequence[int]) -> Iterator[tuple[Numbers, Keys]]:
         """Yield numbers and their keys, uint64 [groups, numbers], one file after another."""
         start = 0
-        for part in self.documents.keys(groups):
+        for load in self.documents.keys:
+            part = load(groups)
             numbers = self.node[start : start + part.shape[1]]
             # A copy's keys are those of the document that stands for it.
             first = self.nodes[numbers] == np.arange(start, start + len(numbers))
@@ -119,9 +116,8 @@ class HistoryBatch(NamedTuple):
     """[1 + bands, M], as in a key file."""
 
 
-class History(Protocol):
-    """Earlier documents, oldest first, a file at a time."""
+class EarlierFile(NamedTuple):
+    """One file of earlier documents; its texts are read only where they are compared."""
 
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[HistoryBatch]: ...
-    def texts(self, file_index: int, rows: npt.NDArray[np.int64]) -> pa.LargeStringArray: ...
+    read: Callable[[], HistoryBatch]
+    texts: LoadTexts

@@ -7,16 +7,14 @@ nightly step's form. The second pass writes. Output appears at the end, whole.
 Memory: `dedup.memory_mb` and, besides what `decide` says, the documents' ids and up to two batches a thread.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +25,7 @@ from slimpajama.core.config import DedupConfig
 from slimpajama.core.errors import InputError, printable, unwritable
 from slimpajama.core.memory import configure_allocator, release_memory
 from slimpajama.core.progress import track
+from slimpajama.core.result import Result
 from slimpajama.core.stopping import Pool
 from slimpajama.corpus.dedup.columns import key_file, large_strings, read_keys
 from slimpajama.corpus.dedup.decide import Outcome, decide
@@ -53,7 +52,8 @@ REMOVED = pa.schema([("id", pa.string()), ("duplicate_of", pa.string()), ("jacca
 NOTHING = pa.schema([("id", pa.string()), ("text", pa.large_string())]).empty_table()
 
 
-class BadRecord(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class BadRecord:
     """A record that could not be used."""
 
     file: str
@@ -63,7 +63,7 @@ class BadRecord(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class FilesReport:
+class FilesReport(Result):
     """What `dedup_files` did."""
 
     documents: int
@@ -78,10 +78,6 @@ class FilesReport:
     """Pairs that were compared exactly."""
     kept_files: str
     removed_files: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        return asdict(self) | {"bad": [record._asdict() for record in self.bad]}
 
     def text(self) -> str:
         """Return the summary for people."""
@@ -119,7 +115,6 @@ def dedup_files(
         out: Folder; `kept/*.parquet` and `removed/*.parquet` in it are replaced. Kept rows have `id` and `text`,
             from Parquet all their columns; removed ones `id`, `duplicate_of`, `jaccard`. A document without an id
             is named by its file and its number there, from 1.
-        cfg: Threshold, shingles and bands.
         workers: Threads; 0 takes every core. The output does not depend on it.
         against: A workspace, or the `out` of an earlier call: documents that duplicate one of its are removed, too.
 
@@ -134,7 +129,7 @@ def dedup_files(
         _check_replaceable(out / folder)
     if against and Path(against).resolve() == out.resolve():
         raise InputError("would be replaced, and is compared with", where=str(out), hint="Name another --out.")
-    history = open_history(against, cfg) if against else None
+    history = open_history(against, cfg) if against else ()
     work = out / WORK
     shutil.rmtree(work, ignore_errors=True)
     try:
@@ -164,21 +159,17 @@ def _check_replaceable(folder: Path) -> None:
         )
 
 
-def _names(inputs: Sequence[Path]) -> list[str]:
-    """Return the files' names, or their paths where two files have one name."""
-    names = [path.name for path in inputs]
-    return names if len(set(names)) == len(names) else [str(path) for path in inputs]
-
-
 def _first_pass(inputs: Sequence[Path], spool: Path, cfg: DedupConfig, threads: int) -> tuple[list[_Part], Documents]:
     """Read, sketch and spool; this thread reads, the workers do the rest."""
     running: list[Future[tuple[_Part, DocumentFile]]] = []
+    # By their paths where two of them have one name.
+    by_name = len({path.name for path in inputs}) == len(inputs)
     with (
         track("read", total=sum(path.stat().st_size for path in inputs if path.is_file()), unit="B") as bar,
         Pool(threads, "dedup") as pool,
     ):
-        for path, name in zip(inputs, _names(inputs), strict=True):
-            before = 0
+        for path in inputs:
+            before, name = 0, path.name if by_name else str(path)
             for piece in _pieces(path):
                 bar.advance(piece.position - before)
                 before = piece.position

@@ -1,8 +1,6 @@
 """Tonight's documents against earlier ones: the keys of both are compared, and only those that share one are named."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +9,7 @@ import pyarrow as pa
 
 from slimpajama.core.config import DedupConfig
 from slimpajama.corpus.dedup.columns import pack_ids
-from slimpajama.corpus.dedup.documents import Distinct, History, Keys, Numbers
+from slimpajama.corpus.dedup.documents import Distinct, EarlierFile, Keys, Numbers
 from slimpajama.corpus.dedup.spill import HALF, Packed, pack
 from slimpajama.text.kernels import compiled
 
@@ -41,7 +39,7 @@ class Matches(NamedTuple):
     """[M], ascending: file index * 2^32 + row."""
 
 
-def join_history(tonight: Distinct, history: History | None, cfg: DedupConfig) -> Matches:
+def join_history(tonight: Distinct, history: Sequence[EarlierFile], cfg: DedupConfig) -> Matches:
     """Find, for each of tonight's documents, the earlier ones that share most of its keys.
 
     History is read once, or several times where tonight's keys do not fit in memory.
@@ -50,7 +48,8 @@ def join_history(tonight: Distinct, history: History | None, cfg: DedupConfig) -
     places, tables, chosen = [np.zeros(0, np.int64)], [EARLIER.empty_table()], [np.empty(0, MATCH)]
     for numbers, columns in _portions(tonight, cfg) if history else ():
         join, found = HistoryJoin(columns), []
-        for file_index, batch in enumerate(history or ()):
+        for file_index, file in enumerate(history):
+            batch = file.read()
             matches = join.match(batch.keys, batch.documents["kept"].to_numpy())
             rows = np.unique(matches["place"])
             places.append(file_index << ROW_BITS | rows)
@@ -93,10 +92,8 @@ class HistoryJoin:
 
     Tonight's keys stay in memory; each key of an earlier night is read once, and only texts of documents that matched
     are read. A key takes the first `SHARED` kept documents and the first removed one that it meets, so
-    the order of calls is part of the answer: earlier nights first, files in their order.
-
-    Args:
-        keys: uint64 [columns, N], tonight's documents in order of survival.
+    the order of calls is part of the answer: earlier nights first, files in their order. Tonight's documents come in
+    order of survival.
     """
 
     def __init__(self, keys: Keys) -> None:
@@ -115,11 +112,9 @@ class HistoryJoin:
         self._directory = np.stack(ends).astype(np.uint32)
 
     def match(self, keys: Keys, kept: npt.NDArray[np.bool_]) -> npt.NDArray[np.void]:
-        """Return `MATCH` rows, each pair once; the place is the row among the earlier documents, `equal` is not set.
+        """Return `MATCH` rows with M earlier documents, each pair once; the place is the row, `equal` is not set.
 
-        Args:
-            keys: uint64 [columns, M] of earlier documents.
-            kept: bool [M], whether each of them is part of its night's corpus.
+        `keys` are theirs, uint64 [columns, M]; `kept` says of each whether it is part of its night's corpus.
         """
         packed = _matches(keys, kept, self._sorted, self._order, self._directory, self._shift, self._taken, SHARED)
         packed.sort()

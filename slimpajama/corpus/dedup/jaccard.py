@@ -14,8 +14,6 @@ Memory: 13 bytes a character for the documents at hand (20 where one shingle rep
 for the largest pair's table, per worker.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,18 +50,10 @@ class _Table(NamedTuple):
 def jaccard(
     texts: pa.LargeStringArray, pairs: npt.NDArray[np.int64], ngram: int, least: float = 0.0
 ) -> npt.NDArray[np.float64]:
-    """Return |A n B| / |A u B| of the sets of `ngram`-character shingles of each pair of texts.
+    """Return |A n B| / |A u B|, float64 [P], of the sets of `ngram`-character shingles of pairs of texts, int64 [P, 2].
 
-    Texts are normalised first; one shorter than `ngram` characters is one shingle: itself.
-
-    Args:
-        texts: Documents that the pairs point into.
-        pairs: int64 [P, 2]; fastest when sorted.
-        ngram: Shingle width in characters.
-        least: Similarities from here on are exact; a pair below may be given as 0.
-
-    Returns:
-        float64 [P].
+    Texts are normalised first; one shorter than `ngram` characters is one shingle: itself. Similarities from `least` on
+    are exact; a pair below may be given as 0. Sorted pairs are fastest.
     """
     block = normalise_block(*text_buffers(texts))
     starts, lengths = block.char_offsets[:-1], np.diff(block.char_offsets)

@@ -8,8 +8,6 @@ Sources: Li, Owen, Zhang 2012, "One Permutation Hashing"; Shrivastava 2017, "Opt
 Accurate Minwise Hashing" (the order here is a permutation instead of independent draws, so it always ends).
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import Any
 

@@ -8,8 +8,6 @@ Every code point is lowered by itself, without context: a word-final capital sig
 in two normalises to the same shingles as the whole. `İ` is the one code point that lowers to two.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,11 +67,9 @@ _FOLDS = (_FOLD[:0x10000] != np.arange(0x10000)).reshape(-1, 256).any(axis=1) | 
 
 
 def normalise_block(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8]) -> Normalised:
-    """Normalise documents of one block.
+    """Normalise documents of one block, given as `text_buffers` has them.
 
-    Args:
-        offsets: int64 [N + 1], where each document begins in `data`.
-        data: uint8, UTF-8. Bytes that are no UTF-8 are taken as Latin-1, so that nothing is read out of bounds.
+    Bytes that are no UTF-8 are taken as Latin-1, so that nothing is read out of bounds.
     """
     n, size = len(offsets) - 1, int(offsets[-1] - offsets[0])
     # Only stray bytes double; `İ` and two others grow from 2 bytes to 3.

@@ -5,8 +5,6 @@ one bucket: it is read once from its file, written to its bucket and read once m
 one bucket is cut by number; its first documents are then in several buckets.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from itertools import pairwise
@@ -44,7 +42,7 @@ class Texts(NamedTuple):
 
     places: Callable[[Numbers], npt.NDArray[np.int64]]
     """Documents -> file index * 2^32 + row of each."""
-    load: LoadTexts
+    files: list[LoadTexts]
     n_chars: Numbers
     """[N]: about how long each is; for bounding memory only."""
 
@@ -52,32 +50,24 @@ class Texts(NamedTuple):
 def similarities(
     pairs: PairSet, texts: Texts, cfg: DedupConfig, least: float, workers: int, memory: int, folder: Path
 ) -> Iterator[Scored]:
-    """Yield distinct pairs and their exact Jaccard similarities, a bucket at a time; 0 where a text is gone.
+    """Yield distinct pairs and their Jaccard similarities, a bucket at a time; 0 where a text is gone.
 
-    Args:
-        pairs: Documents to compare.
-        texts: Where their texts are; loaded from this thread only.
-        cfg: Says what a shingle is.
-        least: Similarities from here on are exact; a pair below may be given as 0.
-        workers: Threads that compare.
-        memory: Bytes to stay within.
-        folder: For what does not fit; emptied again.
+    Texts are loaded from this thread only, `workers` threads compare. Similarities from `least` on are exact; a pair
+    below may be given as 0. What does not fit into `memory` bytes goes to `folder`, which is emptied again.
     """
     most = max(1, memory // SHARE)
-    buckets: list[Path] = []
-    needed: list[Numbers] = []
+    total, needed = 0, list[Numbers]()
     for packed in _coarse(pairs, texts.n_chars, most, folder):
         for part, nodes in _cut(packed, texts.n_chars, most):
-            file = folder / f"pairs-{len(buckets):05d}"
-            save(file, part)
-            buckets.append(file)
+            save(folder / f"pairs-{len(needed):05d}", part)
+            total += len(part)
             needed.append(nodes)
     text_folder = folder / "texts"
     text_folder.mkdir()
     store = _fetch(needed, texts, TextBuckets(text_folder, 3 * most))
-    total = sum(file.stat().st_size // 8 for file in buckets)
     with track("compare", total=total, unit="pairs") as bar, Pool(workers) as pool:
-        for number, file in enumerate(buckets):
+        for number in range(len(needed)):
+            file = folder / f"pairs-{number:05d}"
             packed = np.fromfile(file, np.uint64)
             file.unlink()
             table = store.take(number)
@@ -181,7 +171,7 @@ def _fetch(needed: list[Numbers], texts: Texts, store: TextBuckets) -> TextBucke
     nodes, bucket, places = nodes[order], bucket[order], places[order]
     for start, end in runs(places >> 32):
         rows, copies = np.unique(places[start:end] & 0xFFFFFFFF, return_inverse=True)
-        found = texts.load(int(places[start] >> 32), rows)
+        found = texts.files[places[start] >> 32](rows)
         # A text that many buckets need is copied as often.
         for low in range(start, end, AT_ONCE):
             part = slice(low, min(end, low + AT_ONCE))

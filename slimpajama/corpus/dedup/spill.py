@@ -1,7 +1,5 @@
 """What the decision keeps on disk while it works: candidate pairs, and texts in the order they are compared in."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -79,12 +77,7 @@ class PairSet:
 
 
 class TextBuckets:
-    """Texts by bucket: added in any order, returned a bucket at a time.
-
-    Args:
-        folder: An empty folder for them.
-        limit: Bytes of text that wait in memory.
-    """
+    """Texts by bucket: added in any order, returned a bucket at a time; up to `limit` bytes wait in memory."""
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder, self._limit = folder, limit

@@ -11,8 +11,6 @@ a near-duplicate of it, so the earlier version stays; what was edited much is a 
 deleted leaves its documents where they are. `about["edited"]` lists the files read again, by source.
 """
 
-from __future__ import annotations
-
 import unicodedata
 from dataclasses import asdict
 from functools import partial
@@ -37,8 +35,8 @@ from slimpajama.corpus.dedup.columns import (
     text_file,
 )
 from slimpajama.corpus.dedup.decide import decide
-from slimpajama.corpus.dedup.documents import DocumentFile, Documents, History
-from slimpajama.corpus.dedup.history import NightsHistory
+from slimpajama.corpus.dedup.documents import DocumentFile, Documents
+from slimpajama.corpus.dedup.history import of_nights
 from slimpajama.corpus.dedup.kernel import VERSION, sketch
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, add_counts, load_manifest
@@ -63,10 +61,19 @@ def _compare_inputs(run: Run) -> dict[str, Any]:
 
 def _compare(run: Run) -> None:
     parts = _parts(run)
-    units = [(f"sketch-{name}", (name, entry)) for name, entry in parts.items()]
-    run.map(units, lambda unit: _sketch_part(run, *unit), unit="parts")
-    if not all(run.has(f"decision-{name}") for name in parts):
-        _decide(run, list(parts), NightsHistory(run.store, run.once(_earlier), run.cfg.dedup))
+    units = [(f"sketch-{name}", name) for name in parts]
+    run.map(units, lambda name: _sketch_part(run, name, parts[name]), unit="parts")
+    if all(run.has(f"decision-{name}") for name in parts):
+        return
+    cfg = run.cfg.dedup
+    table = ", ".join(f"{jaccard:g}: {caught:.3f}" for jaccard, caught in caught_table(cfg.bands, cfg.rows))
+    step_log(run.name).info(f"chance that a pair of that similarity is compared: {table}")
+    documents = Documents.of((_sketched_file(run, name) for name in parts), pa.binary(16))
+    history = list(of_nights(run.store, run.once(_earlier), cfg))
+    outcome = decide(documents, history, cfg, run.cfg.run.threads())
+    for number, (name, part) in enumerate(zip(parts, documents.slices(), strict=True)):
+        counts = {"compared": 0 if number else outcome.compared, "removed_for_earlier": outcome.for_earlier(part)}
+        run.commit(f"decision-{name}", Part({f"{run.work}/decision-{name}.parquet": outcome.table(part)}, counts))
 
 
 COMPARE = Step(
@@ -92,18 +99,15 @@ def _dedup_inputs(run: Run) -> dict[str, Any]:
 
 def _deduplicate(run: Run) -> Counts:
     removed = layout.night(run.night).removed
-    refused = {
-        entry.path.rsplit("/decontaminate-", 1)[1]: entry for entry in run.made["decontaminate"].entries(removed)
-    }
+    parts = _parts(run)
+    refused = {entry.path: entry for entry in run.made["decontaminate"].entries(removed)}
 
-    def make(unit: tuple[str, FileEntry]) -> Part:
-        name, entry = unit
-        rows, found = read_table(run.store, entry), refused.get(f"{name}.parquet")
+    def make(name: str) -> Part:
+        rows, found = read_table(run.store, parts[name]), refused.get(f"{removed}decontaminate-{name}.parquet")
         ids = read_table(run.store, found, ["id"])["id"] if found else rows["id"].slice(0, 0)
         return _write_part(run, name, rows, pc.is_in(rows["id"], value_set=ids.combine_chunks()))
 
-    units = [(name, (name, entry)) for name, entry in _parts(run).items()]
-    return add_counts([run.made["compare"].counts, *run.map(units, make, unit="parts")])
+    return add_counts([run.made["compare"].counts, *run.map([(name, name) for name in parts], make, unit="parts")])
 
 
 DEDUP = Step(
@@ -165,26 +169,13 @@ def _sketch_part(run: Run, name: str, entry: FileEntry) -> Part:
         "n_chars": sketches.n_chars,
         "content": content_column(sketches.content),
     }
-    files: dict[str, pa.Table | bytes] = {
-        f"{run.work}/sketch-{name}.parquet": pa.table(columns),
-        night.bands(name): key_file(sketches.content, sketches.keys),
-        night.texts(name): text_file(texts),
-    }
-    return Part(files)
-
-
-def _decide(run: Run, names: list[str], history: History) -> None:
-    """Commit `decision-PART` for each part, from one decision over all of them."""
-    cfg = run.cfg.dedup
-    table = ", ".join(f"{jaccard:g}: {caught:.3f}" for jaccard, caught in caught_table(cfg.bands, cfg.rows))
-    step_log("compare").info(f"chance that a pair of that similarity is compared: {table}")
-    sketched = (_sketched_file(run, name) for name in names)
-    documents = Documents.of(sketched, pa.binary(16))
-    outcome = decide(documents, history, cfg, run.cfg.run.threads())
-    for number, (name, part) in enumerate(zip(names, documents.slices(), strict=True)):
-        counts = {"compared": 0 if number else outcome.compared, "removed_for_earlier": outcome.for_earlier(part)}
-        files: dict[str, pa.Table | bytes] = {f"{run.work}/decision-{name}.parquet": outcome.table(part)}
-        run.commit(f"decision-{name}", Part(files, counts))
+    return Part(
+        {
+            f"{run.work}/sketch-{name}.parquet": pa.table(columns),
+            night.bands(name): key_file(sketches.content, sketches.keys),
+            night.texts(name): text_file(texts),
+        }
+    )
 
 
 def _sketched_file(run: Run, name: str) -> DocumentFile:
@@ -216,12 +207,15 @@ def _write_part(run: Run, name: str, cleaned: pa.Table, refused: pa.ChunkedArray
     documents = documents.append_column("night", pa.repeat(run.night, documents.num_rows))
     minhash = {"id": cleaned["id"], "content": content, "cluster": decision["cluster"], "kept": kept}
     removed = _removed(cleaned.filter(duplicate), decision.filter(duplicate), run.cfg.dedup, run.night)
-    files: dict[str, pa.Table | bytes] = {
+    files = {
         f"{place.documents}{name}.parquet": documents.select(DOCUMENTS.names).cast(DOCUMENTS),
         f"{place.removed}dedup-{name}.parquet": removed,
         f"{place.minhash}{name}.parquet": pa.table(minhash).cast(MINHASH),
     }
-    return Part(files, _counts(documents, removed))
+    by_source, sizes = sums(documents, "source")
+    languages, _ = sums(documents, "lang")
+    counts = {"kept": by_source, "kept_bytes": sizes, "kept_languages": languages, "removed": refusals(removed)}
+    return Part(files, {name: found for name, found in counts.items() if found})
 
 
 def _removed(rows: pa.Table, decision: pa.Table, cfg: DedupConfig, night: str) -> pa.Table:
@@ -237,11 +231,3 @@ def _removed(rows: pa.Table, decision: pa.Table, cfg: DedupConfig, night: str) -
         "jaccard": decision["jaccard"],
     }
     return removed_rows(rows, night, "dedup", why)
-
-
-def _counts(documents: pa.Table, removed: pa.Table) -> Counts:
-    """Count the kept documents by source and by language, the removed ones by source and rule."""
-    kept, sizes = sums(documents, "source")
-    languages, _ = sums(documents, "lang")
-    counts = {"kept": kept, "kept_bytes": sizes, "kept_languages": languages, "removed": refusals(removed)}
-    return {name: found for name, found in counts.items() if found}

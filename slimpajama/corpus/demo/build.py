@@ -4,8 +4,6 @@ Nothing is invented, sorted out or repaired: duplicates, licence texts in forty 
 what real sources hold, and what the stages after this one are for. The same packages give the same bytes.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Iterable
@@ -74,10 +72,8 @@ class DemoReport(Result):
 def build_demo_corpus(directory: str | Path) -> DemoReport:
     """Write `raw/`, `pairs/` and `demo.toml` into a folder, which is made where it is missing.
 
-    An earlier demo corpus there is replaced; its `downloads/` stay.
-
-    Raises:
-        InputError: A download failed, or the folder holds something else.
+    An earlier demo corpus there is replaced; its `downloads/` stay. Raises InputError where a download failed, or the
+    folder holds something else.
     """
     directory = Path(directory)
     config, folders = directory / "demo.toml", (directory / "raw", directory / "pairs")

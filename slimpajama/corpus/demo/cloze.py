@@ -5,8 +5,6 @@ large sets of questions were made of: Hermann et al. 2015 and Hill et al. 2016 (
 Daily, as here). It asks for less than a person does, and is called by its name.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,11 +31,6 @@ _NO_NAMES = frozenset(
 def english_names(text: str) -> tuple[str, ...]:
     """Return the words with a capital inside sentences, several in a row as one, without months and days."""
     return tuple(name for name in dict.fromkeys(_NAME.findall(text)) if name not in _NO_NAMES)
-
-
-def frequencies(texts: Iterable[Iterable[str]]) -> Counter[str]:
-    """Return in how many texts each name stands."""
-    return Counter(name for names in texts for name in set(names))
 
 
 def passages(text: str, most_chars: int) -> Iterator[str]:
@@ -81,7 +74,7 @@ def questions(
 
 def rows(texts: list[tuple[str, str, Sequence[str]]], lang: str) -> Iterator[dict[str, str]]:
     """Yield gap questions about texts, each given with its title and the names in it."""
-    texts_with = frequencies(names for _, _, names in texts)
+    texts_with = Counter(name for _, _, names in texts for name in set(names))
     for title, text, names in texts:
         for passage in passages(text, _PASSAGE_CHARS[lang]):
             for rest, question, name in questions(passage, names, lang, texts_with):

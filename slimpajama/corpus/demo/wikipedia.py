@@ -4,8 +4,6 @@ The stripper is modest: it knows what these hundred articles use. Templates go, 
 inside a sentence; tables, references, pictures and the lists at an article's end go, too.
 """
 
-from __future__ import annotations
-
 import bz2
 import html
 import re

@@ -12,8 +12,6 @@ What cannot be used becomes a `RejectedRecord` with its place, as in `slimpajama
 lines, JSON objects and row groups. What is wrong with a pair that can be read is told by `rules.py`.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping
@@ -123,11 +121,7 @@ def _pair(place: str, row: Row, fields: Mapping[PairField, str]) -> Pair | Rejec
 
 
 def _texts(value: Any) -> tuple[str, ...] | None:
-    """Return a target as texts: of a list all that differ, of SQuAD's `{"text": [...]}` those; None for what is none.
-
-    Raises:
-        UnicodeEncodeError: One holds half of a surrogate pair.
-    """
+    """Return a target as texts: of a list all that differ, of SQuAD's `{"text": [...]}` those; None if it is none."""
     value = value.get("text") if isinstance(value, dict) else value
     items = [] if value is None else value if isinstance(value, list | tuple) else [value]
     texts: list[Any] = [item.get("text") if isinstance(item, dict) else item for item in items]
@@ -158,7 +152,8 @@ def _csv(file: BinaryIO, name: str, source: PairSourceConfig) -> Rows:
 
 def _tsv(file: BinaryIO, name: str, source: PairSourceConfig) -> Rows:
     """Yield lines of cells between tabs, without quotes: what corpora of pairs are exchanged in."""
-    sides = [source.fields_of()["source"], source.fields_of()["target"]]
+    fields = source.fields_of()
+    sides = [fields["source"], fields["target"]]
     names: list[str] = []
     for first, data in whole_lines(blocks(file, name), BLOCK, LINE):
         for number, line in lines_of(first, data, LINE):
@@ -177,21 +172,10 @@ def _tsv(file: BinaryIO, name: str, source: PairSourceConfig) -> Rows:
                 if has_header:
                     continue
             if len(cells) > 1:
-                yield place, _nested(dict(zip(names, cells, strict=False)))
+                row = dict(zip(names, cells, strict=False))
+                yield place, {str(field): row.get(column) for field, column in fields.items()}
             elif cells[0].strip():
                 yield RejectedRecord(place, "no-text", "one cell", "cells between tabs")
-
-
-def _nested(row: Row) -> Row:
-    """Return a flat row in which a name with dots leads where it would in a nested one."""
-    found: Row = {}
-    for name, value in row.items():
-        *parents, last = name.split(".")
-        node = found
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[last] = value
-    return found
 
 
 def _parquet(file: BinaryIO, name: str, source: PairSourceConfig) -> Rows:
@@ -314,5 +298,5 @@ _READERS: dict[str, Callable[[BinaryIO, str, PairSourceConfig], Rows]] = {
     "po": partial(_gettext, compiled=False),
     "mo": partial(_gettext, compiled=True),
 }
-# Formats whose files do not name the fields.
-_OWN_FIELDS = ("squad", "tmx", "po", "mo")
+# Formats whose readers name the fields.
+_OWN_FIELDS = ("tsv", "squad", "tmx", "po", "mo")

@@ -12,8 +12,6 @@
 Length counts an ideograph as 2.7 letters: in six sets of parallel technical texts one stands for so many.
 """
 
-from __future__ import annotations
-
 import polars as pl
 
 from slimpajama.core.config import PairsConfig
@@ -54,9 +52,7 @@ def _is_wrong(column: str, code: pl.Expr) -> pl.Expr:
 def refuse(pairs: pl.DataFrame, cfg: PairsConfig) -> pl.DataFrame:
     """Return `rule`, `value` and `threshold` of each pair, null where it is kept.
 
-    Args:
-        pairs: Columns `task`, `source`, `question`, `target` (the first), `source_lang`, `target_lang`.
-        cfg: Bounds.
+    Pairs have the columns `task`, `source`, `question`, `target` (the first), `source_lang`, `target_lang`.
     """
     translation = pl.col("task") == "translation"
     lang, other = pl.col("source_lang"), pl.col("target_lang")
@@ -66,13 +62,14 @@ def refuse(pairs: pl.DataFrame, cfg: PairsConfig) -> pl.DataFrame:
     is_summary = pl.col("task") == "summarization"
     sides = [("source", pl.lit(True)), ("target", pl.lit(True)), ("question", pl.col("task") == "question-answering")]
     empty = [needed & ~pl.col(name).str.contains(r"[\p{L}\p{N}]") for name, needed in sides]
+    which = pl.coalesce(pl.when(bad).then(pl.lit(name)) for (name, _), bad in zip(sides, empty, strict=True))
     shares = _han("source"), _han("target")
     seen = pl.format("ideographs {} and {} of the letters", *(share.round(3) for share in shares))
     ratio = (_length("target") + SLACK) / (_length("source") + SLACK)
     ratio = pl.when(translation).then(pl.max_horizontal(ratio, 1 / ratio)).otherwise(ratio)
     most = pl.when(translation).then(cfg.max_length_ratio).otherwise(1.0)
     rules: list[tuple[str, pl.Expr, pl.Expr, pl.Expr]] = [
-        ("empty-side", pl.any_horizontal(empty), _which(sides, empty), pl.lit("a letter, digit or ideograph")),
+        ("empty-side", pl.any_horizontal(empty), pl.format("no {}", which), pl.lit("a letter, digit or ideograph")),
         (
             "too-long",
             pl.col("source").str.len_chars() > cfg.max_source_chars,
@@ -99,8 +96,3 @@ def refuse(pairs: pl.DataFrame, cfg: PairsConfig) -> pl.DataFrame:
             ("threshold", [(bad, bound) for _, bad, _, bound in rules]),
         )
     )
-
-
-def _which(sides: list[tuple[str, pl.Expr]], empty: list[pl.Expr]) -> pl.Expr:
-    cases = [pl.when(bad).then(pl.lit(name)) for (name, _), bad in zip(sides, empty, strict=True)]
-    return pl.format("no {}", pl.coalesce(*cases))

@@ -16,11 +16,7 @@ refuses. Then one decision over all pairs:
 question that must not stand in a test: passages serve many, and an answer is often a name that stands everywhere.
 """
 
-from __future__ import annotations
-
-import importlib.metadata
 import json
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from functools import partial
@@ -33,9 +29,9 @@ import pyarrow as pa
 from slimpajama.core.config import Config, PairSourceConfig, SourceConfig
 from slimpajama.core.errors import InputError, printable
 from slimpajama.core.progress import track
-from slimpajama.core.schema import PAIRS, REMOVED, removed_table
+from slimpajama.core.schema import PAIRS, REMOVED, refusals, removed_table
 from slimpajama.core.split import SPLITS, assign
-from slimpajama.corpus.clean.rewrite import rewrite
+from slimpajama.corpus.clean.normalise import rewrite, table_versions
 from slimpajama.corpus.dedup.decide import decide_texts
 from slimpajama.corpus.dedup.kernel import VERSION as SKETCH_VERSION
 from slimpajama.corpus.overlap import VERSION as OVERLAP_VERSION
@@ -76,17 +72,11 @@ def _inputs(run: Run) -> dict[str, Any]:
         "inputs": [file.entry() for file in files if isinstance(file, InputFile)],
         "problems": [[item[0], item[1], item[2].rule] for item in files if not isinstance(item, InputFile)],
         "evaluations": [file.entry() for file in list_evaluations(cfg)],
-        "opencc": importlib.metadata.version("opencc"),
-        "unicode": unicodedata.unidata_version,
-    }
+    } | table_versions()
 
 
 def _set(run: Run) -> layout.Pairs:
     return layout.pairs(run.fingerprint[:12])
-
-
-def _place(run: Run) -> tuple[str, str]:
-    return _set(run).work(), _set(run).manifest
 
 
 def _pairs(run: Run) -> None:
@@ -111,7 +101,7 @@ def _pairs(run: Run) -> None:
     run.commit("set", _part(_set(run), pairs, removed))
 
 
-STEP = Step("pairs", VERSION, _inputs, _pairs, place=_place)
+STEP = Step("pairs", VERSION, _inputs, _pairs, place=lambda run: (_set(run).work(), _set(run).manifest))
 """Read, check and split the task data of `cfg.pairs`.
 
 Memory: all pairs stand at once, about three times their text. Files: `pairs/SET/{train,validation,test}/` (PAIRS) and
@@ -121,11 +111,7 @@ InputError where no pair is left, or a file changed while it was read.
 
 
 def make_pairs(workspace: Workspace, cfg: Config) -> tuple[str, Manifest]:
-    """Run the step and return the name of the set, and its manifest.
-
-    Raises:
-        InputError: There is no source, no pair is left, or a file changed while it was read.
-    """
+    """Run the step and return the name of the set, and its manifest; raises InputError without a source, too."""
     if not cfg.pairs.sources:
         raise InputError(
             "no source of pairs", where="pairs.sources", hint="docs/applications.md shows how to bring your own data."
@@ -252,9 +238,8 @@ def _without_tests(pairs: pl.DataFrame, cfg: Config) -> tuple[pl.DataFrame, Rows
     tests = pairs.filter(pl.col("split") == "test")
     records = read_evaluations(list_evaluations(cfg), cfg)
     looked_for = pa.concat_tables([records, _test_records(tests, "test")])
-    names, settings = looked_for["name"].to_pylist(), cfg.decontaminate
-    windows = cut(looked_for["text"].combine_chunks(), settings.ngram_words, settings.short_words)
-    index = make_index(windows, [], settings.ngram_words, settings.short_words, settings.held_out_share)
+    names = looked_for["name"].to_pylist()
+    index = make_index(cut(looked_for["text"].combine_chunks(), cfg.decontaminate), [], cfg.decontaminate)
     own = pl.when(pl.col("task") == "question-answering").then("question").otherwise(pl.col("targets").list.join("\n"))
     both = pl.when("both_ways").then(own + "\n" + pl.col("source")).otherwise(own)
     learnt = pairs.filter(pl.col("split") != "test")
@@ -302,7 +287,8 @@ def _removed(pairs: pl.DataFrame) -> Rows:
 
 def _part(place: layout.Pairs, pairs: pl.DataFrame, removed: Rows) -> Part:
     """Return the set's files and counts."""
-    files: dict[str, pa.Table | bytes] = {f"{place.within('removed')}part-00000.parquet": removed_table(removed)}
+    left_out = removed_table(removed)
+    files: dict[str, pa.Table | bytes] = {f"{place.within('removed')}part-00000.parquet": left_out}
     for split in SPLITS:
         rows = pairs.filter(pl.col("split") == split).select(PAIRS.names)
         for number, start in enumerate(range(0, len(rows), PART_ROWS)):
@@ -310,7 +296,7 @@ def _part(place: layout.Pairs, pairs: pl.DataFrame, removed: Rows) -> Part:
             files[f"{place.split(split)}part-{number:05d}.parquet"] = table
     kept = pairs.group_by("split", "task", "set").len().to_dicts()
     counts = add_counts({row["split"]: {row["task"]: {row["set"]: row["len"]}}} for row in kept)
-    return Part(files, {"pairs": counts, "removed": add_counts({row["source"]: {row["rule"]: 1}} for row in removed)})
+    return Part(files, {"pairs": counts, "removed": refusals(left_out)})
 
 
 def render(folder: str, counts: Mapping[str, Any]) -> str:

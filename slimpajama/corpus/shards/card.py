@@ -3,8 +3,6 @@
 The card's head is what the Hugging Face hub and `datasets.load_dataset(folder)` read: which files are which split.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Sequence

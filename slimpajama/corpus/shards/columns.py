@@ -1,7 +1,5 @@
 """Columns of a shard: words over the text they were cut from, their ids, and the file that `datasets` opens."""
 
-from __future__ import annotations
-
 import io
 import json
 from typing import Any, NamedTuple
@@ -21,11 +19,7 @@ from slimpajama.text.tokenizer import Tokenizer
 def words_of(rows: pa.Table) -> pa.ListArray:
     """Return the words of each row as indices into the different ones, which come in the order of their first places.
 
-    Args:
-        rows: Columns `text` and `lengths` (bytes of each word).
-
-    Raises:
-        InputError: If a document's lengths are not those of its text.
+    The rows have the columns `text` and `lengths` (bytes of each word); raises InputError if one's do not match.
     """
     offsets, text = text_buffers(rows["text"].cast(pa.large_string()).combine_chunks())
     places, lengths = text_buffers(rows["lengths"].cast(pa.large_binary()).combine_chunks())
@@ -111,13 +105,9 @@ def _number(offsets: Any, data: Any, places: Any, lengths: Any, indices: Any, fi
 def encode_words(
     words: pa.ListArray, carries: npt.NDArray[np.bool_], encoder: Tokenizer
 ) -> tuple[pa.ListArray, pa.ListArray, pa.StringArray]:
-    """Encode documents given as words, and say of each token whether it belongs to a content word.
+    """Encode documents given as `words_of` them, where `carries` says of each different word whether it has content.
 
     No piece crosses a word, so each different word is encoded once and its tokens are copied to all its places.
-
-    Args:
-        words: A list of indices into the different words, one a document; joined they are the document's text.
-        carries: Of each different word, whether it carries content.
 
     Returns:
         `content_words` (list of indices as `words` has them), `input_ids` (list of uint16) and `content_mask` (a

@@ -14,8 +14,8 @@ from pydantic import TypeAdapter
 from slimpajama.core.config import Config
 from slimpajama.core.errors import ModelError
 from slimpajama.core.logs import step_log
+from slimpajama.core.stopping import LOOKS_EVERY_S
 from slimpajama.core.temporary import temporary_folder
-from slimpajama.model.train.worker import LOOKS_EVERY_S
 from slimpajama.workspace.store import Store
 
 WORKER = "slimpajama.model.train.worker"

@@ -18,8 +18,7 @@ import threading
 import time
 from pathlib import Path
 
-# How often a process looks whether it is still wanted.
-LOOKS_EVERY_S = 0.2
+from slimpajama.core.stopping import LOOKS_EVERY_S
 
 
 def main(path: str) -> None:

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pytest
 from steps import ingest
 
-import slimpajama.corpus.ingest as stage_module
 from slimpajama.core.config import Config, IngestConfig, RunConfig, SourceConfig, validate
 from slimpajama.core.errors import InputError
 from slimpajama.core.schema import RAW
@@ -20,6 +19,7 @@ from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.step import Run
 from slimpajama.workspace.store import Store, sha256
 
 RECORDS = [{"text": f"第{number}篇 document {number}", "key": f"k{number}"} for number in range(300)]
@@ -92,7 +92,8 @@ def test_a_large_file_is_cut_into_parts_and_workers_change_no_byte(cfg: Config, 
 def test_a_kill_in_the_middle_of_a_file_changes_no_byte(cfg: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     whole = ingest(Workspace(LocalStore(str(tmp_path / "whole"))), cfg, "n")
     store = LocalStore(str(tmp_path / "killed"))
-    original, left = stage_module._stored, [4]
+    # The plan and four parts.
+    original, left = Run.commit, [5]
 
     def dies(*args: Any) -> Any:
         left[0] -= 1
@@ -100,10 +101,10 @@ def test_a_kill_in_the_middle_of_a_file_changes_no_byte(cfg: Config, tmp_path: P
             raise KeyboardInterrupt
         return original(*args)
 
-    monkeypatch.setattr(stage_module, "_stored", dies)
+    monkeypatch.setattr(Run, "commit", dies)
     with pytest.raises(KeyboardInterrupt):
         ingest(Workspace(store), replace(cfg, run=replace(cfg.run, workers=1)), "n")
-    monkeypatch.setattr(stage_module, "_stored", original)
+    monkeypatch.setattr(Run, "commit", original)
     assert ingest(Workspace(store), cfg, "n").digest == whole.digest
 
 

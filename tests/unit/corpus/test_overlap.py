@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from slimpajama.core.config import DecontaminateConfig
 from slimpajama.corpus.overlap import COMMON, LEAST_WINDOWS, find, make_index
 from slimpajama.corpus.windows import FULL_BYTES, code_table, cut, sample, sampling
 
@@ -64,7 +65,8 @@ def reference_overlaps(document, record, words, short):
 
 def stretches(documents, records, words=WORDS, short=SHORT):
     """Return what `find` says of each document: (record, first, behind the last character) or None."""
-    index = make_index(cut(array(records), words, short), [], words, short, 0.5)
+    cfg = DecontaminateConfig(ngram_words=words, short_words=short)
+    index = make_index(cut(array(records), cfg), [], cfg)
     match = find(array(documents), np.zeros(len(documents), bool), index)
     found = []
     for document, item, begin, end in zip(documents, match.item, match.begin, match.end, strict=True):
@@ -152,7 +154,8 @@ def test_every_code_point_counts_as_the_reference_says():
 
 
 def held_out_matches(documents, held_out, share=0.5, flags=None, rate=4):
-    index = make_index(cut(array([]), WORDS, SHORT), [sample(array(held_out), SHORT, rate)], WORDS, SHORT, share, rate)
+    cfg = DecontaminateConfig(ngram_words=WORDS, short_words=SHORT, held_out_share=share)
+    index = make_index(cut(array([]), cfg), [sample(array(held_out), cfg, rate)], cfg, rate)
     flags = np.zeros(len(documents), bool) if flags is None else np.array(flags)
     return index, find(array(documents), flags, index)
 

@@ -22,6 +22,13 @@ def test_a_path_is_taken_apart_into_what_it_was_made_of():
         (layout.model("m").gate("n").manifest, True),
         (layout.Folder(layout.night("n").work("clean")).manifest, False),
         (layout.NIGHTS_INDEX, False),
+        (layout.night("work").manifest, True),
+        (layout.report("work").manifest, True),
+        (layout.model("m").evaluation("work").manifest, True),
+        (layout.Folder(layout.model("m").gate("n").work()).manifest, False),
+        (layout.Folder(layout.night("work").work("clean")).manifest, False),
+        (layout.noted(layout.night("n").manifest), False),
+        (layout.scratch(layout.night("n")) + "/manifest.json", False),
     ],
 )
 def test_the_manifests_of_published_files_are_known(path, published):

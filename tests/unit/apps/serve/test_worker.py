@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from broken_models import with_nan
+from broken_models import replace_in, with_nan
 
 from slimpajama.apps.serve import worker as worker_module
 from slimpajama.apps.serve.schemas import ApiError
@@ -28,8 +28,7 @@ def copied(space: Any, model: str, name: str) -> str:
     """Publish a model once more under another name."""
     models = Path(space.store.uri) / "models"
     shutil.copytree(models / model, models / name)
-    manifest = models / name / "manifest.json"
-    manifest.write_text(manifest.read_text("utf-8").replace(f"models/{model}/", f"models/{name}/"), "utf-8")
+    replace_in(models / name / "manifest.json", f"models/{model}/", f"models/{name}/")
     assert load_manifest(space.store, f"models/{name}/manifest.json") is not None
     return name
 

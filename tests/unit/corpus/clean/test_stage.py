@@ -8,7 +8,7 @@ from steps import begin_step, clean
 from slimpajama.core.config import CleanConfig, Config, RunConfig
 from slimpajama.core.errors import ConfigError
 from slimpajama.core.schema import CLEANED, RAW
-from slimpajama.corpus.clean.rewrite import rewrite
+from slimpajama.corpus.clean.normalise import rewrite
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest, entry_of
 from slimpajama.workspace.open import Workspace

@@ -15,7 +15,7 @@ from slimpajama.corpus.dedup import decide as decide_module
 from slimpajama.corpus.dedup import similarity as verify_module
 from slimpajama.corpus.dedup.columns import content_column, key_columns
 from slimpajama.corpus.dedup.decide import decide
-from slimpajama.corpus.dedup.documents import DocumentFile, Documents, HistoryBatch
+from slimpajama.corpus.dedup.documents import DocumentFile, Documents, EarlierFile, HistoryBatch
 from slimpajama.corpus.dedup.jaccard import jaccard
 from slimpajama.corpus.dedup.kernel import sketch
 from slimpajama.corpus.dedup.normalise import normalise
@@ -63,21 +63,11 @@ class Batch:
 
     def earlier(self, outcome):
         documents = pa.table({"id": self.ids, "cluster": outcome.cluster(), "kept": outcome.kept})
-        return HistoryBatch(documents, self.sketches.content, self.keys)
+        batch = HistoryBatch(documents, self.sketches.content, self.keys)
+        return EarlierFile(lambda: batch, lambda rows: self.texts.take(pa.array(rows)))
 
 
-class History(list):
-    """Earlier batches and what became of them."""
-
-    def __init__(self, *before):
-        super().__init__(batch.earlier(outcome) for batch, outcome in before)
-        self.batches = [batch for batch, _ in before]
-
-    def texts(self, file_index, rows):
-        return self.batches[file_index].texts.take(pa.array(rows))
-
-
-def run(tonight, history=None, workers=1, cfg=CFG):
+def run(tonight, history=(), workers=1, cfg=CFG):
     return decide(tonight.documents(), history, cfg, workers)
 
 
@@ -132,7 +122,7 @@ def test_removals_against_earlier_nights_have_a_partner_too(seed, data):
     a = Batch([texts[i] for i in order[:cut]], [name(i) for i in order[:cut]])
     b = Batch([texts[i] for i in order[cut:]], [name(i) for i in order[cut:]])
     first = run(a)
-    second = run(b, History((a, first)))
+    second = run(b, [a.earlier(first)])
     check([a, b], [first, second])
     whole = run(Batch(texts, [name(i) for i in range(len(texts))]))
     assert first.kept.sum() + second.kept.sum() >= len(set(whole.cluster().to_pylist()))
@@ -153,7 +143,7 @@ def test_the_answer_does_not_depend_on_memory(clusters, verify, monkeypatch):
         cfg = replace(CFG, clusters=clusters, verify=verify, memory_mb=memory_mb)
         monkeypatch.setattr(decide_module, "PAIR_BYTES", 64 if memory_mb > 1 else 50_000)
         first = run(a, cfg=cfg)
-        second = run(b, History((a, first)), cfg=cfg)
+        second = run(b, [a.earlier(first)], cfg=cfg)
         found.append((by_id(a, first), by_id(b, second), first.compared, second.compared))
     assert found[0] == found[1]
 
@@ -187,7 +177,7 @@ def test_components_that_reach_an_earlier_night_keep_its_document_only():
     first, second, third = chain()
     a, b = Batch([first], ["z"]), Batch([second, third], ["a", "b"])
     cfg = replace(CFG, clusters="components")
-    assert run(b, History((a, run(a, cfg=cfg))), cfg=cfg).duplicate_of().to_pylist() == ["z", "z"]
+    assert run(b, [a.earlier(run(a, cfg=cfg))], cfg=cfg).duplicate_of().to_pylist() == ["z", "z"]
 
 
 def test_without_verification_a_shared_key_is_enough_and_no_similarity_is_claimed():
@@ -210,7 +200,7 @@ def test_the_survivor_is_by_priority_then_length_then_id():
 def test_an_earlier_document_survives_whatever_its_length():
     text = "Earlier nights come first, whatever the length or the priority of what comes later. " * 3
     a, b = Batch([text], ["z"]), Batch([text + " more", text, text.upper()], ["a", "b", "c"], [9, 9, 9])
-    outcome = run(b, History((a, run(a))))
+    outcome = run(b, [a.earlier(run(a))])
     assert outcome.duplicate_of().to_pylist() == ["z", "z", "z"]
     assert outcome.exact.tolist() == [False, True, True]
     assert outcome.cluster().to_pylist() == ["z", "z", "z"]
@@ -229,7 +219,7 @@ def test_a_removed_document_of_an_earlier_night_lends_its_cluster_but_is_no_part
     outcome = run(a)
     assert outcome.duplicate_of().to_pylist() == [None, "b"]
     b = Batch([third], ["a"])
-    later = run(b, History((a, outcome)))
+    later = run(b, [a.earlier(outcome)])
     assert later.kept.tolist() == [True]
     # Not its own smaller id: the first night's documents are split already.
     assert later.cluster().to_pylist() == ["b"]
@@ -238,7 +228,7 @@ def test_a_removed_document_of_an_earlier_night_lends_its_cluster_but_is_no_part
 def test_a_text_that_was_forgotten_is_nobodys_partner():
     first, second, _ = chain()
     a, b = Batch([first], ["a"]), Batch([second], ["b"])
-    history = History((a, run(a)))
+    history = [a.earlier(run(a))]
     a.texts = pa.nulls(1, pa.large_string())
     assert run(b, history).kept.tolist() == [True]
 
@@ -257,7 +247,7 @@ def test_copies_cost_no_comparisons(n):
         ids, n_chars, content, lambda groups: np.repeat(one.keys[list(groups)], n, 1), lambda _: one.texts
     )
     start = time.process_time()
-    outcome = decide(Documents.of([file], pa.string()), None, CFG)
+    outcome = decide(Documents.of([file], pa.string()), (), CFG)
     assert outcome.compared == 0
     assert outcome.kept.sum() == 1
     assert set(outcome.duplicate_of().drop_null().to_pylist()) == {min(ids.to_pylist())}
@@ -278,7 +268,7 @@ def test_memory_grows_by_what_stands_for_a_document_and_no_more():
         documents = Documents.of([file], ids.type)
         tracemalloc.start()
         before = pa.total_allocated_bytes()
-        outcome = decide(documents, None, replace(CFG, memory_mb=memory_mb))
+        outcome = decide(documents, (), replace(CFG, memory_mb=memory_mb))
         traced = tracemalloc.get_traced_memory()[1] + pa.total_allocated_bytes() - before
         tracemalloc.stop()
         assert outcome.kept.all()

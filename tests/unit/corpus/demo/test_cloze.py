@@ -1,6 +1,8 @@
 """Gap questions: what is asked can be found, and nothing else is said of it."""
 
-from slimpajama.corpus.demo.cloze import GAP, english_names, frequencies, passages, questions
+from collections import Counter
+
+from slimpajama.corpus.demo.cloze import GAP, english_names, passages, questions
 
 NEWS = (
     "The minister met Anna Berg in London on Monday. They spoke for an hour about the harbour and its future. "
@@ -10,7 +12,7 @@ NEWS = (
 
 def asked(passage, lang="en", names=None):
     names = english_names(passage) if names is None else names
-    return list(questions(passage, names, lang, frequencies([names])))
+    return list(questions(passage, names, lang, Counter(set(names))))
 
 
 def test_names_are_words_with_a_capital_inside_sentences():
@@ -41,7 +43,7 @@ def test_part_of_a_longer_name_is_not_asked_for():
 
 def test_the_rarest_name_is_asked_for_first():
     names, text = ("中国", "兰红光"), "兰红光在中国出生，长在海边的小城。兰红光多年以后又回到了中国的海边。"
-    texts_with = frequencies([names, ("中国",)])
+    texts_with = Counter([*names, "中国"])
     assert next(questions(text, names, "zh", texts_with))[1:] == (f"{GAP}多年以后又回到了中国的海边。", "兰红光")
 
 
