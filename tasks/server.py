@@ -62,8 +62,9 @@ def temporary_server() -> Iterator[Callable[[], None]]:
         "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": address,
     }
+    home = {"PREFECT_HOME": str(settings.home.absolute())}
     client = {"PREFECT_API_URL": f"{address}/api", "PREFECT_API_AUTH_STRING": password}
-    environment = os.environ | settings.to_environment_variables(exclude_unset=True) | LEAN | locked | client
+    environment = os.environ | settings.to_environment_variables(exclude_unset=True) | LEAN | locked | client | home
     with tempfile.TemporaryFile() as said:
         server = _started(port, environment, said)
         # Processes that we start use it, too.
@@ -82,7 +83,15 @@ def _started(port: int, environment: Mapping[str, str], said: IO[bytes]) -> subp
     """Start the server in a session of its own: it outlives a terminal's signals, to note what became of a run."""
     command = [sys.executable, "-m", "tasks.server", str(port)]
     # The pipe is closed when this process ends, however that happens, and then the server ends.
-    server = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stderr=said, start_new_session=True)
+    server = subprocess.Popen(
+        command,
+        # Alembic takes modules of the current folder for Python's.
+        cwd=environment["PREFECT_HOME"],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stderr=said,
+        start_new_session=True,
+    )
     atexit.register(_stop, server)
     return server
 

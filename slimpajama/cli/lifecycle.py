@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -68,7 +69,7 @@ def flow_session(cfg: Config) -> Iterator[Callable[[], None]]:
     except Exception as error:
         hint = "It reads PREFECT_* of the environment, and .env, prefect.toml and pyproject.toml of the current folder."
         raise ConfigError("Prefect does not start", found=" ".join(str(error).split()), hint=hint) from error
-    _require_home(get_current_settings().home)
+    _require_prefect(get_current_settings().home)
 
     with console(), temporary_server() as ready:
         if "://" not in cfg.workspace:
@@ -77,8 +78,8 @@ def flow_session(cfg: Config) -> Iterator[Callable[[], None]]:
         yield ready
 
 
-def _require_home(home: Path) -> None:
-    """Refuse a home of Prefect that cannot be written: its server would wait, and not start."""
+def _require_prefect(home: Path) -> None:
+    """Refuse a home of Prefect that cannot be written, and a machine without loopback: a run would wait in vain."""
     try:
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=home) as file:
@@ -86,6 +87,12 @@ def _require_home(home: Path) -> None:
     except OSError as error:
         hint = "Set PREFECT_HOME to a folder of yours."
         raise ConfigError(f"cannot be written: {error.strerror}", where=f"Prefect's home {home}", hint=hint) from None
+    try:
+        with socket.socket(type=socket.SOCK_DGRAM) as anyone:
+            anyone.connect(("127.0.0.1", 9))
+    except OSError as error:
+        hint = "Prefect's server is reached there: bring the loopback interface up."
+        raise ConfigError(f"cannot be reached: {error.strerror}", where="127.0.0.1", hint=hint) from None
 
 
 def run(common: Common, night: Night = "", start: Start = "", dry_run: DryRun = False) -> None:

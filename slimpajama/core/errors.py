@@ -89,6 +89,12 @@ class InputError(SlimpajamaError):
     """The raw input as a whole cannot be used (a single bad record never raises)."""
 
 
+class EmptyInputError(InputError):
+    """Nothing of the raw input is left: somebody has to change it, or the settings."""
+
+    exit_code = 2
+
+
 def unwritable(error: OSError, where: object, another: str) -> InputError:
     """Return what to raise where something cannot be written to a place that the user named.
 

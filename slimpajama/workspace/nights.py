@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from slimpajama import __version__
 from slimpajama.core.config import Config, fingerprint, without_defaults
-from slimpajama.core.errors import ConfigError, InputError, LockedError, StorageError
+from slimpajama.core.errors import ConfigError, EmptyInputError, InputError, LockedError, StorageError
 from slimpajama.core.logs import step_log
 from slimpajama.workspace import layout
 from slimpajama.workspace.catalogue import note, read_pointer, swap_pointer, write_manifest
@@ -144,11 +144,11 @@ class Nights:
         None is normal for a later night: all that came in was known or too poor.
 
         Raises:
-            InputError: If this is the workspace's first night: then something is wrong with the sources.
+            EmptyInputError: If this is the workspace's first night: then something is wrong with the sources.
         """
         kept = bool(documents.entries(layout.night(night).documents))
         if not kept and not self.published():
-            raise InputError(
+            raise EmptyInputError(
                 "no document is left",
                 where=f"{self.store.uri}/{layout.night(night).path}",
                 found=json.dumps(documents.counts),
