@@ -53,10 +53,10 @@ def temporary_server() -> Iterator[Callable[[], None]]:
     if _is_there(settings.api.url) or not settings.server.ephemeral.enabled:
         yield lambda: None
         return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address, password = f"http://127.0.0.1:{port}", f"slimpajama:{secrets.token_urlsafe(32)}"
+    # The server inherits it, so that nobody else can listen at the address that gets the password.
+    listening = socket.create_server(("127.0.0.1", 0))
+    address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    password = f"slimpajama:{secrets.token_urlsafe(32)}"
     locked = {
         "PREFECT_SERVER_API_AUTH_STRING": password,
         "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "true",
@@ -66,7 +66,7 @@ def temporary_server() -> Iterator[Callable[[], None]]:
     client = {"PREFECT_API_URL": f"{address}/api", "PREFECT_API_AUTH_STRING": password}
     environment = os.environ | settings.to_environment_variables(exclude_unset=True) | LEAN | locked | client | home
     with tempfile.TemporaryFile() as said:
-        server = _started(port, environment, said)
+        server = _started(listening, environment, said)
         # Processes that we start use it, too.
         os.environ |= client
         refresh_global_settings_context()
@@ -79,19 +79,20 @@ def temporary_server() -> Iterator[Callable[[], None]]:
             raise
 
 
-def _started(port: int, environment: Mapping[str, str], said: IO[bytes]) -> subprocess.Popen[bytes]:
+def _started(listening: socket.socket, environment: Mapping[str, str], said: IO[bytes]) -> subprocess.Popen[bytes]:
     """Start the server in a session of its own: it outlives a terminal's signals, to note what became of a run."""
-    command = [sys.executable, "-m", "tasks.server", str(port)]
-    # The pipe is closed when this process ends, however that happens, and then the server ends.
-    server = subprocess.Popen(
-        command,
-        # Alembic takes modules of the current folder for Python's.
-        cwd=environment["PREFECT_HOME"],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stderr=said,
-        start_new_session=True,
-    )
+    with listening:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "tasks.server", str(listening.fileno())],
+            # Alembic takes modules of the current folder for Python's.
+            cwd=environment["PREFECT_HOME"],
+            env=environment,
+            # The pipe is closed when this process ends, however that happens, and then the server ends.
+            stdin=subprocess.PIPE,
+            stderr=said,
+            start_new_session=True,
+            pass_fds=[listening.fileno()],
+        )
     atexit.register(_stop, server)
     return server
 
@@ -141,18 +142,18 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
         server.wait()
 
 
-def _serve(port: int) -> None:
+def _serve(listening: socket.socket) -> None:
     """Be the server: without its page and its services, which only a lasting one needs."""
     threading.Thread(target=_end_with_input, daemon=True).start()
     import uvicorn
     from prefect.server.api.server import create_app
 
     app = create_app(ephemeral=True, final=True)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, lifespan="on", log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(app, lifespan="on", log_level="error"))
 
     async def serve() -> None:
         with _one_starts_at_a_time():
-            serving = asyncio.create_task(server.serve())
+            serving = asyncio.create_task(server.serve([listening]))
             while not server.started and not serving.done():
                 await asyncio.sleep(0.05)
         await serving
@@ -177,4 +178,4 @@ def _one_starts_at_a_time() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]))
+    _serve(socket.socket(fileno=int(sys.argv[1])))

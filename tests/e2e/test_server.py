@@ -16,6 +16,8 @@ def test_a_run_brings_its_own_server_and_leaves_records_but_no_process(tmp_path)
         timeout=300,
         check=False,
         start_new_session=True,
+        # In the checkout, `make up` may have named its server.
+        cwd=tmp_path,
         stdin=subprocess.DEVNULL,
     )
     assert done.returncode == 0, done.stderr
