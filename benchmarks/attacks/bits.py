@@ -201,9 +201,9 @@ def outcome(make: Callable[[], object]) -> object:
         return f"a traceback: {error!r}"
 
 
-def found_by_verify(cfg: Config, path: str) -> bool:
-    """Return whether `verify` finds something wrong with a file, or with what lists it."""
-    return bool(checking.verify(open_workspace(cfg.workspace))[1]) and bool(path)
+def verify_finds(cfg: Config) -> bool:
+    """Return whether `verify` finds something wrong."""
+    return bool(checking.verify(open_workspace(cfg.workspace))[1])
 
 
 def flipped(cfg: Config, ids: Ids, folder: Path, tries: int, draw: random.Random) -> Iterator[tuple[int, list[str]]]:
@@ -220,7 +220,7 @@ def flipped(cfg: Config, ids: Ids, folder: Path, tries: int, draw: random.Random
         for number in range(tries):
             own, path = copy(cfg, folder / "flipped"), draw.choice(paths)
             where = flip(LocalStore(own.workspace), path, draw)
-            if not found_by_verify(own, path):
+            if not verify_finds(own):
                 broken.append(f"verify: {where}")
             for name, make in read_only(own, folder, ids).items():
                 if outcome(make) not in (None, expected[name]):
@@ -236,7 +236,7 @@ def got_through(name: str, cfg: Config, ids: Ids, path: str, said: object, expec
     damaged = files(Path(cfg.workspace))[path]
     found = outcome(lambda: (CHANGES[name](cfg, ids),))
     now = files(Path(cfg.workspace))
-    if now.get(path) == damaged and not found_by_verify(cfg, path):
+    if now.get(path) == damaged and not verify_finds(cfg):
         return True
     if found is None:
         return False
@@ -270,7 +270,7 @@ def between(cfg: Config, folder: Path, tries: int, draw: random.Random) -> tuple
 
         now = files(Path(own.workspace)) if outcome(night) else None
         # What no step reads any more is published as it is, and `verify` says so.
-        if now and now != expected and not found_by_verify(own, "any"):
+        if now and now != expected and not verify_finds(own):
             broken.append(f"published: {where[0]}")
     return tries, broken
 
