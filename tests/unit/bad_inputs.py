@@ -555,9 +555,9 @@ EXPORTED: tuple[tuple[str, str, Callable[[bytes], bytes], str], ...] = (
     ("a pickle in their place", "model.safetensors", lambda _: b"\x80\x04\x95\x05.", SHAPES),
     ("a header of 2^60 bytes", "model.safetensors", lambda data: b"\0" * 7 + b"\x10" + data[8:], SHAPES),
     (
-        "a model a million wide",
+        "a model of 65,536 channels",
         "config.json",
-        lambda data: _changed(data, "model", {"preset": "tiny", "width": 1 << 20}),
+        lambda data: _changed(data, "model", {"preset": "tiny", "width": 1 << 16}),
         SHAPES,
     ),
     ("another architecture", "config.json", lambda data: _changed(data, "model", {"preset": "gpt"}), SHAPES),

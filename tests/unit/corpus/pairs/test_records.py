@@ -65,12 +65,12 @@ def compiled(messages):
     ("name", "data", "group"),
     [
         ("a.jsonl", lines(ROW), "guide"),
-        ("a.jsonl.gz", gzip.compress(lines(ROW, mtime=0)), "guide"),
+        ("a.jsonl.gz", gzip.compress(lines(ROW), mtime=0), "guide"),
         ("a.csv", f'source,target,group\n"{EN}",{ZH},guide\n'.encode(), "guide"),
         ("a.tsv", f"{EN}\t{ZH}\n".encode(), ""),
         ("a.tsv", f"\ufeffgroup\tsource\ttarget\r\nguide\t{EN}\t{ZH}\r\n".encode(), "guide"),
         ("a.parquet", parquet(ROW), "guide"),
-        ("a.parquet.gz", gzip.compress(parquet(ROW, mtime=0)), "guide"),
+        ("a.parquet.gz", gzip.compress(parquet(ROW), mtime=0), "guide"),
         ("a.arrow", ARROW.getvalue(), "guide"),
         ("a.tmx", TMX, ""),
         ("a.po", PO.encode(), ""),
@@ -136,7 +136,7 @@ def test_a_translation_memory_gives_the_languages_that_are_asked_for_the_other_w
         ("a.jsonl", b'{"source": "\\ud800", "target": "a"}\n', "lone-surrogate"),
         ("a.jsonl", b"[" * 2000 + b"\n", "not-json"),
         ("a.jsonl", b"\xff\n", "invalid-utf8"),
-        ("a.jsonl.gz", gzip.compress(lines(ROW, mtime=0))[:-9], "truncated"),
+        ("a.jsonl.gz", gzip.compress(lines(ROW), mtime=0)[:-9], "truncated"),
         ("a.csv", b"source,target\n\xff,a\n", "unreadable"),
         ("a.tsv", b"\xff\ta\n", "invalid-utf8"),
         ("a.tsv", b"one cell\n", "no-text"),
@@ -174,7 +174,7 @@ def test_offsets_that_lead_out_of_an_arrow_file_are_not_followed():
 
 
 def test_what_precedes_a_damage_is_read():
-    data = gzip.compress(lines(*[ROW | {"source": f"{EN} {n}"} for n in range(3000, mtime=0)]), mtime=0)
+    data = gzip.compress(lines(*[ROW | {"source": f"{EN} {n}"} for n in range(3000)]), mtime=0)
     *pairs, bad = read(data[: len(data) // 2], "a.jsonl.gz")
     assert len(pairs) > 100
     assert bad.rule == "truncated"

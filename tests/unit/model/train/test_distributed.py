@@ -27,7 +27,7 @@ ROUNDING = 1e-5
 that weights differ by some epsilons of float32 (1.2e-7) a step. 24 steps came to ten epsilons of the loss."""
 DIES = """
 import os, signal, sys
-from slimpajama.model.train import launch
+from slimpajama.model.train import worker
 from slimpajama.model.train.checkpoint import Checkpoints
 
 save = Checkpoints.save
@@ -38,7 +38,7 @@ def die_at_step_4(self, checkpoint):
     save(self, checkpoint)
 
 Checkpoints.save = die_at_step_4
-launch.main(sys.argv[1])
+worker.main(sys.argv[1])
 """
 
 
