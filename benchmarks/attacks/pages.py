@@ -189,7 +189,8 @@ def temporary(folder: Path) -> Iterator[Target]:
     program = """
 import json, sys, time
 from slimpajama.cli.lifecycle import flow_session
-with flow_session() as ready:
+from slimpajama.core.config import Config
+with flow_session(Config()) as ready:
     ready()
     import os
     print(json.dumps({name: os.environ[name] for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")}), flush=True)

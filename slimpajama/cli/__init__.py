@@ -19,7 +19,7 @@ from slimpajama.cli import applications, corpus, exchange, lifecycle, model
 from slimpajama.cli.options import expanded
 from slimpajama.core.console import console
 from slimpajama.core.logs import log
-from slimpajama.core.machine import OutputError, drop_output, of_machine, require_machine, steady_streams, use_utf8
+from slimpajama.core.machine import OutputError, drop_output, of_machine, require_machine
 from slimpajama.core.stopping import INTERRUPTED, STOPPED, end_now, still_ctrl_c
 
 __all__ = ["app", "main"]
@@ -71,8 +71,6 @@ app.add_typer(models, name="models")
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and end the process with its exit code."""
-    use_utf8()
-    steady_streams()
     code = run(sys.argv[1:] if arguments is None else arguments)
     if code == INTERRUPTED:
         end_now()

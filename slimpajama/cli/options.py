@@ -104,7 +104,7 @@ class Common:
     def emit(self, value: dict[str, Any], text: str) -> None:
         """Print a command's result: for people, or as one JSON object on the last line."""
         # Another encoding may lack letters, which JSON spells in its own way.
-        plain = sys.stdout.encoding.lower() != "utf-8"
+        plain = (sys.stdout.encoding or "utf-8").lower() != "utf-8"
         print(json.dumps(value, ensure_ascii=plain) if self.as_json else text, flush=True)
 
 
