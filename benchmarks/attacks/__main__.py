@@ -1,6 +1,6 @@
 """Attack a workspace, the servers and the command line in every way that is known, and write down what got through.
 
-    python -m benchmarks.attacks [--seed N] [--tries N] [MODULE ...]
+    python -m benchmarks.attacks [--seed N] [MODULE ...] [--tries MODULE=N ...]
 
 Each module of this folder is one kind of attack. Without names all of them are tried. Replaces the section "Attacks" of
 docs/reliability.md; `python -m benchmarks.soak` writes the rest of that page.
@@ -39,13 +39,14 @@ def main() -> None:
         "names", nargs="*", choices=[*names, []], default=names, metavar="MODULE", help=", ".join(names)
     )
     parser.add_argument("--seed", type=int, default=20261201)
-    parser.add_argument("--tries", type=int, default=0, help="for each; 0 takes what the page is written with")
+    parser.add_argument("--tries", nargs="*", default=[], metavar="MODULE=N", help="other numbers of tries")
     args = parser.parse_args()
+    tries = TRIES | {name: int(number) for name, _, number in (one.partition("=") for one in args.tries)}
     rows: list[Row] = []
     for name in args.names:
         began = time.perf_counter()
         print(f"{name} ...", file=sys.stderr, flush=True)
-        rows += run(name, args.tries or TRIES.get(name, 0), args.seed)
+        rows += run(name, tries.get(name, 0), args.seed)
         print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     text = section(rows, args.seed)
     print(text)
