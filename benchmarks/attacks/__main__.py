@@ -35,22 +35,23 @@ def main() -> None:
     """Run the attacks and write the section."""
     names = sorted(file.stem for file in Path(__file__).parent.glob("[!_]*.py"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "names", nargs="*", choices=[*names, []], default=names, metavar="MODULE", help=", ".join(names)
-    )
+    parser.add_argument("names", nargs="*", metavar="MODULE", help=", ".join(names))
     parser.add_argument("--seed", type=int, default=20261201)
     parser.add_argument("--tries", nargs="*", default=[], metavar="MODULE=N", help="other numbers of tries")
     args = parser.parse_args()
+    chosen = args.names or names
+    if unknown := set(chosen) - set(names):
+        parser.error(f"no such attack: {', '.join(sorted(unknown))}")
     tries = TRIES | {name: int(number) for name, _, number in (one.partition("=") for one in args.tries)}
     rows: list[Row] = []
-    for name in args.names:
+    for name in chosen:
         began = time.perf_counter()
         print(f"{name} ...", file=sys.stderr, flush=True)
         rows += run(name, tries.get(name, 0), args.seed)
         print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     text = section(rows, args.seed)
     print(text)
-    if set(args.names) == set(names):
+    if set(chosen) == set(names):
         OUT.write_text(replaced(OUT.read_text(encoding="utf-8"), text), encoding="utf-8")
     if any(row.broken for row in rows):
         sys.exit("attacks: something got through")
