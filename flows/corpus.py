@@ -1,7 +1,5 @@
 """Preparation: raw files to cleaned, deduplicated, segmented, encoded shards of one published night."""
 
-from __future__ import annotations
-
 from prefect import flow
 
 from slimpajama.core.config import Config

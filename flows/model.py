@@ -1,7 +1,5 @@
 """What follows a publication: train, evaluate and gate, generate, and tune for the applications."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -6,8 +6,6 @@
 do the same work. Each part is a flow of its own and can be run alone.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from prefect import flow

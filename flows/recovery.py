@@ -1,7 +1,5 @@
 """Recovery: a run that died is started again a few times; then, or if it failed, someone is notified."""
 
-from __future__ import annotations
-
 from uuid import UUID
 
 from prefect import flow, runtime

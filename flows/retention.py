@@ -1,7 +1,5 @@
 """Retention: rejected models, leftovers, and old runs in Prefect."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from prefect import flow

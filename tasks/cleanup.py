@@ -1,7 +1,5 @@
 """Retention: old models of the workspace, and old runs in Prefect."""
 
-from __future__ import annotations
-
 import datetime as dt
 from collections.abc import Sequence
 from typing import Any

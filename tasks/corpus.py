@@ -1,7 +1,5 @@
 """The corpus half of a night: a task for each step, from raw files to published shards."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 from prefect import task

@@ -1,7 +1,5 @@
 """What follows a publication: a task for each step that works on a published night."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from prefect import get_run_logger, task

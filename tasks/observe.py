@@ -1,7 +1,5 @@
 """What flows and tasks share: the workspace, the names of runs, the retry policy, and the run's log."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import logging

@@ -1,7 +1,5 @@
 """Recovery of runs that died: their open task runs are closed, the run is started again, or someone is notified."""
 
-from __future__ import annotations
-
 import datetime as dt
 from collections.abc import Iterator
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """The end of a night: the report, its artifacts in the UI, and the summary."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

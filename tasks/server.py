@@ -4,8 +4,6 @@ Without this, Prefect starts one when the first flow begins, imports the whole s
 orders from any page that a browser on this machine shows.
 """
 
-from __future__ import annotations
-
 import asyncio
 import atexit
 import contextlib

@@ -1,7 +1,5 @@
 """Units of stages on a cluster's workers: Dask's or Ray's, by one setting."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from typing import Any

@@ -4,8 +4,6 @@ The only module that knows the harness; needs `pip install 'slimpajama[eval]'`. 
 `slimpajama` (arguments `workspace`, `model`), so the harness's own functions find it, too.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Makes docs/configuration.md out of the classes: `python -m slimpajama.core.config_docs > docs/configuration.md`."""
 
-from __future__ import annotations
-
 import inspect
 import json
 from dataclasses import MISSING, fields

@@ -1,7 +1,5 @@
 """What a command shows on stderr: live bars on a terminal, else a line a message, or JSON by option."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import sys

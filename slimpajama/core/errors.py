@@ -3,8 +3,6 @@
 Any other error is a defect of ours and keeps its traceback.
 """
 
-from __future__ import annotations
-
 import re
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """Packages that only one option needs: imported when the option is used, and named where they are missing."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 

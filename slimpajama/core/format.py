@@ -1,7 +1,5 @@
 """Numbers and texts as people read them; a dash stands for a number that is not known."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 

@@ -4,8 +4,6 @@ Here is what a record looks like, as text for people and as JSON for machines. `
 to stderr; a flow run sends them to Prefect, too.
 """
 
-from __future__ import annotations
-
 import contextlib
 import datetime as dt
 import json

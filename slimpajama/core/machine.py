@@ -4,8 +4,6 @@ What is odd about a machine is met here, once, and not where it would strike: th
 that it may print, that names are UTF-8, and that there is a working directory.
 """
 
-from __future__ import annotations
-
 import errno
 import io
 import os

@@ -4,8 +4,6 @@ Left alone, Arrow's own pool keeps what it once had, and glibc makes an arena fo
 whenever a large array is freed. docs/decisions/what-makes-preparation-fast.md has what these settings save and cost.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os

@@ -9,8 +9,6 @@ A page may quote the most hostile corpus. Three guards keep its text a text:
 Only a `Figure` is put into a page as it is; its SVG is drawn by us, from numbers.
 """
 
-from __future__ import annotations
-
 import base64
 import itertools
 import json

@@ -4,8 +4,6 @@ Steps call `track`; whoever runs them chooses by `report_to` and `also_to` who f
 screen, to the log and to observers (`slimpajama.ops.observe`) only, never into published files.
 """
 
-from __future__ import annotations
-
 import contextlib
 import contextvars
 import logging
@@ -30,7 +28,7 @@ class Bar:
     unit: str
     done: float = 0.0
     note: str = ""
-    on_change: Callable[[Bar], None] | None = None
+    on_change: Callable[["Bar"], None] | None = None
     before: float = 0.0
     """The part of `done` that an earlier run did: it counts for the share, not for the rate."""
     _began: float = field(default_factory=time.perf_counter)
@@ -132,7 +130,7 @@ class Live(Sink):
         thread.join(self.every_s)
 
 
-_sink: Sink | _Several = Sink()
+_sink: "Sink | _Several" = Sink()
 # The steps of this process, in the order in which they ended; `peak_mb` is the process's largest resident set so far.
 timings: list[dict[str, Any]] = []
 
@@ -166,13 +164,13 @@ def track(name: str, total: float = 0, unit: str = "documents") -> Iterator[Bar]
         step_log(name).info(bar.summary(seconds), extra={"figures": bar.figures()})
 
 
-def current() -> Sink | _Several:
+def current() -> "Sink | _Several":
     """Return who follows progress now."""
     return _sink
 
 
 @contextlib.contextmanager
-def report_to(sink: Sink | _Several) -> Iterator[None]:
+def report_to(sink: "Sink | _Several") -> Iterator[None]:
     """Let `sink` alone follow progress while the block runs."""
     global _sink
     before, _sink = _sink, sink

@@ -1,7 +1,5 @@
 """What a step or a command came to, for people and as JSON."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import asdict
 from typing import Any

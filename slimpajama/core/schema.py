@@ -1,7 +1,5 @@
 """Columns of every Parquet file that steps hand on and users read."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pyarrow as pa

@@ -1,7 +1,5 @@
 """Which split and shard a document goes to, and in what order. Keyed hashes decide, so workers need not agree."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 

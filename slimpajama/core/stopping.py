@@ -1,7 +1,5 @@
 """How Ctrl-C ends a command: within seconds, with one line, whatever the command is at."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

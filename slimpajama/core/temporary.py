@@ -1,7 +1,5 @@
 """Temporary files in the system's folder (`TMPDIR`), and clear errors where they cannot be written."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import tempfile

@@ -1,7 +1,5 @@
 """What a model is computed on, and in which precision."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator

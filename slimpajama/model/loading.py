@@ -1,7 +1,5 @@
 """A published or exported model, loaded and checked."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The steps of the model half of a night, in order."""
 
-from __future__ import annotations
-
 from slimpajama.model.evaluate.stage import EVALUATE, GATE
 from slimpajama.model.generate.stage import GENERATE
 from slimpajama.model.train.stage import TRAIN

@@ -4,8 +4,6 @@ A document may have several records: when a raw file grows, its old lines are re
 of themselves. The records are listed in the order of the nights. Of a forgotten document only that fact is left.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Iterator

@@ -3,8 +3,6 @@
 Both go into a folder that does not exist yet or is empty, and appear there whole or not at all.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

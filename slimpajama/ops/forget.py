@@ -7,8 +7,6 @@ kill the next run finds the list unfinished, goes on, and ends in the same bytes
 It cannot change weights, vocabularies, samples that a model wrote, raw files, backups and Prefect's artifacts.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Iterator

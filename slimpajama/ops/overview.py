@@ -1,7 +1,5 @@
 """What a workspace holds, as rows of tables."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from slimpajama.workspace import layout

@@ -3,8 +3,6 @@
 A preparation alone goes through `slimpajama.corpus.pipeline`, and so does without torch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from itertools import groupby
 from typing import Any

@@ -6,8 +6,6 @@ damaged file, so a repair never makes anything worse. After a kill the steps go 
 replaced is no longer damaged.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any

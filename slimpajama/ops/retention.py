@@ -6,8 +6,6 @@ trained on them. Reports are kept, too: they are small, and they say what happen
 corpus and its champions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -3,8 +3,6 @@
 The new manifest replaces the old one at once. What it no longer lists is deleted afterwards, by the caller.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace

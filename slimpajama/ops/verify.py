@@ -3,8 +3,6 @@
 Files are hashed block by block as they are read, so a file may be larger than memory.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import time

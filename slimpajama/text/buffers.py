@@ -1,7 +1,5 @@
 """Arrow's text columns as the numpy arrays that kernels read."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa

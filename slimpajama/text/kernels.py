@@ -1,7 +1,5 @@
 """What kernels share: how they are compiled, how UTF-8 is read, and how things are hashed and looked up."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 from functools import partial

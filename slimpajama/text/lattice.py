@@ -8,8 +8,6 @@ probabilities too, and so do its rules at a tie: sums are taken in its order, so
 The dictionary is a trie in one hash table. A node is known by the slot it lies in, so a step down costs one lookup.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 from typing import Any, NamedTuple

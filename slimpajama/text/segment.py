@@ -6,8 +6,6 @@ itself. A subword vocabulary learnt inside such words shares ` fox` between all 
 bytes is cut further, so that a megabyte of base64 is no word.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import importlib.metadata

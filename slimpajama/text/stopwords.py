@@ -5,8 +5,6 @@ copyright its contributors), by way of the package `stopwordsiso` (MIT); nothing
 Their hash is part of the stage's fingerprint, so another version of the package makes other `content_words` knowingly.
 """
 
-from __future__ import annotations
-
 from functools import cache
 
 import numpy as np

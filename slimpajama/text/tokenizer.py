@@ -4,8 +4,6 @@ Words are joined by U+001F, the unit separator, at which the pre-tokenizer cuts 
 piece ever crosses a word. Cleaning takes U+001F out of documents; in other text it is encoded as its byte.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import re
@@ -117,7 +115,7 @@ class Tokenizer:
             ) from error
 
     @classmethod
-    def load(cls, data: bytes, text: TextConfig | None = None) -> Tokenizer:
+    def load(cls, data: bytes, text: TextConfig | None = None) -> "Tokenizer":
         """Return the tokenizer of a `tokenizer.json`; `text` says how words are cut before it."""
         return cls(data, Segmenter(text or TextConfig()))
 

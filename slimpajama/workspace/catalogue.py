@@ -3,8 +3,6 @@
 It is written after the file that it stands for, and deleted before that one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

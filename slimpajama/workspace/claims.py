@@ -5,8 +5,6 @@ enters the same step with some of its keys, commits these units and leaves; the 
 as if an earlier run had left them. Whatever others do not make, because they died or could not, it makes itself.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar

@@ -7,8 +7,6 @@
 A folder that is published has a `manifest.json`, written last. Paths are relative to the workspace, with `/`.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Whoever holds it writes it anew all the time. Another run takes it over once it 
 run's own monotonic clock; two hosts' clocks are never compared.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

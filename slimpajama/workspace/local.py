@@ -5,8 +5,6 @@ before it, so that none leads out, whatever is exchanged meanwhile. A folder of 
 lies where the workspace's owner put it, on another disk for one.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl

@@ -3,8 +3,6 @@
 One column is searched, row group by row group; the other columns are read only of a row group in which it matches.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """What a finished step wrote, file by file with its hash, and from what: written last, so what it lists is whole."""
 
-from __future__ import annotations
-
 import json
 import zlib
 from collections.abc import Iterable, Mapping

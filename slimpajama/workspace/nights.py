@@ -5,8 +5,6 @@ to the index, sweeps away what the manifest does not list and drops the work fol
 anyone else.
 """
 
-from __future__ import annotations
-
 import contextlib
 import datetime as dt
 import json

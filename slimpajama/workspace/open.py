@@ -1,7 +1,5 @@
 """A workspace: opened once a process, by its address, and passed down."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property

@@ -4,8 +4,6 @@ A file that is read whole is hashed: `read_verified`. Of one that is read in par
 `reading`, `read_table`. Nothing that a manifest lists is read otherwise.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib

@@ -9,8 +9,6 @@
 on top after playing it through, so a rollback can be followed by another one.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -11,8 +11,6 @@ looking at its lease and its next request. What does is that such a request meet
   is part of the hash, so whoever still deletes the old files meets no new ones.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import io

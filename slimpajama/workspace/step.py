@@ -11,8 +11,6 @@ settings, inputs, the step's version and the libraries that change its output, s
 A kill at any moment costs the units in flight and changes no byte of the outcome.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,7 +56,7 @@ class Context:
     night: str
 
 
-def in_night(run: Run) -> tuple[str, str]:
+def in_night(run: "Run") -> tuple[str, str]:
     """Place a step inside the night that it prepares: its manifest stays there until the night is published."""
     work = layout.night(run.night).work(run.name)
     return work, f"{work}/{layout.MANIFEST}"
@@ -99,17 +97,17 @@ class Step:
     """For people, for its folder, and for the manifest of the night."""
     version: int
     """Raise it when the same inputs give other bytes."""
-    inputs: Callable[[Run], dict[str, Any]]
+    inputs: Callable[["Run"], dict[str, Any]]
     """Returns what else the bytes depend on: settings, libraries, files."""
-    make: Callable[[Run], Counts | None]
+    make: Callable[["Run"], Counts | None]
     """Does the work by `run.map` and `run.commit`; returns counts to take instead of the sum of the units'."""
     needs: Mapping[str, str] = field(default_factory=dict)
     """Key under which a digest enters the fingerprint -> the step whose manifest it is of."""
     reads: tuple[str, ...] = ()
     """Further steps whose manifests it reads; what it takes of them it names in its inputs."""
-    place: Callable[[Run], tuple[str, str]] = in_night
+    place: Callable[["Run"], tuple[str, str]] = in_night
     """Returns the folder that it alone uses while it runs, and the path of its manifest."""
-    tidy: Callable[[Run], None] | None = None
+    tidy: Callable[["Run"], None] | None = None
     """Removes what only a broken run would need; called once the manifest stands, again at each later run."""
     grows_with: str = "once"
     """What its cost grows with: `text`, `cleaned` or `kept` bytes, or `once` for none of them."""
@@ -151,7 +149,7 @@ class Run:
         self.fingerprint = fingerprint(step.name, self.depends_on)
         self.work, self.manifest_path = step.place(self)
 
-    def once(self, compute: Callable[[Run], T]) -> T:
+    def once(self, compute: Callable[["Run"], T]) -> T:
         """Return what `compute` makes of this run; it is asked once, however often its answer is."""
         if compute not in self._computed:
             self._computed[compute] = compute(self)

@@ -10,8 +10,6 @@
 Paths are relative to the workspace, with `/`. Listings are sorted and never cached.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -6,8 +6,6 @@ A document is put on the list before anything of it is deleted, and stays `unfin
 takes it in meanwhile, and after a kill the next run knows what remains to be deleted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -65,7 +63,7 @@ class ForgottenList:
         """Return the forgotten ids."""
         return [entry.id for entry in self.documents]
 
-    def having(self, entries: Iterable[Forgotten]) -> ForgottenList:
+    def having(self, entries: Iterable[Forgotten]) -> "ForgottenList":
         """Return the list with more documents, which are unfinished."""
         documents = {entry.id: entry for entry in self.documents}
         for entry in entries:

@@ -1,7 +1,5 @@
 """A process that makes some units of a step for another one, such as a worker of a cluster."""
 
-from __future__ import annotations
-
 from slimpajama.core.errors import StorageError
 from slimpajama.workspace import layout
 from slimpajama.workspace.claims import only_keys

@@ -6,8 +6,6 @@ that both ends share are settled and leave. Integers only, so the bytes depend o
 Source: Rissanen 1976; the carryless form as in Mahoney 2005, "Adaptive weighing of context models" (lpaq).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

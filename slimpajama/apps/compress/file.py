@@ -8,8 +8,6 @@ before anything is decoded; a wrong fingerprint tells of another model; and wher
 not, this machine adds floats in another order than the one that the header names.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

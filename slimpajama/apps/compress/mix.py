@@ -17,8 +17,6 @@ mixing a neural model in.
 
 # B = streams side by side, V = vocabulary, N = tokens of all streams
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 

@@ -8,8 +8,6 @@ a matmul that adds in another order differs in its last bit. `file.py` notes bot
 
 # S = streams, L = tokens a stream, N = tokens of the file
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from numpy.typing import NDArray

@@ -4,8 +4,6 @@
 It waits and never computes: whatever takes time runs in the worker's thread.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import contextlib

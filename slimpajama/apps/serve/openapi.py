@@ -1,7 +1,5 @@
 """What is served, described in OpenAPI: requests by their own types, answers by their fields."""
 
-from __future__ import annotations
-
 from functools import cache
 from importlib.metadata import version
 from typing import Any

@@ -6,8 +6,6 @@ Source: https://platform.openai.com/docs/api-reference/completions; `top_k`, `mi
 and others name them.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, TypeVar

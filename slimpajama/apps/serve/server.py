@@ -1,7 +1,5 @@
 """Listening: who may reach the server, and how it ends."""
 
-from __future__ import annotations
-
 import ipaddress
 import os
 import re

@@ -1,7 +1,5 @@
 """Jobs that wait for the computing thread: bounded, and fair by client."""
 
-from __future__ import annotations
-
 import ipaddress
 import threading
 import time

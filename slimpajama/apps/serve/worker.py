@@ -5,8 +5,6 @@ was accepted before is answered by the old model, what comes after by the new on
 that job alone. Nothing here logs a text.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import math

@@ -1,7 +1,5 @@
 """What a tuned model makes of held-out pairs: the strategy that does best, and the scores that the gate reads."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import polars as pl

@@ -8,8 +8,6 @@ what is translated stands its draft, with the document token between them.
 
 # N = examples, S = tokens of a source, T = tokens of a target, K = tokens a chunk
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -8,8 +8,6 @@ Each kind of target has a *strategy* for each language of its source, for answer
 did best on validation pairs: WRITTEN by the model, QUOTED from the source, or for translations the DRAFT as it is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What a champion learns of pairs, and the files of the tuned model."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

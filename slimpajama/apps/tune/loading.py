@@ -1,7 +1,5 @@
 """A tuned model, made new or loaded from its published files and checked."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from functools import partial
 from typing import Any

@@ -11,8 +11,6 @@ Answers are normalised as SQuAD's script does (case, punctuation, articles); Chi
 F1 rests on the longest run in common, as CMRC 2018's script has it.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter

@@ -15,8 +15,6 @@ Dice coefficient, which bounds the work.
 
 # P = pairs, V = words of the source side, U = words of the target side, E = entries
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -58,7 +56,7 @@ class Dictionary:
     """By target language, translations by the words of a phrase in lower case, joined by JOINER."""
 
     @classmethod
-    def learn(cls, rows: pl.DataFrame, segmenter: Segmenter) -> Dictionary:
+    def learn(cls, rows: pl.DataFrame, segmenter: Segmenter) -> "Dictionary":
         """Return the dictionary of those of the pairs (columns of PAIRS) that are translations."""
         translations = rows.filter(pl.col("task") == "translation").with_columns(target=pl.col("targets").list.first())
         tables = {}
@@ -69,7 +67,7 @@ class Dictionary:
         return cls(tables)
 
     @classmethod
-    def load(cls, data: bytes) -> Dictionary:
+    def load(cls, data: bytes) -> "Dictionary":
         """Return the dictionary of a file that holds its `table`."""
         tables: dict[str, dict[str, str]] = {}
         for lang, phrase, becomes in pl.read_parquet(io.BytesIO(data)).iter_rows():
@@ -84,7 +82,7 @@ class Dictionary:
         return pa.table({name: pa.array(column, pa.string()) for name, column in zip(names, columns, strict=True)})
 
     @cached_property
-    def _phrases(self) -> dict[str, _Phrases]:
+    def _phrases(self) -> dict[str, "_Phrases"]:
         return {lang: _Phrases.of(table, lang) for lang, table in self.tables.items()}
 
     def drafts(self, texts: pa.LargeStringArray, lang: str, segmenter: Segmenter) -> pa.LargeStringArray:
@@ -141,7 +139,7 @@ class _Phrases:
     """With the spaces before them."""
 
     @classmethod
-    def of(cls, table: Mapping[str, str], lang: str) -> _Phrases:
+    def of(cls, table: Mapping[str, str], lang: str) -> "_Phrases":
         cut = [phrase.split(JOINER) for phrase in table]
         words = {word: n for n, word in enumerate(dict.fromkeys(word for phrase in cut for word in phrase))}
         hashes = np.array([_hash(np.array([words[word] for word in phrase], np.int64)) for phrase in cut], np.uint64)
@@ -161,7 +159,7 @@ class _Side:
     """How each word is mostly written."""
 
     @classmethod
-    def of(cls, texts: pa.LargeStringArray, segmenter: Segmenter) -> _Side:
+    def of(cls, texts: pa.LargeStringArray, segmenter: Segmenter) -> "_Side":
         words = words_of(pa.table({"text": texts, "lengths": segmenter.lengths(texts)}))
         different = [word.strip() for word in words.values.dictionary.to_pylist()]
         place = words.values.indices.to_numpy()

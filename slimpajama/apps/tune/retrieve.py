@@ -3,8 +3,6 @@
 Source: Robertson & Zaragoza 2009, "The probabilistic relevance framework: BM25 and beyond"; computed by `bm25s`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -11,8 +11,6 @@ machine translation in the wild").
 
 # B = pairs a batch, S = tokens of a source, T = tokens of a target, K = tokens a chunk
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

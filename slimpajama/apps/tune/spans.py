@@ -7,8 +7,6 @@ say which may be right (minimum Bayes risk, Kumar and Byrne 2004): a likely plac
 
 # S = tokens of a source, n = sentences, C = candidate spans
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

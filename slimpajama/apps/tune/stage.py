@@ -12,8 +12,6 @@ of its own: a new model serves it if the measure that decides is better on the t
 if nobody served it before.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any

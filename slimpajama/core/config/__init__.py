@@ -4,8 +4,6 @@ A wrong key, type or value is one line that names field, expected and found. Uni
 `fingerprint` covers what changes a step's output; where and how it runs (`run`) is not part of any.
 """
 
-from __future__ import annotations
-
 from slimpajama.core.config.applications import ApplyConfig, PairsConfig, PairSourceConfig, Task, TuneConfig
 from slimpajama.core.config.base import protocol
 from slimpajama.core.config.corpus import (

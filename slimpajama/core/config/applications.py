@@ -1,7 +1,5 @@
 """Settings of the applications: pairs, tuning, and how a tuned model writes."""
 
-from __future__ import annotations
-
 from dataclasses import field
 from typing import Annotated, Literal
 

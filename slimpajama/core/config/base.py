@@ -1,7 +1,5 @@
 """Types of settings that sections share."""
 
-from __future__ import annotations
-
 import json
 from typing import Annotated, Any
 from urllib.parse import urlsplit

@@ -1,7 +1,5 @@
 """Settings of the corpus: sources to shards."""
 
-from __future__ import annotations
-
 from dataclasses import field
 from typing import Annotated, Literal
 

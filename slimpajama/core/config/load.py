@@ -1,7 +1,5 @@
 """A configuration out of a TOML file and `--set` overrides; every problem is one line."""
 
-from __future__ import annotations
-
 import difflib
 import tomllib
 from dataclasses import fields, replace

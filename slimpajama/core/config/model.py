@@ -1,7 +1,5 @@
 """Settings of the model: what is trained, how it is measured, how it writes."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Annotated, Literal
 
@@ -162,6 +160,6 @@ class GenerateConfig:
     seed: Seed = 0
     """The same seed gives the same text."""
 
-    def nth(self, number: int) -> GenerateConfig:
+    def nth(self, number: int) -> "GenerateConfig":
         """Return the settings of one of several texts: text `number` is drawn with the seed that far on."""
         return replace(self, seed=(self.seed + number) % 2**63)

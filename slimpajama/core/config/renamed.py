@@ -1,7 +1,5 @@
 """Settings that were renamed: their old names stay valid for one release."""
 
-from __future__ import annotations
-
 import copy
 import functools
 from typing import Any

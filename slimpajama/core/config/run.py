@@ -1,7 +1,5 @@
 """Settings of a run: where and how it runs, what it keeps, what it tells. None changes a published byte."""
 
-from __future__ import annotations
-
 import os
 from typing import Annotated, Literal
 

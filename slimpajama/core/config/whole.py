@@ -1,7 +1,5 @@
 """The whole configuration, and the fingerprint of settings."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import asdict, field, fields, is_dataclass

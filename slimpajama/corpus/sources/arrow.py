@@ -1,7 +1,5 @@
 """Arrow streams, and rows of Arrow as records: by columns or, where a value is no flawless text, row by row."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, BinaryIO

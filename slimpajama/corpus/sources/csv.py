@@ -1,7 +1,5 @@
 """CSV: flawless rows by Arrow; from the first unusual one on by Python, so that a bad one costs one record."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re

@@ -4,8 +4,6 @@ A file is known by (source, path, content). Only published nights count as havin
 leaves no gap.
 """
 
-from __future__ import annotations
-
 import glob
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """Evaluation files as records: listed, opened and read as sources are."""
 
-from __future__ import annotations
-
 import unicodedata
 from functools import partial
 

@@ -7,8 +7,6 @@ file is lost (a cut archive, a failing disk), one `RejectedRecord` says so after
 A text or HTML file is one document; a JSON line, a CSV, Parquet or Arrow row and a WARC response are one each.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import BinaryIO

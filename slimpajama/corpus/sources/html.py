@@ -1,7 +1,5 @@
 """Visible text of a web page: the title first, a line for every block, white space as a browser shows it."""
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import re

@@ -1,7 +1,5 @@
 """Plain text and web pages: files that are one document each, and archives of what servers answered a crawler."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from functools import partial

@@ -1,7 +1,5 @@
 """Parquet, by row groups, each bounded by what its metadata says before it is read."""
 
-from __future__ import annotations
-
 import io
 import tempfile
 from collections.abc import Callable, Iterator

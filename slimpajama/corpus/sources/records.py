@@ -15,8 +15,6 @@
 | `lone-surrogate` | half of a UTF-16 pair in a JSON escape |
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass

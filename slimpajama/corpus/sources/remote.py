@@ -3,8 +3,6 @@
 No file server may lead into a private network, by a name or by a redirect.
 """
 
-from __future__ import annotations
-
 import asyncio
 import ipaddress
 import re

@@ -4,8 +4,6 @@ A stream that ends too early, is damaged or cannot be read raises `BrokenStreamE
 damage was handed out.
 """
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import zlib

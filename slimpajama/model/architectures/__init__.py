@@ -1,7 +1,5 @@
 """Architectures, sizes and optimiser of the language model: `build` by configuration, train by `Optimiser`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

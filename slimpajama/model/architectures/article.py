@@ -2,8 +2,6 @@
 
 # B = batch, T = tokens per row, D = channels, V = vocabulary
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

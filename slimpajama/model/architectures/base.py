@@ -2,8 +2,6 @@
 
 # B = batch, T = tokens per row, D = channels, V = vocabulary
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -35,7 +33,7 @@ class State:
     read: int = 0
     """Places of the decoder that its cache holds; place 0 is before the first token."""
 
-    def take(self, rows: Tensor) -> State:
+    def take(self, rows: Tensor) -> "State":
         """Return the state of some rows, in their order."""
         backbone, decoder = (
             {block: (k[rows], v[rows]) for block, (k, v) in cache.items()} for cache in (self.backbone, self.decoder)

@@ -12,8 +12,6 @@ only (all else is one learned gap embedding) and wants the full text.
 
 # B = batch, T = tokens per row, n = chunks per row, K = tokens a chunk, D = channels, V = vocabulary
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -5,8 +5,6 @@ gathered while it computes and let go afterwards; the rest, mostly embeddings, s
 backward pass. Works with gloo on CPUs and with NCCL on GPUs.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor, distributed, nn

@@ -2,8 +2,6 @@
 
 # B = batch, T = tokens per row, D = channels, V = vocabulary
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

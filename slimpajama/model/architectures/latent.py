@@ -11,8 +11,6 @@ is a tanh.
 # B = batch, n = chunks per row, K = tokens a chunk, T = n * K, D = channels, V = vocabulary, L = levels
 # d = numbers a latent, k = d / K: numbers a token's code
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -6,8 +6,6 @@ starts as the identity. Weights are drawn from one explicit generator, in the or
 
 # B = batch, T = tokens (or latents) per row, D = channels, H = heads, V = vocabulary, N = B * T
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

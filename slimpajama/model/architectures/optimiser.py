@@ -6,8 +6,6 @@ time it was worth 0.11 to 0.15 bits per byte over AdamW alone. State is plain te
 resumed run takes bit-identical steps.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Sizes of the models, by name. A value above 0 in `ModelConfig` takes the place of the preset's."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 from slimpajama.core.config import ModelConfig

@@ -21,8 +21,6 @@ Sources: See et al. 2017, "Get to the point: summarization with pointer-generato
 # B = pairs, S = tokens of a source, T = tokens of a target or a window, W = windows of all sources, n = chunks,
 # K = tokens a chunk, D = channels, H = heads, V = vocabulary, Q = features of a question
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +61,7 @@ class Memory:
     quote_B2S: Tensor
     """Logits of each place as the first and as the last of a quote, in float32; -inf where none can be."""
 
-    def take(self, rows: Tensor) -> Memory:
+    def take(self, rows: Tensor) -> "Memory":
         """Return the memory of some rows, in their order."""
         if len(self.tokens_BS) == 1:
             return self
@@ -79,7 +77,7 @@ class PairState:
     memory: Memory
     kind_B: Tensor
 
-    def take(self, rows: Tensor) -> PairState:
+    def take(self, rows: Tensor) -> "PairState":
         """Return the state of some targets, in their order."""
         return PairState(self.text.take(rows), self.memory.take(rows), self.kind_B[rows])
 

@@ -6,8 +6,6 @@ gate compares document by document, so many of them say more than a long one. Wh
 tokens, so models with different tokenizers are given the same text.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass

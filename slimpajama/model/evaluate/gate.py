@@ -9,8 +9,6 @@ Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", percentile 
 
 # D = documents, R = resamples
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ one before did not, so from the second window on a token has at least half a row
 
 # D = documents, W = windows, B = batch, T = tokens a window
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

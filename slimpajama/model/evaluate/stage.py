@@ -7,8 +7,6 @@ NIGHT is the newest night whose held-out text counts. The champion's figures are
 that is evaluated twice scores it once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any

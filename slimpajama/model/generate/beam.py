@@ -2,8 +2,6 @@
 
 # B = beams, V = vocabulary, T = tokens so far
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -2,8 +2,6 @@
 
 # V = vocabulary
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 
 import torch

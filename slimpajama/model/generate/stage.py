@@ -4,8 +4,6 @@ reports/NIGHT/samples.json             texts with how much each repeats and copi
 reports/NIGHT/samples.manifest.json    written last
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Text from a prompt: whole characters only, at once or as it is made, up to a stop string."""
 
-from __future__ import annotations
-
 import codecs
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ A checkpoint counts only when its JSON is there and the tensors are what it says
 the one before. No random state is kept: every step derives its own from (seed, step).
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Any

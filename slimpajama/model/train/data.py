@@ -1,7 +1,5 @@
 """What a training reads: the nights' shards and the newest one's tokenizer, each file checked against its manifest."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -5,8 +5,6 @@ added once a step here rather than in the backward pass as DistributedDataParall
 batch and keeps its share: reading costs nothing beside training, and the position in the data is the same in all.
 """
 
-from __future__ import annotations
-
 import contextlib
 import datetime as dt
 import os

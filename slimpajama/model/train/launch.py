@@ -1,7 +1,5 @@
 """Several processes for one training: torchrun on this machine."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -11,8 +11,6 @@ night without knowing how many will follow; a cosine has to be warmed up again e
 
 # B = rows a batch, T = tokens a row
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What a training takes at least, so that one which cannot fit is refused before it takes anything."""
 
-from __future__ import annotations
-
 import os
 
 import torch

@@ -9,8 +9,6 @@ A GPU takes all rows at once, or as many as its memory holds.
 
 # B = rows a batch, T = tokens a row
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self, TypeVar
 

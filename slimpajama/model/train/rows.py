@@ -11,8 +11,6 @@ stream.
 
 # B = rows a batch, T = tokens a row, N = tokens of a shard, D = documents of a shard
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol

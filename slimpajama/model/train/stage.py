@@ -8,8 +8,6 @@ MODEL is `NIGHT-PRESET-XXXXXXXX`; the eight hex digits cover settings, data, tok
 the version of torch, so the same training is never done twice and another one never lands in the same folder.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial

@@ -4,8 +4,6 @@ A run that was killed goes on in the same place: TensorBoard drops what lies bey
 run by the model's name.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path

@@ -5,8 +5,6 @@ A guide for the loss curve only; what decides about a model is `slimpajama.model
 
 # B = rows a batch, T = tokens a row
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

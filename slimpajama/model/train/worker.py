@@ -8,8 +8,6 @@ processes, and on several machines the same job is started by torchrun's own mea
         -m slimpajama train --config FILE.toml        # on each machine, with the workspace on S3
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

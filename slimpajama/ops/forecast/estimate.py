@@ -11,8 +11,6 @@
   deduplication holds of each document.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace

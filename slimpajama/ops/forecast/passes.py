@@ -1,7 +1,5 @@
 """The steps of a night run over a sample and measured, in a scratch workspace through which the real one shows."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -9,8 +9,6 @@
   beginning of a file represents the rest. In plain lines every place can be reached.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import random

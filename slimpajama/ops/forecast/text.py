@@ -1,7 +1,5 @@
 """A forecast for people and as plain JSON types."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Any
 

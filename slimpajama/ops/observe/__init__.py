@@ -4,8 +4,6 @@ Readers follow the run as sinks of `slimpajama.core.progress`. They ask the step
 Whatever goes wrong in one is a warning, and the night goes on.
 """
 
-from __future__ import annotations
-
 from slimpajama.core.config import Config
 from slimpajama.core.extras import require_extra
 from slimpajama.ops.observe.reader import Reader

@@ -4,8 +4,6 @@ A step's outputs are the folders that its manifest lists; its inputs are folders
 A night that is run again has the same run ids.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import uuid
 from collections import defaultdict

@@ -4,8 +4,6 @@ The file outlives the run: what a run does not measure, such as the last success
 the file had it. All are gauges; a rate is that of the last time. One file a workspace.
 """
 
-from __future__ import annotations
-
 import datetime as dt
 import time
 from pathlib import Path

@@ -3,8 +3,6 @@
 Every manifest that a step depends on was read or written in this process, so the reader has met it.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Parts of the report in Markdown, for the artifacts of a Prefect run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote

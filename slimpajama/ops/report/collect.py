@@ -4,8 +4,6 @@ No clock's reading is in it, so the same night gives the same report at any time
 read.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What the night's kept text is like: lengths of documents, and the words that carry it."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from typing import Any

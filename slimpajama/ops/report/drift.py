@@ -5,8 +5,6 @@ Outliers"), with the median absolute deviation taken as at least a twentieth of 
 would otherwise make a flag of the first normal one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any

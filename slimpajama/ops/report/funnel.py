@@ -1,7 +1,5 @@
 """How many documents and bytes each stage left: of this night by source and language, of earlier nights in all."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

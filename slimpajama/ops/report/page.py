@@ -1,7 +1,5 @@
 """What a night's report says, as a page: built from `report.json` alone."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any

@@ -4,8 +4,6 @@ Labels are English only, since a renderer's fonts may lack Chinese. Colours are 
 file works in the report's light and dark mode and alone as an image.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from collections.abc import Mapping, Sequence

@@ -3,8 +3,6 @@
 Nothing here reads a whole column of text: rows to show are chosen by their ids and similarities first.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any

@@ -3,8 +3,6 @@
 reports/NIGHT/manifest.json    written last: only then the night is finished
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 from typing import Any
 

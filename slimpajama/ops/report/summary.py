@@ -1,7 +1,5 @@
 """What a night came to, in the few lines that a person reads first."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any

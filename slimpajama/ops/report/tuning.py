@@ -4,8 +4,6 @@ A tuning is what `TuneReport.as_dict()` gives, and `tuning` in the night's repor
 `decisions`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
