@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from prefect.client.orchestration import get_client
 from prefect.context import refresh_global_settings_context
 from prefect.settings import get_current_settings, temporary_settings
 
-from slimpajama.core.errors import StorageError
+from slimpajama.core.errors import ConfigError, StorageError
 from slimpajama.core.logs import log
 
 # Less to do at the server's start. We keep nothing in blocks; a server that stays registers its own.
@@ -122,6 +123,12 @@ def _wait(server: subprocess.Popen[bytes], url: str, said: IO[bytes]) -> None:
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.05)
+    if (code := server.returncode or 0) < 0:
+        raise ConfigError(
+            "Prefect's temporary server was killed",
+            found=signal.Signals(-code).name,
+            hint="A limit may be too low: see `ulimit -a`, or the memory of the container.",
+        )
     said.seek(0)
     raise StorageError(
         "Prefect's temporary server does not start",
