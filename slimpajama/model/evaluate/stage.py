@@ -26,9 +26,9 @@ from slimpajama.model.evaluate.score import Reconstruction, bits_per_byte, recon
 from slimpajama.model.loading import load_model
 from slimpajama.text.tokenizer import SEPARATOR
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest
+from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.parquet import read_verified_table, verified_json
+from slimpajama.workspace.parquet import published_json, read_verified_table, verified_json
 from slimpajama.workspace.step import Context, OnNight, Part, Run, Step, run_step
 from slimpajama.workspace.store import Store
 
@@ -205,11 +205,10 @@ def _decide(run: Run) -> None:
 
 def _carry_out(context: Context, model: str) -> GateReport:
     workspace, place = context.workspace, layout.model(model).gate(context.night)
-    decided = load_manifest(workspace.store, place.manifest)
-    if decided is None:
+    decision = published_json(workspace.store, place.manifest, "decision.json")
+    if decision is None:
         where = f"{workspace.uri}/{place.path}"
         raise ModelError("the gate has not decided yet", where=where, hint="Run `slimpajama evaluate`.")
-    decision = verified_json(workspace.store, decided.file("decision.json"))
     promoted = decision["promote"] and workspace.models.promote_once(model, decision["reason"])
     return GateReport(model, promoted, decision["reason"])
 
