@@ -1,14 +1,11 @@
 """Damaged bytes: a bit is flipped in, or removed is, what is published and what lies between two steps.
 
-    python -m benchmarks.attacks.bits [--tries 40] [--seed N]
-
 A command may end with an error, or with what it gives on an undamaged workspace; anything else got through. Whatever a
 command leaves damaged, `verify` has to find.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import io
 import os
@@ -307,20 +304,3 @@ def attack(folder: Path, tries: int, seed: int) -> list[Row]:
         ]
     finally:
         checking.PAUSES_S = pauses
-
-
-def main() -> None:
-    """Attack, and print the rows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tries", type=int, default=40)
-    parser.add_argument("--seed", type=int, default=20261201)
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        for row in attack(Path(temporary), asked.tries, asked.seed):
-            print(f"{row.measure}: {row.tries} tries, {len(row.broken)} got through")
-            for text in row.broken:
-                print(f"  {text}")
-
-
-if __name__ == "__main__":
-    main()

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -211,9 +210,3 @@ COMMANDS = {
     "clean-up again": _clean_up,
     "export": _export,
 }
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory(prefix="attack-links-") as temporary:
-        for row in attack(Path(temporary), int(sys.argv[1]) if sys.argv[1:] else 0, 0):
-            print(row.measure, row.tries, *row.broken, sep="\n")

@@ -1,20 +1,16 @@
 """Odd machines: a whole night, by the command line, under each; it is published with exit code 0, or says why not.
 
-    python -m benchmarks.attacks.machines [--tries N] [--seed N]
-
 No try may end in a traceback, hang, or lose what it did; what cannot start says so within 20 s.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -278,21 +274,3 @@ def attack(folder: Path, tries: int, seed: int) -> list[Row]:
         print(f"{name}: {one.wrong or 'holds'}, {one.seconds:.0f} s", file=sys.stderr, flush=True)
     measure = "odd machines: tracebacks, hangs, lost nights"
     return [Row(measure, len(names[: tries or None]), broken, f"slowest refusal {longest:.0f} s")]
-
-
-def main() -> None:
-    """Print the row."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tries", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", default="")
-    args = parser.parse_args()
-    for name in [name for name in MACHINES if args.only not in name]:
-        del MACHINES[name]
-    with tempfile.TemporaryDirectory() as folder:
-        for row in attack(Path(folder), args.tries, args.seed):
-            print(f"{row.measure}: {row.tries} tries, {len(row.broken)} broken {row.figure}", *row.broken, sep="\n  ")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,7 +1,5 @@
 """Pages of other origins, in Chromium, against what listens on this machine: `make up`, the temporary server, `serve`.
 
-    python -m benchmarks.attacks.pages
-
 A page asks to read records and to start work in every way that a browser knows: with and without a preflight, as a
 form, a beacon, a WebSocket, with the browser's own credentials; from another port, from a sandbox without an origin,
 and from a name that points at 127.0.0.1 (DNS rebinding). It knows the ids that it needs.
@@ -267,9 +265,3 @@ def attack(folder: Path, tries: int, seed: int) -> list[Row]:
             "pages of other origins against `make up`, the temporary server and `serve`: read or started", count, broken
         )
     ]
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as place:
-        for row in attack(Path(place), int(sys.argv[1]) if sys.argv[1:] else 0, 0):
-            print(row.measure, row.tries, row.figure, *row.broken, sep="\n")

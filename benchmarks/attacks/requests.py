@@ -1,7 +1,5 @@
 """Requests to `serve` that are wrong, abandoned, endless, or made while a model is damaged.
 
-    python -m benchmarks.attacks.requests [--tries 500] [--seed 0]
-
 - by property: requests that its OpenAPI document allows, and ones that it forbids, are drawn by schemathesis;
 - abandoned: a client closes, half-closes or resets its connection, behind it another request or not, while its own
   request runs or waits; then a small request of somebody else has to be answered within a second or so;
@@ -13,7 +11,6 @@ The server is the real one, with a model of random weights of the preset `small`
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import http.client
 import itertools
@@ -24,7 +21,6 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -348,18 +344,3 @@ def attack(folder: Path, tries: int, seed: int) -> list[Row]:
             crowded(server),
             damaged(store, server),
         ]
-
-
-def main() -> None:
-    """Print the rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tries", type=int, default=500)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        for row in attack(Path(folder), args.tries, args.seed):
-            print(f"{row.measure}: {row.tries} tries, {len(row.broken)} broken, {row.figure}", *row.broken, sep="\n  ")
-
-
-if __name__ == "__main__":
-    main()

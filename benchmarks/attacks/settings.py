@@ -1,7 +1,5 @@
 """Every number of the settings at its extremes: beyond its range it is refused when read, at its ends a night holds.
 
-    python -m benchmarks.attacks.settings [--tries N] [--seed N]
-
 The schema of the configuration says which numbers there are, so that a new setting is tried, too. A night holds if it
 is published or ends in one sentence, within 400 s on a busy machine; a few settings that ask for long work may still be
 at it then.
@@ -9,13 +7,11 @@ at it then.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import multiprocessing
 import random
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Iterator
@@ -217,18 +213,3 @@ def held(folder: Path, tries: int, seed: int) -> Row:
 def attack(folder: Path, tries: int, seed: int) -> list[Row]:
     """Send extremes to every setting; `tries` of the ends, or all where that is 0, have a night of their own."""
     return [refused(), held(folder, tries, seed)]
-
-
-def main() -> None:
-    """Print the rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tries", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        for row in attack(Path(folder), args.tries, args.seed):
-            print(f"{row.measure}: {row.tries} tries, {len(row.broken)} broken {row.figure}", *row.broken, sep="\n  ")
-
-
-if __name__ == "__main__":
-    main()

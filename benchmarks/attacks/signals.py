@@ -1,7 +1,5 @@
 """Ctrl-C, SIGTERM, SIGHUP and SIGKILL in each step of a night: how long it takes to end, and what is left of it.
 
-    python -m benchmarks.attacks.signals
-
 The signal comes from the run itself when it writes a file of the step, or at a moment drawn by the seed; Ctrl-C and a
 closed terminal reach all processes of the group, as a terminal's do. Three first nights at once, with a new home of
 Prefect, are tried besides.
@@ -14,7 +12,6 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -206,9 +203,3 @@ def attack(folder: Path, tries: int, seed: int) -> list[Row]:
         place.mkdir()
         failed += at_once(place, corpus)
     return [*rows, Row("three first nights at once, with a new home of Prefect: failed", 3 * rounds, failed)]
-
-
-if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as place:
-        for row in attack(Path(place), int(sys.argv[1]) if sys.argv[1:] else 0, 0):
-            print(row.measure, row.tries, row.figure, *row.broken, sep="\n")

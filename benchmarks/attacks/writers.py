@@ -1,7 +1,5 @@
 """Writers on S3 that stand still at any request, or whose clock is wrong, while another one takes over.
 
-    python -m benchmarks.attacks.writers [--tries N] [--seed N]
-
 One writer stops before or after a request drawn by the seed, its lease with it. Another one waits for the lease, takes
 it and does its work, or stops as well until the first one has gone on to its end. In half of the tries neither notices
 that its lease is lost, which leaves it to the names of files and to conditional puts. The pairs: the same night with
@@ -11,11 +9,9 @@ beside another one; and a run whose clock is ahead beside one that lives.
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -303,18 +299,3 @@ def attack(folder: Path, tries: int, seed: int) -> list[Row]:
     (folder / "s3").mkdir()
     with s3_server(folder / "s3") as environment, patch.dict("os.environ", environment):
         return attack_here(folder / "corpus", tries, seed)
-
-
-def main() -> None:
-    """Run the attack alone and print its row."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tries", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=20261201)
-    chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        for row in attack(Path(name), chosen.tries, chosen.seed):
-            print(row.measure, row.tries, len(row.broken), row.figure, *row.broken, sep="\n")
-
-
-if __name__ == "__main__":
-    main()
