@@ -29,7 +29,8 @@ class SourceConfig:
 
     uri: Source
     """Glob of files, local or `s3://bucket/prefix/*`; a relative one starts at the configuration file's folder.
-    One that ends in `/` is a dataset's folder: every table below it (arrow, parquet, jsonl, csv), caches left out."""
+    One that ends in `/` is a folder: every file below it that is not hidden. Notes (README, LICENSE, `_*`,
+    `state.json`) and caches (`cache-*.arrow`) beside the data are left out, and on record."""
 
     format: Literal["auto", "txt", "jsonl", "csv", "parquet", "html", "arrow", "warc"] = "auto"
     """How to read a file; `auto` goes by its name (`.gz`, `.zst` and `.bz2` are looked through).

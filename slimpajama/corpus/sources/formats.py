@@ -37,6 +37,8 @@ class Reader(NamedTuple):
 
 # By these a file of any format may be refused, or the rest of it.
 ANY_FILE = ("empty-file", "unreadable", "truncated", "damaged", "too-large")
+# By these what a source names is refused before a reader sees it.
+BEFORE = ("no-files", "left-out", "unknown-format")
 # By these a text of any format may be refused.
 _ANY_TEXT = ("invalid-utf8", "no-text", "has-nul")
 READERS = (
@@ -53,9 +55,9 @@ READERS = (
     ),
     Reader(
         "jsonl",
-        (".jsonl", ".ndjson"),
-        "a line",
-        "one JSON object a line",
+        (".jsonl", ".ndjson", ".json"),
+        "an object",
+        "one JSON object a line, or arrays of objects, or objects over several lines: the first byte tells",
         (*_ANY_TEXT, "not-json", "lone-surrogate"),
         read_jsonl,
         has_fields=True,

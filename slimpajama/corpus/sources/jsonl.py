@@ -1,4 +1,7 @@
-"""JSON lines: flawless ones by Arrow, five times as fast; the others line by line, so that one costs one record."""
+"""JSON lines: flawless ones by Arrow, five times as fast; the others line by line, so that one costs one record.
+
+What is no JSON lines (an array, an object over several lines) is made so; records are elements then.
+"""
 
 import json
 import re
@@ -11,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.json
 
+from slimpajama.corpus.sources.elements import MAX_DEPTH, element_lines, has_lines, peeked
 from slimpajama.corpus.sources.records import (
     Batch,
     Chunk,
@@ -27,26 +31,34 @@ from slimpajama.corpus.sources.records import (
 )
 from slimpajama.corpus.sources.streams import TooLong, blocks, whole_lines
 
-# Python's parser fails somewhere below a depth of 1,000: where depends on its caller.
-MAX_DEPTH = 500
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 
 def read_jsonl(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chunk]:
-    """Yield whole lines, to be parsed anywhere."""
-    for number, data in whole_lines(blocks(file, name), options.batch_bytes, options.max_document_bytes):
-        yield Chunk(partial(_parse, number, data, options), file.tell())
+    """Yield whole lines, or elements as lines, to be parsed anywhere."""
+    for noun, number, data in numbered_lines(blocks(file, name), options.batch_bytes, options.max_document_bytes):
+        yield Chunk(partial(_parse, noun, number, data, options), file.tell())
 
 
-def _parse(first: int, data: bytes | TooLong, options: ReadOptions) -> Iterable[Batch]:
+def numbered_lines(stream: Iterator[bytes], size: int, limit: int) -> Iterator[tuple[str, int, bytes | TooLong]]:
+    """Yield what is counted, `line` or `element`, and what `whole_lines` or `element_lines` yields."""
+    head, stream = peeked(stream)
+    if has_lines(head):
+        noun, found = "line", whole_lines(stream, size, limit)
+    else:
+        noun, found = "element", element_lines(head, stream, size, limit)
+    return ((noun, number, data) for number, data in found)
+
+
+def _parse(noun: str, first: int, data: bytes | TooLong, options: ReadOptions) -> Iterable[Batch]:
     if isinstance(data, bytes) and not data.strip():
         # Answer at once: a bomb may hold nothing but ends of lines.
         return []
-    batch = None if isinstance(data, TooLong) else _parse_flawless(first, data, options)
-    return collect(_records(first, data, options), options) if batch is None else [batch]
+    batch = None if isinstance(data, TooLong) else _parse_flawless(noun, first, data, options)
+    return collect(_records(noun, first, data, options), options) if batch is None else [batch]
 
 
-def _parse_flawless(first: int, data: bytes, options: ReadOptions) -> Batch | None:
+def _parse_flawless(noun: str, first: int, data: bytes, options: ReadOptions) -> Batch | None:
     """Return the batch of lines that are one JSON object each with nothing unusual, else None."""
     array = np.frombuffer(data, np.uint8)
     feeds = np.flatnonzero(array[:-1] == ord("\n"))  # between lines
@@ -67,7 +79,7 @@ def _parse_flawless(first: int, data: bytes, options: ReadOptions) -> Batch | No
             ids = column(table, options.id_field).cast(pa.string()) if options.id_field else None
         except (pa.ArrowException, LookupError):
             continue
-        return filter_columns(first, "line", texts, ids, options) if table.num_rows == len(ends) else None
+        return filter_columns(first, noun, texts, ids, options) if table.num_rows == len(ends) else None
     return None
 
 
@@ -103,8 +115,8 @@ def _depth(line: bytes) -> int:
     return int(np.cumsum(opens.astype(np.int32) - closes).max(initial=0))
 
 
-def _records(first: int, data: bytes | TooLong, options: ReadOptions) -> Iterator[Found]:
-    for number, place, row in objects(first, data, options.max_document_bytes):
+def _records(noun: str, first: int, data: bytes | TooLong, options: ReadOptions) -> Iterator[Found]:
+    for number, place, row in objects(noun, first, data, options.max_document_bytes):
         if isinstance(row, RejectedRecord):
             yield row
         else:
@@ -113,11 +125,11 @@ def _records(first: int, data: bytes | TooLong, options: ReadOptions) -> Iterato
 
 
 def objects(
-    first: int, data: bytes | TooLong, limit: int
+    noun: str, first: int, data: bytes | TooLong, limit: int
 ) -> Iterator[tuple[int, str, dict[str, Any] | RejectedRecord]]:
     """Yield number, place and JSON object of each line with text, or why it is none; arguments as for `lines_of`."""
-    for number, line in lines_of(first, data, limit):
-        place = f"line {number}"
+    for number, line in lines_of(first, data, limit, noun):
+        place = f"{noun} {number}"
         if isinstance(line, RejectedRecord):
             yield number, place, line
         elif line.strip():

@@ -16,6 +16,8 @@ from slimpajama.corpus.sources.streams import BLOCK, TooLong, UntilBroken
 # What a record or a file is refused for, and what was seen.
 RULES = {
     "empty-file": "a file without a byte, or without a record",
+    "no-files": "a source without a file",
+    "left-out": "in a folder: notes (README, LICENSE, `state.json`, `_*`) and caches (`cache-*.arrow`) beside the data",
     "unknown-format": "a file name that says nothing of its format",
     "unreadable": "a file or the rest of it that the disk or network does not give, or that is not of its format",
     "truncated": "a compressed file or a record that ends early",
@@ -141,19 +143,22 @@ def failed(bad: RejectedRecord, position: int = 0) -> Chunk:
     return parsed(_batch([], [bad]), position)
 
 
-def lines_of(first: int, data: bytes | TooLong, limit: int) -> Iterator[tuple[int, bytes | RejectedRecord]]:
+def lines_of(
+    first: int, data: bytes | TooLong, limit: int, noun: str = "line"
+) -> Iterator[tuple[int, bytes | RejectedRecord]]:
     """Yield the number and the bytes of each line, or that it is longer than `limit` bytes.
 
     Args:
         first: Number of the first line.
         data: Whole lines, or one that was skipped.
         limit: Most bytes of a line.
+        noun: What a line holds.
     """
     if isinstance(data, TooLong):
-        yield first, too_large(f"line {first}", data, limit)
+        yield first, too_large(f"{noun} {first}", data, limit)
         return
     for number, line in enumerate(data.split(b"\n"), first):
-        yield number, line if len(line) <= limit else too_large(f"line {number}", TooLong(len(line)), limit)
+        yield number, line if len(line) <= limit else too_large(f"{noun} {number}", TooLong(len(line)), limit)
 
 
 def seen(value: object) -> str:

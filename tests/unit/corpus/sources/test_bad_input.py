@@ -22,7 +22,7 @@ from warcio.warcwriter import WARCWriter
 from slimpajama.core.config import SourceConfig
 from slimpajama.core.errors import InputError
 from slimpajama.corpus.sources import files, pages
-from slimpajama.corpus.sources.formats import ANY_FILE, BY_FORMAT, READERS, format_of
+from slimpajama.corpus.sources.formats import ANY_FILE, BEFORE, BY_FORMAT, READERS, format_of
 from slimpajama.corpus.sources.records import RULES, Batch, ReadOptions, RejectedRecord
 
 WANT = ReadOptions(max_document_bytes=100_000)
@@ -266,7 +266,7 @@ def test_without_warcio_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatc
 
 def test_every_reader_is_a_format_of_a_source_and_says_by_which_known_rules_it_refuses():
     assert {"auto", *BY_FORMAT} == set(get_args(get_type_hints(SourceConfig)["format"]))
-    assert {rule for reader in READERS for rule in (*ANY_FILE, *reader.refuses)} | {"unknown-format"} == set(RULES)
+    assert {rule for reader in READERS for rule in (*BEFORE, *ANY_FILE, *reader.refuses)} == set(RULES)
 
 
 NAMES = st.tuples(st.sampled_from([*WHOLE]), st.sampled_from([*PACK]))
