@@ -37,8 +37,13 @@ class SourceConfig:
     `arrow` is what `datasets.save_to_disk` writes; `warc` needs the extra `warc`."""
 
     text_field: Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1)] = "text"
-    """Column or key that holds the text (jsonl, csv, parquet, arrow); a dot leads into a nested one (`meta.title`).
-    Several, `["title", "text"]`, are joined by a blank line; of them only those that are there."""
+    """Column or key that holds the text (jsonl, csv, parquet, arrow); a dot leads into a nested one (`meta.title`), and
+    through a list, whose texts are joined by line breaks (`段落[].内容`; `lines[]` for a list of texts). A key that holds
+    a dot itself goes first. Several, `["title", "text"]`, are joined by a blank line; of them only those that are
+    there."""
+
+    html: bool = False
+    """Fields hold HTML: entities are resolved, and of tags what a reader sees stays (jsonl, csv, parquet, arrow)."""
 
     id_field: str = ""
     """Column or key with the source's own id; kept in the document's uri. Empty: the record's number."""

@@ -56,5 +56,6 @@ def read_options(source: SourceConfig, cfg: IngestConfig) -> ReadOptions:
         format=source.format,
         text_fields=source.text_fields(),
         id_field=source.id_field,
+        html=source.html,
         batch_bytes=min(BLOCK, int(cfg.part_mb * 1e6)),
     )

@@ -12,9 +12,11 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.json
 
 from slimpajama.corpus.sources.elements import MAX_DEPTH, element_lines, has_lines, peeked
+from slimpajama.corpus.sources.fields import EACH, column, field_of, splits
 from slimpajama.corpus.sources.records import (
     Batch,
     Chunk,
@@ -22,10 +24,8 @@ from slimpajama.corpus.sources.records import (
     ReadOptions,
     RejectedRecord,
     collect,
-    column,
     decoded,
     filter_columns,
-    joined,
     lines_of,
     seen,
 )
@@ -68,19 +68,33 @@ def _parse_flawless(noun: str, first: int, data: bytes, options: ReadOptions) ->
     borders = (array[starts] == ord("{")).all() and (array[ends - 1] == ord("}")).all()
     if len(data) > options.max_document_bytes or not borders or not _is_utf8(data) or _too_deep(array, starts, ends):
         return None
+    texts_at, id_at = [_ways(name) for name in options.text_fields], _ways(options.id_field)
+    if options.html or not all(texts_at):
+        return None
     for id_type in (pa.string(), pa.int64()) if options.id_field else (pa.null(),):
-        types = dict.fromkeys((tuple(name.split(".")) for name in options.text_fields), pa.large_string())
-        types |= {tuple(options.id_field.split(".")): id_type} if options.id_field else {}
+        types = dict.fromkeys((way for ways in texts_at for way in ways), pa.large_string())
+        types |= dict.fromkeys(id_at, id_type)
         parsing = pa.json.ParseOptions(explicit_schema=pa.schema(_fields(types)), unexpected_field_behavior="ignore")
         reading = pa.json.ReadOptions(use_threads=False, block_size=len(data) + 1)
         try:
             table = pa.json.read_json(pa.BufferReader(data), reading, parsing)
-            texts = [column(table, name).cast(pa.large_string()) for name in options.text_fields]
-            ids = column(table, options.id_field).cast(pa.string()) if options.id_field else None
+            texts = [_first_of(table, ways).cast(pa.large_string()) for ways in texts_at]
+            ids = _first_of(table, id_at).cast(pa.string()) if options.id_field else None
         except (pa.ArrowException, LookupError):
             continue
         return filter_columns(first, noun, texts, ids, options) if table.num_rows == len(ends) else None
     return None
+
+
+def _ways(name: str) -> list[tuple[str, ...]]:
+    """Return the ways that a name may lead, the longest key first; none where it leads through lists, or too many."""
+    heads = [] if EACH in name or name.count(".") > 3 else splits(name) if name else []
+    return [(key, *way) for key, rest in heads for way in (_ways(rest) if rest else [()])]
+
+
+def _first_of(table: pa.Table, ways: list[tuple[str, ...]]) -> pa.Array:
+    found = [column(table, way) for way in ways]
+    return pc.coalesce(*found) if len(found) > 1 else found[0]
 
 
 def _fields(types: dict[tuple[str, ...], pa.DataType]) -> list[pa.Field]:
@@ -120,8 +134,8 @@ def _records(noun: str, first: int, data: bytes | TooLong, options: ReadOptions)
         if isinstance(row, RejectedRecord):
             yield row
         else:
-            text = joined([field_of(row, name) for name in options.text_fields])
-            yield options.checked(number, place, text, field_of(row, options.id_field) if options.id_field else None)
+            values = [field_of(row, name) for name in options.text_fields]
+            yield options.record(number, place, values, field_of(row, options.id_field) if options.id_field else None)
 
 
 def objects(
@@ -158,10 +172,3 @@ def parse_object(line: bytes, place: str) -> dict[str, Any] | RejectedRecord:
 def _integer(digits: str) -> int | float:
     # Python refuses to read a longer number.
     return int(digits) if len(digits) <= 4300 else float(digits)
-
-
-def field_of(data: Any, name: str) -> Any:
-    """Return the value of a field, where a dot leads into a nested object; None where there is none."""
-    for key in name.split("."):
-        data = data.get(key) if isinstance(data, dict) else None
-    return data

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.core.errors import printable
+from slimpajama.corpus.sources.html import TreeTooLargeError, field_text
 from slimpajama.corpus.sources.streams import BLOCK, TooLong, UntilBroken
 
 # What a record or a file is refused for, and what was seen.
@@ -70,7 +71,7 @@ class ReadOptions:
     """UTF-8 bytes of a record as it stands in the file."""
     format: str = "auto"
     text_fields: tuple[str, ...] = ("text",)
-    """Fields that hold the text; several are joined by a blank line. A dot leads into a nested one."""
+    """Fields that hold the text, as `fields.py` finds them; several are joined by a blank line."""
     id_field: str = ""
     """Field of the record's own id; empty for none."""
     batch_bytes: int = BLOCK
@@ -81,6 +82,16 @@ class ReadOptions:
     """Keep a Parquet file's other columns, too."""
     any_text: bool = False
     """Take empty texts and NUL characters as they are."""
+    html: bool = False
+    """Take of a field what a reader sees of it."""
+
+    def record(self, number: int, place: str, values: Sequence[object], own_id: object) -> Found:
+        """Return the record of the values of its text fields, or why it is none."""
+        try:
+            text = joined([_seen_of(value) for value in values] if self.html else values)
+        except TreeTooLargeError as error:
+            return RejectedRecord(place, "too-deep", str(error), "a field that is parsed in seconds")
+        return self.checked(number, place, text, joined([own_id]))
 
     def checked(self, number: int, place: str, text: object, own_id: object) -> Found:
         """Return the record of a text, or why it is none."""
@@ -183,13 +194,20 @@ def decoded(data: bytes, place: str, encoding: str = "utf-8") -> str | RejectedR
         )
 
 
-def joined(values: Sequence[object]) -> object:
-    """Return several fields as one text with blank lines between, or the first that is none; one field as it is."""
+def joined(values: Sequence[object], between: str = "\n\n") -> object:
+    """Return several values as one text, those of a list a line each, or the first that is none; one as it is."""
+    values = [joined(("", *value), "\n") if isinstance(value, tuple) else value for value in values]
     if len(values) == 1:
         return values[0]
     there = [value for value in values if value is not None and value != ""]
     wrong = [value for value in there if not isinstance(value, str)]
-    return wrong[0] if wrong else "\n\n".join(str(value) for value in there)
+    return wrong[0] if wrong else between.join(str(value) for value in there)
+
+
+def _seen_of(value: object) -> object:
+    if isinstance(value, tuple):
+        return tuple(map(_seen_of, value))
+    return field_text(value) if isinstance(value, str) else value
 
 
 def _valid(text: str) -> str:
@@ -229,16 +247,6 @@ def _batch(good: list[Record], bad: list[RejectedRecord]) -> Batch:
         "text": pa.array([record.text for record in good], pa.large_string()),
     }
     return Batch(pa.table(columns), bad)
-
-
-def column(table: pa.Table | pa.RecordBatch, name: str) -> pa.Array:
-    """Return a column by its name, where a dot leads into a struct."""
-    head, *rest = [name] if name in table.schema.names else name.split(".")
-    found = table[head]
-    found = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
-    for key in rest:
-        found = pc.struct_field(found, key)
-    return found
 
 
 def filter_columns(first: int, noun: str, texts: list[pa.Array], ids: pa.Array | None, options: ReadOptions) -> Batch:
