@@ -57,5 +57,6 @@ def read_options(source: SourceConfig, cfg: IngestConfig) -> ReadOptions:
         text_fields=source.text_fields(),
         id_field=source.id_field,
         html=source.html,
+        split=source.split,
         batch_bytes=min(BLOCK, int(cfg.part_mb * 1e6)),
     )

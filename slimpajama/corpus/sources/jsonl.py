@@ -36,7 +36,12 @@ _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 def read_jsonl(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chunk]:
     """Yield whole lines, or elements as lines, to be parsed anywhere."""
-    for noun, number, data in numbered_lines(blocks(file, name), options.batch_bytes, options.max_document_bytes):
+    yield from json_chunks(blocks(file, name), file, options)
+
+
+def json_chunks(stream: Iterator[bytes], file: BinaryIO, options: ReadOptions) -> Iterator[Chunk]:
+    """Yield the chunks of a stream out of a file."""
+    for noun, number, data in numbered_lines(stream, options.batch_bytes, options.max_document_bytes):
         yield Chunk(partial(_parse, noun, number, data, options), file.tell())
 
 

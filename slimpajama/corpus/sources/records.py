@@ -82,6 +82,8 @@ class ReadOptions:
     """Keep a Parquet file's other columns, too."""
     any_text: bool = False
     """Take empty texts and NUL characters as they are."""
+    split: str = "file"
+    """What one document of plain text is: `file`, `line` or `blank`, for what stands between blank lines."""
     html: bool = False
     """Take of a field what a reader sees of it."""
 
