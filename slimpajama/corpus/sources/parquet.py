@@ -106,7 +106,7 @@ def row_groups(file: BinaryIO, meta: pq.FileMetaData, columns: list[str]) -> Ite
 
 def read_parquet(file: BinaryIO, open_file: Callable[[], BinaryIO], name: str, options: ReadOptions) -> Iterator[Chunk]:
     """Read Parquet by row groups; a record's number is its row, from 1."""
-    if is_packed(name):
+    if is_packed(name) or not file.seekable():
         plain = _unpacked(blocks(file, name))
         if not plain:
             found, bound = f"more than {COPY_LIMIT} bytes unpacked", f"at most {COPY_LIMIT} bytes"

@@ -41,7 +41,7 @@ MAX_FILES = 256
 # Share of the sample that the smallest source has.
 MIN_SHARE = 1 / 64
 # How many bytes of text a byte of a packed file is likely to hold; it only decides how the sample is shared out.
-EXPANDS = {".gz": 3.0, ".zst": 4.0, ".bz2": 4.0, "parquet": 2.0}
+EXPANDS = {".gz": 3.0, ".zst": 4.0, ".bz2": 4.0, ".xz": 4.0, ".zip": 3.0, "parquet": 2.0}
 
 
 class Drawn(NamedTuple):
