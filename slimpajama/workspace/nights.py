@@ -251,6 +251,7 @@ class Nights:
 def corpus_settings(cfg: Config) -> dict[str, Any]:
     """Return the settings that a night's files depend on, as its manifest holds them."""
     settings = json.loads(json_bytes(cfg))
-    # Changes no byte.
-    del settings["dedup"]["memory_mb"]
+    # What these change is no byte, or stands beside the files that are read again.
+    for section, name in (("dedup", "memory_mb"), ("ingest", "require_files"), ("clean", "retry")):
+        del settings[section][name]
     return {name: settings[name] for name in CORPUS_SETTINGS}
