@@ -59,14 +59,11 @@ def to_try_again(store: Store, nights: Nights, cfg: Config, versions: Mapping[st
     now = {step: {"settings": settings[step], "version": versions[step]} for step in BOTH}
     found: dict[Key, set[str]] = {}
     for night, manifest in nights.items():
-        then = manifest.depends_on["stages"]
-        asked = set(cfg.run.retry)
-        changed = {
-            READING: asked | {name for name in names if _reading(then[READING], name) != _reading(now[READING], name)}
-        }
-        changed[CLEANING] = names if _cleaning(then[CLEANING]) != _cleaning(now[CLEANING]) else asked
-        steps = BOTH if cfg.clean.retry else (READING,)
-        refused = {step: files_refused(store, night, manifest, step, changed[step]) for step in steps}
+        then, asked = manifest.depends_on["stages"], set(cfg.run.retry)
+        changed = {READING: {name for name in names if _reading(then[READING], name) != _reading(now[READING], name)}}
+        if cfg.clean.retry:
+            changed[CLEANING] = names if _cleaning(then[CLEANING]) != _cleaning(now[CLEANING]) else set()
+        refused = {step: files_refused(store, night, manifest, step, some | asked) for step, some in changed.items()}
         for entry in then[READING]["inputs"]:
             key = _key(entry)
             left = found.pop(key, set()) - set(entry.get("again", BOTH))
