@@ -16,6 +16,7 @@ from slimpajama.core.config import Config, load_config
 from slimpajama.core.errors import ConfigError
 from slimpajama.corpus import ingest as ingest_module
 from slimpajama.corpus.ingest import INGEST
+from slimpajama.ops.explain import explain, render
 from slimpajama.ops.repair import repair
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest
@@ -256,3 +257,32 @@ def test_workers_and_kills_change_no_byte_of_a_second_try(corpus: Corpus, monkey
     monkeypatch.setattr(ingest_module.Run, "commit", original)
     found = ingest(corpus.space, corpus.cfg(*wanted, "run.workers=4", text_field="内容"), "y")
     assert [entry.sha256 for entry in found.files] == [entry.sha256 for entry in whole.files]
+
+
+def test_explain_tells_the_story_from_both_ends(corpus: Corpus):
+    corpus.write("b.jsonl", [*mixed(100, 3, 2), {"text": text_of(7, 24)}])
+    strict, loose = ("clean.min_chars=220",), ("clean.min_chars=60", "clean.retry=true")
+    corpus.night("n1", *strict)
+    corpus.night("n2", *strict, text_field=["text", "body"])
+    corpus.night("n3", *loose, text_field=["text", "内容"])
+    refusal = next(row for row in corpus.rows("n1", "removed") if row["uri"].endswith("#2"))
+    late = next(row for row in corpus.rows("n3", "documents") if row["uri"] == refusal["uri"])
+    first, second = explain(corpus.space, refusal["id"])["records"]
+    assert [(one["night"], one["outcome"], one["id"]) for one in first["tries"]] == [
+        ("n2", "refused by no-text", refusal["id"]),
+        ("n3", "came in", late["id"]),
+    ]
+    assert first["superseded_by"] == "n2"
+    assert second["superseded_by"] is None
+    story = explain(corpus.space, late["id"])
+    assert [one["night"] for one in story["records"][0]["tries"]] == ["n1", "n2"]
+    assert "tried        n1: refused by no-text" in render(story)
+    short = next(row for row in corpus.rows("n1", "removed") if row["rule"] == "short-document")
+    removed, kept = explain(corpus.space, short["id"])["records"]
+    assert (removed["status"], removed["superseded_by"], kept["status"], kept["night"]) == (
+        "removed",
+        "n3",
+        "kept",
+        "n3",
+    )
+    assert "superseded   by the record of night n3" in render(explain(corpus.space, short["id"]))
