@@ -19,6 +19,7 @@ from slimpajama.core.errors import printable
 from slimpajama.core.schema import RAW, refusals, removed_table, sums
 from slimpajama.corpus.again import CLEANING, READING, Earlier, known_inputs, to_try_again
 from slimpajama.corpus.clean.stage import CLEAN
+from slimpajama.corpus.losses import require_files, warn_of_losses
 from slimpajama.corpus.refused import by_file
 from slimpajama.corpus.sources.discover import InputFile, Plan, check_unchanged, open_input, plan
 from slimpajama.corpus.sources.files import read, read_options
@@ -46,13 +47,20 @@ def read_whole(file: InputFile, options: ReadOptions) -> Iterator[Batch]:
 def plan_night(workspace: Workspace | None, cfg: Config, *, quick: bool = False) -> Plan:
     """Return what a night would read now: new and changed files, and those of which records are tried again.
 
-    Without a workspace all is new; `quick` as of `plan`.
+    Args:
+        workspace: Whose nights are known; None for none.
+        cfg: What is to be read.
+        quick: As of `plan`.
+
+    Raises:
+        EmptyInputError: No source has a file.
     """
-    if workspace is None:
-        return plan(cfg, (), quick=quick)
-    nights = workspace.nights.manifests()
+    nights = workspace.nights.manifests() if workspace else {}
     versions = {READING: INGEST.version, CLEANING: CLEAN.version}
-    return plan(cfg, known_inputs(nights), to_try_again(workspace.store, nights, cfg, versions), quick=quick)
+    again = to_try_again(workspace.store, nights, cfg, versions) if workspace else {}
+    found = plan(cfg, known_inputs(nights), again, quick=quick)
+    require_files(cfg, found)
+    return found
 
 
 def _todo(run: Run) -> Plan:
@@ -111,13 +119,18 @@ def _ingest(run: Run) -> None:
     )
 
 
-INGEST = Step("ingest", 4, _inputs, _ingest, grows_with="text", raw="inputs")
-"""Read what is new in the sources since the last published night.
+def _say_losses(run: Run) -> None:
+    warn_of_losses(run.store, run.night, run.result, run.result.counts["removed"])
+
+
+INGEST = Step("ingest", 4, _inputs, _ingest, tidy=_say_losses, grows_with="text", raw="inputs")
+"""Read what is new in the sources since the last published night, and what earlier nights refused where that is due.
 
 Options: `todo`, a Plan, reads these files instead; `take`, what is read of a file. Files: parts of schema RAW in the
 work folder and `removed/ingest-*.parquet`. Counts: `files`, `documents` and `bytes` (of text) by source, `again` (of
 the documents, those that an earlier night refused) by source, `removed` by source and rule, `refused` by source, file
-and rule. Raises InputError where a source cannot be listed, or a file changed while it was read.
+and rule. Raises EmptyInputError where no source has a file, InputError where a source cannot be listed, or a file
+changed while it was read.
 """
 
 

@@ -1,4 +1,4 @@
-"""What reading and cleaning refused, by source, file and rule; and what a person is told of it."""
+"""What reading and cleaning refused, by source, file and rule."""
 
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any

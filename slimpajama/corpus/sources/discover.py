@@ -67,6 +67,8 @@ class Plan:
     units: tuple[tuple[InputFile, ...], ...] = ()
     """New and changed files; small ones together, in order."""
     problems: tuple[Problem, ...] = ()
+    readable: frozenset[str] = frozenset()
+    """Sources that have a file, be it a known one."""
 
     @property
     def files(self) -> tuple[InputFile, ...]:
@@ -94,7 +96,7 @@ def plan(
     doubtful = {(entry["source"], entry["path"], entry["bytes"]) for entry in known} if quick else None
     files, problems = _listed(cfg, doubtful)
     todo = [replace(file, again=again.get(key, ())) for key, file in files.items() if key not in seen or key in again]
-    return _plan(cfg, todo, problems)
+    return replace(_plan(cfg, todo, problems), readable=frozenset(file.source for file in files.values()))
 
 
 def plan_again(cfg: Config, inputs: list[dict[str, Any]], problems: list[list[str]]) -> Plan:

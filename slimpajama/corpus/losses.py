@@ -1,0 +1,147 @@
+"""What a person is told where a source has no files, where all of it is refused, and where a night has nothing left."""
+
+import contextlib
+import difflib
+import glob
+import re
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from slimpajama.core.config import Config
+from slimpajama.core.errors import EmptyInputError, printable
+from slimpajama.core.logs import step_log
+from slimpajama.corpus.sources.discover import NO_FILES, Plan
+from slimpajama.corpus.sources.remote import MAGIC, fixed_folder, list_remote
+from slimpajama.workspace import layout
+from slimpajama.workspace.manifest import Manifest, add_counts, total
+from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.store import Store
+from slimpajama.workspace.tombstones import RULE
+
+# Counts by source and rule that one line shows.
+MOST_LISTED = 8
+# Of these a source may have any number and be read all the same.
+_NO_LOSS = {RULE, NO_FILES.rule, "left-out"}
+_KEYS = re.compile("its keys: ([^,]+)")
+# What to write where a rule has refused all.
+_LINES = {
+    "no-text": "Write text_field = ... in the source, with the name of the field that holds the text.",
+    "unknown-format": 'Write format = "jsonl" in the source, or what else the files are.',
+    "invalid-utf8": 'Write encoding = "gb18030" in the source, or what else it is.',
+    "too-large": "Write a larger max_document_mb = ... under [ingest].",
+    "short-document": "Write smaller min_chars = ... and min_chars_han = ... under [clean].",
+    "language": "Name its language in languages = [...] under [clean].",
+}
+
+
+def require_files(cfg: Config, found: Plan) -> None:
+    """Warn of sources without files.
+
+    Raises:
+        EmptyInputError: None has any.
+    """
+    sources = cfg.ingest.sources
+    if not sources:
+        line = '[[ingest.sources]], name = "mine", uri = "raw/*.jsonl"'
+        raise EmptyInputError(
+            "no source is named", where="ingest.sources", hint=f"Write into the configuration: {line}."
+        )
+    lost = [source for source in sources if source.name not in found.readable] if cfg.ingest.require_files else []
+    for source in lost:
+        path, bad = next((path, bad) for name, path, bad in found.problems if name == source.name)
+        where, root = f"source {source.name}", cfg.run.source_root
+        if bad.rule == NO_FILES.rule:
+            uri = source.uri if "://" in source.uri else str(Path(root, source.uri))
+            error = EmptyInputError("no file matches its uri", where=where, found=uri, hint=_line_for(source.uri, root))
+        else:
+            error = EmptyInputError("no file of it can be read", where=where, found=f"{path}: {bad.rule}, {bad.value}")
+        if len(lost) == len(sources):
+            raise error
+        step_log("ingest").warning(str(error))
+
+
+def _line_for(uri: str, root: str) -> str:
+    """Return what to write in the place of a pattern that matches no file."""
+    better = f"{fixed_folder(uri)}*.jsonl"
+    with contextlib.suppress(OSError):
+        if "://" in uri:
+            is_folder = not MAGIC & set(uri) and any(list_remote(uri, f"{uri}/**", lambda path: True))
+            better = f"{uri}/" if is_folder else better
+        elif any(Path(root, match).is_dir() for match in glob.glob(uri, root_dir=root or None)):  # noqa: PTH207
+            better = f"{uri}/*" if MAGIC & set(uri) else f"{uri}/"
+        elif "[" in uri and glob.glob(uri.replace("[", "[[]"), root_dir=root or None):  # noqa: PTH207
+            better = uri.replace("[", "[[]")
+        else:
+            better = _nearest(uri, root)
+    return f'Write uri = "{printable(better)}", or require_files = false under [ingest] where that is as it should be.'
+
+
+def _nearest(uri: str, root: str) -> str:
+    """Return a local pattern with the first folder that is not there replaced by the name most like it."""
+    *folders, name = uri.split("/")
+    for number, folder in enumerate(folders):
+        parent = Path(root, *folders[:number] or ["."]) if folders[0] else Path("/", *folders[:number])
+        if not MAGIC & set(folder) and not (parent / folder).exists():
+            near = difflib.get_close_matches(folder, sorted(path.name for path in parent.iterdir() if path.is_dir()), 1)
+            return "/".join([*folders[:number], near[0], *folders[number + 1 :], name]) if near else "FOLDER/*.jsonl"
+    return f"{fixed_folder(uri)}*"
+
+
+def warn_of_losses(store: Store, night: str, step: Manifest, came_in: Mapping[str, int]) -> None:
+    """Warn of each source of which reading or cleaning, which made `step`, has refused all.
+
+    Args:
+        store: Where the night is.
+        night: Its name.
+        step: What the step wrote.
+        came_in: Documents by source before it; for reading all that have any count.
+    """
+    for source, rules in step.counts.get("removed", {}).items():
+        lost = {rule: count for rule, count in rules.items() if rule not in _NO_LOSS}
+        if lost and source in came_in and not step.counts.get("documents", {}).get(source):
+            told = _told(store, night, [step], {source: lost})
+            step_log(step.name).warning(f"source {source}: all {total(lost):,} records were refused: {told}")
+
+
+def require_documents(store: Store, night: str, made: Collection[Manifest], *, is_first: bool) -> bool:
+    """Return whether the steps up to deduplication have left documents to go on with.
+
+    None is normal for a later night: all that came in was known or too poor.
+
+    Raises:
+        EmptyInputError: This is the workspace's first night: then something is wrong with the sources.
+    """
+    place = layout.night(night)
+    kept = any(step.entries(place.documents) for step in made)
+    if not kept and is_first:
+        removed = add_counts(step.counts.get("removed", {}) for step in made)
+        told = _told(store, night, made, removed)
+        raise EmptyInputError(
+            f"no document is left of {total(removed):,} records: {told}",
+            where=f"{store.uri}/{place.path}",
+            hint="Nothing was published.",
+        )
+    return kept
+
+
+def _told(store: Store, night: str, made: Iterable[Manifest], removed: Mapping[str, Mapping[str, int]]) -> str:
+    """Return counts by source and rule, the first record that the busiest rule refused, and the line to write."""
+    counts = [(count, source, rule) for source, rules in removed.items() for rule, count in rules.items()]
+    counts.sort(key=lambda one: (-one[0], *one[1:]))
+    told = "; ".join(f"{source} {rule} {count:,}" for count, source, rule in counts[:MOST_LISTED])
+    rule, row = counts[0][2], _first(store, night, made, *counts[0][1:])
+    if row is None:
+        return told
+    key = _KEYS.search(row["value"] or "")
+    line = f'Write text_field = "{printable(key[1])}" in the source.' if key else _LINES.get(rule, "")
+    return f"{told}; the first of {rule} is {printable(row['uri'])}: {printable(row['value'])}. {line}".rstrip()
+
+
+def _first(store: Store, night: str, made: Iterable[Manifest], source: str, rule: str) -> dict[str, Any] | None:
+    """Return the first record of a source that a rule refused."""
+    folder = layout.night(night).removed
+    entries = (entry for step in made for entry in step.entries(f"{folder}{step.name}-"))
+    tables = (read_table(store, entry, ["source", "rule", "uri", "value"]) for entry in entries)
+    rows = (row for table in tables for row in table.to_pylist())
+    return next((row for row in rows if (row["source"], row["rule"]) == (source, rule)), None)
