@@ -19,7 +19,7 @@ from slimpajama.core.errors import printable
 from slimpajama.core.schema import RAW, refusals, removed_table, sums
 from slimpajama.corpus.again import CLEANING, READING, Earlier, known_inputs, to_try_again
 from slimpajama.corpus.clean.stage import CLEAN
-from slimpajama.corpus.losses import require_files, warn_of_losses
+from slimpajama.corpus.losses import require_files, tell_losses
 from slimpajama.corpus.refused import by_file
 from slimpajama.corpus.sources.discover import InputFile, Plan, check_unchanged, open_input, plan
 from slimpajama.corpus.sources.files import read, read_options
@@ -119,11 +119,11 @@ def _ingest(run: Run) -> None:
     )
 
 
-def _say_losses(run: Run) -> None:
-    warn_of_losses(run.store, run.night, run.result, run.result.counts["removed"])
+def _tell_losses(run: Run) -> None:
+    tell_losses(run.store, run.night, run.result, run.result.counts["removed"])
 
 
-INGEST = Step("ingest", 4, _inputs, _ingest, tidy=_say_losses, grows_with="text", raw="inputs")
+INGEST = Step("ingest", 4, _inputs, _ingest, tidy=_tell_losses, grows_with="text", raw="inputs")
 """Read what is new in the sources since the last published night, and what earlier nights refused where that is due.
 
 Options: `todo`, a Plan, reads these files instead; `take`, what is read of a file. Files: parts of schema RAW in the

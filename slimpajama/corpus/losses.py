@@ -6,7 +6,6 @@ import glob
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from slimpajama.core.config import Config
 from slimpajama.core.errors import EmptyInputError, printable
@@ -14,12 +13,14 @@ from slimpajama.core.logs import step_log
 from slimpajama.corpus.sources.discover import NO_FILES, Plan
 from slimpajama.corpus.sources.remote import MAGIC, fixed_folder, list_remote
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Manifest, add_counts, total
+from slimpajama.workspace.manifest import Manifest, add_counts
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.store import Store
 from slimpajama.workspace.tombstones import RULE
 
-# Counts by source and rule that one line shows.
+# Number of records by source and rule.
+Refusals = Mapping[str, Mapping[str, int]]
+# Counts by rule that one line shows of a source.
 MOST_LISTED = 8
 # Of these a source may have any number and be read all the same.
 _NO_LOSS = {RULE, NO_FILES.rule, "left-out"}
@@ -88,20 +89,25 @@ def _nearest(uri: str, root: str) -> str:
     return f"{fixed_folder(uri)}*"
 
 
-def warn_of_losses(store: Store, night: str, step: Manifest, came_in: Mapping[str, int]) -> None:
-    """Warn of each source of which reading or cleaning, which made `step`, has refused all.
+def tell_losses(store: Store, night: str, step: Manifest, came_in: Collection[str]) -> None:
+    """Say what reading or cleaning, which made `step`, has refused; warn of each source of which that is all.
 
     Args:
         store: Where the night is.
         night: Its name.
         step: What the step wrote.
-        came_in: Documents by source before it; for reading all that have any count.
+        came_in: Sources that had something before the step.
     """
     for source, rules in step.counts.get("removed", {}).items():
         lost = {rule: count for rule, count in rules.items() if rule not in _NO_LOSS}
-        if lost and source in came_in and not step.counts.get("documents", {}).get(source):
-            told = _told(store, night, [step], {source: lost})
-            step_log(step.name).warning(f"source {source}: all {total(lost):,} records were refused: {told}")
+        if not lost or source not in came_in:
+            continue
+        if step.counts.get("documents", {}).get(source):
+            step_log(step.name).info(f"source {source}: refused {_shown(lost)}")
+        else:
+            first, line = _first(store, night, [step], {source: lost})
+            told = f"source {source}: nothing of it is left, refused {_shown(lost)}{first}. {line}"
+            step_log(step.name).warning(told.rstrip())
 
 
 def require_documents(store: Store, night: str, made: Collection[Manifest], *, is_first: bool) -> bool:
@@ -116,32 +122,30 @@ def require_documents(store: Store, night: str, made: Collection[Manifest], *, i
     kept = any(step.entries(place.documents) for step in made)
     if not kept and is_first:
         removed = add_counts(step.counts.get("removed", {}) for step in made)
-        told = _told(store, night, made, removed)
+        shown = "; ".join(f"source {source} {_shown(rules)}" for source, rules in removed.items())
+        first, line = _first(store, night, made, removed)
         raise EmptyInputError(
-            f"no document is left of {total(removed):,} records: {told}",
+            f"no document is left, refused of {shown}{first}",
             where=f"{store.uri}/{place.path}",
-            hint="Nothing was published.",
+            hint=f"{line} Nothing was published.".lstrip(),
         )
     return kept
 
 
-def _told(store: Store, night: str, made: Iterable[Manifest], removed: Mapping[str, Mapping[str, int]]) -> str:
-    """Return counts by source and rule, the first record that the busiest rule refused, and the line to write."""
+def _shown(rules: Mapping[str, int]) -> str:
+    counts = sorted(rules.items(), key=lambda one: (-one[1], one[0]))
+    more = f", {len(counts) - MOST_LISTED} more rules" if len(counts) > MOST_LISTED else ""
+    return ", ".join(f"{count:,} by {rule}" for rule, count in counts[:MOST_LISTED]) + more
+
+
+def _first(store: Store, night: str, made: Iterable[Manifest], removed: Refusals) -> tuple[str, str]:
+    """Return the first record that the busiest rule refused, in words, and the line to write."""
     counts = [(count, source, rule) for source, rules in removed.items() for rule, count in rules.items()]
-    counts.sort(key=lambda one: (-one[0], *one[1:]))
-    told = "; ".join(f"{source} {rule} {count:,}" for count, source, rule in counts[:MOST_LISTED])
-    rule, row = counts[0][2], _first(store, night, made, *counts[0][1:])
-    if row is None:
-        return told
-    key = _KEYS.search(row["value"] or "")
-    line = f'Write text_field = "{printable(key[1])}" in the source.' if key else _LINES.get(rule, "")
-    return f"{told}; the first of {rule} is {printable(row['uri'])}: {printable(row['value'])}. {line}".rstrip()
-
-
-def _first(store: Store, night: str, made: Iterable[Manifest], source: str, rule: str) -> dict[str, Any] | None:
-    """Return the first record of a source that a rule refused."""
-    folder = layout.night(night).removed
+    (_, source, rule), folder = max(counts), layout.night(night).removed
     entries = (entry for step in made for entry in step.entries(f"{folder}{step.name}-"))
     tables = (read_table(store, entry, ["source", "rule", "uri", "value"]) for entry in entries)
     rows = (row for table in tables for row in table.to_pylist())
-    return next((row for row in rows if (row["source"], row["rule"]) == (source, rule)), None)
+    row = next((row for row in rows if (row["source"], row["rule"]) == (source, rule)), None)
+    key = _KEYS.search(row["value"] or "") if row else None
+    line = f'Write text_field = "{printable(key[1])}" in the source.' if key else _LINES.get(rule, "")
+    return f"; the first by {rule} is {printable(row['uri'])}: {printable(row['value'])}" if row else "", line

@@ -15,7 +15,7 @@ from slimpajama.core.schema import CLEANED, refusals, removed_rows, sums
 from slimpajama.corpus.clean.normalise import rewrite, table_versions
 from slimpajama.corpus.clean.quality import measure
 from slimpajama.corpus.clean.rules import bounds, first_verdicts
-from slimpajama.corpus.losses import warn_of_losses
+from slimpajama.corpus.losses import tell_losses
 from slimpajama.corpus.refused import by_file, file_of
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Counts, FileEntry
@@ -51,12 +51,12 @@ def _clean(run: Run) -> None:
     run.map([(layout.stem(entry.path), entry) for entry in entries], make, total=total, unit="B")
 
 
-def _say_losses(run: Run) -> None:
-    warn_of_losses(run.store, run.night, run.result, run.made["ingest"].counts.get("documents", {}))
+def _tell_losses(run: Run) -> None:
+    tell_losses(run.store, run.night, run.result, run.made["ingest"].counts.get("documents", {}))
 
 
 CLEAN = Step(
-    "clean", 3, _inputs, _clean, needs={"raw": "ingest"}, tidy=_say_losses, grows_with="text", folders="work/ingest"
+    "clean", 3, _inputs, _clean, needs={"raw": "ingest"}, tidy=_tell_losses, grows_with="text", folders="work/ingest"
 )
 """Normalise the night's raw documents, tell their language and remove what the rules refuse.
 
