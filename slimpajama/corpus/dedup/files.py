@@ -32,7 +32,8 @@ from slimpajama.corpus.dedup.decide import Outcome, decide
 from slimpajama.corpus.dedup.documents import DocumentFile, Documents
 from slimpajama.corpus.dedup.history import open_history
 from slimpajama.corpus.dedup.kernel import sketch
-from slimpajama.corpus.sources.files import TABLES, chunks, format_of
+from slimpajama.corpus.sources.files import chunks
+from slimpajama.corpus.sources.formats import TABLES, format_of
 from slimpajama.corpus.sources.records import Batch, Chunk, ReadOptions
 
 WORK = ".dedup-work"

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from slimpajama.core.config import PairSourceConfig
 from slimpajama.core.config.applications import PairField
 from slimpajama.corpus.sources.arrow import HOSTILE
-from slimpajama.corpus.sources.files import format_of, unknown_format
+from slimpajama.corpus.sources.formats import format_of, unknown_format
 from slimpajama.corpus.sources.jsonl import field_of, objects, parse_object
 from slimpajama.corpus.sources.parquet import row_groups
 from slimpajama.corpus.sources.records import RejectedRecord, lines_of, seen

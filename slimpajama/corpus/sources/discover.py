@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 from slimpajama.core.config import Config, SourceConfig
 from slimpajama.core.errors import InputError, printable
 from slimpajama.core.logs import step_log
-from slimpajama.corpus.sources.files import TABLES, format_of
+from slimpajama.corpus.sources.formats import TABLES, format_of
 from slimpajama.corpus.sources.records import RejectedRecord
 from slimpajama.corpus.sources.remote import list_remote, open_remote, remote_version
 from slimpajama.workspace import layout

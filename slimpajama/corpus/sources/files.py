@@ -1,56 +1,18 @@
-"""A raw file of any format as batches: text, JSON lines, CSV, Parquet, HTML, Arrow, WARC, plain or packed.
+"""A raw file of any format as batches, plain or packed; `formats.py` lists the readers.
 
 A file is read in chunks, in order; any thread may parse a chunk. A record that cannot be used becomes a
 `RejectedRecord`: its place, the rule that it breaks and what was seen. Reading goes on after it. Where the rest of a
 file is lost (a cut archive, a failing disk), one `RejectedRecord` says so after the good records.
-
-A text or HTML file is one document; a JSON line, a CSV, Parquet or Arrow row and a WARC response are one each.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from slimpajama.core.config import IngestConfig, SourceConfig
-from slimpajama.corpus.sources.arrow import read_arrow
-from slimpajama.corpus.sources.csv import read_csv
-from slimpajama.corpus.sources.jsonl import read_jsonl
-from slimpajama.corpus.sources.pages import read_page, read_warc
-from slimpajama.corpus.sources.parquet import read_parquet
+from slimpajama.corpus.sources.formats import BY_FORMAT, format_of, unknown_format
 from slimpajama.corpus.sources.records import Batch, Chunk, ReadOptions, RejectedRecord, failed, seen
-from slimpajama.corpus.sources.streams import BLOCK, PACKINGS, BrokenStreamError, truncated
+from slimpajama.corpus.sources.streams import BLOCK, BrokenStreamError, truncated
 from slimpajama.workspace.store import outside_errors
-
-_SUFFIXES = {
-    **dict.fromkeys((".txt", ".text", ".md", ".rst"), "txt"),
-    **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
-    **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
-    ".csv": "csv",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".warc": "warc",
-}
-# The formats whose records have fields.
-TABLES = {"jsonl", "csv", "parquet", "arrow"}
-
-
-def format_of(name: str, asked_for: str = "auto", suffixes: Mapping[str, str] = _SUFFIXES) -> str:
-    """Return the format that is asked for or, for `auto`, that a file's name tells; empty where it does not.
-
-    Endings of packings are looked through; `suffixes` has the format by the ending below.
-    """
-    if asked_for != "auto":
-        return asked_for
-    plain = name.lower()
-    for packing in PACKINGS:
-        plain = plain.removesuffix(packing)
-    dot = plain.rfind(".")
-    return suffixes.get(plain[dot:], "") if dot >= 0 else ""
-
-
-def unknown_format(name: str, suffixes: Iterable[str] = _SUFFIXES) -> RejectedRecord:
-    """Return that a file's name tells no format."""
-    return RejectedRecord("", "unknown-format", seen(name.rsplit("/", 1)[-1][-80:]), ", ".join(suffixes))
 
 
 def chunks(open_file: Callable[[], BinaryIO], name: str, options: ReadOptions) -> Iterator[Chunk]:
@@ -61,32 +23,19 @@ def chunks(open_file: Callable[[], BinaryIO], name: str, options: ReadOptions) -
         name: Its name, by whose endings packing and, for `auto`, format are known.
         options: What is taken from it.
     """
-    kind = format_of(name, options.format)
-    if not kind:
+    reader = BY_FORMAT.get(format_of(name, options.format))
+    if not reader:
         yield failed(unknown_format(name))
         return
     try:
         with open_file() as file:
-            if kind == "parquet":
-                yield from read_parquet(file, open_file, name, options)
-            else:
-                yield from _READERS[kind](file, name, options)
+            yield from reader.read(file, *[open_file] * reader.reopens, name, options)
     except BrokenStreamError as error:
         yield failed(RejectedRecord("", error.rule, seen(error.value), "a file that is whole"))
     except OSError as error:
         yield failed(RejectedRecord("", "unreadable", seen(error.strerror or error)))
     except outside_errors() as error:
         raise truncated(name, error) from None
-
-
-_READERS: dict[str, Callable[[BinaryIO, str, ReadOptions], Iterator[Chunk]]] = {
-    "txt": partial(read_page, html=False),
-    "html": partial(read_page, html=True),
-    "jsonl": read_jsonl,
-    "csv": read_csv,
-    "arrow": read_arrow,
-    "warc": read_warc,
-}
 
 
 def read(open_file: Callable[[], BinaryIO], name: str, options: ReadOptions) -> Iterator[Batch]:

@@ -1,19 +1,4 @@
-"""Records as Arrow columns, and what is wrong with those that cannot be used.
-
-| rule | what was seen |
-|---|---|
-| `empty-file` | a file without a byte, or without a record |
-| `unknown-format` | a file name that says nothing of its format |
-| `unreadable` | a file or the rest of it that the disk or network does not give, or that is not of its format |
-| `truncated`, `damaged` | a compressed file that ends early, or is not what it should be |
-| `too-large` | a record above `max_document_mb`, or an archive that unpacks to more than 200 times its size |
-| `invalid-utf8` | bytes that are no UTF-8, or for HTML not of the declared encoding |
-| `not-json`, `not-csv` | a line that cannot be parsed, or is nested too deeply |
-| `too-deep` | a web page nested too deeply to be parsed in bounded time |
-| `no-text` | a missing, empty or non-text field |
-| `has-nul` | a NUL character: binary data |
-| `lone-surrogate` | half of a UTF-16 pair in a JSON escape |
-"""
+"""Records as Arrow columns, and what is wrong with those that cannot be used."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,6 +13,22 @@ import pyarrow.compute as pc
 from slimpajama.core.errors import printable
 from slimpajama.corpus.sources.streams import BLOCK, TooLong, UntilBroken
 
+# What a record or a file is refused for, and what was seen.
+RULES = {
+    "empty-file": "a file without a byte, or without a record",
+    "unknown-format": "a file name that says nothing of its format",
+    "unreadable": "a file or the rest of it that the disk or network does not give, or that is not of its format",
+    "truncated": "a compressed file or a record that ends early",
+    "damaged": "a compressed file or an archive that is not what it should be",
+    "too-large": "a record above `max_document_mb`, or an archive that unpacks to more than 200 times its size",
+    "invalid-utf8": "bytes that are no UTF-8, or for HTML not of the declared encoding",
+    "not-json": "a line that is no JSON object, or is nested too deeply",
+    "not-csv": "a row that is not as RFC 4180 has it",
+    "too-deep": "a web page nested too deeply to be parsed in bounded time",
+    "no-text": "a missing, empty or non-text field",
+    "has-nul": "a NUL character: binary data",
+    "lone-surrogate": "half of a UTF-16 pair in a JSON escape",
+}
 # A byte order mark.
 BOM = "\ufeff"
 # Bytes that a record costs besides its text, so that batches of bad or tiny records are bounded, too.

@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 from slimpajama.core.config import Config, SourceConfig
 from slimpajama.corpus.sources.discover import InputFile, Plan, open_input
-from slimpajama.corpus.sources.files import chunks, format_of, read, read_options
+from slimpajama.corpus.sources.files import chunks, read, read_options
+from slimpajama.corpus.sources.formats import PAGES, format_of
 from slimpajama.corpus.sources.records import Batch, Chunk, ReadOptions
 from slimpajama.corpus.sources.streams import PACKINGS, is_packed
 
@@ -40,8 +41,6 @@ MAX_FILES = 256
 MIN_SHARE = 1 / 64
 # How many bytes of text a byte of a packed file is likely to hold; it only decides how the sample is shared out.
 EXPANDS = {".gz": 3.0, ".zst": 4.0, ".bz2": 4.0, "parquet": 2.0}
-# Formats of which a file is one document.
-PAGES = {"txt", "html"}
 
 
 class Drawn(NamedTuple):

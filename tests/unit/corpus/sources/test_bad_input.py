@@ -8,7 +8,7 @@ import math
 import tracemalloc
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
+from slimpajama.core.config import SourceConfig
 from slimpajama.core.errors import InputError
 from slimpajama.corpus.sources import files, pages
-from slimpajama.corpus.sources.records import Batch, ReadOptions, RejectedRecord
+from slimpajama.corpus.sources.formats import ANY_FILE, BY_FORMAT, READERS, format_of
+from slimpajama.corpus.sources.records import RULES, Batch, ReadOptions, RejectedRecord
 
 WANT = ReadOptions(max_document_bytes=100_000)
 PACK: dict[str, Callable[[bytes], bytes]] = {
@@ -262,6 +264,11 @@ def test_without_warcio_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatc
         read("a.warc", b"WARC/1.0")
 
 
+def test_every_reader_is_a_format_of_a_source_and_says_by_which_known_rules_it_refuses():
+    assert {"auto", *BY_FORMAT} == set(get_args(get_type_hints(SourceConfig)["format"]))
+    assert {rule for reader in READERS for rule in (*ANY_FILE, *reader.refuses)} | {"unknown-format"} == set(RULES)
+
+
 NAMES = st.tuples(st.sampled_from([*WHOLE]), st.sampled_from([*PACK]))
 
 
@@ -270,6 +277,7 @@ def check(name: str, data: bytes) -> list[Batch]:
     options = ReadOptions(max_document_bytes=5000, id_field="id", batch_bytes=2000)
     found = read(name, data, options)
     assert texts(found) or bad(found)
+    assert {item.rule for item in bad(found)} <= {*ANY_FILE, *BY_FORMAT[format_of(name)].refuses}
     for batch in found:
         batch.table.validate(full=True)
         assert all(0 < len(text.encode()) <= 5000 for text in batch.table["text"].to_pylist())

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slimpajama.corpus.sources import files
+from slimpajama.corpus.sources.formats import format_of
 from slimpajama.corpus.sources.records import ReadOptions, Record, RejectedRecord
 
 VISIBLE = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30).filter(
@@ -68,8 +69,8 @@ def rules(items: list[Record | RejectedRecord]) -> list[str]:
     ],
 )
 def test_the_format_is_told_by_the_name(name: str, kind: str):
-    assert files.format_of(name) == kind
-    assert files.format_of(name, "csv") == "csv"
+    assert format_of(name) == kind
+    assert format_of(name, "csv") == "csv"
 
 
 def test_a_name_that_says_nothing_is_on_record():
