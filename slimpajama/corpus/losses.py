@@ -13,7 +13,7 @@ from slimpajama.core.logs import step_log
 from slimpajama.corpus.sources.discover import NO_FILES, Plan
 from slimpajama.corpus.sources.remote import MAGIC, fixed_folder, list_remote
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Manifest, add_counts
+from slimpajama.workspace.manifest import Manifest, add_counts, total
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.store import Store
 from slimpajama.workspace.tombstones import RULE
@@ -84,7 +84,9 @@ def _nearest(uri: str, root: str) -> str:
     for number, folder in enumerate(folders):
         parent = Path(root, *folders[:number] or ["."]) if folders[0] else Path("/", *folders[:number])
         if not MAGIC & set(folder) and not (parent / folder).exists():
-            near = difflib.get_close_matches(folder, sorted(path.name for path in parent.iterdir() if path.is_dir()), 1)
+            there = sorted(path.name for path in parent.iterdir() if path.is_dir())
+            # Of a name of two ideographs one may be wrong.
+            near = difflib.get_close_matches(folder, there, 1, cutoff=0.5)
             return "/".join([*folders[:number], near[0], *folders[number + 1 :], name]) if near else "FOLDER/*.jsonl"
     return f"{fixed_folder(uri)}*"
 
@@ -122,10 +124,10 @@ def require_documents(store: Store, night: str, made: Collection[Manifest], *, i
     kept = any(step.entries(place.documents) for step in made)
     if not kept and is_first:
         removed = add_counts(step.counts.get("removed", {}) for step in made)
-        shown = "; ".join(f"source {source} {_shown(rules)}" for source, rules in removed.items())
+        shown = "; ".join(f"{total(rules):,} of {source} ({_shown(rules)})" for source, rules in removed.items())
         first, line = _first(store, night, made, removed)
         raise EmptyInputError(
-            f"no document is left, refused of {shown}{first}",
+            f"no document is left; refused: {shown}{first}",
             where=f"{store.uri}/{place.path}",
             hint=f"{line} Nothing was published.".lstrip(),
         )

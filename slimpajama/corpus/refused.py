@@ -53,9 +53,11 @@ def rows_refused(
     store: Store, night: str, manifest: Manifest, step: str, places: Collection[Place]
 ) -> Iterator[tuple[Place, Row]]:
     """Yield `id`, `source`, `uri` and `rule` of the records of some files that a step refused, but forgotten ones."""
-    paths = {source: {path for other, path in places if other == source} for source, _ in places}
+    paths: dict[str, set[str]] = {}
+    for source, path in places:
+        paths.setdefault(source, set()).add(path)
     for entry in manifest.entries(f"{layout.night(night).removed}{step}-") if paths else ():
         for row in read_table(store, entry, ["id", "source", "uri", "rule"]).to_pylist():
-            path = file_of(row["uri"], paths.get(row["source"], ()))
-            if path and row["rule"] != RULE:
-                yield (row["source"], path), row
+            found = file_of(row["uri"], paths.get(row["source"], ()))
+            if found and row["rule"] != RULE:
+                yield (row["source"], found), row
