@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import glob
+import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -53,7 +54,7 @@ def require_files(cfg: Config, found: Plan) -> None:
         path, bad = next((path, bad) for name, path, bad in found.problems if name == source.name)
         where, root = f"source {source.name}", cfg.run.source_root
         if bad.rule == NO_FILES.rule:
-            uri = source.uri if "://" in source.uri else str(Path(root, source.uri))
+            uri = source.uri if "://" in source.uri else os.path.join(root, source.uri)  # noqa: PTH118 - keeps the slash
             error = EmptyInputError("no file matches its uri", where=where, found=uri, hint=_line_for(source.uri, root))
         else:
             error = EmptyInputError("no file of it can be read", where=where, found=f"{path}: {bad.rule}, {bad.value}")
@@ -80,14 +81,16 @@ def _line_for(uri: str, root: str) -> str:
 
 def _nearest(uri: str, root: str) -> str:
     """Return a local pattern with the first folder that is not there replaced by the name most like it."""
-    *folders, name = uri.split("/")
-    for number, folder in enumerate(folders):
-        parent = Path(root, *folders[:number] or ["."]) if folders[0] else Path("/", *folders[:number])
+    is_folder = uri[-1:] == "/"
+    parts = Path(f"{uri}*" if is_folder else uri).parts
+    for number, folder in enumerate(parts[:-1]):
+        parent = Path(root, *parts[:number])
         if not MAGIC & set(folder) and not (parent / folder).exists():
             there = sorted(path.name for path in parent.iterdir() if path.is_dir())
             # Of a name of two ideographs one may be wrong.
             near = difflib.get_close_matches(folder, there, 1, cutoff=0.5)
-            return "/".join([*folders[:number], near[0], *folders[number + 1 :], name]) if near else "FOLDER/*.jsonl"
+            better = str(Path(*parts[:number], near[0], *parts[number + 1 :])) if near else "FOLDER/*.jsonl"
+            return better.removesuffix("*") if is_folder else better
     return f"{fixed_folder(uri)}*"
 
 

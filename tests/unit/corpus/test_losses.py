@@ -48,6 +48,7 @@ def write(folder: Path, *names: str) -> None:
     [
         ("rawww/*.jsonl", 'uri = "raw/*.jsonl"'),
         ("资料/新文/*.jsonl", 'uri = "资料/新闻/*.jsonl"'),
+        ("rawww/", 'uri = "raw/"'),
         ("raw", 'uri = "raw/"'),
         ("资料/新闻", 'uri = "资料/新闻/"'),
         ("ra*", 'uri = "ra*/*"'),
