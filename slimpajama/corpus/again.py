@@ -20,6 +20,7 @@ import pyarrow as pa
 from slimpajama.core.config import Config, without_defaults
 from slimpajama.core.config.whole import SOURCE
 from slimpajama.corpus.refused import Place, file_of, files_refused, rows_refused
+from slimpajama.corpus.sources.archives import NUMBERS
 from slimpajama.corpus.sources.discover import InputFile, Key
 from slimpajama.corpus.sources.records import RejectedRecord
 from slimpajama.workspace import layout
@@ -114,7 +115,10 @@ class _File:
         """Return whether a refusal, of one record or without a number of the rest of the file, goes on record."""
         if READING not in self.again:
             return False
-        return not number or int(number) in self.refused or (self.is_open and f"{path}#{number}" not in self.met)
+        if not number or int(number) in self.refused or (self.is_open and f"{path}#{number}" not in self.met):
+            return True
+        block, within = divmod(int(number), NUMBERS)
+        return not within and any(other // NUMBERS == block for other in self.refused)
 
 
 class Earlier:
@@ -153,7 +157,8 @@ class Earlier:
         for place, row in rows_refused(store, night, manifest, READING, numbered):
             file, number = self._files[place], row["uri"][len(place[1]) + 1 :]
             file.refused |= {int(number)} if number else set()
-            file.is_open |= not number or row["rule"] in _OPEN
+            # The first number of a block stands for a whole file in an archive.
+            file.is_open |= not int(number or 0) % NUMBERS or row["rule"] in _OPEN
         cleaned = {place for place in here if CLEANING in self._files[place].again}
         for place, row in rows_refused(store, night, manifest, CLEANING, cleaned):
             self._files[place].cleaned |= {row["id"], row["uri"]}

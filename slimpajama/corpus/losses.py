@@ -68,7 +68,7 @@ def _line_for(uri: str, root: str) -> str:
     better = f"{fixed_folder(uri)}*.jsonl"
     with contextlib.suppress(OSError):
         if "://" in uri:
-            is_folder = not MAGIC & set(uri) and any(list_remote(uri, f"{uri}/**", lambda path: True))
+            is_folder = not MAGIC & set(uri) and any(list_remote(uri, f"{uri}/**"))
             better = f"{uri}/" if is_folder else better
         elif any(Path(root, match).is_dir() for match in glob.glob(uri, root_dir=root or None)):  # noqa: PTH207
             better = f"{uri}/*" if MAGIC & set(uri) else f"{uri}/"

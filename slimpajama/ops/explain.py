@@ -110,12 +110,13 @@ def _record(workspace: Workspace, nights: Nights, row: Record) -> Record:
     store, manifest = workspace.store, nights[row["night"]]
     kept = "quality" in row
     sources = manifest.depends_on["settings"]["ingest"]["sources"]
+    entry = _entry(manifest, row["source"], row["uri"])
     common = {name: row[name] for name in ("night", "source", "uri", "lang", "sha256", "n_chars")} | {
         "superseded_by": None,
         "tries": _tries(store, nights, row),
         "status": "kept" if kept else "removed",
         "licence": next((one["licence"] for one in sources if one["name"] == row["source"]), ""),
-        "raw_file": _raw_file(manifest, row["source"], row["uri"]),
+        "raw_file": {name: entry[name] for name in ("path", "bytes", "sha256")} if entry else None,
         "rules": _rules(manifest.depends_on["settings"], row),
     }
     if not kept:
@@ -134,12 +135,11 @@ def _record(workspace: Workspace, nights: Nights, row: Record) -> Record:
     }
 
 
-def _raw_file(manifest: Manifest, source: str, uri: str) -> Record | None:
-    """Return `path`, `bytes` and `sha256` of the raw file that a document was read from; None if not listed."""
-    inputs: Iterable[Record] = manifest.depends_on["stages"]["ingest"]["inputs"]
+def _entry(manifest: Manifest, source: str, uri: str) -> Record | None:
+    """Return what a night lists of the raw file that a record was read from; None if not listed."""
+    inputs: Iterable[Record] = manifest.depends_on["stages"][READING]["inputs"]
     of_source = {entry["path"]: entry for entry in inputs if entry["source"] == source}
-    best = of_source.get(file_of(uri, of_source))
-    return {name: best[name] for name in ("path", "bytes", "sha256")} if best else None
+    return of_source.get(file_of(uri, of_source))
 
 
 def _tries(store: Store, nights: Nights, row: Record) -> list[Record]:
@@ -147,27 +147,27 @@ def _tries(store: Store, nights: Nights, row: Record) -> list[Record]:
 
     Of a document that is what refused it before, of something that reading refused what came of it afterwards.
     """
-    file, was_refused = _raw_file(nights[row["night"]], row["source"], row["uri"]), row.get("stage") == READING
-    order, found = list(nights), list[Record]()
-    here = order.index(row["night"])
-    if file is None:
+    source, uri, was_refused = row["source"], row["uri"], row.get("stage") == READING
+    file, found = _entry(nights[row["night"]], source, uri), list[Record]()
+    if file is None or not (was_refused or READING in file.get("again", ())):
         return []
+    order = list(nights)
+    here = order.index(row["night"])
     for night in order[here + 1 :] if was_refused else order[:here]:
-        own = {night: nights[night]}
-        entries = (e for e in nights[night].depends_on["stages"][READING]["inputs"] if e["source"] == row["source"])
-        entry = next((e for e in entries if all(e[name] == file[name] for name in ("path", "sha256"))), None)
-        if entry is None or READING not in entry.get("again", BOTH):
+        own, entry = {night: nights[night]}, _entry(nights[night], source, uri)
+        if entry is None or entry["sha256"] != file["sha256"] or READING not in entry.get("again", BOTH):
             continue
         columns = ["id", "source", "stage", "rule", "value"]
-        hits = find_records(store, own, "removed", "uri", one_of({row["uri"], file["path"]}), columns)
-        refused = [
-            hit.values for hit in hits if (hit.values["source"], hit.values["stage"]) == (row["source"], READING)
-        ]
+        hits = find_records(store, own, "removed", "uri", one_of({uri, file["path"]}), columns)
+        refused = [hit.values for hit in hits if (hit.values["source"], hit.values["stage"]) == (source, READING)]
         found += [{"night": night, "outcome": f"refused by {one['rule']}"} | one for one in refused]
-        if was_refused and not refused:
-            kinds = (find_records(store, own, kind, "uri", one_of({row["uri"]}), ["id", "source"]) for kind in RECORDS)
-            ids = [hit.values["id"] for hit in chain.from_iterable(kinds) if hit.values["source"] == row["source"]]
-            found.append({"night": night, "outcome": "came in", "id": next(iter(ids), None)})
+        if refused:
+            continue
+        kinds = (find_records(store, own, kind, "uri", one_of({uri}), ["id", "source"]) for kind in RECORDS)
+        ids = (hit.values["id"] for hit in chain.from_iterable(kinds) if hit.values["source"] == source)
+        # A record with an id of its own has another uri than its refusal.
+        outcome = "came in" if was_refused else "refused, its file is read again for that"
+        found.append({"night": night, "outcome": outcome, "id": next(ids, None)})
     return found
 
 

@@ -7,7 +7,7 @@ import asyncio
 import ipaddress
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
@@ -156,8 +156,8 @@ def _matching(fs: Any, pattern: str) -> dict[str, Any]:
     return {path: info for path, info in found.items() if matches(path[host.end() :])}
 
 
-def list_remote(uri: str, pattern: str, is_data: Callable[[str], bool]) -> Iterator[tuple[str, int, str]]:
-    """Yield URI, size and version of each file that a pattern matches and that is data, in order of their paths.
+def list_remote(uri: str, pattern: str) -> Iterator[tuple[str, int, str]]:
+    """Yield URI, size and version of each file that a pattern matches and that is not hidden, in order of their paths.
 
     Messages name `uri`, the source's.
 
@@ -167,7 +167,7 @@ def list_remote(uri: str, pattern: str, is_data: Callable[[str], bool]) -> Itera
     fs, inner = _file_system(pattern)
     try:
         found = sorted(_matching(fs, inner).items())
-        files = [(path, info) for path, info in found if _is_file(path, info) and is_data(path)]
+        files = [(path, info) for path, info in found if _is_file(path, info)]
         versions = [_version(fs, path, info) for path, info in files]
     except outside_errors(ValueError) as error:
         # The cause is left out, since it may quote a signed address.
@@ -177,9 +177,9 @@ def list_remote(uri: str, pattern: str, is_data: Callable[[str], bool]) -> Itera
 
 
 def _is_file(path: str, info: dict[str, Any]) -> bool:
-    """Return whether an object is a file, and not a mark of a folder: `raw/2024/`, or Hadoop's `raw/2024_$folder$`."""
+    """Return whether an object is a file that is not hidden, and not the mark of a folder: `2024/`, `2024_$folder$`."""
     is_marker = not info["size"] and path.endswith(("/", "_$folder$"))
-    return info["type"] == "file" and not is_marker
+    return info["type"] == "file" and not is_marker and not path.rsplit("/", 1)[-1].startswith(".")
 
 
 def open_remote(uri: str) -> BinaryIO:

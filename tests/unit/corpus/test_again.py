@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,25 @@ def test_a_file_that_breaks_off_gives_nothing_twice_even_with_ids_of_its_own(cor
     assert again["ingest"]["documents"] == {}
     assert again["ingest"]["refused"] == {"s": {"raw/a.jsonl.gz": {"truncated": 1}}}
     assert len(corpus.kept()) == kept
+
+
+def test_a_file_in_an_archive_that_was_refused_as_a_whole_comes_in(corpus: Corpus):
+    lines = [json.dumps({"text": text_of(number), "内容": text_of(50 + number)}) for number in range(6)]
+    with zipfile.ZipFile(corpus.raw / "a.zip", "w") as archive:
+        archive.writestr("good.jsonl", "\n".join([*lines[:3], '{"内容": "' + text_of(90) + '"}']))
+        archive.writestr("odd", "\n".join(lines[3:]))
+    first = corpus.night("n1")
+    assert first["ingest"]["refused"] == {"s": {"raw/a.zip": {"no-text": 1, "unknown-format": 1}}}
+    second = corpus.night("n2", format="jsonl", text_field=["text"])
+    assert second["ingest"]["documents"] == {"s": 3}
+    assert second["ingest"]["refused"] == {"s": {"raw/a.zip": {"no-text": 1}}}
+    third = corpus.night("n3", format="jsonl", text_field="内容")
+    assert third["ingest"]["documents"] == {"s": 1}
+    assert third["ingest"]["refused"] == {}
+    assert len(corpus.kept()) == len(set(corpus.kept())) == 7
+    late = corpus.rows("n3", "documents")[0]
+    (record,) = explain(corpus.space, late["id"])["records"]
+    assert [one["night"] for one in record["tries"]] == ["n1", "n2"]
 
 
 def test_by_option_a_lowered_bound_lets_in_what_cleaning_refused_and_the_earlier_record_is_superseded(corpus: Corpus):
