@@ -38,7 +38,7 @@ def _clean(run: Run) -> None:
     raw, night = run.made["ingest"], layout.night(run.night)
     entries = raw.entries(f"{night.work('ingest')}/")
 
-    paths = {entry["path"] for entry in raw.depends_on["inputs"]}
+    paths = {entry["path"] for entry in raw.depends_on.get("inputs", ())}
 
     def make(entry: FileEntry) -> Part:
         name = layout.name_of(entry.path)
