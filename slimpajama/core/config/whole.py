@@ -78,9 +78,16 @@ SOURCE = {f.name: f.default for f in fields(SourceConfig) if f.default is not MI
 SECTIONS: dict[str, Any] = {f.name: type(getattr(Config(), f.name)) for f in fields(Config) if f.name != "workspace"}
 
 
+# Settings of a source that are younger than the first manifests. At these values they stand in none, and so in no
+# fingerprint: what earlier versions made is not made again.
+YOUNG = {"html": False, "split": "file"}
+
+
 def canonical(value: Any) -> Any:
     """Return `value` as plain JSON types, dataclasses included."""
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    return asdict(value, dict_factory=lambda items: {k: v for k, v in items if k not in YOUNG or v != YOUNG[k]})
 
 
 def fingerprint(*parts: Any) -> str:
