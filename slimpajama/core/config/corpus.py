@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from slimpajama.core.config.base import STRICT, Megabytes, Name, Place, Seed, Share, Source
+from slimpajama.core.config.base import STRICT, Encoding, Megabytes, Name, Place, Seed, Share, Source
 
 SLIMPAJAMA = {
     "threshold": 0.8,
@@ -34,6 +34,10 @@ class SourceConfig:
     format: Literal["auto", "txt", "jsonl", "csv", "parquet", "html", "arrow", "warc"] = "auto"
     """How to read a file; `auto` goes by its name (`.gz`, `.zst` and `.bz2` are looked through).
     `arrow` is what `datasets.save_to_disk` writes; `warc` needs the extra `warc`."""
+
+    encoding: Encoding = "auto"
+    """Encoding of txt, html, warc, jsonl and csv: a name, or `auto`: UTF-8 where the bytes are valid UTF-8, else by a
+    byte order mark, by what the format declares, or detected among UTF-8, GB18030, Big5 and UTF-16."""
 
     text_field: Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1)] = "text"
     """Column or key that holds the text (jsonl, csv, parquet, arrow); a dot leads into a nested one (`meta.title`).

@@ -25,10 +25,10 @@ _SUFFIXES = {
     **dict.fromkeys((".txt", ".text", ".md", ".rst"), "txt"),
     **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
     **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
-    ".csv": "csv",
+    **dict.fromkeys((".csv", ".tsv"), "csv"),
     ".parquet": "parquet",
     ".arrow": "arrow",
-    ".warc": "warc",
+    **dict.fromkeys((".warc", ".wet"), "warc"),
 }
 # The formats whose records have fields.
 TABLES = {"jsonl", "csv", "parquet", "arrow"}
@@ -105,6 +105,7 @@ def read_options(source: SourceConfig, cfg: IngestConfig) -> ReadOptions:
     return ReadOptions(
         max_document_bytes=int(cfg.max_document_mb * 1e6),
         format=source.format,
+        encoding=source.encoding,
         text_fields=source.text_fields(),
         id_field=source.id_field,
         batch_bytes=min(BLOCK, int(cfg.part_mb * 1e6)),

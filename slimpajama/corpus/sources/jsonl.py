@@ -11,10 +11,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.json
 
+from slimpajama.corpus.sources.decoding import utf8_blocks, with_notes
 from slimpajama.corpus.sources.records import (
     Batch,
     Chunk,
     Found,
+    Note,
     ReadOptions,
     RejectedRecord,
     collect,
@@ -34,8 +36,10 @@ _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 def read_jsonl(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chunk]:
     """Yield whole lines, to be parsed anywhere."""
-    for number, data in whole_lines(blocks(file, name), options.batch_bytes, options.max_document_bytes):
-        yield Chunk(partial(_parse, number, data, options), file.tell())
+    notes: list[Note] = []
+    lines = utf8_blocks(blocks(file, name), options.encoding, notes)
+    found = whole_lines(lines, options.batch_bytes, options.max_document_bytes)
+    yield from with_notes((Chunk(partial(_parse, *some, options), file.tell()) for some in found), notes)
 
 
 def _parse(first: int, data: bytes | TooLong, options: ReadOptions) -> Iterable[Batch]:
@@ -104,29 +108,31 @@ def _depth(line: bytes) -> int:
 
 
 def _records(first: int, data: bytes | TooLong, options: ReadOptions) -> Iterator[Found]:
-    for number, place, row in objects(first, data, options.max_document_bytes):
+    notes: list[Note] = []
+    for number, place, row in objects(first, data, options.max_document_bytes, notes):
         if isinstance(row, RejectedRecord):
             yield row
         else:
-            text = joined([field_of(row, name) for name in options.text_fields])
-            yield options.checked(number, place, text, field_of(row, options.id_field) if options.id_field else None)
+            text, own_id = joined([field_of(row, name) for name in options.text_fields]), options.id_field
+            yield options.checked(number, place, text, field_of(row, own_id) if own_id else None, notes)
+        notes.clear()
 
 
 def objects(
-    first: int, data: bytes | TooLong, limit: int
+    first: int, data: bytes | TooLong, limit: int, notes: list[Note] | None = None
 ) -> Iterator[tuple[int, str, dict[str, Any] | RejectedRecord]]:
-    """Yield number, place and JSON object of each line with text, or why it is none; arguments as for `lines_of`."""
+    """Yield number, place and JSON object of each line with text, or why it is none; arguments as for `lines_of`, `decoded`."""
     for number, line in lines_of(first, data, limit):
         place = f"line {number}"
         if isinstance(line, RejectedRecord):
             yield number, place, line
         elif line.strip():
-            yield number, place, parse_object(line, place)
+            yield number, place, parse_object(line, place, notes)
 
 
-def parse_object(line: bytes, place: str) -> dict[str, Any] | RejectedRecord:
+def parse_object(line: bytes, place: str, notes: list[Note] | None = None) -> dict[str, Any] | RejectedRecord:
     """Return the JSON object of a line, or why it is none."""
-    text = decoded(line, place)
+    text = decoded(line, place, notes)
     if isinstance(text, RejectedRecord):
         return text
     try:
