@@ -1,10 +1,14 @@
 """The first step of a night: new and changed raw files in, RAW parts and `removed/ingest-*.parquet` out.
 
+What there is to say of a file or a document that was read, an encoding that was detected for one, is in
+`notes/ingest-*.parquet`.
+
 A unit is a group of small files or one large file. It hands out parts of at most `part_mb` of text as it reads,
 each committed by itself, so neither memory nor the loss at a kill grows with a file's size.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,7 +20,7 @@ import pyarrow.compute as pc
 
 from slimpajama.core.config import Config
 from slimpajama.core.errors import printable
-from slimpajama.core.schema import RAW, refusals, removed_table, sums
+from slimpajama.core.schema import NOTES, RAW, refusals, removed_table, sums
 from slimpajama.corpus.sources.discover import InputFile, Plan, check_unchanged, open_input, plan
 from slimpajama.corpus.sources.files import read, read_options
 from slimpajama.corpus.sources.records import Batch, ReadOptions, framed, rejected_row
@@ -78,13 +82,19 @@ def _ingest(run: Run) -> None:
 
     def make(unit: tuple[str, tuple[InputFile, ...]]) -> Part:
         prefix, files = unit
-        for number, (good, bad) in enumerate(_parts(files, run.cfg, take, forgotten)):
+        for number, (good, bad, notes) in enumerate(_parts(files, run.cfg, take, forgotten)):
             name = f"{prefix}-{number:05d}"
             if not run.has(name):
                 raw = pa.concat_tables([RAW.empty_table(), *good])
                 documents, sizes = sums(raw.append_column("n_bytes", pc.binary_length(raw["text"])), "source")
-                counts = {"documents": documents, "bytes": sizes}
-                commit(name, bad, {f"{run.work}/{name}.parquet": raw}, counts)
+                counts: Counts = {"documents": documents, "bytes": sizes}
+                made: dict[str, pa.Table | bytes] = {f"{run.work}/{name}.parquet": raw}
+                if notes:
+                    # Most parts have none: then no file and no count says so.
+                    told = pa.Table.from_pylist(notes, NOTES)
+                    made[f"{layout.night(run.night).notes}ingest-{name}.parquet"] = told
+                    counts["notes"] = refusals(told)
+                commit(name, bad, made, counts)
         return Part()
 
     units = [(f"unit-{number:05d}", (f"part-{number:05d}", unit)) for number, unit in enumerate(todo.units)]
@@ -97,45 +107,60 @@ def _ingest(run: Run) -> None:
     )
 
 
-INGEST = Step("ingest", 3, _inputs, _ingest, grows_with="text", raw="inputs")
+INGEST = Step("ingest", 4, _inputs, _ingest, grows_with="text", raw="inputs")
 """Read what is new in the sources since the last published night.
 
 Options: `todo`, a Plan, reads these files instead; `take`, what is read of a file. Files: parts of schema RAW in the
-work folder and `removed/ingest-*.parquet`. Counts: `files`, `documents` and `bytes` (of text) by source, `removed` by
-source and rule. Raises InputError where a source cannot be listed, or a file changed while it was read.
+work folder, `removed/ingest-*.parquet` and, where there is something to say, `notes/ingest-*.parquet`. Counts: `files`,
+`documents` and `bytes` (of text) by source, `removed` and `notes` by source and rule. Raises InputError where a source
+cannot be listed, or a file changed while it was read.
 """
 
 
 def _parts(
     files: tuple[InputFile, ...], cfg: Config, take: Take, forgotten: pa.Array
-) -> Iterator[tuple[list[pa.Table], list[Row]]]:
-    """Yield tables of schema RAW and REMOVED rows of some files, cut whenever the text reaches `part_mb`."""
+) -> Iterator[tuple[list[pa.Table], list[Row], list[Row]]]:
+    """Yield tables of schema RAW, REMOVED and NOTES rows of some files, cut whenever the text reaches `part_mb`."""
     sources = {source.name: source for source in cfg.ingest.sources}
     part_bytes = int(cfg.ingest.part_mb * 1e6)
     good: list[pa.Table] = []
     bad: list[Row] = []
+    notes: list[Row] = []
     size = 0
     for file in files:
         source = sources[file.source]
         place = file.path.removeprefix(fixed_folder(source.uri))
         for batch in take(file, read_options(source, cfg.ingest)):
             raw = _raw(file, place, batch.table) if batch.table.num_rows else RAW.empty_table()
+            told = _notes(file, batch, raw) if batch.notes else []
             listed = pc.is_in(raw["sha256"], value_set=forgotten)
             if pc.any(listed).as_py():
                 again = {"source": file.source, "uri": file.path}
                 bad += [REFUSED | again | {"id": id_} for id_ in raw.filter(listed)["id"].to_pylist()]
                 raw = raw.filter(pc.invert(listed))
+                told = [row for row in told if row["id"] not in {one["id"] for one in bad}]
+            notes += told
             good += [raw] if raw.num_rows else []
             bad += [rejected_row(source.name, file.path, place, item) for item in batch.rejected]
             size += batch.cost
             if size >= part_bytes:
-                yield good, bad
-                good, bad, size = [], [], 0
+                yield good, bad, notes
+                good, bad, notes, size = [], [], [], 0
         # A file that is gone or unreadable by now is on record already.
         with contextlib.suppress(OSError):
             check_unchanged(file)
-    if good or bad:
-        yield good, bad
+    if good or bad or notes:
+        yield good, bad, notes
+
+
+def _notes(file: InputFile, batch: Batch, raw: pa.Table) -> list[Row]:
+    """Return NOTES rows of a batch whose records are the rows of `raw`."""
+    documents = dict(zip(batch.table["number"].to_pylist(), raw.select(["id", "uri"]).to_pylist(), strict=True))
+    whole = {"id": None, "uri": file.path}
+    return [
+        {"source": file.source} | documents.get(number, whole) | dataclasses.asdict(note)
+        for number, note in batch.notes
+    ]
 
 
 def _raw(file: InputFile, place: str, records: pa.Table) -> pa.Table:

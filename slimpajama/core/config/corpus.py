@@ -39,6 +39,13 @@ class SourceConfig:
     """Encoding of txt, html, warc, jsonl and csv: a name, or `auto`: UTF-8 where the bytes are valid UTF-8, else by a
     byte order mark, by what the format declares, or detected among UTF-8, GB18030, Big5 and UTF-16."""
 
+    delimiter: Annotated[str, Field(pattern=r"^(auto|[\t -~])$")] = "auto"
+    """Character between the cells of CSV; `auto`: the first of comma, tab, semicolon and bar with which the header has
+    every `text_field`."""
+
+    quote: Annotated[str, Field(pattern=r"^(auto|[!-~]?)$")] = "auto"
+    """Character around cells of CSV; empty: nothing is quoted; `auto`: `"` or `'`, found out in the same way."""
+
     text_field: Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1)] = "text"
     """Column or key that holds the text (jsonl, csv, parquet, arrow); a dot leads into a nested one (`meta.title`).
     Several, `["title", "text"]`, are joined by a blank line; of them only those that are there."""

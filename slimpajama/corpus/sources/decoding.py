@@ -7,7 +7,7 @@ Big5 and UTF-16. What was detected or replaced becomes a `Note`. Text in none of
 
 The detector is Firefox's, chardetng. It knows no UTF-16 and gives no figure, so a second measure stands beside it, the
 confidence: the share of characters in everyday use among those beyond ASCII. Both must agree. The right encoding gives
-0.76 to 1, of 200 characters in a wrong one at most 0.7 are such (docs/benchmarks/encodings.md).
+0.96 or more, of 200 characters in a wrong one at most 0.7 are such (docs/benchmarks/encodings.md).
 """
 
 import codecs
@@ -28,9 +28,9 @@ from slimpajama.corpus.sources.streams import UntilBroken
 
 AUTO = "auto"
 # Bytes from the first one beyond ASCII by which an encoding is detected.
-SAMPLE = 1 << 16
+SAMPLE = 1 << 14
 # Least confidence.
-LEAST = 0.75
+LEAST = 0.8
 # A page that is valid UTF-8 with so many characters beyond ASCII is UTF-8 whatever it declares; fewer may be so by
 # chance: GBK's 联通 is.
 MANY = 20
@@ -46,6 +46,8 @@ _CHINESE = ("gb18030", "cp950", "big5hkscs")
 _EAST_ASIAN = (*_CHINESE, "cp932", "cp949", "euc_jp", "euc_kr", "iso2022_jp")
 _NAMES = {"cp950": "Big5", "big5hkscs": "Big5-HKSCS", "cp1252": "windows-1252"}
 _WANTED = "UTF-8, GB18030, Big5 or UTF-16; for another one set `encoding`"
+# UTF-16 has these bytes in ASCII and in a tenth of all ideographs, other text hardly one.
+_CONTROLS, _LEAST_CONTROLS = bytes(set(range(0x20)) - set(b"\t\n\v\f\r\x1b")), 0.01
 _Codes = npt.NDArray[np.uint32]
 
 
@@ -92,9 +94,8 @@ def decode_document(
         return _read(data, place, fixed)
     named = next(_known(declared), "")
     valid = _valid_utf8(data)
-    if valid is not None and "\0" not in valid:
-        if named in ("", "utf-8") or len(data) - len(valid) >= 2 * MANY:
-            return Text(valid, [])
+    if valid is not None and "\0" not in valid and (named in ("", "utf-8") or len(data) - len(valid) >= 2 * MANY):
+        return Text(valid, [])
     told = _read(data, place, named) if named else None
     if isinstance(told, Text) and _fits(told.text, named):
         return told
@@ -122,25 +123,24 @@ def detect(data: bytes, begins: bool = True) -> Guess:
     detector = EncodingDetector()
     detector.feed(sample, last=first + SAMPLE >= len(data))
     like = next(_known([detector.guess(tld=None, allow_utf8=False)]), "")
-    guesses = [Guess("", 0.0, like)]
-    if like in _CHINESE:
-        guesses.append(Guess(like, everyday_share(sample.decode(like, "replace")), like))
-    if begins and max(guesses)[1] < LEAST:
-        even = data[: min(SAMPLE, len(data) // 2 * 2)]
-        guesses += [Guess(codec, everyday_share(even.decode(codec, "replace")), like) for codec in UTF16[1:]]
-    best = max(guesses, key=lambda guess: guess.confidence)
-    return best if best.confidence >= LEAST else guesses[0]
+    shares = {like: everyday_share(sample.decode(like, "replace"))} if like in _CHINESE else {}
+    even = data[: min(SAMPLE, len(data) // 2 * 2)]
+    if begins and len(even.translate(None, _CONTROLS)) < (1 - _LEAST_CONTROLS) * len(even):
+        shares |= {codec: everyday_share(even.decode(codec, "replace"), ascii_counts=True) for codec in UTF16[1:]}
+    best = max(shares, key=lambda codec: shares[codec], default="")
+    return Guess(best, shares[best], like) if best and shares[best] >= LEAST else Guess(like=like)
 
 
-def everyday_share(text: str) -> float:
-    """Return the share of characters in everyday use among those that are no printable ASCII, 1 where there are none.
+def everyday_share(text: str, ascii_counts: bool = False) -> float:
+    """Return the share of characters in everyday use among those beyond ASCII, or among all; 1 where there are none.
 
-    These are the ideographs of the first levels of GB 2312 and Big5, and Chinese and English punctuation.
+    Those beyond ASCII are the ideographs of the first levels of GB 2312 and Big5, and Chinese and English punctuation.
     """
     codes: _Codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     kinds = _everyday()[codes]
-    beyond = np.count_nonzero(kinds)
-    return np.count_nonzero(kinds == 2) / beyond if beyond else 1.0
+    rare, beyond = np.count_nonzero(kinds == 1), np.count_nonzero(kinds)
+    counted = len(kinds) if ascii_counts else int(beyond)
+    return 1.0 - int(rare) / counted if counted else 1.0
 
 
 @cache
@@ -149,11 +149,15 @@ def _everyday() -> npt.NDArray[np.uint8]:
     table = np.ones(0x110000, np.uint8)
     table[[*b"\t\n\r\f", *range(0x20, 0x7F)]] = 0
     first_levels = [("gb2312", 0xB0, 0xD7), ("big5", 0xA4, 0xC6)]
-    pairs = ((codec, bytes((high, low))) for codec, *ends in first_levels for high in range(ends[0], ends[1] + 1)
-             for low in range(0x40, 0xFF))
+    pairs = (
+        (codec, bytes((high, low)))
+        for codec, *ends in first_levels
+        for high in range(ends[0], ends[1] + 1)
+        for low in range(0x40, 0xFF)
+    )
     chars = "".join(pair.decode(codec, "ignore") for codec, pair in pairs)
     table[[ord(char) for char in chars if "\u4e00" <= char <= "\u9fff"]] = 2
-    table[[0xA0, 0xB7, *range(0x2010, 0x2027), *range(0x3000, 0x3020), *range(0xFF01, 0xFF5F)]] = 2
+    table[[0xA0, 0xB7, *range(0x2013, 0x201E), 0x2025, 0x2026, *range(0x3000, 0x3020), *range(0xFF01, 0xFF5F)]] = 2
     return table
 
 
@@ -269,7 +273,7 @@ def _by_mark(data: bytes) -> str:
 def _fits(text: str, codec: str) -> bool:
     """Return whether a text looks like one of the encoding that was declared for it."""
     if codec in _CHINESE:
-        return everyday_share(text[:SAMPLE]) >= LEAST
+        return len(text.encode()) - len(text) < 2 * MANY or everyday_share(text[:SAMPLE]) >= LEAST
     # A server's default is none that somebody chose; Chinese pages come with it.
     return codec == "utf-8" or codec in _EAST_ASIAN or text.isascii()
 
@@ -284,7 +288,7 @@ def _valid_utf8(data: bytes) -> str | None:
 def _is_mostly_utf8(data: bytes) -> bool:
     """Return whether bytes are UTF-8 but for a few; in other encodings hardly any character is UTF-8 by chance."""
     marks = data.decode("utf-8", "replace").count(MARK)
-    leads = np.count_nonzero(np.frombuffer(data, np.uint8) >= 0xC2)
+    leads = int(np.count_nonzero(np.frombuffer(data, np.uint8) >= 0xC2))
     return leads >= MANY and leads >= MANY * marks
 
 

@@ -121,7 +121,10 @@ def _records(first: int, data: bytes | TooLong, options: ReadOptions) -> Iterato
 def objects(
     first: int, data: bytes | TooLong, limit: int, notes: list[Note] | None = None
 ) -> Iterator[tuple[int, str, dict[str, Any] | RejectedRecord]]:
-    """Yield number, place and JSON object of each line with text, or why it is none; arguments as for `lines_of`, `decoded`."""
+    """Yield number, place and JSON object of each line with text, or why it is none; arguments as for `lines_of`.
+
+    `notes` is `decoded`'s.
+    """
     for number, line in lines_of(first, data, limit):
         place = f"line {number}"
         if isinstance(line, RejectedRecord):

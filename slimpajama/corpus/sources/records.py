@@ -21,6 +21,7 @@ What is read may have something on record, too:
 |---|---|
 | `detected-encoding` | the encoding that was detected, with its confidence |
 | `replaced-bytes` | bytes that are none of the encoding; a replacement mark, U+FFFD, stands for each |
+| `extra-cells` | a row of CSV with more cells than the header has; they are left out |
 """
 
 import hashlib
@@ -88,6 +89,10 @@ class ReadOptions:
     format: str = "auto"
     encoding: str = "auto"
     """Name of the encoding; `auto` finds it out."""
+    delimiter: str = "auto"
+    """Between the cells of CSV."""
+    quote: str = "auto"
+    """Around cells of CSV; empty for none."""
     text_fields: tuple[str, ...] = ("text",)
     """Fields that hold the text; several are joined by a blank line. A dot leads into a nested one."""
     id_field: str = ""
