@@ -87,9 +87,10 @@ class CleanConfig:
     """How text is normalised and which documents are too poor to keep."""
 
     preset: Literal["slimpajama", "fineweb", "chinese", "none"] = "slimpajama"
-    """Which rules hold beside `no-content` and `language`. `slimpajama`: `min_chars` alone. `fineweb`: Gopher's, C4's
-    and FineWeb's, for Chinese documents as FineWeb2 calibrated them. `chinese`: FineWeb2's and ChineseWebText's for
-    Chinese documents, Gopher's for others. `none`: no other rule, not even `min_chars`."""
+    """Which rules hold beside `no-content`, `language` and `mojibake` (text that was read in a wrong encoding).
+    `slimpajama`: `min_chars` alone. `fineweb`: Gopher's, C4's and FineWeb's, for Chinese documents as FineWeb2
+    calibrated them. `chinese`: FineWeb2's and ChineseWebText's for Chinese documents, Gopher's for others. `none`: no
+    other rule, not even `min_chars`."""
 
     thresholds: dict[str, Annotated[float, Field(ge=0.0, le=1e9)]] = field(default_factory=dict)
     """Bounds that replace or join the preset's, by the rule's name, as in `gopher-dup-5gram = 0.2`; with `-han` at its
