@@ -27,8 +27,8 @@ MODEL = re.compile(r"\b(n\d-tiny-[0-9a-f]{8}(?:-[0-9a-f]{8})?)\b")
 # Made of the digests beside it.
 HOLDS_CARD = re.compile(r"models/MODEL|nights/n\d")
 LEFT_OUT = {"fingerprint"}
-# Added since: what a record is checked by, and what was published, which no digest holds; a rule; settings.
-ADDED = {"checksum", "crc32", "mojibake", "encoding", "delimiter", "quote"}
+# Added since: what a record is checked by, and what was published, which no digest holds; a rule of cleaning.
+ADDED = {"checksum", "crc32", "mojibake"}
 NOTES = "published/"
 
 

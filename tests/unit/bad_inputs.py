@@ -198,7 +198,7 @@ CASES: tuple[Case, ...] = (
         "bzip2 cut in the middle",
         "cut.jsonl.bz2",
         lambda: bz2.compress(WHOLE)[:-200],
-        ("", "truncated", "the file ends inside a bz2 stream"),
+        ("", "truncated", "the file ends inside a compressed stream"),
     ),
     _a(
         "a bomb of one long line",

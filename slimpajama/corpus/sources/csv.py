@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 
-from slimpajama.corpus.sources.decoding import AUTO, utf8_blocks, with_notes
+from slimpajama.corpus.sources.decoding import AUTO, text_blocks, with_notes
 from slimpajama.corpus.sources.records import (
     BOM,
     Batch,
@@ -26,15 +26,13 @@ from slimpajama.corpus.sources.records import (
     ReadOptions,
     RejectedRecord,
     collect,
-    column,
     decoded,
     filter_columns,
-    joined,
     lines_of,
     parsed,
     seen,
 )
-from slimpajama.corpus.sources.streams import TooLong, UntilBroken, blocks, whole_lines
+from slimpajama.corpus.sources.streams import TooLong, UntilBroken, whole_lines
 
 # `surrogateescape` turns bytes that are not UTF-8 into these characters.
 _ESCAPED = re.compile("[\udc80-\udcff]")
@@ -66,7 +64,7 @@ def read_csv(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chunk]
 
 def _opened(file: BinaryIO, name: str, options: ReadOptions, notes: list[Note]) -> tuple[Iterator[_Lines], Dialect]:
     """Return whole rows, the header first, and how they are written."""
-    stream = utf8_blocks(blocks(file, name), options.encoding, notes)
+    stream = text_blocks(file, name, options, notes)
     lines = whole_lines(stream, options.batch_bytes, options.max_document_bytes)
     number, start = next(lines, (1, b""))
     dialect = Dialect()
@@ -153,7 +151,8 @@ def _flawless(
     quotes, delimiter = _quotes(array, dialect), dialect.delimiter.encode()
     used = [*options.text_fields, *([options.id_field] if options.id_field in names else [])]
     if (
-        len(data) > options.max_document_bytes
+        options.html
+        or len(data) > options.max_document_bytes
         or len(set(names)) < len(names)
         or not set(used) <= set(names)
         or data.startswith(BOM.encode())
@@ -180,8 +179,9 @@ def _flawless(
         return None
     if table.num_rows != len(ends) - int(blank.sum()) - has_header:
         return None
-    ids = column(table, options.id_field).cast(pa.string()) if options.id_field in names else None
-    return filter_columns(number, "row", [column(table, name) for name in options.text_fields], ids, options)
+    columns = {name: table[name].combine_chunks() for name in used}
+    ids = columns[options.id_field].cast(pa.string()) if options.id_field in names else None
+    return filter_columns(number, "row", [columns[name] for name in options.text_fields], ids, options)
 
 
 def _records(
@@ -233,12 +233,14 @@ def _parsed(rows: Iterator[list[str]]) -> Iterator[list[str] | csv.Error]:
 
 def _record(header: list[str], cells: list[str], number: int, options: ReadOptions) -> Found:
     place, row = f"row {number}", dict(zip(header, cells, strict=False))
-    text = joined([row.get(name) for name in options.text_fields])
     notes: list[Note] = []
-    if isinstance(text, str) and _ESCAPED.search(text):
-        text = decoded(text.encode("utf-8", "surrogateescape"), place, notes)
-        if isinstance(text, RejectedRecord):
-            return text
+    values: list[object] = [row.get(name) for name in options.text_fields]
+    for at, value in enumerate(values):
+        if isinstance(value, str) and _ESCAPED.search(value):
+            values[at] = decoded(value.encode("utf-8", "surrogateescape"), place, notes)
+    bad = [value for value in values if isinstance(value, RejectedRecord)]
+    if bad:
+        return bad[0]
     if any(cells[len(header) :]):
         notes.append(Note("extra-cells", f"{len(cells)} cells", f"{len(header)}, as in the header"))
-    return options.checked(number, place, text, row.get(options.id_field) if options.id_field else None, notes)
+    return options.record(number, place, values, row.get(options.id_field) if options.id_field else None, notes)

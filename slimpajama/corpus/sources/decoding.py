@@ -16,15 +16,15 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from itertools import chain
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from chardetng_py import EncodingDetector
 
 from slimpajama.core.encodings import UTF16, codec_of
-from slimpajama.corpus.sources.records import BOM, MARK, Chunk, Note, RejectedRecord, decoded, noted
-from slimpajama.corpus.sources.streams import UntilBroken
+from slimpajama.corpus.sources.records import BOM, MARK, Chunk, Note, ReadOptions, RejectedRecord, decoded, noted
+from slimpajama.corpus.sources.streams import UntilBroken, blocks
 
 AUTO = "auto"
 # Bytes from the first one beyond ASCII by which an encoding is detected.
@@ -188,6 +188,11 @@ def utf8_blocks(stream: Iterable[bytes], encoding: str, notes: list[Note]) -> It
     blocks = chain([held] if held else [], whole)
     yield from blocks if codec == "utf-8" else _transcoded(blocks, codec, notes)
     whole.check()
+
+
+def text_blocks(file: BinaryIO, name: str, options: ReadOptions, notes: list[Note]) -> Iterator[bytes]:
+    """Yield the content of an open file as `blocks` does, as UTF-8."""
+    return utf8_blocks(blocks(file, name), options.encoding, notes)
 
 
 def with_notes(chunks: Iterable[Chunk], notes: list[Note]) -> Iterator[Chunk]:

@@ -7,17 +7,18 @@ leaves no gap.
 import glob
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from slimpajama.core.config import Config, SourceConfig
 from slimpajama.core.errors import InputError, printable
 from slimpajama.core.logs import step_log
-from slimpajama.corpus.sources.files import TABLES, format_of
+from slimpajama.corpus.sources.formats import format_of
 from slimpajama.corpus.sources.records import RejectedRecord
 from slimpajama.corpus.sources.remote import list_remote, open_remote, remote_version
 from slimpajama.workspace import layout
@@ -25,6 +26,10 @@ from slimpajama.workspace.local import SWAP, TMP
 from slimpajama.workspace.store import LOCK
 
 NO_FILES = RejectedRecord("", "no-files", "0 files", "at least 1 file")
+LEFT_OUT = RejectedRecord("", "left-out", "a note or a cache beside a dataset", "a file of data")
+# What lies beside the data in the folder of a dataset; notes are data where their format is asked for.
+_BESIDE = re.compile(r"(state|dataset_dict|dataset_infos?)\.json|cache-.*\.arrow|_.*", re.DOTALL)
+_NOTE = re.compile(r"(readme|licen[cs]e)(\..*)?", re.DOTALL | re.IGNORECASE)
 # Source, path or pattern, and what is wrong with it.
 Problem = tuple[str, str, RejectedRecord]
 
@@ -176,13 +181,17 @@ def _found(
 ) -> Iterator[InputFile | Problem]:
     pattern = f"{source.uri}**/*" if source.uri.endswith("/") else source.uri
     if "://" in source.uri:
-        for uri, size, version in list_remote(source.uri, pattern, partial(_is_data, source)):
-            if not outputs.has(uri):
+        for uri, size, version in list_remote(source.uri, pattern):
+            if outputs.has(uri):
+                continue
+            if _left_out(source, uri):
+                yield source.name, uri, LEFT_OUT
+            else:
                 yield InputFile(source.name, uri, size, version, uri)
         return
     lost: list[OSError] = []
     for match in sorted(_matches(pattern, root, lost)):
-        if not _is_data(source, match) or outputs.has(os.path.join(root, match)):  # noqa: PTH118 - may be no Unicode
+        if outputs.has(os.path.join(root, match)):  # noqa: PTH118 - may be no Unicode
             continue
         full = Path(root, match)
         path = _unicode(match)
@@ -193,6 +202,9 @@ def _found(
             # Opening a pipe would wait for ever.
             if not stat.S_ISREG(status.st_mode):
                 yield source.name, path, _unreadable("a device or a pipe", "a regular file")
+                continue
+            if _left_out(source, path):
+                yield source.name, path, LEFT_OUT
                 continue
             is_hashed = doubtful is None or (source.name, path, status.st_size) in doubtful
             sha256 = file_sha256(full) if is_hashed else ""
@@ -249,14 +261,11 @@ def _unicode(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace").replace(os.sep, "/")
 
 
-def _is_data(source: SourceConfig, path: str) -> bool:
-    """Whether a file is data: of a pattern all are; of a folder those of a table's format, or of the source's.
-
-    Left out are the caches (`cache-*.arrow`) and notes (`state.json`, `README.md`) beside a saved dataset.
-    """
+def _left_out(source: SourceConfig, path: str) -> bool:
+    """Whether a file of a folder is none of its data: a pattern asks for what it matches."""
     name = path.rsplit("/", 1)[-1]
-    formats = TABLES if source.format == "auto" else {source.format}
-    return not source.uri.endswith("/") or (format_of(name) in formats and not name.startswith(("cache-", ".", "_")))
+    is_note = _NOTE.fullmatch(name) and format_of(name) != source.format
+    return source.uri.endswith("/") and bool(is_note or _BESIDE.fullmatch(name))
 
 
 def _stamp(status: os.stat_result) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
 from typing import Any, BinaryIO, NamedTuple
@@ -23,7 +23,11 @@ from slimpajama.corpus.sources.records import (
 from slimpajama.corpus.sources.streams import BrokenStreamError, TooLong, Unpacked, blocks, bounded
 
 LONGEST_LINE = 1 << 24  # bytes
-_PAGES = {"text/html": True, "application/xhtml+xml": True, "text/plain": False}
+_PAGES: dict[str, Callable[[str], str]] = {
+    "text/html": visible_text,
+    "application/xhtml+xml": visible_text,
+    "text/plain": str,
+}
 # What a server answered, a file that was fetched otherwise, and the text that a crawler made of a page (WET).
 _RECORDS = ("response", "resource", "conversion")
 _CHARSET = re.compile(r"""charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE)
@@ -32,16 +36,17 @@ _CHARSET = re.compile(r"""charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.I
 class Kind(NamedTuple):
     """What a document is."""
 
-    html: bool
+    convert: Callable[[str], str] = str
+    """What is made of its text."""
     charset: tuple[str, ...] = ()
     """The encoding that its header names, if it does."""
 
 
-def read_page(file: BinaryIO, name: str, options: ReadOptions, html: bool) -> Iterator[Chunk]:
-    """Yield the whole file as one record."""
+def read_page(file: BinaryIO, name: str, options: ReadOptions, convert: Callable[[str], str] = str) -> Iterator[Chunk]:
+    """Yield the whole file as one record: what is made of its text."""
     data = bounded(blocks(file, name), options.max_document_bytes)
     if data:
-        yield Chunk(partial(collect, [_page_record(1, "", data, None, options, Kind(html))], options), file.tell())
+        yield Chunk(partial(collect, [_page_record(1, "", data, None, options, Kind(convert))], options), file.tell())
 
 
 def _page_record(
@@ -50,13 +55,12 @@ def _page_record(
     """Return a document of its bytes; of a web page what is visible of it."""
     if isinstance(data, TooLong):
         return too_large(place, data, options.max_document_bytes)
-    declared = [*kind.charset, *(page_encodings(data) if kind.html else ())]
+    declared = [*kind.charset, *(page_encodings(data) if kind.convert is visible_text else ())]
     try:
         read = decode_document(data, place, options.encoding, declared)
         if isinstance(read, RejectedRecord):
             return read
-        text = visible_text(read.text) if kind.html else read.text
-        return options.checked(number, place, text, own_id, read.notes)
+        return options.checked(number, place, kind.convert(read.text), own_id, read.notes)
     except TreeTooLargeError as error:
         return RejectedRecord(place, "too-deep", str(error), "a page that is parsed in seconds")
 
@@ -140,6 +144,6 @@ def _kind_of(record: Any) -> Kind | None:
     if (record.rec_headers.get_header("WARC-Target-URI") or "").startswith("metadata:"):
         return None
     declared = headers.get_header("Content-Type") or ""
-    html = _PAGES.get(declared.partition(";")[0].strip().lower())
+    convert = _PAGES.get(declared.partition(";")[0].strip().lower())
     found = _CHARSET.search(declared)
-    return None if html is None else Kind(html, (found[1],) if found else ())
+    return None if convert is None else Kind(convert, (found[1],) if found else ())

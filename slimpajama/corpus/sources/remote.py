@@ -7,7 +7,7 @@ import asyncio
 import ipaddress
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
@@ -156,8 +156,8 @@ def _matching(fs: Any, pattern: str) -> dict[str, Any]:
     return {path: info for path, info in found.items() if matches(path[host.end() :])}
 
 
-def list_remote(uri: str, pattern: str, is_data: Callable[[str], bool]) -> Iterator[tuple[str, int, str]]:
-    """Yield URI, size and version of each file that a pattern matches and that is data, in order of their paths.
+def list_remote(uri: str, pattern: str) -> Iterator[tuple[str, int, str]]:
+    """Yield URI, size and version of each file that a pattern matches and that is not hidden, in order of their paths.
 
     Messages name `uri`, the source's.
 
@@ -167,7 +167,7 @@ def list_remote(uri: str, pattern: str, is_data: Callable[[str], bool]) -> Itera
     fs, inner = _file_system(pattern)
     try:
         found = sorted(_matching(fs, inner).items())
-        files = [(path, info) for path, info in found if info["type"] == "file" and is_data(path)]
+        files = [item for item in found if item[1]["type"] == "file" and not item[0].rsplit("/", 1)[-1].startswith(".")]
         versions = [_version(fs, path, info) for path, info in files]
     except outside_errors(ValueError) as error:
         # The cause is left out, since it may quote a signed address.
