@@ -1,7 +1,5 @@
 """Visible text of a web page: the title first, a line for every block, white space as a browser shows it."""
 
-import codecs
-import contextlib
 import re
 from collections.abc import Iterator
 from html import unescape
@@ -45,60 +43,10 @@ _OPTION, _LIST = re.compile("<option", re.IGNORECASE), re.compile("(</?)select",
 # Marks the borders of blocks. It is removed from every text first: `&#30;` may have put it there.
 _BREAK = "\x1e"
 _SPACE = re.compile(r"[ \t\n\r\f]+")
-_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE)
-MANY = 20
-_UTF8 = ("utf-8", "utf8", "utf-16", "utf-16le", "utf-16be")
-_WIDER = {  # as browsers read them
-    **dict.fromkeys(("gb2312", "gbk", "x-gbk", "gb_2312-80"), "gb18030"),
-    "big5": "big5hkscs",
-    "euc-kr": "cp949",
-    "shift_jis": "cp932",
-}
-# The encodings of WHATWG Encoding, by Python's names.
-_ENCODINGS = frozenset(
-    "ascii big5 big5hkscs cp1250 cp1251 cp1252 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 cp866 cp874 cp932 cp949 "
-    "euc_jp euc_kr gb18030 iso2022_jp iso8859-1 iso8859-10 iso8859-11 iso8859-13 iso8859-14 iso8859-15 iso8859-16 "
-    "iso8859-2 iso8859-3 iso8859-4 iso8859-5 iso8859-6 iso8859-7 iso8859-8 iso8859-9 koi8-r koi8-u mac-cyrillic "
-    "mac-roman shift_jis tis-620".split()
-)
 
 
 class TreeTooLargeError(ValueError):
     """The page would take minutes to parse; the message says why."""
-
-
-def declared_encoding(page: bytes) -> str:
-    """Return the encoding that a page begins with or names in its first 1,024 bytes, else UTF-8.
-
-    As browsers do: a byte order mark outweighs the name, a name that can be read as ASCII is not that of UTF-16, and
-    pages that say GB2312, GBK or Big5 are read as what contains it. Unlike browsers: a page that is valid UTF-8
-    with `MANY` characters beyond ASCII is UTF-8 whatever it says; fewer may be so by chance (GBK's 联通 is).
-
-    Raises:
-        LookupError: No encoding of the web; the message is its name. Some of Python's take hours over a hostile page.
-
-    Source: WHATWG HTML, "prescan a byte stream to determine its encoding".
-    """
-    if page.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    found = _CHARSET.search(page[:1024])
-    name = found[1].decode("ascii").lower() if found else "utf-8"
-    if page.startswith(codecs.BOM_UTF8) or name in _UTF8 or _is_utf8(page):
-        return "utf-8"
-    name = _WIDER.get(name, name)
-    with contextlib.suppress(LookupError):
-        if codecs.lookup(name).name in _ENCODINGS:
-            return name
-    raise LookupError(name)
-
-
-def _is_utf8(page: bytes) -> bool:
-    try:
-        text = page.decode()
-    except UnicodeDecodeError:
-        return False
-    # An ideograph has two bytes more than characters, an accented letter one.
-    return len(page) - len(text) >= 2 * MANY
 
 
 def visible_text(page: str) -> str:

@@ -1,10 +1,8 @@
-import codecs
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slimpajama.corpus.sources.html import _ENCODINGS, TreeTooLargeError, declared_encoding, visible_text
+from slimpajama.corpus.sources.html import TreeTooLargeError, visible_text
 
 PIECES = [
     *(
@@ -72,33 +70,3 @@ def test_a_long_flat_page_is_not_deep():
 def test_no_page_breaks_the_reader(page: str):
     text = visible_text(page)
     assert not any(line != line.strip(" ") or not line for line in text.split("\n") if text)
-
-
-@pytest.mark.parametrize(
-    ("page", "encoding"),
-    [
-        (b"<meta charset=gb2312>", "gb18030"),
-        (b'<META http-equiv="Content-Type" content="text/html; charset=GBK">', "gb18030"),
-        (b'<meta charset="Big5">', "big5hkscs"),
-        (b"<p>no word of it", "utf-8"),
-        (b"\xef\xbb\xbf<meta charset=gbk>", "utf-8"),
-        (b"<meta charset=utf-16>", "utf-8"),
-        ("<p>网页".encode("utf-16"), "utf-16"),
-        (("<meta charset=gbk>" + "中文网页" * 5).encode(), "utf-8"),
-        ("<meta charset=gbk>联通".encode("gbk"), "gb18030"),  # valid UTF-8 by chance
-        (("<meta charset=gbk>" + "中文网页" * 5).encode("gbk"), "gb18030"),
-        (b"<meta charset=windows-1252>", "windows-1252"),
-    ],
-)
-def test_the_encoding_is_the_one_that_the_page_declares(page: bytes, encoding: str):
-    assert declared_encoding(page) == encoding
-
-
-@pytest.mark.parametrize("name", ["idna", "punycode", "undefined", "unicode_escape", "utf-7", "zlib", "klingon"])
-def test_what_is_no_encoding_of_the_web_is_refused(name: str):
-    with pytest.raises(LookupError, match=name):
-        declared_encoding(f"<meta charset={name}>".encode())
-
-
-def test_every_encoding_of_the_web_is_known_by_its_name():
-    assert all(codecs.lookup(name).name == name for name in _ENCODINGS)
