@@ -26,11 +26,11 @@ REFUSED = "/removed/ingest-"
 DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 MODEL = re.compile(r"\b(n\d-tiny-[0-9a-f]{8}(?:-[0-9a-f]{8})?)\b")
 # Made of the digests beside it.
-HOLDS_CARD = re.compile(r"models/MODEL|nights/n\d")
+HOLDS_CARD = re.compile(r"models/MODEL|nights/n\d(/removed)?")
 # What a record is checked by; no digest holds it.
 CHECKS = {"checksum", "crc32"}
 # Steps were raised since; a rule of cleaning and counts were added, and so each step's manifest has another digest.
-LEFT_OUT = CHECKS | {"fingerprint", "version", "mojibake", "refused"}
+LEFT_OUT = CHECKS | {"fingerprint", "version", "mojibake", "refused", "samples"}
 STEPS = {"raw", "cleaned", "compared", "contaminated", "documents", "words", "from"}
 NOTES = "published/"
 
