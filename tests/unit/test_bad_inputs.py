@@ -28,7 +28,7 @@ from slimpajama.core.errors import InputError, ModelError, SlimpajamaError, Stor
 from slimpajama.corpus.clean.normalise import normalise
 from slimpajama.corpus.ingest import read_whole
 from slimpajama.corpus.pairs.records import FORMATS, Pair, read_pairs
-from slimpajama.corpus.sources import files, parquet, streams
+from slimpajama.corpus.sources import archives, files, parquet, streams
 from slimpajama.corpus.sources.discover import InputFile
 from slimpajama.corpus.sources.records import Batch, ReadOptions, RejectedRecord
 from slimpajama.model.loading import load_exported, load_model
@@ -47,6 +47,7 @@ def small_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds of a sixteenth, so that what goes beyond them is made in no time."""
     monkeypatch.setattr(streams, "BOMB_BYTES", BOMB)
     monkeypatch.setattr(parquet, "BOMB_BYTES", BOMB)
+    monkeypatch.setattr(archives, "BOMB_BYTES", BOMB)
     monkeypatch.setattr(parquet, "AT_ONCE", BOMB)
 
 
@@ -113,7 +114,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, list[dict[st
 
     store = LocalStore(str(root / "workspace"))
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((streams, "BOMB_BYTES"), (parquet, "BOMB_BYTES"), (parquet, "AT_ONCE")):
+        for module, name in (
+            (streams, "BOMB_BYTES"),
+            (archives, "BOMB_BYTES"),
+            (parquet, "BOMB_BYTES"),
+            (parquet, "AT_ONCE"),
+        ):
             patch.setattr(module, name, BOMB)
         raw = ingest(Workspace(store), cfg, "n", take=take)
     cleaned = clean(Workspace(store), cfg, "n", raw)
