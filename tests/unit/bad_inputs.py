@@ -292,9 +292,9 @@ CASES: tuple[Case, ...] = (
     _j(
         "nested 10,000 deep",
         "deep.jsonl",
-        jsonl(b"[" * 10_000 + b"]" * 10_000, ZH),
-        ("line 1", "not-json", "nested too deeply"),
-        texts=(ZH,),
+        jsonl(EN, b"[" * 10_000 + b"]" * 10_000, ZH),
+        ("line 2", "not-json", "nested too deeply"),
+        texts=(EN, ZH),
     ),
     _j(
         "numbers of 100,000 digits",
@@ -378,9 +378,9 @@ CASES: tuple[Case, ...] = (
     _j(
         "an array with an element that is none",
         "array.json",
-        f'[{{"text": "{ZH}"}}, {{"text": "5" x"}}, 5, {{"text": "{EN}"}}]'.encode(),
-        ("element 2", "not-json", "Expecting"),
-        ("element 3", "not-json", "a int"),
+        f'[{{"text": "{ZH}"}}, 5, {{"text": "5" x"}}, {{"text": "{EN}"}}]'.encode(),
+        ("element 2", "not-json", "a int"),
+        ("element 3", "not-json", "Expecting"),
         texts=(ZH, EN),
     ),
     _j(

@@ -136,7 +136,7 @@ def test_all_at_once_good_files_are_read_and_every_bad_one_is_on_record(whole: A
     assert sum(row["source"] == "good" for row in raw) == 500
     for case in CASES:
         path = f"cases/{case.name}"
-        assert Counter(row["text"] for row in raw if row["uri"].rpartition("#")[0] == path) == Counter(case.texts)
+        assert Counter(row["text"] for row in raw if row["uri"].partition("#")[0] == path) == Counter(case.texts)
         on_record = [row for row in removed if row["uri"].partition("#")[0] == path and row["stage"] == "ingest"]
         assert Counter(row["rule"] for row in on_record) == Counter(rule for _, rule, _ in case.bad)
     assert all(row["value"] and row["value"].isprintable() for row in removed)
@@ -262,7 +262,8 @@ def test_the_page_of_bad_inputs_lists_every_one_and_the_manual_every_rule():
     rows = [line for line in listed.splitlines() if line.startswith("| ") and not line.startswith(("| what", "| name"))]
     assert len(rows) == sum(map(len, (CASES, TEXTS, NAMES, CONFIGS, EXPORTED, POINTERS)))
     assert listed.replace("\n", "").isprintable()
-    manual = (Path(__file__).resolve().parents[2] / "docs" / "bad-inputs.md").read_text(encoding="utf-8")
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    manual = "".join((docs / name).read_text(encoding="utf-8") for name in ("bad-inputs.md", "formats.md"))
     rules = {rule for case in CASES for _, rule, _ in case.bad} | {rule for *_, rule in TEXTS} | set(NAMES.values())
     assert [rule for rule in sorted(rules - {"", "folder"}) if f"`{rule}`" not in manual] == []
 

@@ -72,9 +72,15 @@ class Config:
 SECTIONS: dict[str, Any] = {f.name: type(getattr(Config(), f.name)) for f in fields(Config) if f.name != "workspace"}
 
 
+# Settings of a source that came after 0.1.0. At their defaults they are left out, so that fingerprints stay as they are.
+ADDED = {f.name: f.default for f in fields(SourceConfig) if f.name in ("split", "html")}
+
+
 def canonical(value: Any) -> Any:
-    """Return `value` as plain JSON types, dataclasses included."""
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    """Return `value` as plain JSON types, dataclasses included, without what `ADDED` says."""
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    return asdict(value, dict_factory=lambda pairs: {k: v for k, v in pairs if k not in ADDED or v != ADDED[k]})
 
 
 def fingerprint(*parts: Any) -> str:
