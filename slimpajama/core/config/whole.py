@@ -72,7 +72,7 @@ class Config:
 SECTIONS: dict[str, Any] = {f.name: type(getattr(Config(), f.name)) for f in fields(Config) if f.name != "workspace"}
 
 
-# Settings of a source that came after 0.1.0. At their defaults they are left out, so that fingerprints stay as they are.
+# Settings of a source that came after 0.1.0. At their defaults they are left out: fingerprints stay as they are.
 ADDED = {f.name: f.default for f in fields(SourceConfig) if f.name in ("split", "html")}
 
 

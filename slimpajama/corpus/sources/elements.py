@@ -201,8 +201,8 @@ class _Scanner:
         """Let go of what precedes the element and, of one that is too long, of what was looked at."""
         if not self._skipped:
             self._begin = len(self._held) - len(self._held[self._begin :].lstrip(_BLANK))
-        if len(self._held) - self._begin > self._limit:
-            known = self._last if self._is_lost else self._pos
+        known = self._last if self._is_lost else self._pos
+        if known - self._begin > self._limit:
             self._skipped += known - self._begin
             self._begin = known
         n = self._begin

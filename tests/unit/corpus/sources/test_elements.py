@@ -119,7 +119,7 @@ PIECE = st.sampled_from([*map(json.dumps, ROWS[:2]), *DEFECTS[:18], ",", "]", "}
 
 
 @given(st.lists(PIECE, max_size=9), st.sampled_from([", ", ",\n", " "]), st.integers(1, 90), st.integers(1, 300))
-@settings(max_examples=400)
+@settings(max_examples=300)
 def test_elements_do_not_depend_on_where_blocks_end(pieces: list[str], between: str, block: int, size: int):
     data = ("[" + between.join(pieces) + "]").encode()
 
