@@ -405,7 +405,7 @@ def test_of_a_folder_all_is_read_but_notes_and_caches_which_are_on_record(tmp_pa
     assert paths(found) == [("s0", f"hf/{name}") for name in sorted(saved)]
     assert {(path, bad.rule) for _, path, bad in found.problems} == {(f"hf/{name}", "left-out") for name in others}
     texts = Config(
-        ingest=IngestConfig(sources=(SourceConfig(name="s", uri="hf/", format="markdown"),)),
+        ingest=IngestConfig(sources=(SourceConfig(name="s", uri="hf/", format="md"),)),
         run=RunConfig(source_root=str(tmp_path)),
     )
     assert paths(plan(texts, [])) == [("s", f"hf/{name}") for name in sorted([*saved, "README.md"])]
