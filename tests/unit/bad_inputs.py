@@ -10,6 +10,8 @@ import bz2
 import gzip
 import io
 import json
+import lzma
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +123,15 @@ def warc(*bodies: bytes, extra: int = 0) -> bytes:
     return out
 
 
+def zipped(members: dict[str, bytes]) -> bytes:
+    """Return files as a zip archive."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return sink.getvalue()
+
+
 def pages(n: int) -> tuple[str, ...]:
     """Return texts that do not pack away to nothing."""
     return tuple(f"{ZH}{EN} {n * n} {n * n * 7919 % 99_991}" for n in range(n))
@@ -201,6 +212,29 @@ CASES: tuple[Case, ...] = (
         ("", "truncated", "the file ends inside a compressed stream"),
     ),
     _a(
+        "xz cut in the middle",
+        "cut.jsonl.xz",
+        lambda: lzma.compress(WHOLE)[:-200],
+        ("", "truncated", "the file ends inside a compressed stream"),
+        texts=LINES[:374],
+    ),
+    _a("a zip archive that is none", "none.zip", b"x", ("", "damaged", "no zip archive")),
+    _a(
+        "a zip archive of a text, a picture and nothing",
+        "some.zip",
+        lambda: zipped({"一.txt": ZH.encode(), "b.jpg": b"x", "c.txt": b""}),
+        ("b.jpg, number 1000000000", "unknown-format", "b.jpg"),
+        ("c.txt, number 2000000000", "empty-file", "no record"),
+        texts=(ZH,),
+    ),
+    _a(
+        "a bomb in a zip archive",
+        "bomb.zip",
+        lambda: zipped({"a.txt": bytes(20_000_000), "b.jsonl": jsonl(ZH)}),
+        ("a.txt, number 0", "too-large", "unpacks to more than 200 times"),
+        ("b.jsonl, number 1000000000", "too-large", "unpacks to more than 200 times"),
+    ),
+    _a(
         "a bomb of one long line",
         "bomb.jsonl.zst",
         lambda: zstandard.compress(b'{"text": "' + bytes(20_000_000)),
@@ -265,9 +299,9 @@ CASES: tuple[Case, ...] = (
     _j(
         "nested 10,000 deep",
         "deep.jsonl",
-        jsonl(b"[" * 10_000 + b"]" * 10_000, ZH),
-        ("line 1", "not-json", "nested too deeply"),
-        texts=(ZH,),
+        jsonl(EN, b"[" * 10_000 + b"]" * 10_000, ZH),
+        ("line 2", "not-json", "nested too deeply"),
+        texts=(EN, ZH),
     ),
     _j(
         "numbers of 100,000 digits",
@@ -364,6 +398,21 @@ CASES: tuple[Case, ...] = (
         jsonl(jsonl(ZH)[:-1] * 2, EN),
         ("line 1", "not-json", "Extra data"),
         texts=(EN,),
+    ),
+    _j(
+        "an array with an element that is none",
+        "array.json",
+        f'[{{"text": "{ZH}"}}, 5, {{"text": "5" x"}}, {{"text": "{EN}"}}]'.encode(),
+        ("element 2", "not-json", "a int"),
+        ("element 3", "not-json", "Expecting"),
+        texts=(ZH, EN),
+    ),
+    _j(
+        "an array that is never closed",
+        "open.json",
+        f'[{{"text": "{ZH}"}}, {{"text": "{EN}"'.encode(),
+        ("", "truncated", "the file ends inside an array"),
+        texts=(ZH,),
     ),
     # CSV
     _c(

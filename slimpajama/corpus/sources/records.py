@@ -122,7 +122,7 @@ class ReadOptions:
             text = joined([_seen_of(value) for value in values] if self.html else values)
         except TreeTooLargeError as error:
             return RejectedRecord(place, "too-deep", str(error), "a field that is parsed in seconds")
-        return self.checked(number, place, text, joined([own_id]), notes)
+        return self.checked(number, place, text, joined([own_id]) if isinstance(own_id, tuple) else own_id, notes)
 
     def checked(self, number: int, place: str, text: object, own_id: object, notes: Iterable[Note] = ()) -> Found:
         """Return the record of a text, or why it is none."""
