@@ -298,6 +298,23 @@ CASES: tuple[Case, ...] = (
         texts=(ZH,),
     ),
     _j(
+        "text under another name: its keys are named, that of the longest text first",
+        "keys.jsonl",
+        jsonl(json.dumps({"id": "7", "内容": ZH, "none": None}).encode(), b'{"n": 1, "body": "words"}', b"{}", ZH),
+        ("line 1", "no-text", "no such field; its keys: 内容, id"),
+        ("line 2", "no-text", "no such field; its keys: body, n"),
+        ("line 3", "no-text", "no such field; its keys: none"),
+        texts=(ZH,),
+    ),
+    _j(
+        "text under another name, beside a line that only the slower parser reads",
+        "slow.jsonl",
+        jsonl(json.dumps({"id": "7", "内容": ZH}).encode(), b"broken", b'{"body\\u001b": "words"}'),
+        ("line 1", "no-text", "no such field; its keys: 内容, id"),
+        ("line 2", "not-json", "Expecting value"),
+        ("line 3", "no-text", "no such field; its keys: body\\x1b"),
+    ),
+    _j(
         "text missing, null, a number, a list, empty",
         "kinds.jsonl",
         jsonl(b"{}", b'{"text": null}', b'{"text": 5}', b'{"text": ["x"]}', b'{"text": ""}', ZH),

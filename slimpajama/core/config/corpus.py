@@ -92,6 +92,9 @@ class IngestConfig:
     part_mb: Megabytes = 8.0
     """Text in one intermediate file, in MB; the most that a kill can cost, times the workers."""
 
+    require_files: bool = True
+    """Warn of each source that has no file, and end with exit code 2 where none has; false says nothing of either."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class CleanConfig:
@@ -127,6 +130,10 @@ class CleanConfig:
 
     languages: tuple[str, ...] = ("zh", "zh-Hant", "en", "mixed", "unknown")
     """Languages that are kept; everything else is removed by the rule `language`."""
+
+    retry: bool = False
+    """Where these settings have changed, judge again what earlier nights removed by them, and read its files for that;
+    what passes now comes in, in place of the earlier record. What reading refused needs no such word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)

@@ -19,7 +19,7 @@ from slimpajama.corpus.sources.records import Batch, Chunk, RejectedRecord, seen
 from slimpajama.corpus.sources.streams import BOMB_BYTES, BOMB_RATIO, BrokenStreamError
 
 # Numbers of records that a file in an archive has.
-_NUMBERS = 1_000_000_000
+NUMBERS = 1_000_000_000
 # Most bytes of the list of files in an archive: a million names. It is held as a whole.
 _LONGEST_LIST = 1 << 26
 _END, _END_64, _PLACE_64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
@@ -112,7 +112,7 @@ def members(file: BinaryIO) -> Iterator[tuple[Inside, Opener | RejectedRecord]]:
         parts = name.split("/")
         if info.is_dir() or "__MACOSX" in parts or parts[-1].startswith("."):
             continue
-        inside = Inside(name, number * _NUMBERS)
+        inside = Inside(name, number * NUMBERS)
         bound = max(BOMB_BYTES, BOMB_RATIO * info.compress_size)
         taken += info.file_size
         if info.flag_bits & _ENCRYPTED or info.compress_type not in _METHODS:

@@ -94,7 +94,7 @@ def decode_document(
         return _read(data, place, fixed)
     named = next(_known(declared), "")
     valid = _valid_utf8(data)
-    if valid is not None and "\0" not in valid and (named in ("", "utf-8") or len(data) - len(valid) >= 2 * MANY):
+    if valid is not None and b"\0" not in data and (named in ("", "utf-8") or len(data) - len(valid) >= 2 * MANY):
         return Text(valid, [])
     told = _read(data, place, named) if named else None
     if isinstance(told, Text) and _fits(told.text, named):

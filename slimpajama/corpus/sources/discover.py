@@ -9,10 +9,11 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from slimpajama.core.config import Config, SourceConfig
@@ -32,6 +33,8 @@ _BESIDE = re.compile(r"(state|dataset_dict|dataset_infos?)\.json|cache-.*\.arrow
 _NOTE = re.compile(r"(readme|licen[cs]e)(\..*)?", re.DOTALL | re.IGNORECASE)
 # Source, path or pattern, and what is wrong with it.
 Problem = tuple[str, str, RejectedRecord]
+# Source, path and content of a file.
+Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +51,18 @@ class InputFile:
     """Where it is opened: an absolute path, or a URI. Not part of ids or manifests."""
     stamp: tuple[int, ...] = field(default=(), compare=False)
     """Of a local file: what the disk says of it, which a write changes. Spares hashing it a second time."""
+    again: tuple[str, ...] = ()
+    """Of a file that an earlier night has read: the steps whose refusals are tried again."""
+
+    @property
+    def key(self) -> Key:
+        """What it is known by."""
+        return self.source, self.path, self.sha256
 
     def entry(self) -> dict[str, Any]:
         """Return what the night's manifest lists of it, and a later night's `plan` takes as known."""
-        return {"source": self.source, "path": self.path, "bytes": self.bytes, "sha256": self.sha256}
+        again = {"again": list(self.again)} if self.again else {}
+        return {"source": self.source, "path": self.path, "bytes": self.bytes, "sha256": self.sha256} | again
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,8 @@ class Plan:
     units: tuple[tuple[InputFile, ...], ...] = ()
     """New and changed files; small ones together, in order."""
     problems: tuple[Problem, ...] = ()
+    readable: frozenset[str] = frozenset()
+    """Sources that have a file, be it a known one."""
 
     @property
     def files(self) -> tuple[InputFile, ...]:
@@ -68,19 +81,27 @@ class Plan:
         return tuple(file for unit in self.units for file in unit)
 
 
-def plan(cfg: Config, known: Iterable[dict[str, Any]], *, quick: bool = False) -> Plan:
+def plan(
+    cfg: Config,
+    known: Iterable[dict[str, Any]],
+    again: Mapping[Key, tuple[str, ...]] = MappingProxyType({}),
+    *,
+    quick: bool = False,
+) -> Plan:
     """List every source's files and keep those that no earlier night has read in this very form.
 
     Args:
         cfg: `ingest` and `run.source_root` are used.
         known: Inputs that published nights list: `source`, `path`, `bytes`, `sha256`.
+        again: Known files that are kept all the same, and the steps whose refusals are tried again.
         quick: Read no local file whose path and size already say that it is new; its `sha256` stays empty.
     """
     known = list(known)
     seen = {(entry["source"], entry["path"], entry["sha256"]) for entry in known}
     doubtful = {(entry["source"], entry["path"], entry["bytes"]) for entry in known} if quick else None
     files, problems = _listed(cfg, doubtful)
-    return _plan(cfg, [file for key, file in files.items() if key not in seen], problems)
+    todo = [replace(file, again=again.get(key, ())) for key, file in files.items() if key not in seen or key in again]
+    return replace(_plan(cfg, todo, problems), readable=frozenset(file.source for file in files.values()))
 
 
 def plan_again(cfg: Config, inputs: list[dict[str, Any]], problems: list[list[str]]) -> Plan:
@@ -107,15 +128,14 @@ def plan_again(cfg: Config, inputs: list[dict[str, Any]], problems: list[list[st
             hint="Put them back, or name the folder of --config that they lie in.",
         )
     again = [(source, path, bad[source, path, rule]) for source, path, rule in problems if (source, path, rule) in bad]
-    return _plan(cfg, [found[key] for key in keys], again)
+    files = [replace(found[key], again=tuple(entry.get("again", ()))) for key, entry in zip(keys, inputs, strict=True)]
+    return _plan(cfg, files, again)
 
 
-def _listed(
-    cfg: Config, doubtful: set[tuple[str, str, int]] | None
-) -> tuple[dict[tuple[str, str, str], InputFile], list[Problem]]:
+def _listed(cfg: Config, doubtful: set[tuple[str, str, int]] | None) -> tuple[dict[Key, InputFile], list[Problem]]:
     """Return all sources' files by (source, path, sha256), and what is wrong; `doubtful` as for `list_source`."""
     found = [item for source in cfg.ingest.sources for item in list_source(source, cfg, doubtful)]
-    files = {(item.source, item.path, item.sha256): item for item in found if isinstance(item, InputFile)}
+    files = {item.key: item for item in found if isinstance(item, InputFile)}
     return files, [item for item in found if not isinstance(item, InputFile)]
 
 

@@ -6,6 +6,7 @@ What is no JSON lines (an array, an object over several lines) is made so; recor
 import json
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -19,6 +20,7 @@ from slimpajama.corpus.sources.decoding import text_blocks, with_notes
 from slimpajama.corpus.sources.elements import MAX_DEPTH, element_lines, has_lines, peeked
 from slimpajama.corpus.sources.fields import EACH, column, field_of, splits
 from slimpajama.corpus.sources.records import (
+    NO_FIELD,
     Batch,
     Chunk,
     Found,
@@ -63,7 +65,25 @@ def _parse(noun: str, first: int, data: bytes | TooLong, options: ReadOptions) -
         # Answer at once: a bomb may hold nothing but ends of lines.
         return []
     batch = None if isinstance(data, TooLong) else _parse_flawless(noun, first, data, options)
-    return collect(_records(noun, first, data, options), options) if batch is None else [batch]
+    batches = collect(_records(noun, first, data, options), options) if batch is None else [batch]
+    return (_with_keys(batch, first, data) for batch in batches)
+
+
+def _with_keys(batch: Batch, first: int, data: bytes | TooLong) -> Batch:
+    """Return a batch whose refusals name the keys that a record has where it lacks the field, longest text first."""
+    if isinstance(data, TooLong) or all(bad.value != NO_FIELD for bad in batch.rejected):
+        return batch
+    lines = data.split(b"\n")
+
+    def named(bad: RejectedRecord) -> RejectedRecord:
+        row = parse_object(lines[int(bad.place.rpartition(" ")[2]) - first], "") if bad.value == NO_FIELD else None
+        if not isinstance(row, dict):
+            return bad
+        keys = [key for key, value in row.items() if value is not None]
+        keys.sort(key=lambda key: len(row[key]) if isinstance(row[key], str) else -1, reverse=True)
+        return replace(bad, value=seen(f"{NO_FIELD}; its keys: {', '.join(keys) or 'none'}"))
+
+    return batch._replace(rejected=list(map(named, batch.rejected)))
 
 
 def _parse_flawless(noun: str, first: int, data: bytes, options: ReadOptions) -> Batch | None:

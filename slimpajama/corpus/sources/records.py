@@ -45,6 +45,8 @@ BOM, MARK = "\ufeff", "\ufffd"
 BYTES_A_MARK, LEAST_BYTES = 500, 100
 # Bytes that a record costs besides its text, so that batches of bad or tiny records are bounded, too.
 ROW_BYTES = 200
+# What is seen of a record without the field that holds the text.
+NO_FIELD = "no such field"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ class ReadOptions:
         """Return the record of a text, or why it is none."""
         if not isinstance(text, str):
             return RejectedRecord(
-                place, "no-text", f"a {type(text).__name__}" if text is not None else "no such field", "a text"
+                place, "no-text", f"a {type(text).__name__}" if text is not None else NO_FIELD, "a text"
             )
         if not self.any_text and (not text or text.isspace()):
             return RejectedRecord(place, "no-text", "an empty text", "a text")
