@@ -6,8 +6,9 @@ Big5 and UTF-16. What was detected or replaced becomes a `Note`. Text in none of
 `unknown-encoding`, and so is a page that declares a Chinese encoding and is in another one.
 
 The detector is Firefox's, chardetng. It knows no UTF-16 and gives no figure, so a second measure stands beside it, the
-confidence: the share of characters in everyday use among those beyond ASCII. Both must agree, unless one of GB18030 and Big5 has twice the other's. Chinese text in the right
-encoding gives 0.96 or more, in a wrong one seldom above 0.6 (docs/benchmarks/encodings.md).
+confidence: the share of characters in everyday use among those beyond ASCII. Both must agree, unless one of GB18030 and
+Big5 has twice the share of the other. Chinese text in the right encoding has 0.96 or more, in a wrong one seldom above
+0.6 (docs/benchmarks/encodings.md).
 """
 
 import codecs
