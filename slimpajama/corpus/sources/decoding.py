@@ -6,8 +6,9 @@ Big5 and UTF-16. What was detected or replaced becomes a `Note`. Text in none of
 `unknown-encoding`, and so is a page that declares a Chinese encoding and is in another one.
 
 The detector is Firefox's, chardetng. It knows no UTF-16 and gives no figure, so a second measure stands beside it, the
-confidence: the share of characters in everyday use among those beyond ASCII. Both must agree. The right encoding gives
-0.96 or more, of 200 characters in a wrong one at most 0.7 are such (docs/benchmarks/encodings.md).
+confidence: the share of characters in everyday use among those beyond ASCII. Both must agree, unless one of GB18030 and
+Big5 has twice the share of the other. Chinese text in the right encoding has 0.96 or more, in a wrong one seldom above
+0.6 (docs/benchmarks/encodings.md).
 """
 
 import codecs
@@ -29,8 +30,8 @@ from slimpajama.corpus.sources.streams import UntilBroken, blocks
 AUTO = "auto"
 # Bytes from the first one beyond ASCII by which an encoding is detected.
 SAMPLE = 1 << 14
-# Least confidence.
-LEAST = 0.8
+# Least confidence, and where GB18030 and Big5 differ by half, as of a few words among much ASCII.
+LEAST, CLEAR = 0.8, 0.65
 # A page that is valid UTF-8 with so many characters beyond ASCII is UTF-8 whatever it declares; fewer may be so by
 # chance: GBK's 联通 is.
 MANY = 20
@@ -94,7 +95,7 @@ def decode_document(
         return _read(data, place, fixed)
     named = next(_known(declared), "")
     valid = _valid_utf8(data)
-    if valid is not None and "\0" not in valid and (named in ("", "utf-8") or len(data) - len(valid) >= 2 * MANY):
+    if valid is not None and b"\0" not in data and (named in ("", "utf-8") or len(data) - len(valid) >= 2 * MANY):
         return Text(valid, [])
     told = _read(data, place, named) if named else None
     if isinstance(told, Text) and _fits(told.text, named):
@@ -123,12 +124,21 @@ def detect(data: bytes, begins: bool = True) -> Guess:
     detector = EncodingDetector()
     detector.feed(sample, last=first + SAMPLE >= len(data))
     like = next(_known([detector.guess(tld=None, allow_utf8=False)]), "")
-    shares = {like: everyday_share(sample.decode(like, "replace"))} if like in _CHINESE else {}
+    found = Guess(like=like)
+    if like in _CHINESE:
+        shares = {codec: everyday_share(sample.decode(codec, "replace")) for codec in _CHINESE[:2]}
+        best = max(shares, key=lambda codec: shares[codec])
+        if shares[best] >= max(CLEAR, 2 * min(shares.values())):
+            found = Guess(best, shares[best], like)
+        elif shares[like] >= LEAST:
+            found = Guess(like, shares[like], like)
     even = data[: min(SAMPLE, len(data) // 2 * 2)]
     if begins and len(even.translate(None, _CONTROLS)) < (1 - _LEAST_CONTROLS) * len(even):
-        shares |= {codec: everyday_share(even.decode(codec, "replace"), ascii_counts=True) for codec in UTF16[1:]}
-    best = max(shares, key=lambda codec: shares[codec], default="")
-    return Guess(best, shares[best], like) if best and shares[best] >= LEAST else Guess(like=like)
+        for codec in UTF16[1:]:
+            share = everyday_share(even.decode(codec, "replace"), ascii_counts=True)
+            if share >= max(LEAST, found.confidence):
+                found = Guess(codec, share, like)
+    return found
 
 
 def everyday_share(text: str, ascii_counts: bool = False) -> float:
