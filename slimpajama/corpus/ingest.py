@@ -97,7 +97,7 @@ def _ingest(run: Run) -> None:
     )
 
 
-INGEST = Step("ingest", 3, _inputs, _ingest, grows_with="text", raw="inputs")
+INGEST = Step("ingest", 4, _inputs, _ingest, grows_with="text", raw="inputs")
 """Read what is new in the sources since the last published night.
 
 Options: `todo`, a Plan, reads these files instead; `take`, what is read of a file. Files: parts of schema RAW in the

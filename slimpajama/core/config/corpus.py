@@ -35,6 +35,10 @@ class SourceConfig:
     """How to read a file; `auto` goes by its name (`.gz`, `.zst` and `.bz2` are looked through).
     `arrow` is what `datasets.save_to_disk` writes; `warc` needs the extra `warc`."""
 
+    extract: Literal["main", "all"] = "main"
+    """What of a web page is its text (html, warc): the content without menus, lists of other pages and notes around
+    it, or `all` that a reader sees. Hidden text is never part of it."""
+
     text_field: Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1)] = "text"
     """Column or key that holds the text (jsonl, csv, parquet, arrow); a dot leads into a nested one (`meta.title`).
     Several, `["title", "text"]`, are joined by a blank line; of them only those that are there."""

@@ -54,6 +54,7 @@ def read_options(source: SourceConfig, cfg: IngestConfig) -> ReadOptions:
     return ReadOptions(
         max_document_bytes=int(cfg.max_document_mb * 1e6),
         format=source.format,
+        extract=source.extract,
         text_fields=source.text_fields(),
         id_field=source.id_field,
         batch_bytes=min(BLOCK, int(cfg.part_mb * 1e6)),

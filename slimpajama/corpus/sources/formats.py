@@ -47,7 +47,7 @@ READERS = (
         "html",
         (".html", ".htm", ".xhtml"),
         "the file",
-        "a web page: what a reader sees of it",
+        'a web page: its content, or with `extract = "all"` what a reader sees of it',
         (*_ANY_TEXT, "too-deep"),
         partial(read_page, html=True),
     ),

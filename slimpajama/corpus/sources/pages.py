@@ -43,7 +43,8 @@ def _page_record(
         text = decoded(data, place, encoding)
         if isinstance(text, RejectedRecord):
             return text
-        return options.checked(number, place, visible_text(text) if html else text, own_id)
+        text = visible_text(text, main=options.extract == "main") if html else text
+        return options.checked(number, place, text, own_id)
     except LookupError as error:
         return RejectedRecord(place, "invalid-utf8", f"encoding {error.args[0]}", "an encoding of the web")
     except TreeTooLargeError as error:

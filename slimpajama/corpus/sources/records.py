@@ -67,6 +67,8 @@ class ReadOptions:
     max_document_bytes: int
     """UTF-8 bytes of a record as it stands in the file."""
     format: str = "auto"
+    extract: str = "main"
+    """`main` or `all` of a web page."""
     text_fields: tuple[str, ...] = ("text",)
     """Fields that hold the text; several are joined by a blank line. A dot leads into a nested one."""
     id_field: str = ""
