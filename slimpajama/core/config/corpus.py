@@ -31,9 +31,10 @@ class SourceConfig:
     """Glob of files, local or `s3://bucket/prefix/*`; a relative one starts at the configuration file's folder.
     One that ends in `/` is a dataset's folder: every table below it (arrow, parquet, jsonl, csv), caches left out."""
 
-    format: Literal["auto", "txt", "jsonl", "csv", "parquet", "html", "arrow", "warc"] = "auto"
+    format: Literal["auto", "txt", "jsonl", "csv", "parquet", "html", "arrow", "warc", "pdf", "docx", "epub"] = "auto"
     """How to read a file; `auto` goes by its name (`.gz`, `.zst` and `.bz2` are looked through).
-    `arrow` is what `datasets.save_to_disk` writes; `warc` needs the extra `warc`."""
+    `arrow` is what `datasets.save_to_disk` writes; `warc` needs the extra `warc`; `pdf`, `docx` and `epub`
+    need the extra `documents`."""
 
     extract: Literal["main", "all"] = "main"
     """What of a web page is its text (html, warc): the content without menus, lists of other pages and notes around

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from slimpajama.corpus.sources.arrow import read_arrow
 from slimpajama.corpus.sources.csv import read_csv
+from slimpajama.corpus.sources.documents import read_document
 from slimpajama.corpus.sources.jsonl import read_jsonl
 from slimpajama.corpus.sources.pages import read_page, read_warc
 from slimpajama.corpus.sources.parquet import read_parquet
@@ -78,6 +79,30 @@ READERS = (
         "pages and plain text that servers sent with status 200; other responses are passed over",
         (*_ANY_TEXT, "too-deep"),
         read_warc,
+    ),
+    Reader(
+        "pdf",
+        (".pdf",),
+        "the file",
+        "paragraphs of a PDF with a text layer, without headers, footers and page numbers (extra `documents`)",
+        ("no-text", "no-text-layer", "encrypted"),
+        partial(read_document, kind="pdf"),
+    ),
+    Reader(
+        "docx",
+        (".docx",),
+        "the file",
+        "paragraphs, rows of tables and notes of a Word document (extra `documents`)",
+        ("no-text", "encrypted"),
+        partial(read_document, kind="docx"),
+    ),
+    Reader(
+        "epub",
+        (".epub",),
+        "the file",
+        "chapters of a book in its order (extra `documents`)",
+        ("no-text", "has-nul", "encrypted", "too-deep"),
+        partial(read_document, kind="epub"),
     ),
 )
 BY_FORMAT = {reader.format: reader for reader in READERS}
