@@ -1,25 +1,18 @@
 """PDF, docx and epub, made here out of known text."""
 
-import difflib
 import io
 import re
 import zipfile
 from functools import partial
 
 import pytest
-from marked_pages import TEXTS
-from reportlab.lib.styles import ParagraphStyle
-from reportlab.pdfbase import pdfmetrics
-from reportlab.pdfbase.cidfonts import UnicodeCIDFont
+from printed import known_text, pdf, same_share
 from reportlab.pdfgen.canvas import Canvas
-from reportlab.platypus import Paragraph, SimpleDocTemplate
 
 from slimpajama.corpus.sources.files import read
 from slimpajama.corpus.sources.paragraphs import Line, paragraphs
 from slimpajama.corpus.sources.records import ReadOptions
 
-pdfmetrics.registerFont(UnicodeCIDFont("STSong-Light"))
-FONT = {"zh": "STSong-Light", "en": "Helvetica"}
 W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 
 
@@ -29,32 +22,6 @@ def taken(name: str, data: bytes, max_bytes: int = 1_000_000) -> tuple[str, list
     batches = list(read(partial(io.BytesIO, data), name, options))
     texts = [text for batch in batches for text in batch.table["text"].to_pylist()]
     return "".join(texts), [bad.rule for batch in batches for bad in batch.rejected]
-
-
-def known_text(language: str) -> list[str]:
-    blocks = TEXTS.read_text(encoding="utf-8").strip().split("\n\n")
-    kept = [block.split("\n") for block in blocks if block.startswith(language)]
-    between = "" if language == "zh" else " "
-    return [line for head, *rest in kept for line in (head[3:], between.join(rest[:6]), between.join(rest[6:]))]
-
-
-def pdf(lines: list[str], language: str, *, indent: int = 22, gap: int = 0) -> bytes:
-    out = io.BytesIO()
-
-    def edges(canvas, document):
-        canvas.setFont(FONT[language], 9)
-        canvas.drawString(72, 800, {"zh": "街谈巷议 二〇二四年文集", "en": "Sundry Papers, collected 2024"}[language])
-        canvas.drawCentredString(
-            300, 30, {"zh": f"第 {document.page} 页", "en": f"Page {document.page} of 9"}[language]
-        )
-
-    style = ParagraphStyle(
-        "body", fontName=FONT[language], fontSize=11, leading=24, firstLineIndent=indent, spaceAfter=gap,
-        wordWrap="CJK" if language == "zh" else None,
-    )  # fmt: skip
-    flow = [Paragraph(line, style) for line in lines]
-    SimpleDocTemplate(out).build(flow, onFirstPage=edges, onLaterPages=edges)
-    return out.getvalue()
 
 
 def drawn(*lines: str, encrypt: str | None = None) -> bytes:
@@ -101,12 +68,8 @@ def test_a_pdf_gives_back_the_text_that_it_was_made_of(language: str, indent: in
     lines = known_text(language)
     text, bad = taken("a.pdf", pdf(lines, language, indent=indent, gap=gap))
     assert bad == []
-    truth, found = "\n".join(lines), text
-    same = sum(
-        block.size for block in difflib.SequenceMatcher(None, truth, found, autojunk=False).get_matching_blocks()
-    )
-    assert same / max(len(truth), len(found)) >= 0.99
-    # Nine of ten paragraphs are one line again (one that ends its page with a sentence may be two), without a space where the page breaks a Chinese one.
+    assert same_share("\n".join(lines), text) >= 0.99
+    # A paragraph whose sentence ends a page may be two. No space stands where a line of Chinese ended.
     assert len(set(lines) - set(text.split("\n"))) <= 0.1 * len(set(lines))
     assert not re.search("街谈巷议|第 . 页|Sundry|Page .* of", text)
 
