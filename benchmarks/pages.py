@@ -166,9 +166,9 @@ def main() -> None:
     size = sum(len(page.encode()) for page in real) / 1e6
     text = [
         "# Web pages and PDF, measured\n",
-        "`python -m benchmarks.pages`: sixty pages made for this, thirty a language, their main text marked by hand; F1",
-        "of words. The names that `main` looks for were chosen with these layouts in sight. The column without names is",
-        "the same pages with every class and id replaced, which leaves tags, links and lines.\n",
+        "`python -m benchmarks.pages`: sixty pages made for this, thirty a language, their main text marked by hand;",
+        "F1 of words. The names that `main` looks for were chosen with these layouts in sight. The column without names",
+        "is the same pages with every class and id replaced, which leaves tags, links and lines.\n",
         conditions("selectolax", "resiliparse", "pypdfium2", "reportlab"),
         "",
         _table(["way", "F1 zh", "F1 en", "F1 of all", "without names", "worst page"], quality(pages)),

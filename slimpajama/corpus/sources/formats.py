@@ -3,6 +3,7 @@
 docs/formats.md is made of this table: `python -m slimpajama.corpus.sources.formats > docs/formats.md`.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
@@ -10,11 +11,13 @@ from typing import NamedTuple
 from slimpajama.corpus.sources.arrow import read_arrow
 from slimpajama.corpus.sources.csv import read_csv
 from slimpajama.corpus.sources.documents import read_document
+from slimpajama.corpus.sources.html import visible_text
 from slimpajama.corpus.sources.jsonl import read_jsonl
 from slimpajama.corpus.sources.pages import read_page, read_warc
 from slimpajama.corpus.sources.parquet import read_parquet
 from slimpajama.corpus.sources.records import RULES, Chunk, RejectedRecord, seen
 from slimpajama.corpus.sources.streams import PACKINGS
+from slimpajama.corpus.sources.texts import read_text, read_wiki, spoken, without_front_matter
 
 
 class Reader(NamedTuple):
@@ -38,11 +41,42 @@ class Reader(NamedTuple):
 
 # By these a file of any format may be refused, or the rest of it.
 ANY_FILE = ("empty-file", "unreadable", "truncated", "damaged", "too-large")
+# By these what a source names is refused before a reader sees it.
+BEFORE = ("no-files", "left-out", "unknown-format")
 # By these a text of any format may be refused.
 _ANY_TEXT = ("invalid-utf8", "no-text", "has-nul")
 READERS = (
     Reader(
-        "txt", (".txt", ".text", ".md", ".rst"), "the file", "plain text", _ANY_TEXT, partial(read_page, html=False)
+        "txt",
+        (".txt", ".text", ".rst"),
+        "the file",
+        'plain text; with `split = "line"` or `"blank"` each line or block of lines is a document',
+        _ANY_TEXT,
+        read_text,
+    ),
+    Reader(
+        "md",
+        (".md", ".markdown"),
+        "the file",
+        "Markdown without front matter",
+        _ANY_TEXT,
+        partial(read_page, convert=without_front_matter),
+    ),
+    Reader(
+        "subtitles",
+        (".srt", ".vtt", ".ass", ".ssa"),
+        "the file",
+        "what is said, without times, numbers and styles",
+        _ANY_TEXT,
+        partial(read_page, convert=spoken),
+    ),
+    Reader(
+        "wiki",
+        (),
+        "a `<doc>`",
+        "dumps as WikiExtractor writes them (`wiki_00`), its JSON lines too",
+        (*_ANY_TEXT, "not-json", "lone-surrogate"),
+        read_wiki,
     ),
     Reader(
         "html",
@@ -50,13 +84,13 @@ READERS = (
         "the file",
         'a web page: its content, or with `extract = "all"` what a reader sees of it',
         (*_ANY_TEXT, "too-deep"),
-        partial(read_page, html=True),
+        partial(read_page, convert=visible_text),
     ),
     Reader(
         "jsonl",
-        (".jsonl", ".ndjson"),
-        "a line",
-        "one JSON object a line",
+        (".jsonl", ".ndjson", ".json"),
+        "an object",
+        "one JSON object a line, or arrays of objects, or objects over several lines: the first byte tells",
         (*_ANY_TEXT, "not-json", "lone-surrogate"),
         read_jsonl,
         has_fields=True,
@@ -113,6 +147,10 @@ TABLES = {reader.format for reader in READERS if reader.has_fields}
 PAGES = {reader.format for reader in READERS if reader.document == "the file"}
 
 
+# WikiExtractor's files have no ending.
+_WIKI = re.compile(r"(^|/)wiki_[0-9]+$")
+
+
 def format_of(name: str, asked_for: str = "auto", suffixes: Mapping[str, str] = SUFFIXES) -> str:
     """Return the format that is asked for or, for `auto`, that a file's name tells; empty where it does not.
 
@@ -124,6 +162,8 @@ def format_of(name: str, asked_for: str = "auto", suffixes: Mapping[str, str] = 
     for packing in PACKINGS:
         plain = plain.removesuffix(packing)
     dot = plain.rfind(".")
+    if suffixes is SUFFIXES and _WIKI.search(plain):
+        return "wiki"
     return suffixes.get(plain[dot:], "") if dot >= 0 else ""
 
 

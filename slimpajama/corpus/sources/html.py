@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import re
 from collections.abc import Container, Iterator
+from html import unescape
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
@@ -43,6 +44,14 @@ _BORDERS = {
     ),
     **dict.fromkeys(("td", "th"), _CELL),
 }
+_BLOCKS = "|".join(tag for tag, border in _BORDERS.items() if border == _BREAK)
+_BLOCK_TAG = re.compile(rf"<(?:{_BLOCKS})\b", re.IGNORECASE)
+_TAGS = re.compile(
+    rf"</?(?:{_BLOCKS}|a|abbr|b|big|body|cite|code|del|em|font|html|i|img|ins|mark|s|small|span|strike|strong|"
+    r"su[bp]|t[dh]|u|wbr)(?:\s[^<>]*)?/?>",
+    re.IGNORECASE,
+)
+_TAG_OR_END = re.compile("<[^<>]*>|\n")
 _INVISIBLE = frozenset("head iframe math noscript object script style svg template".split())
 _AS_WRITTEN = frozenset(("pre", "textarea"))
 _WHITE = " \t\n\r\f"
@@ -136,6 +145,19 @@ def visible_text(page: str, main: bool = False) -> str:
     if title and (not lines or lines[0] != title):
         lines.insert(0, title)
     return "\n".join(lines)
+
+
+def field_text(text: str) -> str:
+    """Return what a reader sees of a field with tags or entities; without blocks its lines stay lines.
+
+    Raises:
+        TreeTooLargeError: It would take more than seconds to parse.
+    """
+    if not _TAGS.search(text):
+        return unescape(text)
+    if not _BLOCK_TAG.search(text):
+        text = _TAG_OR_END.sub(lambda found: "<br>" if found[0] == "\n" else found[0], text)
+    return visible_text(text)
 
 
 def _visible_texts(body: LexborNode, hidden: Container[int]) -> Iterator[str]:

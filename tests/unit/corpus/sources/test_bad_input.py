@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import json
+import lzma
 import math
 import tracemalloc
 import zlib
@@ -22,7 +23,7 @@ from warcio.warcwriter import WARCWriter
 from slimpajama.core.config import SourceConfig
 from slimpajama.core.errors import InputError
 from slimpajama.corpus.sources import files, pages
-from slimpajama.corpus.sources.formats import ANY_FILE, BY_FORMAT, READERS, format_of
+from slimpajama.corpus.sources.formats import ANY_FILE, BEFORE, BY_FORMAT, READERS, format_of
 from slimpajama.corpus.sources.records import RULES, Batch, ReadOptions, RejectedRecord
 
 WANT = ReadOptions(max_document_bytes=100_000)
@@ -31,6 +32,7 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,
     ".bz2": bz2.compress,
     ".zst": zstandard.compress,
+    ".xz": lzma.compress,
 }
 TEXTS = [f"第{n}篇 document {zlib.crc32(str(n).encode())} " + "好" * 9 for n in range(3000)]
 
@@ -193,7 +195,7 @@ def test_a_damaged_row_group_costs_that_group_only():
     assert [(item.place, item.rule) for item in bad(found)] == [("row 1001", "unreadable")]
 
 
-@pytest.mark.parametrize("packing", [".gz", ".bz2", ".zst"])
+@pytest.mark.parametrize("packing", [*PACK][1:])
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.txt", "a.html"])
 def test_a_bomb_is_one_record_and_never_in_memory(name: str, packing: str):
     start = b"text\n" if name == "a.csv" else b'{"text": "'
@@ -266,7 +268,7 @@ def test_without_warcio_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatc
 
 def test_every_reader_is_a_format_of_a_source_and_says_by_which_known_rules_it_refuses():
     assert {"auto", *BY_FORMAT} == set(get_args(get_type_hints(SourceConfig)["format"]))
-    assert {rule for reader in READERS for rule in (*ANY_FILE, *reader.refuses)} | {"unknown-format"} == set(RULES)
+    assert {rule for reader in READERS for rule in (*BEFORE, *ANY_FILE, *reader.refuses)} == set(RULES)
 
 
 NAMES = st.tuples(st.sampled_from([*WHOLE]), st.sampled_from([*PACK]))
