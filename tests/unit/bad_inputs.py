@@ -542,6 +542,21 @@ CASES: tuple[Case, ...] = (
     ),
     # HTML
     _h("100,000 open tags", "deep.html", b"<div>" * 100_000, ("", "too-deep", "100000 tags")),
+    _h("a text that no style shows", "seen.html", f"<p>{ZH}<p style='display:none'>{EN}".encode(), texts=(ZH,)),
+    _h(
+        "60,000 styles",
+        "style.html",
+        b"<style>" + b".a{display:none}" * 60_000 + b"</style>" + b"<p>x" * 2_000,
+        ("", "too-deep", "2002 tags, 1 deep, 60000 selectors"),
+    ),
+    _h("a page under the name of a PDF", "page.pdf", f"<p>{ZH}".encode(), ("", "damaged", "no PDF")),
+    _h(
+        "a Word document with a password",
+        "locked.docx",
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(512),
+        ("", "encrypted", "a file with a password"),
+    ),
+    _h("a book that is cut", "cut.epub", b"PK\x03\x04" + bytes(200), ("", "damaged", "no zip file")),
     _h("only a script", "script.html", b"<script>let x = 1</script>", ("", "no-text", "an empty text")),
     _h("200,000 entities", "entities.html", b"<p>" + b"&lt;" * 200_000, texts=("<" * 200_000,)),
     _h("no end tags", "open.html", f"<p>{ZH}<p>{EN}".encode(), texts=(f"{ZH}\n{EN}",)),

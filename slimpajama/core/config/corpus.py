@@ -32,11 +32,25 @@ class SourceConfig:
     One that ends in `/` is a folder: every file below it that is not hidden. Notes (README, LICENSE, `_*`,
     `state.json`) and caches (`cache-*.arrow`) beside the data are left out, and on record."""
 
-    format: Literal["auto", "txt", "md", "subtitles", "wiki", "html", "jsonl", "csv", "parquet", "arrow", "warc"] = (
-        "auto"
-    )
+    format: Literal[
+        "auto",
+        "txt",
+        "md",
+        "subtitles",
+        "wiki",
+        "html",
+        "jsonl",
+        "csv",
+        "parquet",
+        "arrow",
+        "warc",
+        "pdf",
+        "docx",
+        "epub",
+    ] = "auto"
     """How to read a file; `auto` goes by its name ([formats.md](formats.md)); packings are looked through. `jsonl` is
-    JSON lines or arrays of objects, by the first byte; `warc` needs the extra `warc`."""
+    JSON lines or arrays of objects, by the first byte; `warc` needs the extra `warc`; `pdf`, `docx` and `epub` need
+    the extra `documents`."""
 
     split: Literal["file", "line", "blank"] = "file"
     """What one document of a txt file is: the file, each line, or each block of lines between blank ones."""
@@ -51,6 +65,10 @@ class SourceConfig:
 
     quote: Annotated[str, Field(pattern=r"^(auto|[!-~]?)$")] = "auto"
     """Character around cells of CSV; empty: nothing is quoted; `auto`: `"` or `'`, found out in the same way."""
+
+    extract: Literal["main", "all"] = "main"
+    """What of a web page is its text (html, warc): the content without menus, lists of other pages and notes around
+    it, or `all` that a reader sees. Hidden text is never part of it."""
 
     text_field: Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1)] = "text"
     """Column or key that holds the text (jsonl, csv, parquet, arrow); a dot leads into a nested one (`meta.title`) and

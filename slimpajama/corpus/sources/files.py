@@ -95,6 +95,7 @@ def read_options(source: SourceConfig, cfg: IngestConfig) -> ReadOptions:
         encoding=source.encoding,
         delimiter=source.delimiter,
         quote=source.quote,
+        extract=source.extract,
         text_fields=source.text_fields(),
         id_field=source.id_field,
         html=source.html,

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from slimpajama.corpus.sources.arrow import read_arrow
 from slimpajama.corpus.sources.csv import read_csv
+from slimpajama.corpus.sources.documents import read_document
 from slimpajama.corpus.sources.html import visible_text
 from slimpajama.corpus.sources.jsonl import read_jsonl
 from slimpajama.corpus.sources.pages import read_page, read_warc
@@ -83,7 +84,7 @@ READERS = (
         "html",
         (".html", ".htm", ".xhtml"),
         "the file",
-        "a web page: what a reader sees of it",
+        'a web page: its content, or with `extract = "all"` what a reader sees of it',
         (*_PAGE, "too-deep"),
         partial(read_page, convert=visible_text),
     ),
@@ -122,6 +123,30 @@ READERS = (
         "pages and plain text: responses with status 200, resources, and conversions (WET); others are passed over",
         (*_PAGE, "too-deep"),
         read_warc,
+    ),
+    Reader(
+        "pdf",
+        (".pdf",),
+        "the file",
+        "paragraphs of a PDF with a text layer, without headers, footers and page numbers (extra `documents`)",
+        ("no-text", "no-text-layer", "encrypted"),
+        partial(read_document, kind="pdf"),
+    ),
+    Reader(
+        "docx",
+        (".docx",),
+        "the file",
+        "paragraphs, rows of tables and notes of a Word document (extra `documents`)",
+        ("no-text", "encrypted"),
+        partial(read_document, kind="docx"),
+    ),
+    Reader(
+        "epub",
+        (".epub",),
+        "the file",
+        "chapters of a book in its order (extra `documents`)",
+        ("no-text", "has-nul", "encrypted", "too-deep"),
+        partial(read_document, kind="epub"),
     ),
 )
 BY_FORMAT = {reader.format: reader for reader in READERS}

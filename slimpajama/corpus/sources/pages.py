@@ -60,7 +60,9 @@ def _page_record(
         read = decode_document(data, place, options.encoding, declared)
         if isinstance(read, RejectedRecord):
             return read
-        return options.checked(number, place, kind.convert(read.text), own_id, read.notes)
+        is_page = kind.convert is visible_text
+        text = visible_text(read.text, main=options.extract == "main") if is_page else kind.convert(read.text)
+        return options.checked(number, place, text, own_id, read.notes)
     except TreeTooLargeError as error:
         return RejectedRecord(place, "too-deep", str(error), "a page that is parsed in seconds")
 

@@ -29,6 +29,8 @@ RULES = {
     "not-json": "a line that is no JSON object, or is nested too deeply",
     "not-csv": "a row that is not as RFC 4180 has it",
     "too-deep": "a web page nested too deeply to be parsed in bounded time",
+    "encrypted": "a document that needs a password or a key",
+    "no-text-layer": "a PDF without text, such as a scan",
     "no-text": "a missing, empty or non-text field",
     "has-nul": "a NUL character: binary data",
     "lone-surrogate": "half of a UTF-16 pair in a JSON escape",
@@ -97,6 +99,8 @@ class ReadOptions:
     """Between the cells of CSV."""
     quote: str = "auto"
     """Around cells of CSV; empty for none."""
+    extract: str = "main"
+    """`main` or `all` of a web page."""
     text_fields: tuple[str, ...] = ("text",)
     """Fields that hold the text, as `fields.py` finds them; several are joined by a blank line."""
     id_field: str = ""

@@ -226,7 +226,7 @@ def test_pages_of_a_web_archive_are_documents_and_the_rest_is_passed_over():
         page(b"y" * 200_000),
     )
     found = read("a.warc.gz", gzip.compress(archive))
-    assert texts(found) == ["题\n正文", "plain text"]
+    assert texts(found) == ["正文", "plain text"]
     assert [batch.table["id"].to_pylist() for batch in found] == [["https://example.org/0", "https://example.org/3"]]
     assert bad(found) == [
         RejectedRecord(
