@@ -253,4 +253,7 @@ def corpus_settings(cfg: Config) -> dict[str, Any]:
     settings = json.loads(json_bytes(cfg))
     # Changes no byte.
     del settings["dedup"]["memory_mb"]
+    # Younger than the first manifests, so it stands only where it is used.
+    if not settings["clean"]["mask_also"]:
+        del settings["clean"]["mask_also"]
     return {name: settings[name] for name in CORPUS_SETTINGS}

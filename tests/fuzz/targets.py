@@ -209,6 +209,7 @@ def clean(data: bytes) -> None:
     cfg = CleanConfig(
         fold_width=bool(option & 1),
         mask_pii=bool(option & 2),
+        mask_also=("landline", "bank_card", "qq", "wechat") if option & 64 else (),
         simplify=bool(option & 4),
         preset=sorted(PRESETS)[option // 8 % len(PRESETS)],
     )

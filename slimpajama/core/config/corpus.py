@@ -89,7 +89,12 @@ class CleanConfig:
 
     mask_pii: bool = False
     """Put `<EMAIL>`, `<IP>`, `<ID>` and `<PHONE>` in place of e-mail addresses, public IP addresses, Chinese identity
-    card numbers with a right check digit, and Chinese mobile numbers."""
+    card numbers of 18 (with a right check digit) or 15 digits, and Chinese mobile numbers, in half or full width, with
+    separators, and glued to letters or Chinese."""
+
+    mask_also: tuple[Literal["landline", "bank_card", "qq", "wechat"], ...] = ()
+    """What else is masked: Chinese landlines and service numbers (`<PHONE>`), numbers of bank cards with a right check
+    digit (`<BANK_CARD>`), QQ and WeChat ids behind their words (`<QQ>`, `<WECHAT>`)."""
 
     fold_width: bool = False
     """Fold full-width Latin letters and digits to ASCII (`Ａ１` to `A1`); Chinese punctuation stays as it is."""

@@ -12,11 +12,12 @@ import pyarrow.compute as pc
 
 from slimpajama.core.config import CleanConfig
 from slimpajama.core.schema import CLEANED, refusals, removed_rows, sums
-from slimpajama.corpus.clean.normalise import rewrite, table_versions
+from slimpajama.corpus.clean.normalise import mask_versions, rewrite, table_versions
 from slimpajama.corpus.clean.quality import measure
 from slimpajama.corpus.clean.rules import bounds, first_verdicts
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Counts, FileEntry
+from slimpajama.workspace.nights import corpus_settings
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.step import Part, Run, Step
 
@@ -24,10 +25,11 @@ from slimpajama.workspace.step import Part, Run, Step
 def _inputs(run: Run) -> dict[str, Any]:
     cfg = run.cfg.clean
     return {
-        "settings": cfg,
+        "settings": corpus_settings(run.cfg)["clean"],
         "rules": {rule.name: {"other": other, "han": han} for rule, other, han in bounds(cfg)},
         "cld2": importlib.metadata.version("pycld2"),
         **table_versions(),
+        **mask_versions(cfg),
     }
 
 
