@@ -210,8 +210,9 @@ class TextConfig:
     """Let the segmenter guess words that its dictionary lacks."""
 
     user_dictionary: Place = ""
-    """File with words of your own, one a line in jieba's format (`word [count] [tag]`, Han characters, UTF-8);
-    20 MB at most; a relative path starts at the configuration file's folder."""
+    """File with words of your own, one a line as jieba reads it (`word [count] [tag]`, UTF-8); a word may hold any
+    characters. A line that is none is left out, and a warning names its number. 20 MB at most; a relative path starts
+    at the configuration file's folder."""
 
     stop_words: tuple[Literal["zh", "en"], ...] = ("zh", "en")
     """Built-in stop-word lists that are left out of `content_words`."""
