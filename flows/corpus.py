@@ -49,5 +49,5 @@ def prepare_corpus(
             if manifest.name == INGEST.name and not manifest.counts["files"]:
                 return discard_task(config, night)
             if manifest.name == DEDUP.name:
-                require_documents_task(config, night, manifest)
+                require_documents_task(config, night, made)
         return publish_task(config, night, made)

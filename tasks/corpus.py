@@ -6,6 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from slimpajama.core.config import Config
+from slimpajama.corpus.losses import require_documents
 from slimpajama.corpus.pipeline import NAMES, STEPS
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.step import Context, Step, run_step
@@ -40,9 +41,10 @@ def find_published_task(config: Config, night: str) -> Manifest | None:
 
 
 @task(name="require-documents", task_run_name="require-documents-{night}", cache_policy=NO_CACHE)
-def require_documents_task(config: Config, night: str, documents: Manifest) -> bool:
-    """Say whether the night has documents to go on with; on a workspace's first night it must."""
-    return workspace_of(config).nights.require_documents(night, documents)
+def require_documents_task(config: Config, night: str, made: list[Manifest]) -> bool:
+    """Say whether the steps so far have left documents to go on with; on a workspace's first night they must."""
+    workspace = workspace_of(config)
+    return require_documents(workspace.store, night, made, is_first=not workspace.nights.published())
 
 
 @task(name="publish", task_run_name="publish-{night}", cache_policy=NO_CACHE, **RETRY)

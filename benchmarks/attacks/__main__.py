@@ -1,6 +1,6 @@
 """Attack a workspace, the servers and the command line in every way that is known, and write down what got through.
 
-    python -m benchmarks.attacks [--seed N] [MODULE ...] [--tries MODULE=N ...]
+    python -m benchmarks.attacks [--seed N] [--at-once N] [MODULE ...] [--tries MODULE=N ...]
 
 Each module of this folder is one kind of attack. Without names all of them are tried. Replaces the section "Attacks" of
 docs/reliability.md; `python -m benchmarks.soak` writes the rest of that page.
@@ -9,26 +9,18 @@ docs/reliability.md; `python -m benchmarks.soak` writes the rest of that page.
 from __future__ import annotations
 
 import argparse
-import importlib
+import multiprocessing
 import sys
-import tempfile
-import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from benchmarks.attacks import Row
+from benchmarks.attacks import run
 from benchmarks.attacks._page import replaced, section
 from benchmarks.machine import ROOT
 
 OUT = ROOT / "docs" / "reliability.md"
 # How often each is tried; a module that is not named here tries all that there is.
 TRIES = {"bits": 40, "writers": 20, "requests": 500}
-
-
-def run(name: str, tries: int, seed: int) -> list[Row]:
-    """Try one kind of attack in a folder of its own."""
-    with tempfile.TemporaryDirectory(prefix=f"attack-{name}-") as folder:
-        rows: list[Row] = importlib.import_module(f"benchmarks.attacks.{name}").attack(Path(folder), tries, seed)
-    return rows
 
 
 def main() -> None:
@@ -38,17 +30,17 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="MODULE", help=", ".join(names))
     parser.add_argument("--seed", type=int, default=20261201)
     parser.add_argument("--tries", nargs="*", default=[], metavar="MODULE=N", help="other numbers of tries")
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="kinds that are tried at the same time")
     args = parser.parse_args()
     chosen = args.names or names
     if unknown := set(chosen) - set(names):
         parser.error(f"no such attack: {', '.join(sorted(unknown))}")
     tries = TRIES | {name: int(number) for name, _, number in (one.partition("=") for one in args.tries)}
-    rows: list[Row] = []
-    for name in chosen:
-        began = time.perf_counter()
-        print(f"{name} ...", file=sys.stderr, flush=True)
-        rows += run(name, tries.get(name, 0), args.seed)
-        print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+    # A process for each: some change signals, limits or the environment of their own.
+    spawned = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(args.at_once, mp_context=spawned, max_tasks_per_child=1) as pool:
+        begun = [pool.submit(run, name, tries.get(name, 0), args.seed) for name in chosen]
+        rows = [row for one in begun for row in one.result()]
     text = section(rows, args.seed)
     print(text)
     if set(chosen) == set(names):

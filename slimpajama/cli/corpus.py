@@ -97,15 +97,16 @@ def forget(
 
 
 def nights(common: Common) -> None:
-    """List the nights: what came in, what was kept, what came of it.
+    """List the nights: what came in, what was refused and what came in late, what was kept, what came of it.
+
+    With --json, what was refused stands there by source, file and rule.
 
     Example: slimpajama nights --workspace demo/workspace
     """
-    from slimpajama.core.page import plain_table
-    from slimpajama.ops.overview import list_nights
+    from slimpajama.ops.overview import list_nights, show_nights
 
     found = list_nights(common.open())
-    common.emit({"nights": found}, plain_table(found) or "no night is published yet")
+    common.emit({"nights": found}, show_nights(found) or "no night is published yet")
 
 
 def verify(

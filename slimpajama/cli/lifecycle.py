@@ -6,6 +6,7 @@ The only module of the package that knows the flows: the command line stands abo
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import tempfile
@@ -42,6 +43,10 @@ ADDRESS_SPACE, THREAD_SPACE = 3 << 30, 64 << 20
 # Prefect's database alone grows to many MB.
 FILE_BYTES, OPEN_FILES = 100 << 20, 200
 Start = Annotated[str, typer.Option("--from", help="Begin an unpublished night again at this step.", metavar="STEP")]
+Retry = Annotated[
+    list[str] | None,
+    typer.Option(help="Try again what this source's files were refused for in earlier nights.", metavar="SOURCE"),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Sample what would be read, say what to expect, and stop.")]
 
 
@@ -95,22 +100,26 @@ def _require_prefect(home: Path) -> None:
         raise ConfigError(f"cannot be reached: {error.strerror}", where="127.0.0.1", hint=hint) from None
 
 
-def run(common: Common, night: Night = "", start: Start = "", dry_run: DryRun = False) -> None:
+def run(common: Common, night: Night = "", start: Start = "", retry: Retry = None, dry_run: DryRun = False) -> None:
     """Run the whole lifecycle for one night: prepare, train, evaluate, generate, tune if `tune.nightly` is set, report.
 
     A run that was killed goes on where it stopped; what is finished is skipped.
 
     Example: slimpajama run --config demo/demo.toml
     """
-    cfg = common.cfg
+    cfg = _trying_again(common, retry)
     if dry_run:
-        return show_plan(common, trains=True)
+        return show_plan(common, cfg, trains=True)
     with flow_session(cfg) as ready:
         from flows.nightly import nightly
 
         ready()
         summary = nightly(cfg, night=night, start=start)
     return common.emit(summary.as_dict() | stage_timings(), summary.text())
+
+
+def _trying_again(common: Common, sources: list[str] | None) -> Config:
+    return common.settings(f"run.retry={json.dumps(sources)}") if sources else common.cfg
 
 
 def stage_timings() -> dict[str, object]:
@@ -120,14 +129,14 @@ def stage_timings() -> dict[str, object]:
     return {"timings": timings}
 
 
-def prepare(common: Common, night: Night = "", start: Start = "", dry_run: DryRun = False) -> None:
+def prepare(common: Common, night: Night = "", start: Start = "", retry: Retry = None, dry_run: DryRun = False) -> None:
     """Prepare the corpus only: raw files to published shards.
 
     Example: slimpajama prepare --config demo/demo.toml --dry-run
     """
-    cfg = common.cfg
+    cfg = _trying_again(common, retry)
     if dry_run:
-        return show_plan(common)
+        return show_plan(common, cfg)
     with flow_session(cfg) as ready:
         from flows.corpus import prepare_corpus
 
@@ -224,12 +233,12 @@ def clean_up(
     common.emit(report, text)
 
 
-def show_plan(common: Common, *, trains: bool = False) -> None:
+def show_plan(common: Common, cfg: Config, *, trains: bool = False) -> None:
     """Print what a run would read, and what it is expected to bring and to cost."""
     from slimpajama.ops.forecast import forecast
     from slimpajama.ops.forecast.text import as_dict, render
 
     with console():
-        expected = forecast(common.cfg)
-    train = common.cfg.train if trains else None
+        expected = forecast(cfg)
+    train = cfg.train if trains else None
     common.emit(as_dict(expected, train), render(expected, train))

@@ -17,12 +17,17 @@ import pyarrow.compute as pc
 from slimpajama.core.config import Config
 from slimpajama.core.errors import printable
 from slimpajama.core.schema import RAW, refusals, removed_table, sums
+from slimpajama.corpus.again import CLEANING, READING, Earlier, known_inputs, to_try_again
+from slimpajama.corpus.clean.stage import CLEAN
+from slimpajama.corpus.losses import require_files, tell_losses
+from slimpajama.corpus.refused import by_file
 from slimpajama.corpus.sources.discover import InputFile, Plan, check_unchanged, open_input, plan
 from slimpajama.corpus.sources.files import read, read_options
 from slimpajama.corpus.sources.records import Batch, ReadOptions, framed, rejected_row
 from slimpajama.corpus.sources.remote import fixed_folder
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Counts
+from slimpajama.workspace.nights import corpus_settings
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.step import Part, Run, Step
 from slimpajama.workspace.store import sha256
@@ -34,20 +39,33 @@ Take = Callable[[InputFile, ReadOptions], Iterator[Batch]]
 REFUSED = {"stage": "ingest", "rule": RULE, "value": "it was forgotten", "threshold": "none that was forgotten"}
 
 
-def known_inputs(workspace: Workspace) -> list[Row]:
-    """Return the raw files that published nights have read, as `plan` takes them."""
-    nights = (workspace.nights.load(night) for night in workspace.nights.published())
-    return [entry for night in nights for entry in night.depends_on["stages"]["ingest"]["inputs"]]
-
-
 def read_whole(file: InputFile, options: ReadOptions) -> Iterator[Batch]:
     """Yield all of a planned file."""
     return read(partial(open_input, file), file.path, options)
 
 
+def plan_night(workspace: Workspace | None, cfg: Config, *, quick: bool = False) -> Plan:
+    """Return what a night would read now: new and changed files, and those of which records are tried again.
+
+    Args:
+        workspace: Whose nights are known; None for none.
+        cfg: What is to be read.
+        quick: As of `plan`.
+
+    Raises:
+        EmptyInputError: No source has a file.
+    """
+    nights = workspace.nights.manifests() if workspace else {}
+    versions = {READING: INGEST.version, CLEANING: CLEAN.version}
+    again = to_try_again(workspace.store, nights, cfg, versions) if workspace else {}
+    found = plan(cfg, known_inputs(nights), again, quick=quick)
+    require_files(cfg, found)
+    return found
+
+
 def _todo(run: Run) -> Plan:
     given: Plan | None = run.options.get("todo")
-    return given or plan(run.cfg, known_inputs(run.workspace))
+    return given or plan_night(run.workspace, run.cfg)
 
 
 def _forgotten(run: Run) -> pa.Array:
@@ -57,7 +75,7 @@ def _forgotten(run: Run) -> pa.Array:
 def _inputs(run: Run) -> dict[str, Any]:
     todo, forgotten = run.once(_todo), run.once(_forgotten)
     inputs: dict[str, Any] = {
-        "settings": run.cfg.ingest,
+        "settings": corpus_settings(run.cfg)["ingest"],
         "inputs": [file.entry() for file in todo.files],
         "problems": [[source, path, bad.rule] for source, path, bad in todo.problems],
     }
@@ -67,23 +85,27 @@ def _inputs(run: Run) -> dict[str, Any]:
 def _ingest(run: Run) -> None:
     todo, forgotten = run.once(_todo), run.once(_forgotten)
     take: Take = run.options.get("take", read_whole)
+    # A sample of a file does not know the numbers of its records.
+    again = () if "take" in run.options else todo.files
+    earlier = Earlier(run.store, run.workspace.nights.earlier(run.night), again)
 
     def commit(name: str, bad: list[Row], files: dict[str, pa.Table | bytes], counts: Counts) -> None:
         removed = removed_table([row | {"night": run.night} for row in bad])
         files |= {f"{layout.night(run.night).removed}ingest-{name}.parquet": removed}
-        run.commit(name, Part(files, counts | {"removed": refusals(removed)}))
+        refused = by_file((row["source"], row["path"], row["rule"]) for row in bad)
+        run.commit(name, Part(files, counts | {"removed": refusals(removed), "refused": refused}))
 
-    problems = [rejected_row(source, path, "", bad) for source, path, bad in todo.problems]
+    problems = [rejected_row(source, path, "", bad) | {"path": path} for source, path, bad in todo.problems]
     commit("plan", problems, {}, {"files": len(todo.files)})
 
     def make(unit: tuple[str, tuple[InputFile, ...]]) -> Part:
         prefix, files = unit
-        for number, (good, bad) in enumerate(_parts(files, run.cfg, take, forgotten)):
+        for number, (good, bad, again) in enumerate(_parts(files, run.cfg, take, earlier, forgotten)):
             name = f"{prefix}-{number:05d}"
             if not run.has(name):
                 raw = pa.concat_tables([RAW.empty_table(), *good])
                 documents, sizes = sums(raw.append_column("n_bytes", pc.binary_length(raw["text"])), "source")
-                counts = {"documents": documents, "bytes": sizes}
+                counts = {"documents": documents, "bytes": sizes} | ({"again": again} if again else {})
                 commit(name, bad, {f"{run.work}/{name}.parquet": raw}, counts)
         return Part()
 
@@ -97,45 +119,58 @@ def _ingest(run: Run) -> None:
     )
 
 
-INGEST = Step("ingest", 3, _inputs, _ingest, grows_with="text", raw="inputs")
-"""Read what is new in the sources since the last published night.
+def _tell_losses(run: Run) -> None:
+    tell_losses(run.store, run.night, run.result, run.result.counts["removed"])
+
+
+INGEST = Step("ingest", 4, _inputs, _ingest, tidy=_tell_losses, grows_with="text", raw="inputs")
+"""Read what is new in the sources since the last published night, and what earlier nights refused where that is due.
 
 Options: `todo`, a Plan, reads these files instead; `take`, what is read of a file. Files: parts of schema RAW in the
-work folder and `removed/ingest-*.parquet`. Counts: `files`, `documents` and `bytes` (of text) by source, `removed` by
-source and rule. Raises InputError where a source cannot be listed, or a file changed while it was read.
+work folder and `removed/ingest-*.parquet`. Counts: `files`, `documents` and `bytes` (of text) by source, `again` (of
+the documents, those that an earlier night refused) by source, `removed` by source and rule, `refused` by source, file
+and rule. Raises EmptyInputError where no source has a file, InputError where a source cannot be listed, or a file
+changed while it was read.
 """
 
 
 def _parts(
-    files: tuple[InputFile, ...], cfg: Config, take: Take, forgotten: pa.Array
-) -> Iterator[tuple[list[pa.Table], list[Row]]]:
-    """Yield tables of schema RAW and REMOVED rows of some files, cut whenever the text reaches `part_mb`."""
+    files: tuple[InputFile, ...], cfg: Config, take: Take, earlier: Earlier, forgotten: pa.Array
+) -> Iterator[tuple[list[pa.Table], list[Row], dict[str, int]]]:
+    """Yield tables of schema RAW, REMOVED rows, and how many records came in that were refused before, by source.
+
+    They are cut whenever the text reaches `part_mb`.
+    """
     sources = {source.name: source for source in cfg.ingest.sources}
     part_bytes = int(cfg.ingest.part_mb * 1e6)
     good: list[pa.Table] = []
     bad: list[Row] = []
+    again: dict[str, int] = {}
     size = 0
     for file in files:
         source = sources[file.source]
         place = file.path.removeprefix(fixed_folder(source.uri))
         for batch in take(file, read_options(source, cfg.ingest)):
             raw = _raw(file, place, batch.table) if batch.table.num_rows else RAW.empty_table()
+            raw, rejected = earlier.admit(file, batch.table["number"], raw, batch.rejected)
             listed = pc.is_in(raw["sha256"], value_set=forgotten)
             if pc.any(listed).as_py():
-                again = {"source": file.source, "uri": file.path}
-                bad += [REFUSED | again | {"id": id_} for id_ in raw.filter(listed)["id"].to_pylist()]
+                came = {"source": file.source, "uri": file.path, "path": file.path}
+                bad += [REFUSED | came | {"id": id_} for id_ in raw.filter(listed)["id"].to_pylist()]
                 raw = raw.filter(pc.invert(listed))
             good += [raw] if raw.num_rows else []
-            bad += [rejected_row(source.name, file.path, place, item) for item in batch.rejected]
+            if file.again and raw.num_rows:
+                again[file.source] = again.get(file.source, 0) + raw.num_rows
+            bad += [rejected_row(source.name, file.path, place, item) | {"path": file.path} for item in rejected]
             size += batch.cost
             if size >= part_bytes:
-                yield good, bad
-                good, bad, size = [], [], 0
+                yield good, bad, again
+                good, bad, again, size = [], [], {}, 0
         # A file that is gone or unreadable by now is on record already.
         with contextlib.suppress(OSError):
             check_unchanged(file)
     if good or bad:
-        yield good, bad
+        yield good, bad, again
 
 
 def _raw(file: InputFile, place: str, records: pa.Table) -> pa.Table:

@@ -1,20 +1,23 @@
 """Everything known of one document: where it came from, why it was kept or removed, and where it went.
 
 A document may have several records: when a raw file grows, its old lines are read again and removed as exact duplicates
-of themselves. The records are listed in the order of the nights. Of a forgotten document only that fact is left.
+of themselves; and what a night refused may be tried again in a later one. The records are listed in the order of the
+nights. Of a forgotten document only that fact is left.
 """
 
 import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any
 
 from slimpajama.core.config import CleanConfig
 from slimpajama.core.errors import InputError, printable
 from slimpajama.core.schema import DOCUMENTS, REMOVED
+from slimpajama.corpus.again import BOTH, READING
 from slimpajama.corpus.clean.rules import Verdict, judge
+from slimpajama.corpus.refused import file_of
 from slimpajama.workspace import layout
 from slimpajama.workspace.lookup import Hit, Match, find_rows, one_of, starts_with
 from slimpajama.workspace.manifest import Manifest, json_bytes
@@ -23,6 +26,7 @@ from slimpajama.workspace.registry import Models
 from slimpajama.workspace.store import Store
 from slimpajama.workspace.tombstones import forgotten_list
 
+RECORDS = ("documents", "removed")
 PREFIX = re.compile(r"^[0-9a-f]{6,64}$")
 # How many of the documents that were removed for this one a terminal shows: a licence may have a million copies.
 MOST_LISTED = 20
@@ -36,9 +40,11 @@ def explain(workspace: Workspace, doc_id: str) -> dict[str, Any]:
     Returns:
         `id`, `forgotten` (what the list of forgotten documents says of it, or None) and `records`, one for each night
         that met it: `night`, `status` (kept or removed), `source`, `uri`, `licence`, `raw_file`, `lang`, `sha256`,
-        `n_chars`, `rules` (`rule`, `value`, `threshold`, `passed`). Removed ones have `stage`, `rule`, `value`,
-        `threshold`, `duplicate_of`, too; kept ones `quality`, `n_bytes`, `removed_for_it`, `shards` (`path`, `split`,
-        `row` from 0, `tokens`) and `models`.
+        `n_chars`, `rules` (`rule`, `value`, `threshold`, `passed`), `tries` (of a record that reading refused and a
+        later night tried again: `night`, `outcome`, and `id` and `value` where they are known) and `superseded_by` (the
+        night whose record holds in its place, or None). Removed ones have `stage`, `rule`, `value`, `threshold`,
+        `duplicate_of`, too; kept ones `quality`, `n_bytes`, `removed_for_it`, `shards` (`path`, `split`, `row` from 0,
+        `tokens`) and `models`.
 
     Errors are those of `find_document`.
     """
@@ -47,6 +53,8 @@ def explain(workspace: Workspace, doc_id: str) -> dict[str, Any]:
     order = list(nights)
     hits.sort(key=lambda hit: order.index(hit.values["night"]))
     records = [_record(workspace, nights, hit.values) for hit in hits]
+    for record, later in pairwise(records):
+        record["superseded_by"] = later["night"] if record.get("stage") in BOTH else None
     return {"id": found, "forgotten": _forgotten(workspace.store, found), "records": records}
 
 
@@ -102,10 +110,13 @@ def _record(workspace: Workspace, nights: Nights, row: Record) -> Record:
     store, manifest = workspace.store, nights[row["night"]]
     kept = "quality" in row
     sources = manifest.depends_on["settings"]["ingest"]["sources"]
+    entry = _entry(manifest, row["source"], row["uri"])
     common = {name: row[name] for name in ("night", "source", "uri", "lang", "sha256", "n_chars")} | {
+        "superseded_by": None,
+        "tries": _tries(store, nights, row),
         "status": "kept" if kept else "removed",
         "licence": next((one["licence"] for one in sources if one["name"] == row["source"]), ""),
-        "raw_file": _raw_file(manifest, row["source"], row["uri"]),
+        "raw_file": {name: entry[name] for name in ("path", "bytes", "sha256")} if entry else None,
         "rules": _rules(manifest.depends_on["settings"], row),
     }
     if not kept:
@@ -124,13 +135,40 @@ def _record(workspace: Workspace, nights: Nights, row: Record) -> Record:
     }
 
 
-def _raw_file(manifest: Manifest, source: str, uri: str) -> Record | None:
-    """Return `path`, `bytes` and `sha256` of the raw file that a document was read from; None if not listed."""
-    inputs: Iterable[Record] = manifest.depends_on["stages"]["ingest"]["inputs"]
-    found = [i for i in inputs if i["source"] == source and (uri == i["path"] or uri.startswith(f"{i['path']}#"))]
-    # The longest path, since a file's name may hold a #.
-    best = max(found, key=lambda entry: len(entry["path"]), default=None)
-    return {name: best[name] for name in ("path", "bytes", "sha256")} if best else None
+def _entry(manifest: Manifest, source: str, uri: str) -> Record | None:
+    """Return what a night lists of the raw file that a record was read from; None if not listed."""
+    inputs: Iterable[Record] = manifest.depends_on["stages"][READING]["inputs"]
+    of_source = {entry["path"]: entry for entry in inputs if entry["source"] == source}
+    return of_source.get(file_of(uri, of_source))
+
+
+def _tries(store: Store, nights: Nights, row: Record) -> list[Record]:
+    """Return what other nights made of the same place in a raw file.
+
+    Of a document that is what refused it before, of something that reading refused what came of it afterwards.
+    """
+    source, uri, was_refused = row["source"], row["uri"], row.get("stage") == READING
+    file, found = _entry(nights[row["night"]], source, uri), list[Record]()
+    if file is None or not (was_refused or READING in file.get("again", ())):
+        return []
+    order = list(nights)
+    here = order.index(row["night"])
+    for night in order[here + 1 :] if was_refused else order[:here]:
+        own, entry = {night: nights[night]}, _entry(nights[night], source, uri)
+        if entry is None or entry["sha256"] != file["sha256"] or READING not in entry.get("again", BOTH):
+            continue
+        columns = ["id", "source", "stage", "rule", "value"]
+        hits = find_records(store, own, "removed", "uri", one_of({uri, file["path"]}), columns)
+        refused = [hit.values for hit in hits if (hit.values["source"], hit.values["stage"]) == (source, READING)]
+        found += [{"night": night, "outcome": f"refused by {one['rule']}"} | one for one in refused]
+        if refused:
+            continue
+        kinds = (find_records(store, own, kind, "uri", one_of({uri}), ["id", "source"]) for kind in RECORDS)
+        ids = (hit.values["id"] for hit in chain.from_iterable(kinds) if hit.values["source"] == source)
+        # A record with an id of its own has another uri than its refusal.
+        outcome = "came in" if was_refused else "refused, its file is read again for that"
+        found.append({"night": night, "outcome": outcome, "id": next(ids, None)})
+    return found
 
 
 def _rules(settings: Record, row: Record) -> list[Record]:
@@ -173,9 +211,7 @@ def _partner(store: Store, nights: Nights, row: Record) -> Record | None:
     partner = {"id": row["duplicate_of"], "jaccard": row["jaccard"]}
     columns = ["id", "night", "source", "uri", "lang", "n_chars"]
     wanted = one_of([row["duplicate_of"]])
-    places = chain.from_iterable(
-        find_records(store, nights, kind, "id", wanted, columns) for kind in ("documents", "removed")
-    )
+    places = chain.from_iterable(find_records(store, nights, kind, "id", wanted, columns) for kind in RECORDS)
     # It stands in `removed` where it was contaminated itself.
     hit = next(places, None)
     return partner | (hit.values if hit else dict.fromkeys(columns[1:]))
@@ -228,6 +264,11 @@ def _lines(record: Record) -> Iterator[tuple[str, str]]:
     for rule in record["rules"]:
         verdict = "passed" if rule["passed"] else "FAILED"
         yield "rule", f"{verdict} {rule['rule']}: {rule['value']} ({rule['threshold']})"
+    for one in record["tries"]:
+        what = ", ".join(str(one[name]) for name in ("id", "value") if one.get(name))
+        yield "tried", f"{one['night']}: {one['outcome']}{f': {what}' if what else ''}"
+    if record["superseded_by"]:
+        yield "superseded", f"by the record of night {record['superseded_by']}"
     yield from _removal(record)
 
 

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from slimpajama.core.page import plain_table
 from slimpajama.workspace import layout
 from slimpajama.workspace.layout import name_of
-from slimpajama.workspace.manifest import load_manifest, total
+from slimpajama.workspace.manifest import Counts, add_counts, load_manifest, total
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import published_json
 
@@ -13,7 +14,11 @@ PROMOTED = {True: "yes", False: "no", None: ""}
 
 
 def list_nights(workspace: Workspace) -> Rows:
-    """Return a row a published night, oldest first: what came in, what was kept, what came of it."""
+    """Return a row a published night, oldest first: what came in, what was kept, what came of it.
+
+    `refused` are the records that reading and cleaning refused, by source, file and rule; where a night of an earlier
+    version does not tell the file, it is empty. `again` are the documents that an earlier night had refused, by source.
+    """
     rows = []
     for night in workspace.nights.published():
         counts, report = workspace.nights.load(night).counts, layout.report(night)
@@ -22,6 +27,8 @@ def list_nights(workspace: Workspace) -> Rows:
         row = {
             "night": night,
             "read": total(counts["ingest"].get("documents", 0)),
+            "refused": add_counts(_refused(counts.get(step, {})) for step in ("ingest", "clean")),
+            "again": counts["ingest"].get("again", {}),
             "kept": total(counts["dedup"].get("kept", 0)),
             "tokens": total(counts.get("shards", {}).get("tokens", 0)),
             "model": verdict.get("challenger") or "",
@@ -31,6 +38,17 @@ def list_nights(workspace: Workspace) -> Rows:
             row["forgotten"] = forgotten["documents"]
         rows.append(row)
     return rows
+
+
+def _refused(counts: Counts) -> Counts:
+    by_rule = {source: {"": rules} for source, rules in counts.get("removed", {}).items()}
+    found: Counts = counts.get("refused", by_rule)
+    return found
+
+
+def show_nights(rows: Rows) -> str:
+    """Return the rows as a table, of refused records and of those that came in late the sums."""
+    return plain_table([row | {name: total(row[name]) for name in ("refused", "again")} for row in rows])
 
 
 def list_models_with_scores(workspace: Workspace) -> Rows:

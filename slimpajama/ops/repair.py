@@ -136,7 +136,7 @@ def _settings(store: Store, cfg: Config, manifest: Manifest) -> Config:
     settings = manifest.depends_on["settings"]
     data = settings | {
         "workspace": cfg.workspace,
-        "run": asdict(cfg.run),
+        "run": asdict(cfg.run) | {"retry": ()},
         "dedup": settings["dedup"] | {"memory_mb": cfg.dedup.memory_mb},
     }
     if digest := manifest.depends_on["stages"]["decontaminate"].get("pairs"):

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from slimpajama import __version__
 from slimpajama.core.config import Config, fingerprint, without_defaults
-from slimpajama.core.errors import ConfigError, EmptyInputError, InputError, LockedError, StorageError
+from slimpajama.core.errors import ConfigError, InputError, LockedError, StorageError
 from slimpajama.core.logs import step_log
 from slimpajama.workspace import layout
 from slimpajama.workspace.catalogue import note, read_pointer, swap_pointer, write_manifest
@@ -136,25 +136,6 @@ class Nights:
         for name in steps[steps.index(step) :]:
             self.store.give_up(layout.night(night).work(name))
 
-    def require_documents(self, night: str, documents: Manifest) -> bool:
-        """Return whether the deduplication left documents to go on with.
-
-        None is normal for a later night: all that came in was known or too poor.
-
-        Raises:
-            EmptyInputError: If this is the workspace's first night: then something is wrong with the sources.
-        """
-        kept = bool(documents.entries(layout.night(night).documents))
-        if not kept and not self.published():
-            raise EmptyInputError(
-                "no document is left",
-                where=f"{self.store.uri}/{layout.night(night).path}",
-                found=json.dumps(documents.counts),
-                hint="See its removed/*.parquet, the sources' uri and text_field, and the rules of [clean]."
-                " Nothing was published.",
-            )
-        return kept
-
     def publish(self, night: str, steps: list[Manifest], cfg: Config) -> Manifest:
         """Write the night's manifest over those of its steps, add the night to the index, drop its work folder.
 
@@ -251,8 +232,9 @@ class Nights:
 def corpus_settings(cfg: Config) -> dict[str, Any]:
     """Return the settings that a night's files depend on, as its manifest holds them."""
     settings = json.loads(json_bytes(cfg))
-    # Changes no byte.
-    del settings["dedup"]["memory_mb"]
+    # What these change is no byte, or stands beside the files that are read again.
+    for section, name in (("dedup", "memory_mb"), ("ingest", "require_files"), ("clean", "retry")):
+        del settings[section][name]
     # Younger than the first manifests, so it stands only where it is used.
     if not settings["clean"]["mask_also"]:
         del settings["clean"]["mask_also"]

@@ -108,7 +108,8 @@ class Step:
     place: Callable[["Run"], tuple[str, str]] = in_night
     """Returns the folder that it alone uses while it runs, and the path of its manifest."""
     tidy: Callable[["Run"], None] | None = None
-    """Removes what only a broken run would need; called once the manifest stands, again at each later run."""
+    """Called once the manifest stands, again at each later run: removes what only a broken run would need, or says what
+    the step has lost."""
     grows_with: str = "once"
     """What its cost grows with: `text`, `cleaned` or `kept` bytes, or `once` for none of them."""
     folders: str = ".*"

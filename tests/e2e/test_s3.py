@@ -8,13 +8,14 @@ import pyarrow as pa
 import pytest
 import s3fs
 from small_corpus import arguments, published_in
-from steps import begin_step
+from steps import begin_step, ingest
 
+from slimpajama.core.config import Config, IngestConfig, SourceConfig
 from slimpajama.core.errors import LockedError, StorageError
 from slimpajama.workspace import lease
 from slimpajama.workspace import s3 as storage
 from slimpajama.workspace.manifest import entry_of
-from slimpajama.workspace.open import open_store
+from slimpajama.workspace.open import Workspace, open_store
 from slimpajama.workspace.parquet import parquet_bytes, read_table, read_verified
 from slimpajama.workspace.step import Part
 
@@ -146,6 +147,19 @@ def test_a_missing_object_is_named(store, s3_uri):
         store.read("nights/none")
     with pytest.raises(StorageError, match=f"{s3_uri}/nights/none"):
         store.open("nights/none")
+
+
+@pytest.mark.parametrize("pattern", ["raw/**", "raw/**/*", "raw/"])
+def test_an_object_that_marks_a_folder_is_no_file(s3_uri, tmp_path, pattern):
+    text = json.dumps({"text": "研究人员 read the weather data"}, ensure_ascii=False).encode()
+    objects = {"raw/": b"", "raw/2024/": b"", "raw/2024/a.jsonl": text, "raw/2024/空/": b"", "raw/2024_$folder$": b""}
+    bucket, _, prefix = s3_uri.removeprefix("s3://").partition("/")
+    client = s3fs.S3FileSystem(use_listings_cache=False)
+    for key, body in objects.items():
+        client.call_s3("put_object", Bucket=bucket, Key=f"{prefix}/{key}", Body=body)
+    sources = (SourceConfig(name="s", uri=f"{s3_uri}/{pattern}"),)
+    made = ingest(Workspace(open_store(str(tmp_path))), Config(ingest=IngestConfig(sources=sources)), "n")
+    assert (made.counts["files"], made.counts["documents"], made.counts["removed"]) == (1, {"s": 1}, {})
 
 
 def test_a_whole_night_on_s3_publishes_and_repairs_the_same_bytes_as_on_a_disk(

@@ -191,7 +191,7 @@ CASES: tuple[Case, ...] = (
         "bzip2 cut in the middle",
         "cut.jsonl.bz2",
         lambda: bz2.compress(WHOLE)[:-200],
-        ("", "truncated", "the file ends inside a bz2 stream"),
+        ("", "truncated", "the file ends inside a compressed stream"),
     ),
     _a(
         "a bomb of one long line",
@@ -289,6 +289,23 @@ CASES: tuple[Case, ...] = (
         jsonl(b'{"text": "a\\u0000"}', ZH),
         ("line 1", "has-nul", "NUL at character 2"),
         texts=(ZH,),
+    ),
+    _j(
+        "text under another name: its keys are named, that of the longest text first",
+        "keys.jsonl",
+        jsonl(json.dumps({"id": "7", "内容": ZH, "none": None}).encode(), b'{"n": 1, "body": "words"}', b"{}", ZH),
+        ("line 1", "no-text", "no such field; its keys: 内容, id"),
+        ("line 2", "no-text", "no such field; its keys: body, n"),
+        ("line 3", "no-text", "no such field; its keys: none"),
+        texts=(ZH,),
+    ),
+    _j(
+        "text under another name, beside a line that only the slower parser reads",
+        "slow.jsonl",
+        jsonl(json.dumps({"id": "7", "内容": ZH}).encode(), b"broken", b'{"body\\u001b": "words"}'),
+        ("line 1", "no-text", "no such field; its keys: 内容, id"),
+        ("line 2", "not-json", "Expecting value"),
+        ("line 3", "no-text", "no such field; its keys: body\\x1b"),
     ),
     _j(
         "text missing, null, a number, a list, empty",

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from slimpajama.core.config_docs import render
+from slimpajama.corpus.sources import formats
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,6 +22,11 @@ def test_no_module_of_flows_or_tasks_is_named_like_another_module():
     taken -= {"flows", "tasks", "slimpajama"}
     names = {path.stem for folder in ("flows", "tasks") for path in (ROOT / folder).glob("*.py")} - {"__init__"}
     assert names.isdisjoint(taken)
+
+
+def test_the_page_of_formats_is_what_the_readers_say():
+    page = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    assert page == formats.page(), "run: python -m slimpajama.corpus.sources.formats > docs/formats.md"
 
 
 def test_the_page_of_settings_is_what_the_classes_say():
@@ -177,6 +183,7 @@ OTHER_PATHS = {
     "slimpajama/corpus/sources/local.py",
     "slimpajama/corpus/sources/discover.py",
     "slimpajama/corpus/sources/files.py",
+    "slimpajama/corpus/sources/formats.py",
     "slimpajama/corpus/sources/remote.py",
     "tasks/observe.py",
 }

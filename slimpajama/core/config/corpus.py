@@ -29,15 +29,26 @@ class SourceConfig:
 
     uri: Source
     """Glob of files, local or `s3://bucket/prefix/*`; a relative one starts at the configuration file's folder.
-    One that ends in `/` is a dataset's folder: every table below it (arrow, parquet, jsonl, csv), caches left out."""
+    One that ends in `/` is a folder: every file below it that is not hidden. Notes (README, LICENSE, `_*`,
+    `state.json`) and caches (`cache-*.arrow`) beside the data are left out, and on record."""
 
-    format: Literal["auto", "txt", "jsonl", "csv", "parquet", "html", "arrow", "warc"] = "auto"
-    """How to read a file; `auto` goes by its name (`.gz`, `.zst` and `.bz2` are looked through).
-    `arrow` is what `datasets.save_to_disk` writes; `warc` needs the extra `warc`."""
+    format: Literal["auto", "txt", "md", "subtitles", "wiki", "html", "jsonl", "csv", "parquet", "arrow", "warc"] = (
+        "auto"
+    )
+    """How to read a file; `auto` goes by its name ([formats.md](formats.md)); packings are looked through. `jsonl` is
+    JSON lines or arrays of objects, by the first byte; `warc` needs the extra `warc`."""
+
+    split: Literal["file", "line", "blank"] = "file"
+    """What one document of a txt file is: the file, each line, or each block of lines between blank ones."""
 
     text_field: Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1)] = "text"
-    """Column or key that holds the text (jsonl, csv, parquet, arrow); a dot leads into a nested one (`meta.title`).
-    Several, `["title", "text"]`, are joined by a blank line; of them only those that are there."""
+    """Column or key that holds the text (jsonl, csv, parquet, arrow); a dot leads into a nested one (`meta.title`) and
+    through a list, whose texts are joined by line breaks (`段落[].内容`; `lines[]` for a list of texts). A key that
+    holds a dot itself goes first. Several, `["title", "text"]`, are joined by a blank line; of them only those that are
+    there."""
+
+    html: bool = False
+    """Fields hold HTML: entities are resolved, and of tags what a reader sees stays (jsonl, csv, parquet, arrow)."""
 
     id_field: str = ""
     """Column or key with the source's own id; kept in the document's uri. Empty: the record's number."""
@@ -69,6 +80,9 @@ class IngestConfig:
 
     part_mb: Megabytes = 8.0
     """Text in one intermediate file, in MB; the most that a kill can cost, times the workers."""
+
+    require_files: bool = True
+    """Warn of each source that has no file, and end with exit code 2 where none has; false says nothing of either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -109,6 +123,10 @@ class CleanConfig:
 
     languages: tuple[str, ...] = ("zh", "zh-Hant", "en", "mixed", "unknown")
     """Languages that are kept; everything else is removed by the rule `language`."""
+
+    retry: bool = False
+    """Where these settings have changed, judge again what earlier nights removed by them, and read its files for that;
+    what passes now comes in, in place of the earlier record. What reading refused needs no such word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)

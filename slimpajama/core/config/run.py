@@ -1,4 +1,4 @@
-"""Settings of a run: where and how it runs, what it keeps, what it tells. None changes a published byte."""
+"""Settings of a run: where and how it runs, what it keeps, what it tells. Only `run.retry` changes a published byte."""
 
 import os
 from typing import Annotated, Literal
@@ -11,7 +11,7 @@ from slimpajama.core.config.base import STRICT, Address, CountOrNone, Place, pro
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class RunConfig:
-    """Where and how it runs; nothing here changes a published byte."""
+    """Where and how it runs; nothing here but `retry` changes a published byte."""
 
     workers: Annotated[int, Field(ge=0, le=1024)] = 0
     """Threads, or processes of an engine of this machine, for stages that are mapped over files; 0 takes every core."""
@@ -25,6 +25,10 @@ class RunConfig:
 
     source_root: Place = ""
     """Folder that relative source patterns start at; empty means the configuration file's own."""
+
+    retry: tuple[str, ...] = ()
+    """Sources whose refused records this run tries again, changed settings or not: what `--retry` sets. In a file it
+    would do so every night."""
 
     def threads(self) -> int:
         """Return how many threads a mapped stage may use."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, field, fields, is_dataclass
 from typing import Any
 
 from pydantic import model_validator
@@ -65,16 +65,29 @@ class Config:
             names = [source.name for source in kind]
             for name in sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"two sources are named {name}; their documents' ids would be the same")
+        known = [source.name for source in self.ingest.sources]
+        for name in self.run.retry:
+            if name not in known:
+                raise ValueError(f"run.retry: no source is named {name}, but {', '.join(known) or 'there is none'}")
         if self.tune.nightly and not self.pairs.sources:
             raise ValueError("tune.nightly needs pairs.sources, and there are none")
 
 
+# Of a source all but its name and uri has a default.
+SOURCE = {f.name: f.default for f in fields(SourceConfig) if f.default is not MISSING}
 SECTIONS: dict[str, Any] = {f.name: type(getattr(Config(), f.name)) for f in fields(Config) if f.name != "workspace"}
+
+
+# Settings of a source that are younger than the first manifests. At these values they stand in none, and so in no
+# fingerprint: what earlier versions made is not made again.
+YOUNG = {"html": False, "split": "file"}
 
 
 def canonical(value: Any) -> Any:
     """Return `value` as plain JSON types, dataclasses included."""
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    return asdict(value, dict_factory=lambda items: {k: v for k, v in items if k not in YOUNG or v != YOUNG[k]})
 
 
 def fingerprint(*parts: Any) -> str:
@@ -99,6 +112,8 @@ def without_defaults(settings: Any, defaults: Any = None) -> Any:
         if isinstance(value, dict) and isinstance(defaults.get(name), dict):
             if inner := without_defaults(value, defaults[name]):
                 found[name] = inner
+        elif isinstance(value, list) and name in ("sources", "evaluations"):
+            found[name] = [without_defaults(source, SOURCE) for source in value]
         elif name not in defaults or value != defaults[name]:
             found[name] = value
     return found

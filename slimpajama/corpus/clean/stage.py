@@ -15,6 +15,8 @@ from slimpajama.core.schema import CLEANED, refusals, removed_rows, sums
 from slimpajama.corpus.clean.normalise import mask_versions, rewrite, table_versions
 from slimpajama.corpus.clean.quality import measure
 from slimpajama.corpus.clean.rules import bounds, first_verdicts
+from slimpajama.corpus.losses import tell_losses
+from slimpajama.corpus.refused import by_file, file_of
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Counts, FileEntry
 from slimpajama.workspace.nights import corpus_settings
@@ -37,21 +39,32 @@ def _clean(run: Run) -> None:
     raw, night = run.made["ingest"], layout.night(run.night)
     entries = raw.entries(f"{night.work('ingest')}/")
 
+    paths = {entry["path"] for entry in raw.depends_on.get("inputs", ())}
+
     def make(entry: FileEntry) -> Part:
         name = layout.name_of(entry.path)
         kept, removed, counts = _split(read_table(run.store, entry), run.cfg.clean, run.night)
+        rows = removed.select(["source", "uri", "rule"]).to_pylist()
+        counts["refused"] = by_file((row["source"], file_of(row["uri"], paths), row["rule"]) for row in rows)
         return Part({f"{run.work}/{name}": kept, f"{night.removed}clean-{name}": removed}, counts)
 
     total = sum(raw.counts.get("bytes", {}).values())
     run.map([(layout.stem(entry.path), entry) for entry in entries], make, total=total, unit="B")
 
 
-CLEAN = Step("clean", 3, _inputs, _clean, needs={"raw": "ingest"}, grows_with="text", folders="work/ingest")
+def _tell_losses(run: Run) -> None:
+    tell_losses(run.store, run.night, run.result, run.made["ingest"].counts.get("documents", {}))
+
+
+CLEAN = Step(
+    "clean", 3, _inputs, _clean, needs={"raw": "ingest"}, tidy=_tell_losses, grows_with="text", folders="work/ingest"
+)
 """Normalise the night's raw documents, tell their language and remove what the rules refuse.
 
 Files: `NAME.parquet` (schema CLEANED) in the work folder and `removed/clean-NAME.parquet`. Counts: `documents` and
-`bytes` by source, `languages` (documents) and `language_bytes` by language, `removed` by source and rule, `masked`
-(items of personal data) by kind. Raises ConfigError if `clean.thresholds` names no rule.
+`bytes` by source, `languages` (documents) and `language_bytes` by language, `removed` by source and rule, `refused` by
+source, file and rule, `masked` (items of personal data) by kind. Raises ConfigError if `clean.thresholds` names no
+rule.
 """
 
 

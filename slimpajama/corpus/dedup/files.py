@@ -32,7 +32,8 @@ from slimpajama.corpus.dedup.decide import Outcome, decide
 from slimpajama.corpus.dedup.documents import DocumentFile, Documents
 from slimpajama.corpus.dedup.history import open_history
 from slimpajama.corpus.dedup.kernel import sketch
-from slimpajama.corpus.sources.files import TABLES, chunks, format_of
+from slimpajama.corpus.sources.files import chunks
+from slimpajama.corpus.sources.formats import TABLES, format_of
 from slimpajama.corpus.sources.records import Batch, Chunk, ReadOptions
 
 WORK = ".dedup-work"
@@ -111,7 +112,7 @@ def dedup_files(
     """Remove exact and near-duplicates from files with a `text` and optionally an `id` column.
 
     Args:
-        inputs: JSON lines, CSV, Parquet or Arrow files, plain or packed (.gz, .zst, .bz2), in any mixture.
+        inputs: JSON lines or arrays, CSV, Parquet or Arrow files, plain or packed, in any mixture.
         out: Folder; `kept/*.parquet` and `removed/*.parquet` in it are replaced. Kept rows have `id` and `text`,
             from Parquet all their columns; removed ones `id`, `duplicate_of`, `jaccard`. A document without an id
             is named by its file and its number there, from 1.
@@ -184,8 +185,7 @@ def _first_pass(inputs: Sequence[Path], spool: Path, cfg: DedupConfig, threads: 
 def _pieces(path: Path) -> Iterator[Chunk]:
     if not path.is_file():
         raise InputError("no such file", where=str(path))
-    # .json is JSON lines, too.
-    kind = format_of(path.name) or format_of(f"{path.name}l")
+    kind = format_of(path.name)
     if kind not in TABLES:
         raise InputError("unknown kind of file", where=str(path), expected=", ".join(sorted(TABLES)))
     return chunks(lambda: path.open("rb"), path.name, replace(WANT, format=kind))

@@ -153,7 +153,7 @@ def _edited(run: Run) -> dict[str, list[str]]:
     }
     again: dict[str, list[str]] = {}
     for entry in ingested.depends_on["inputs"] if ingested else ():
-        if (entry["source"], entry["path"]) in seen:
+        if (entry["source"], entry["path"]) in seen and "again" not in entry:
             again.setdefault(entry["source"], []).append(entry["path"])
     return again
 

@@ -26,8 +26,9 @@ import pyarrow.parquet as pq
 from slimpajama.core.config import PairSourceConfig
 from slimpajama.core.config.applications import PairField
 from slimpajama.corpus.sources.arrow import HOSTILE
-from slimpajama.corpus.sources.files import format_of, unknown_format
-from slimpajama.corpus.sources.jsonl import field_of, objects, parse_object
+from slimpajama.corpus.sources.fields import field_of
+from slimpajama.corpus.sources.formats import format_of, unknown_format
+from slimpajama.corpus.sources.jsonl import numbered_lines, objects, parse_object
 from slimpajama.corpus.sources.parquet import row_groups
 from slimpajama.corpus.sources.records import RejectedRecord, lines_of, seen
 from slimpajama.corpus.sources.streams import (
@@ -134,8 +135,8 @@ def _valid(text: str) -> str:
 
 
 def _jsonl(file: BinaryIO, name: str, source: PairSourceConfig) -> Rows:
-    for first, data in whole_lines(blocks(file, name), BLOCK, LINE):
-        for _, place, row in objects(first, data, LINE):
+    for noun, first, data in numbered_lines(blocks(file, name), BLOCK, LINE):
+        for _, place, row in objects(noun, first, data, LINE):
             yield row if isinstance(row, RejectedRecord) else (place, row)
 
 

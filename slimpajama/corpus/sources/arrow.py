@@ -8,6 +8,7 @@ from zipfile import BadZipFile
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from slimpajama.corpus.sources.fields import column, field_of, heads, ways
 from slimpajama.corpus.sources.records import (
     BOM,
     Batch,
@@ -16,11 +17,9 @@ from slimpajama.corpus.sources.records import (
     ReadOptions,
     RejectedRecord,
     collect,
-    column,
     decoded,
     failed,
     filter_columns,
-    joined,
     parsed,
     seen,
 )
@@ -58,27 +57,21 @@ def read_arrow(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chun
 
 
 def has_column(schema: pa.Schema, name: str) -> bool:
-    """Return whether a schema has a column; a dot leads into a struct."""
-    if name in schema.names:
-        return True
-    kind = pa.struct(list(schema))
-    for key in name.split("."):
-        if not pa.types.is_struct(kind) or kind.get_field_index(key) < 0:
-            return False
-        kind = kind.field(key).type
-    return True
+    """Return whether a schema has a column."""
+    return any(True for _ in ways(pa.struct(list(schema)), name))
 
 
 def batches_of(rows: pa.RecordBatch, first: int, options: ReadOptions) -> Iterator[Batch]:
     """Yield the records of validated rows; `first` is the number of the first one."""
-    has_id = bool(options.id_field) and has_column(rows.schema, options.id_field)
     found: Iterable[Batch]
     try:
-        ids = _ids(column(rows, options.id_field)) if has_id else None
-        texts = [_texts(column(rows, name)) for name in options.text_fields]
+        ids = _ids(_only(rows, options.id_field)) if has_column(rows.schema, options.id_field) else None
+        texts = [_texts(_only(rows, name)) for name in options.text_fields]
+        if options.html:
+            raise pa.ArrowInvalid("texts that are parsed one by one")
         found = [filter_columns(first, "row", texts, ids, options)]
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        found = collect(_records(rows, first, has_id, options), options)
+        found = collect(_records(rows, first, options), options)
     used = (*options.text_fields, options.id_field)
     for batch in found:
         if not options.all_columns:
@@ -90,29 +83,54 @@ def batches_of(rows: pa.RecordBatch, first: int, options: ReadOptions) -> Iterat
         yield batch._replace(others=others)
 
 
-def _records(rows: pa.RecordBatch, first: int, has_id: bool, options: ReadOptions) -> Iterator[Found]:
-    texts = [_values(column(rows, name)) for name in options.text_fields]
-    ids = _values(column(rows, options.id_field)) if has_id else [None] * rows.num_rows
-    for number, (own_id, *values) in enumerate(zip(ids, *texts, strict=True), first):
+def _only(rows: pa.RecordBatch, name: str) -> pa.Array:
+    """Return the column that a name leads to.
+
+    Raises:
+        ArrowInvalid: It leads through lists, or there are several.
+    """
+    found = list(ways(pa.struct(list(rows.schema)), name))
+    if len(found) != 1 or found[0] is None:
+        raise pa.ArrowInvalid("no column of its own")
+    return column(rows, found[0])
+
+
+def _records(rows: pa.RecordBatch, first: int, options: ReadOptions) -> Iterator[Found]:
+    names = sorted(set().union(*(heads(rows.schema.names, name) for name in (*options.text_fields, options.id_field))))
+    # As bytes, so that UTF-8 is checked value by value.
+    table = pa.table({name: rows[name].cast(_binary(rows[name].type)) for name in names})
+    for number, row in enumerate(table.to_pylist(), first):
         place = f"row {number}"
-        read = [decoded(value, place) if isinstance(value, bytes) else value for value in values]
-        bad = [value for value in read if isinstance(value, RejectedRecord)]
+        values = [_decoded(field_of(row, name), place) for name in options.text_fields]
+        bad = [value for value in values if isinstance(value, RejectedRecord)]
+        own_id = field_of(row, options.id_field) if options.id_field else None
         shown = own_id.decode("utf-8", "replace") if isinstance(own_id, bytes) else own_id
-        yield bad[0] if bad else options.checked(number, place, joined(read), shown)
+        yield bad[0] if bad else options.record(number, place, values, shown)
+
+
+def _decoded(value: Any, place: str) -> Any:
+    """Return the texts of a value that are bytes, or why one is no text."""
+    if isinstance(value, tuple):
+        values = [_decoded(one, place) for one in value]
+        return next((one for one in values if isinstance(one, RejectedRecord)), tuple(values))
+    return decoded(value, place) if isinstance(value, bytes) else value
 
 
 def _plain(values: pa.Array) -> pa.Array:
     return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
 
 
-def _values(values: pa.Array) -> list[Any]:
-    """Return a text column as bytes, whose UTF-8 is checked value by value; any other column as it is."""
-    values = _plain(values)
-    if pa.types.is_string_view(values.type):
-        values = values.cast(pa.binary_view())
-    elif pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        values = values.cast(pa.large_binary())
-    return list(values.to_pylist())
+def _binary(kind: pa.DataType) -> pa.DataType:
+    """Return a type with bytes in place of texts."""
+    if pa.types.is_dictionary(kind):
+        return _binary(kind.value_type)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.large_binary()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.large_list(_binary(kind.value_type))
+    if pa.types.is_struct(kind):
+        return pa.struct([(kind.field(n).name, _binary(kind.field(n).type)) for n in range(kind.num_fields)])
+    return kind
 
 
 def _texts(values: pa.Array) -> pa.Array:

@@ -20,7 +20,6 @@ from slimpajama.corpus.sources.records import (
     ReadOptions,
     RejectedRecord,
     collect,
-    column,
     filter_columns,
     joined,
     lines_of,
@@ -95,7 +94,8 @@ def _flawless(data: bytes, names: list[str], has_header: bool, number: int, opti
     quotes = np.flatnonzero(array == ord('"'))
     used = [*options.text_fields, *([options.id_field] if options.id_field in names else [])]
     if (
-        len(data) > options.max_document_bytes
+        options.html
+        or len(data) > options.max_document_bytes
         or len(set(names)) < len(names)
         or not set(used) <= set(names)
         or data.startswith(BOM.encode())
@@ -120,8 +120,9 @@ def _flawless(data: bytes, names: list[str], has_header: bool, number: int, opti
         return None
     if table.num_rows != len(ends) - int(blank.sum()) - has_header:
         return None
-    ids = column(table, options.id_field).cast(pa.string()) if options.id_field in names else None
-    return filter_columns(number, "row", [column(table, name) for name in options.text_fields], ids, options)
+    columns = {name: table[name].combine_chunks() for name in used}
+    ids = columns[options.id_field].cast(pa.string()) if options.id_field in names else None
+    return filter_columns(number, "row", [columns[name] for name in options.text_fields], ids, options)
 
 
 def _records(lines: Iterable[_Lines], header: list[str], number: int, options: ReadOptions) -> Iterator[Found]:
@@ -171,9 +172,10 @@ def _parsed(rows: Iterator[list[str]]) -> Iterator[list[str] | csv.Error]:
 
 
 def _record(row: dict[str, str], number: int, options: ReadOptions) -> Found:
-    place, text = f"row {number}", joined([row.get(name) for name in options.text_fields])
+    place, values = f"row {number}", [row.get(name) for name in options.text_fields]
+    text = joined(values)
     escaped = _ESCAPED.search(text) if isinstance(text, str) else None
     if escaped:
         shown = bytes(ord(char) - 0xDC00 for char in escaped[0]).hex(" ")
         return RejectedRecord(place, "invalid-utf8", f"bytes {shown} at character {escaped.start() + 1}", "valid UTF-8")
-    return options.checked(number, place, text, row.get(options.id_field) if options.id_field else None)
+    return options.record(number, place, values, row.get(options.id_field) if options.id_field else None)

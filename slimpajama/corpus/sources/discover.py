@@ -7,17 +7,19 @@ leaves no gap.
 import glob
 import hashlib
 import os
+import re
 import stat
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from functools import cache, partial
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, BinaryIO
 
 from slimpajama.core.config import Config, SourceConfig
 from slimpajama.core.errors import InputError, printable
 from slimpajama.core.logs import step_log
-from slimpajama.corpus.sources.files import TABLES, format_of
+from slimpajama.corpus.sources.formats import format_of
 from slimpajama.corpus.sources.records import RejectedRecord
 from slimpajama.corpus.sources.remote import list_remote, open_remote, remote_version
 from slimpajama.workspace import layout
@@ -25,8 +27,14 @@ from slimpajama.workspace.local import SWAP, TMP
 from slimpajama.workspace.store import LOCK
 
 NO_FILES = RejectedRecord("", "no-files", "0 files", "at least 1 file")
+LEFT_OUT = RejectedRecord("", "left-out", "a note or a cache beside a dataset", "a file of data")
+# What lies beside the data in the folder of a dataset; notes are data where their format is asked for.
+_BESIDE = re.compile(r"(state|dataset_dict|dataset_infos?)\.json|cache-.*\.arrow|_.*", re.DOTALL)
+_NOTE = re.compile(r"(readme|licen[cs]e)(\..*)?", re.DOTALL | re.IGNORECASE)
 # Source, path or pattern, and what is wrong with it.
 Problem = tuple[str, str, RejectedRecord]
+# Source, path and content of a file.
+Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +51,18 @@ class InputFile:
     """Where it is opened: an absolute path, or a URI. Not part of ids or manifests."""
     stamp: tuple[int, ...] = field(default=(), compare=False)
     """Of a local file: what the disk says of it, which a write changes. Spares hashing it a second time."""
+    again: tuple[str, ...] = ()
+    """Of a file that an earlier night has read: the steps whose refusals are tried again."""
+
+    @property
+    def key(self) -> Key:
+        """What it is known by."""
+        return self.source, self.path, self.sha256
 
     def entry(self) -> dict[str, Any]:
         """Return what the night's manifest lists of it, and a later night's `plan` takes as known."""
-        return {"source": self.source, "path": self.path, "bytes": self.bytes, "sha256": self.sha256}
+        again = {"again": list(self.again)} if self.again else {}
+        return {"source": self.source, "path": self.path, "bytes": self.bytes, "sha256": self.sha256} | again
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +72,8 @@ class Plan:
     units: tuple[tuple[InputFile, ...], ...] = ()
     """New and changed files; small ones together, in order."""
     problems: tuple[Problem, ...] = ()
+    readable: frozenset[str] = frozenset()
+    """Sources that have a file, be it a known one."""
 
     @property
     def files(self) -> tuple[InputFile, ...]:
@@ -63,19 +81,27 @@ class Plan:
         return tuple(file for unit in self.units for file in unit)
 
 
-def plan(cfg: Config, known: Iterable[dict[str, Any]], *, quick: bool = False) -> Plan:
+def plan(
+    cfg: Config,
+    known: Iterable[dict[str, Any]],
+    again: Mapping[Key, tuple[str, ...]] = MappingProxyType({}),
+    *,
+    quick: bool = False,
+) -> Plan:
     """List every source's files and keep those that no earlier night has read in this very form.
 
     Args:
         cfg: `ingest` and `run.source_root` are used.
         known: Inputs that published nights list: `source`, `path`, `bytes`, `sha256`.
+        again: Known files that are kept all the same, and the steps whose refusals are tried again.
         quick: Read no local file whose path and size already say that it is new; its `sha256` stays empty.
     """
     known = list(known)
     seen = {(entry["source"], entry["path"], entry["sha256"]) for entry in known}
     doubtful = {(entry["source"], entry["path"], entry["bytes"]) for entry in known} if quick else None
     files, problems = _listed(cfg, doubtful)
-    return _plan(cfg, [file for key, file in files.items() if key not in seen], problems)
+    todo = [replace(file, again=again.get(key, ())) for key, file in files.items() if key not in seen or key in again]
+    return replace(_plan(cfg, todo, problems), readable=frozenset(file.source for file in files.values()))
 
 
 def plan_again(cfg: Config, inputs: list[dict[str, Any]], problems: list[list[str]]) -> Plan:
@@ -102,15 +128,14 @@ def plan_again(cfg: Config, inputs: list[dict[str, Any]], problems: list[list[st
             hint="Put them back, or name the folder of --config that they lie in.",
         )
     again = [(source, path, bad[source, path, rule]) for source, path, rule in problems if (source, path, rule) in bad]
-    return _plan(cfg, [found[key] for key in keys], again)
+    files = [replace(found[key], again=tuple(entry.get("again", ()))) for key, entry in zip(keys, inputs, strict=True)]
+    return _plan(cfg, files, again)
 
 
-def _listed(
-    cfg: Config, doubtful: set[tuple[str, str, int]] | None
-) -> tuple[dict[tuple[str, str, str], InputFile], list[Problem]]:
+def _listed(cfg: Config, doubtful: set[tuple[str, str, int]] | None) -> tuple[dict[Key, InputFile], list[Problem]]:
     """Return all sources' files by (source, path, sha256), and what is wrong; `doubtful` as for `list_source`."""
     found = [item for source in cfg.ingest.sources for item in list_source(source, cfg, doubtful)]
-    files = {(item.source, item.path, item.sha256): item for item in found if isinstance(item, InputFile)}
+    files = {item.key: item for item in found if isinstance(item, InputFile)}
     return files, [item for item in found if not isinstance(item, InputFile)]
 
 
@@ -176,13 +201,17 @@ def _found(
 ) -> Iterator[InputFile | Problem]:
     pattern = f"{source.uri}**/*" if source.uri.endswith("/") else source.uri
     if "://" in source.uri:
-        for uri, size, version in list_remote(source.uri, pattern, partial(_is_data, source)):
-            if not outputs.has(uri):
+        for uri, size, version in list_remote(source.uri, pattern):
+            if outputs.has(uri):
+                continue
+            if _left_out(source, uri):
+                yield source.name, uri, LEFT_OUT
+            else:
                 yield InputFile(source.name, uri, size, version, uri)
         return
     lost: list[OSError] = []
     for match in sorted(_matches(pattern, root, lost)):
-        if not _is_data(source, match) or outputs.has(os.path.join(root, match)):  # noqa: PTH118 - may be no Unicode
+        if outputs.has(os.path.join(root, match)):  # noqa: PTH118 - may be no Unicode
             continue
         full = Path(root, match)
         path = _unicode(match)
@@ -193,6 +222,9 @@ def _found(
             # Opening a pipe would wait for ever.
             if not stat.S_ISREG(status.st_mode):
                 yield source.name, path, _unreadable("a device or a pipe", "a regular file")
+                continue
+            if _left_out(source, path):
+                yield source.name, path, LEFT_OUT
                 continue
             is_hashed = doubtful is None or (source.name, path, status.st_size) in doubtful
             sha256 = file_sha256(full) if is_hashed else ""
@@ -249,14 +281,11 @@ def _unicode(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace").replace(os.sep, "/")
 
 
-def _is_data(source: SourceConfig, path: str) -> bool:
-    """Whether a file is data: of a pattern all are; of a folder those of a table's format, or of the source's.
-
-    Left out are the caches (`cache-*.arrow`) and notes (`state.json`, `README.md`) beside a saved dataset.
-    """
+def _left_out(source: SourceConfig, path: str) -> bool:
+    """Whether a file of a folder is none of its data: a pattern asks for what it matches."""
     name = path.rsplit("/", 1)[-1]
-    formats = TABLES if source.format == "auto" else {source.format}
-    return not source.uri.endswith("/") or (format_of(name) in formats and not name.startswith(("cache-", ".", "_")))
+    is_note = _NOTE.fullmatch(name) and format_of(name) != source.format
+    return source.uri.endswith("/") and bool(is_note or _BESIDE.fullmatch(name))
 
 
 def _stamp(status: os.stat_result) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from slimpajama.core.config import Config
 from slimpajama.core.errors import InputError
-from slimpajama.corpus.sources.discover import NO_FILES, InputFile, check_unchanged, list_source, open_input
+from slimpajama.corpus.sources.discover import LEFT_OUT, NO_FILES, InputFile, check_unchanged, list_source, open_input
 from slimpajama.corpus.sources.files import read, read_options
 
 # `name` is `set: file#record`; `text` is in NFC.
@@ -25,6 +25,8 @@ def list_evaluations(cfg: Config) -> list[InputFile]:
         for item in list_source(source, cfg):
             if not isinstance(item, InputFile):
                 _, path, bad = item
+                if bad is LEFT_OUT:
+                    continue
                 if bad is NO_FILES:
                     raise InputError(f"evaluation set {source.name} has no files", where=path)
                 raise InputError(f"evaluation file: {bad.rule}", where=path, found=bad.value, expected=bad.threshold)

@@ -1,56 +1,19 @@
-"""A raw file of any format as batches: text, JSON lines, CSV, Parquet, HTML, Arrow, WARC, plain or packed.
+"""A raw file of any format as batches, plain or packed; `formats.py` lists the readers.
 
 A file is read in chunks, in order; any thread may parse a chunk. A record that cannot be used becomes a
 `RejectedRecord`: its place, the rule that it breaks and what was seen. Reading goes on after it. Where the rest of a
 file is lost (a cut archive, a failing disk), one `RejectedRecord` says so after the good records.
-
-A text or HTML file is one document; a JSON line, a CSV, Parquet or Arrow row and a WARC response are one each.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from slimpajama.core.config import IngestConfig, SourceConfig
-from slimpajama.corpus.sources.arrow import read_arrow
-from slimpajama.corpus.sources.csv import read_csv
-from slimpajama.corpus.sources.jsonl import read_jsonl
-from slimpajama.corpus.sources.pages import read_page, read_warc
-from slimpajama.corpus.sources.parquet import read_parquet
+from slimpajama.corpus.sources.archives import Inside, members
+from slimpajama.corpus.sources.formats import BY_FORMAT, format_of, unknown_format
 from slimpajama.corpus.sources.records import Batch, Chunk, ReadOptions, RejectedRecord, failed, seen
-from slimpajama.corpus.sources.streams import BLOCK, PACKINGS, BrokenStreamError, truncated
+from slimpajama.corpus.sources.streams import BLOCK, BrokenStreamError, is_zip, truncated
 from slimpajama.workspace.store import outside_errors
-
-_SUFFIXES = {
-    **dict.fromkeys((".txt", ".text", ".md", ".rst"), "txt"),
-    **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
-    **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
-    ".csv": "csv",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".warc": "warc",
-}
-# The formats whose records have fields.
-TABLES = {"jsonl", "csv", "parquet", "arrow"}
-
-
-def format_of(name: str, asked_for: str = "auto", suffixes: Mapping[str, str] = _SUFFIXES) -> str:
-    """Return the format that is asked for or, for `auto`, that a file's name tells; empty where it does not.
-
-    Endings of packings are looked through; `suffixes` has the format by the ending below.
-    """
-    if asked_for != "auto":
-        return asked_for
-    plain = name.lower()
-    for packing in PACKINGS:
-        plain = plain.removesuffix(packing)
-    dot = plain.rfind(".")
-    return suffixes.get(plain[dot:], "") if dot >= 0 else ""
-
-
-def unknown_format(name: str, suffixes: Iterable[str] = _SUFFIXES) -> RejectedRecord:
-    """Return that a file's name tells no format."""
-    return RejectedRecord("", "unknown-format", seen(name.rsplit("/", 1)[-1][-80:]), ", ".join(suffixes))
 
 
 def chunks(open_file: Callable[[], BinaryIO], name: str, options: ReadOptions) -> Iterator[Chunk]:
@@ -61,43 +24,67 @@ def chunks(open_file: Callable[[], BinaryIO], name: str, options: ReadOptions) -
         name: Its name, by whose endings packing and, for `auto`, format are known.
         options: What is taken from it.
     """
-    kind = format_of(name, options.format)
-    if not kind:
+    for inside, found in _by_file(open_file, name, options):
+        yield from map(inside.chunk, found)
+
+
+def _by_file(
+    open_file: Callable[[], BinaryIO], name: str, options: ReadOptions
+) -> Iterator[tuple[Inside, Iterator[Chunk]]]:
+    """Yield the chunks of a file or, of an archive, those of each file in it."""
+    if not is_zip(name):
+        yield Inside(), _whole(open_file, name, options)
+        return
+    try:
+        with open_file() as file:
+            for inside, member in members(file):
+                if isinstance(member, RejectedRecord):
+                    yield inside, iter([failed(member)])
+                else:
+                    yield inside, _whole(member, inside.name, options)
+    except outside_errors(BrokenStreamError) as error:
+        yield Inside(), iter([failed(_why(name, error))])
+
+
+def _whole(open_file: Callable[[], BinaryIO], name: str, options: ReadOptions) -> Iterator[Chunk]:
+    reader = BY_FORMAT.get(format_of(name, options.format))
+    if not reader:
         yield failed(unknown_format(name))
         return
     try:
         with open_file() as file:
-            if kind == "parquet":
-                yield from read_parquet(file, open_file, name, options)
-            else:
-                yield from _READERS[kind](file, name, options)
-    except BrokenStreamError as error:
-        yield failed(RejectedRecord("", error.rule, seen(error.value), "a file that is whole"))
-    except OSError as error:
-        yield failed(RejectedRecord("", "unreadable", seen(error.strerror or error)))
-    except outside_errors() as error:
-        raise truncated(name, error) from None
+            yield from reader.read(file, *[open_file] * reader.reopens, name, options)
+    except outside_errors(BrokenStreamError) as error:
+        yield failed(_why(name, error))
 
 
-_READERS: dict[str, Callable[[BinaryIO, str, ReadOptions], Iterator[Chunk]]] = {
-    "txt": partial(read_page, html=False),
-    "html": partial(read_page, html=True),
-    "jsonl": read_jsonl,
-    "csv": read_csv,
-    "arrow": read_arrow,
-    "warc": read_warc,
-}
+def _why(name: str, error: Exception) -> RejectedRecord:
+    """Return why a file, or the rest of it, cannot be read.
+
+    Raises:
+        InputError: A connection broke off.
+    """
+    if isinstance(error, BrokenStreamError):
+        return RejectedRecord("", error.rule, seen(error.value), "a file that is whole")
+    if isinstance(error, OSError):
+        return RejectedRecord("", "unreadable", seen(error.strerror or error))
+    raise truncated(name, error) from None
 
 
 def read(open_file: Callable[[], BinaryIO], name: str, options: ReadOptions) -> Iterator[Batch]:
     """Yield the batches of a file, at least one record or one `RejectedRecord`; arguments as for `chunks`."""
-    found = 0
-    for chunk in chunks(open_file, name, options):
-        for batch in chunk.read():
-            found += batch.table.num_rows + len(batch.rejected)
-            yield batch
-    if not found:
-        yield from failed(RejectedRecord("", "empty-file", "no record", "at least one record")).read()
+    empty = failed(RejectedRecord("", "empty-file", "no record", "at least one record"))
+    n_files = 0
+    for inside, parts in _by_file(open_file, name, options):
+        found, n_files = 0, n_files + 1
+        for chunk in parts:
+            for batch in chunk.read():
+                found += batch.table.num_rows + len(batch.rejected)
+                yield inside.moved(batch)
+        if not found:
+            yield from map(inside.moved, empty.read())
+    if not n_files:
+        yield from empty.read()
 
 
 def read_options(source: SourceConfig, cfg: IngestConfig) -> ReadOptions:
@@ -107,5 +94,7 @@ def read_options(source: SourceConfig, cfg: IngestConfig) -> ReadOptions:
         format=source.format,
         text_fields=source.text_fields(),
         id_field=source.id_field,
+        html=source.html,
+        split=source.split,
         batch_bytes=min(BLOCK, int(cfg.part_mb * 1e6)),
     )

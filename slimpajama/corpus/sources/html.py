@@ -4,6 +4,7 @@ import codecs
 import contextlib
 import re
 from collections.abc import Iterator
+from html import unescape
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
@@ -22,6 +23,13 @@ _BLOCKS = re.compile(
     "address|article|aside|blockquote|br|caption|center|dd|details|dialog|div|dl|dt|fieldset|figcaption|figure|footer|"
     "form|h[1-6]|header|hr|legend|li|main|nav|ol|option|p|pre|section|select|summary|table|textarea|tr|ul"
 )
+_BLOCK_TAG = re.compile(rf"<(?:{_BLOCKS.pattern})\b", re.IGNORECASE)
+_TAGS = re.compile(
+    rf"</?(?:{_BLOCKS.pattern}|a|abbr|b|big|body|cite|code|del|em|font|html|i|img|ins|mark|s|small|span|strike|strong|"
+    r"su[bp]|t[dh]|u|wbr)(?:\s[^<>]*)?/?>",
+    re.IGNORECASE,
+)
+_TAG_OR_END = re.compile("<[^<>]*>|\n")
 _CELLS = re.compile("td|th")
 _INVISIBLE = re.compile("head|iframe|math|noscript|object|script|style|svg|template")
 _AS_WRITTEN = re.compile("pre|textarea")
@@ -110,6 +118,19 @@ def visible_text(page: str) -> str:
     if title and (not lines or lines[0] != title):
         lines.insert(0, title)
     return "\n".join(lines)
+
+
+def field_text(text: str) -> str:
+    """Return what a reader sees of a field with tags or entities; without blocks its lines stay lines.
+
+    Raises:
+        TreeTooLargeError: It would take more than seconds to parse.
+    """
+    if not _TAGS.search(text):
+        return unescape(text)
+    if not _BLOCK_TAG.search(text):
+        text = _TAG_OR_END.sub(lambda found: "<br>" if found[0] == "\n" else found[0], text)
+    return visible_text(text)
 
 
 def _visible_texts(body: LexborNode) -> Iterator[str]:

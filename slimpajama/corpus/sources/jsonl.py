@@ -1,52 +1,89 @@
-"""JSON lines: flawless ones by Arrow, five times as fast; the others line by line, so that one costs one record."""
+"""JSON lines: flawless ones by Arrow, five times as fast; the others line by line, so that one costs one record.
+
+What is no JSON lines (an array, an object over several lines) is made so; records are elements then.
+"""
 
 import json
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.json
 
+from slimpajama.corpus.sources.elements import MAX_DEPTH, element_lines, has_lines, peeked
+from slimpajama.corpus.sources.fields import EACH, column, field_of, splits
 from slimpajama.corpus.sources.records import (
+    NO_FIELD,
     Batch,
     Chunk,
     Found,
     ReadOptions,
     RejectedRecord,
     collect,
-    column,
     decoded,
     filter_columns,
-    joined,
     lines_of,
     seen,
 )
 from slimpajama.corpus.sources.streams import TooLong, blocks, whole_lines
 
-# Python's parser fails somewhere below a depth of 1,000: where depends on its caller.
-MAX_DEPTH = 500
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 
 def read_jsonl(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chunk]:
-    """Yield whole lines, to be parsed anywhere."""
-    for number, data in whole_lines(blocks(file, name), options.batch_bytes, options.max_document_bytes):
-        yield Chunk(partial(_parse, number, data, options), file.tell())
+    """Yield whole lines, or elements as lines, to be parsed anywhere."""
+    yield from json_chunks(blocks(file, name), file, options)
 
 
-def _parse(first: int, data: bytes | TooLong, options: ReadOptions) -> Iterable[Batch]:
+def json_chunks(stream: Iterator[bytes], file: BinaryIO, options: ReadOptions) -> Iterator[Chunk]:
+    """Yield the chunks of a stream out of a file."""
+    for noun, number, data in numbered_lines(stream, options.batch_bytes, options.max_document_bytes):
+        yield Chunk(partial(_parse, noun, number, data, options), file.tell())
+
+
+def numbered_lines(stream: Iterator[bytes], size: int, limit: int) -> Iterator[tuple[str, int, bytes | TooLong]]:
+    """Yield what is counted, `line` or `element`, and what `whole_lines` or `element_lines` yields."""
+    head, stream = peeked(stream)
+    if has_lines(head):
+        noun, found = "line", whole_lines(stream, size, limit)
+    else:
+        noun, found = "element", element_lines(head, stream, size, limit)
+    return ((noun, number, data) for number, data in found)
+
+
+def _parse(noun: str, first: int, data: bytes | TooLong, options: ReadOptions) -> Iterable[Batch]:
     if isinstance(data, bytes) and not data.strip():
         # Answer at once: a bomb may hold nothing but ends of lines.
         return []
-    batch = None if isinstance(data, TooLong) else _parse_flawless(first, data, options)
-    return collect(_records(first, data, options), options) if batch is None else [batch]
+    batch = None if isinstance(data, TooLong) else _parse_flawless(noun, first, data, options)
+    batches = collect(_records(noun, first, data, options), options) if batch is None else [batch]
+    return (_with_keys(batch, first, data) for batch in batches)
 
 
-def _parse_flawless(first: int, data: bytes, options: ReadOptions) -> Batch | None:
+def _with_keys(batch: Batch, first: int, data: bytes | TooLong) -> Batch:
+    """Return a batch whose refusals name the keys that a record has where it lacks the field, longest text first."""
+    if isinstance(data, TooLong) or all(bad.value != NO_FIELD for bad in batch.rejected):
+        return batch
+    lines = data.split(b"\n")
+
+    def named(bad: RejectedRecord) -> RejectedRecord:
+        row = parse_object(lines[int(bad.place.rpartition(" ")[2]) - first], "") if bad.value == NO_FIELD else None
+        if not isinstance(row, dict):
+            return bad
+        keys = [key for key, value in row.items() if value is not None]
+        keys.sort(key=lambda key: len(row[key]) if isinstance(row[key], str) else -1, reverse=True)
+        return replace(bad, value=seen(f"{NO_FIELD}; its keys: {', '.join(keys) or 'none'}"))
+
+    return batch._replace(rejected=list(map(named, batch.rejected)))
+
+
+def _parse_flawless(noun: str, first: int, data: bytes, options: ReadOptions) -> Batch | None:
     """Return the batch of lines that are one JSON object each with nothing unusual, else None."""
     array = np.frombuffer(data, np.uint8)
     feeds = np.flatnonzero(array[:-1] == ord("\n"))  # between lines
@@ -56,19 +93,33 @@ def _parse_flawless(first: int, data: bytes, options: ReadOptions) -> Batch | No
     borders = (array[starts] == ord("{")).all() and (array[ends - 1] == ord("}")).all()
     if len(data) > options.max_document_bytes or not borders or not _is_utf8(data) or _too_deep(array, starts, ends):
         return None
+    texts_at, id_at = [_ways(name) for name in options.text_fields], _ways(options.id_field)
+    if options.html or not all(texts_at):
+        return None
     for id_type in (pa.string(), pa.int64()) if options.id_field else (pa.null(),):
-        types = dict.fromkeys((tuple(name.split(".")) for name in options.text_fields), pa.large_string())
-        types |= {tuple(options.id_field.split(".")): id_type} if options.id_field else {}
+        types = dict.fromkeys((way for ways in texts_at for way in ways), pa.large_string())
+        types |= dict.fromkeys(id_at, id_type)
         parsing = pa.json.ParseOptions(explicit_schema=pa.schema(_fields(types)), unexpected_field_behavior="ignore")
         reading = pa.json.ReadOptions(use_threads=False, block_size=len(data) + 1)
         try:
             table = pa.json.read_json(pa.BufferReader(data), reading, parsing)
-            texts = [column(table, name).cast(pa.large_string()) for name in options.text_fields]
-            ids = column(table, options.id_field).cast(pa.string()) if options.id_field else None
+            texts = [_first_of(table, ways).cast(pa.large_string()) for ways in texts_at]
+            ids = _first_of(table, id_at).cast(pa.string()) if options.id_field else None
         except (pa.ArrowException, LookupError):
             continue
-        return filter_columns(first, "line", texts, ids, options) if table.num_rows == len(ends) else None
+        return filter_columns(first, noun, texts, ids, options) if table.num_rows == len(ends) else None
     return None
+
+
+def _ways(name: str) -> list[tuple[str, ...]]:
+    """Return the ways that a name may lead, the longest key first; none where it leads through lists, or too many."""
+    heads = [] if EACH in name or name.count(".") > 3 else splits(name) if name else []
+    return [(key, *way) for key, rest in heads for way in (_ways(rest) if rest else [()])]
+
+
+def _first_of(table: pa.Table, ways: list[tuple[str, ...]]) -> pa.Array:
+    found = [column(table, way) for way in ways]
+    return pc.coalesce(*found) if len(found) > 1 else found[0]
 
 
 def _fields(types: dict[tuple[str, ...], pa.DataType]) -> list[pa.Field]:
@@ -103,21 +154,21 @@ def _depth(line: bytes) -> int:
     return int(np.cumsum(opens.astype(np.int32) - closes).max(initial=0))
 
 
-def _records(first: int, data: bytes | TooLong, options: ReadOptions) -> Iterator[Found]:
-    for number, place, row in objects(first, data, options.max_document_bytes):
+def _records(noun: str, first: int, data: bytes | TooLong, options: ReadOptions) -> Iterator[Found]:
+    for number, place, row in objects(noun, first, data, options.max_document_bytes):
         if isinstance(row, RejectedRecord):
             yield row
         else:
-            text = joined([field_of(row, name) for name in options.text_fields])
-            yield options.checked(number, place, text, field_of(row, options.id_field) if options.id_field else None)
+            values = [field_of(row, name) for name in options.text_fields]
+            yield options.record(number, place, values, field_of(row, options.id_field) if options.id_field else None)
 
 
 def objects(
-    first: int, data: bytes | TooLong, limit: int
+    noun: str, first: int, data: bytes | TooLong, limit: int
 ) -> Iterator[tuple[int, str, dict[str, Any] | RejectedRecord]]:
     """Yield number, place and JSON object of each line with text, or why it is none; arguments as for `lines_of`."""
-    for number, line in lines_of(first, data, limit):
-        place = f"line {number}"
+    for number, line in lines_of(first, data, limit, noun):
+        place = f"{noun} {number}"
         if isinstance(line, RejectedRecord):
             yield number, place, line
         elif line.strip():
@@ -146,10 +197,3 @@ def parse_object(line: bytes, place: str) -> dict[str, Any] | RejectedRecord:
 def _integer(digits: str) -> int | float:
     # Python refuses to read a longer number.
     return int(digits) if len(digits) <= 4300 else float(digits)
-
-
-def field_of(data: Any, name: str) -> Any:
-    """Return the value of a field, where a dot leads into a nested object; None where there is none."""
-    for key in name.split("."):
-        data = data.get(key) if isinstance(data, dict) else None
-    return data

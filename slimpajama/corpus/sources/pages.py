@@ -1,7 +1,7 @@
 """Plain text and web pages: files that are one document each, and archives of what servers answered a crawler."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
 from typing import Any, BinaryIO
@@ -22,28 +22,37 @@ from slimpajama.corpus.sources.records import (
 from slimpajama.corpus.sources.streams import BrokenStreamError, TooLong, Unpacked, blocks, bounded
 
 LONGEST_LINE = 1 << 24  # bytes
-_PAGES = {"text/html": True, "application/xhtml+xml": True, "text/plain": False}
+_PAGES: dict[str, Callable[[str], str]] = {
+    "text/html": visible_text,
+    "application/xhtml+xml": visible_text,
+    "text/plain": str,
+}
 
 
-def read_page(file: BinaryIO, name: str, options: ReadOptions, html: bool) -> Iterator[Chunk]:
-    """Yield the whole file as one record."""
+def read_page(file: BinaryIO, name: str, options: ReadOptions, convert: Callable[[str], str] = str) -> Iterator[Chunk]:
+    """Yield the whole file as one record: what is made of its text."""
     data = bounded(blocks(file, name), options.max_document_bytes)
     if data:
-        yield Chunk(partial(collect, [_page_record(1, "", data, None, options, html)], options), file.tell())
+        yield Chunk(partial(collect, [_page_record(1, "", data, None, options, convert)], options), file.tell())
 
 
 def _page_record(
-    number: int, place: str, data: bytes | TooLong, own_id: str | None, options: ReadOptions, html: bool
+    number: int,
+    place: str,
+    data: bytes | TooLong,
+    own_id: str | None,
+    options: ReadOptions,
+    convert: Callable[[str], str],
 ) -> Found:
     """Return a document of its bytes; of a web page what is visible of it."""
     if isinstance(data, TooLong):
         return too_large(place, data, options.max_document_bytes)
     try:
-        encoding = declared_encoding(data) if html else "utf-8"
+        encoding = declared_encoding(data) if convert is visible_text else "utf-8"
         text = decoded(data, place, encoding)
         if isinstance(text, RejectedRecord):
             return text
-        return options.checked(number, place, visible_text(text) if html else text, own_id)
+        return options.checked(number, place, convert(text), own_id)
     except LookupError as error:
         return RejectedRecord(place, "invalid-utf8", f"encoding {error.args[0]}", "an encoding of the web")
     except TreeTooLargeError as error:

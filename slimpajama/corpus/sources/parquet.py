@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from slimpajama.core.temporary import temporary_files
 from slimpajama.corpus.sources.arrow import HOSTILE, batches_of, has_column
+from slimpajama.corpus.sources.fields import heads
 from slimpajama.corpus.sources.records import ROW_BYTES, Batch, Chunk, ReadOptions, RejectedRecord, failed, seen
 from slimpajama.corpus.sources.streams import BOMB_BYTES, BOMB_RATIO, BrokenStreamError, blocks, is_packed
 
@@ -105,7 +106,7 @@ def row_groups(file: BinaryIO, meta: pq.FileMetaData, columns: list[str]) -> Ite
 
 def read_parquet(file: BinaryIO, open_file: Callable[[], BinaryIO], name: str, options: ReadOptions) -> Iterator[Chunk]:
     """Read Parquet by row groups; a record's number is its row, from 1."""
-    if is_packed(name):
+    if is_packed(name) or not file.seekable():
         plain = _unpacked(blocks(file, name))
         if not plain:
             found, bound = f"more than {COPY_LIMIT} bytes unpacked", f"at most {COPY_LIMIT} bytes"
@@ -137,8 +138,8 @@ def read_parquet(file: BinaryIO, open_file: Callable[[], BinaryIO], name: str, o
 
 
 def _columns(schema: pa.Schema, options: ReadOptions) -> list[str]:
-    heads = {name if name in schema.names else name.split(".")[0] for name in (*options.text_fields, options.id_field)}
-    return [name for name in schema.names if options.all_columns or name in heads]
+    used = set().union(*(heads(schema.names, name) for name in (*options.text_fields, options.id_field)))
+    return [name for name in schema.names if options.all_columns or name in used]
 
 
 def _batches(open_file: Callable[[], BinaryIO], group: RowGroup, options: ReadOptions) -> Iterator[Batch]:

@@ -1,19 +1,4 @@
-"""Records as Arrow columns, and what is wrong with those that cannot be used.
-
-| rule | what was seen |
-|---|---|
-| `empty-file` | a file without a byte, or without a record |
-| `unknown-format` | a file name that says nothing of its format |
-| `unreadable` | a file or the rest of it that the disk or network does not give, or that is not of its format |
-| `truncated`, `damaged` | a compressed file that ends early, or is not what it should be |
-| `too-large` | a record above `max_document_mb`, or an archive that unpacks to more than 200 times its size |
-| `invalid-utf8` | bytes that are no UTF-8, or for HTML not of the declared encoding |
-| `not-json`, `not-csv` | a line that cannot be parsed, or is nested too deeply |
-| `too-deep` | a web page nested too deeply to be parsed in bounded time |
-| `no-text` | a missing, empty or non-text field |
-| `has-nul` | a NUL character: binary data |
-| `lone-surrogate` | half of a UTF-16 pair in a JSON escape |
-"""
+"""Records as Arrow columns, and what is wrong with those that cannot be used."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,12 +11,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.core.errors import printable
+from slimpajama.corpus.sources.html import TreeTooLargeError, field_text
 from slimpajama.corpus.sources.streams import BLOCK, TooLong, UntilBroken
 
+# What a record or a file is refused for, and what was seen.
+RULES = {
+    "empty-file": "a file without a byte, or without a record",
+    "no-files": "a source without a file",
+    "left-out": "in a folder: notes (README, LICENSE, `state.json`, `_*`) and caches (`cache-*.arrow`) beside the data",
+    "unknown-format": "a file name that says nothing of its format",
+    "unreadable": "a file or the rest of it that the disk or network does not give, or that is not of its format",
+    "truncated": "a compressed file or a record that ends early",
+    "damaged": "a compressed file or an archive that is not what it should be",
+    "too-large": "a record above `max_document_mb`, or an archive that unpacks to more than 200 times its size",
+    "invalid-utf8": "bytes that are no UTF-8, or for HTML not of the declared encoding",
+    "not-json": "a line that is no JSON object, or is nested too deeply",
+    "not-csv": "a row that is not as RFC 4180 has it",
+    "too-deep": "a web page nested too deeply to be parsed in bounded time",
+    "no-text": "a missing, empty or non-text field",
+    "has-nul": "a NUL character: binary data",
+    "lone-surrogate": "half of a UTF-16 pair in a JSON escape",
+}
 # A byte order mark.
 BOM = "\ufeff"
 # Bytes that a record costs besides its text, so that batches of bad or tiny records are bounded, too.
 ROW_BYTES = 200
+# What is seen of a record without the field that holds the text.
+NO_FIELD = "no such field"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,7 @@ class ReadOptions:
     """UTF-8 bytes of a record as it stands in the file."""
     format: str = "auto"
     text_fields: tuple[str, ...] = ("text",)
-    """Fields that hold the text; several are joined by a blank line. A dot leads into a nested one."""
+    """Fields that hold the text, as `fields.py` finds them; several are joined by a blank line."""
     id_field: str = ""
     """Field of the record's own id; empty for none."""
     batch_bytes: int = BLOCK
@@ -78,12 +84,24 @@ class ReadOptions:
     """Keep a Parquet file's other columns, too."""
     any_text: bool = False
     """Take empty texts and NUL characters as they are."""
+    split: str = "file"
+    """What one document of plain text is: `file`, `line` or `blank`, for what stands between blank lines."""
+    html: bool = False
+    """Take of a field what a reader sees of it."""
+
+    def record(self, number: int, place: str, values: Sequence[object], own_id: object) -> Found:
+        """Return the record of the values of its text fields, or why it is none."""
+        try:
+            text = joined([_seen_of(value) for value in values] if self.html else values)
+        except TreeTooLargeError as error:
+            return RejectedRecord(place, "too-deep", str(error), "a field that is parsed in seconds")
+        return self.checked(number, place, text, joined([own_id]))
 
     def checked(self, number: int, place: str, text: object, own_id: object) -> Found:
         """Return the record of a text, or why it is none."""
         if not isinstance(text, str):
             return RejectedRecord(
-                place, "no-text", f"a {type(text).__name__}" if text is not None else "no such field", "a text"
+                place, "no-text", f"a {type(text).__name__}" if text is not None else NO_FIELD, "a text"
             )
         if not self.any_text and (not text or text.isspace()):
             return RejectedRecord(place, "no-text", "an empty text", "a text")
@@ -140,19 +158,22 @@ def failed(bad: RejectedRecord, position: int = 0) -> Chunk:
     return parsed(_batch([], [bad]), position)
 
 
-def lines_of(first: int, data: bytes | TooLong, limit: int) -> Iterator[tuple[int, bytes | RejectedRecord]]:
+def lines_of(
+    first: int, data: bytes | TooLong, limit: int, noun: str = "line"
+) -> Iterator[tuple[int, bytes | RejectedRecord]]:
     """Yield the number and the bytes of each line, or that it is longer than `limit` bytes.
 
     Args:
         first: Number of the first line.
         data: Whole lines, or one that was skipped.
         limit: Most bytes of a line.
+        noun: What a line holds.
     """
     if isinstance(data, TooLong):
-        yield first, too_large(f"line {first}", data, limit)
+        yield first, too_large(f"{noun} {first}", data, limit)
         return
     for number, line in enumerate(data.split(b"\n"), first):
-        yield number, line if len(line) <= limit else too_large(f"line {number}", TooLong(len(line)), limit)
+        yield number, line if len(line) <= limit else too_large(f"{noun} {number}", TooLong(len(line)), limit)
 
 
 def seen(value: object) -> str:
@@ -177,13 +198,20 @@ def decoded(data: bytes, place: str, encoding: str = "utf-8") -> str | RejectedR
         )
 
 
-def joined(values: Sequence[object]) -> object:
-    """Return several fields as one text with blank lines between, or the first that is none; one field as it is."""
+def joined(values: Sequence[object], between: str = "\n\n") -> object:
+    """Return several values as one text, those of a list a line each, or the first that is none; one as it is."""
+    values = [joined(("", *value), "\n") if isinstance(value, tuple) else value for value in values]
     if len(values) == 1:
         return values[0]
     there = [value for value in values if value is not None and value != ""]
     wrong = [value for value in there if not isinstance(value, str)]
-    return wrong[0] if wrong else "\n\n".join(str(value) for value in there)
+    return wrong[0] if wrong else between.join(str(value) for value in there)
+
+
+def _seen_of(value: object) -> object:
+    if isinstance(value, tuple):
+        return tuple(map(_seen_of, value))
+    return field_text(value) if isinstance(value, str) else value
 
 
 def _valid(text: str) -> str:
@@ -223,16 +251,6 @@ def _batch(good: list[Record], bad: list[RejectedRecord]) -> Batch:
         "text": pa.array([record.text for record in good], pa.large_string()),
     }
     return Batch(pa.table(columns), bad)
-
-
-def column(table: pa.Table | pa.RecordBatch, name: str) -> pa.Array:
-    """Return a column by its name, where a dot leads into a struct."""
-    head, *rest = [name] if name in table.schema.names else name.split(".")
-    found = table[head]
-    found = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
-    for key in rest:
-        found = pc.struct_field(found, key)
-    return found
 
 
 def filter_columns(first: int, noun: str, texts: list[pa.Array], ids: pa.Array | None, options: ReadOptions) -> Batch:

@@ -7,7 +7,7 @@ import asyncio
 import ipaddress
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
@@ -156,8 +156,8 @@ def _matching(fs: Any, pattern: str) -> dict[str, Any]:
     return {path: info for path, info in found.items() if matches(path[host.end() :])}
 
 
-def list_remote(uri: str, pattern: str, is_data: Callable[[str], bool]) -> Iterator[tuple[str, int, str]]:
-    """Yield URI, size and version of each file that a pattern matches and that is data, in order of their paths.
+def list_remote(uri: str, pattern: str) -> Iterator[tuple[str, int, str]]:
+    """Yield URI, size and version of each file that a pattern matches and that is not hidden, in order of their paths.
 
     Messages name `uri`, the source's.
 
@@ -167,13 +167,19 @@ def list_remote(uri: str, pattern: str, is_data: Callable[[str], bool]) -> Itera
     fs, inner = _file_system(pattern)
     try:
         found = sorted(_matching(fs, inner).items())
-        files = [(path, info) for path, info in found if info["type"] == "file" and is_data(path)]
+        files = [(path, info) for path, info in found if _is_file(path, info)]
         versions = [_version(fs, path, info) for path, info in files]
     except outside_errors(ValueError) as error:
         # The cause is left out, since it may quote a signed address.
         raise cause_of(error) or InputError(f"cannot be listed: {error}", where=uri) from None
     for (path, info), version in zip(files, versions, strict=True):
         yield fs.unstrip_protocol(path), int(info["size"] or 0), version
+
+
+def _is_file(path: str, info: dict[str, Any]) -> bool:
+    """Return whether an object is a file that is not hidden, and not the mark of a folder: `2024/`, `2024_$folder$`."""
+    is_marker = not info["size"] and path.endswith(("/", "_$folder$"))
+    return info["type"] == "file" and not is_marker and not path.rsplit("/", 1)[-1].startswith(".")
 
 
 def open_remote(uri: str) -> BinaryIO:

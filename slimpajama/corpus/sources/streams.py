@@ -6,8 +6,9 @@ damage was handed out.
 
 import bz2
 import gzip
+import lzma
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import RawIOBase
 from typing import Any, BinaryIO, TypeVar
@@ -15,19 +16,20 @@ from typing import Any, BinaryIO, TypeVar
 import zstandard
 
 from slimpajama.core.errors import AGAIN, InputError
+from slimpajama.core.memory import usable_memory
 from slimpajama.workspace.store import outside_errors
 
 T = TypeVar("T")
 BLOCK = 1 << 20
 # Text compresses to about a tenth. Data that expands to more than both of these is not text.
 BOMB_RATIO, BOMB_BYTES = 200, 1 << 27
-PACKINGS = (".gz", ".zst", ".bz2")
+PACKINGS = (".gz", ".zst", ".bz2", ".xz", ".zip")
 # Bytes that are fed at once. Four bytes can expand to 128 KiB, so a block has at most 8 MiB.
 _ZSTD_FEED = 1 << 8
 # Bytes that are fed at once. The rest is copied at each end of a stream, and streams may be 14 bytes long.
-_BZ2_FEED = 1 << 13
-# Most bytes of history that a frame may need: zstd's own limit for streams.
-_ZSTD_WINDOW = 1 << 27
+_FEED = 1 << 13
+# Bytes of history that zstd and xz may need: what any reader takes, and what zstd writes at most (`--long=31`).
+_LEAST_WINDOW, _LONGEST_WINDOW = 1 << 27, 1 << 31
 
 
 class BrokenStreamError(Exception):
@@ -57,6 +59,11 @@ def is_packed(name: str) -> bool:
     return name.lower().endswith(PACKINGS)
 
 
+def is_zip(name: str) -> bool:
+    """Return whether a file's name says that it holds others."""
+    return name.lower().endswith(".zip")
+
+
 def blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
     """Yield the content of an open file block by block; the name's ending says how it is compressed.
 
@@ -83,15 +90,21 @@ def _blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
                 # `read` would lose the bytes before a damage.
                 yield from iter(lambda: plain.read1(BLOCK), b"")
         elif name.lower().endswith(".bz2"):
-            yield from _bz2_blocks(file)
+            yield from _stream_blocks(file, bz2.BZ2Decompressor)
+        elif name.lower().endswith(".xz"):
+            yield from _stream_blocks(file, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _longest_window()), b"\0")
         elif name.lower().endswith(".zst"):
             yield from _zstd_blocks(file)
+        elif is_zip(name):
+            raise BrokenStreamError("unreadable", "a zip archive where none is looked into")
         else:
             yield from iter(lambda: file.read(BLOCK), b"")
     except EOFError as error:
         raise BrokenStreamError("truncated", str(error)) from None
-    except (gzip.BadGzipFile, zlib.error, zstandard.ZstdError) as error:
-        raise BrokenStreamError("damaged", str(error)) from None
+    except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+        needs_more = "too much memory" in str(error) or "Memory usage limit" in str(error)
+        told = f"needs more than {_longest_window() >> 20} MiB to unpack" if needs_more else str(error)
+        raise BrokenStreamError("too-large" if needs_more else "damaged", told) from None
     except OSError as error:
         # The bz2 library raises a plain OSError for damaged data.
         damaged = error.errno is None and name.lower().endswith(".bz2")
@@ -105,28 +118,35 @@ def truncated(name: str, error: Exception) -> InputError:
     return InputError("the connection broke off", where=name, found=str(error), hint=AGAIN)
 
 
-def _bz2_blocks(file: BinaryIO) -> Iterator[bytes]:
-    # `BZ2File` would take a damaged second stream for the end of the file, and say nothing.
-    stream, feed = bz2.BZ2Decompressor(), file.read(_BZ2_FEED)
+def _longest_window() -> int:
+    """Return how many bytes of history may be held: a quarter of the memory, within what every machine can."""
+    return max(_LEAST_WINDOW, min(_LONGEST_WINDOW, usable_memory() // 4))
+
+
+def _stream_blocks(file: BinaryIO, new: Callable[[], Any], padding: bytes = b"") -> Iterator[bytes]:
+    # `BZ2File` and `LZMAFile` would take a damaged second stream for the end of the file, and say nothing.
+    stream, feed = new(), file.read(_FEED)
     while feed or not stream.needs_input:
         plain = stream.decompress(feed, BLOCK)
         if plain:
             yield plain
         feed = b""
         if stream.eof:
-            feed = stream.unused_data or file.read(_BZ2_FEED)
+            feed = stream.unused_data.lstrip(padding)
+            while not feed and (more := file.read(_FEED)):
+                feed = more.lstrip(padding)
             if not feed:
                 return
-            stream = bz2.BZ2Decompressor()
+            stream = new()
         elif stream.needs_input:
-            feed = file.read(_BZ2_FEED)
+            feed = file.read(_FEED)
             if not feed:
-                raise EOFError("the file ends inside a bz2 stream")
+                raise EOFError("the file ends inside a compressed stream")
 
 
 def _zstd_blocks(file: BinaryIO) -> Iterator[bytes]:
     # `stream_reader` would take the end of a cut file for the end of the stream.
-    decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_longest_window())
     frame, begun = decompressor.decompressobj(), False
     for raw in iter(lambda: file.read(BLOCK), b""):
         for start in range(0, len(raw), _ZSTD_FEED):

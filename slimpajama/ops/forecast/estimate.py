@@ -20,8 +20,8 @@ import polars as pl
 from slimpajama.core.config import Config
 from slimpajama.core.progress import silent, track
 from slimpajama.core.temporary import temporary_folder
-from slimpajama.corpus.ingest import known_inputs
-from slimpajama.corpus.sources.discover import Plan, plan
+from slimpajama.corpus.ingest import plan_night
+from slimpajama.corpus.sources.discover import Plan
 from slimpajama.ops.forecast.passes import NIGHT, Cost, Pass, in_flight, run_pass
 from slimpajama.ops.forecast.sample import Sample
 from slimpajama.workspace import layout
@@ -106,7 +106,7 @@ def forecast(cfg: Config) -> Forecast:
         InputError: A source cannot be listed, or a file changed while it was read.
     """
     base = find_workspace(cfg.workspace)
-    found = plan(cfg, known_inputs(base) if base else (), quick=True)
+    found = plan_night(base, cfg, quick=True)
     if not found.files:
         return Forecast(plan=found)
     with track("sample", total=len(PASSES), unit="passes") as bar, temporary_folder() as folder:

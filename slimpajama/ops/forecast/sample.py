@@ -20,7 +20,9 @@ from typing import NamedTuple
 
 from slimpajama.core.config import Config, SourceConfig
 from slimpajama.corpus.sources.discover import InputFile, Plan, open_input
-from slimpajama.corpus.sources.files import chunks, format_of, read, read_options
+from slimpajama.corpus.sources.elements import has_lines
+from slimpajama.corpus.sources.files import chunks, read, read_options
+from slimpajama.corpus.sources.formats import PAGES, format_of
 from slimpajama.corpus.sources.records import Batch, Chunk, ReadOptions
 from slimpajama.corpus.sources.streams import PACKINGS, is_packed
 
@@ -39,9 +41,7 @@ MAX_FILES = 256
 # Share of the sample that the smallest source has.
 MIN_SHARE = 1 / 64
 # How many bytes of text a byte of a packed file is likely to hold; it only decides how the sample is shared out.
-EXPANDS = {".gz": 3.0, ".zst": 4.0, ".bz2": 4.0, "parquet": 2.0}
-# Formats of which a file is one document.
-PAGES = {"txt", "html"}
+EXPANDS = {".gz": 3.0, ".zst": 4.0, ".bz2": 4.0, ".xz": 4.0, ".zip": 3.0, "parquet": 2.0}
 
 
 class Drawn(NamedTuple):
@@ -117,7 +117,9 @@ class Sample:
         if n and file.bytes > scan_bytes and self.format_of(file) == "jsonl" and not is_packed(file.path):
             # Where it cannot be opened, reading it in order below records what is wrong.
             with contextlib.suppress(OSError):
-                return _windows(file, options, n)
+                windows = _windows(file, options, n)
+                if windows:
+                    return windows
         rows = n > 0 and self.format_of(file) == "parquet"
         drawn: list[Chunk] = []
         seen, stride, reached = 0, 1, 1.0
@@ -139,10 +141,12 @@ class Sample:
         return Drawn(drawn, reached * len(drawn) / seen, reached)
 
 
-def _windows(file: InputFile, options: ReadOptions, n: int) -> Drawn:
-    """Return lines from `n` places all over a plain file that is too large to be passed through."""
+def _windows(file: InputFile, options: ReadOptions, n: int) -> Drawn | None:
+    """Return lines from `n` places all over a plain file that is too large to be passed through; None of an array."""
     draw, found, passed = random.Random(f"{file.source}/{file.path}"), list[Chunk](), 0
     with open_input(file) as stream:
+        if not has_lines(stream.read(PIECE)):
+            return None
         for i in range(n):
             stream.seek(draw.randrange(i * file.bytes // n, (i + 1) * file.bytes // n))
             # The rest of a line.

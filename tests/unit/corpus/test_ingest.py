@@ -11,7 +11,7 @@ from steps import ingest
 from slimpajama.core.config import Config, IngestConfig, RunConfig, SourceConfig, validate
 from slimpajama.core.errors import InputError
 from slimpajama.core.schema import RAW
-from slimpajama.corpus.ingest import known_inputs
+from slimpajama.corpus.again import known_inputs
 from slimpajama.corpus.sources import discover
 from slimpajama.corpus.sources.records import document_id
 from slimpajama.workspace.local import LocalStore
@@ -77,6 +77,7 @@ def test_what_broke_is_on_record_with_its_place(cfg: Config, tmp_path: Path):
         "documents": {"lines": 305, "files": 1},
         "bytes": {"lines": sum(len(r["text"].encode()) for r in RECORDS + RECORDS[:5]), "files": 12},
         "removed": {"lines": {"not-json": 1}, "none": {"no-files": 1}},
+        "refused": {"lines": {"raw/a.jsonl": {"not-json": 1}}, "none": {"raw/*.csv": {"no-files": 1}}},
     }
 
 
@@ -114,7 +115,7 @@ def test_a_second_night_reads_only_what_no_published_night_has_read(cfg: Config,
     # n1 is not published yet.
     assert ingest(Workspace(store), cfg, "n1-again").counts["files"] == 3
     Nights(store).publish("n1", [first], cfg)
-    assert len(known_inputs(Workspace(store))) == 3
+    assert len(known_inputs(Nights(store).manifests())) == 3
     assert ingest(Workspace(store), cfg, "n2").counts["files"] == 0
     (tmp_path / "raw" / "d.txt").write_text("新文件", encoding="utf-8")
     third = ingest(Workspace(store), cfg, "n3")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from slimpajama.core.config import PairSourceConfig
 from slimpajama.corpus.pairs.records import FORMATS, Pair, read_pairs
-from slimpajama.corpus.sources.files import format_of
+from slimpajama.corpus.sources.formats import format_of
 from slimpajama.corpus.sources.records import RejectedRecord
 
 EN, ZH = "The quick brown fox.", "敏捷的棕色狐狸。"

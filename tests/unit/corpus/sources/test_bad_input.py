@@ -4,11 +4,12 @@ import bz2
 import gzip
 import io
 import json
+import lzma
 import math
 import tracemalloc
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,9 +20,11 @@ from hypothesis import strategies as st
 from warcio.statusandheaders import StatusAndHeaders
 from warcio.warcwriter import WARCWriter
 
+from slimpajama.core.config import SourceConfig
 from slimpajama.core.errors import InputError
 from slimpajama.corpus.sources import files, pages
-from slimpajama.corpus.sources.records import Batch, ReadOptions, RejectedRecord
+from slimpajama.corpus.sources.formats import ANY_FILE, BEFORE, BY_FORMAT, READERS, format_of
+from slimpajama.corpus.sources.records import RULES, Batch, ReadOptions, RejectedRecord
 
 WANT = ReadOptions(max_document_bytes=100_000)
 PACK: dict[str, Callable[[bytes], bytes]] = {
@@ -29,6 +32,7 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,
     ".bz2": bz2.compress,
     ".zst": zstandard.compress,
+    ".xz": lzma.compress,
 }
 TEXTS = [f"第{n}篇 document {zlib.crc32(str(n).encode())} " + "好" * 9 for n in range(3000)]
 
@@ -191,7 +195,7 @@ def test_a_damaged_row_group_costs_that_group_only():
     assert [(item.place, item.rule) for item in bad(found)] == [("row 1001", "unreadable")]
 
 
-@pytest.mark.parametrize("packing", [".gz", ".bz2", ".zst"])
+@pytest.mark.parametrize("packing", [*PACK][1:])
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.txt", "a.html"])
 def test_a_bomb_is_one_record_and_never_in_memory(name: str, packing: str):
     start = b"text\n" if name == "a.csv" else b'{"text": "'
@@ -262,6 +266,11 @@ def test_without_warcio_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatc
         read("a.warc", b"WARC/1.0")
 
 
+def test_every_reader_is_a_format_of_a_source_and_says_by_which_known_rules_it_refuses():
+    assert {"auto", *BY_FORMAT} == set(get_args(get_type_hints(SourceConfig)["format"]))
+    assert {rule for reader in READERS for rule in (*BEFORE, *ANY_FILE, *reader.refuses)} == set(RULES)
+
+
 NAMES = st.tuples(st.sampled_from([*WHOLE]), st.sampled_from([*PACK]))
 
 
@@ -270,6 +279,7 @@ def check(name: str, data: bytes) -> list[Batch]:
     options = ReadOptions(max_document_bytes=5000, id_field="id", batch_bytes=2000)
     found = read(name, data, options)
     assert texts(found) or bad(found)
+    assert {item.rule for item in bad(found)} <= {*ANY_FILE, *BY_FORMAT[format_of(name)].refuses}
     for batch in found:
         batch.table.validate(full=True)
         assert all(0 < len(text.encode()) <= 5000 for text in batch.table["text"].to_pylist())

@@ -394,20 +394,23 @@ def test_where_a_server_redirects_to_is_checked_too(monkeypatch: pytest.MonkeyPa
     assert {name.partition(":")[0] for name in asked} == {"127.0.0.1"}
 
 
-def test_a_folder_is_a_dataset_without_its_notes_and_caches(tmp_path: Path):
+def test_of_a_folder_all_is_read_but_notes_and_caches_which_are_on_record(tmp_path: Path):
     saved = ["train/data-00000-of-00001.arrow", "test/data-00000-of-00001.arrow", "data/part-0.parquet"]
+    saved += ["c4-train.00000-of-01024.json.gz", "extra.jsonl.gz", "中文.txt", "unknown.xyz"]
     others = ["dataset_dict.json", "train/state.json", "train/dataset_info.json", "train/cache-1f.arrow", "README.md"]
     for name in saved + others:
         (tmp_path / "hf" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "hf" / name).write_text("x")
     found = plan(config(tmp_path, "hf/"), [])
     assert paths(found) == [("s0", f"hf/{name}") for name in sorted(saved)]
+    assert {(path, bad.rule) for _, path, bad in found.problems} == {(f"hf/{name}", "left-out") for name in others}
     texts = Config(
-        ingest=IngestConfig(sources=(SourceConfig(name="s", uri="hf/", format="txt"),)),
+        ingest=IngestConfig(sources=(SourceConfig(name="s", uri="hf/", format="md"),)),
         run=RunConfig(source_root=str(tmp_path)),
     )
-    assert paths(plan(texts, [])) == [("s", "hf/README.md")]
+    assert paths(plan(texts, [])) == [("s", f"hf/{name}") for name in sorted([*saved, "README.md"])]
     store = fsspec.filesystem("memory")
     store.pipe({f"/saved/{name}": b"x" for name in saved + others})
     remote = plan(config(Path("/"), "memory://saved/", protocols=("memory",)), [])
     assert [file.path for file in remote.files] == [f"memory:///saved/{name}" for name in sorted(saved)]
+    assert {path.removeprefix("memory:///saved/") for _, path, _ in remote.problems} == set(others)

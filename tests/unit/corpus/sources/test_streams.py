@@ -1,6 +1,7 @@
 import bz2
 import gzip
 import io
+import lzma
 import tracemalloc
 from collections.abc import Callable, Iterator
 
@@ -9,6 +10,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from slimpajama.corpus.sources import streams
 from slimpajama.corpus.sources.streams import BrokenStreamError, TooLong, Unpacked, blocks, bounded, whole_lines
 
 DATA = "".join(f"line {number} 第{number}行\n" for number in range(20_000)).encode()
@@ -16,6 +18,7 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
     "a.txt": bytes,
     "a.txt.gz": gzip.compress,
     "a.txt.bz2": bz2.compress,
+    "a.txt.xz": lzma.compress,
     "a.txt.ZST": zstandard.ZstdCompressor().compress,
 }
 
@@ -29,7 +32,7 @@ def test_a_file_reads_the_same_however_it_is_packed(name: str):
     assert read(name, PACK[name](DATA)) == DATA
 
 
-@pytest.mark.parametrize("name", ["a.txt.gz", "a.txt.bz2", "a.txt.ZST"])
+@pytest.mark.parametrize("name", [*PACK][1:])
 def test_archives_of_several_members_are_read_to_the_end(name: str):
     assert read(name, PACK[name](DATA) + PACK[name](b"more")) == DATA + b"more"
 
@@ -56,6 +59,28 @@ def test_what_is_no_archive_is_damaged(name: str):
     with pytest.raises(BrokenStreamError) as caught:
         read(name, b"this is not an archive at all")
     assert caught.value.rule == "damaged"
+
+
+def test_zeros_may_follow_a_stream_of_xz():
+    zeros = bytes(20_000)
+    assert read("a.xz", lzma.compress(DATA) + zeros + lzma.compress(b"more") + bytes(4)) == DATA + b"more"
+
+
+@pytest.mark.parametrize("packing", ["zst", "xz"])
+def test_long_windows_are_unpacked_within_a_quarter_of_the_memory(packing: str, monkeypatch: pytest.MonkeyPatch):
+    if packing == "zst":
+        settings = zstandard.ZstdCompressionParameters.from_level(1, window_log=28, enable_ldm=True)
+        stream = zstandard.ZstdCompressor(compression_params=settings).compressobj()
+        packed = stream.compress(DATA) + stream.flush()
+    else:
+        filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 1 << 28}]
+        packed = lzma.compress(DATA, filters=filters)
+    monkeypatch.setattr(streams, "usable_memory", lambda: 1 << 31)
+    assert read(f"a.{packing}", packed) == DATA
+    monkeypatch.setattr(streams, "usable_memory", lambda: 1 << 29)
+    with pytest.raises(BrokenStreamError, match="needs more than 128 MiB") as caught:
+        read(f"a.{packing}", packed)
+    assert caught.value.rule == "too-large"
 
 
 @pytest.mark.parametrize("name", [*PACK][1:])

@@ -52,5 +52,5 @@ def test_a_night_with_nothing_new_says_so(
 ) -> None:
     for file in (tmp_path / "raw").iterdir():
         file.unlink()
-    assert run(["prepare", *arguments]) == 0
+    assert run(["prepare", *arguments, "--set", "ingest.require_files=false"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "no new or changed file: nothing to do"
