@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.core.errors import ConfigError
+from slimpajama.core.logs import step_log
 from slimpajama.core.schema import WORDS, sums
-from slimpajama.text.lattice import UserWord
+from slimpajama.text.dictionary import UserWord
+from slimpajama.text.lattice import WORD_BYTES
 from slimpajama.text.segment import Segmenter, engine_versions, parse_user_dictionary
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import FileEntry
@@ -25,12 +27,14 @@ DICTIONARY_BYTES = 20_000_000
 
 
 def _inputs(run: Run) -> dict[str, Any]:
-    return {"settings": run.cfg.text, "engine": engine_versions(run.cfg.text, run.once(_user_words))}
+    words, refused = run.once(_user_words)
+    about = {"settings": run.cfg.text, "engine": engine_versions(run.cfg.text, words)}
+    return about | ({"lines_left_out": refused} if refused else {})
 
 
 def _segment(run: Run) -> None:
     kept = run.made["dedup"]
-    segmenter = Segmenter(run.cfg.text, run.once(_user_words))
+    segmenter = Segmenter(run.cfg.text, run.once(_user_words)[0])
 
     def make(entry: FileEntry) -> Part:
         table = read_table(run.store, entry, ["id", "text", "lang", "n_bytes"])
@@ -46,18 +50,20 @@ def _segment(run: Run) -> None:
     run.map([(layout.stem(entry.path), entry) for entry in entries], make, total=total, unit="B")
 
 
-SEGMENT = Step("segment", 3, _inputs, _segment, needs={"documents": "dedup"}, grows_with="kept", folders="documents")
+SEGMENT = Step("segment", 4, _inputs, _segment, needs={"documents": "dedup"}, grows_with="kept", folders="documents")
 """Cut the night's kept documents into words.
 
 Files have the schema WORDS and the names of the documents' files; counts are `documents`, `bytes` and `words`, each by
-language. Raises ConfigError if the user dictionary cannot be read, or a line of it is no entry.
+language. `lines_left_out` in the manifest are numbers of lines of the user dictionary that are no entries, at most the
+first 1,000. Raises ConfigError if the user dictionary cannot be read.
 """
 
 
-def _user_words(run: Run) -> tuple[UserWord, ...]:
+def _user_words(run: Run) -> tuple[tuple[UserWord, ...], tuple[int, ...]]:
+    """Return the words of the user dictionary, and the numbers of lines that are left out, which a warning names."""
     cfg = run.cfg
     if not cfg.text.user_dictionary:
-        return ()
+        return (), ()
     file = Path(cfg.run.source_root, cfg.text.user_dictionary)
     try:
         # Opening a pipe would wait for a writer, and a device has no end.
@@ -74,4 +80,12 @@ def _user_words(run: Run) -> tuple[UserWord, ...]:
             found=f"{file}: {error.strerror or error}",
             expected="a file of words, one a line",
         ) from None
-    return parse_user_dictionary(data, cfg.text.user_dictionary)
+    words, refused = parse_user_dictionary(data)
+    if refused:
+        # Not quoted: it may be another file's.
+        step_log("segment").warning(
+            f"{cfg.text.user_dictionary}: {len(refused)} lines are no entries of a user dictionary and are left out:"
+            f" {', '.join(map(str, refused[:20]))}{', ...' if len(refused) > 20 else ''}; expected in UTF-8: a word of"
+            f" at most {WORD_BYTES} bytes without control characters, optionally a count below 10^9 and a tag"
+        )
+    return words, refused[:1000]

@@ -8,15 +8,10 @@ probabilities too, and so do its rules at a tie: sums are taken in its order, so
 The dictionary is a trie in one hash table. A node is known by the slot it lies in, so a step down costs one lookup.
 """
 
-import functools
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv
 
 from slimpajama.text.kernels import compiled, decode, find_slot
 
@@ -28,20 +23,10 @@ OTHER, LETTER, DIGIT, SPACE, HAN = range(5)
 
 # What jieba takes for Chinese; other ideographs it returns one by one.
 FIRST, LAST = 0x4E00, 0x9FD5
-_SLOT_BITS = 20
 # The one node without a slot.
-_ROOT = 1 << _SLOT_BITS
-# LAST - FIRST < 2 ** 15.
-_CHAR_BITS = 15
-_NEVER = -3.14e100  # jieba's logarithm of zero
-
-
-class UserWord(NamedTuple):
-    """A line of a user dictionary."""
-
-    word: str
-    seen: int
-    """How often it counts as seen; 0 for as often as it takes to be preferred to its parts (jieba's default)."""
+_ROOT = 1 << 32
+_CHAR_BITS = 21
+NEVER = -3.14e100  # jieba's logarithm of zero
 
 
 class Lattice(NamedTuple):
@@ -58,57 +43,10 @@ class Lattice(NamedTuple):
     start: npt.NDArray[np.float64]
     trans: npt.NDArray[np.float64]
     """[4, 4]: from, to."""
-
-
-@functools.cache
-def load_lattice(user_words: tuple[UserWord, ...] = ()) -> Lattice:
-    """Return the model of the installed package `jieba`, with a user's words added as `jieba.add_word` does."""
-    import jieba
-    from jieba import finalseg
-
-    with jieba.Tokenizer().get_dict_file() as file:
-        names = pa.csv.ReadOptions(column_names=["word", "count", "tag"])
-        types = pa.csv.ConvertOptions(column_types={"word": pa.string(), "count": pa.int64(), "tag": pa.string()})
-        plain = pa.csv.ParseOptions(delimiter=" ", quote_char=False)
-        table = pa.csv.read_csv(file, names, plain, types)
-    words, counts = table["word"].combine_chunks(), table["count"].to_numpy()
-    total = int(counts.sum())
-    if user_words:
-        known = dict(zip(words.to_pylist(), counts.tolist(), strict=True))
-        base = load_lattice()
-        given = [count or _preferred_count(word, base, known, total) for word, count in user_words]
-        words = pa.concat_arrays([words, pa.array([word for word, _ in user_words], pa.string())])
-        counts = np.concatenate([counts, np.array(given, np.int64)])
-        total += sum(given)
-    distinct, place = np.unique(counts, return_inverse=True)
-    # `math.log`, as jieba does: numpy's may differ in the last bit.
-    logs = np.array([math.log(count or 1) - math.log(total) for count in distinct.tolist()])
-    # Key and weight side by side: one cache line for both.
-    slots = np.full((1 << _SLOT_BITS, 2), np.nan)
-    keys, weights = slots.view(np.uint64)[:, 0], slots[:, 1]
-    keys[:] = 0
-    codes = np.frombuffer("".join(words.to_pylist()).encode("utf-32-le"), np.uint32)
-    if not _insert(codes, np.asarray(pc.utf8_length(words)), np.where(counts > 0, logs[place], np.nan), keys, weights):
-        raise ValueError("the dictionary does not fit")
-    states = "BEMS"
-    emit = np.full((4, LAST - FIRST + 1), _NEVER)
-    for state, row in zip(states, emit, strict=True):
-        found = [(ord(char) - FIRST, value) for char, value in finalseg.emit_P[state].items()]
-        found = [(code, value) for code, value in found if 0 <= code <= LAST - FIRST]
-        row[[code for code, _ in found]] = [value for _, value in found]
-    trans = np.array([[finalseg.trans_P[a].get(b, _NEVER) for b in states] for a in states])
-    start = np.array([finalseg.start_P[state] for state in states])
-    return Lattice(keys, weights, math.log(1) - math.log(total), emit, start, trans)
-
-
-def _preferred_count(word: str, base: Lattice, known: dict[str, int], total: int) -> int:
-    """Return the least count at which `word` is likelier than the words it is now cut into (`jieba.suggest_freq`)."""
-    data = np.frombuffer(word.encode(), np.uint8)
-    kinds = np.full(0x110000, HAN, np.uint8)
-    lengths, _ = cut_block(np.array([0, len(data)]), data, kinds, base, hmm=False)
-    ends = np.cumsum(lengths) // 3
-    share = math.prod(known.get(word[a:b], 1) / total for a, b in zip([0, *ends[:-1]], ends, strict=True))
-    return max(int(share * total) + 1, known.get(word, 0))
+    joins: npt.NDArray[np.bool_]
+    """Of each code point: whether jieba looks for words that it stands in, ideographs and what the dictionary mixes."""
+    pairs: npt.NDArray[np.bool_]
+    """Of two bytes, the first times 256: whether they are those by which a word that mixes is noticed."""
 
 
 def cut_block(
@@ -141,27 +79,21 @@ def _child(keys: Any, node: Any, char: Any) -> Any:
 
 
 @compiled
-def _insert(codes: Any, n_chars: Any, weights: Any, keys: Any, slots: Any) -> bool:
+def insert(codes: Any, n_chars: Any, weights: Any, keys: Any, slots: Any) -> bool:
     """Write words, given end to end, into the trie; return False if they do not fit."""
     begin, nodes = 0, 0
     for w in range(len(n_chars)):
         end = begin + n_chars[w]
         node = _ROOT
         for i in range(begin, end):
-            if not FIRST <= codes[i] <= LAST:
-                # Never looked up: such a word is not in a run of Han characters.
-                node = -1
-                break
-        if node == _ROOT:
-            for i in range(begin, end):
-                parent, char = node, np.int64(codes[i]) - FIRST
-                node = _child(keys, parent, char)
-                if not keys[node]:
-                    nodes += 1
-                    if nodes > 3 * (_ROOT // 4):
-                        return False
-                    keys[node] = np.uint64((parent << _CHAR_BITS) | char) + np.uint64(1)
-            slots[node] = weights[w]
+            parent, char = node, np.int64(codes[i])
+            node = _child(keys, parent, char)
+            if not keys[node]:
+                nodes += 1
+                if nodes > 3 * (len(keys) // 4):
+                    return False
+                keys[node] = np.uint64((parent << _CHAR_BITS) | char) + np.uint64(1)
+        slots[node] = weights[w]
         begin = end
     return True
 
@@ -170,19 +102,25 @@ class _Scratch(NamedTuple):
     """Working memory for a run of Chinese characters."""
 
     codes: Any
-    """int64 [R]: the characters, counted from FIRST."""
+    """int64 [R]: the characters."""
     route: Any
     """float64 [R + 1]: weight of the likeliest path from a character to the end of the run."""
     ends: Any
     """int64 [R]: where the word ends that begins at a character, if the path comes by there."""
     back: Any
     """uint8 [R, 4]: the likeliest state before each state."""
+    mixed: Any
+    """int64 [R // 2, 2]: where words that mix begin and end, in bytes."""
 
 
 @compiled(allocates=True)
 def _new_scratch(room: int) -> Any:
     return _Scratch(
-        np.empty(room, np.int64), np.empty(room + 1), np.empty(room, np.int64), np.empty((room, 4), np.uint8)
+        np.empty(room, np.int64),
+        np.empty(room + 1),
+        np.empty(room, np.int64),
+        np.empty((room, 4), np.uint8),
+        np.empty((room // 2, 2), np.int64),
     )
 
 
@@ -227,10 +165,10 @@ def _viterbi(model: Any, scratch: Any, begin: int, end: int) -> None:
     """Cut characters into the words of their likeliest states; states 0 B, 1 E, 2 M, 3 S."""
     codes, back = scratch.codes, scratch.back
     start, trans, emit = model.start, model.trans, model.emit
-    c = codes[begin]
+    c = codes[begin] - FIRST
     b, e, m, s = start[0] + emit[0, c], start[1] + emit[1, c], start[2] + emit[2, c], start[3] + emit[3, c]
     for i in range(begin + 1, end):
-        c = codes[i]
+        c = codes[i] - FIRST
         # Of two equal paths jieba takes the state whose letter comes later.
         from_e, from_s = e + trans[1, 0] + emit[0, c], s + trans[3, 0] + emit[0, c]
         to_b, back[i, 0] = (from_s, 3) if from_s >= from_e else (from_e, 1)
@@ -319,7 +257,7 @@ def _word_end(data: Any, begin: Any, i: Any, kind: Any, stop: Any, kinds: Any) -
 def _cut_run(data: Any, begin: Any, n: Any, model: Any, hmm: bool, scratch: Any, lengths: Any, used: Any) -> Any:
     """Append the words of `n` characters from FIRST to LAST, each of three bytes; return the number of words."""
     for k in range(n):
-        scratch.codes[k] = np.int64(decode(data, begin + 3 * k)[0]) - FIRST
+        scratch.codes[k] = decode(data, begin + 3 * k)[0]
     _likeliest(model, scratch, n)
     if hmm:
         _guess(model, scratch, n)
@@ -332,10 +270,10 @@ def _cut_run(data: Any, begin: Any, n: Any, model: Any, hmm: bool, scratch: Any,
 
 
 @compiled
-def _cut_document(
+def _cut_between(
     data: Any, begin: int, stop: int, kinds: Any, model: Any, hmm: bool, scratch: Any, lengths: Any
-) -> int:
-    """Write the words of one document and return how many, or -n where the run of n characters has no room."""
+) -> Any:
+    """Write the words of text in which nothing mixes, return how many; or -n where the run of n has no room."""
     i, used = begin, 0
     while i < stop:
         first, (c, step) = i, decode(data, i)
@@ -351,6 +289,83 @@ def _cut_document(
             return -n
         used = _cut_run(data, first, n, model, hmm, scratch, lengths, used)
     return used
+
+
+@compiled
+def _block_begin(data: Any, begin: int, i: int, joins: Any) -> int:
+    """Return where the characters begin that join the one in which byte `i` lies; -1 if that one joins nothing."""
+    found = -1
+    while i >= begin:
+        while data[i] & 0xC0 == 0x80:
+            i -= 1
+        if not joins[decode(data, i)[0]]:
+            break
+        found = i
+        i -= 1
+    return found
+
+
+@compiled
+def _find_mixed(data: Any, place: Any, n: Any, model: Any, scratch: Any) -> int:
+    """Return how many words on the likeliest path through `n` characters mix; `mixed` holds where they lie."""
+    _likeliest(model, scratch, n)
+    found, k = 0, 0
+    while k < n:
+        begin, mixes, end = place, False, scratch.ends[k]
+        for m in range(k, end):
+            mixes |= not FIRST <= scratch.codes[m] <= LAST
+            place += decode(data, place)[1]
+        if mixes and end - k > 1:
+            scratch.mixed[found] = begin, place
+            found += 1
+        k = end
+    return found
+
+
+@compiled
+def _next_noticed(data: Any, i: Any, stop: Any, pairs: Any) -> Any:
+    """Return the first byte of the next pair by which a word that mixes is noticed, or `stop`."""
+    while i + 1 < stop:
+        if pairs[(np.int64(data[i]) << 8) | data[i + 1]]:
+            return i
+        i += 1
+    return stop
+
+
+@compiled
+def _cut_document(
+    data: Any, begin: int, stop: int, kinds: Any, model: Any, hmm: bool, scratch: Any, lengths: Any
+) -> Any:
+    """Write the words of one document and return how many, or -n where the run of n characters has no room.
+
+    Words that mix scripts come first, by the likeliest path through all that joins them, as jieba takes it; then what
+    lies between.
+    """
+    codes, at, used = scratch.codes, begin, 0
+    i = _next_noticed(data, begin, stop, model.pairs)
+    while i < stop:
+        first = _block_begin(data, at, i, model.joins)
+        end, n = (i + 1, 0) if first < 0 else (first, 0)
+        while first >= 0 and end < stop:
+            c, step = decode(data, end)
+            if not model.joins[c]:
+                break
+            if n < len(codes):
+                codes[n] = c
+            n += 1
+            end += step
+        if n > len(codes):
+            return -n
+        for m in range(_find_mixed(data, first, n, model, scratch)):
+            word, word_end = scratch.mixed[m]
+            words = _cut_between(data, at, word, kinds, model, hmm, scratch, lengths[used:])
+            if words < 0:
+                return words
+            used = _append(data, word, word_end, lengths, used + words)
+            at = word_end
+        i = _next_noticed(data, end, stop, model.pairs)
+    words = _cut_between(data, at, stop, kinds, model, hmm, scratch, lengths[used:])
+    return words if words < 0 else used + words
 
 
 @compiled(allocates=True)

@@ -1,11 +1,13 @@
 """Cut text into words that join back to exactly the same text.
 
-jieba sees runs of Han characters only. What stands between them is cut by a rule that needs no dictionary:
-letters, digits and other marks apart, each with the one space before it (` fox`), remaining white space by
-itself. A subword vocabulary learnt inside such words shares ` fox` between all its places. What is longer than 64
-bytes is cut further, so that a megabyte of base64 is no word.
+Runs of Han characters are cut by jieba, and so are the words of its dictionary that mix scripts (`U盘`, `C++`, `4S店`)
+and those of a user's dictionary. What stands between is cut by a rule that needs no dictionary: letters, digits and
+other marks apart, each with the one space before it (` fox`), remaining white space by itself. A subword vocabulary
+learnt inside such words shares ` fox` between all its places. What is longer than 64 bytes is cut further, so that a
+megabyte of base64 is no word.
 """
 
+import codecs
 import functools
 import hashlib
 import importlib.metadata
@@ -17,14 +19,20 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from slimpajama.core.config import TextConfig
-from slimpajama.core.errors import ConfigError
 from slimpajama.core.logs import step_log
 from slimpajama.text.buffers import text_buffers
-from slimpajama.text.lattice import DIGIT, HAN, LETTER, SPACE, UserWord, cut_block, load_lattice
+from slimpajama.text.dictionary import UserWord, load_lattice
+from slimpajama.text.lattice import DIGIT, HAN, LETTER, SPACE, WORD_BYTES, cut_block
 from slimpajama.text.stopwords import stop_words
 
 # Unified ideographs with all extensions, the compatibility blocks, the iteration mark and the ideographic zero.
 _HAN = r"[\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"
+
+
+_USER_LINE = re.compile(r"(.+?)(?: ([0-9]+))?(?: [a-z]+)?")
+# Control characters, and what stands for bytes that are no UTF-8.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\ufffd]")
+MAX_SEEN = 1_000_000_000
 
 
 class Segmenter:
@@ -82,27 +90,27 @@ def _note_engine() -> None:
     step_log("segment").info("text.engine: rjieba is now the compiled kernel, jieba, which gives the same words")
 
 
-def parse_user_dictionary(data: bytes, where: str = "") -> tuple[UserWord, ...]:
-    """Return the words of a user dictionary in jieba's format: `word [count] [tag]`, one a line, UTF-8.
+def parse_user_dictionary(data: bytes) -> tuple[tuple[UserWord, ...], tuple[int, ...]]:
+    """Return the words of a user dictionary, and the numbers of the lines that are left out.
 
-    Raises:
-        ConfigError: A line is something else, or its word is not all Han characters: it would never be met,
-            since everything else is cut without a dictionary. The line is not quoted: it may be another file's.
+    A line is read as jieba reads it, `word [count] [tag]` in UTF-8; a word may hold any characters, also spaces, and a
+    count of 0 takes it out of the dictionary. Left out is a line that is no UTF-8, has a count of 10^9 or more, or a
+    word that no text holds: one with control characters, or longer than 64 bytes, since all longer words are cut.
     """
-    words = []
-    for number, line in enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1):
-        word, *rest = line.split() or [""]
-        if not word:
+    words, refused = [], []
+    for number, line in enumerate(data.removeprefix(codecs.BOM_UTF8).splitlines(), 1):
+        text = line.decode("utf-8", "replace").strip()
+        if not text:
             continue
-        seen = int(rest.pop(0)) if rest and re.fullmatch(r"[0-9]{1,9}", rest[0]) else 0
-        if len(rest) > 1 or not re.fullmatch(r"[\u4e00-\u9fd5]+", word):
-            raise ConfigError(
-                "not a line of a user dictionary",
-                where=f"{where}:{number}",
-                expected="a word of Han characters (U+4E00 to U+9FD5), optionally a count below 10^9 and a tag",
-            )
-        words.append(UserWord(word, seen))
-    return tuple(words)
+        found = _USER_LINE.fullmatch(text)
+        word, seen = (found[1], int(found[2] or -1)) if found else ("", 0)
+        fits = 0 < len(word.encode()) <= WORD_BYTES and not _UNSEEN.search(word)
+        if fits and seen < MAX_SEEN:
+            # jieba counts how often itself where nothing is said.
+            words.append(UserWord(word, {-1: 0, 0: -1}.get(seen, seen)))
+        else:
+            refused.append(number)
+    return tuple(words), tuple(refused)
 
 
 def engine_versions(cfg: TextConfig, user_words: Sequence[UserWord] = ()) -> dict[str, object]:

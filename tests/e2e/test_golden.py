@@ -30,7 +30,7 @@ HOLDS_CARD = re.compile(r"models/MODEL|nights/n\d(/removed)?")
 # What a record is checked by; no digest holds it.
 CHECKS = {"checksum", "crc32"}
 # Steps were raised since; a rule of cleaning and counts were added, and so each step's manifest has another digest.
-LEFT_OUT = CHECKS | {"fingerprint", "version", "mojibake", "refused", "samples"}
+LEFT_OUT = CHECKS | {"fingerprint", "version", "mojibake", "pii", "refused", "samples"}
 STEPS = {"raw", "cleaned", "compared", "contaminated", "documents", "words", "from"}
 NOTES = "published/"
 

@@ -209,6 +209,7 @@ def clean(data: bytes) -> None:
     cfg = CleanConfig(
         fold_width=bool(option & 1),
         mask_pii=bool(option & 2),
+        mask_also=("landline", "bank_card", "qq", "wechat") if option & 64 else (),
         simplify=bool(option & 4),
         preset=sorted(PRESETS)[option // 8 % len(PRESETS)],
     )
@@ -267,15 +268,16 @@ def words(data: bytes) -> None:
     cut = segmenter.cut(text)
     assert "".join(cut) == text
     assert all(0 < len(word.encode("utf-8", "surrogatepass")) <= WORD_BYTES for word in cut)
-    assert cut == by_rule(text, lambda han, guess: list(definition().cut(han, HMM=guess)), hmm)
+    assert cut == by_rule(text, lambda piece, guess: list(definition().cut(piece, HMM=guess)), hmm)
     tokenizer = small_model().tokenizer
     ids = tokenizer.encode_bytes(data)
     assert tokenizer.decode_bytes(ids) == data
     assert max(ids, default=0) < tokenizer.vocab_size
     valid = [word for word in segmenter.cut(data[1:].decode(errors="replace")) if SEPARATOR not in word]
     check_each(tokenizer, valid)
-    with may_refuse(ConfigError):
-        assert all(word.seen < 10**9 for word in parse_user_dictionary(data))
+    user_words, refused = parse_user_dictionary(data)
+    assert all(-1 <= word.seen < 10**9 for word in user_words)
+    assert len(user_words) + len(refused) <= len(data.splitlines())
 
 
 def dedup(data: bytes) -> None:

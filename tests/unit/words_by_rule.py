@@ -13,12 +13,27 @@ _HAN = re.compile(r"([\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020
 # `\s+(?!\S)` leaves the last white space of a run to the word that follows, if it is a plain space.
 _BETWEEN = re.compile(r" ?[^\W\d_]+(?:['’][^\W\d_]+)*| ?\d+| ?(?:[^\w\s]|_)+|\s+(?!\S)|\s")
 
+# What only the package's dictionary joins: ideographs with letters, letters with a sign.
+_MIXED = re.compile(r"(?=.*[\u4e00-\u9fd5].*)(?=.*[^\u4e00-\u9fd5].*).+|(?=.*[A-Za-z])(?=.*[+#&]).+")
+
 # Never inside a Han run, and the engine returns it as a word of its own.
 _BORDER = "\n"
 
 
-def by_rule(text: str, cut_han: Callable[[str, bool], list[str]], hmm: bool) -> list[str]:
-    """Return the words of a text: runs of Han characters by `cut_han`, the rest by the rule."""
+def by_rule(text: str, cut: Callable[[str, bool], list[str]], hmm: bool) -> list[str]:
+    """Return the words of a text: those that mix scripts and runs of Han characters by `cut`, the rest by the rule."""
+    words, between = [], ""
+    for word in cut(text, hmm):
+        if _MIXED.fullmatch(word):
+            words += [*_without_mixed(between, cut, hmm), word]
+            between = ""
+        else:
+            between += word
+    words += _without_mixed(between, cut, hmm)
+    return [piece for word in words for piece in ([word] if len(word) <= WORD_BYTES // 4 else _short(word))]
+
+
+def _without_mixed(text: str, cut_han: Callable[[str, bool], list[str]], hmm: bool) -> list[str]:
     # Between, Han, between, Han, ..., between.
     pieces = _HAN.split(text)
     words = _BETWEEN.findall(pieces[0])
@@ -30,7 +45,7 @@ def by_rule(text: str, cut_han: Callable[[str, bool], list[str]], hmm: bool) -> 
         words += han[begin:end]
         begin = end + 1
         words += _BETWEEN.findall(between)
-    return [piece for word in words for piece in ([word] if len(word) <= WORD_BYTES // 4 else _short(word))]
+    return words
 
 
 def _short(word: str) -> list[str]:

@@ -133,7 +133,12 @@ class CleanConfig:
 
     mask_pii: bool = False
     """Put `<EMAIL>`, `<IP>`, `<ID>` and `<PHONE>` in place of e-mail addresses, public IP addresses, Chinese identity
-    card numbers with a right check digit, and Chinese mobile numbers."""
+    card numbers of 18 (with a right check digit) or 15 digits, and Chinese mobile numbers, in half or full width, with
+    separators, and glued to letters or Chinese."""
+
+    mask_also: tuple[Literal["landline", "bank_card", "qq", "wechat"], ...] = ()
+    """What else is masked: Chinese landlines and service numbers (`<PHONE>`), numbers of bank cards with a right check
+    digit (`<BANK_CARD>`), QQ and WeChat ids behind their words (`<QQ>`, `<WECHAT>`)."""
 
     fold_width: bool = False
     """Fold full-width Latin letters and digits to ASCII (`Ａ１` to `A1`); Chinese punctuation stays as it is."""
@@ -253,8 +258,9 @@ class TextConfig:
     """Let the segmenter guess words that its dictionary lacks."""
 
     user_dictionary: Place = ""
-    """File with words of your own, one a line in jieba's format (`word [count] [tag]`, Han characters, UTF-8);
-    20 MB at most; a relative path starts at the configuration file's folder."""
+    """File with words of your own, one a line as jieba reads it (`word [count] [tag]`, UTF-8); a word may hold any
+    characters. A line that is none is left out, and a warning names its number. 20 MB at most; a relative path starts
+    at the configuration file's folder."""
 
     stop_words: tuple[Literal["zh", "en"], ...] = ("zh", "en")
     """Built-in stop-word lists that are left out of `content_words`."""

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.core.config import CleanConfig
-from slimpajama.corpus.clean.pii import mask_block
+from slimpajama.corpus.clean.pii import DEFAULT, VERSION, mask_block
 from slimpajama.text.buffers import text_buffers
 from slimpajama.text.kernels import compiled, decode
 
@@ -64,6 +64,12 @@ _KEEP, _SPACE, _BREAK, _DROP, _FOLD, _SLOW = range(6)
 def table_versions() -> dict[str, str]:
     """Return the versions of what decides categories, NFC and scripts: Python's tables and OpenCC's."""
     return {"unicode": unicodedata.unidata_version, "opencc": importlib.metadata.version("opencc")}
+
+
+def mask_versions(cfg: CleanConfig) -> dict[str, object]:
+    """Return what decides how personal data is masked, beside `mask_pii`; nothing where none is."""
+    also: dict[str, object] = {"mask_also": cfg.mask_also} if cfg.mask_also else {}
+    return also | {"pii": VERSION} if cfg.mask_pii or also else {}
 
 
 @cache
@@ -130,7 +136,8 @@ def rewrite(texts: pa.LargeStringArray, cfg: CleanConfig) -> tuple[pa.LargeStrin
     if cfg.simplify:
         convert = opencc.OpenCC("t2s").convert
         texts = pa.array([text if text.isascii() else convert(text) for text in texts.to_pylist()], texts.type)
-    return mask_block(texts) if cfg.mask_pii else (texts, Counter())
+    kinds = (DEFAULT if cfg.mask_pii else ()) + tuple(dict.fromkeys(cfg.mask_also))
+    return mask_block(texts, kinds) if kinds else (texts, Counter())
 
 
 @compiled

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from slimpajama.core.config import CleanConfig
 from slimpajama.core.schema import CLEANED, QUALITY, refusals, removed_rows, sums
-from slimpajama.corpus.clean.normalise import rewrite, table_versions
+from slimpajama.corpus.clean.normalise import mask_versions, rewrite, table_versions
 from slimpajama.corpus.clean.quality import measure
 from slimpajama.corpus.clean.rules import bounds, first_verdicts
 from slimpajama.corpus.losses import tell_losses
@@ -31,6 +31,7 @@ def _inputs(run: Run) -> dict[str, Any]:
         "rules": {rule.name: {"other": other, "han": han} for rule, other, han in bounds(cfg)},
         "cld2": importlib.metadata.version("pycld2"),
         **table_versions(),
+        **mask_versions(cfg),
     }
 
 

@@ -31,7 +31,7 @@ from slimpajama.core.errors import InputError, printable
 from slimpajama.core.progress import track
 from slimpajama.core.schema import PAIRS, REMOVED, refusals, removed_table
 from slimpajama.core.split import SPLITS, assign
-from slimpajama.corpus.clean.normalise import rewrite, table_versions
+from slimpajama.corpus.clean.normalise import mask_versions, rewrite, table_versions
 from slimpajama.corpus.dedup.decide import decide_texts
 from slimpajama.corpus.dedup.kernel import VERSION as SKETCH_VERSION
 from slimpajama.corpus.overlap import VERSION as OVERLAP_VERSION
@@ -66,7 +66,8 @@ def _inputs(run: Run) -> dict[str, Any]:
     cfg, files = run.cfg, run.once(_files)
     return {
         "settings": cfg.pairs,
-        "clean": {name: getattr(cfg.clean, name) for name in ("simplify", "mask_pii", "fold_width")},
+        "clean": {name: getattr(cfg.clean, name) for name in ("simplify", "mask_pii", "fold_width")}
+        | mask_versions(cfg.clean),
         "dedup": {"version": SKETCH_VERSION, "settings": cfg.dedup},
         "decontaminate": {"version": OVERLAP_VERSION, "settings": cfg.decontaminate},
         "inputs": [file.entry() for file in files if isinstance(file, InputFile)],

@@ -1,4 +1,5 @@
 import copy
+import re
 
 import jieba
 import pyarrow as pa
@@ -7,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slimpajama.core.config import TextConfig
-from slimpajama.core.errors import ConfigError
 from slimpajama.text import segment
-from slimpajama.text.lattice import UserWord
+from slimpajama.text.dictionary import UserWord
 from slimpajama.text.segment import Segmenter, engine_versions, parse_user_dictionary
 from tests.unit.words_by_rule import by_rule
 
@@ -66,7 +66,7 @@ def test_versions_change_with_every_setting_that_changes_words():
 
 
 def test_versions_change_with_the_user_dictionary():
-    words = parse_user_dictionary("网易杭研 20\n".encode())
+    words = parse_user_dictionary("网易杭研 20\n".encode())[0]
     assert engine_versions(TextConfig(), words) != engine_versions(TextConfig())
     assert engine_versions(TextConfig(), words) != engine_versions(TextConfig(), [UserWord("网易杭研", 21)])
 
@@ -125,14 +125,14 @@ def test_a_long_run_without_punctuation_is_cut_as_a_whole(package):
 
 @pytest.mark.parametrize("line", ["网易杭研 99999 nz", "网易杭研", "网易杭研 nz"])
 def test_a_user_dictionary_adds_its_words(line: str):
-    words = parse_user_dictionary(f"\ufeff{line}\r\n\n长江大桥来到\n".encode())
+    words = parse_user_dictionary(f"\ufeff{line}\r\n\n长江大桥来到\n".encode())[0]
     assert "网易杭研" not in Segmenter(TextConfig()).cut("来到了网易杭研大厦")
     cut = Segmenter(TextConfig(), words).cut("长江大桥来到网易杭研大厦")
     assert cut == ["长江大桥来到", "网易杭研", "大厦"]
 
 
 def test_a_word_without_a_count_is_weighed_as_jieba_does(package):
-    words = parse_user_dictionary("网易杭研\n自然语言处理".encode())
+    words = parse_user_dictionary("网易杭研\n自然语言处理".encode())[0]
     tokenizer = copy.copy(package)
     tokenizer.FREQ = dict(package.FREQ)
     for word in words:
@@ -141,7 +141,91 @@ def test_a_word_without_a_count_is_weighed_as_jieba_does(package):
     assert Segmenter(TextConfig(), words).cut(text) == by_rule(text, lambda h, _: list(tokenizer.cut(h)), True)
 
 
-@pytest.mark.parametrize("line", ["C++ 3", "词 1 n x", "词 -1 n x", "词典,3", "T恤 4", "词 1234567890 n"])
-def test_a_line_that_is_no_dictionary_entry_is_an_error_with_its_place(line: str):
-    with pytest.raises(ConfigError, match=r"words\.txt:2"):
-        parse_user_dictionary(f"好词 3\n{line}".encode(), "words.txt")
+MIXED_WORDS = sorted(
+    line.split(" ")[0]
+    for line in jieba.Tokenizer().get_dict_file().read().decode().splitlines()
+    if not re.fullmatch("[\u4e00-\u9fd5]+", line.split(" ")[0])
+)
+
+
+@pytest.mark.parametrize("hmm", [True, False])
+def test_words_of_the_dictionary_that_mix_scripts_are_cut_as_the_package_cuts_them(package, hmm: bool):
+    assert {"B超", "U盘", "T恤", "C++"} < set(MIXED_WORDS)
+    segmenter = Segmenter(TextConfig(hmm=hmm))
+    for word in MIXED_WORDS:
+        for sentence in (
+            f"我买了{word}回家",
+            f"{word}坏了，他的{word}。",
+            f"强大{word}在第3{word}里，64G{word}",
+            f"唱卡拉OK、{word}{word}",
+            f"学 {word} 吧",
+        ):
+            # Letters and signs between are cut by our rule, with the space before them.
+            expected = by_rule(sentence, lambda text, guess: list(package.cut(text, HMM=guess)), hmm)
+            assert segmenter.cut(sentence) == expected
+        alone = list(package.cut(f"我买了{word}回家", HMM=hmm))
+        assert segmenter.cut(f"我买了{word}回家") == alone
+
+
+@given(
+    text=st.lists(
+        st.sampled_from([*MIXED_WORDS, "大", "小", "江南", "在", "的", "市长", "a", "C", "+", "#", " ", "é", "超"])
+    ).map("".join),
+    hmm=st.booleans(),
+)
+@settings(max_examples=300)
+def test_words_that_mix_are_cut_as_the_package_does_in_any_neighbourhood(package, text: str, hmm: bool):
+    expected = by_rule(text, lambda piece, guess: list(package.cut(piece, HMM=guess)), hmm)
+    assert Segmenter(TextConfig(hmm=hmm)).cut(text) == expected
+
+
+def test_a_long_text_with_words_that_mix_is_cut_as_a_whole(package):
+    text = "我的U盘和C++语言的书abc" * 300
+    expected = by_rule(text, lambda piece, guess: list(package.cut(piece, HMM=guess)), True)
+    assert Segmenter(TextConfig()).cut(text) == expected
+    assert expected.count("U盘") == expected.count("C++") == 300
+
+
+@pytest.mark.parametrize(
+    ("lines", "text", "words"),
+    [
+        ("C++17 3", "我学C++17，and C++17!", ["我", "学", "C++17", "，", "and", " ", "C++17", "!"]),
+        ("卡拉OK 5 n", "唱卡拉OK吧", ["唱", "卡拉OK", "吧"]),
+        ("Machine Learning", "use Machine Learning now", ["use", " ", "Machine Learning", " now"]),
+        ("机器 学习 9 n", "做机器 学习吗", ["做", "机器 学习", "吗"]),
+        ("iPhone 15 9 n\n苹果手机", "买iPhone 15和苹果手机", ["买", "iPhone 15", "和", "苹果手机"]),
+        ("カラオケ店\n佐々木", "在カラオケ店见佐々木", ["在", "カラオケ店", "见", "佐々木"]),
+        ("词典,3", "看词典,3呢", ["看", "词典,3", "呢"]),
+        ("😀笑", "他😀笑了", ["他", "😀笑", "了"]),
+        ("U盘 0", "买U盘", ["买", "U", "盘"]),
+    ],
+)
+def test_a_user_dictionary_may_hold_any_word(lines: str, text: str, words: list[str]):
+    user_words, refused = parse_user_dictionary(lines.encode())
+    assert refused == ()
+    assert Segmenter(TextConfig(hmm=False), user_words).cut(text) == words
+
+
+def test_a_word_without_a_count_that_mixes_is_weighed_as_the_package_does(package):
+    names = ["卡拉OK", "iPhone手机", "C++语言", "小S", "T恤衫店"]
+    user_words, _ = parse_user_dictionary("\n".join(names).encode())
+    tokenizer = copy.copy(package)
+    tokenizer.FREQ = dict(package.FREQ)
+    for name in names:
+        tokenizer.add_word(name, package.suggest_freq(name))
+    text = "他在T恤衫店用iPhone手机唱卡拉OK学C++语言，小S也在"
+    assert Segmenter(TextConfig(), user_words).cut(text) == list(tokenizer.cut(text))
+
+
+@pytest.mark.parametrize("line", [b"\xff\xfe 3", "词 1234567890 n".encode(), "长".encode() * 22, b"a\x1fb"])
+def test_a_line_that_is_no_dictionary_entry_costs_that_line(line: bytes):
+    words, refused = parse_user_dictionary("好词 3\n".encode() + line + "\n\n云计算".encode())
+    assert [word.word for word in words] == ["好词", "云计算"]
+    assert refused == (2,)
+
+
+def test_a_large_user_dictionary_fits():
+    words, refused = parse_user_dictionary("".join(f"词{n:x}号\n" for n in range(300_000)).encode())
+    assert len(words) == 300_000
+    assert not refused
+    assert Segmenter(TextConfig(), words).cut("第词4e20号") == ["第", "词4e20号"]

@@ -116,6 +116,24 @@ def test_options_rewrite_the_text_before_it_is_measured():
     assert rewritten.to_pylist() == ["A1：联络电话<PHONE>。", "Mail <EMAIL>", "无"]
     assert masked == {"phone": 1, "email": 1}
     assert rewrite(texts, CleanConfig())[0].to_pylist() == texts.to_pylist()
+    also = CleanConfig(mask_also=("qq",))
+    numbers = pa.array(["QQ：12345678，电话13812345678", "my QQ 12345678"], pa.large_string())
+    assert rewrite(numbers, also)[0].to_pylist() == ["QQ：<QQ>，电话13812345678", "my QQ <QQ>"]
+
+
+def test_a_night_that_masks_nothing_depends_on_nothing_of_masking(tmp_path: Path):
+    plain, masked, also = (
+        run(tmp_path / name, Config(clean=cfg))[1].depends_on
+        for name, cfg in {
+            "plain": CleanConfig(),
+            "masked": CleanConfig(mask_pii=True),
+            "also": CleanConfig(mask_also=("qq",)),
+        }.items()
+    )
+    assert "pii" not in plain
+    assert "mask_also" not in plain["settings"]
+    assert masked["pii"] == also["pii"]
+    assert also["mask_also"] == ["qq"]
 
 
 def test_a_threshold_of_no_rule_stops_the_stage(tmp_path: Path):

@@ -1,0 +1,116 @@
+"""Over all readers: whatever stands in a file is a document or a refusal on record, each once."""
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from slimpajama.corpus.sources import files
+from slimpajama.corpus.sources.records import ReadOptions
+
+LIMIT = 400
+# What a record may be, by the name under which `lines_of` and the like know how to write it.
+GOOD = st.sampled_from(["今天天气很好。", "A plain sentence.", "它说：“好”，\t\"ok\", 'x'", "😀 𠀀 é", "1,2;3"])
+BAD = st.sampled_from(["", "   ", "长" * LIMIT, "nul\0", None])
+RECORDS = st.lists(GOOD | BAD, min_size=1, max_size=12)
+JUNK = st.sampled_from([b"not json", b"7", b"null", b'{"other": 1}', b'{"text": 3}', b'{"text": "\xff"}', b'"x"'])
+
+
+def as_json(record: str | None) -> bytes:
+    return json.dumps({"text": record}, ensure_ascii=False).encode()
+
+
+def as_csv(records: Sequence[str | None]) -> bytes:
+    sink = io.StringIO()
+    writer = csv.writer(sink)
+    writer.writerows([["id", "text"], *([str(n), record or ""] for n, record in enumerate(records))])
+    return sink.getvalue().encode()
+
+
+def as_parquet(records: Sequence[str | None]) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"text": pa.array(records, pa.string())}), sink, row_group_size=5)
+    return sink.getvalue()
+
+
+def as_arrow(records: Sequence[str | None]) -> bytes:
+    sink = io.BytesIO()
+    table = pa.table({"text": pa.array(records, pa.string())})
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=5)
+    return sink.getvalue()
+
+
+def as_wiki(records: Sequence[str | None]) -> bytes:
+    return "".join(f'<doc id="{n}" title="t">\n{record or ""}\n</doc>\n' for n, record in enumerate(records)).encode()
+
+
+WHOLE: dict[str, Callable[[Sequence[str | None]], bytes]] = {
+    "csv": as_csv,
+    "parquet": as_parquet,
+    "arrow": as_arrow,
+    "wiki": as_wiki,
+}
+
+
+def count(name: str, data: bytes, **options: object) -> int:
+    """Return how many documents and refusals a file gives."""
+    read = files.read(lambda: io.BytesIO(data), name, ReadOptions(max_document_bytes=LIMIT, **options))
+    return sum(batch.table.num_rows + len(batch.rejected) for batch in read)
+
+
+@pytest.mark.parametrize("form", WHOLE)
+@given(records=RECORDS)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_every_record_of_a_file_of_one_piece_is_in_or_refused(form: str, records: list[str | None]):
+    assert count(f"a.{form}", WHOLE[form](records), format=form) == len(records)
+
+
+@given(
+    lines=st.lists(RECORDS.map(lambda found: as_json(found[0])) | JUNK, min_size=1, max_size=12), packed=st.booleans()
+)
+@settings(max_examples=100, deadline=None)
+def test_every_json_line_whole_or_broken_is_in_or_refused(lines: list[bytes], packed: bool):
+    data = b"\n".join(lines) + b"\n"
+    name, data = ("a.jsonl.gz", gzip.compress(data)) if packed else ("a.jsonl", data)
+    assert count(name, data) == len(lines)
+
+
+@given(records=RECORDS, junk=st.lists(st.sampled_from([b"7", b"null", b'{"other": 1}', b'"x"']), max_size=3))
+@settings(max_examples=60, deadline=None)
+def test_every_element_of_an_array_is_in_or_refused(records: list[str | None], junk: list[bytes]):
+    elements = [*map(as_json, records), *junk]
+    assert count("a.json", b"[" + b",\n ".join(elements) + b"]") == len(elements)
+
+
+@given(records=st.lists(GOOD, min_size=1, max_size=12), long=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_every_line_and_block_of_a_text_is_in_or_refused(records: list[str], long: bool):
+    texts = [*records, "长" * LIMIT] if long else records
+    assert count("a.txt", "\n".join(texts).encode(), split="line") == len(texts)
+    assert count("a.txt", "\n\n\n".join(texts).encode(), split="blank") == len(texts)
+
+
+@given(name=st.sampled_from(["a.txt", "a.md", "a.html", "a.srt"]), data=GOOD.map(str.encode) | st.binary(max_size=200))
+@settings(max_examples=100, deadline=None)
+def test_a_file_that_is_one_document_is_in_or_refused(name: str, data: bytes):
+    assert count(name, data) == 1
+
+
+def test_a_planted_loss_is_seen(monkeypatch: pytest.MonkeyPatch):
+    """Or the counts above could not fail."""
+    whole = files.read
+
+    def lossy(*args):
+        for batch in whole(*args):
+            yield batch._replace(rejected=batch.rejected[1:]) if batch.rejected else batch
+
+    monkeypatch.setattr(files, "read", lossy)
+    assert count("a.jsonl", b'{"text": "a"}\nnot json\n{"text": "b"}\n') == 2
