@@ -54,7 +54,7 @@ def rules(items: list[Record | RejectedRecord]) -> list[str]:
     ("name", "kind"),
     [
         ("a.txt", "txt"),
-        ("a.md.gz", "txt"),
+        ("a.md.gz", "md"),
         ("A.JSONL.ZST", "jsonl"),
         ("b.ndjson", "jsonl"),
         ("c.csv.gz", "csv"),
