@@ -235,7 +235,4 @@ def corpus_settings(cfg: Config) -> dict[str, Any]:
     # What these change is no byte, or stands beside the files that are read again.
     for section, name in (("dedup", "memory_mb"), ("ingest", "require_files"), ("clean", "retry")):
         del settings[section][name]
-    # Younger than the first manifests, so it stands only where it is used.
-    if not settings["clean"]["mask_also"]:
-        del settings["clean"]["mask_also"]
     return {name: settings[name] for name in CORPUS_SETTINGS}

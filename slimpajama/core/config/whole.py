@@ -78,9 +78,17 @@ SOURCE = {f.name: f.default for f in fields(SourceConfig) if f.default is not MI
 SECTIONS: dict[str, Any] = {f.name: type(getattr(Config(), f.name)) for f in fields(Config) if f.name != "workspace"}
 
 
-# Settings of sources that version 0.1 did not have. At these values they are left out of what is written and compared:
-# so what was made before goes on, under the names that it has.
-_LATER = {"encoding": "auto", "delimiter": "auto", "quote": "auto", "split": "file", "html": False}
+# Settings that version 0.1 did not have. At these values they are left out of what is written and compared: so what was
+# made before goes on, under the names that it has.
+_LATER = {
+    "encoding": "auto",
+    "delimiter": "auto",
+    "quote": "auto",
+    "split": "file",
+    "html": False,
+    "extract": "main",
+    "mask_also": (),
+}
 
 
 def canonical(value: Any) -> Any:
