@@ -107,8 +107,13 @@ def content(workspace):
     """Return a workspace's files in a form in which cards and what hangs on them do not count: hash or JSON by path."""
     files, texts = names_of(workspace)
 
+    # The name of a set is made of a fingerprint.
+    sets = {path.split("/")[1] for path in files if path.startswith("pairs/")}
+
     def plain(text):
         text = MODEL.sub("MODEL", text)
+        for name in sets:
+            text = text.replace(name, "SET")
         return DIGEST.sub(lambda found: MODEL.sub("MODEL", texts.get(found.group(), found.group())), text)
 
     found = {}
