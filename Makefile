@@ -63,6 +63,8 @@ bench: $(BIN)/.installed ## measure everything; writes docs/benchmarks
 	@$(BIN)/python -m benchmarks.lifecycle
 	@$(BIN)/python -m benchmarks.dedup
 	@$(BIN)/python -m benchmarks.corpus
+	@$(BIN)/python -m benchmarks.encodings
+	@$(BIN)/python -m benchmarks.pages
 	@$(BIN)/python -m benchmarks.memory --gb 1 10
 	@$(BIN)/python -m benchmarks.compress
 	@$(BIN)/python -m benchmarks.model

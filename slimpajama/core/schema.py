@@ -93,6 +93,20 @@ REMOVED = pa.schema(
     ]
 )
 
+NOTES = pa.schema(
+    [
+        # Of the document; null where it is said of the whole file.
+        ("id", pa.string()),
+        ("source", pa.string()),
+        # The document's, or the file's.
+        ("uri", pa.string()),
+        ("rule", pa.string()),
+        # What was seen.
+        ("value", pa.string()),
+        ("threshold", pa.string()),
+    ]
+)
+
 MINHASH = pa.schema(
     [
         ("id", pa.string()),
@@ -182,7 +196,7 @@ def sums(table: pa.Table, by: str, column: str = "n_bytes") -> tuple[dict[str, i
 
 
 def refusals(removed: pa.Table) -> dict[str, dict[str, int]]:
-    """Return the number of REMOVED rows by source and rule."""
+    """Return the number of REMOVED or NOTES rows by source and rule."""
     counts: dict[str, dict[str, int]] = {}
     for row in removed.group_by(["source", "rule"]).aggregate([([], "count_all")]).to_pylist():
         counts.setdefault(row["source"], {})[row["rule"]] = row["count_all"]

@@ -1,10 +1,14 @@
 """The first step of a night: new and changed raw files in, RAW parts and `removed/ingest-*.parquet` out.
 
+What there is to say of a file or a document that was read, an encoding that was detected for one, is in
+`notes/ingest-*.parquet`.
+
 A unit is a group of small files or one large file. It hands out parts of at most `part_mb` of text as it reads,
 each committed by itself, so neither memory nor the loss at a kill grows with a file's size.
 """
 
 import contextlib
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,7 +20,7 @@ import pyarrow.compute as pc
 
 from slimpajama.core.config import Config
 from slimpajama.core.errors import printable
-from slimpajama.core.schema import RAW, refusals, removed_table, sums
+from slimpajama.core.schema import NOTES, RAW, refusals, removed_table, sums
 from slimpajama.corpus.again import CLEANING, READING, Earlier, known_inputs, to_try_again
 from slimpajama.corpus.clean.stage import CLEAN
 from slimpajama.corpus.losses import require_files, tell_losses
@@ -100,13 +104,19 @@ def _ingest(run: Run) -> None:
 
     def make(unit: tuple[str, tuple[InputFile, ...]]) -> Part:
         prefix, files = unit
-        for number, (good, bad, again) in enumerate(_parts(files, run.cfg, take, earlier, forgotten)):
+        for number, (good, bad, notes, again) in enumerate(_parts(files, run.cfg, take, earlier, forgotten)):
             name = f"{prefix}-{number:05d}"
             if not run.has(name):
                 raw = pa.concat_tables([RAW.empty_table(), *good])
                 documents, sizes = sums(raw.append_column("n_bytes", pc.binary_length(raw["text"])), "source")
-                counts = {"documents": documents, "bytes": sizes} | ({"again": again} if again else {})
-                commit(name, bad, {f"{run.work}/{name}.parquet": raw}, counts)
+                counts: Counts = {"documents": documents, "bytes": sizes} | ({"again": again} if again else {})
+                made: dict[str, pa.Table | bytes] = {f"{run.work}/{name}.parquet": raw}
+                if notes:
+                    # Most parts have none: then no file and no count says so.
+                    told = pa.Table.from_pylist(notes, NOTES)
+                    made[f"{layout.night(run.night).notes}ingest-{name}.parquet"] = told
+                    counts["notes"] = refusals(told)
+                commit(name, bad, made, counts)
         return Part()
 
     units = [(f"unit-{number:05d}", (f"part-{number:05d}", unit)) for number, unit in enumerate(todo.units)]
@@ -127,17 +137,17 @@ INGEST = Step("ingest", 4, _inputs, _ingest, tidy=_tell_losses, grows_with="text
 """Read what is new in the sources since the last published night, and what earlier nights refused where that is due.
 
 Options: `todo`, a Plan, reads these files instead; `take`, what is read of a file. Files: parts of schema RAW in the
-work folder and `removed/ingest-*.parquet`. Counts: `files`, `documents` and `bytes` (of text) by source, `again` (of
-the documents, those that an earlier night refused) by source, `removed` by source and rule, `refused` by source, file
-and rule. Raises EmptyInputError where no source has a file, InputError where a source cannot be listed, or a file
-changed while it was read.
+work folder, `removed/ingest-*.parquet` and, where there is something to say, `notes/ingest-*.parquet`. Counts: `files`,
+`documents` and `bytes` (of text) by source, `again` (of the documents, those that an earlier night refused) by source,
+`removed` and `notes` by source and rule, `refused` by source, file and rule. Raises EmptyInputError where no source has
+a file, InputError where a source cannot be listed, or a file changed while it was read.
 """
 
 
 def _parts(
     files: tuple[InputFile, ...], cfg: Config, take: Take, earlier: Earlier, forgotten: pa.Array
-) -> Iterator[tuple[list[pa.Table], list[Row], dict[str, int]]]:
-    """Yield tables of schema RAW, REMOVED rows, and how many records came in that were refused before, by source.
+) -> Iterator[tuple[list[pa.Table], list[Row], list[Row], dict[str, int]]]:
+    """Yield tables of schema RAW, REMOVED and NOTES rows, and how many records of a source an earlier night refused.
 
     They are cut whenever the text reaches `part_mb`.
     """
@@ -145,6 +155,7 @@ def _parts(
     part_bytes = int(cfg.ingest.part_mb * 1e6)
     good: list[pa.Table] = []
     bad: list[Row] = []
+    notes: list[Row] = []
     again: dict[str, int] = {}
     size = 0
     for file in files:
@@ -152,25 +163,37 @@ def _parts(
         place = file.path.removeprefix(fixed_folder(source.uri))
         for batch in take(file, read_options(source, cfg.ingest)):
             raw = _raw(file, place, batch.table) if batch.table.num_rows else RAW.empty_table()
+            told = _notes(file, batch, raw) if batch.notes else []
             raw, rejected = earlier.admit(file, batch.table["number"], raw, batch.rejected)
             listed = pc.is_in(raw["sha256"], value_set=forgotten)
             if pc.any(listed).as_py():
                 came = {"source": file.source, "uri": file.path, "path": file.path}
                 bad += [REFUSED | came | {"id": id_} for id_ in raw.filter(listed)["id"].to_pylist()]
                 raw = raw.filter(pc.invert(listed))
+            notes += [row for row in told if row["id"] in {None, *raw["id"].to_pylist()}]
             good += [raw] if raw.num_rows else []
             if file.again and raw.num_rows:
                 again[file.source] = again.get(file.source, 0) + raw.num_rows
             bad += [rejected_row(source.name, file.path, place, item) | {"path": file.path} for item in rejected]
             size += batch.cost
             if size >= part_bytes:
-                yield good, bad, again
-                good, bad, again, size = [], [], {}, 0
+                yield good, bad, notes, again
+                good, bad, notes, again, size = [], [], [], {}, 0
         # A file that is gone or unreadable by now is on record already.
         with contextlib.suppress(OSError):
             check_unchanged(file)
-    if good or bad:
-        yield good, bad, again
+    if good or bad or notes:
+        yield good, bad, notes, again
+
+
+def _notes(file: InputFile, batch: Batch, raw: pa.Table) -> list[Row]:
+    """Return NOTES rows of a batch whose records are the rows of `raw`."""
+    documents = dict(zip(batch.table["number"].to_pylist(), raw.select(["id", "uri"]).to_pylist(), strict=True))
+    whole = {"id": None, "uri": file.path}
+    return [
+        {"source": file.source} | documents.get(number, whole) | dataclasses.asdict(note)
+        for number, note in batch.notes
+    ]
 
 
 def _raw(file: InputFile, place: str, records: pa.Table) -> pa.Table:

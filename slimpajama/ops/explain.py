@@ -40,11 +40,11 @@ def explain(workspace: Workspace, doc_id: str) -> dict[str, Any]:
     Returns:
         `id`, `forgotten` (what the list of forgotten documents says of it, or None) and `records`, one for each night
         that met it: `night`, `status` (kept or removed), `source`, `uri`, `licence`, `raw_file`, `lang`, `sha256`,
-        `n_chars`, `rules` (`rule`, `value`, `threshold`, `passed`), `tries` (of a record that reading refused and a
-        later night tried again: `night`, `outcome`, and `id` and `value` where they are known) and `superseded_by` (the
-        night whose record holds in its place, or None). Removed ones have `stage`, `rule`, `value`, `threshold`,
-        `duplicate_of`, too; kept ones `quality`, `n_bytes`, `removed_for_it`, `shards` (`path`, `split`, `row` from 0,
-        `tokens`) and `models`.
+        `n_chars`, `notes` (`rule`, `value`, `threshold`), `rules` (the same and `passed`), `tries` (of a record that
+        reading refused and a later night tried again: `night`, `outcome`, and `id` and `value` where they are known)
+        and `superseded_by` (the night whose record holds in its place, or None). Removed ones have `stage`, `rule`,
+        `value`, `threshold`, `duplicate_of`, too; kept ones `quality`, `n_bytes`, `removed_for_it`, `shards` (`path`,
+        `split`, `row` from 0, `tokens`) and `models`.
 
     Errors are those of `find_document`.
     """
@@ -111,12 +111,16 @@ def _record(workspace: Workspace, nights: Nights, row: Record) -> Record:
     kept = "quality" in row
     sources = manifest.depends_on["settings"]["ingest"]["sources"]
     entry = _entry(manifest, row["source"], row["uri"])
+    said_of = one_of([row["uri"], entry["path"]] if entry else [row["uri"]])
+    columns = ["rule", "value", "threshold"]
+    notes = find_records(store, {row["night"]: manifest}, "notes", "uri", said_of, columns)
     common = {name: row[name] for name in ("night", "source", "uri", "lang", "sha256", "n_chars")} | {
         "superseded_by": None,
         "tries": _tries(store, nights, row),
         "status": "kept" if kept else "removed",
         "licence": next((one["licence"] for one in sources if one["name"] == row["source"]), ""),
         "raw_file": {name: entry[name] for name in ("path", "bytes", "sha256")} if entry else None,
+        "notes": [hit.values for hit in notes],
         "rules": _rules(manifest.depends_on["settings"], row),
     }
     if not kept:
@@ -257,6 +261,8 @@ def _lines(record: Record) -> Iterator[tuple[str, str]]:
     yield "uri", record["uri"]
     if file := record["raw_file"]:
         yield "raw file", f"{file['path']}, {file['bytes']:,} bytes, sha256 {file['sha256']}"
+    for note in record["notes"]:
+        yield "note", f"{note['rule']}: {note['value']} ({note['threshold']})"
     if record["sha256"]:
         yield "text", f"{record['lang']}, {record['n_chars']:,} characters, sha256 of the raw text {record['sha256']}"
     if quality := record.get("quality"):

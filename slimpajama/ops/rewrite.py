@@ -63,6 +63,7 @@ class _Kind(NamedTuple):
 KINDS = {
     "documents": _Kind(),
     "removed": _Kind(),
+    "notes": _Kind(),
     "minhash": _Kind(companions=(_Companion(Night.bands, _keys), _Companion(Night.texts, _texts))),
     "shards": _Kind(shard_bytes, keeps_order=False),
 }

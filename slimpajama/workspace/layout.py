@@ -1,6 +1,6 @@
 """Every path of a workspace: put together here, taken apart here, and nowhere else.
 
-    nights/NIGHT/{documents,removed,minhash,bands,texts}/PART, nights/NIGHT/shards/SPLIT/SHARD, nights/NIGHT/work/STEP/
+    nights/NIGHT/{documents,removed,notes,minhash,bands,texts}/PART, nights/NIGHT/{shards/SPLIT/SHARD,work/STEP/}
     models/MODEL/, models/MODEL/evaluations/NIGHT/, models/MODEL/evaluations/NIGHT/gate/
     tuned/MODEL/, pairs/SET/{train,validation,test,removed}/PART, reports/NIGHT/, forgotten/, repair/
 
@@ -69,6 +69,11 @@ class Night(Folder):
     def removed(self) -> str:
         """Beginning of the paths of what was removed, with its reason."""
         return self.within("removed")
+
+    @property
+    def notes(self) -> str:
+        """Beginning of the paths of what there is to say of documents that were read."""
+        return self.within("notes")
 
     @property
     def minhash(self) -> str:

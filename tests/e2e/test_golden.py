@@ -20,16 +20,18 @@ from small_corpus import published
 
 BEFORE = "ee1f43d"
 LISTED = Path(__file__).with_name("golden.json")
-# For people: these may change.
+# For people: these may change, and so may the words of a refusal.
 CARDS = ("/README.md", "/report.html")
+REFUSED = "/removed/ingest-"
 DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 MODEL = re.compile(r"\b(n\d-tiny-[0-9a-f]{8}(?:-[0-9a-f]{8})?)\b")
 # Made of the digests beside it.
-HOLDS_CARD = re.compile(r"models/MODEL|nights/n\d")
-# A step whose words or masks are others now has another version.
-LEFT_OUT = {"fingerprint", "version"}
-# Added since: what a record is checked by, and what was published. No digest holds them.
-ADDED = {"checksum", "crc32", "pii"}
+HOLDS_CARD = re.compile(r"models/MODEL|nights/n\d(/removed)?")
+# What a record is checked by; no digest holds it.
+CHECKS = {"checksum", "crc32"}
+# Steps were raised since; a rule of cleaning and counts were added, and so each step's manifest has another digest.
+LEFT_OUT = CHECKS | {"fingerprint", "version", "mojibake", "pii", "refused", "samples"}
+STEPS = {"raw", "cleaned", "compared", "contaminated", "documents", "words", "from"}
 NOTES = "published/"
 
 
@@ -98,7 +100,7 @@ def names_of(workspace):
 
 def digest(manifest):
     """Return the digest of a manifest, as it was before anything was added."""
-    value = without(json.loads(manifest.read_text(encoding="utf-8")), ADDED)
+    value = without(json.loads(manifest.read_text(encoding="utf-8")), CHECKS)
     text = json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -118,28 +120,38 @@ def content(workspace):
 
     found = {}
     for path, sha in files.items():
-        if path.endswith(CARDS):
+        if is_for_people(path):
             continue
         if path.endswith(".json") and "tokenizer" not in path:
             found[plain(path)] = uncarded(
-                without(json.loads(plain((workspace / path).read_text(encoding="utf-8"))), LEFT_OUT | ADDED)
+                without(json.loads(plain((workspace / path).read_text(encoding="utf-8"))), LEFT_OUT, STEPS)
             )
         else:
             found[plain(path)] = sha
     return found
 
 
-def without(value, keys):
-    """Return JSON without some keys."""
+def without(value, keys, digests=frozenset()):
+    """Return JSON without some keys, and without others where they hold a digest."""
     if isinstance(value, dict):
-        return {key: without(item, keys) for key, item in value.items() if key not in keys}
-    return [without(item, keys) for item in value] if isinstance(value, list) else value
+        gone = {key for key, item in value.items() if key in keys or (key in digests and is_digest(item))}
+        return {key: without(item, keys, digests) for key, item in value.items() if key not in gone}
+    return [without(item, keys, digests) for item in value] if isinstance(value, list) else value
+
+
+def is_digest(value):
+    return isinstance(value, str) and bool(DIGEST.fullmatch(value))
+
+
+def is_for_people(path):
+    return path.endswith(CARDS) or REFUSED in path
 
 
 def uncarded(value):
-    """Return JSON without entries of cards and their sizes."""
+    """Return JSON without entries of cards and their sizes, nor the sizes of JSON, which is compared by its values."""
     if isinstance(value, dict):
-        return {key: uncarded(item) for key, item in value.items()}
+        is_json = str(value.get("path", "")).endswith(".json")
+        return {key: uncarded(item) for key, item in value.items() if not (is_json and key == "bytes")}
     if isinstance(value, list):
         return [uncarded(item) for item in value if not (isinstance(item, dict) and is_card(item))]
     return value
@@ -147,7 +159,7 @@ def uncarded(value):
 
 def is_card(entry):
     """Say whether this is the entry of a card, or the sum of a folder that holds one."""
-    return str(entry.get("path", "")).endswith(CARDS) or HOLDS_CARD.fullmatch(str(entry.get("folder", "")))
+    return is_for_people(str(entry.get("path", ""))) or HOLDS_CARD.fullmatch(str(entry.get("folder", "")))
 
 
 def same(old, new):
@@ -155,7 +167,19 @@ def same(old, new):
     old, new = content(old), content(new)
     assert sorted(new) == sorted(old)
     for path in old:
-        assert new[path] == old[path], path
+        assert new[path] == old[path], f"{path}: {list(differences(old[path], new[path]))}"
+
+
+def differences(old, new, place=""):
+    """Yield where two JSON values differ, and how."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            yield from differences(old.get(key), new.get(key), f"{place}/{key}")
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for number, pair in enumerate(zip(old, new, strict=True)):
+            yield from differences(*pair, f"{place}/{number}")
+    elif old != new:
+        yield place, old, new
 
 
 def test_a_night_publishes_what_the_old_code_published(before, corpus, tmp_path, prefect_server):

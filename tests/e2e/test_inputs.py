@@ -71,8 +71,7 @@ def test_every_bad_record_is_on_record_and_the_night_goes_on(bad_corpus, slimpaj
     seen = {(row["uri"].rsplit("/", 1)[-1].partition("#")[0], row["rule"]) for row in removed if row["source"] == "bad"}
     assert {
         ("cut.jsonl.gz", "truncated"),
-        ("latin1.txt", "invalid-utf8"),
-        ("gbk.txt", "invalid-utf8"),
+        ("latin1.txt", "unknown-encoding"),
         ("mixed.jsonl", "not-json"),
         ("mixed.jsonl", "no-text"),
         ("mixed.jsonl", "short-document"),
@@ -113,6 +112,37 @@ def test_no_document_at_all_is_a_clear_error_and_publishes_nothing(tmp_path, sli
     assert "no document is left" in done.stderr
     assert "Traceback" not in done.stderr
     assert not open_workspace(str(tmp_path / "workspace")).nights.published()
+
+
+def test_a_wrong_source_is_told_of_and_what_was_refused_comes_in_once_it_is_right(tmp_path, slimpajama):
+    write_lines(tmp_path / "raw" / "a.jsonl.gz", [{"text": chinese(n)} for n in range(20)])
+    write_lines(tmp_path / "raw" / "b.jsonl.gz", [{"内容": chinese(100 + n)} for n in range(20)])
+
+    def prepare(uri, *arguments, check=0, field="text"):
+        sources = f'[[ingest.sources]]\nname = "one"\nuri = "raw/a*"\n[[ingest.sources]]\nname = "two"\nuri = "{uri}"\n'
+        config = tmp_path / "c.toml"
+        config.write_text(f'{sources}text_field = "{field}"\n[tokenizer]\nvocab_size = 400\n', encoding="utf-8")
+        return slimpajama("prepare", "--config", config, "--json", *arguments, check=check)
+
+    one = prepare("raww/b*", "--night", "n1")
+    assert f'source two: no file matches its uri: found {tmp_path}/raww/b*. Write uri = "raw/b*"' in one.stderr
+    two = prepare("raw/b*", "--night", "n2")
+    assert (
+        "source two: nothing of it is left, refused 20 by no-text; the first by no-text is raw/b.jsonl.gz#1"
+        in two.stderr
+    )
+    assert 'Write text_field = "内容" in the source.' in two.stderr
+    assert json.loads(prepare("raw/b*").stdout)["night"] is None
+    three = json.loads(prepare("raw/b*", "--night", "n3", field="内容").stdout)
+    assert three["counts"]["dedup"]["kept"] == {"two": 20}
+    assert prepare("raw/b*", "--retry", "three", check=2).stderr.count("no source is named three, but one, two") == 1
+    nights = json.loads(slimpajama("nights", "--workspace", tmp_path / "workspace", "--json").stdout)["nights"]
+    assert [night["refused"].get("two") for night in nights] == [
+        {"raww/b*": {"no-files": 1}},
+        {"raw/b.jsonl.gz": {"no-text": 20}},
+        None,
+    ]
+    assert [night["again"] for night in nights] == [{}, {}, {"two": 20}]
 
 
 def test_a_wrong_setting_is_one_line_and_exit_2(slimpajama):

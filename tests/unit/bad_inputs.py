@@ -10,6 +10,8 @@ import bz2
 import gzip
 import io
 import json
+import lzma
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,6 +123,15 @@ def warc(*bodies: bytes, extra: int = 0) -> bytes:
     return out
 
 
+def zipped(members: dict[str, bytes]) -> bytes:
+    """Return files as a zip archive."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return sink.getvalue()
+
+
 def pages(n: int) -> tuple[str, ...]:
     """Return texts that do not pack away to nothing."""
     return tuple(f"{ZH}{EN} {n * n} {n * n * 7919 % 99_991}" for n in range(n))
@@ -142,21 +153,28 @@ def _case(group: str) -> Callable[..., Case]:
 
 _e, _a, _j = _case("encodings"), _case("archives"), _case("json")
 _c, _t, _h, _x = _case("csv"), _case("tables"), _case("html"), _case("text")
-_utf8 = "invalid-utf8"
+_utf8, _unknown = "invalid-utf8", "unknown-encoding"
 
 CASES: tuple[Case, ...] = (
-    _e("UTF-16 with a byte order mark", "utf16.txt", ZH.encode("utf-16"), ("", _utf8, "bytes ff fe")),
-    _e("UTF-16 without one", "utf16le.txt", EN.encode("utf-16-le"), ("", "has-nul", "NUL at character 2")),
+    _e("UTF-16 with a byte order mark", "utf16.txt", ZH.encode("utf-16"), texts=(ZH,)),
+    _e("UTF-16 without one", "utf16le.txt", EN.encode("utf-16-le"), texts=(EN,)),
     _e("UTF-8 with a byte order mark", "bom.txt", b"\xef\xbb\xbf" + ZH.encode(), texts=(ZH,)),
-    _e("GBK", "gbk.txt", ZH.encode("gbk"), ("", _utf8, "bytes bd f1")),
-    _e("GB18030 with four bytes", "gb18030.txt", "㐂䶵".encode("gb18030"), ("", _utf8, "bytes 81 39")),
-    _e("Big5", "big5.txt", "今天天氣很好".encode("big5"), ("", _utf8, "bytes a4 b5")),
-    _e("Latin-1", "latin1.txt", "café".encode("latin-1"), ("", _utf8, "bytes e9")),
+    _e("GBK", "gbk.txt", ZH.encode("gbk"), texts=(ZH,)),
+    _e("GB18030 with four bytes", "gb18030.txt", f"{ZH}㐂".encode("gb18030"), texts=(f"{ZH}㐂",)),
+    _e("GB18030 of rare characters alone", "rare.txt", "㐂䶵".encode("gb18030"), ("", _unknown, "no encoding")),
+    _e("Big5", "big5.txt", "今天天氣很好".encode("big5"), texts=("今天天氣很好",)),
+    _e("Latin-1", "latin1.txt", "café".encode("latin-1"), ("", _unknown, "no encoding that is detected, like windows")),
     _e(
-        "a broken byte in the middle",
+        "a broken byte in the middle of a long text",
         "broken.txt",
+        WIDE.encode()[:7] + WIDE.encode()[8:],
+        texts=(f"{WIDE[:2]}\ufffd{WIDE[3:]}",),
+    ),
+    _e(
+        "a broken byte in the middle of a short text",
+        "short.txt",
         ZH.encode()[:7] + ZH.encode()[8:],
-        ("", _utf8, "bytes e5 a9 e6 b0 at byte 7"),
+        ("", _unknown, "no encoding"),
     ),
     _e("NUL bytes", "nul.txt", f"{ZH}\0{EN}".encode(), ("", "has-nul", "NUL at character 14")),
     _e(
@@ -194,6 +212,29 @@ CASES: tuple[Case, ...] = (
         ("", "truncated", "the file ends inside a compressed stream"),
     ),
     _a(
+        "xz cut in the middle",
+        "cut.jsonl.xz",
+        lambda: lzma.compress(WHOLE)[:-200],
+        ("", "truncated", "the file ends inside a compressed stream"),
+        texts=LINES[:374],
+    ),
+    _a("a zip archive that is none", "none.zip", b"x", ("", "damaged", "no zip archive")),
+    _a(
+        "a zip archive of a text, a picture and nothing",
+        "some.zip",
+        lambda: zipped({"一.txt": ZH.encode(), "b.jpg": b"x", "c.txt": b""}),
+        ("b.jpg, number 1000000000", "unknown-format", "b.jpg"),
+        ("c.txt, number 2000000000", "empty-file", "no record"),
+        texts=(ZH,),
+    ),
+    _a(
+        "a bomb in a zip archive",
+        "bomb.zip",
+        lambda: zipped({"a.txt": bytes(20_000_000), "b.jsonl": jsonl(ZH)}),
+        ("a.txt, number 0", "too-large", "unpacks to more than 200 times"),
+        ("b.jsonl, number 1000000000", "too-large", "unpacks to more than 200 times"),
+    ),
+    _a(
         "a bomb of one long line",
         "bomb.jsonl.zst",
         lambda: zstandard.compress(b'{"text": "' + bytes(20_000_000)),
@@ -209,7 +250,7 @@ CASES: tuple[Case, ...] = (
         "packed twice",
         "twice.txt.gz",
         lambda: gzip.compress(gzip.compress(ZH.encode(), mtime=0), mtime=0),
-        ("", _utf8, "bytes 8b"),
+        ("", _unknown, "no encoding"),
     ),
     _a(
         "garbage after a gzip",
@@ -249,7 +290,7 @@ CASES: tuple[Case, ...] = (
         "a packed file under a plain name",
         "plain.txt",
         lambda: gzip.compress(ZH.encode(), mtime=0),
-        ("", _utf8, "bytes 8b"),
+        ("", _unknown, "no encoding"),
     ),
     _a("an empty archive", "empty.txt.gz", lambda: gzip.compress(b""), ("", "empty-file", "no record")),
     _a("an archive without a byte", "zero.jsonl.bz2", b"", ("", "empty-file", "no record")),
@@ -258,9 +299,9 @@ CASES: tuple[Case, ...] = (
     _j(
         "nested 10,000 deep",
         "deep.jsonl",
-        jsonl(b"[" * 10_000 + b"]" * 10_000, ZH),
-        ("line 1", "not-json", "nested too deeply"),
-        texts=(ZH,),
+        jsonl(EN, b"[" * 10_000 + b"]" * 10_000, ZH),
+        ("line 2", "not-json", "nested too deeply"),
+        texts=(EN, ZH),
     ),
     _j(
         "numbers of 100,000 digits",
@@ -357,6 +398,21 @@ CASES: tuple[Case, ...] = (
         jsonl(jsonl(ZH)[:-1] * 2, EN),
         ("line 1", "not-json", "Extra data"),
         texts=(EN,),
+    ),
+    _j(
+        "an array with an element that is none",
+        "array.json",
+        f'[{{"text": "{ZH}"}}, 5, {{"text": "5" x"}}, {{"text": "{EN}"}}]'.encode(),
+        ("element 2", "not-json", "a int"),
+        ("element 3", "not-json", "Expecting"),
+        texts=(ZH, EN),
+    ),
+    _j(
+        "an array that is never closed",
+        "open.json",
+        f'[{{"text": "{ZH}"}}, {{"text": "{EN}"'.encode(),
+        ("", "truncated", "the file ends inside an array"),
+        texts=(ZH,),
     ),
     # CSV
     _c(
@@ -486,18 +542,33 @@ CASES: tuple[Case, ...] = (
     ),
     # HTML
     _h("100,000 open tags", "deep.html", b"<div>" * 100_000, ("", "too-deep", "100000 tags")),
+    _h("a text that no style shows", "seen.html", f"<p>{ZH}<p style='display:none'>{EN}".encode(), texts=(ZH,)),
+    _h(
+        "60,000 styles",
+        "style.html",
+        b"<style>" + b".a{display:none}" * 60_000 + b"</style>" + b"<p>x" * 2_000,
+        ("", "too-deep", "2002 tags, 1 deep, 60000 selectors"),
+    ),
+    _h("a page under the name of a PDF", "page.pdf", f"<p>{ZH}".encode(), ("", "damaged", "no PDF")),
+    _h(
+        "a Word document with a password",
+        "locked.docx",
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(512),
+        ("", "encrypted", "a file with a password"),
+    ),
+    _h("a book that is cut", "cut.epub", b"PK\x03\x04" + bytes(200), ("", "damaged", "no zip file")),
     _h("only a script", "script.html", b"<script>let x = 1</script>", ("", "no-text", "an empty text")),
     _h("200,000 entities", "entities.html", b"<p>" + b"&lt;" * 200_000, texts=("<" * 200_000,)),
     _h("no end tags", "open.html", f"<p>{ZH}<p>{EN}".encode(), texts=(f"{ZH}\n{EN}",)),
     _h("says GBK and is UTF-8", "lies.html", f"<meta charset=gbk><p>{WIDE}".encode(), texts=(WIDE,)),
-    _h("says UTF-8 and is GBK", "gbk.html", f"<meta charset=utf-8><p>{ZH}".encode("gbk"), ("", _utf8, "bytes bd f1")),
+    _h("says UTF-8 and is GBK", "gbk.html", f"<meta charset=utf-8><p>{ZH}".encode("gbk"), texts=(ZH,)),
     _h("says UTF-16 and is UTF-8", "utf16.html", f"<meta charset=utf-16><p>{ZH}".encode(), texts=(ZH,)),
     _h("UTF-16 with a byte order mark", "bom.html", f"<p>{ZH}".encode("utf-16"), texts=(ZH,)),
     _h(
         "an encoding of Python's alone",
         "idna.html",
         b"<meta charset=idna><p>xn--" + b"a-" * 100_000,
-        ("", _utf8, "encoding idna"),
+        texts=("xn--" + "a-" * 100_000,),
     ),
     _h("a comment that is never closed", "comment.html", f"<p>{ZH}<!-- {EN}".encode(), texts=(ZH,)),
     _h(

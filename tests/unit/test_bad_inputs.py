@@ -28,7 +28,7 @@ from slimpajama.core.errors import InputError, ModelError, SlimpajamaError, Stor
 from slimpajama.corpus.clean.normalise import normalise
 from slimpajama.corpus.ingest import read_whole
 from slimpajama.corpus.pairs.records import FORMATS, Pair, read_pairs
-from slimpajama.corpus.sources import files, parquet, streams
+from slimpajama.corpus.sources import archives, files, parquet, streams
 from slimpajama.corpus.sources.discover import InputFile
 from slimpajama.corpus.sources.records import Batch, ReadOptions, RejectedRecord
 from slimpajama.model.loading import load_exported, load_model
@@ -47,6 +47,7 @@ def small_bombs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds of a sixteenth, so that what goes beyond them is made in no time."""
     monkeypatch.setattr(streams, "BOMB_BYTES", BOMB)
     monkeypatch.setattr(parquet, "BOMB_BYTES", BOMB)
+    monkeypatch.setattr(archives, "BOMB_BYTES", BOMB)
     monkeypatch.setattr(parquet, "AT_ONCE", BOMB)
 
 
@@ -113,7 +114,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, list[dict[st
 
     store = LocalStore(str(root / "workspace"))
     with pytest.MonkeyPatch.context() as patch:
-        for module, name in ((streams, "BOMB_BYTES"), (parquet, "BOMB_BYTES"), (parquet, "AT_ONCE")):
+        for module, name in (
+            (streams, "BOMB_BYTES"),
+            (archives, "BOMB_BYTES"),
+            (parquet, "BOMB_BYTES"),
+            (parquet, "AT_ONCE"),
+        ):
             patch.setattr(module, name, BOMB)
         raw = ingest(Workspace(store), cfg, "n", take=take)
     cleaned = clean(Workspace(store), cfg, "n", raw)
@@ -130,7 +136,7 @@ def test_all_at_once_good_files_are_read_and_every_bad_one_is_on_record(whole: A
     assert sum(row["source"] == "good" for row in raw) == 500
     for case in CASES:
         path = f"cases/{case.name}"
-        assert Counter(row["text"] for row in raw if row["uri"].rpartition("#")[0] == path) == Counter(case.texts)
+        assert Counter(row["text"] for row in raw if row["uri"].partition("#")[0] == path) == Counter(case.texts)
         on_record = [row for row in removed if row["uri"].partition("#")[0] == path and row["stage"] == "ingest"]
         assert Counter(row["rule"] for row in on_record) == Counter(rule for _, rule, _ in case.bad)
     assert all(row["value"] and row["value"].isprintable() for row in removed)
@@ -256,7 +262,8 @@ def test_the_page_of_bad_inputs_lists_every_one_and_the_manual_every_rule():
     rows = [line for line in listed.splitlines() if line.startswith("| ") and not line.startswith(("| what", "| name"))]
     assert len(rows) == sum(map(len, (CASES, TEXTS, NAMES, CONFIGS, EXPORTED, POINTERS)))
     assert listed.replace("\n", "").isprintable()
-    manual = (Path(__file__).resolve().parents[2] / "docs" / "bad-inputs.md").read_text(encoding="utf-8")
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    manual = "".join((docs / name).read_text(encoding="utf-8") for name in ("bad-inputs.md", "formats.md"))
     rules = {rule for case in CASES for _, rule, _ in case.bad} | {rule for *_, rule in TEXTS} | set(NAMES.values())
     assert [rule for rule in sorted(rules - {"", "folder"}) if f"`{rule}`" not in manual] == []
 

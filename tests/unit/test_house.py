@@ -181,6 +181,7 @@ OTHER_PATHS = {
     "slimpajama/apps/serve/app.py",
     "slimpajama/corpus/demo/build.py",
     "slimpajama/corpus/sources/local.py",
+    "slimpajama/corpus/sources/archives.py",
     "slimpajama/corpus/sources/discover.py",
     "slimpajama/corpus/sources/files.py",
     "slimpajama/corpus/sources/formats.py",

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field
 
+from slimpajama.core.encodings import codec_of
 from slimpajama.core.errors import masked
 
 STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
@@ -55,6 +56,17 @@ def _readable(uri: str) -> str:
 
 
 Source = Annotated[Location, AfterValidator(_readable)]
+
+
+def _of_the_web(name: str) -> str:
+    try:
+        codec_of(name if name != "auto" else "utf-8")
+    except LookupError:
+        raise ValueError(f"no encoding of the web: {name}; for example auto, utf-8, gb18030, big5, utf-16") from None
+    return name
+
+
+Encoding = Annotated[str, AfterValidator(_of_the_web)]
 
 
 def unicode_only(data: Any) -> Any:

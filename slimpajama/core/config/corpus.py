@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from slimpajama.core.config.base import STRICT, Megabytes, Name, Place, Seed, Share, Source
+from slimpajama.core.config.base import STRICT, Encoding, Megabytes, Name, Place, Seed, Share, Source
 
 SLIMPAJAMA = {
     "threshold": 0.8,
@@ -32,14 +32,43 @@ class SourceConfig:
     One that ends in `/` is a folder: every file below it that is not hidden. Notes (README, LICENSE, `_*`,
     `state.json`) and caches (`cache-*.arrow`) beside the data are left out, and on record."""
 
-    format: Literal["auto", "txt", "md", "subtitles", "wiki", "html", "jsonl", "csv", "parquet", "arrow", "warc"] = (
-        "auto"
-    )
+    format: Literal[
+        "auto",
+        "txt",
+        "md",
+        "subtitles",
+        "wiki",
+        "html",
+        "jsonl",
+        "csv",
+        "parquet",
+        "arrow",
+        "warc",
+        "pdf",
+        "docx",
+        "epub",
+    ] = "auto"
     """How to read a file; `auto` goes by its name ([formats.md](formats.md)); packings are looked through. `jsonl` is
-    JSON lines or arrays of objects, by the first byte; `warc` needs the extra `warc`."""
+    JSON lines or arrays of objects, by the first byte; `warc` needs the extra `warc`; `pdf`, `docx` and `epub` need
+    the extra `documents`."""
 
     split: Literal["file", "line", "blank"] = "file"
     """What one document of a txt file is: the file, each line, or each block of lines between blank ones."""
+
+    encoding: Encoding = "auto"
+    """Encoding of txt, html, warc, jsonl and csv: a name, or `auto`: UTF-8 where the bytes are valid UTF-8, else by a
+    byte order mark, by what the format declares, or detected among UTF-8, GB18030, Big5 and UTF-16."""
+
+    delimiter: Annotated[str, Field(pattern=r"^(auto|[\t -~])$")] = "auto"
+    """Character between the cells of CSV; `auto`: the first of comma, tab, semicolon and bar with which the header has
+    every `text_field`."""
+
+    quote: Annotated[str, Field(pattern=r"^(auto|[!-~]?)$")] = "auto"
+    """Character around cells of CSV; empty: nothing is quoted; `auto`: `"` or `'`, found out in the same way."""
+
+    extract: Literal["main", "all"] = "main"
+    """What of a web page is its text (html, warc): the content without menus, lists of other pages and notes around
+    it, or `all` that a reader sees. Hidden text is never part of it."""
 
     text_field: Annotated[str, Field(min_length=1)] | Annotated[tuple[str, ...], Field(min_length=1)] = "text"
     """Column or key that holds the text (jsonl, csv, parquet, arrow); a dot leads into a nested one (`meta.title`) and
@@ -90,9 +119,10 @@ class CleanConfig:
     """How text is normalised and which documents are too poor to keep."""
 
     preset: Literal["slimpajama", "fineweb", "chinese", "none"] = "slimpajama"
-    """Which rules hold beside `no-content` and `language`. `slimpajama`: `min_chars` alone. `fineweb`: Gopher's, C4's
-    and FineWeb's, for Chinese documents as FineWeb2 calibrated them. `chinese`: FineWeb2's and ChineseWebText's for
-    Chinese documents, Gopher's for others. `none`: no other rule, not even `min_chars`."""
+    """Which rules hold beside `no-content`, `language` and `mojibake` (text that was read in a wrong encoding).
+    `slimpajama`: `min_chars` alone. `fineweb`: Gopher's, C4's and FineWeb's, for Chinese documents as FineWeb2
+    calibrated them. `chinese`: FineWeb2's and ChineseWebText's for Chinese documents, Gopher's for others. `none`: no
+    other rule, not even `min_chars`."""
 
     thresholds: dict[str, Annotated[float, Field(ge=0.0, le=1e9)]] = field(default_factory=dict)
     """Bounds that replace or join the preset's, by the rule's name, as in `gopher-dup-5gram = 0.2`; with `-han` at its

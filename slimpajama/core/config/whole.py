@@ -78,16 +78,16 @@ SOURCE = {f.name: f.default for f in fields(SourceConfig) if f.default is not MI
 SECTIONS: dict[str, Any] = {f.name: type(getattr(Config(), f.name)) for f in fields(Config) if f.name != "workspace"}
 
 
-# Settings of a source that are younger than the first manifests. At these values they stand in none, and so in no
-# fingerprint: what earlier versions made is not made again.
-YOUNG = {"html": False, "split": "file"}
+# Settings of sources that version 0.1 did not have. At these values they are left out of what is written and compared:
+# so what was made before goes on, under the names that it has.
+_LATER = {"encoding": "auto", "delimiter": "auto", "quote": "auto", "split": "file", "html": False}
 
 
 def canonical(value: Any) -> Any:
     """Return `value` as plain JSON types, dataclasses included."""
     if not is_dataclass(value) or isinstance(value, type):
         return value
-    return asdict(value, dict_factory=lambda items: {k: v for k, v in items if k not in YOUNG or v != YOUNG[k]})
+    return asdict(value, dict_factory=lambda items: {k: v for k, v in items if k not in _LATER or v != _LATER[k]})
 
 
 def fingerprint(*parts: Any) -> str:

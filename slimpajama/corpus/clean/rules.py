@@ -95,6 +95,7 @@ RULES = {
         Rule("chinesewebtext-han-share", "han_share", at_least=True, languages=("zh", "zh-Hant")),
         # 7 words are 14 ideographs, the nearest width.
         Rule("chinesewebtext-13gram", "dup_7gram"),
+        Rule("mojibake", "mojibake", " in 1,000 characters"),
     )
 }
 """Every rule beside `no-content`, `short-document` and `language`, in the order they are asked."""
@@ -148,11 +149,13 @@ _CHINESE: Bounds = {
     "chinesewebtext-han-share": (0.3, 0.3),
     "chinesewebtext-13gram": (None, 0.5),
 }
+# Text that was read in a wrong encoding; ours.
+_READABLE: Bounds = {"mojibake": (1, 1)}
 PRESETS: dict[str, Bounds] = {
-    "none": {},
-    "slimpajama": {},
-    "fineweb": _GOPHER | _FINEWEB,
-    "chinese": _GOPHER | _CHINESE,
+    "none": _READABLE,
+    "slimpajama": _READABLE,
+    "fineweb": _GOPHER | _FINEWEB | _READABLE,
+    "chinese": _GOPHER | _CHINESE | _READABLE,
 }
 
 

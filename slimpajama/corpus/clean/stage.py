@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from slimpajama.core.config import CleanConfig
-from slimpajama.core.schema import CLEANED, refusals, removed_rows, sums
+from slimpajama.core.schema import CLEANED, QUALITY, refusals, removed_rows, sums
 from slimpajama.corpus.clean.normalise import mask_versions, rewrite, table_versions
 from slimpajama.corpus.clean.quality import measure
 from slimpajama.corpus.clean.rules import bounds, first_verdicts
@@ -57,7 +57,7 @@ def _tell_losses(run: Run) -> None:
 
 
 CLEAN = Step(
-    "clean", 3, _inputs, _clean, needs={"raw": "ingest"}, tidy=_tell_losses, grows_with="text", folders="work/ingest"
+    "clean", 4, _inputs, _clean, needs={"raw": "ingest"}, tidy=_tell_losses, grows_with="text", folders="work/ingest"
 )
 """Normalise the night's raw documents, tell their language and remove what the rules refuse.
 
@@ -78,7 +78,7 @@ def _split(table: pa.Table, cfg: CleanConfig, night: str) -> tuple[pa.Table, pa.
         "lang": pa.array(langs, pa.string()),
         "n_chars": pa.array(n_chars),
         "n_bytes": pc.binary_length(texts),
-        "quality": quality,
+        "quality": quality.cast(QUALITY),
     }
     cleaned = pa.table([columns[name] for name in CLEANED.names], schema=CLEANED)
     stays = np.ones(len(cleaned), np.bool_)

@@ -46,7 +46,9 @@ class Inside(NamedTuple):
         ids = pa.array([f"{self.name}#{number if id_ is None else id_}" for id_, number in own], pa.string())
         numbers = pa.array([self.base + number for number in batch.table["number"].to_pylist()], pa.int64())
         table = pa.table({"number": numbers, "id": ids, "text": batch.table["text"]})
-        return batch._replace(table=table, rejected=[self._placed(bad) for bad in batch.rejected])
+        # A note of the whole file stays one.
+        notes = tuple((number and self.base + number, note) for number, note in batch.notes)
+        return batch._replace(table=table, rejected=[self._placed(bad) for bad in batch.rejected], notes=notes)
 
     def _placed(self, bad: RejectedRecord) -> RejectedRecord:
         noun, _, number = bad.place.rpartition(" ")

@@ -1,46 +1,98 @@
-"""CSV: flawless rows by Arrow; from the first unusual one on by Python, so that a bad one costs one record."""
+"""CSV: flawless rows by Arrow; from the first unusual one on by Python, so that a bad one costs one record.
+
+What is not set is found out by the header: the first of `DELIMITERS` and `QUOTES` with which it has all fields that are
+asked for, else RFC 4180's. A first line `sep=;`, which Excel understands, sets the delimiter, too.
+"""
 
 import csv
 import io
 import re
 from collections.abc import Iterable, Iterator
-from itertools import chain
-from typing import BinaryIO
+from itertools import chain, product
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.csv
 
+from slimpajama.corpus.sources.decoding import AUTO, text_blocks, with_notes
 from slimpajama.corpus.sources.records import (
     BOM,
     Batch,
     Chunk,
     Found,
+    Note,
     ReadOptions,
     RejectedRecord,
     collect,
+    decoded,
     filter_columns,
-    joined,
     lines_of,
     parsed,
     seen,
 )
-from slimpajama.corpus.sources.streams import TooLong, UntilBroken, blocks, whole_lines
+from slimpajama.corpus.sources.streams import TooLong, UntilBroken, whole_lines
 
 # `surrogateescape` turns bytes that are not UTF-8 into these characters.
-_ESCAPED = re.compile("[\udc80-\udcff]{1,4}")
+_ESCAPED = re.compile("[\udc80-\udcff]")
+DELIMITERS, QUOTES = ",\t;|", "\"'"
+# Excel's first line.
+_SEP = re.compile(rb"sep=([!-~\t])\r?\n", re.IGNORECASE)
 _Lines = tuple[int, bytes | TooLong]
 
 
+class Dialect(NamedTuple):
+    """How rows are written."""
+
+    delimiter: str = ","
+    quote: str = '"'
+    """Empty: nothing is quoted."""
+
+    def reader(self, lines: Iterable[str], strict: bool = True) -> Iterator[list[str]]:
+        """Return Python's reader of such rows."""
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE
+        return csv.reader(lines, delimiter=self.delimiter, quotechar=self.quote or None, quoting=quoting, strict=strict)
+
+
 def read_csv(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chunk]:
-    """Read RFC 4180 CSV with a header; a record's number is its row below the header, from 1."""
-    lines = whole_lines(blocks(file, name), options.batch_bytes, options.max_document_bytes)
-    for batch in _batches(_whole_rows(lines, options.max_document_bytes), options):
-        yield parsed(batch, file.tell())
+    """Read CSV with a header; a record's number is its row below the header, from 1."""
+    notes: list[Note] = []
+    found = (parsed(batch, file.tell()) for batch in _batches(*_opened(file, name, options, notes), options))
+    yield from with_notes(found, notes)
 
 
-def _whole_rows(lines: Iterator[_Lines], limit: int) -> Iterator[_Lines]:
+def _opened(file: BinaryIO, name: str, options: ReadOptions, notes: list[Note]) -> tuple[Iterator[_Lines], Dialect]:
+    """Return whole rows, the header first, and how they are written."""
+    stream = text_blocks(file, name, options, notes)
+    lines = whole_lines(stream, options.batch_bytes, options.max_document_bytes)
+    number, start = next(lines, (1, b""))
+    dialect = Dialect()
+    if isinstance(start, bytes):
+        # The mark belongs to the file, not to this chunk.
+        start = start.removeprefix(BOM.encode())
+        said = _SEP.match(start)
+        number, start = (number + 1, start[said.end() :]) if said else (number, start)
+        dialect = _dialect(start, said[1].decode() if said else "", options)
+    if start:
+        lines = chain([(number, start)], lines)
+    return _whole_rows(lines, options.max_document_bytes, dialect), dialect
+
+
+def _dialect(start: bytes, said: str, options: ReadOptions) -> Dialect:
+    """Return how rows are written: as is set, as a first line `said`, else as it fits the header."""
+    text = start.decode("utf-8", "replace")
+    delimiters = said or DELIMITERS if options.delimiter == AUTO else options.delimiter
+    quotes = QUOTES if options.quote == AUTO else [options.quote]
+    dialects = [Dialect(*some) for some in product(delimiters, quotes)]
+    for dialect in dialects:
+        header = next(dialect.reader(io.StringIO(text, newline=""), strict=False), [])
+        if set(options.text_fields) <= set(header):
+            return dialect
+    return dialects[0]
+
+
+def _whole_rows(lines: Iterable[_Lines], limit: int, dialect: Dialect) -> Iterator[_Lines]:
     """Move the cuts between chunks to where rows end; what is no row within `limit` bytes is cut anywhere."""
     first, held = 1, b""
     whole = UntilBroken(lines)
@@ -52,7 +104,7 @@ def _whole_rows(lines: Iterator[_Lines], limit: int) -> Iterator[_Lines]:
             held = b""
             continue
         first, held = first if held else number, held + data
-        ends = _row_ends(held)
+        ends = _row_ends(held, dialect)
         cut = int(ends[-1]) + 1 if ends.size else len(held) if len(held) > limit else 0
         if cut:
             yield first, held[:cut]
@@ -62,36 +114,41 @@ def _whole_rows(lines: Iterator[_Lines], limit: int) -> Iterator[_Lines]:
     whole.check()
 
 
-def _row_ends(data: bytes) -> npt.NDArray[np.int64]:
+def _row_ends(data: bytes, dialect: Dialect) -> npt.NDArray[np.int64]:
     """Return where rows end: at the line feeds outside quotes."""
     array = np.frombuffer(data, np.uint8)
-    feeds, quotes = np.flatnonzero(array == ord("\n")), np.flatnonzero(array == ord('"'))
+    feeds, quotes = np.flatnonzero(array == ord("\n")), _quotes(array, dialect)
     ends: npt.NDArray[np.int64] = feeds[np.searchsorted(quotes, feeds) % 2 == 0]
     return ends
 
 
-def _batches(lines: Iterator[_Lines], options: ReadOptions) -> Iterator[Batch]:
+def _quotes(array: npt.NDArray[np.uint8], dialect: Dialect) -> npt.NDArray[np.int64]:
+    return np.flatnonzero(array == ord(dialect.quote)) if dialect.quote else np.zeros(0, np.int64)
+
+
+def _batches(lines: Iterator[_Lines], dialect: Dialect, options: ReadOptions) -> Iterator[Batch]:
     """Parse by Arrow until something is unusual, and from there on by Python."""
     header: list[str] = []
     number = 1
     for first, data in lines:
         names = header
         if not header and isinstance(data, bytes):
-            # The mark belongs to the file, not to this chunk.
-            data = data.removeprefix(BOM.encode())  # noqa: PLW2901
-            names = next(csv.reader(io.StringIO(data.decode("utf-8", "replace"), newline="")), [])
-        batch = None if isinstance(data, TooLong) else _flawless(data, names, not header, number, options)
+            text = io.StringIO(data.decode("utf-8", "replace"), newline="")
+            names = next(dialect.reader(text, strict=False), [])
+        batch = None if isinstance(data, TooLong) else _flawless(data, names, not header, number, dialect, options)
         if batch is None:
-            yield from collect(_records(chain([(first, data)], lines), header, number, options), options)
+            yield from collect(_records(chain([(first, data)], lines), header, number, dialect, options), options)
             return
         header, number = names, number + batch.table.num_rows + len(batch.rejected)
         yield batch
 
 
-def _flawless(data: bytes, names: list[str], has_header: bool, number: int, options: ReadOptions) -> Batch | None:
+def _flawless(
+    data: bytes, names: list[str], has_header: bool, number: int, dialect: Dialect, options: ReadOptions
+) -> Batch | None:
     """Return the batch of whole rows in which every quote stands where RFC 4180 wants it, else None."""
     array = np.frombuffer(b"\n" + data + b"\n", np.uint8)
-    quotes = np.flatnonzero(array == ord('"'))
+    quotes, delimiter = _quotes(array, dialect), dialect.delimiter.encode()
     used = [*options.text_fields, *([options.id_field] if options.id_field in names else [])]
     if (
         options.html
@@ -101,11 +158,11 @@ def _flawless(data: bytes, names: list[str], has_header: bool, number: int, opti
         or data.startswith(BOM.encode())
         or data.count(b"\r") != data.count(b"\r\n")
         or quotes.size % 2
-        or not np.isin(array[quotes[::2] - 1], bytearray(b',\n"')).all()
-        or not np.isin(array[quotes[1::2] + 1], bytearray(b',\r\n"')).all()
+        or not np.isin(array[quotes[::2] - 1], bytearray(delimiter + b"\n" + dialect.quote.encode())).all()
+        or not np.isin(array[quotes[1::2] + 1], bytearray(delimiter + b"\r\n" + dialect.quote.encode())).all()
     ):
         return None
-    ends = _row_ends(data) + 1  # in `array`
+    ends = _row_ends(data, dialect) + 1  # in `array`
     blank = (array[ends - 1] == ord("\n")) | ((array[ends - 1] == ord("\r")) & (array[ends - 2] == ord("\n")))
     try:
         table = pa.csv.read_csv(
@@ -113,7 +170,9 @@ def _flawless(data: bytes, names: list[str], has_header: bool, number: int, opti
             pa.csv.ReadOptions(
                 use_threads=False, block_size=len(data) + 1, column_names=names, skip_rows_after_names=int(has_header)
             ),
-            pa.csv.ParseOptions(newlines_in_values=True),
+            pa.csv.ParseOptions(
+                newlines_in_values=bool(dialect.quote), delimiter=dialect.delimiter, quote_char=dialect.quote or False
+            ),
             pa.csv.ConvertOptions(include_columns=used, column_types=dict.fromkeys(used, pa.large_string())),
         )
     except pa.ArrowException:
@@ -125,11 +184,13 @@ def _flawless(data: bytes, names: list[str], has_header: bool, number: int, opti
     return filter_columns(number, "row", [columns[name] for name in options.text_fields], ids, options)
 
 
-def _records(lines: Iterable[_Lines], header: list[str], number: int, options: ReadOptions) -> Iterator[Found]:
+def _records(
+    lines: Iterable[_Lines], header: list[str], number: int, dialect: Dialect, options: ReadOptions
+) -> Iterator[Found]:
     # The limit holds for the whole process and counts characters; a text never has more characters than bytes.
     csv.field_size_limit(options.max_document_bytes)
     too_long: list[RejectedRecord] = []
-    rows = csv.reader(_decoded(lines, options.max_document_bytes, too_long), strict=True)
+    rows = dialect.reader(_decoded(lines, options.max_document_bytes, too_long))
     for row in _parsed(rows):
         yield from too_long
         too_long.clear()
@@ -141,7 +202,7 @@ def _records(lines: Iterable[_Lines], header: list[str], number: int, options: R
                 return
         elif row:
             if isinstance(row, list):
-                yield _record(dict(zip(header, row, strict=False)), number, options)
+                yield _record(header, row, number, options)
             else:
                 yield RejectedRecord(f"row {number}", "not-csv", seen(row), "RFC 4180")
             number += 1
@@ -152,12 +213,11 @@ def _decoded(lines: Iterable[_Lines], limit: int, too_long: list[RejectedRecord]
     """Yield lines as text, in which a byte that is no UTF-8 is escaped; those above `limit` go to `too_long`."""
     for first, data in lines:
         rows = data.removesuffix(b"\n") if isinstance(data, bytes) else data
-        for number, line in lines_of(first, rows, limit):
+        for _, line in lines_of(first, rows, limit):
             if isinstance(line, RejectedRecord):
                 too_long.append(line)
             else:
-                text = line.decode("utf-8", "surrogateescape")
-                yield (text.removeprefix(BOM) if number == 1 else text) + "\n"
+                yield line.decode("utf-8", "surrogateescape") + "\n"
 
 
 def _parsed(rows: Iterator[list[str]]) -> Iterator[list[str] | csv.Error]:
@@ -171,11 +231,16 @@ def _parsed(rows: Iterator[list[str]]) -> Iterator[list[str] | csv.Error]:
             yield error
 
 
-def _record(row: dict[str, str], number: int, options: ReadOptions) -> Found:
-    place, values = f"row {number}", [row.get(name) for name in options.text_fields]
-    text = joined(values)
-    escaped = _ESCAPED.search(text) if isinstance(text, str) else None
-    if escaped:
-        shown = bytes(ord(char) - 0xDC00 for char in escaped[0]).hex(" ")
-        return RejectedRecord(place, "invalid-utf8", f"bytes {shown} at character {escaped.start() + 1}", "valid UTF-8")
-    return options.record(number, place, values, row.get(options.id_field) if options.id_field else None)
+def _record(header: list[str], cells: list[str], number: int, options: ReadOptions) -> Found:
+    place, row = f"row {number}", dict(zip(header, cells, strict=False))
+    notes: list[Note] = []
+    values: list[object] = [row.get(name) for name in options.text_fields]
+    for at, value in enumerate(values):
+        if isinstance(value, str) and _ESCAPED.search(value):
+            values[at] = decoded(value.encode("utf-8", "surrogateescape"), place, notes)
+    bad = [value for value in values if isinstance(value, RejectedRecord)]
+    if bad:
+        return bad[0]
+    if any(cells[len(header) :]):
+        notes.append(Note("extra-cells", f"{len(cells)} cells", f"{len(header)}, as in the header"))
+    return options.record(number, place, values, row.get(options.id_field) if options.id_field else None, notes)

@@ -45,7 +45,10 @@ def peeked(stream: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
 def has_lines(head: bytes) -> bool:
     """Return whether what begins so has one JSON value a line: no array, no object that goes on in the next line."""
     first = head.lstrip(_BLANK)
-    return first[:1] != b"[" and not re.match(rb"\{[ \t\r]*\n", first)
+    if first[:1] == b"[":
+        # No array begins as a line of a log does, `[2024-01-01] ...`, above lines of JSON.
+        return not re.match(rb"\[\s*(?:[\[{\]\"]|\Z)", first) and b"\n{" in first
+    return not re.match(rb"\{[ \t\r]*\n", first)
 
 
 def element_lines(head: bytes, stream: Iterator[bytes], size: int, limit: int) -> Iterator[tuple[int, bytes | TooLong]]:
@@ -95,7 +98,7 @@ class _Scanner:
         self._begin, self._first, self._last, self._pos = 0, -1, 0, 0
         # Bytes of the element that are no longer held.
         self._skipped = 0
-        self._in_string = self._behind_string = self._behind_comma = self._is_lost = False
+        self._in_string = self._behind_string = self._behind_comma = self._behind_bracket = self._is_lost = False
 
     def elements(self, stream: Iterator[bytes]) -> Iterator[bytes | TooLong]:
         """Yield every element without ends of lines; see `element_lines` for errors."""
@@ -147,13 +150,18 @@ class _Scanner:
         found, is_outside = None, self._open == self._outside
         if self._first < 0:
             self._first = place
-        self._behind_string, self._behind_comma = False, char == _COMMA
+        behind_bracket = self._behind_bracket
+        self._behind_string, self._behind_comma, self._behind_bracket = False, char == _COMMA, char in _CLOSES
         self._last, self._pos = place, place + 1
         if char == _QUOTE:
             self._in_string = True
         elif char in (_ARRAY, _OBJECT):
             if char == _ARRAY and not self._open:
                 found = self._cut(place, place + 1)
+            elif is_outside and behind_bracket:
+                # A comma is missing.
+                found = self._cut(place, place)
+                self._first = place
             self._open.append(char)
         elif char in _CLOSES:
             self._open.pop()
@@ -173,7 +181,7 @@ class _Scanner:
         found = self._cut(again.start(), again.start(1))
         self._pos = self._last = self._begin
         self._open = self._outside.copy()
-        self._in_string = self._behind_string = self._behind_comma = self._is_lost = False
+        self._in_string = self._behind_string = self._behind_comma = self._behind_bracket = self._is_lost = False
         return True, found
 
     def _cut(self, end: int, begin: int) -> bytes | TooLong | None:
@@ -193,8 +201,8 @@ class _Scanner:
         """Let go of what precedes the element and, of one that is too long, of what was looked at."""
         if not self._skipped:
             self._begin = len(self._held) - len(self._held[self._begin :].lstrip(_BLANK))
-        if len(self._held) - self._begin > self._limit:
-            known = self._last if self._is_lost else self._pos
+        known = self._last if self._is_lost else self._pos
+        if known - self._begin > self._limit:
             self._skipped += known - self._begin
             self._begin = known
         n = self._begin

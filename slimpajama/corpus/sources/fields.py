@@ -32,6 +32,8 @@ def field_of(row: Any, name: str) -> Any:
         return tuple(value for value in values if value is not None) or (None if row else ())
     if not isinstance(row, dict):
         return None
+    if (value := row.get(name)) is not None:
+        return value
     for key, rest in splits(name):
         value = row.get(key)
         if value is not None and rest:

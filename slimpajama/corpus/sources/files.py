@@ -92,6 +92,10 @@ def read_options(source: SourceConfig, cfg: IngestConfig) -> ReadOptions:
     return ReadOptions(
         max_document_bytes=int(cfg.max_document_mb * 1e6),
         format=source.format,
+        encoding=source.encoding,
+        delimiter=source.delimiter,
+        quote=source.quote,
+        extract=source.extract,
         text_fields=source.text_fields(),
         id_field=source.id_field,
         html=source.html,

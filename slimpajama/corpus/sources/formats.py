@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 from slimpajama.corpus.sources.arrow import read_arrow
 from slimpajama.corpus.sources.csv import read_csv
+from slimpajama.corpus.sources.documents import read_document
 from slimpajama.corpus.sources.html import visible_text
 from slimpajama.corpus.sources.jsonl import read_jsonl
 from slimpajama.corpus.sources.pages import read_page, read_warc
 from slimpajama.corpus.sources.parquet import read_parquet
-from slimpajama.corpus.sources.records import RULES, Chunk, RejectedRecord, seen
+from slimpajama.corpus.sources.records import NOTES, RULES, Chunk, RejectedRecord, seen
 from slimpajama.corpus.sources.streams import PACKINGS
 from slimpajama.corpus.sources.texts import read_text, read_wiki, spoken, without_front_matter
 
@@ -44,13 +45,15 @@ ANY_FILE = ("empty-file", "unreadable", "truncated", "damaged", "too-large")
 BEFORE = ("no-files", "left-out", "unknown-format")
 # By these a text of any format may be refused.
 _ANY_TEXT = ("invalid-utf8", "no-text", "has-nul")
+# By this one that may be in any encoding, too.
+_PAGE = (*_ANY_TEXT, "unknown-encoding")
 READERS = (
     Reader(
         "txt",
         (".txt", ".text", ".rst"),
         "the file",
         'plain text; with `split = "line"` or `"blank"` each line or block of lines is a document',
-        _ANY_TEXT,
+        _PAGE,
         read_text,
     ),
     Reader(
@@ -58,7 +61,7 @@ READERS = (
         (".md", ".markdown"),
         "the file",
         "Markdown without front matter",
-        _ANY_TEXT,
+        _PAGE,
         partial(read_page, convert=without_front_matter),
     ),
     Reader(
@@ -66,7 +69,7 @@ READERS = (
         (".srt", ".vtt", ".ass", ".ssa"),
         "the file",
         "what is said, without times, numbers and styles",
-        _ANY_TEXT,
+        _PAGE,
         partial(read_page, convert=spoken),
     ),
     Reader(
@@ -81,8 +84,8 @@ READERS = (
         "html",
         (".html", ".htm", ".xhtml"),
         "the file",
-        "a web page: what a reader sees of it",
-        (*_ANY_TEXT, "too-deep"),
+        'a web page: its content, or with `extract = "all"` what a reader sees of it',
+        (*_PAGE, "too-deep"),
         partial(read_page, convert=visible_text),
     ),
     Reader(
@@ -94,7 +97,15 @@ READERS = (
         read_jsonl,
         has_fields=True,
     ),
-    Reader("csv", (".csv",), "a row", "RFC 4180 with a header", (*_ANY_TEXT, "not-csv"), read_csv, has_fields=True),
+    Reader(
+        "csv",
+        (".csv", ".tsv"),
+        "a row",
+        "CSV with a header; comma, tab, semicolon or bar and the quotes are found out",
+        (*_ANY_TEXT, "not-csv"),
+        read_csv,
+        has_fields=True,
+    ),
     Reader("parquet", (".parquet",), "a row", "Parquet", _ANY_TEXT, read_parquet, has_fields=True, reopens=True),
     Reader(
         "arrow",
@@ -107,11 +118,35 @@ READERS = (
     ),
     Reader(
         "warc",
-        (".warc",),
-        "a response",
-        "pages and plain text that servers sent with status 200; other responses are passed over",
-        (*_ANY_TEXT, "too-deep"),
+        (".warc", ".wet"),
+        "a record",
+        "pages and plain text: responses with status 200, resources, and conversions (WET); others are passed over",
+        (*_PAGE, "too-deep"),
         read_warc,
+    ),
+    Reader(
+        "pdf",
+        (".pdf",),
+        "the file",
+        "paragraphs of a PDF with a text layer, without headers, footers and page numbers (extra `documents`)",
+        ("no-text", "no-text-layer", "encrypted"),
+        partial(read_document, kind="pdf"),
+    ),
+    Reader(
+        "docx",
+        (".docx",),
+        "the file",
+        "paragraphs, rows of tables and notes of a Word document (extra `documents`)",
+        ("no-text", "encrypted"),
+        partial(read_document, kind="docx"),
+    ),
+    Reader(
+        "epub",
+        (".epub",),
+        "the file",
+        "chapters of a book in its order (extra `documents`)",
+        ("no-text", "has-nul", "encrypted", "too-deep"),
+        partial(read_document, kind="epub"),
     ),
 )
 BY_FORMAT = {reader.format: reader for reader in READERS}
@@ -163,6 +198,8 @@ def page() -> str:
             f"\nA file of any format may be refused as a whole, or the rest of it, by {_codes(ANY_FILE)}.\n",
             "What is refused is on record in `removed/`, each by its rule:\n",
             *_table(("rule", "what was seen"), [(f"`{rule}`", what) for rule, what in RULES.items()]),
+            "\nWhat is read may have a line in `notes/`:\n",
+            *_table(("note", "what was seen"), [(f"`{rule}`", what) for rule, what in NOTES.items()]),
             "",
         )
     )

@@ -1,12 +1,13 @@
 """Visible text of a web page: the title first, a line for every block, white space as a browser shows it."""
 
-import codecs
-import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from html import unescape
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+from slimpajama.corpus.sources.content import WIDE, around_content, content_lines
+from slimpajama.corpus.sources.hidden import hidden_nodes
 
 # Most tags times depth. The parser's time grows with the square of the depth: 100,000 open tags take 20 seconds.
 MAX_WORK = 20_000_000
@@ -18,21 +19,9 @@ MAX_COPIES = 5_000_000
 MAX_ATTRIBUTES = 10_000
 # Most options of a page whose lists are parsed as lists. The parser goes through a list at each of its options.
 MAX_OPTIONS = 500
+# Most tags of a page in which content is looked for. The library takes 7 microseconds and a kilobyte for each.
+MAX_CONTENT = 300_000
 
-_BLOCKS = re.compile(
-    "address|article|aside|blockquote|br|caption|center|dd|details|dialog|div|dl|dt|fieldset|figcaption|figure|footer|"
-    "form|h[1-6]|header|hr|legend|li|main|nav|ol|option|p|pre|section|select|summary|table|textarea|tr|ul"
-)
-_BLOCK_TAG = re.compile(rf"<(?:{_BLOCKS.pattern})\b", re.IGNORECASE)
-_TAGS = re.compile(
-    rf"</?(?:{_BLOCKS.pattern}|a|abbr|b|big|body|cite|code|del|em|font|html|i|img|ins|mark|s|small|span|strike|strong|"
-    r"su[bp]|t[dh]|u|wbr)(?:\s[^<>]*)?/?>",
-    re.IGNORECASE,
-)
-_TAG_OR_END = re.compile("<[^<>]*>|\n")
-_CELLS = re.compile("td|th")
-_INVISIBLE = re.compile("head|iframe|math|noscript|object|script|style|svg|template")
-_AS_WRITTEN = re.compile("pre|textarea")
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]*)")
 # Tags without an end tag, or whose end the next tag of their kind implies.
 _NEVER_OPEN = re.compile(
@@ -42,79 +31,65 @@ _NEVER_OPEN = re.compile(
 _COPIED = re.compile(r"<(?:b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)[\s/][^>]*", re.IGNORECASE)
 _LONG_TAG = re.compile(r"<[a-zA-Z][^<>]{20000,}")
 _OPTION, _LIST = re.compile("<option", re.IGNORECASE), re.compile("(</?)select", re.IGNORECASE)
-# Marks the borders of blocks. It is removed from every text first: `&#30;` may have put it there.
-_BREAK = "\x1e"
-_SPACE = re.compile(r"[ \t\n\r\f]+")
-_CHARSET = re.compile(rb"""<meta[^>]{0,200}?charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE)
-MANY = 20
-_UTF8 = ("utf-8", "utf8", "utf-16", "utf-16le", "utf-16be")
-_WIDER = {  # as browsers read them
-    **dict.fromkeys(("gb2312", "gbk", "x-gbk", "gb_2312-80"), "gb18030"),
-    "big5": "big5hkscs",
-    "euc-kr": "cp949",
-    "shift_jis": "cp932",
+# Mark the borders of blocks and of cells. They are removed from every text first: `&#30;` may have put them there.
+_BREAK, _CELL = "\x1e", "\x1f"
+_BORDERS = {
+    **dict.fromkeys(
+        "address article aside blockquote br caption center dd details dialog div dl dt fieldset figcaption figure "
+        "footer form h1 h2 h3 h4 h5 h6 header hr legend li main nav ol option p pre section select summary table "
+        "textarea tr ul".split(),
+        _BREAK,
+    ),
+    **dict.fromkeys(("td", "th"), _CELL),
 }
-# The encodings of WHATWG Encoding, by Python's names.
-_ENCODINGS = frozenset(
-    "ascii big5 big5hkscs cp1250 cp1251 cp1252 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 cp866 cp874 cp932 cp949 "
-    "euc_jp euc_kr gb18030 iso2022_jp iso8859-1 iso8859-10 iso8859-11 iso8859-13 iso8859-14 iso8859-15 iso8859-16 "
-    "iso8859-2 iso8859-3 iso8859-4 iso8859-5 iso8859-6 iso8859-7 iso8859-8 iso8859-9 koi8-r koi8-u mac-cyrillic "
-    "mac-roman shift_jis tis-620".split()
+_BLOCKS = "|".join(tag for tag, border in _BORDERS.items() if border == _BREAK)
+_BLOCK_TAG = re.compile(rf"<(?:{_BLOCKS})\b", re.IGNORECASE)
+_TAGS = re.compile(
+    rf"</?(?:{_BLOCKS}|a|abbr|b|big|body|cite|code|del|em|font|html|i|img|ins|mark|s|small|span|strike|strong|"
+    r"su[bp]|t[dh]|u|wbr)(?:\s[^<>]*)?/?>",
+    re.IGNORECASE,
 )
+_TAG_OR_END = re.compile("<[^<>]*>|\n")
+_INVISIBLE = frozenset("head iframe math noscript object script style svg template".split())
+_AS_WRITTEN = frozenset(("pre", "textarea"))
+_WHITE = " \t\n\r\f"
+_SPACE = re.compile(rf"[{_WHITE}{_CELL}]+")
+_BROKEN_LINE = re.compile(f"\n(?<={WIDE}\n)(?={WIDE})")
 
 
 class TreeTooLargeError(ValueError):
     """The page would take minutes to parse; the message says why."""
 
 
-def declared_encoding(page: bytes) -> str:
-    """Return the encoding that a page begins with or names in its first 1,024 bytes, else UTF-8.
-
-    As browsers do: a byte order mark outweighs the name, a name that can be read as ASCII is not that of UTF-16, and
-    pages that say GB2312, GBK or Big5 are read as what contains it. Unlike browsers: a page that is valid UTF-8
-    with `MANY` characters beyond ASCII is UTF-8 whatever it says; fewer may be so by chance (GBK's 联通 is).
-
-    Raises:
-        LookupError: No encoding of the web; the message is its name. Some of Python's take hours over a hostile page.
-
-    Source: WHATWG HTML, "prescan a byte stream to determine its encoding".
-    """
-    if page.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    found = _CHARSET.search(page[:1024])
-    name = found[1].decode("ascii").lower() if found else "utf-8"
-    if page.startswith(codecs.BOM_UTF8) or name in _UTF8 or _is_utf8(page):
-        return "utf-8"
-    name = _WIDER.get(name, name)
-    with contextlib.suppress(LookupError):
-        if codecs.lookup(name).name in _ENCODINGS:
-            return name
-    raise LookupError(name)
-
-
-def _is_utf8(page: bytes) -> bool:
-    try:
-        text = page.decode()
-    except UnicodeDecodeError:
-        return False
-    # An ideograph has two bytes more than characters, an accented letter one.
-    return len(page) - len(text) >= 2 * MANY
-
-
-def visible_text(page: str) -> str:
+def visible_text(page: str, main: bool = False) -> str:
     """Return what a reader sees of a page, one line a block; empty where there is nothing.
+
+    Args:
+        page: Its HTML.
+        main: Leave out what stands around its content: menus, lists of other pages, forms, notes below. Where no
+            content is found, or the page has more than `MAX_CONTENT` tags, everything stays.
 
     Raises:
         TreeTooLargeError: The page would take more than seconds to parse.
     """
-    _check_work(page)
+    tags, depth = _check_work(page)
     if sum(1 for _ in _OPTION.finditer(page)) > MAX_OPTIONS:
         # A `div` is a block, too, and has the same text.
         page = _LIST.sub(r"\1div", page)
     tree = LexborHTMLParser(page)
+    try:
+        hidden = hidden_nodes(tree, tags, depth)
+    except OverflowError as error:
+        raise TreeTooLargeError(str(error)) from None
+    main = main and tags <= MAX_CONTENT
+    if main and tree.body:
+        hidden |= around_content(tree.body, hidden)
+    lines = list(_lines("".join(_visible_texts(tree.body, hidden)))) if tree.body else []
+    if main and lines:
+        lines = [line for line in map(_one_line, content_lines(tree, hidden.values(), lines)) if line]
+        return "\n".join(lines)
     title_node = tree.css_first("title")
-    title = _SPACE.sub(" ", title_node.text().replace(_BREAK, "") if title_node else "").strip()
-    lines = list(_lines("".join(_visible_texts(tree.body)))) if tree.body else []
+    title = _one_line(title_node.text().replace(_BREAK, "") if title_node else "")
     if title and (not lines or lines[0] != title):
         lines.insert(0, title)
     return "\n".join(lines)
@@ -133,45 +108,51 @@ def field_text(text: str) -> str:
     return visible_text(text)
 
 
-def _visible_texts(body: LexborNode) -> Iterator[str]:
+def _visible_texts(body: LexborNode, hidden: Container[int]) -> Iterator[str]:
     """Yield the visible texts of a tree in order, with a break where a block begins or ends."""
     node, as_written = body, 0
     while True:
         tag = node.tag or ""
         child = None
-        if tag == "-text":
-            text = (node.text_content or "").replace(_BREAK, "")
+        if node.mem_id in hidden:
+            pass
+        elif tag == "-text":
+            text = (node.text_content or "").replace(_BREAK, "").replace(_CELL, "")
             yield text.replace("\n", _BREAK) if as_written else text
-        elif not _INVISIBLE.fullmatch(tag) and "hidden" not in node.attributes:
-            yield _border(tag)
+        elif tag not in _INVISIBLE:
+            yield _BORDERS.get(tag, "")
             child = node.child
-            as_written += child is not None and _AS_WRITTEN.fullmatch(tag) is not None
+            as_written += child is not None and tag in _AS_WRITTEN
         if child is not None:
             node = child
             continue
-        yield _border(tag)
+        yield _BORDERS.get(tag, "")
         # There is no next node: go up until there is one.
         while node.next is None:
             if node.parent is None or node.parent.tag == "html":
                 return
             node = node.parent
-            as_written -= _AS_WRITTEN.fullmatch(node.tag or "") is not None
-            yield _border(node.tag or "")
+            as_written -= (node.tag or "") in _AS_WRITTEN
+            yield _BORDERS.get(node.tag or "", "")
         node = node.next
-
-
-def _border(tag: str) -> str:
-    return _BREAK if _BLOCKS.fullmatch(tag) else " " if _CELLS.fullmatch(tag) else ""
 
 
 def _lines(text: str) -> Iterator[str]:
     for line in text.split(_BREAK):
-        collapsed = _SPACE.sub(" ", line).strip(" ")
-        if collapsed:
+        if collapsed := _one_line(line):
             yield collapsed
 
 
-def _check_work(page: str) -> None:
+def _one_line(text: str) -> str:
+    """Return a text as a browser sets it into a line: where its source breaks between ideographs is no space."""
+    if "\n" in text:
+        pieces = (piece.strip(_WHITE) for piece in text.split("\n"))
+        text = _BROKEN_LINE.sub("", "\n".join(piece for piece in pieces if piece))
+    return _SPACE.sub(" ", text).strip(" ")
+
+
+def _check_work(page: str) -> tuple[int, int]:
+    """Return how many tags a page has, and how deep they may be nested."""
     tags = opened = depth = deepest = 0
     for tag in _TAG.finditer(page):
         tags += 1
@@ -189,3 +170,4 @@ def _check_work(page: str) -> None:
     attributes = max((len(tag.split()) for tag in _LONG_TAG.findall(page)), default=0)
     if attributes > MAX_ATTRIBUTES:
         raise TreeTooLargeError(f"a tag of {attributes} attributes")
+    return tags, deepest

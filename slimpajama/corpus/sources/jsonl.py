@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
+from slimpajama.corpus.sources.decoding import text_blocks, with_notes
 from slimpajama.corpus.sources.elements import MAX_DEPTH, element_lines, has_lines, peeked
 from slimpajama.corpus.sources.fields import EACH, column, field_of, splits
 from slimpajama.corpus.sources.records import (
@@ -23,6 +24,7 @@ from slimpajama.corpus.sources.records import (
     Batch,
     Chunk,
     Found,
+    Note,
     ReadOptions,
     RejectedRecord,
     collect,
@@ -31,14 +33,15 @@ from slimpajama.corpus.sources.records import (
     lines_of,
     seen,
 )
-from slimpajama.corpus.sources.streams import TooLong, blocks, whole_lines
+from slimpajama.corpus.sources.streams import TooLong, whole_lines
 
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 
 def read_jsonl(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chunk]:
     """Yield whole lines, or elements as lines, to be parsed anywhere."""
-    yield from json_chunks(blocks(file, name), file, options)
+    notes: list[Note] = []
+    yield from with_notes(json_chunks(text_blocks(file, name, options, notes), file, options), notes)
 
 
 def json_chunks(stream: Iterator[bytes], file: BinaryIO, options: ReadOptions) -> Iterator[Chunk]:
@@ -155,29 +158,35 @@ def _depth(line: bytes) -> int:
 
 
 def _records(noun: str, first: int, data: bytes | TooLong, options: ReadOptions) -> Iterator[Found]:
-    for number, place, row in objects(noun, first, data, options.max_document_bytes):
+    notes: list[Note] = []
+    for number, place, row in objects(noun, first, data, options.max_document_bytes, notes):
         if isinstance(row, RejectedRecord):
             yield row
         else:
             values = [field_of(row, name) for name in options.text_fields]
-            yield options.record(number, place, values, field_of(row, options.id_field) if options.id_field else None)
+            own_id = field_of(row, options.id_field) if options.id_field else None
+            yield options.record(number, place, values, own_id, notes)
+        notes.clear()
 
 
 def objects(
-    noun: str, first: int, data: bytes | TooLong, limit: int
+    noun: str, first: int, data: bytes | TooLong, limit: int, notes: list[Note] | None = None
 ) -> Iterator[tuple[int, str, dict[str, Any] | RejectedRecord]]:
-    """Yield number, place and JSON object of each line with text, or why it is none; arguments as for `lines_of`."""
+    """Yield number, place and JSON object of each line with text, or why it is none; arguments as for `lines_of`.
+
+    `notes` is `decoded`'s.
+    """
     for number, line in lines_of(first, data, limit, noun):
         place = f"{noun} {number}"
         if isinstance(line, RejectedRecord):
             yield number, place, line
         elif line.strip():
-            yield number, place, parse_object(line, place)
+            yield number, place, parse_object(line, place, notes)
 
 
-def parse_object(line: bytes, place: str) -> dict[str, Any] | RejectedRecord:
+def parse_object(line: bytes, place: str, notes: list[Note] | None = None) -> dict[str, Any] | RejectedRecord:
     """Return the JSON object of a line, or why it is none."""
-    text = decoded(line, place)
+    text = decoded(line, place, notes)
     if isinstance(text, RejectedRecord):
         return text
     try:

@@ -1,20 +1,21 @@
 """Plain text and web pages: files that are one document each, and archives of what servers answered a crawler."""
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from slimpajama.core.errors import InputError
-from slimpajama.corpus.sources.html import TreeTooLargeError, declared_encoding, visible_text
+from slimpajama.corpus.sources.decoding import decode_document, page_encodings
+from slimpajama.corpus.sources.html import TreeTooLargeError, visible_text
 from slimpajama.corpus.sources.records import (
     Chunk,
     Found,
     ReadOptions,
     RejectedRecord,
     collect,
-    decoded,
     parsed,
     seen,
     too_large,
@@ -27,42 +28,50 @@ _PAGES: dict[str, Callable[[str], str]] = {
     "application/xhtml+xml": visible_text,
     "text/plain": str,
 }
+# What a server answered, a file that was fetched otherwise, and the text that a crawler made of a page (WET).
+_RECORDS = ("response", "resource", "conversion")
+_CHARSET = re.compile(r"""charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE)
+
+
+class Kind(NamedTuple):
+    """What a document is."""
+
+    convert: Callable[[str], str] = str
+    """What is made of its text."""
+    charset: tuple[str, ...] = ()
+    """The encoding that its header names, if it does."""
 
 
 def read_page(file: BinaryIO, name: str, options: ReadOptions, convert: Callable[[str], str] = str) -> Iterator[Chunk]:
     """Yield the whole file as one record: what is made of its text."""
     data = bounded(blocks(file, name), options.max_document_bytes)
     if data:
-        yield Chunk(partial(collect, [_page_record(1, "", data, None, options, convert)], options), file.tell())
+        yield Chunk(partial(collect, [_page_record(1, "", data, None, options, Kind(convert))], options), file.tell())
 
 
 def _page_record(
-    number: int,
-    place: str,
-    data: bytes | TooLong,
-    own_id: str | None,
-    options: ReadOptions,
-    convert: Callable[[str], str],
+    number: int, place: str, data: bytes | TooLong, own_id: str | None, options: ReadOptions, kind: Kind
 ) -> Found:
     """Return a document of its bytes; of a web page what is visible of it."""
     if isinstance(data, TooLong):
         return too_large(place, data, options.max_document_bytes)
+    declared = [*kind.charset, *(page_encodings(data) if kind.convert is visible_text else ())]
     try:
-        encoding = declared_encoding(data) if convert is visible_text else "utf-8"
-        text = decoded(data, place, encoding)
-        if isinstance(text, RejectedRecord):
-            return text
-        return options.checked(number, place, convert(text), own_id)
-    except LookupError as error:
-        return RejectedRecord(place, "invalid-utf8", f"encoding {error.args[0]}", "an encoding of the web")
+        read = decode_document(data, place, options.encoding, declared)
+        if isinstance(read, RejectedRecord):
+            return read
+        is_page = kind.convert is visible_text
+        text = visible_text(read.text, main=options.extract == "main") if is_page else kind.convert(read.text)
+        return options.checked(number, place, text, own_id, read.notes)
     except TreeTooLargeError as error:
         return RejectedRecord(place, "too-deep", str(error), "a page that is parsed in seconds")
 
 
 def read_warc(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chunk]:
-    """Read the pages of a WARC file; a record's number counts responses from 1, its own id is the target's URI.
+    """Read the pages of a WARC or WET file; its own id is the target's URI.
 
-    Answers that are no page (redirects, errors, pictures) are no documents and are passed over.
+    A record's number counts responses, resources and conversions from 1. Those that are no page (redirects, errors,
+    pictures) are no documents and are passed over.
 
     Raises:
         InputError: `warcio` is not installed.
@@ -97,12 +106,11 @@ def _records(archive: Any, plain: Unpacked, options: ReadOptions) -> Iterator[Fo
         # Otherwise this warning, with bytes of the corpus, goes straight to stderr.
         iterator.INC_RECORD = ""
         for record in iterator:
-            if record.rec_type != "response":
+            if record.rec_type not in _RECORDS:
                 continue
             number += 1
-            headers = record.http_headers
-            kind = (headers.get_header("Content-Type") or "").partition(";")[0].strip().lower() if headers else ""
-            if kind not in _PAGES or headers.get_statuscode() != "200":
+            kind = _kind_of(record)
+            if kind is None:
                 continue
             content = record.content_stream()
             data = content.read(options.max_document_bytes + 1)
@@ -121,9 +129,23 @@ def _records(archive: Any, plain: Unpacked, options: ReadOptions) -> Iterator[Fo
                 )
                 continue
             uri = record.rec_headers.get_header("WARC-Target-URI")
-            yield _page_record(number, f"record {number}", whole, uri, options, _PAGES[kind])
+            yield _page_record(number, f"record {number}", whole, uri, options, kind)
     except Exception as error:
         # Warcio raises errors of any kind over a damaged archive.
         if plain.error is None:
             yield RejectedRecord(f"record {number + 1}", "damaged", seen(error), "WARC")
     plain.check()
+
+
+def _kind_of(record: Any) -> Kind | None:
+    """Return what a record is, None for no page: a redirect, an error, a picture, a program's notes of its own work."""
+    http = record.rec_type == "response"
+    headers = record.http_headers if http else record.rec_headers
+    if headers is None or (http and headers.get_statuscode() != "200"):
+        return None
+    if (record.rec_headers.get_header("WARC-Target-URI") or "").startswith("metadata:"):
+        return None
+    declared = headers.get_header("Content-Type") or ""
+    convert = _PAGES.get(declared.partition(";")[0].strip().lower())
+    found = _CHARSET.search(declared)
+    return None if convert is None else Kind(convert, (found[1],) if found else ())

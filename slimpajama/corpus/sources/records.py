@@ -24,20 +24,40 @@ RULES = {
     "truncated": "a compressed file or a record that ends early",
     "damaged": "a compressed file or an archive that is not what it should be",
     "too-large": "a record above `max_document_mb`, or an archive that unpacks to more than 200 times its size",
-    "invalid-utf8": "bytes that are no UTF-8, or for HTML not of the declared encoding",
+    "invalid-utf8": "more bytes that are no UTF-8 than one in 500, or any in a record below 100 bytes",
+    "unknown-encoding": "text in none of UTF-8, GB18030, Big5 and UTF-16, or not in what is set or declared",
     "not-json": "a line that is no JSON object, or is nested too deeply",
     "not-csv": "a row that is not as RFC 4180 has it",
     "too-deep": "a web page nested too deeply to be parsed in bounded time",
+    "encrypted": "a document that needs a password or a key",
+    "no-text-layer": "a PDF without text, such as a scan",
     "no-text": "a missing, empty or non-text field",
     "has-nul": "a NUL character: binary data",
     "lone-surrogate": "half of a UTF-16 pair in a JSON escape",
 }
-# A byte order mark.
-BOM = "\ufeff"
+# What there may be to say of what was read.
+NOTES = {
+    "detected-encoding": "the encoding that was detected, with its confidence",
+    "replaced-bytes": "bytes that are none of the encoding; U+FFFD stands for each",
+    "extra-cells": "a row of CSV with more cells than the header has; they are left out",
+}
+# A byte order mark, and what stands for bytes that cannot be read.
+BOM, MARK = "\ufeff", "\ufffd"
+# Bytes of a record for each that may be replaced. A record below the second may have none, any other one.
+BYTES_A_MARK, LEAST_BYTES = 500, 100
 # Bytes that a record costs besides its text, so that batches of bad or tiny records are bounded, too.
 ROW_BYTES = 200
 # What is seen of a record without the field that holds the text.
 NO_FIELD = "no such field"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What there is to say of something that was read."""
+
+    rule: str
+    value: str
+    threshold: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +69,7 @@ class Record:
     text: str
     own_id: str | None = None
     """The source's own id, where the record has one."""
+    notes: tuple[Note, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +93,14 @@ class ReadOptions:
     max_document_bytes: int
     """UTF-8 bytes of a record as it stands in the file."""
     format: str = "auto"
+    encoding: str = "auto"
+    """Name of the encoding; `auto` finds it out."""
+    delimiter: str = "auto"
+    """Between the cells of CSV."""
+    quote: str = "auto"
+    """Around cells of CSV; empty for none."""
+    extract: str = "main"
+    """`main` or `all` of a web page."""
     text_fields: tuple[str, ...] = ("text",)
     """Fields that hold the text, as `fields.py` finds them; several are joined by a blank line."""
     id_field: str = ""
@@ -89,15 +118,17 @@ class ReadOptions:
     html: bool = False
     """Take of a field what a reader sees of it."""
 
-    def record(self, number: int, place: str, values: Sequence[object], own_id: object) -> Found:
+    def record(
+        self, number: int, place: str, values: Sequence[object], own_id: object, notes: Iterable[Note] = ()
+    ) -> Found:
         """Return the record of the values of its text fields, or why it is none."""
         try:
             text = joined([_seen_of(value) for value in values] if self.html else values)
         except TreeTooLargeError as error:
             return RejectedRecord(place, "too-deep", str(error), "a field that is parsed in seconds")
-        return self.checked(number, place, text, joined([own_id]))
+        return self.checked(number, place, text, joined([own_id]) if isinstance(own_id, tuple) else own_id, notes)
 
-    def checked(self, number: int, place: str, text: object, own_id: object) -> Found:
+    def checked(self, number: int, place: str, text: object, own_id: object, notes: Iterable[Note] = ()) -> Found:
         """Return the record of a text, or why it is none."""
         if not isinstance(text, str):
             return RejectedRecord(
@@ -114,7 +145,7 @@ class ReadOptions:
             return RejectedRecord(place, "lone-surrogate", half, "valid Unicode")
         if n_bytes > self.max_document_bytes:
             return too_large(place, TooLong(n_bytes), self.max_document_bytes)
-        return Record(number, text, None if own_id is None else _valid(str(own_id)))
+        return Record(number, text, None if own_id is None else _valid(str(own_id)), tuple(notes))
 
     def missing_column(self, has: Callable[[str], bool], names: list[str]) -> RejectedRecord | None:
         """Return that a table of columns `names` lacks a text column, or None; `has` follows dots into structs."""
@@ -131,6 +162,8 @@ class Batch(NamedTuple):
     rejected: list[RejectedRecord]
     others: pa.RecordBatch | None = None
     """The same rows' other columns, where they were asked for."""
+    notes: tuple[tuple[int, Note], ...] = ()
+    """By the record's number, 0 for the file."""
 
     @property
     def cost(self) -> int:
@@ -156,6 +189,11 @@ def parsed(batch: Batch, position: int) -> Chunk:
 def failed(bad: RejectedRecord, position: int = 0) -> Chunk:
     """Return what takes the place of a file, or the rest of it, that cannot be read."""
     return parsed(_batch([], [bad]), position)
+
+
+def noted(notes: Iterable[Note], position: int) -> Chunk:
+    """Return the chunk of what there is to say of a file."""
+    return parsed(_batch([], [])._replace(notes=tuple((0, note) for note in notes)), position)
 
 
 def lines_of(
@@ -187,15 +225,27 @@ def too_large(place: str, found: TooLong, limit: int) -> RejectedRecord:
     return RejectedRecord(place, "too-large", value, f"at most {limit} bytes")
 
 
-def decoded(data: bytes, place: str, encoding: str = "utf-8") -> str | RejectedRecord:
-    """Return bytes as text without a byte order mark."""
+def decoded(data: bytes, place: str, notes: list[Note] | None = None, encoding: str = "utf-8") -> str | RejectedRecord:
+    """Return bytes as text without a byte order mark.
+
+    Args:
+        data: Bytes of a record.
+        place: Where it stands.
+        notes: Takes how many bytes were replaced; without it none are, and one that is wrong costs the record.
+        encoding: Python's name.
+    """
     try:
         return data.decode(encoding).removeprefix(BOM)
     except UnicodeDecodeError as error:
-        shown = data[error.start : error.start + 4].hex(" ")
-        return RejectedRecord(
-            place, "invalid-utf8", f"bytes {shown} at byte {error.start + 1}", f"valid {encoding.upper()}"
-        )
+        shown = f"bytes {data[error.start : error.start + 4].hex(' ')} at byte {error.start + 1}"
+    most = max(1, len(data) // BYTES_A_MARK) if len(data) >= LEAST_BYTES and notes is not None else 0
+    text = data.decode(encoding, "replace").removeprefix(BOM)
+    marks = max(1, text.count(MARK) - (data.count(MARK.encode()) if encoding == "utf-8" else 0))
+    if notes is None or marks > most:
+        rule = "invalid-utf8" if encoding == "utf-8" else "unknown-encoding"
+        return RejectedRecord(place, rule, shown, f"valid {encoding.upper()}")
+    notes.append(Note("replaced-bytes", f"{marks}: {shown}", f"at most {most}, of {len(data)} bytes"))
+    return text
 
 
 def joined(values: Sequence[object], between: str = "\n\n") -> object:
@@ -250,7 +300,8 @@ def _batch(good: list[Record], bad: list[RejectedRecord]) -> Batch:
         "id": pa.array([record.own_id for record in good], pa.string()),
         "text": pa.array([record.text for record in good], pa.large_string()),
     }
-    return Batch(pa.table(columns), bad)
+    notes = tuple((record.number, note) for record in good for note in record.notes)
+    return Batch(pa.table(columns), bad, notes=notes)
 
 
 def filter_columns(first: int, noun: str, texts: list[pa.Array], ids: pa.Array | None, options: ReadOptions) -> Batch:

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from io import RawIOBase
+from itertools import chain
 from typing import Any, BinaryIO, TypeVar
 
 import zstandard
@@ -30,6 +31,8 @@ _ZSTD_FEED = 1 << 8
 _FEED = 1 << 13
 # Bytes of history that zstd and xz may need: what any reader takes, and what zstd writes at most (`--long=31`).
 _LEAST_WINDOW, _LONGEST_WINDOW = 1 << 27, 1 << 31
+# The frame at the beginning of a web archive that holds the dictionary of all others, and the most bytes of it.
+_ZSTD_DICTIONARY, _DICTIONARY_BYTES = b"\x5d\x2a\x4d\x18", 1 << 24
 
 
 class BrokenStreamError(Exception):
@@ -146,9 +149,13 @@ def _stream_blocks(file: BinaryIO, new: Callable[[], Any], padding: bytes = b"")
 
 def _zstd_blocks(file: BinaryIO) -> Iterator[bytes]:
     # `stream_reader` would take the end of a cut file for the end of the stream.
-    decompressor = zstandard.ZstdDecompressor(max_window_size=_longest_window())
+    first = file.read(BLOCK)
+    dictionary = None
+    if first.startswith(_ZSTD_DICTIONARY):
+        dictionary, first = _zstd_dictionary(first, file)
+    decompressor = zstandard.ZstdDecompressor(dict_data=dictionary, max_window_size=_longest_window())
     frame, begun = decompressor.decompressobj(), False
-    for raw in iter(lambda: file.read(BLOCK), b""):
+    for raw in chain([first], iter(lambda: file.read(BLOCK), b"")):
         for start in range(0, len(raw), _ZSTD_FEED):
             feed = raw[start : start + _ZSTD_FEED]
             while feed:
@@ -162,6 +169,25 @@ def _zstd_blocks(file: BinaryIO) -> Iterator[bytes]:
                     frame, begun = decompressor.decompressobj(), False
     if begun:
         raise EOFError("the file ends inside a zstd frame")
+
+
+def _zstd_dictionary(start: bytes, file: BinaryIO) -> tuple[zstandard.ZstdCompressionDict, bytes]:
+    """Return the dictionary of a file that begins with `start`, and what was read behind it; it may be packed itself.
+
+    Source: IIPC, "Use of Zstandard Compression for WARC Files".
+    """
+    size = int.from_bytes(start[4:8], "little")
+    if size > _DICTIONARY_BYTES:
+        raise zstandard.ZstdError(f"a dictionary of {size} bytes")
+    end = 8 + size
+    start += file.read(max(0, end - len(start)))
+    if len(start) < end:
+        raise EOFError("the file ends inside its dictionary")
+    data = start[8:end]
+    if data.startswith(zstandard.MAGIC_NUMBER.to_bytes(4, "little")):
+        unpacking = zstandard.ZstdDecompressor(max_window_size=_longest_window())
+        data = unpacking.stream_reader(data).read(_DICTIONARY_BYTES)
+    return zstandard.ZstdCompressionDict(data), start[end:]
 
 
 class UntilBroken(Iterator[T]):

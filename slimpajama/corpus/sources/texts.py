@@ -9,12 +9,14 @@ from html import unescape
 from itertools import pairwise, takewhile
 from typing import BinaryIO
 
+from slimpajama.corpus.sources.decoding import text_blocks, with_notes
 from slimpajama.corpus.sources.elements import peeked
 from slimpajama.corpus.sources.jsonl import json_chunks
 from slimpajama.corpus.sources.pages import read_page
 from slimpajama.corpus.sources.records import (
     Chunk,
     Found,
+    Note,
     ReadOptions,
     RejectedRecord,
     collect,
@@ -23,7 +25,7 @@ from slimpajama.corpus.sources.records import (
     seen,
     too_large,
 )
-from slimpajama.corpus.sources.streams import TooLong, blocks, whole_lines
+from slimpajama.corpus.sources.streams import TooLong, whole_lines
 
 # Number and bytes of lines, or of what several lines make.
 _Lines = Iterator[tuple[int, bytes | TooLong]]
@@ -69,10 +71,10 @@ def read_text(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chunk
     if options.split == "file":
         yield from read_page(file, name, options)
         return
-    lines = _lines(blocks(file, name), options)
+    notes: list[Note] = []
+    lines = _lines(text_blocks(file, name, options, notes), options)
     found = _texts(lines if options.split == "line" else _paragraphs(lines, options.max_document_bytes), options)
-    for batch in collect(found, options):
-        yield parsed(batch, file.tell())
+    yield from with_notes((parsed(batch, file.tell()) for batch in collect(found, options)), notes)
 
 
 def _lines(stream: Iterator[bytes], options: ReadOptions) -> _Lines:
@@ -104,18 +106,21 @@ def _texts(lines: _Lines, options: ReadOptions) -> Iterator[Found]:
             size = data if isinstance(data, TooLong) else TooLong(len(data))
             yield too_large(place, size, options.max_document_bytes)
         elif data.strip():
-            text = decoded(data.removesuffix(b"\r"), place)
-            yield text if isinstance(text, RejectedRecord) else options.checked(number, place, text, None)
+            notes: list[Note] = []
+            text = decoded(data.removesuffix(b"\r"), place, notes)
+            yield text if isinstance(text, RejectedRecord) else options.checked(number, place, text, None, notes)
 
 
 def read_wiki(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chunk]:
     """Read `<doc id="...">` dumps as WikiExtractor writes them, or its JSON lines; a record's number counts from 1."""
-    head, stream = peeked(blocks(file, name))
+    notes: list[Note] = []
+    head, stream = peeked(text_blocks(file, name, options, notes))
     if head.lstrip().startswith(b"{"):
-        yield from json_chunks(stream, file, options)
-        return
-    for batch in collect(_docs(_lines(stream, options), options), options):
-        yield parsed(batch, file.tell())
+        found = json_chunks(stream, file, options)
+    else:
+        docs = collect(_docs(_lines(stream, options), options), options)
+        found = (parsed(batch, file.tell()) for batch in docs)
+    yield from with_notes(found, notes)
 
 
 def _docs(lines: _Lines, options: ReadOptions) -> Iterator[Found]:
@@ -148,10 +153,11 @@ def _doc(number: int, own_id: str | None, data: bytes | TooLong, options: ReadOp
     place = f"record {number}"
     if isinstance(data, TooLong):
         return too_large(place, data, options.max_document_bytes)
-    text = decoded(data, place)
+    notes: list[Note] = []
+    text = decoded(data, place, notes)
     if isinstance(text, RejectedRecord):
         return text
-    return options.checked(number, place, unescape(text).strip(), own_id)
+    return options.checked(number, place, unescape(text).strip(), own_id, notes)
 
 
 def _unended(number: int) -> RejectedRecord:

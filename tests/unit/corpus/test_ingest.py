@@ -172,3 +172,26 @@ def test_an_own_id_is_one_printable_line_of_the_uri(tmp_path: Path):
     store = LocalStore(str(tmp_path / "w"))
     found = rows(store, ingest(Workspace(store), settings, "n"), "nights/n/work/ingest/part")
     assert [row["uri"] for row in found] == ["a.jsonl#a\\x0ab\\x1b", "a.jsonl#2"]
+
+
+def test_what_there_is_to_say_of_files_and_documents_is_in_notes_and_no_document_is_refused_for_it(tmp_path: Path):
+    zh, raw = "今天的天气很好，我们去公园里看花，然后在湖边坐了一个下午。" * 9, tmp_path / "raw"
+    raw.mkdir()
+    (raw / "a.txt").write_bytes(zh.encode("gb18030"))
+    (raw / "b.jsonl").write_bytes(json.dumps({"text": zh}, ensure_ascii=False).encode("gbk") + b"\n")
+    (raw / "c.txt").write_bytes(zh.encode() + b"\xff")
+    (raw / "d.txt").write_text(f"plain {zh}", encoding="utf-8")
+    sources = (SourceConfig(name="all", uri="raw/*"),)
+    cfg = Config(ingest=IngestConfig(sources=sources), run=RunConfig(source_root=str(tmp_path)))
+    store = LocalStore(str(tmp_path / "w"))
+    manifest = ingest(Workspace(store), cfg, "n")
+    documents = {row["uri"]: row["id"] for row in rows(store, manifest, "nights/n/work/ingest/")}
+    told = {row["uri"]: (row["id"], row["rule"]) for row in rows(store, manifest, "nights/n/notes/")}
+    assert [*documents] == ["raw/a.txt#1", "raw/b.jsonl#1", "raw/c.txt#1", "raw/d.txt#1"]
+    assert told == {
+        "raw/a.txt#1": (documents["raw/a.txt#1"], "detected-encoding"),
+        "raw/b.jsonl": (None, "detected-encoding"),
+        "raw/c.txt#1": (documents["raw/c.txt#1"], "replaced-bytes"),
+    }
+    assert manifest.counts["notes"] == {"all": {"detected-encoding": 2, "replaced-bytes": 1}}
+    assert manifest.counts["removed"] == {}

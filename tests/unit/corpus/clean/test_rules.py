@@ -6,6 +6,7 @@ import pytest
 from slimpajama.core.config import CleanConfig
 from slimpajama.core.errors import ConfigError
 from slimpajama.core.schema import QUALITY
+from slimpajama.corpus.clean.normalise import normalise
 from slimpajama.corpus.clean.quality import measure, measure_text
 from slimpajama.corpus.clean.rules import PRESETS, RULES, first_verdicts, judge
 
@@ -74,6 +75,7 @@ CASES = [
     ("fineweb-dup-line-chars", "版权所有\n版权所有\n正文第一行", "All rights reserved\nAll rights reserved\nText"),
     ("fineweb-short-lines", "", lines(10, "Menu %", "A line that is much longer than thirty characters.")),
     ("fineweb-lines-per-word", lines(20, "第%行", "完"), lines(20, "Menu %", "End")),
+    ("mojibake", f"{ZH}锟斤拷锟斤拷", f"{EN} It wasn\xe2€™t a cafÃ©."),
 ]
 
 
@@ -102,7 +104,39 @@ def test_the_chinese_preset_asks_what_chinesewebtext_asks(rule: str, text: str):
 def test_every_rule_is_in_a_preset_measures_a_stored_signal_and_is_tested():
     tested = {name for name, *_ in CASES} | {name for name in RULES if name.startswith("chinesewebtext")}
     assert set(RULES) == tested == {name for preset in PRESETS.values() for name in preset}
-    assert {rule.signal for rule in RULES.values()} <= {field.name for field in QUALITY}
+    assert {rule.signal for rule in RULES.values()} - {"mojibake"} <= {field.name for field in QUALITY}
+
+
+WRONG = [
+    ("utf-8", "gb18030"),
+    ("utf-8", "cp1252"),
+    ("utf-8", "latin-1"),
+    ("gb18030", "cp1252"),
+    ("gb18030", "utf-8"),
+    ("gb18030", "cp950"),
+]
+
+
+@pytest.mark.parametrize(("written", "read"), WRONG)
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_text_that_was_read_in_a_wrong_encoding_is_told_in_every_preset(written: str, read: str, preset: str):
+    text = normalise("今天的天气很好，我们去公园。这是我在那里的第一天。".encode(written).decode(read, "replace"))
+    assert "mojibake" in failed(text, "zh", preset=preset)
+    assert "mojibake" not in failed(ZH, "zh", preset=preset)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Où est le café où Zoë a dit « déjà vu » à Müller ? Ça coûte 3 € l’été, naïve façade, Ångström, señor.",
+        "锟斤拷 is what becomes of a replacement mark: " + EN * 40,
+        "一个坏字节只留下一个替换符\ufffd，" + ZH,
+        "α系数和Σ求和，ㄅㄆㄇㄈ是注音，﹝注﹞，日本語のひらがなとカタカナ。" * 9,
+        "┌──┬──┐\n│甲│乙│\n└──┴──┘\n" * 9,
+    ],
+)
+def test_other_scripts_and_a_few_marks_are_no_mojibake(text: str):
+    assert "mojibake" not in failed(text, "zh")
 
 
 @pytest.mark.parametrize("preset", list(PRESETS))
@@ -135,7 +169,7 @@ def test_length_is_counted_without_punctuation_and_by_script(text: str, kept: bo
 
 def test_a_verdict_says_what_was_measured_and_what_was_asked_for():
     verdicts = {v.rule: v for v in judge(measure_text("太短了。"), "de", CleanConfig(languages=("zh", "en")))}
-    assert [*verdicts] == ["no-content", "short-document", "language"]
+    assert [*verdicts] == ["no-content", "short-document", "language", "mojibake"]
     short, language = verdicts["short-document"], verdicts["language"]
     assert (short.value, short.threshold, short.passed) == ("3 content characters", "at least 70", False)
     assert (language.value, language.threshold, language.passed) == ("de", "zh, en", False)

@@ -226,10 +226,15 @@ def test_pages_of_a_web_archive_are_documents_and_the_rest_is_passed_over():
         page(b"y" * 200_000),
     )
     found = read("a.warc.gz", gzip.compress(archive))
-    assert texts(found) == ["题\n正文", "plain text"]
+    assert texts(found) == ["正文", "plain text"]
     assert [batch.table["id"].to_pylist() for batch in found] == [["https://example.org/0", "https://example.org/3"]]
     assert bad(found) == [
-        RejectedRecord("record 5", "invalid-utf8", "bytes ff fd at byte 1", "valid UTF-8"),
+        RejectedRecord(
+            "record 5",
+            "unknown-encoding",
+            "no encoding that is detected, like CP1254",
+            "UTF-8, GB18030, Big5 or UTF-16; for another one set `encoding`",
+        ),
         RejectedRecord("record 6", "too-large", "more than 100000 bytes", "at most 100000 bytes"),
     ]
 

@@ -90,6 +90,18 @@ def test_a_bad_element_costs_that_element(defect: str, between: str):
     assert [item.place for item in bad] == ["element 4"]
 
 
+@pytest.mark.parametrize("between", [" ", "\n", ",\n,"])
+def test_a_comma_that_is_missing_or_too_many_costs_nothing(between: str):
+    assert read("a.json", f"[{between.join(map(json.dumps, ROWS))}]") == (TEXTS, [])
+
+
+@pytest.mark.parametrize("first", ["[2024-01-01] started", "[INFO]", "[1, 2]"])
+def test_a_first_line_that_is_no_array_of_objects_costs_that_line(first: str):
+    texts, bad = read("a.jsonl", "\n".join([first, *map(json.dumps, ROWS)]))
+    assert texts == [(number + 1, text) for number, text in TEXTS]
+    assert [(item.place, item.rule) for item in bad] == [("line 1", "not-json")]
+
+
 @pytest.mark.parametrize("cut", [1, 2, 30, 200])
 def test_an_array_that_ends_early_gives_its_elements_and_then_says_so(cut: int):
     texts, bad = read("a.json", dumped()[:-cut])
@@ -107,7 +119,7 @@ PIECE = st.sampled_from([*map(json.dumps, ROWS[:2]), *DEFECTS[:18], ",", "]", "}
 
 
 @given(st.lists(PIECE, max_size=9), st.sampled_from([", ", ",\n", " "]), st.integers(1, 90), st.integers(1, 300))
-@settings(max_examples=400)
+@settings(max_examples=300)
 def test_elements_do_not_depend_on_where_blocks_end(pieces: list[str], between: str, block: int, size: int):
     data = ("[" + between.join(pieces) + "]").encode()
 

@@ -37,6 +37,30 @@ def test_archives_of_several_members_are_read_to_the_end(name: str):
     assert read(name, PACK[name](DATA) + PACK[name](b"more")) == DATA + b"more"
 
 
+def with_dictionary(packed: bool) -> bytes:
+    """Return a file as Common Crawl's successors write them: a skippable frame with the dictionary, then frames."""
+    dictionary = zstandard.train_dictionary(4000, [DATA[start : start + 200] for start in range(0, len(DATA), 200)])
+    held = dictionary.as_bytes()
+    held = zstandard.compress(held) if packed else held
+    pack = zstandard.ZstdCompressor(dict_data=dictionary).compress
+    frames = (pack(DATA[start : start + 50_000]) for start in range(0, len(DATA), 50_000))
+    return b"\x5d\x2a\x4d\x18" + len(held).to_bytes(4, "little") + held + b"".join(frames)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_zstd_file_brings_the_dictionary_of_its_frames(packed: bool):
+    whole = with_dictionary(packed)
+    assert read("a.warc.zst", whole) == DATA
+    with pytest.raises(BrokenStreamError) as caught:
+        read("a.warc.zst", whole[:500])
+    assert caught.value.rule == "truncated"
+
+
+def test_a_zstd_dictionary_of_gigabytes_is_refused_at_once():
+    with pytest.raises(BrokenStreamError, match="a dictionary of 4294967295 bytes"):
+        read("a.zst", b"\x5d\x2a\x4d\x18\xff\xff\xff\xff" + DATA)
+
+
 @pytest.mark.parametrize("name", [*PACK][1:])
 @pytest.mark.parametrize(("cut", "share"), [(5, 0.0), (1000, 0.0), (-3, 0.5)])
 def test_a_cut_archive_gives_what_is_there_and_then_says_so(name: str, cut: int, share: float):
