@@ -34,7 +34,7 @@ $(BIN)/.installed-for-tests: $(BIN)/.installed
 	@touch $@
 
 test: $(BIN)/.installed-for-tests ## every test
-	@$(BIN)/python -m pytest tests/unit
+	@$(BIN)/python -m pytest tests/unit --numprocesses 2 --dist loadfile
 	@$(BIN)/python -m pytest tests/e2e --numprocesses 2 --dist loadfile
 
 soak: $(BIN)/.installed ## kill, break and attack it for hours; writes docs/reliability.md

@@ -86,8 +86,8 @@ def visible_text(page: str, main: bool = False) -> str:
         hidden |= around_content(tree.body, hidden)
     lines = list(_lines("".join(_visible_texts(tree.body, hidden)))) if tree.body else []
     if main and lines:
-        lines = [line for line in map(_one_line, content_lines(tree, hidden.values(), lines)) if line]
-        return "\n".join(lines)
+        found = (line.replace(_BREAK, "") for line in content_lines(tree, hidden.values(), lines))
+        return "\n".join(line for line in map(_one_line, found) if line)
     title_node = tree.css_first("title")
     title = _one_line(title_node.text().replace(_BREAK, "") if title_node else "")
     if title and (not lines or lines[0] != title):

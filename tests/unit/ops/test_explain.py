@@ -174,6 +174,7 @@ def test_a_near_duplicate_names_its_partner_with_similarity_night_and_place(stor
         ("no-content", True),
         ("short-document", True),
         ("language", True),
+        ("mojibake", True),
         ("near-duplicate", False),
     ]
 
