@@ -2,17 +2,19 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
 from typing import Any, BinaryIO, NamedTuple
 
-from slimpajama.core.errors import InputError
-from slimpajama.corpus.sources.decoding import decode_document, page_encodings
+from slimpajama.core.errors import InputError, printable
+from slimpajama.corpus.sources.decoding import decode_document, page_encodings, with_notes
 from slimpajama.corpus.sources.html import TreeTooLargeError, visible_text
 from slimpajama.corpus.sources.records import (
     Chunk,
     Found,
+    Note,
     ReadOptions,
     RejectedRecord,
     collect,
@@ -30,6 +32,8 @@ _PAGES: dict[str, Callable[[str], str]] = {
 }
 # What a server answered, a file that was fetched otherwise, and the text that a crawler made of a page (WET).
 _RECORDS = ("response", "resource", "conversion")
+# Reasons to pass over records that a note names, the most frequent first.
+MOST_REASONS = 8
 _CHARSET = re.compile(r"""charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{1,40})""", re.IGNORECASE)
 
 
@@ -71,7 +75,7 @@ def read_warc(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chunk
     """Read the pages of a WARC or WET file; its own id is the target's URI.
 
     A record's number counts responses, resources and conversions from 1. Those that are no page (redirects, errors,
-    pictures) are no documents and are passed over.
+    pictures) are no documents and are passed over; a note of the file counts them.
 
     Raises:
         InputError: `warcio` is not installed.
@@ -85,8 +89,9 @@ def read_warc(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chunk
     # Its warnings would show bytes of the corpus.
     logging.getLogger("warcio").setLevel(logging.CRITICAL)
     plain = Unpacked(_with_lines(blocks(file, name)))
-    for batch in collect(_records(archive, plain, options), options):
-        yield parsed(batch, file.tell())
+    notes: list[Note] = []
+    batches = collect(_records(archive, plain, options, notes), options)
+    yield from with_notes((parsed(batch, file.tell()) for batch in batches), notes)
 
 
 def _with_lines(stream: Iterator[bytes]) -> Iterator[bytes]:
@@ -99,8 +104,8 @@ def _with_lines(stream: Iterator[bytes]) -> Iterator[bytes]:
         yield block
 
 
-def _records(archive: Any, plain: Unpacked, options: ReadOptions) -> Iterator[Found]:
-    number = 0
+def _records(archive: Any, plain: Unpacked, options: ReadOptions, notes: list[Note]) -> Iterator[Found]:
+    number, passed = 0, Counter[str]()
     try:
         iterator = archive(plain)
         # Otherwise this warning, with bytes of the corpus, goes straight to stderr.
@@ -110,7 +115,8 @@ def _records(archive: Any, plain: Unpacked, options: ReadOptions) -> Iterator[Fo
                 continue
             number += 1
             kind = _kind_of(record)
-            if kind is None:
+            if isinstance(kind, str):
+                passed[kind] += 1
                 continue
             content = record.content_stream()
             data = content.read(options.max_document_bytes + 1)
@@ -134,18 +140,23 @@ def _records(archive: Any, plain: Unpacked, options: ReadOptions) -> Iterator[Fo
         # Warcio raises errors of any kind over a damaged archive.
         if plain.error is None:
             yield RejectedRecord(f"record {number + 1}", "damaged", seen(error), "WARC")
+    if passed:
+        told = ", ".join(f"{count} {reason}" for reason, count in passed.most_common(MOST_REASONS))
+        notes.append(Note("passed-over", f"{passed.total()} of {number} records: {told}", "pages and plain text"))
     plain.check()
 
 
-def _kind_of(record: Any) -> Kind | None:
-    """Return what a record is, None for no page: a redirect, an error, a picture, a program's notes of its own work."""
+def _kind_of(record: Any) -> Kind | str:
+    """Return what a record is, or why it is no page: a redirect, an error, a picture, a program's notes of its work."""
     http = record.rec_type == "response"
     headers = record.http_headers if http else record.rec_headers
-    if headers is None or (http and headers.get_statuscode() != "200"):
-        return None
+    if headers is None:
+        return "without a header"
+    if http and headers.get_statuscode() != "200":
+        return f"status {printable(headers.get_statuscode(), 10)}"
     if (record.rec_headers.get_header("WARC-Target-URI") or "").startswith("metadata:"):
-        return None
+        return "notes of a crawler"
     declared = headers.get_header("Content-Type") or ""
-    convert = _PAGES.get(declared.partition(";")[0].strip().lower())
-    found = _CHARSET.search(declared)
-    return None if convert is None else Kind(convert, (found[1],) if found else ())
+    media_type = declared.partition(";")[0].strip().lower()
+    convert, found = _PAGES.get(media_type), _CHARSET.search(declared)
+    return Kind(convert, (found[1],) if found else ()) if convert else printable(media_type, 60) or "without a type"

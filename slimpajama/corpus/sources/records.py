@@ -40,6 +40,7 @@ NOTES = {
     "detected-encoding": "the encoding that was detected, with its confidence",
     "replaced-bytes": "bytes that are none of the encoding; U+FFFD stands for each",
     "extra-cells": "a row of CSV with more cells than the header has; they are left out",
+    "passed-over": "records of a web archive that are no page: how many, by status or media type",
 }
 # A byte order mark, and what stands for bytes that cannot be read.
 BOM, MARK = "\ufeff", "\ufffd"

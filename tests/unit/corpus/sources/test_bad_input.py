@@ -24,7 +24,7 @@ from slimpajama.core.config import SourceConfig
 from slimpajama.core.errors import InputError
 from slimpajama.corpus.sources import files, pages
 from slimpajama.corpus.sources.formats import ANY_FILE, BEFORE, BY_FORMAT, READERS, format_of
-from slimpajama.corpus.sources.records import RULES, Batch, ReadOptions, RejectedRecord
+from slimpajama.corpus.sources.records import RULES, Batch, Note, ReadOptions, RejectedRecord
 
 WANT = ReadOptions(max_document_bytes=100_000)
 PACK: dict[str, Callable[[bytes], bytes]] = {
@@ -216,7 +216,7 @@ def test_a_flood_of_bad_records_comes_in_bounded_batches():
     assert len(bad(found)) == 50_000
 
 
-def test_pages_of_a_web_archive_are_documents_and_the_rest_is_passed_over():
+def test_pages_of_a_web_archive_are_documents_and_the_rest_is_counted():
     archive = warc_file(
         page("<title>题</title><p>正文".encode()),
         page(b"\x89PNG", "image/png"),
@@ -227,7 +227,10 @@ def test_pages_of_a_web_archive_are_documents_and_the_rest_is_passed_over():
     )
     found = read("a.warc.gz", gzip.compress(archive))
     assert texts(found) == ["正文", "plain text"]
-    assert [batch.table["id"].to_pylist() for batch in found] == [["https://example.org/0", "https://example.org/3"]]
+    pages, passed_over = found
+    assert pages.table["id"].to_pylist() == ["https://example.org/0", "https://example.org/3"]
+    counted = Note("passed-over", "2 of 6 records: 1 image/png, 1 status 404", "pages and plain text")
+    assert passed_over.notes == ((0, counted),)
     assert bad(found) == [
         RejectedRecord(
             "record 5",

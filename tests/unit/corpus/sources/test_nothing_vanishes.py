@@ -4,6 +4,8 @@ import csv
 import gzip
 import io
 import json
+import lzma
+import zipfile
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
@@ -96,6 +98,45 @@ def test_every_line_and_block_of_a_text_is_in_or_refused(records: list[str], lon
     texts = [*records, "长" * LIMIT] if long else records
     assert count("a.txt", "\n".join(texts).encode(), split="line") == len(texts)
     assert count("a.txt", "\n\n\n".join(texts).encode(), split="blank") == len(texts)
+
+
+@given(
+    answers=st.lists(
+        st.tuples(
+            st.sampled_from(["200 OK", "301 Moved", "404 Not Found"]),
+            st.sampled_from(["text/html", "text/plain; charset=gbk", "image/png", "application/pdf", ""]),
+            st.sampled_from(["<p>今天天气很好。", "<p>A plain sentence.", "", "长" * LIMIT]),
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+@settings(max_examples=100, deadline=None)
+def test_every_record_of_a_web_archive_is_in_refused_or_counted(answers: list[tuple[str, str, str]]):
+    data = b""
+    for status, media_type, body in answers:
+        block = f"HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\n\r\n".encode() + body.encode()
+        data += b"WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: https://example.org/\r\n"
+        data += b"WARC-Date: 2024-01-01T00:00:00Z\r\nContent-Type: application/http; msgtype=response\r\n"
+        data += b"Content-Length: %d\r\n\r\n" % len(block) + block + b"\r\n\r\n"
+    batches = list(files.read(lambda: io.BytesIO(data), "a.warc", ReadOptions(max_document_bytes=LIMIT)))
+    found = [bad for batch in batches for bad in batch.rejected if bad.rule != "empty-file"]
+    passed = [note.value for batch in batches for _, note in batch.notes if note.rule == "passed-over"]
+    counted = int(passed[0].split(" of ")[0]) if passed else 0
+    assert sum(batch.table.num_rows for batch in batches) + len(found) + counted == len(answers)
+
+
+@given(files_of_lines=st.lists(st.lists(GOOD | BAD, min_size=1, max_size=4), min_size=1, max_size=4))
+@settings(max_examples=40, deadline=None)
+def test_every_line_of_every_file_of_an_archive_is_in_or_refused(files_of_lines: list[list[str | None]]):
+    members = [b"\n".join(map(as_json, records)) + b"\n" for records in files_of_lines]
+    lines = sum(map(len, files_of_lines))
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, data in enumerate(members):
+            archive.writestr(f"{number}.jsonl", data)
+    assert count("a.zip", sink.getvalue()) == lines
+    assert count("a.jsonl.xz", lzma.compress(b"".join(members))) == lines
 
 
 @given(name=st.sampled_from(["a.txt", "a.md", "a.html", "a.srt"]), data=GOOD.map(str.encode) | st.binary(max_size=200))
