@@ -25,7 +25,7 @@ from slimpajama.corpus.again import CLEANING, READING, Earlier, known_inputs, to
 from slimpajama.corpus.clean.stage import CLEAN
 from slimpajama.corpus.losses import require_files, tell_losses
 from slimpajama.corpus.refused import by_file
-from slimpajama.corpus.sources.discover import InputFile, Plan, check_unchanged, open_input, plan
+from slimpajama.corpus.sources.discover import LEFT_OUT, InputFile, Plan, check_unchanged, open_input, plan
 from slimpajama.corpus.sources.files import read, read_options
 from slimpajama.corpus.sources.records import Batch, ReadOptions, framed, rejected_row
 from slimpajama.corpus.sources.remote import fixed_folder
@@ -64,7 +64,12 @@ def plan_night(workspace: Workspace | None, cfg: Config, *, quick: bool = False)
     again = to_try_again(workspace.store, nights, cfg, versions) if workspace else {}
     found = plan(cfg, known_inputs(nights), again, quick=quick)
     require_files(cfg, found)
-    return found
+    # What lies beside the data does so every night: it goes on record once.
+    problems = (problem for night in nights.values() for problem in night.depends_on["stages"][READING]["problems"])
+    told = {(source, path) for source, path, rule in problems if rule == LEFT_OUT.rule}
+    return dataclasses.replace(
+        found, problems=tuple(p for p in found.problems if p[2] is not LEFT_OUT or p[:2] not in told)
+    )
 
 
 def _todo(run: Run) -> Plan:

@@ -306,3 +306,12 @@ def test_explain_tells_the_story_from_both_ends(corpus: Corpus):
         "n3",
     )
     assert "superseded   by the record of night n3" in render(explain(corpus.space, short["id"]))
+
+
+def test_what_lies_beside_the_data_goes_on_record_once(corpus: Corpus):
+    corpus.write("README.md", [])
+    for number, night in enumerate(("n1", "n2")):
+        corpus.write(f"{night}.jsonl", [{"text": text_of(100 * number + n)} for n in range(20)])
+        corpus.night(night, uri="raw/")
+    left_out = [(row["uri"], row["rule"]) for night in ("n1", "n2") for row in corpus.rows(night, "removed")]
+    assert left_out == [("raw/README.md", "left-out")]
