@@ -89,8 +89,38 @@ def still_ctrl_c() -> Iterator[None]:
         raise
 
 
+def kill(*processes: int) -> None:
+    """Kill processes, by pid, and what they have started, in whatever session, and wait until they are gone.
+
+    All are stopped before one is killed: one that sees another one go may say so at length.
+    """
+    # Few commands need it, and it costs their start.
+    import psutil
+
+    found: list[psutil.Process] = []
+    for pid in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found.append(psutil.Process(pid))
+            # It starts none between the count and its end.
+            found[-1].suspend()
+            found += found[-1].children(recursive=True)
+    for act in (psutil.Process.suspend, psutil.Process.kill):
+        for process in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                act(process)
+    psutil.wait_procs(found, timeout=GRACE_S / 2)
+
+
 def end_now(text: str = "") -> NoReturn:
-    """End the process as Ctrl-C does, without waiting for threads; first write `text` to stderr."""
+    """End the process as Ctrl-C does, with all that it has started, without waiting for threads.
+
+    Args:
+        text: Is written to stderr before.
+    """
+    with contextlib.suppress(Exception):
+        import psutil
+
+        kill(*(child.pid for child in psutil.Process().children()))
     with contextlib.suppress(OSError, ValueError):
         # A progress bar hides the cursor.
         os.write(2, (("\x1b[?25h" if sys.stderr.isatty() else "") + text).encode())

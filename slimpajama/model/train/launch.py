@@ -1,19 +1,17 @@
 """Several processes for one training: torchrun on this machine."""
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 
-import psutil
 from pydantic import TypeAdapter
 
 from slimpajama.core.config import Config
 from slimpajama.core.errors import ModelError
 from slimpajama.core.logs import step_log
-from slimpajama.core.stopping import GRACE_S
+from slimpajama.core.stopping import kill
 from slimpajama.core.temporary import temporary_folder
 from slimpajama.workspace.store import Store
 
@@ -50,8 +48,7 @@ def launch(store: Store, cfg: Config, nights: Sequence[str], night: str, champio
         try:
             code = process.wait()
         except KeyboardInterrupt:
-            _kill_with_workers(psutil.Process(process.pid))
-            process.wait()
+            kill(process.pid)
             raise
     if code:
         raise ModelError(
@@ -60,15 +57,3 @@ def launch(store: Store, cfg: Config, nights: Sequence[str], night: str, champio
             found=f"exit code {code}",
             hint="Its own message is above; the last checkpoint is kept.",
         )
-
-
-def _kill_with_workers(torchrun: psutil.Process) -> None:
-    """Kill torchrun and what it started, all at once: a worker that sees another one gone writes a traceback."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        # It starts none between the count and its end.
-        torchrun.suspend()
-        processes = [*torchrun.children(recursive=True), torchrun]
-        for process in processes:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(processes, timeout=GRACE_S / 2)
