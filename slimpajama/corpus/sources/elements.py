@@ -35,7 +35,11 @@ def peeked(stream: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
 
     def everything() -> Iterator[bytes]:
         if head:
-            yield bytes(head)
+            first = bytes(head)
+            # Nothing holds it once it is read, see `utf8_blocks`.
+            head.clear()
+            yield first
+            del first
         yield from whole
         whole.check()
 
