@@ -35,7 +35,7 @@ from typing import Any
 from slimpajama.core.errors import InputError
 from slimpajama.core.logs import step_log
 from slimpajama.corpus.dedup.normalise import normalise
-from slimpajama.corpus.sources.decoding import Text, decode_document, page_encodings
+from slimpajama.corpus.sources.decoding import page_text
 from slimpajama.corpus.sources.html import visible_text
 
 CACHE = Path.home() / ".cache" / "slimpajama-benchmarks" / "corpus"
@@ -117,8 +117,7 @@ def documents(package: Path) -> Iterator[tuple[str, str]]:
         if read is None or _LEFT_OUT.search(path) or (language and not _TAKEN.fullmatch(language[1])):
             continue
         raw = gzip.decompress(file.read_bytes()) if path.endswith(".gz") else file.read_bytes()
-        page = decode_document(raw, path, declared=page_encodings(raw)) if read is visible_text else None
-        text = read(page.text if isinstance(page, Text) else raw.decode("utf-8", "replace"))
+        text = read(page_text(raw) if read is visible_text else raw.decode("utf-8", "replace"))
         if len(text) >= SHORTEST:
             yield path, text
 

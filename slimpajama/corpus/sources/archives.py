@@ -23,9 +23,9 @@ NUMBERS = 1_000_000_000
 # Most bytes of the list of files in an archive: a million names. It is held as a whole.
 _LONGEST_LIST = 1 << 26
 _END, _END_64, _PLACE_64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
-# Others unpack without a bound.
-_METHODS = (ZIP_STORED, ZIP_DEFLATED)
-_DAMAGED = (BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error, zlib.error)
+# Others unpack without a bound, however little is asked for.
+METHODS = (ZIP_STORED, ZIP_DEFLATED)
+DAMAGED = (BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error, zlib.error)
 _UTF8_NAME, _ENCRYPTED = 0x800, 0x1
 
 Opener = Callable[[], BinaryIO]
@@ -70,7 +70,7 @@ class Member(RawIOBase):
         self._outer = outer
         try:
             self._file = archive.open(info)
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise BrokenStreamError("damaged", str(error)) from None
 
     def readable(self) -> bool:
@@ -85,7 +85,7 @@ class Member(RawIOBase):
         """
         try:
             return self._file.read(size)
-        except _DAMAGED as error:
+        except DAMAGED as error:
             raise BrokenStreamError("damaged", str(error) or "it ends early") from None
 
     def tell(self) -> int:
@@ -104,7 +104,7 @@ def members(file: BinaryIO) -> Iterator[tuple[Inside, Opener | RejectedRecord]]:
         if _list_bytes(file, size) > _LONGEST_LIST:
             raise BrokenStreamError("too-large", f"a list of files of more than {_LONGEST_LIST} bytes")
         archive = ZipFile(file)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise BrokenStreamError("damaged", f"no zip archive: {error}") from None
     taken = 0
     for number, info in enumerate(archive.infolist()):
@@ -115,7 +115,7 @@ def members(file: BinaryIO) -> Iterator[tuple[Inside, Opener | RejectedRecord]]:
         inside = Inside(name, number * NUMBERS)
         bound = max(BOMB_BYTES, BOMB_RATIO * info.compress_size)
         taken += info.file_size
-        if info.flag_bits & _ENCRYPTED or info.compress_type not in _METHODS:
+        if info.flag_bits & _ENCRYPTED or info.compress_type not in METHODS:
             how = "encrypted" if info.flag_bits & _ENCRYPTED else f"packed by method {info.compress_type}"
             yield inside, RejectedRecord("", "unreadable", how, "stored or deflated")
         elif info.file_size > bound or taken > max(BOMB_BYTES, BOMB_RATIO * size):

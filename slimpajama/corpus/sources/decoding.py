@@ -100,16 +100,22 @@ def decode_document(
     told = _read(data, place, named) if named else None
     if isinstance(told, Text) and _fits(told.text, named):
         return told
-    utf8 = _read(data, place, "utf-8")
     if _is_mostly_utf8(data):
-        return utf8
+        return _read(data, place, "utf-8")
     guess = detect(data)
     if guess.codec:
         found = _read(data, place, guess.codec)
         return found._replace(notes=[_detected(guess), *found.notes]) if isinstance(found, Text) else found
     if isinstance(told, Text) and (named not in _CHINESE or guess.like == named):
         return told
-    return utf8 if isinstance(utf8, Text) and not told else _unknown(place, guess)
+    utf8 = None if told else _read(data, place, "utf-8")
+    return utf8 if isinstance(utf8, Text) else _unknown(place, guess)
+
+
+def page_text(data: bytes) -> str:
+    """Return the text of a web page, whatever it is: what is in no encoding that is known is read as UTF-8."""
+    read = decode_document(data, "", declared=page_encodings(data))
+    return read.text if isinstance(read, Text) else data.decode("utf-8", "replace")
 
 
 def detect(data: bytes, begins: bool = True) -> Guess:

@@ -4,8 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import import_module
@@ -15,10 +13,12 @@ from pathlib import Path
 from posixpath import dirname, join, normpath
 from typing import Any, BinaryIO
 from urllib.parse import unquote
+from zipfile import ZipFile
 
 from slimpajama.core.errors import InputError
 from slimpajama.corpus.sources import pdf_lines
-from slimpajama.corpus.sources.decoding import Text, decode_document, page_encodings
+from slimpajama.corpus.sources.archives import DAMAGED, METHODS, Member
+from slimpajama.corpus.sources.decoding import page_text
 from slimpajama.corpus.sources.html import TreeTooLargeError, visible_text
 from slimpajama.corpus.sources.paragraphs import Line, paragraphs
 from slimpajama.corpus.sources.records import Chunk, Found, ReadOptions, RejectedRecord, collect, seen, too_large
@@ -101,8 +101,9 @@ class _Package:
         if end < 0 or int.from_bytes(data[end + 12 : end + 16], "little") > MAX_DIRECTORY_BYTES:
             raise BrokenStreamError("damaged", "no zip file, or one with a list of more than 100,000 files")
         try:
-            self.zip = zipfile.ZipFile(BytesIO(data))
-        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+            self.file = BytesIO(data)
+            self.zip = ZipFile(self.file)
+        except DAMAGED as error:
             raise BrokenStreamError("damaged", str(error)) from None
         self.left = BOMB_BYTES
 
@@ -114,11 +115,9 @@ class _Package:
             return b""
         if entry.flag_bits & 1:
             raise BrokenStreamError("encrypted", "it needs a password")
-        try:
-            with self.zip.open(entry) as file:
-                data = file.read(min(limit, self.left) + 1)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, ValueError) as error:
-            raise BrokenStreamError("damaged", str(error)) from None
+        if entry.compress_type not in METHODS:
+            raise BrokenStreamError("damaged", f"packed by method {entry.compress_type}")
+        data = Member(self.zip, entry, self.file).read(min(limit, self.left) + 1)
         self.left -= len(data)
         if len(data) > limit or self.left < 0:
             raise BrokenStreamError("too-large", f"{name} unpacks to more than {limit} bytes")
@@ -215,8 +214,7 @@ def _epub_text(data: bytes, options: ReadOptions) -> str:
 
 
 def _chapter_text(data: bytes) -> str:
-    read = decode_document(data, "", declared=page_encodings(data))
-    page = read.text if isinstance(read, Text) else data.decode("utf-8", "replace")
+    page = page_text(data)
     # A parser of HTML takes `<title/>` for the beginning of a title.
     whole = _SELF_CLOSED.sub(lambda tag: tag[0] if tag[1].lower() in _VOID else f"<{tag[1]}{tag[2]}></{tag[1]}>", page)
     return visible_text(whole)

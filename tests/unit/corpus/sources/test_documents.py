@@ -33,9 +33,9 @@ def drawn(*lines: str, encrypt: str | None = None) -> bytes:
     return out.getvalue()
 
 
-def packed(**files: str) -> bytes:
+def packed(method: int = zipfile.ZIP_DEFLATED, **files: str) -> bytes:
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as package:
+    with zipfile.ZipFile(out, "w", method) as package:
         for name, text in files.items():
             package.writestr(name, text)
     return out.getvalue()
@@ -153,6 +153,12 @@ def test_a_book_is_its_chapters_in_its_own_order():
         f"{head}<h1>One</h1><p><a id='x'/>It was\na dry year.</p></body></html>",
     )
     assert taken("a.epub", book) == ("One\nIt was a dry year.\n第二章\n后来下雨了。", [])
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_document_that_is_packed_by_a_method_that_unpacks_without_a_bound_is_refused(method: int):
+    body = f'<w:document xmlns:w="{W}"><w:body><w:p><w:t>今天天气很好。</w:t></w:p></w:body></w:document>'
+    assert taken("a.docx", packed(method, **{"word/document.xml": body})) == ("", ["damaged"])
 
 
 def test_bombs_and_entities_are_refused_at_once():
