@@ -11,7 +11,7 @@ from pathlib import Path
 from slimpajama.core.config import Config
 from slimpajama.core.errors import EmptyInputError, printable
 from slimpajama.core.logs import step_log
-from slimpajama.corpus.sources.discover import NO_FILES, Plan
+from slimpajama.corpus.sources.discover import LEFT_OUT, NO_FILES, Plan
 from slimpajama.corpus.sources.remote import MAGIC, fixed_folder, list_remote
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, add_counts, total
@@ -24,7 +24,7 @@ Refusals = Mapping[str, Mapping[str, int]]
 # Counts by rule that one line shows of a source.
 MOST_LISTED = 8
 # Of these a source may have any number and be read all the same.
-_NO_LOSS = {RULE, NO_FILES.rule, "left-out"}
+_NO_LOSS = {RULE, NO_FILES.rule, LEFT_OUT.rule}
 _KEYS = re.compile("its keys: ([^,]+)")
 # What to write where a rule has refused all.
 _LINES = {

@@ -39,7 +39,8 @@ _KEPT = frozenset("article body code h1 h2 h3 html main pre".split())
 # Text, even where most of it is links.
 _TEXT = frozenset("a blockquote dd dt h1 h2 h3 li p pre tr".split())
 _PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
-_UNSEEN = frozenset("head iframe math noscript object script style svg template".split())
+# Elements whose text no reader sees.
+UNSEEN = frozenset("head iframe math noscript object script style svg template".split())
 # A line of nothing but these was set by a program.
 _BUTTONS = re.compile(
     "(?:"
@@ -104,7 +105,7 @@ def _parts(body: LexborNode, hidden: Container[int]) -> Iterator[tuple[LexborNod
         tag, child = node.tag or "", None
         if tag == "-text" and held:
             held[-1][0] += len(_NO_LETTER.sub("", node.text_content or ""))
-        elif node.mem_id not in hidden and tag not in _UNSEEN:
+        elif node.mem_id not in hidden and tag not in UNSEEN:
             child = node.child
             if child is not None:
                 # An anchor (`<a id="x"/>`, which is open until the next one) is no link.

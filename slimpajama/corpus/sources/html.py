@@ -6,7 +6,7 @@ from html import unescape
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from slimpajama.corpus.sources.content import WIDE, around_content, content_lines
+from slimpajama.corpus.sources.content import UNSEEN, WIDE, around_content, content_lines
 from slimpajama.corpus.sources.hidden import hidden_nodes
 
 # Most tags times depth. The parser's time grows with the square of the depth: 100,000 open tags take 20 seconds.
@@ -50,7 +50,6 @@ _TAGS = re.compile(
     re.IGNORECASE,
 )
 _TAG_OR_END = re.compile("<[^<>]*>|\n")
-_INVISIBLE = frozenset("head iframe math noscript object script style svg template".split())
 _AS_WRITTEN = frozenset(("pre", "textarea"))
 _WHITE = " \t\n\r\f"
 _SPACE = re.compile(rf"[{_WHITE}{_CELL}]+")
@@ -119,7 +118,7 @@ def _visible_texts(body: LexborNode, hidden: Container[int]) -> Iterator[str]:
         elif tag == "-text":
             text = (node.text_content or "").replace(_BREAK, "").replace(_CELL, "")
             yield text.replace("\n", _BREAK) if as_written else text
-        elif tag not in _INVISIBLE:
+        elif tag not in UNSEEN:
             yield _BORDERS.get(tag, "")
             child = node.child
             as_written += child is not None and tag in _AS_WRITTEN

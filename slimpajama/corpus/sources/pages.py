@@ -59,12 +59,12 @@ def _page_record(
     """Return a document of its bytes; of a web page what is visible of it."""
     if isinstance(data, TooLong):
         return too_large(place, data, options.max_document_bytes)
-    declared = [*kind.charset, *(page_encodings(data) if kind.convert is visible_text else ())]
+    is_page = kind.convert is visible_text
+    declared = [*kind.charset, *(page_encodings(data) if is_page else ())]
     try:
         read = decode_document(data, place, options.encoding, declared)
         if isinstance(read, RejectedRecord):
             return read
-        is_page = kind.convert is visible_text
         text = visible_text(read.text, main=options.extract == "main") if is_page else kind.convert(read.text)
         return options.checked(number, place, text, own_id, read.notes)
     except TreeTooLargeError as error:
