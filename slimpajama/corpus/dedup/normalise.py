@@ -3,8 +3,8 @@
 Two documents that differ only in case, in the width or shape of characters (`slimpajama/text/characters.py`), in
 characters that nobody sees or in how lines are wrapped are the same to deduplication. English puts a space or a line
 break between words, so a run of white space is one space. Chinese puts one anywhere or nowhere: white space beside an
-ideograph, kana or full-width mark is no character. Digits and marks count as what stands before them, so `共 1 2，"好"` in
-Chinese has no spaces, and `May 1, 2024` keeps its own.
+ideograph, kana or full-width mark is no character. Digits and marks count as what stands before them, so `共 1 2，"好"`
+in Chinese has no spaces, and `May 1, 2024` keeps its own.
 
 Python strings reach 19 MB/s here; the kernel works on Arrow's bytes and makes no Python object per document. Every
 code point is folded by itself, without context: a word-final capital sigma becomes `σ`, where `str.lower` gives `ς`.
@@ -39,8 +39,8 @@ class Normalised(NamedTuple):
     char_offsets: npt.NDArray[np.int64]
 
 
-# What a character does to white space beside it: keeps it (a letter of a script with spaces), removes it, or, digits and
-# marks, what the character before does. The last two are no characters.
+# What a character does to white space beside it: keeps it (a letter of a script with spaces), removes it, or, digits
+# and marks, what the character before does. The last two are no characters.
 LETTER, WIDE, MARK, SPACES, UNSEEN = range(5)
 # Ideographs, kana, bopomofo and their punctuation, full and half width; Hangul is written with spaces.
 _WIDE = (

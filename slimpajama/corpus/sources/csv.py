@@ -8,6 +8,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain, product
 from typing import BinaryIO, Literal, NamedTuple
 
@@ -24,6 +25,7 @@ from slimpajama.corpus.sources.records import (
     Found,
     Note,
     ReadOptions,
+    Record,
     RejectedRecord,
     collect,
     decoded,
@@ -150,6 +152,8 @@ def _flawless(
     array = np.frombuffer(b"\n" + data + b"\n", np.uint8)
     quotes, delimiter = _quotes(array, dialect), dialect.delimiter.encode()
     used = [*options.text_fields, *([options.id_field] if options.id_field in names else [])]
+    others = options.others(names)
+    read = list(dict.fromkeys([*used, *others]))
     if (
         options.html
         or len(data) > options.max_document_bytes
@@ -173,7 +177,7 @@ def _flawless(
             pa.csv.ParseOptions(
                 newlines_in_values=bool(dialect.quote), delimiter=dialect.delimiter, quote_char=dialect.quote or False
             ),
-            pa.csv.ConvertOptions(include_columns=used, column_types=dict.fromkeys(used, pa.large_string())),
+            pa.csv.ConvertOptions(include_columns=read, column_types=dict.fromkeys(read, pa.large_string())),
         )
     except pa.ArrowException:
         return None
@@ -181,7 +185,10 @@ def _flawless(
         return None
     columns = {name: table[name].combine_chunks() for name in used}
     ids = columns[options.id_field].cast(pa.string()) if options.id_field in names else None
-    return filter_columns(number, "row", [columns[name] for name in options.text_fields], ids, options)
+    batch = filter_columns(number, "row", [columns[name] for name in options.text_fields], ids, options)
+    if not others:
+        return batch
+    return batch.beside(pa.record_batch({name: table[name].combine_chunks() for name in others}), number)
 
 
 def _records(
@@ -243,4 +250,18 @@ def _record(header: list[str], cells: list[str], number: int, options: ReadOptio
         return bad[0]
     if any(cells[len(header) :]):
         notes.append(Note("extra-cells", f"{len(cells)} cells", f"{len(header)}, as in the header"))
-    return options.record(number, place, values, row.get(options.id_field) if options.id_field else None, notes)
+    found = options.record(number, place, values, row.get(options.id_field) if options.id_field else None, notes)
+    if options.all_columns and isinstance(found, Record):
+        return replace(found, others=_others(header, cells, options))
+    return found
+
+
+def _others(header: list[str], cells: list[str], options: ReadOptions) -> dict[str, str | None]:
+    """Return the other cells; a second column of a name gets a number."""
+    others: dict[str, str | None] = {}
+    kept = set(options.others(header))
+    for number, name in enumerate(header, 1):
+        if name in kept:
+            cell = _ESCAPED.sub("\ufffd", cells[number - 1]) if number <= len(cells) else None
+            others[f"{name}_{number}" if name in others else name] = cell
+    return others

@@ -1,7 +1,7 @@
 """Records as Arrow columns, and what is wrong with those that cannot be used."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from slimpajama.core.errors import printable
 from slimpajama.corpus.sources.html import TreeTooLargeError, field_text
+from slimpajama.corpus.sources.others import of_rows, other_names
 from slimpajama.corpus.sources.streams import BLOCK, TooLong, UntilBroken
 
 # What a record or a file is refused for, and what was seen.
@@ -71,6 +72,8 @@ class Record:
     own_id: str | None = None
     """The source's own id, where the record has one."""
     notes: tuple[Note, ...] = ()
+    others: Mapping[str, Any] | None = None
+    """Its other fields, where they are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ class ReadOptions:
     batch_rows: int = 256
     """Rows of a Parquet file at once; times the longest record this is what a file can make us hold."""
     all_columns: bool = False
-    """Keep a Parquet file's other columns, too."""
+    """Keep the other fields, too."""
     any_text: bool = False
     """Take empty texts and NUL characters as they are."""
     split: str = "file"
@@ -148,6 +151,10 @@ class ReadOptions:
             return too_large(place, TooLong(n_bytes), self.max_document_bytes)
         return Record(number, text, None if own_id is None else _valid(str(own_id)), tuple(notes))
 
+    def others(self, names: Iterable[str]) -> list[str]:
+        """Return which fields are kept beside text and id."""
+        return other_names(names, self.text_fields, self.id_field) if self.all_columns else []
+
     def missing_column(self, has: Callable[[str], bool], names: list[str]) -> RejectedRecord | None:
         """Return that a table of columns `names` lacks a text column, or None; `has` follows dots into structs."""
         missing = [name for name in self.text_fields if not has(name)]
@@ -165,6 +172,12 @@ class Batch(NamedTuple):
     """The same rows' other columns, where they were asked for."""
     notes: tuple[tuple[int, Note], ...] = ()
     """By the record's number, 0 for the file."""
+
+    def beside(self, others: pa.RecordBatch, first: int) -> "Batch":
+        """Return the batch with its rows of other columns, which begin at row `first`."""
+        if self.table.num_rows < others.num_rows:
+            others = others.take(pc.subtract(self.table["number"].combine_chunks(), first))
+        return self._replace(others=others)
 
     @property
     def cost(self) -> int:
@@ -302,7 +315,8 @@ def _batch(good: list[Record], bad: list[RejectedRecord]) -> Batch:
         "text": pa.array([record.text for record in good], pa.large_string()),
     }
     notes = tuple((record.number, note) for record in good for note in record.notes)
-    return Batch(pa.table(columns), bad, notes=notes)
+    rows = [record.others for record in good if record.others is not None]
+    return Batch(pa.table(columns), bad, of_rows(rows) if any(rows) else None, notes)
 
 
 def filter_columns(first: int, noun: str, texts: list[pa.Array], ids: pa.Array | None, options: ReadOptions) -> Batch:
