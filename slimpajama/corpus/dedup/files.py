@@ -16,13 +16,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from slimpajama.core.config import DedupConfig
-from slimpajama.core.errors import InputError, printable, unwritable
+from slimpajama.core.errors import ConfigError, EmptyInputError, printable, unwritable
 from slimpajama.core.memory import configure_allocator, release_memory
 from slimpajama.core.progress import track
 from slimpajama.core.result import Result
@@ -105,8 +106,10 @@ def dedup_files(
         id_field: Field that holds the id; by default `id`, which may be missing.
 
     Raises:
-        InputError: A file is missing, of no known kind or named twice, no record has a text, or none the `id_field`;
-            `out` holds something else or cannot be written, or `against` holds nothing. `out` is as it was then.
+        ConfigError: A file is missing, of no known kind or named twice; `out` holds something else or is one of the
+            inputs; `against` is `out` or holds nothing.
+        EmptyInputError: No record has a text, or none the `id_field`.
+        InputError: A file cannot be read at all, or `out` cannot be written to. With each of these, `out` is as it was.
         StorageError: The system's folder for temporary files is full or cannot be written to.
     """
     configure_allocator()
@@ -114,7 +117,7 @@ def dedup_files(
     folders = ("kept", "removed", "refused")
     kinds = _check(inputs, [out / folder for folder in folders])
     if against and Path(against).resolve() == out.resolve():
-        raise InputError("would be replaced, and is compared with", where=str(out), hint="Name another --out.")
+        raise ConfigError("would be replaced, and is compared with", where=str(out), hint="Name another --out.")
     history = open_history(against, cfg) if against else ()
     want = replace(WANT, text_fields=tuple(text_fields), id_field=id_field or "id")
     work, is_new = out / WORK, not out.exists()
@@ -151,30 +154,30 @@ def _check(inputs: Sequence[Path], folders: Sequence[Path]) -> list[str]:
     for folder in folders:
         foreign = [path.name for path in folder.glob("*") if path.suffix != ".parquet"]
         if folder.exists() and (foreign or not folder.is_dir()):
-            raise InputError(
+            raise ConfigError(
                 "would be replaced, but holds other things", where=str(folder), found=", ".join(sorted(foreign)[:3])
             )
     kinds, places = [], set()
     for path in inputs:
         if not path.is_file():
-            raise InputError("no such file", where=str(path))
+            raise ConfigError("no such file", where=str(path))
         kinds.append(format_of(path.name))
         if kinds[-1] not in TABLES:
-            raise InputError("unknown kind of file", where=str(path), expected=", ".join(sorted(TABLES)))
+            raise ConfigError("unknown kind of file", where=str(path), expected=", ".join(sorted(TABLES)))
         if path.resolve() in places:
-            raise InputError("named twice: each of its documents would duplicate itself", where=str(path))
+            raise ConfigError("named twice: each of its documents would duplicate itself", where=str(path))
         if any(folder.resolve() in path.resolve().parents for folder in folders):
-            raise InputError("is read, and would be replaced", where=str(path), hint="Name another --out.")
+            raise ConfigError("is read, and would be replaced", where=str(path), hint="Name another --out.")
         places.add(path.resolve())
     return kinds
 
 
 def _check_read(parts: list[Part], id_field: str, want: ReadOptions) -> None:
-    """Raise InputError where no record can be used, or none has the id that was asked for."""
+    """Raise EmptyInputError where no record can be used, or none has the id that was asked for."""
     if not any(len(part.numbers) for part in parts):
         bad = next((record for part in parts for record in part.bad), BadRecord("", "", "no record"))
         field = f"a field {' or '.join(want.text_fields)} that holds a text"
-        raise InputError(
+        raise EmptyInputError(
             "no record can be used",
             where=", ".join(filter(None, (bad.file, bad.place))),
             expected=field,
@@ -182,7 +185,7 @@ def _check_read(parts: list[Part], id_field: str, want: ReadOptions) -> None:
             hint="Name the field that holds the text: --text-field FIELD.",
         )
     if id_field and not any(part.has_ids for part in parts):
-        raise InputError("no record has this field", where=f"--id-field {id_field}")
+        raise EmptyInputError("no record has this field", where=f"--id-field {id_field}")
 
 
 def _first_pass(
@@ -200,7 +203,7 @@ def _first_pass(
             before, options = 0, replace(want, format=kind)
             # Bytes that are no UTF-8 are spelt out.
             name = os.fsencode(path.name if by_name else path).decode("utf-8", "backslashreplace")
-            for piece in chunks(partial(path.open, "rb"), path.name, options):
+            for piece in chunks(partial(_open, path), path.name, options):
                 bar.advance(piece.position - before)
                 before = piece.position
                 running.append(pool.submit(sketch_piece, piece, path, name, spool / f"{len(running):05d}", cfg))
@@ -219,6 +222,10 @@ def _with_names(outcome: Outcome, against: str) -> Outcome:
     shared = pc.is_in(earlier, value_set=outcome.ids)
     named = pc.if_else(shared, pc.binary_join_element_wise(against, earlier, ":"), earlier)
     return outcome._replace(matches=outcome.matches._replace(ids=named))
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
 
 
 def _write(parts: list[Part], slices: list[slice], outcome: Outcome, renamed: bool, work: Path, threads: int) -> None:

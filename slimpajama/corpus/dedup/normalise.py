@@ -121,7 +121,7 @@ def tables() -> Tables:
     """Return the tables of the kernel."""
     points = np.arange(_END, dtype=np.uint32)
     entries = points | np.uint32(WIDE << 21)
-    several = []
+    several = list[list[int]]()
     for point in (
         *range(0x3400),
         *range(0x4DC0, 0x4E00),

@@ -182,8 +182,9 @@ def _records(noun: str, first: int, data: bytes | TooLong, options: ReadOptions)
             values = [field_of(row, name) for name in options.text_fields]
             own_id = field_of(row, options.id_field) if options.id_field else None
             found = options.record(number, place, values, own_id, notes)
-            more = options.all_columns and isinstance(found, Record)
-            yield replace(found, others=_others(row, options)) if more else found
+            if options.all_columns and isinstance(found, Record):
+                found = replace(found, others=_others(row, options))
+            yield found
         notes.clear()
 
 

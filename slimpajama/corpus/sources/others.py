@@ -33,7 +33,7 @@ class DoesNotFitError(Exception):
 
 
 def other_names(names: Iterable[str], text_fields: Sequence[str], id_field: str) -> list[str]:
-    """Return the names of the fields besides text and id: all but `text` and `id`, where those are what is asked for."""
+    """Return the names of the fields besides text and id: all but `text` and `id`, where those are asked for."""
     own = {"text"} if tuple(text_fields) == ("text",) else set()
     own |= {"id"} if id_field == "id" else set()
     return [name for name in names if name not in own]
@@ -62,13 +62,10 @@ def _has_objects(values: list[Any]) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """Return a value as text; half of a surrogate pair is spelt out."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=_bare)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "backslashreplace").decode()
-    return text
+    """Return a value as text; what is no text or number, in a list as by itself; half of a surrogate pair spelt out."""
+    is_json = isinstance(value, (dict, list, tuple, bool, int, float))
+    text = json.dumps(value, ensure_ascii=False, default=_bare) if is_json else _bare(value)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _bare(value: Any) -> str:

@@ -93,7 +93,11 @@ def test_composed_and_decomposed_letters_become_the_same():
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("⽣活在⾼⼭，⻅⻰⻔", "生活在高山，见龙门"), ("The ﬁrst oﬃce ﬂoor", "The first office floor"), ("⺀ １㎏…", "⺀ １㎏…")],
+    [
+        ("⽣活在⾼⼭，⻅⻰⻔", "生活在高山，见龙门"),
+        ("The ﬁrst oﬃce ﬂoor", "The first office floor"),
+        ("⺀ １㎏…", "⺀ １㎏…"),
+    ],
 )
 def test_radicals_and_ligatures_of_a_font_become_what_is_seen(text: str, expected: str):
     assert normalise(text) == expected
