@@ -49,8 +49,8 @@ _WIDE = (
 )
 
 
-def _kind(char: str) -> int:
-    shown = folded(char)
+def _kind(char: str, shown: str) -> int:
+    """Return the kind of a character that is compared as `shown`."""
     if not shown:
         return UNSEEN
     if shown == " ":
@@ -63,7 +63,8 @@ def _kind(char: str) -> int:
 
 
 def _in_wide(char: str) -> bool:
-    return any(first <= ord(char) < end for first, end in _WIDE)
+    # Most characters lie before all ranges.
+    return char >= "\u2e80" and any(first <= ord(char) < end for first, end in _WIDE)
 
 
 def _is_punctuation(text: str) -> bool:
@@ -72,7 +73,7 @@ def _is_punctuation(text: str) -> bool:
 
 @cache
 def _seen_as(char: str) -> tuple[int, str]:
-    return _kind(char), folded(char)
+    return _kind(char, folded(char)), folded(char)
 
 
 def normalise(text: str, *, drop_punctuation: bool = False) -> str:
@@ -100,9 +101,11 @@ def normalise(text: str, *, drop_punctuation: bool = False) -> str:
 
 # Bits of a table's entry: the code point or the number of a row of `several`, the kind, and two flags.
 _POINT, _KIND, _KINDS = np.uint32(0x1FFFFF), np.uint32(21), np.uint32(7)
-_SEVERAL, _PUNCTUATION = np.uint32(1 << 24), np.uint32(1 << 25)
+_SEVERAL, _PUNCTUATION = 1 << 24, 1 << 25
 # Code points from here on have no entry: ideographs, then what is neither letter nor seen.
 _END, _BEYOND = 0x2FA20, 0x40000
+_COMPATIBLE = range(0x2F800, _END)
+_NO_CHARACTER = {"Cn", "Co", "Cs"}
 _SELECTORS = (np.uint32(0xE0000), np.uint32(0xE0200))
 
 
@@ -120,22 +123,35 @@ class Tables(NamedTuple):
 def tables() -> Tables:
     """Return the tables of the kernel."""
     points = np.arange(_END, dtype=np.uint32)
-    entries = points | np.uint32(WIDE << 21)
+    entries = points | np.uint32(MARK << 21)
+    for first, end in _WIDE:
+        entries[first:end] = points[first:end] | np.uint32(WIDE << 21)
     several = list[list[int]]()
+    found = {}
     for point in (
         *range(0x3400),
         *range(0x4DC0, 0x4E00),
         *range(0xA000, 0xAC00),
         *range(0xD7A4, 0x20000),
-        *range(0x2F800, _END),
+        *_COMPATIBLE,
     ):
         char = chr(point)
-        shown = folded(char)
-        row = np.uint32(ord(shown[0]) if len(shown) == 1 else 0)
+        # Half of these are not assigned, or private.
+        if (category := unicodedata.category(char)) in _NO_CHARACTER:
+            continue
+        # Most are such letters; `folded` would take its time.
+        shown = char if category == "Lo" and not unicodedata.decomposition(char) else folded(char)
+        if shown == char:
+            kind = WIDE if _in_wide(char) else LETTER if category[0] == "L" else MARK
+            found[point] = point | kind << 21 | _PUNCTUATION * (category[0] in "PS")
+            continue
         if len(shown) > 1:
-            row = np.uint32(len(several)) | _SEVERAL
+            entry, punctuation = len(several) | _SEVERAL, _is_punctuation(shown)
             several.append([*map(ord, shown), 0][:3])
-        entries[point] = row | np.uint32(_kind(char) << 21) | _PUNCTUATION * np.uint32(_is_punctuation(shown))
+        else:
+            entry, punctuation = ord(shown or "\0"), _is_punctuation(shown)
+        found[point] = entry | _kind(char, shown) << 21 | _PUNCTUATION * punctuation
+    entries[list(found)] = list(found.values())
     # Syllables of Hangul.
     entries[0xAC00:0xD7A4] = points[0xAC00:0xD7A4] | np.uint32(LETTER << 21)
     by_block = [(entries[:0x10000] == points[:0x10000] | np.uint32(kind << 21)) for kind in (WIDE, LETTER)]
