@@ -24,7 +24,7 @@ FONT_FORMS = {
 _MARKS = dict(
     zip("。、“”„‟‘’‚‛「」『』【】〔〕〖〗《》〈〉‐‑‒–—―−", ".,\"\"\"\"''''\"\"''[][][]<><>-------", strict=True)
 )
-_PLAIN = {**_FORMS, **_MARKS}
+_PLAIN = str.maketrans({**_FORMS, **_MARKS})
 
 
 def folded(char: str) -> str:
@@ -39,19 +39,21 @@ def folded(char: str) -> str:
     # The last two: variation selectors and tags.
     if unicodedata.category(char) == "Cf" or "\ufe00" <= char <= "\ufe0f" or "\U000e0000" <= char < "\U000e0200":
         return ""
-    if char not in _PLAIN and not unicodedata.decomposition(char):
+    if ord(char) not in _PLAIN and not unicodedata.decomposition(char):
         return char.lower()
-    # Twice, for capitals that only the first round has found.
-    found = _lower(_apart(_lower(_apart(char))))
+    found = _apart(char)
+    if (lowered := _lower(found)) != found:
+        # What became small may come apart once more.
+        found = _lower(_apart(lowered))
     size = len(char.encode())
     fits = len(found) <= size and len(found.encode()) <= 2 * size
     return found if fits and " " not in found else _lower(char)
 
 
 def _apart(text: str) -> str:
-    return "".join(_PLAIN.get(char, char) for char in unicodedata.normalize("NFKD", text))
+    return unicodedata.normalize("NFKD", text).translate(_PLAIN)
 
 
 def _lower(text: str) -> str:
     # Each by itself: `str.lower` would look around a capital sigma.
-    return "".join(char.lower() for char in text)
+    return "".join(map(str.lower, text))

@@ -38,7 +38,7 @@ from slimpajama.corpus.sources.others import DoesNotFitError, as_text, common_sc
 from slimpajama.corpus.sources.records import ReadOptions
 
 WORK = ".dedup-work"
-NAME = "part"
+NAME, FOLDERS = "part", ("kept", "removed", "refused")
 # Column of the ids that were replaced.
 OWN_ID = "id_"
 # In a row group.
@@ -114,8 +114,7 @@ def dedup_files(
     """
     configure_allocator()
     threads = workers or os.cpu_count() or 1
-    folders = ("kept", "removed", "refused")
-    kinds = _check(inputs, [out / folder for folder in folders])
+    kinds = _check(inputs, [out / folder for folder in FOLDERS])
     if against and Path(against).resolve() == out.resolve():
         raise ConfigError("would be replaced, and is compared with", where=str(out), hint="Name another --out.")
     history = open_history(against, cfg) if against else ()
@@ -123,7 +122,7 @@ def dedup_files(
     work, is_new = out / WORK, not out.exists()
     shutil.rmtree(work, ignore_errors=True)
     try:
-        for folder in ("spool", *folders):
+        for folder in ("spool", *FOLDERS):
             (work / folder).mkdir(parents=True)
         parts, documents = _first_pass(list(zip(inputs, kinds, strict=True)), work / "spool", want, cfg, threads)
         _check_read(parts, id_field, want)
@@ -133,20 +132,28 @@ def dedup_files(
         outcome = _with_names(decide(documents, history, cfg, threads), against)
         release_memory()
         _write(parts, documents.slices(), outcome, renamed, work, threads)
-        for folder in folders:
-            shutil.rmtree(out / folder, ignore_errors=True)
-            if any((work / folder).iterdir()):
-                (work / folder).rename(out / folder)
+        _replace_folders(work, out)
     except OSError as error:
         # It is about writing: what cannot be read is counted as a bad record.
         raise unwritable(error, out, "--out") from error
     finally:
-        shutil.rmtree(work, ignore_errors=True)
-        if is_new:
-            # Only if nothing is in it.
-            with contextlib.suppress(OSError):
-                out.rmdir()
+        _tidy(work, out, is_new)
     return _report(parts, outcome, out)
+
+
+def _tidy(work: Path, out: Path, is_new: bool) -> None:
+    shutil.rmtree(work, ignore_errors=True)
+    if is_new:
+        # Only if nothing is in it.
+        with contextlib.suppress(OSError):
+            out.rmdir()
+
+
+def _replace_folders(work: Path, out: Path) -> None:
+    for folder in FOLDERS:
+        shutil.rmtree(out / folder, ignore_errors=True)
+        if any((work / folder).iterdir()):
+            (work / folder).rename(out / folder)
 
 
 def _check(inputs: Sequence[Path], folders: Sequence[Path]) -> list[str]:

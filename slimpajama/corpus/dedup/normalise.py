@@ -10,6 +10,7 @@ Python strings reach 19 MB/s here; the kernel works on Arrow's bytes and makes n
 code point is folded by itself, without context: a word-final capital sigma becomes `σ`, where `str.lower` gives `ς`.
 """
 
+import itertools
 import unicodedata
 from functools import cache
 from typing import Any, NamedTuple
@@ -104,7 +105,8 @@ _POINT, _KIND, _KINDS = np.uint32(0x1FFFFF), np.uint32(21), np.uint32(7)
 _SEVERAL, _PUNCTUATION = 1 << 24, 1 << 25
 # Code points from here on have no entry: ideographs, then what is neither letter nor seen.
 _END, _BEYOND = 0x2FA20, 0x40000
-_COMPATIBLE = range(0x2F800, _END)
+# Of the others, ideographs and syllables of Hangul all stay as they are.
+_LOOKED_AT = ((0, 0x3400), (0x4DC0, 0x4E00), (0xA000, 0xAC00), (0xD7A4, 0x20000), (0x2F800, _END))
 _NO_CHARACTER = {"Cn", "Co", "Cs"}
 _SELECTORS = (np.uint32(0xE0000), np.uint32(0xE0200))
 
@@ -128,20 +130,14 @@ def tables() -> Tables:
         entries[first:end] = points[first:end] | np.uint32(WIDE << 21)
     several = list[list[int]]()
     found = {}
-    for point in (
-        *range(0x3400),
-        *range(0x4DC0, 0x4E00),
-        *range(0xA000, 0xAC00),
-        *range(0xD7A4, 0x20000),
-        *_COMPATIBLE,
-    ):
+    for point in itertools.chain(*map(range, *zip(*_LOOKED_AT, strict=True))):
         char = chr(point)
         # Half of these are not assigned, or private.
         if (category := unicodedata.category(char)) in _NO_CHARACTER:
             continue
         # Most are such letters; `folded` would take its time.
         shown = char if category == "Lo" and not unicodedata.decomposition(char) else folded(char)
-        if shown == char:
+        if shown == char != " ":
             kind = WIDE if _in_wide(char) else LETTER if category[0] == "L" else MARK
             found[point] = point | kind << 21 | _PUNCTUATION * (category[0] in "PS")
             continue
@@ -256,8 +252,8 @@ def _normalise(
 def _entry(text: Any, i: Any, end: Any, entries: Any) -> Any:
     """Return the entry of the character at `i`, and its length in bytes."""
     b = text[i]
-    length = _TWO if b < 0xE0 else _THREE if b < 0xF0 else _FOUR
-    if b < 0xC0 or b > 0xF7 or i + length > end:
+    length = _ONE if b < 0x80 else _TWO if b < 0xE0 else _THREE if b < 0xF0 else _FOUR
+    if (b >= 0x80 and b < 0xC0) or b > 0xF7 or i + length > end:
         return np.uint32(b) | np.uint32(MARK << 21), _ONE
     c, _ = decode(text, np.int64(i))
     if c < _END:
@@ -265,6 +261,41 @@ def _entry(text: Any, i: Any, end: Any, entries: Any) -> Any:
     if _SELECTORS[0] <= c < _SELECTORS[1]:
         return c | np.uint32(UNSEEN << 21), length
     return c | np.uint32(WIDE << 21 if c < _BEYOND else MARK << 21), length
+
+
+@compiled(inline=True)
+def _write(entry: Any, several: Any, utf8: Any, j: Any, chars: Any, k: Any) -> Any:
+    """Write the characters of an entry and return the positions behind them."""
+    c = entry & _POINT
+    if not entry & np.uint32(_SEVERAL):
+        chars[k] = c
+        return _encode(utf8, j, c), k + _ONE
+    row = np.uint64(c)
+    for n in range(several.shape[1]):
+        c = several[row, n]
+        if c:
+            j = _encode(utf8, j, c)
+            chars[k] = c
+            k += _ONE
+    return j, k
+
+
+@compiled(inline=True)
+def _write_ascii(text: Any, i: Any, stop: Any, lowered: Any, entries: Any, spaced: Any, utf8: Any, chars: Any) -> Any:
+    """Write a run of ASCII and return its length there, and whether a space is the last of it."""
+    if stop - i >= np.uint64(16):
+        _lower_ascii(text[i:stop], lowered)
+        n, last = _squeeze(lowered[: stop - i], SPACE if spaced else np.uint8(0), utf8)
+        _widen(utf8[:n], chars)
+        return n, last == SPACE
+    n = _ZERO
+    while i < stop:
+        c = np.uint8(entries[text[i]])
+        utf8[n] = c
+        chars[n] = c
+        n += np.uint64((c != SPACE) | (not spaced))
+        i, spaced = i + _ONE, c == SPACE
+    return n, spaced
 
 
 @compiled
@@ -284,18 +315,8 @@ def _normalise_text(text: Any, tables: Any, drop: bool, lowered: Any, utf8: Any,
         b = text[i]
         if b < 0x80 and not wide and not drop:
             stop = _ascii_end(text, i, min(end, i + np.uint64(RUN)))
-            if stop - i >= np.uint64(16):
-                _lower_ascii(text[i:stop], lowered)
-                n, last = _squeeze(lowered[: stop - i], SPACE if spaced else np.uint8(0), utf8[j:])
-                _widen(utf8[j : j + n], chars[k:])
-                i, j, k, spaced = stop, j + n, k + n, last == SPACE
-                continue
-            while i < stop:
-                c8 = np.uint8(entries[text[i]])
-                utf8[j] = c8
-                chars[k] = c8
-                n = np.uint64((c8 != SPACE) | (not spaced))
-                i, j, k, spaced = i + _ONE, j + n, k + n, c8 == SPACE
+            n, spaced = _write_ascii(text, i, stop, lowered, entries, spaced, utf8[j:], chars[k:])
+            i, j, k = stop, j + n, k + n
             continue
         if b >= 0xE0 and b < 0xF0 and i + _THREE <= end:
             second, third = text[i + _ONE] & np.uint8(0x3F), text[i + _TWO] & np.uint8(0x3F)
@@ -303,34 +324,24 @@ def _normalise_text(text: Any, tables: Any, drop: bool, lowered: Any, utf8: Any,
             block = blocks[c >> np.uint32(8)]
             if block:
                 wide = block == 1
-                back = np.uint64(wide and spaced and k > _ZERO)
-                j, k, spaced = j - back, k - back, False
+                if spaced:
+                    back = np.uint64(wide and k > _ZERO)
+                    j, k, spaced = j - back, k - back, False
                 utf8[j] = b
                 utf8[j + _ONE] = 0x80 | second
                 utf8[j + _TWO] = 0x80 | third
                 chars[k] = c
                 i, j, k = i + _THREE, j + _THREE, k + _ONE
                 continue
-        entry, length = (entries[b], _ONE) if b < 0x80 else _entry(text, i, end, entries)
+            entry, length = entries[c], _THREE
+        else:
+            entry, length = _entry(text, i, end, entries)
         kind = (entry >> _KIND) & _KINDS
         i += length
-        if kind == UNSEEN or (drop and entry & _PUNCTUATION) or (kind == SPACES and (wide or spaced)):
+        if kind == UNSEEN or (drop and entry & np.uint32(_PUNCTUATION)) or (kind == SPACES and (wide or spaced)):
             continue
         back = np.uint64(kind == WIDE and spaced and k > _ZERO)
-        j, k = j - back, k - back
+        j, k = _write(entry, several, utf8, j - back, chars, k - back)
         spaced, wide = kind == SPACES, kind == WIDE or (kind == MARK and wide)
-        c, row = entry & _POINT, _ZERO
-        if entry & _SEVERAL:
-            row, c = np.uint64(c), several[c, 0]
-        j = _encode(utf8, j, c)
-        chars[k] = c
-        k += _ONE
-        if entry & _SEVERAL:
-            for n in range(1, 3):
-                c = several[row, n]
-                if c:
-                    j = _encode(utf8, j, c)
-                    chars[k] = c
-                    k += _ONE
     ends_with_space = np.uint64(spaced and k > _ZERO)
     return j - ends_with_space, k - ends_with_space
