@@ -91,8 +91,10 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
     return kind if any(is_kind(kind) for is_kind in _STORED) else TEXT
 
 
-def common_schema(schemas: Iterable[pa.Schema]) -> pa.Schema:
+def common_schema(schemas: Iterable[pa.Schema], *, whole: bool = True) -> pa.Schema:
     """Return the one schema of several, columns in the order in which they were first seen.
+
+    Of the `whole`, columns of nothing but nulls are texts; of a part they stay, another part may know their type.
 
     Raises:
         InputError: There are more than MOST_COLUMNS columns.
@@ -105,19 +107,20 @@ def common_schema(schemas: Iterable[pa.Schema]) -> pa.Schema:
             raise InputError(
                 f"the inputs have more than {MOST_COLUMNS:,} different fields", found=", ".join(kinds)[:200]
             )
-    return pa.schema([(name, _common(list(found))) for name, found in kinds.items()])
+    common = {name: _common(list(found)) for name, found in kinds.items()}
+    return pa.schema([(name, _without_nulls(kind) if whole else kind) for name, kind in common.items()])
 
 
 def _common(kinds: list[pa.DataType]) -> pa.DataType:
     kinds = [kind for kind in kinds if not pa.types.is_null(kind)]
-    if len(kinds) == 1:
-        return _without_nulls(kinds[0])
+    if len(kinds) < 2:
+        return kinds[0] if kinds else pa.null()
     mixed = ((pa.types.is_decimal, pa.types.is_floating), (pa.types.is_large_string, pa.types.is_large_binary))
-    if not kinds or any(any(map(a, kinds)) and any(map(b, kinds)) for a, b in mixed):
+    if any(any(map(a, kinds)) and any(map(b, kinds)) for a, b in mixed):
         return TEXT
     try:
         schemas = [pa.schema([("", kind)]) for kind in kinds]
-        return _without_nulls(pa.unify_schemas(schemas, promote_options="permissive").field(0).type)
+        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
     except pa.ArrowException:
         return TEXT
 
@@ -157,7 +160,7 @@ def fitted(columns: pa.Table, schema: pa.Schema) -> pa.Table:
 
 def joined(tables: list[pa.Table]) -> pa.Table:
     """Return tables one behind the other in their common schema; what does not fit is text."""
-    schema = common_schema(table.schema for table in tables)
+    schema = common_schema((table.schema for table in tables), whole=False)
     while True:
         try:
             return pa.concat_tables([fitted(table, schema) for table in tables])
