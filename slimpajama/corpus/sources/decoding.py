@@ -15,7 +15,7 @@ import codecs
 import contextlib
 import re
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from typing import BinaryIO, NamedTuple
 
@@ -24,7 +24,7 @@ import numpy.typing as npt
 from chardetng_py import EncodingDetector
 
 from slimpajama.core.encodings import UTF16, codec_of
-from slimpajama.corpus.sources.records import BOM, MARK, Chunk, Note, ReadOptions, RejectedRecord, decoded, noted
+from slimpajama.corpus.sources.records import BOM, MARK, Chunk, Note, ReadOptions, RejectedRecord, decoded, most_marks, noted
 from slimpajama.corpus.sources.streams import UntilBroken, blocks
 
 AUTO = "auto"
@@ -49,6 +49,12 @@ _NAMES = {"cp950": "Big5", "big5hkscs": "Big5-HKSCS", "cp1252": "windows-1252"}
 _WANTED = "UTF-8, GB18030, Big5 or UTF-16; for another one set `encoding`"
 # UTF-16 has these bytes in ASCII and in a tenth of all ideographs, other text hardly one.
 _CONTROLS, _LEAST_CONTROLS = bytes(set(range(0x20)) - set(b"\t\n\v\f\r\x1b")), 0.01
+# Bytes behind a wrong one by which is judged where the next character begins, and how much more everyday a text that
+# begins later must be.
+_AHEAD, _MORE = 64, 0.25
+# Marks that are worth the search, for each that a text may have: it takes some microseconds.
+_SEARCHED = 8
+RESUME = "slimpajama-resume"
 _Codes = npt.NDArray[np.uint32]
 
 
@@ -127,9 +133,11 @@ def detect(data: bytes, begins: bool = True) -> Guess:
     """
     first = _first_beyond_ascii(data)
     sample = data[first : first + SAMPLE]
-    detector = EncodingDetector()
-    detector.feed(sample, last=first + SAMPLE >= len(data))
-    like = next(_known([detector.guess(tld=None, allow_utf8=False)]), "")
+    like = _like(sample, last=first + SAMPLE >= len(data))
+    if like not in _EAST_ASIAN:
+        # A single wrong byte rules an encoding out.
+        without = (_like(good, last=True) for good in map(partial(_without_wrong, sample), _CHINESE[:2]) if good)
+        like = next((codec for codec in without if codec in _CHINESE), like)
     found = Guess(like=like)
     if like in _CHINESE:
         shares = {codec: everyday_share(sample.decode(codec, "replace")) for codec in _CHINESE[:2]}
@@ -145,6 +153,36 @@ def detect(data: bytes, begins: bool = True) -> Guess:
             if share >= max(LEAST, found.confidence):
                 found = Guess(codec, share, like)
     return found
+
+
+def _like(data: bytes, last: bool) -> str:
+    detector = EncodingDetector()
+    detector.feed(data, last=last)
+    return next(_known([detector.guess(tld=None, allow_utf8=False)]), "")
+
+
+def _without_wrong(data: bytes, codec: str) -> bytes:
+    """Return bytes without those that are not of an encoding; empty where there are none such, or too many."""
+    text = data.decode(codec, _marking(data, codec))
+    return text.replace(MARK, "").encode(codec, "ignore") if 0 < text.count(MARK) <= most_marks(data) else b""
+
+
+def _marking(data: bytes, codec: str) -> str:
+    """Return what marks wrong bytes: `RESUME` where they are few, since it takes its time."""
+    marks = data.decode(codec, "replace").count(MARK) if codec in _CHINESE else 0
+    return RESUME if 0 < marks <= _SEARCHED * most_marks(data) else "replace"
+
+
+def _resume(error: UnicodeError) -> tuple[str, int]:
+    """Return a mark for a wrong byte, and where the next character begins: else all up to the next ASCII is shifted."""
+    assert isinstance(error, UnicodeDecodeError)
+    data, at = error.object, error.start + 1
+    behind = (data[begin : begin + _AHEAD].decode(error.encoding, "replace") for begin in range(at, at + 3))
+    shares = [everyday_share(text) for text in behind]
+    return MARK, at + next(skipped for skipped, share in enumerate(shares) if share >= max(shares) - _MORE)
+
+
+codecs.register_error(RESUME, _resume)
 
 
 def everyday_share(text: str, ascii_counts: bool = False) -> float:
@@ -267,7 +305,7 @@ def _read(data: bytes, place: str, codec: str) -> Text | RejectedRecord:
             with contextlib.suppress(UnicodeDecodeError):
                 return Text(data.decode(exact), [])
     notes: list[Note] = []
-    text = decoded(data, place, notes, codec)
+    text = decoded(data, place, notes, codec, _marking(data, codec))
     return text if isinstance(text, RejectedRecord) else Text(text, notes)
 
 

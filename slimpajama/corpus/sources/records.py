@@ -226,7 +226,14 @@ def too_large(place: str, found: TooLong, limit: int) -> RejectedRecord:
     return RejectedRecord(place, "too-large", value, f"at most {limit} bytes")
 
 
-def decoded(data: bytes, place: str, notes: list[Note] | None = None, encoding: str = "utf-8") -> str | RejectedRecord:
+def most_marks(data: bytes) -> int:
+    """Return how many marks a record may have in place of its bytes."""
+    return max(1, len(data) // BYTES_A_MARK) if len(data) >= LEAST_BYTES else 0
+
+
+def decoded(
+    data: bytes, place: str, notes: list[Note] | None = None, encoding: str = "utf-8", errors: str = "replace"
+) -> str | RejectedRecord:
     """Return bytes as text without a byte order mark.
 
     Args:
@@ -234,13 +241,14 @@ def decoded(data: bytes, place: str, notes: list[Note] | None = None, encoding: 
         place: Where it stands.
         notes: Takes how many bytes were replaced; without it none are, and one that is wrong costs the record.
         encoding: Python's name.
+        errors: Name of what puts the marks.
     """
     try:
         return data.decode(encoding).removeprefix(BOM)
     except UnicodeDecodeError as error:
         shown = f"bytes {data[error.start : error.start + 4].hex(' ')} at byte {error.start + 1}"
-    most = max(1, len(data) // BYTES_A_MARK) if len(data) >= LEAST_BYTES and notes is not None else 0
-    text = data.decode(encoding, "replace").removeprefix(BOM)
+    most = most_marks(data) if notes is not None else 0
+    text = data.decode(encoding, errors).removeprefix(BOM)
     marks = max(1, text.count(MARK) - (data.count(MARK.encode()) if encoding == "utf-8" else 0))
     if notes is None or marks > most:
         rule = "invalid-utf8" if encoding == "utf-8" else "unknown-encoding"

@@ -2,6 +2,7 @@ import csv
 import io
 import itertools
 import json
+import os
 from collections.abc import Iterable
 
 import pytest
@@ -129,6 +130,24 @@ def test_a_page_that_is_mostly_broken_is_refused_and_a_short_one_has_no_byte_to_
     assert told(b"\xff".join([ZH.encode()] * 9), ["utf-8"]) == ("", ["invalid-utf8"])
     assert told(b"\xff".join([ZH.encode("gbk")] * 9), encoding="gbk") == ("", ["unknown-encoding"])
     assert told(b"caf\xe9") == ("", ["unknown-encoding"])
+
+
+@pytest.mark.parametrize(
+    ("text", "codec"), [(ZH, "gb18030"), (HANT, "gb18030"), (HANT, "cp950"), (HANT, "big5hkscs")]
+)
+@pytest.mark.parametrize("taken", [0, 1])
+def test_one_wrong_byte_where_nothing_declares_the_encoding_costs_a_few_characters(text, codec, taken):
+    whole = f"{text}\n" * 20
+    data = whole.encode(codec)
+    lost = []
+    for place in range(1000, 1020):
+        found = decode_document(data[:place] + b"\xff" + data[place + taken :], "")
+        assert isinstance(found, Text)
+        assert [note.rule for note in found.notes][:1] == ["detected-encoding"]
+        same = sum(len(os.path.commonprefix(pair)) for pair in ((whole, found.text), (whole[::-1], found.text[::-1])))
+        lost.append(len(whole) - same)
+    assert sorted(lost)[10] <= 3
+    assert max(lost) <= 8
 
 
 def test_marks_that_stood_in_the_text_are_not_counted():
