@@ -158,4 +158,6 @@ def _first(store: Store, night: str, made: Iterable[Manifest], removed: Refusals
     row = next((row for row in rows if (row["source"], row["rule"]) == (source, rule)), None)
     key = _KEYS.search(row["value"] or "") if row else None
     line = f'Write text_field = "{printable(key[1])}" in the source.' if key else _LINES.get(rule, "")
+    if row and row["value"] and row["value"].endswith(": a list"):
+        line = "Write [] behind the name in text_field: it takes the texts of a list."
     return f"; the first by {rule} is {printable(row['uri'])}: {printable(row['value'])}" if row else "", line

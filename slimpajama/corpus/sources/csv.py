@@ -281,13 +281,19 @@ def _parsed(lines: Iterator[str], dialect: Dialect, n_cells: int) -> Iterator[li
         except StopIteration:
             return
         except csv.Error as error:
-            behind = source.row[1 : 1 + ROWS]
-            if _UNCLOSED.match(str(error)) and behind and all(len(cells) == n_cells for cells in dialect.reader(behind)):
+            if _UNCLOSED.match(str(error)) and _are_rows(source.row[1 : 1 + ROWS], n_cells, dialect):
                 source.go_back()
             yield error
         else:
             n_cells = n_cells or len(row)
             yield row
+
+
+def _are_rows(lines: list[str], n_cells: int, dialect: Dialect) -> bool:
+    try:
+        return bool(lines) and all(len(cells) == n_cells for cells in dialect.reader(lines))
+    except csv.Error:
+        return False
 
 
 def _record(header: list[str], cells: list[str], number: int, options: ReadOptions) -> Found:

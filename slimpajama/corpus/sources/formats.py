@@ -101,7 +101,7 @@ READERS = (
         "csv",
         (".csv", ".tsv"),
         "a row",
-        "CSV with a header; comma, tab, semicolon or bar and the quotes are found out",
+        "CSV with a header; comma, tab, semicolon or bar and the quotes are found out, and spaces around cells",
         (*_ANY_TEXT, "not-csv"),
         read_csv,
         has_fields=True,

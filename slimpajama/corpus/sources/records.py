@@ -25,7 +25,7 @@ RULES = {
     "damaged": "a compressed file or an archive that is not what it should be",
     "too-large": "a record above `max_document_mb`, or an archive that unpacks to more than 200 times its size",
     "invalid-utf8": "more bytes that are no UTF-8 than one in 500, or any in a record below 100 bytes",
-    "unknown-encoding": "text in none of UTF-8, GB18030, Big5 and UTF-16, or not in what is set or declared",
+    "unknown-encoding": "text in none of UTF-8, GB18030, Big5, UTF-16 and windows-1252, or not in what is set",
     "not-json": "a line that is no JSON object, or is nested too deeply",
     "not-csv": "a row that is not as RFC 4180 has it",
     "too-deep": "a web page nested too deeply to be parsed in bounded time",
@@ -132,9 +132,9 @@ class ReadOptions:
     def checked(self, number: int, place: str, text: object, own_id: object, notes: Iterable[Note] = ()) -> Found:
         """Return the record of a text, or why it is none."""
         if not isinstance(text, str):
-            return RejectedRecord(
-                place, "no-text", f"a {type(text).__name__}" if text is not None else NO_FIELD, "a text"
-            )
+            value = f"a {type(text).__name__}" if text is not None else NO_FIELD
+            wanted = "a text; [] behind the name takes those of a list" if isinstance(text, list) else "a text"
+            return RejectedRecord(place, "no-text", value, wanted)
         if not self.any_text and (not text or text.isspace()):
             return RejectedRecord(place, "no-text", "an empty text", "a text")
         if not self.any_text and "\0" in text:

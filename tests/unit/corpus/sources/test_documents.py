@@ -14,6 +14,7 @@ from slimpajama.corpus.sources.files import read
 from slimpajama.corpus.sources.paragraphs import Line, paragraphs
 from slimpajama.corpus.sources.records import ReadOptions
 
+
 def taken(name: str, data: bytes, max_bytes: int = 1_000_000) -> tuple[str, list[str]]:
     """Return the text of a file, and the rules by which it is refused."""
     options = ReadOptions(max_document_bytes=max_bytes)
