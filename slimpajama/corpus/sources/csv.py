@@ -88,7 +88,7 @@ def _opened(file: BinaryIO, name: str, options: ReadOptions, notes: list[Note]) 
     dialect = Dialect()
     if isinstance(start, bytes):
         # The mark belongs to the file, not to this chunk.
-        start = start.removeprefix(BOM.encode())
+        start = start.removeprefix(BOM.encode()).lstrip(b"\r\n")
         said = _SEP.match(start)
         number, start = (number + 1, start[said.end() :]) if said else (number, start)
         dialect = _dialect(start, said[1].decode() if said else "", options)
