@@ -215,6 +215,7 @@ def test_a_quote_that_is_never_closed_costs_its_row_and_tears_no_text_to_rows(be
     "sheet",
     [
         "id,text\r1,第一行\r2,second\r",
+        "\r\n\nid,text\n\n1,第一行\n2,second\n",
         "id, text\n1, 第一行\n2, second\n",
         '"id"; "text"\n1; "第一行"\n2; "second"\n',
         " id\t text \n1\t第一行\n2\tsecond\n",
