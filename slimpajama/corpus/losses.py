@@ -77,7 +77,7 @@ def _line_for(uri: str, root: str) -> str:
         else:
             better = _nearest(uri, root)
     # The folder is there, and empty.
-    what = "Put files there" if better.endswith("//") else f'Write uri = "{printable(better)}"'
+    what = "Put files there" if better[-2:] == "//" else f'Write uri = "{printable(better)}"'
     return f"{what}, or require_files = false under [ingest] where that is as it should be."
 
 

@@ -290,8 +290,9 @@ def _parsed(lines: Iterator[str], dialect: Dialect, n_cells: int) -> Iterator[li
 
 
 def _are_rows(lines: list[str], n_cells: int, dialect: Dialect) -> bool:
+    """Return whether lines have as many cells as the header; where it has one, nothing tells them from text."""
     try:
-        return bool(lines) and all(len(cells) == n_cells for cells in dialect.reader(lines))
+        return bool(lines) and n_cells > 1 and all(len(cells) == n_cells for cells in dialect.reader(lines))
     except csv.Error:
         return False
 

@@ -92,7 +92,7 @@ READERS = (
         "jsonl",
         (".jsonl", ".ndjson", ".json"),
         "an object",
-        "one JSON object a line, or arrays of objects, or objects over several lines or side by side: the beginning tells",
+        "one JSON object a line, arrays of objects, objects over several lines or side by side: the beginning tells",
         (*_ANY_TEXT, "not-json", "lone-surrogate"),
         read_jsonl,
         has_fields=True,
