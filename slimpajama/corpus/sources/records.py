@@ -26,7 +26,7 @@ RULES = {
     "damaged": "a compressed file or an archive that is not what it should be",
     "too-large": "a record above `max_document_mb`, or an archive that unpacks to more than 200 times its size",
     "invalid-utf8": "more bytes that are no UTF-8 than one in 500, or any in a record below 100 bytes",
-    "unknown-encoding": "text in none of UTF-8, GB18030, Big5 and UTF-16, or not in what is set or declared",
+    "unknown-encoding": "text in none of UTF-8, GB18030, Big5, UTF-16 and windows-1252, or not in what is set",
     "not-json": "a line that is no JSON object, or is nested too deeply",
     "not-csv": "a row that is not as RFC 4180 has it",
     "too-deep": "a web page nested too deeply to be parsed in bounded time",
@@ -135,9 +135,9 @@ class ReadOptions:
     def checked(self, number: int, place: str, text: object, own_id: object, notes: Iterable[Note] = ()) -> Found:
         """Return the record of a text, or why it is none."""
         if not isinstance(text, str):
-            return RejectedRecord(
-                place, "no-text", f"a {type(text).__name__}" if text is not None else NO_FIELD, "a text"
-            )
+            value = f"a {type(text).__name__}" if text is not None else NO_FIELD
+            wanted = "a text; [] behind the name takes those of a list" if isinstance(text, list) else "a text"
+            return RejectedRecord(place, "no-text", value, wanted)
         if not self.any_text and (not text or text.isspace()):
             return RejectedRecord(place, "no-text", "an empty text", "a text")
         if not self.any_text and "\0" in text:
@@ -239,7 +239,14 @@ def too_large(place: str, found: TooLong, limit: int) -> RejectedRecord:
     return RejectedRecord(place, "too-large", value, f"at most {limit} bytes")
 
 
-def decoded(data: bytes, place: str, notes: list[Note] | None = None, encoding: str = "utf-8") -> str | RejectedRecord:
+def most_marks(data: bytes) -> int:
+    """Return how many marks a record may have in place of its bytes."""
+    return max(1, len(data) // BYTES_A_MARK) if len(data) >= LEAST_BYTES else 0
+
+
+def decoded(
+    data: bytes, place: str, notes: list[Note] | None = None, encoding: str = "utf-8", errors: str = "replace"
+) -> str | RejectedRecord:
     """Return bytes as text without a byte order mark.
 
     Args:
@@ -247,13 +254,14 @@ def decoded(data: bytes, place: str, notes: list[Note] | None = None, encoding: 
         place: Where it stands.
         notes: Takes how many bytes were replaced; without it none are, and one that is wrong costs the record.
         encoding: Python's name.
+        errors: Name of what puts the marks.
     """
     try:
         return data.decode(encoding).removeprefix(BOM)
     except UnicodeDecodeError as error:
         shown = f"bytes {data[error.start : error.start + 4].hex(' ')} at byte {error.start + 1}"
-    most = max(1, len(data) // BYTES_A_MARK) if len(data) >= LEAST_BYTES and notes is not None else 0
-    text = data.decode(encoding, "replace").removeprefix(BOM)
+    most = most_marks(data) if notes is not None else 0
+    text = data.decode(encoding, errors).removeprefix(BOM)
     marks = max(1, text.count(MARK) - (data.count(MARK.encode()) if encoding == "utf-8" else 0))
     if notes is None or marks > most:
         rule = "invalid-utf8" if encoding == "utf-8" else "unknown-encoding"
