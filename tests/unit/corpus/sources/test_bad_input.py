@@ -140,7 +140,10 @@ def test_a_bad_json_line_is_one_record_between_its_neighbours(line: bytes, expec
     [
         ({"body": ["x"]}, RejectedRecord("", "no-text", "columns body", "a column text")),
         ({"text": [1.5]}, RejectedRecord("row 1", "no-text", "a float", "a text")),
-        ({"text": [["x"]]}, RejectedRecord("row 1", "no-text", "a list", "a text; [] behind the name takes those of a list")),
+        (
+            {"text": [["x"]]},
+            RejectedRecord("row 1", "no-text", "a list", "a text; [] behind the name takes those of a list"),
+        ),
         ({"text": [{"a": "x"}]}, RejectedRecord("row 1", "no-text", "a dict", "a text")),
         ({"text": pa.nulls(1)}, RejectedRecord("row 1", "no-text", "no such field", "a text")),
         ({"text": pa.array([], pa.string())}, RejectedRecord("", "empty-file", "no record", "at least one record")),
