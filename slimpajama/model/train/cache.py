@@ -34,7 +34,7 @@ class TokenCache:
     """Documents of shards, one after the other, with a boundary before each."""
 
     def __init__(self, shards: Iterable[ShardTokens], document_id: int) -> None:
-        """Write the file, one shard in memory at a time.
+        """Write the file, shard by shard.
 
         Raises:
             StorageError: The folder for temporary files is full or cannot be written to.

@@ -25,9 +25,9 @@ Hashes = NDArray[np.uint64]
 
 
 class Order:
-    """The rows of an epoch: every token of every document in one of them.
+    """The rows of an epoch: every token of every document in one of them, and less than a row of them twice.
 
-    The last row is filled up with tokens of others. Memory: about 40 bytes a document and 24 a row.
+    Those fill up the last of the rows that are put together. Memory: about 40 bytes a document and 24 a row.
 
     Args:
         keys: Hashes of the documents' ids, shape (D,).
@@ -60,14 +60,14 @@ class Order:
         of_groups = np.repeat(hashed[last], rows) + numbers.astype(np.uint64)
         row_keys = mixed(np.concatenate([of_groups, put_together.astype(np.uint64) ^ salt]))
         # Where each row begins in the stream, or its number below 0.
-        self._begins = begins[np.argsort(row_keys, kind="stable")]
+        self.begins = begins[np.argsort(row_keys, kind="stable")]
 
     def __len__(self) -> int:
-        return len(self._begins)
+        return len(self.begins)
 
     def places(self, first: int, last: int) -> Numbers:
         """Return where the tokens of the rows from `first` up to `last` stand in the array, shape (B, T)."""
-        begins = self._begins[first:last]
+        begins = self.begins[first:last]
         places = begins[:, None] + np.arange(self.row_tokens)
         if (put_together := begins < 0).any():
             heads = (-1 - begins[put_together, None]) * self.row_tokens + np.arange(self.row_tokens)

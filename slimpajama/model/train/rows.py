@@ -73,7 +73,7 @@ class Stream:
         content: list[NDArray[np.bool_]] = []
         missing = n
         while missing:
-            cache, order = self._open()
+            cache, order = self.open_lot()
             last = min(self.row + missing, len(order))
             found = cache.read(order.places(self.row, last))
             ids.append(found[0])
@@ -100,8 +100,8 @@ class Stream:
     def _lots(self) -> int:
         return min(len(self.shards), max(1, -(-sum(self.shards.values()) // LOT_BYTES)))
 
-    def _open(self) -> tuple[TokenCache, Order]:
-        """Return the tokens and rows of this lot."""
+    def open_lot(self) -> tuple[TokenCache, Order]:
+        """Return the tokens and rows of the lot that the next row lies in."""
         if self._order is None:
             names = np.array(sorted(self.shards))
             shuffled = np.random.default_rng([self.seed, self.stream, self.epoch, 0]).permutation(names)
@@ -187,5 +187,5 @@ class Mix(Rows):
 
     def _streams(self) -> dict[str, Stream]:
         """Return the streams that there are, by their names in a checkpoint."""
-        streams = {"tonight": self.newest, "earlier": self.earlier}
+        streams = {"newest": self.newest, "earlier": self.earlier}
         return {name: stream for name, stream in streams.items() if stream is not None}

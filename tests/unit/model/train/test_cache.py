@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,21 @@ def test_no_file_stays_behind_even_while_it_is_read(tmp_path: Path, monkeypatch:
     cache = TokenCache([shard_of([10, 11])], DOCUMENT_ID)
     assert list(tmp_path.iterdir()) == []
     assert cache.read(np.array([[1]]))[0].tolist() == [[10]]
+
+
+def test_memory_holds_a_few_shards_whatever_their_number():
+    def shards() -> Iterator[ShardTokens]:
+        for number in range(40):
+            keys = np.arange(number, number + 2, dtype=np.uint64)
+            yield ShardTokens(np.zeros(200_000, np.uint16), np.zeros(200_000, np.bool_), np.full(2, 100_000), keys)
+
+    tracemalloc.start()
+    cache = TokenCache(shards(), DOCUMENT_ID)
+    cache.read(np.arange(0, 40 * 200_000, 1000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # One has 600 kB, and packing copies it; all have 24 MB.
+    assert peak < 4_000_000
 
 
 def test_without_documents_there_is_nothing():

@@ -177,6 +177,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_rows():
 
     with (
         ThreadPool(1) as pool,
-        pytest.raises(ModelError, match=r"rows from tonight: epoch 0, lot 1 of 1, row 24: training diverged at step 6"),
+        pytest.raises(ModelError, match=r"rows from newest: epoch 0, lot 1 of 1, row 24: training diverged at step 6"),
     ):
         Training(model, Optimiser(model, 1.0), rows(), CFG, pool, warmup=True, validate=poison).run()
