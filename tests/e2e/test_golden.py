@@ -1,7 +1,8 @@
 """A rebuilt house publishes the bytes that it published before: held against commit ee1f43d, before the rebuilding.
 
 The preparation is compared with a list that lies beside this file; the same list holds on every machine. What a model
-computes depends on the processor, so there the old code runs beside the new one, out of a worktree of its commit.
+computes depends on the processor, so there the old code runs beside the new one, out of a worktree of its commit; the
+new one reads rows and pairs in the old order (`in_order`).
 """
 
 import hashlib
