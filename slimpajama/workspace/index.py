@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
@@ -49,6 +50,11 @@ class IndexPart:
     def documents(self) -> pa.Table:
         """Its documents, a table of schema DOCUMENTS."""
         return read_verified_table(self.store, self.entries["documents.parquet"])
+
+    @cached_property
+    def begins(self) -> npt.NDArray[np.int64]:
+        """The column `begin` of its documents."""
+        return np.asarray(self.documents["begin"].to_numpy())
 
 
 @dataclass(frozen=True)
