@@ -81,8 +81,11 @@ class Trace(Result):
     """How many nights were searched."""
 
     def text(self) -> str:
-        """Return the number of spans."""
-        return f"{self.found:,} spans of it stand in the corpus of {self.nights:,} nights"
+        """Return how many there are."""
+        spans, nights = (
+            f"{n:,} {what}{'' if n == 1 else 's'}" for n, what in ((self.found, "span"), (self.nights, "night"))
+        )
+        return f"{spans} of the text found in the corpus of {nights}"
 
     def render(self, text: str) -> str:
         """Return lines for people: spans of the `text` that was traced, and where they stand."""
