@@ -1,15 +1,16 @@
 """The index of the corpus: what building it takes, and how long `trace` searches; writes docs/benchmarks/index.md.
 
-    python -m benchmarks.index [--texts FILE...] [--gb 1] [--nights 100]
+    python -m benchmarks.index [--texts FILE...] [--gb 1] [--nights 100] [--folder FOLDER]
 
 The text is the benchmark corpus, or that of JSON lines (.zst), over and over, each time edited anew, so that no two
-documents are the same. It is encoded once and published twice, as one night and as many, in the folder for temporary
-files (`TMPDIR`), which must hold about ten times as much.
+documents are the same. It is encoded once and published twice, as one night and as many, in a folder that must hold
+about ten times as much: a temporary one, or FOLDER, where another run finds it again.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import itertools
 import json
@@ -37,6 +38,7 @@ from slimpajama.corpus.shards.columns import encode_words, shard_bytes, words_of
 from slimpajama.corpus.trace import trace
 from slimpajama.text.segment import Segmenter
 from slimpajama.text.tokenizer import SEPARATOR, Tokenizer, train_tokenizer
+from slimpajama.workspace import catalogue, layout
 from slimpajama.workspace.index import open_index
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import FileEntry, Manifest, entry_of
@@ -138,6 +140,8 @@ def asked(unseen: Sequence[str], indexed: Sequence[str], lang: str) -> str:
 def build(workspace: str) -> None:
     """Index every night of a workspace, and say how large it is."""
     space = open_workspace(workspace)
+    for night in space.nights.published():
+        catalogue.forget(space.store, layout.night(night).index.path)
     report = index_nights(space, Config())
     [index] = open_index(space, space.nights.published())
     files = [(name, entry) for part in index.parts for name, entry in part.entries.items()]
@@ -163,8 +167,9 @@ def search(workspace: str, file: str) -> None:
 def rows(folder: Path, texts: Sequence[str], gigabytes: float, nights: int) -> tuple[list[dict[str, object]], ...]:
     """Return the rows of building and of searching."""
     unseen, indexed = texts[:UNSEEN], texts[UNSEEN:]
-    step_log("bench").info(f"encoding {gigabytes:g} GB ...")
-    publish(folder, indexed, gigabytes * 1e9, nights)
+    if not (folder / "one" / layout.NIGHTS_INDEX).exists():
+        step_log("bench").info(f"encoding {gigabytes:g} GB ...")
+        publish(folder, indexed, gigabytes * 1e9, nights)
     for lang in LANGUAGES:
         (folder / f"{lang}.txt").write_text(asked(unseen, indexed, lang), encoding="utf-8")
     built, searched = list[dict[str, object]](), list[dict[str, object]]()
@@ -225,6 +230,7 @@ def main() -> None:
     parser.add_argument("--texts", type=Path, nargs="+", help="JSON lines instead of the benchmark corpus")
     parser.add_argument("--gb", type=float, default=1.0, help="size of the text, in GB")
     parser.add_argument("--nights", type=int, default=100)
+    parser.add_argument("--folder", type=Path, help="keep what is encoded here")
     parser.add_argument("--build", help=argparse.SUPPRESS)
     parser.add_argument("--search", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -234,7 +240,7 @@ def main() -> None:
         return search(*args.search)
     files = args.texts or [prepare(args.cache / "corpus") / f"{language}.jsonl" for language in LANGUAGES]
     texts = read_texts(files)
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.nullcontext(args.folder) if args.folder else tempfile.TemporaryDirectory() as folder:
         built, searched = rows(Path(folder), texts, args.gb, args.nights)
     megabytes = sum(len(text.encode()) for text in texts) / 1e6
     page = [
