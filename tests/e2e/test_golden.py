@@ -26,12 +26,14 @@ REFUSED = "/removed/ingest-"
 DIGEST = re.compile(r"\b[0-9a-f]{64}\b")
 MODEL = re.compile(r"\b(n\d-tiny-[0-9a-f]{8}(?:-[0-9a-f]{8})?)\b")
 PAIRS = re.compile(r"\bpairs/[0-9a-f]{12}\b")
-# Made of the digests beside it.
-HOLDS_CARD = re.compile(r"models/MODEL|nights/n\d(/removed)?")
+# Files of a step that was added since.
+ADDED = re.compile(r"nights/n\d/(windows|passages)/")
+# Made of the digests beside it, or of such files.
+HOLDS_CARD = re.compile(r"models/MODEL|nights/n\d(/removed|/windows|/passages)?")
 # What a record is checked by; no digest holds it.
 CHECKS = {"checksum", "crc32"}
-# Steps were raised since; a rule of cleaning and counts were added, and so each step's manifest has another digest.
-LEFT_OUT = CHECKS | {"fingerprint", "version", "mojibake", "pii", "refused", "samples"}
+# Steps were raised and added since; a rule of cleaning and counts, too, and so each step's manifest has another digest.
+LEFT_OUT = CHECKS | {"fingerprint", "version", "mojibake", "pii", "refused", "samples", "passages"}
 STEPS = {"raw", "cleaned", "compared", "contaminated", "documents", "words", "from"}
 NOTES = "published/"
 
@@ -115,7 +117,7 @@ def content(workspace):
 
     found = {}
     for path, sha in files.items():
-        if is_for_people(path):
+        if is_for_people(path) or ADDED.match(path):
             continue
         if path.endswith(".json") and "tokenizer" not in path:
             found[plain(path)] = uncarded(
@@ -159,7 +161,8 @@ def uncarded(value):
 
 def is_card(entry):
     """Say whether this is the entry of a card, or the sum of a folder that holds one."""
-    return is_for_people(str(entry.get("path", ""))) or HOLDS_CARD.fullmatch(str(entry.get("folder", "")))
+    path = str(entry.get("path", ""))
+    return is_for_people(path) or ADDED.match(path) or HOLDS_CARD.fullmatch(str(entry.get("folder", "")))
 
 
 def same(old, new):

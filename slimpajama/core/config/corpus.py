@@ -210,8 +210,9 @@ class DedupConfig:
     count. Lee et al. 2022 ("Deduplicating training data makes language models better") took 50 tokens."""
 
     passage_documents: Annotated[int, Field(ge=2, le=1_000_000)] = 5
-    """Documents, of all nights, in which a passage must stand word for word to be called repeated: page frames,
-    disclaimers, licences. Such passages are listed and reported always."""
+    """Documents, of all nights, in which stretches of `passage_tokens` must stand word for word to be called repeated:
+    page frames, disclaimers, licences. A passage is made up of such stretches; passages are listed and reported
+    always."""
 
     cut_passages: bool = False
     """Cut repeated passages out of every document but the first that has them, which stays whole, so that each is

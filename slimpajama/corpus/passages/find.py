@@ -147,7 +147,8 @@ def _sentence_end(data: Any, i: Any, stop: Any) -> Any:
         c, length = decode(data, i)
         before, i = i, i + length
         kind = _KINDS[c] if c < np.uint32(len(_KINDS)) else np.uint8(0)
-        if kind == _MARK or (c == _FULL_STOP and i < stop):
+        # Behind the full stop of an abbreviation, a number or a path stands something else.
+        if kind == _MARK or (c == _FULL_STOP and i < stop and (data[i] == _SPACE or _KINDS[data[i]])):
             at, marked = i, True
         elif kind == _LINE_BREAK or (kind == _CLOSER and at == before):
             at = i

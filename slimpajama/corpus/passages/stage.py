@@ -97,11 +97,9 @@ def _passages(run: Run) -> Counts:
     for name, cleaned in parts.items():
         tonight += [File(run.night, entry, cleaned, lost=False) for entry in run.part_files(f"windows-{name}")]
     text_bytes = total(run.made["clean"].counts.get("bytes", {}))
-    todo = [
-        (f"count-{wanted.name}", wanted)
-        for wanted in ranges(text_bytes, run.cfg.dedup.memory_mb * 1_000_000 // run.cfg.run.threads())
-    ]
-    run.map(todo, lambda wanted: _count(run, wanted, history, tonight))
+    todo = [(f"count-{wanted.name}", wanted) for wanted in ranges(text_bytes, run.cfg.dedup.memory_mb * 1_000_000)]
+    # One at a time, for each takes all the memory there is; other processes may have others.
+    run.map(todo, lambda wanted: _count(run, wanted, history, tonight), workers=1)
     counted = [entry for key, _ in todo for entry in run.part_files(key)]
     lookup = _Lookup(run, [*history, *tonight])
 
