@@ -61,16 +61,10 @@ class File(NamedTuple):
 
 
 def _earlier(run: Run) -> dict[str, Manifest]:
-    """Return the earlier nights that have windows which compare with tonight's, and say which have not."""
-    nights = run.workspace.nights.earlier(run.night)
-    asked = _comparing(run)
-    of_night = {name: manifest.depends_on["stages"].get("passages", {}) for name, manifest in nights.items()}
-    known = {name: manifest for name, manifest in nights.items() if of_night[name].get("windows") == asked}
-    if others := [name for name in nights if name not in known]:
-        step_log("passages").info(
-            f"{len(others)} earlier nights were made without or with other windows and are not counted: {others[-1]}"
-        )
-    return known
+    """Return the earlier nights whose windows compare with tonight's."""
+    asked, nights = _comparing(run), run.workspace.nights.earlier(run.night)
+    made = {name: manifest.depends_on["stages"].get("passages", {}) for name, manifest in nights.items()}
+    return {name: manifest for name, manifest in nights.items() if made[name].get("windows") == asked}
 
 
 def _comparing(run: Run) -> dict[str, Any]:
@@ -93,6 +87,10 @@ def _passages(run: Run) -> Counts:
     run.map(
         [(f"windows-{name}", name) for name in parts], lambda name: _window_part(run, name, parts[name]), unit="parts"
     )
+    if others := len(run.workspace.nights.earlier(run.night)) - len(run.once(_earlier)):
+        step_log(run.name).info(
+            f"{others} earlier nights have no windows of {run.cfg.dedup.passage_tokens} tokens: not counted"
+        )
     history, tonight = _history(run), list[File]()
     for name, cleaned in parts.items():
         tonight += [File(run.night, entry, cleaned, lost=False) for entry in run.part_files(f"windows-{name}")]

@@ -9,9 +9,10 @@ import pytest
 from steps import clean, compare, decontaminate, deduplicate, find_passages, ingest, run_share
 
 from slimpajama.core.config import Config, DedupConfig, IngestConfig, RunConfig, SourceConfig
+from slimpajama.core.errors import StorageError
 from slimpajama.core.schema import DOCUMENTS, PASSAGES, REMOVED
 from slimpajama.corpus.passages import stage
-from slimpajama.corpus.passages.count import ALL, Range, ranges
+from slimpajama.corpus.passages.count import ALL, TEXT_BYTES, WINDOW_BYTES, Range, ranges
 from slimpajama.ops.explain import explain, render
 from slimpajama.ops.forget import forget
 from slimpajama.workspace import layout
@@ -19,6 +20,7 @@ from slimpajama.workspace.claims import use_executor
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_columns
+from slimpajama.workspace.step import Run
 
 NOTICE = {
     "zh": (
@@ -210,7 +212,21 @@ def test_nights_of_other_settings_are_not_counted_and_that_is_said(tmp_path, cap
     with caplog.at_level("INFO"):
         space.night("n2", texts[4:])
     assert space.passages("n2") == []
-    assert "are not counted: n1" in caplog.text
+    assert "1 earlier nights have no windows of 40 tokens: not counted" in caplog.text
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
+def test_damaged_windows_of_an_earlier_night_stop_the_step_with_one_error(damage, tmp_path):
+    space = Space(tmp_path)
+    space.night("n1", [article("zh", n) for n in range(4)])
+    path, *_ = sorted((tmp_path / "w" / "nights" / "n1" / "windows").glob("*.parquet"))
+    data = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(data[:-9] if damage == "cut" else data[:100] + bytes([data[100] ^ 1]) + data[101:])
+    with pytest.raises(StorageError, match="windows"):
+        space.night("n2", [article("zh", 5)])
 
 
 def test_ranges_cover_all_hashes_and_shrink_with_memory():
@@ -219,7 +235,7 @@ def test_ranges_cover_all_hashes_and_shrink_with_memory():
         assert found[0].low == 0
         assert found[-1].high == ALL.high
         assert all(one.high == other.low for one, other in pairwise(found))
-        assert 10**8 / 32 * 80 / len(found) <= memory
+        assert 10**8 / TEXT_BYTES * WINDOW_BYTES / len(found) <= memory
 
 
 def published(space):
@@ -240,6 +256,34 @@ def test_workers_and_memory_change_no_byte(workers, bits, tmp_path, monkeypatch)
         for number, night in enumerate(("n1", "n2")):
             space.night(night, [article(lang, n) for n in range(7 * number, 7 * number + 7) for lang in ("zh", "en")])
         spaces.append(space)
+    assert spaces[1].passages("n2")
+    assert published(spaces[0]) == published(spaces[1])
+
+
+def test_a_kill_after_any_unit_changes_no_byte(tmp_path, monkeypatch):
+    class KilledError(Exception):
+        pass
+
+    commit, kills = Run.commit, []
+
+    def killed(run, key, part):
+        commit(run, key, part)
+        if run.name == "passages" and (run.night, key) not in kills:
+            kills.append((run.night, key))
+            raise KilledError
+
+    spaces, texts = [], [article(lang, n) for n in range(7) for lang in ("zh", "en")]
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        spaces.append(Space(tmp_path / name, cut_passages=True))
+        if name == "b":
+            monkeypatch.setattr(Run, "commit", killed)
+        for night, some in (("n1", texts[:4]), ("n2", texts[4:])):
+            for _ in range(60):
+                with contextlib.suppress(KilledError):
+                    spaces[-1].night(night, some)
+                    break
+    assert {key.partition("-")[0] for _, key in kills} == {"windows", "count", "find"}
     assert spaces[1].passages("n2")
     assert published(spaces[0]) == published(spaces[1])
 
