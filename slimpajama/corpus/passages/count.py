@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from slimpajama.corpus.dedup.spill import distinct
 from slimpajama.corpus.passages.find import HASH_BITS, Windows
 from slimpajama.text.kernels import compiled
 from slimpajama.workspace.manifest import FileEntry
@@ -106,7 +105,8 @@ class Counter:
     def __init__(self, tonight: list[Windows], least: int = 1) -> None:
         ordered = np.sort(np.concatenate([np.zeros(0, np.uint64), *(found.hashes for found in tonight)]))
         behind = max(0, len(ordered) - least + 1)
-        hashes = distinct(ordered[:behind][ordered[least - 1 :] == ordered[:behind]])
+        hashes = ordered[:behind][ordered[least - 1 :] == ordered[:behind]]
+        hashes = hashes[np.append(True, hashes[1:] != hashes[:-1])[: len(hashes)]]
         n = len(hashes)
         nowhere = np.uint64(0xFFFFFFFFFFFFFFFF)
         self._found = Counts(hashes, np.zeros(n, np.int64), np.full(n, nowhere), np.zeros(n, np.uint64))
@@ -114,8 +114,8 @@ class Counter:
         self._low = hashes[0] if n else np.uint64(0)
         span = int(hashes[-1] - self._low) if n else 0
         self._shift = np.uint64(max(0, span.bit_length() - max(1, n.bit_length() - 2)))
-        tops = np.arange((span >> int(self._shift)) + 2, dtype=np.uint64)
-        self._directory = np.searchsorted((hashes - self._low) >> self._shift, tops).astype(np.int64)
+        tops = ((hashes - self._low) >> self._shift).astype(np.int64)
+        self._directory = np.append(0, np.cumsum(np.bincount(tops, minlength=1)))
 
     def add(self, found: Windows, file: int) -> None:
         """Count the documents of a file, by its number."""
