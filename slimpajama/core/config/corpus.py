@@ -57,7 +57,8 @@ class SourceConfig:
 
     encoding: Encoding = "auto"
     """Encoding of txt, html, warc, jsonl and csv: a name, or `auto`: UTF-8 where the bytes are valid UTF-8, else by a
-    byte order mark, by what the format declares, or detected among UTF-8, GB18030, Big5 and UTF-16."""
+    byte order mark, by what the format declares, or detected among UTF-8, GB18030, Big5, UTF-16 and, of
+    English, windows-1252."""
 
     delimiter: Annotated[str, Field(pattern=r"^(auto|[\t -~])$")] = "auto"
     """Character between the cells of CSV; `auto`: the first of comma, tab, semicolon and bar with which the header has
