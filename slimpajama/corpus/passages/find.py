@@ -8,7 +8,7 @@ sentences of `size` units or more lies in a window that lies in the run: whateve
 wherever its lines are broken, the run is found.
 
 A document has about two windows a sentence, so all of them are kept, and how many documents a window stands in is
-counted, not estimated. Windows are equal where 48 bits of their hashes are: of 1 GB of text, 18 million windows, about
+counted, not estimated. Windows are equal where 48 bits of their hashes are: of 1 GB of text, 20 million windows, about
 half a window is taken for another one; and a passage takes windows that fit its sentences.
 """
 

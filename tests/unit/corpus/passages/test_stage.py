@@ -187,6 +187,14 @@ def test_a_document_that_did_not_stay_is_not_the_first_of_a_later_night(tmp_path
     assert space.texts("n2") == [text]
 
 
+def test_a_night_of_which_nothing_is_left_has_no_passages(tmp_path):
+    space = Space(tmp_path)
+    space.night("n1", [article("zh", n) for n in range(5)])
+    found = space.night("n2", ["太短"])
+    assert space.passages("n2") == []
+    assert found.counts["passages"] == {}
+
+
 def test_a_duplicate_does_not_count(tmp_path):
     space, texts = Space(tmp_path), [article("zh", n) for n in range(4)]
     space.night("n1", [*texts, texts[0]])
