@@ -218,12 +218,18 @@ class Run:
             if key in self._parts:
                 continue
             # Of units that are not assigned to this process it is enough to know that they are there, and their names.
-            known = self.store.is_fenced or key in (assigned_keys() or {key})
-            part = _whole(read_json)(self.store, path) if known else {}
-            # Versions before 0.2 wrote no fingerprint.
-            if part is not None and part.get("fingerprint", self.fingerprint) == self.fingerprint:
-                self._parts[key] = part
-                self.store.learn(path, ((entry["path"], entry["sha256"]) for entry in part.get("files", ())))
+            if self.store.is_fenced or key in (assigned_keys() or {key}):
+                self._read_part(key)
+            else:
+                self._parts[key] = {}
+
+    def _read_part(self, key: str) -> None:
+        path = f"{self.work}/parts/{key}.json"
+        part = _whole(read_json)(self.store, path)
+        # Versions before 0.2 wrote no fingerprint.
+        if part is not None and part.get("fingerprint", self.fingerprint) == self.fingerprint:
+            self._parts[key] = part
+            self.store.learn(path, ((entry["path"], entry["sha256"]) for entry in part.get("files", ())))
 
     def map(
         self,
@@ -329,6 +335,8 @@ class Run:
 
     def part_files(self, key: str) -> list[FileEntry]:
         """Return the files of a committed unit."""
+        if not self._parts[key]:
+            self._read_part(key)
         return [FileEntry(**entry) for entry in self._parts[key]["files"]]
 
     def finish(self, counts: Counts | None = None) -> Manifest:

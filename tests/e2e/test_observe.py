@@ -35,6 +35,7 @@ STAGES = [
     "clean",
     "compare",
     "decontaminate",
+    "passages",
     "dedup",
     "segment",
     "tokenizer",

@@ -68,7 +68,7 @@ def _inputs(run: Run) -> dict[str, Any]:
         "settings": cfg.pairs,
         "clean": {name: getattr(cfg.clean, name) for name in ("simplify", "mask_pii", "fold_width")}
         | mask_versions(cfg.clean),
-        "dedup": {"version": SKETCH_VERSION, "settings": cfg.dedup},
+        "dedup": {"version": SKETCH_VERSION, "settings": cfg.dedup.comparison()},
         "decontaminate": {"version": OVERLAP_VERSION, "settings": cfg.decontaminate},
         "inputs": [file.entry() for file in files if isinstance(file, InputFile)],
         "problems": [[item[0], item[1], item[2].rule] for item in files if not isinstance(item, InputFile)],
