@@ -5,8 +5,9 @@ so every token of every document is trained on exactly once an epoch. Cutting an
 tokens at rows of 256 and 33 to 49 % at 1,024 (measured on real bilingual text).
 
 Rows come from all over the documents (see `order`): a step whose rows follow each other reads one or two documents, and
-the model is worse by 3 % (zh) to 19 % (en) in bits per byte (docs/benchmarks/model.md). Where the shards are more than LOT_BYTES, an
-epoch has several lots, each of shards drawn from all of them. Within a night documents went to shards by a hash.
+the model is worse by 3 % (zh) to 19 % (en) in bits per byte (docs/benchmarks/model.md). Where the shards are more than
+LOT_BYTES, an epoch has several lots, each of shards drawn from all of them. Within a night documents went to shards by
+a hash.
 
 A position is three numbers (epoch, lot, row); no tokens need to be kept to go on from it. Memory: one shard, and about
 60 bytes a document and row of a lot, whose tokens lie in a temporary file.
