@@ -13,6 +13,7 @@ from tasks.corpus import (
     begin_at_task,
     discard_task,
     find_published_task,
+    index_nights_task,
     publish_task,
     require_documents_task,
 )
@@ -35,19 +36,24 @@ def prepare_corpus(
     Returns:
         The night's manifest, or None where there was nothing new to read.
     """
-    with (
-        run_context(config, config_file, night, Nights.choose_preparation) as (config, night),
-        with_workers(config, night),
-    ):
-        if start:
-            begin_at_task(config, night, start)
-        if found := find_published_task(config, night):
-            return found
-        made: list[Manifest] = []
-        for manifest in walk(night, lambda step, before: STEP_TASKS[step.name](config, night, before)):
-            made.append(manifest)
-            if manifest.name == INGEST.name and not manifest.counts["files"]:
-                return discard_task(config, night)
-            if manifest.name == DEDUP.name:
-                require_documents_task(config, night, made)
-        return publish_task(config, night, made)
+    with run_context(config, config_file, night, Nights.choose_preparation) as (config, night):
+        with with_workers(config, night):
+            manifest = publish_night(config, night, start)
+        index_nights_task(config)
+        return manifest
+
+
+def publish_night(config: Config, night: str, start: str) -> Manifest | None:
+    """Run the steps of a preparation one after the other, and publish what they made."""
+    if start:
+        begin_at_task(config, night, start)
+    if found := find_published_task(config, night):
+        return found
+    made: list[Manifest] = []
+    for manifest in walk(night, lambda step, before: STEP_TASKS[step.name](config, night, before)):
+        made.append(manifest)
+        if manifest.name == INGEST.name and not manifest.counts["files"]:
+            return discard_task(config, night)
+        if manifest.name == DEDUP.name:
+            require_documents_task(config, night, made)
+    return publish_task(config, night, made)

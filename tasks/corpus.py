@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping
 
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from slimpajama.core.config import Config
+from slimpajama.corpus.index import IndexReport, index_nights
 from slimpajama.corpus.losses import require_documents
 from slimpajama.corpus.pipeline import NAMES, STEPS
 from slimpajama.workspace.manifest import Manifest
@@ -51,6 +52,14 @@ def require_documents_task(config: Config, night: str, made: list[Manifest]) -> 
 def publish_task(config: Config, night: str, steps: list[Manifest]) -> Manifest:
     """Write the night's manifest and add the night to the index."""
     return report(workspace_of(config).nights.publish(night, steps, config))
+
+
+@task(name="index-nights", cache_policy=NO_CACHE, **RETRY)
+def index_nights_task(config: Config) -> IndexReport:
+    """Make the index of each published night that has none."""
+    made = index_nights(workspace_of(config), config)
+    get_run_logger().info("index: %s", made.text())
+    return made
 
 
 @task(name="discard", task_run_name="discard-{night}", cache_policy=NO_CACHE)

@@ -29,7 +29,7 @@ ADDRESS_SPACE = 1 << 30
 # What these print is all that they do.
 SHOW = {
     *("answer", "explain", "generate", "lm-eval", "models", "nights", "reconstruct", "score", "summarize"),
-    *("translate", "verify"),
+    *("trace", "translate", "verify"),
 }
 SHOWING = {"-h", "--help", "--dry-run"}
 # The class of the click that typer uses, which may be a copy of its own.
@@ -56,7 +56,7 @@ def _add(*commands: Callable[..., Any], without: tuple[str, ...] = ()) -> None:
 _add(lifecycle.run, lifecycle.prepare, lifecycle.train, lifecycle.evaluate, lifecycle.tune, lifecycle.clean_up)
 _add(corpus.demo_corpus, without=("workspace", "config", "set_"))
 _add(corpus.dedup, without=("workspace",))
-_add(corpus.explain, corpus.forget, corpus.nights, without=("set_",))
+_add(corpus.explain, corpus.forget, corpus.nights, corpus.trace, without=("set_",))
 _add(corpus.verify)
 _add(model.score, model.reconstruct, without=("set_",))
 _add(model.generate)

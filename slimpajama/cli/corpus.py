@@ -1,4 +1,4 @@
-"""Commands about text: `demo-corpus`, `dedup`, `explain`, `forget`, `nights`, `verify`."""
+"""Commands about text: `demo-corpus`, `dedup`, `explain`, `forget`, `nights`, `trace`, `verify`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from slimpajama.cli.options import Common
+from slimpajama.cli.options import Common, TextFiles, read_text, unicode_only
 from slimpajama.core.console import console
 from slimpajama.core.errors import printable
 
@@ -94,6 +94,28 @@ def forget(
     with console():
         report = library(common.open(), by, value, dry_run=dry_run, sure=yes)
     common.emit(report.as_dict(), report.text())
+
+
+def trace(
+    common: Common,
+    words: Annotated[str, typer.Argument(metavar="TEXT", show_default=False, callback=unicode_only, help="Text.")] = "",
+    text: TextFiles = None,
+    min_tokens: Annotated[int, typer.Option(min=1, help="Tokens of the shortest span that is told.")] = 5,
+    documents: Annotated[int, typer.Option(min=0, help="Documents that are told of each span.")] = 3,
+) -> None:
+    """Tell which spans of a text stand in the corpus word for word, in which documents, and under which licence.
+
+    Example: slimpajama trace "今天的天气很好，适合出门。" --workspace demo/workspace
+
+    Example: slimpajama generate --prompt The --workspace demo/workspace | slimpajama trace --text - --json
+    """
+    from slimpajama.corpus.trace import trace as library
+
+    if bool(words) == bool(text):
+        raise typer.BadParameter("give one of TEXT and --text")
+    asked = words or read_text(text)
+    found = library(common.open(), asked, min_tokens, documents)
+    common.emit(found.as_dict(), found.render(asked))
 
 
 def nights(common: Common) -> None:

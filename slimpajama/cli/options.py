@@ -31,7 +31,7 @@ KEYWORD = inspect.Parameter.KEYWORD_ONLY
 FIELDS = "__dataclass_fields__"
 
 
-def _unicode(name: str) -> str:
+def unicode_only(name: str) -> str:
     """Return a name, or refuse it before anything starts: it becomes part of what is published."""
     try:
         name.encode()
@@ -41,7 +41,7 @@ def _unicode(name: str) -> str:
 
 
 Night = Annotated[
-    str, typer.Option(callback=_unicode, help="Name of the night; default: an unfinished one, else today in UTC.")
+    str, typer.Option(callback=unicode_only, help="Name of the night; default: an unfinished one, else today in UTC.")
 ]
 Model = Annotated[
     str | None,

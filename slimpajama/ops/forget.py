@@ -1,8 +1,9 @@
 """Forgetting documents: they are removed from every night, and so from every later training; their hashes stay.
 
 First the list of forgotten documents is written (`slimpajama.workspace.tombstones`). Then each night's files are
-written anew without the documents, then its manifest (`slimpajama.ops.rewrite`), and the old files are deleted. After a
-kill the next run finds the list unfinished, goes on, and ends in the same bytes.
+written anew without the documents, then its manifest (`slimpajama.ops.rewrite`), the old files are deleted, and the
+index is made again where it held the documents. After a kill the next run finds the list unfinished, goes on, and ends
+in the same bytes.
 
 It cannot change weights, vocabularies, samples that a model wrote, raw files, backups and Prefect's artifacts.
 """
@@ -16,10 +17,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from slimpajama.core.config import Config
 from slimpajama.core.errors import ConfigError, DamagedError, InputError, ModelError, StorageError
 from slimpajama.core.logs import step_log
 from slimpajama.core.progress import track
 from slimpajama.core.result import Result
+from slimpajama.corpus.index import index_nights
 from slimpajama.ops.explain import Nights, find_document, find_records
 from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.rewrite import RECORDS, affected, without
@@ -296,6 +299,8 @@ def _carry_out(workspace: Workspace, listed: ForgottenList) -> ForgottenList:
             without(workspace, night, ids[night])
             workspace.nights.drop_unlisted(night)
             bar.advance()
+    indexed = [night for night in touched if workspace.store.exists(layout.night(night).index.manifest)]
+    index_nights(workspace, Config(), only=indexed)
     # The reports of later nights show texts of earlier ones.
     after = nights[nights.index(touched[0]) :] if touched else []
     damaged = [error for night in after if (error := _report_again(workspace, night))]

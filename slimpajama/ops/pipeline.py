@@ -9,12 +9,13 @@ from typing import Any
 
 from slimpajama.apps.pipeline import STEPS as APPLICATION_STEPS
 from slimpajama.core.config import Config
+from slimpajama.corpus.index import INDEX, MERGE
 from slimpajama.corpus.pipeline import STEPS as CORPUS_STEPS
 from slimpajama.model.pipeline import STEPS as MODEL_STEPS
 from slimpajama.ops.report.stage import REPORT
 from slimpajama.workspace.step import OnNight
 
-PIPELINE = (*CORPUS_STEPS, *MODEL_STEPS, *APPLICATION_STEPS, REPORT)
+PIPELINE = (*CORPUS_STEPS, INDEX, MERGE, *MODEL_STEPS, *APPLICATION_STEPS, REPORT)
 BY_NAME = {step.name: step for step in PIPELINE}
 # Name and use of each step that works on a published night.
 _ON_NIGHT = [(step.name, step.on_night) for step in PIPELINE if step.on_night]

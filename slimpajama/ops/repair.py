@@ -16,12 +16,12 @@ from slimpajama import __version__
 from slimpajama.core.config import Config, validate
 from slimpajama.core.errors import SlimpajamaError, StorageError, printable
 from slimpajama.core.logs import step_log
+from slimpajama.corpus.index import index_nights
 from slimpajama.corpus.pipeline import prepare
 from slimpajama.corpus.sources.discover import plan_again
 from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.verify import Problems, verify
-from slimpajama.workspace import layout
-from slimpajama.workspace.catalogue import note_all
+from slimpajama.workspace import catalogue, layout
 from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes, load_manifest
 from slimpajama.workspace.open import Workspace, scratch_workspace
 from slimpajama.workspace.parquet import read_verified
@@ -48,7 +48,7 @@ def repair(workspace: Workspace, cfg: Config) -> tuple[int, list[str], Problems]
     repaired: list[str] = []
     with workspace.store.lock("repair"):
         files, bad = verify(workspace, cfg.run.threads())
-        note_all(workspace.store)
+        catalogue.note_all(workspace.store)
         repaired += [path for path in bad if path.startswith(layout.noted(""))]
         bad = {path: problem for path, problem in bad.items() if path not in repaired}
         for folder, manifest, wanted in _damaged(workspace.store, bad):
@@ -62,7 +62,29 @@ def repair(workspace: Workspace, cfg: Config) -> tuple[int, list[str], Problems]
                     hint = "It was left as it is: restore it from a backup."
                     bad[entry.path] = StorageError(f"cannot be made again: {why}", where=entry.path, hint=hint)
         workspace.store.delete_tree(layout.SCRATCH)
+        repaired += _index_again(workspace, cfg, bad)
     return files, repaired, dict(sorted(bad.items()))
+
+
+def _index_again(workspace: Workspace, cfg: Config, bad: Problems) -> list[str]:
+    """Make damaged indexes again from their nights' shards; return the paths, which are taken out of `bad`."""
+    places = {path: place for path in bad if (place := layout.place(path))[::2] == ("nights", "index")}
+    repaired = []
+    for night in sorted({place.owner for place in places.values()}):
+        own = [path for path, place in places.items() if place.owner == night]
+        folder = layout.night(night)
+        train = folder.split("train")
+        if any(path.startswith(train) or path == folder.manifest for path in bad):
+            continue
+        if all(path.startswith(folder.merged_index.within("")) for path in own):
+            catalogue.forget(workspace.store, folder.merged_index.path)
+        else:
+            catalogue.forget(workspace.store, folder.index.path)
+        index_nights(workspace, cfg, only=[night])
+        repaired += own
+        for path in own:
+            del bad[path]
+    return repaired
 
 
 def _damaged(store: Store, bad: Problems) -> list[tuple[layout.Folder, Manifest, list[FileEntry]]]:

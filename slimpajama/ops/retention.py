@@ -15,6 +15,7 @@ from slimpajama.core.logs import step_log
 from slimpajama.core.result import Result
 from slimpajama.workspace import layout
 from slimpajama.workspace.catalogue import forget
+from slimpajama.workspace.index import superseded
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.store import Store
 
@@ -61,6 +62,9 @@ def removable(workspace: Workspace, cfg: RetentionConfig) -> list[Removable]:
     """
     nights = workspace.nights.published()
     found = _leftovers(workspace.store, nights[-1:])
+    for place in superseded(workspace):
+        why = "an index of several nights, merged into a larger one"
+        found.append(Removable(place.path, why, workspace.store.size(place.path)))
     size_left = workspace.store.size() - sum(one.bytes for one in found)
     recent = set(nights[-cfg.nights :] if cfg.nights else nights)
     models = {model: manifest.depends_on for model, manifest in workspace.models.trained().items()}

@@ -21,6 +21,7 @@ from slimpajama.workspace.tombstones import forgotten_list
 
 WEIGHTS = "model.safetensors"
 RESTORE = "Restore it from a backup"
+INDEX_AGAIN = "`slimpajama verify --repair` makes it again from the night's shards."
 # So long after each other is looked again at what is wrong.
 PAUSES_S = (0.1, 1.0)
 Problems = dict[str, StorageError]
@@ -56,6 +57,8 @@ def _look(workspace: Workspace, threads: int, only: Collection[str] | None = Non
             entries += [e for e in manifest.files if only is None or e.path in only] if manifest else ()
         except StorageError as error:
             hint = f"A manifest cannot be rebuilt from itself. {RESTORE}."
+            if layout.place(path).kind == "index":
+                hint = INDEX_AGAIN
             problems.append(StorageError(error.what, where=path, hint=hint))
 
     def check(entry: FileEntry) -> StorageError | None:
@@ -116,6 +119,8 @@ def _what_next(path: str) -> str:
     """Return what to do about a damaged file."""
     place = layout.place(printable(path))
     match place:
+        case ("nights", _, "index", _):
+            return INDEX_AGAIN
         case ("nights", *_):
             return f"`slimpajama verify --repair` makes it again from the raw files. Or: {RESTORE.lower()}."
         case ("reports", night, "samples.json", _):
@@ -203,7 +208,8 @@ def _catalogue(store: Store, present: set[str]) -> Iterator[StorageError]:
     notes = {path.removeprefix(layout.noted("")) for path in present if path.startswith(layout.noted(""))}
     for path in sorted(notes):
         if _is_missing(store, path, present):
-            yield StorageError("missing, and was published", where=path, hint=restore(printable(path)))
+            hint = INDEX_AGAIN if layout.place(path).kind == "index" else restore(printable(path))
+            yield StorageError("missing, and was published", where=path, hint=hint)
     # What has a work folder is being published; if that was broken off, the next run ends it.
     working = {place.folder for path in present if (place := layout.place(path)).kind == "work"}
     for path in records(present):

@@ -44,7 +44,8 @@ def load_lattice(user_words: tuple[UserWord, ...] = ()) -> Lattice:
     joins = np.zeros(0x110000, np.bool_)
     joins[FIRST : LAST + 1] = True
     joins[list(map(ord, _ALSO))] = True
-    mixed = [word for word in words.to_pylist() if not _all_han(word) and joins[list(map(ord, word))].all()]
+    others = words.filter(pc.match_substring_regex(words, f"[^{chr(FIRST)}-{chr(LAST)}]")).to_pylist()
+    mixed = [word for word in others if joins[list(map(ord, word))].all()]
     if user_words:
         known = dict(zip(words.to_pylist(), counts.tolist(), strict=True))
         base = load_lattice()

@@ -1,6 +1,7 @@
 """Every path of a workspace: put together here, taken apart here, and nowhere else.
 
     nights/NIGHT/{documents,removed,notes,minhash,bands,texts}/PART, nights/NIGHT/{shards/SPLIT/SHARD,work/STEP/}
+    nights/NIGHT/index/, nights/NIGHT/index/merged/
     models/MODEL/, models/MODEL/evaluations/NIGHT/, models/MODEL/evaluations/NIGHT/gate/
     tuned/MODEL/, pairs/SET/{train,validation,test,removed}/PART, reports/NIGHT/, forgotten/, repair/
 
@@ -96,6 +97,16 @@ class Night(Folder):
     def split(self, name: str) -> str:
         """Beginning of the paths of a split's shards."""
         return f"{self.path}/shards/{name}/"
+
+    @property
+    def index(self) -> Folder:
+        """What the training split is searched by; it has a manifest of its own, for it may come later."""
+        return Folder(f"{self.path}/index")
+
+    @property
+    def merged_index(self) -> Folder:
+        """The same of this night and of some before it together."""
+        return Folder(f"{self.path}/index/merged")
 
 
 class Model(Folder):

@@ -155,7 +155,10 @@ class Nights:
         return manifest
 
     def drop_unlisted(self, night: str) -> None:
-        """Delete what a published night's manifest does not list: written by runs that did not finish, or replaced."""
+        """Delete what a published night's manifest does not list: written by runs that did not finish, or replaced.
+
+        Its index stays, which has a manifest of its own.
+        """
         place = layout.night(night)
         # Before the manifest is read: whatever another run lists and writes from here on is not in it.
         present = self.store.list(place.within(""))
@@ -163,7 +166,7 @@ class Nights:
         for entry in self.load(night).files:
             listed |= {entry.path, self.store.name(entry.path, entry.sha256)}
         for path in present:
-            if path not in listed and not path.startswith(f"{place.work()}/"):
+            if path not in listed and not path.startswith((f"{place.work()}/", place.index.within(""))):
                 self.store.delete(path)
         self.store.delete_tree(place.work())
 

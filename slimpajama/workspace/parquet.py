@@ -66,7 +66,7 @@ def read_verified(store: Store, entry: FileEntry) -> bytes:
     """Return a listed file after its hash was compared with its manifest's."""
     data = store.read(entry.path)
     if (found := sha256(data)) != entry.sha256:
-        raise _not_as_listed(store, entry.path, f"sha256 {entry.sha256[:16]}…", f"sha256 {found[:16]}…")
+        raise not_as_listed(store, entry.path, f"sha256 {entry.sha256[:16]}…", f"sha256 {found[:16]}…")
     return data
 
 
@@ -130,7 +130,7 @@ class _Checked(io.RawIOBase):
                 return data
             # A disk or a network may have damaged it on its way.
             data = self._store.read(self._entry.path, start, end)
-        raise _not_as_listed(self._store, self._entry.path, "the checksums listed", f"damage after byte {start}")
+        raise not_as_listed(self._store, self._entry.path, "the checksums listed", f"damage after byte {start}")
 
 
 # A night's files are opened many times.
@@ -145,7 +145,7 @@ def _checksums(store: Store, entry: FileEntry) -> str:
             digest.update(data)
             sums.append(blocks_crc32(data))
     if (found := digest.hexdigest()) != entry.sha256:
-        raise _not_as_listed(store, entry.path, f"sha256 {entry.sha256[:16]}…", f"sha256 {found[:16]}…")
+        raise not_as_listed(store, entry.path, f"sha256 {entry.sha256[:16]}…", f"sha256 {found[:16]}…")
     return "".join(sums)
 
 
@@ -159,7 +159,7 @@ def reading(store: Store, entry: FileEntry) -> Iterator[BinaryIO]:
     try:
         with store.open(entry.path) as file:
             if (size := file.seek(0, io.SEEK_END)) != entry.bytes:
-                raise _not_as_listed(store, entry.path, f"{entry.bytes} bytes", f"{size} bytes")
+                raise not_as_listed(store, entry.path, f"{entry.bytes} bytes", f"{size} bytes")
             yield cast(BinaryIO, _Checked(store, entry, file, _checksums(store, entry)))
     except outside_errors(pa.ArrowException) as error:
         where = f"{store.uri}/{entry.path}"
@@ -178,7 +178,8 @@ def read_columns(store: Store, entries: Iterable[FileEntry], schema: pa.Schema, 
     return pa.concat_tables(tables) if tables else pa.schema(map(schema.field, names)).empty_table()
 
 
-def _not_as_listed(store: Store, path: str, expected: str, found: str) -> DamagedError:
+def not_as_listed(store: Store, path: str, expected: str, found: str) -> DamagedError:
+    """Return what to raise where a file is not what its manifest says."""
     what = "the file is not what its manifest says"
     hint = "It was changed or damaged after it was written: `slimpajama verify` says what to do."
     if (place := layout.place(path)).root == "nights":

@@ -141,6 +141,8 @@ class Run:
         self._computed: dict[Callable[[Run], Any], Any] = {}
         self._parts: dict[str, dict[str, Any]] = {}
         self._manifest: Manifest | None = None
+        self.replaced: Manifest | None = None
+        """What an earlier run made of other inputs, or of these; known when the step has begun."""
         self.skipped = False
         """Whether an earlier run finished it."""
         digests = {key: self.made[name].digest for key, name in step.needs.items()}
@@ -182,7 +184,7 @@ class Run:
         """
         published = layout.is_published_manifest(self.manifest_path)
         found = (load_manifest if published else _whole(load_manifest))(self.store, self.manifest_path)
-        self._replaced = found
+        self.replaced = found
         if found and found.fingerprint == self.fingerprint:
             self._manifest, self.skipped = found, True
             if published:
@@ -313,7 +315,11 @@ class Run:
             data = parquet_bytes(content, intermediate=intermediate) if isinstance(content, pa.Table) else content
             entries.append(entry_of(path, data, rows))
             self.store.write_listed(path, data, entries[-1].sha256)
-        record = json.loads(json_bytes({"fingerprint": self.fingerprint, "files": entries, "counts": part.counts}))
+        self.keep(key, entries, part.counts)
+
+    def keep(self, key: str, entries: Sequence[FileEntry], counts: Counts) -> None:
+        """Write the marker of a unit whose files are there; so are those that the `replaced` manifest lists."""
+        record = json.loads(json_bytes({"fingerprint": self.fingerprint, "files": entries, "counts": counts}))
         self.store.write(f"{self.work}/parts/{key}.json", sealed(json_bytes(record)))
         self._parts[key] = record
 
@@ -345,11 +351,11 @@ class Run:
 
     def _drop_replaced(self) -> None:
         """Delete what the manifest before listed and none lists now: on a disk nothing, for it was written over."""
-        if self._replaced and self.store.is_fenced and layout.is_published_manifest(self.manifest_path):
+        if self.replaced and self.store.is_fenced and layout.is_published_manifest(self.manifest_path):
             now = load_manifest(self.store, self.manifest_path)
             before, listed = (
                 {self.store.name(entry.path, entry.sha256) for entry in manifest.files} if manifest else set()
-                for manifest in (self._replaced, now)
+                for manifest in (self.replaced, now)
             )
             for name in before - listed:
                 self.store.delete(name)

@@ -34,6 +34,7 @@ CHECKS = {"checksum", "crc32"}
 LEFT_OUT = CHECKS | {"fingerprint", "version", "mojibake", "pii", "refused", "samples"}
 STEPS = {"raw", "cleaned", "compared", "contaminated", "documents", "words", "from"}
 NOTES = "published/"
+INDEX = "/index/"
 
 
 def night(program, folder, workspace, name, server, **environment):
@@ -91,7 +92,10 @@ def before(corpus, second, tmp_path_factory, prefect_server):
 
 def names_of(workspace):
     """Return what stands for names and hashes that depend on cards: models by their order, files by their paths."""
-    files = {path: sha for path, sha in published(workspace).items() if not path.startswith(NOTES)}
+    # An index is younger than the old code.
+    files = {
+        path: sha for path, sha in published(workspace).items() if not path.startswith(NOTES) and INDEX not in path
+    }
     models = dict.fromkeys(name for path in files for name in MODEL.findall(path))
     texts = {name: MODEL.sub("MODEL", name) for name in models}
     texts |= {sha: f"sha256 of {path}" for path, sha in files.items() if path.endswith((*CARDS, ".json"))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,6 +92,12 @@ def write_night(store: Store, night: str, seed: int, tokenizer_json: bytes) -> N
         store.write(path, data)
         entries.append(FileEntry(path, sha256(data), len(data)))
     Nights(store).publish(night, [Manifest("shards", f"{seed}", tuple(entries), {}, {"seed": seed})], CONFIG)
+
+
+@pytest.fixture(scope="session")
+def more_nights() -> Callable[..., None]:
+    """`write_night`, for a test that needs more of them."""
+    return write_night
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,5 @@
 """The web application: `/v1/completions`, `/v1/models`, `/health`, `/metrics`, and at `/` a page to try it; and
-`/v1/summarize`, `/v1/translate`, `/v1/answer` by the tuned models that serve these tasks.
+`/v1/summarize`, `/v1/translate`, `/v1/answer` by the tuned models that serve these tasks; `/v1/trace` for the corpus.
 
 It waits and never computes: whatever takes time runs in the worker's thread.
 """
@@ -29,7 +29,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from slimpajama.apps.serve.openapi import described
-from slimpajama.apps.serve.schemas import APPLICATIONS, ApiError, CompletionRequest, parse, texts_of
+from slimpajama.apps.serve.schemas import APPLICATIONS, ApiError, CompletionRequest, TraceRequest, parse, texts_of
 from slimpajama.apps.serve.waiting import Call, Event, Job, Texts, client_of
 from slimpajama.apps.serve.worker import Worker
 from slimpajama.core.config import ApplyConfig, GenerateConfig
@@ -79,6 +79,7 @@ class Application(Starlette):
                 Route("/metrics", self.metrics),
                 Route("/v1/models", self.models),
                 Route("/v1/completions", self.completions, methods=["POST"]),
+                Route("/v1/trace", self.trace, methods=["POST"]),
                 *(Route(f"/v1/{name}", self.application, methods=["POST"], name=name) for name in APPLICATIONS),
             ],
             exception_handlers=dict.fromkeys((ApiError, HTTPException, ClientDisconnect, Exception), _refuse),
@@ -128,7 +129,15 @@ class Application(Starlette):
         """Summarise, translate or answer."""
         self._admit(request)
         asked = parse(await _body(request), APPLICATIONS[request.url.path.rpartition("/")[2]])
-        _, events = self._submit(request, task=asked.task, call=lambda tuned: asked.run(tuned, self.apply))
+        return await self._called(request, lambda tuned: asked.run(tuned, self.apply), asked.task)
+
+    async def trace(self, request: Request) -> Response:
+        """Say where a text comes from."""
+        self._admit(request)
+        return await self._called(request, parse(await _body(request), TraceRequest).run)
+
+    async def _called(self, request: Request, call: Call, task: str = "") -> Response:
+        _, events = self._submit(request, task=task, call=call)
         found: dict[str, Any] = {}
         async for event in events:
             found |= event.result or {}

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from pydantic.json_schema import models_json_schema
 
-from slimpajama.apps.serve.schemas import APPLICATIONS, SETTINGS, CompletionRequest
+from slimpajama.apps.serve.schemas import APPLICATIONS, SETTINGS, CompletionRequest, TraceRequest
 from slimpajama.core.config import GenerateConfig
 
 Schema = dict[str, Any]
@@ -35,6 +35,9 @@ ANSWERS = {
     "translate": _fields(translation=STRING, to=STRING, limits=LIMITS),
     "answer": _fields(answer=STRING, passage=STRING, score={"anyOf": [NUMBER, NULL]}, limits=LIMITS),
 }
+DOCUMENT = _fields(id=STRING, night=STRING, source=STRING, uri=STRING, licence=STRING, place=INTEGER)
+SPAN = _fields(start=INTEGER, end=INTEGER, tokens=INTEGER, count=INTEGER, documents=_list(DOCUMENT))
+ANSWERS["trace"] = _fields(spans=_list(SPAN), found=INTEGER, nights=INTEGER, limits=LIMITS)
 HEALTH = _fields(status=STRING)
 # In OpenAI's form.
 REFUSED = _fields(error=_fields(message=STRING, type=STRING, param={"anyOf": [STRING, NULL]}, code=STRING))
@@ -53,7 +56,7 @@ REFUSALS = ADMISSION | {
 @cache
 def described() -> Schema:
     """Return the OpenAPI document of the server."""
-    requests = {"completions": CompletionRequest, **APPLICATIONS}
+    requests = {"completions": CompletionRequest, **APPLICATIONS, "trace": TraceRequest}
     _, found = models_json_schema(
         [(kind, "validation") for kind in requests.values()], ref_template="#/components/schemas/{model}"
     )

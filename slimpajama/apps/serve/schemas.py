@@ -1,4 +1,4 @@
-"""What goes over the wire: OpenAI's completions request, its errors, and the applications' requests.
+"""What goes over the wire: OpenAI's completions request, its errors, and the requests of the rest.
 
 A field that the model cannot honour is refused, unless it has the value that changes nothing.
 
@@ -6,6 +6,7 @@ Source: https://platform.openai.com/docs/api-reference/completions; `top_k`, `mi
 and others name them.
 """
 
+import logging
 import math
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -15,7 +16,11 @@ from pydantic_core import from_json
 
 from slimpajama.apps.tune.inference import Tuned
 from slimpajama.core.config import ApplyConfig, GenerateConfig
+from slimpajama.core.errors import SlimpajamaError
+from slimpajama.corpus.trace import DOCUMENTS, MIN_TOKENS, trace
+from slimpajama.workspace.open import Workspace
 
+LOG = logging.getLogger(__name__)
 # Of all texts of a request: about as long as anyone waits for a small model.
 MAX_TOKENS = 8192
 # More than any request has.
@@ -118,6 +123,27 @@ class AnswerRequest(_Body):
         # JSON has no infinity, which the score of no answer is.
         score = found.score if math.isfinite(found.score) else None
         return {"answer": found.text, "passage": found.passage, "score": score}
+
+
+class TraceRequest(_Body):
+    """Body of `POST /v1/trace`; the longest text takes about a second on a GB of corpus."""
+
+    text: Annotated[str, Field(max_length=20_000)]
+    min_tokens: Annotated[int, Field(ge=1, le=1000)] = MIN_TOKENS
+    documents: Annotated[int, Field(ge=0, le=20)] = DOCUMENTS
+
+    def run(self, workspace: Workspace) -> dict[str, Any]:
+        """Return the answer.
+
+        Raises:
+            ApiError: The corpus cannot be searched.
+        """
+        try:
+            return trace(workspace, self.text, self.min_tokens, self.documents).as_dict()
+        except SlimpajamaError as error:
+            LOG.warning("cannot search the corpus: %s", error)
+            message = "the corpus cannot be searched; the server's log says why"
+            raise ApiError(503, message, "index_unavailable") from None
 
 
 ApplicationRequest = SummarizeRequest | TranslateRequest | AnswerRequest

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slimpajama.apps.serve.schemas import ApiError
-from slimpajama.apps.tune.inference import Tuned
 from slimpajama.core.config import GenerateConfig
 from slimpajama.model.generate.sampling import Spend
 from slimpajama.model.generate.text import Tally
@@ -20,8 +19,8 @@ IPV6_CLIENT = "/64"
 
 Texts = Sequence[tuple[str, GenerateConfig]]
 """Prompts, and how to continue each."""
-Call = Callable[[Tuned], dict[str, Any]]
-"""A call of an application by a tuned model."""
+Call = Callable[[Any], dict[str, Any]]
+"""A call of an application by a tuned model, or one that needs none and is given the workspace."""
 
 
 class StoppedError(Exception):
@@ -46,14 +45,14 @@ class Event:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Texts to write one after the other, or a call of an application."""
+    """Texts to write one after the other, or a call."""
 
     loaded: Loaded
     texts: Texts
     send: Callable[[Event | Exception | None], object]
     """Called by the computing thread; the last call brings None, or the error that ended the job."""
     task: str = ""
-    """What the tuned model of `call` has to serve."""
+    """What the tuned model of `call` has to serve; empty where it needs none."""
     call: Call | None = None
     client: str = ""
     """Who asks: clients take turns."""

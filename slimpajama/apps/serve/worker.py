@@ -150,7 +150,8 @@ class Worker:
 
         spend = bounded(MAX_TOKENS, self.max_seconds, gone)
         if job.call:
-            job.send(Event(0, result=job.call(replace(self._tuned_for(job.task), spend=spend))))
+            given = replace(self._tuned_for(job.task), spend=spend) if job.task else self._workspace
+            job.send(Event(0, result=job.call(given)))
             return
         for index, (prompt, cfg) in enumerate(job.texts):
             tally = Tally()

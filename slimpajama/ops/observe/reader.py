@@ -67,8 +67,9 @@ class Reader(Sink):
 
     def manifest_read(self, manifest: Manifest) -> None:
         self.folders[manifest.digest] = {layout.folder_of(entry.path) for entry in manifest.files}
-        # Steps depend on the vocabulary by its own hash, which is the same in many nights.
-        for entry in manifest.entries(layout.night(self.night).tokenizer):
+        # Steps depend on the vocabulary by its own hash, which is the same in many nights; the index on shards, too.
+        night = layout.night(self.night)
+        for entry in [*manifest.entries(night.tokenizer), *manifest.entries(night.split("train"))]:
             self.folders[entry.sha256] = {layout.folder_of(entry.path)}
         self._tell(self.manifest_met, manifest)
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -24,6 +25,7 @@ from nights_to_forget import (
     id_of,
     prepare,
     rows,
+    second_night,
     secret,
     settings,
     text,
@@ -33,11 +35,14 @@ from steps import clean, ingest
 
 from slimpajama.cli import run
 from slimpajama.core.errors import ConfigError, DamagedError, InputError, LockedError, StorageError
+from slimpajama.corpus import index
 from slimpajama.ops.explain import explain, render
 from slimpajama.ops.forget import forget
 from slimpajama.ops.overview import list_nights
 from slimpajama.ops.verify import verify
+from slimpajama.text.tokenizer import Tokenizer
 from slimpajama.workspace import layout
+from slimpajama.workspace.index import open_index
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import json_bytes
 from slimpajama.workspace.nights import Nights
@@ -384,3 +389,66 @@ def test_without_its_list_nothing_forgotten_comes_in_again(folder: Path, store: 
     with pytest.raises(StorageError, match=r"forgotten/index\.json: missing, and was published"):
         prepare(store, settings(folder), THIRD)
     assert list(verify(Workspace(store))[1]) == [layout.FORGOTTEN]
+
+
+def indexed_texts(workspace: Workspace, nights: list[str]) -> list[str]:
+    """Return the text of every stream of tokens that lies in an index's folder, listed or not."""
+    [found] = open_index(workspace, nights)
+    tokenizer = Tokenizer.load(workspace.store.read(found.tokenizer.path))
+    streams = [path for path in workspace.store.list("nights") if path.endswith(".ids.npy")]
+    return [tokenizer.decode(np.load(io.BytesIO(workspace.store.read(path)))) for path in streams]
+
+
+@pytest.mark.usefixtures("quick_pages")
+@pytest.mark.parametrize("merges", [False, True])
+def test_its_tokens_stand_in_no_index_any_more_and_other_parts_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, merges: bool
+) -> None:
+    folder = tmp_path
+    workspace, cfg, nights = Workspace(LocalStore(str(folder / "workspace"))), settings(folder), [FIRST, SECOND]
+    if not merges:
+        cfg = replace(cfg, shards=replace(cfg.shards, target_mb=0.003))
+        monkeypatch.setattr(index, "PART_TOKENS", 2000)
+    else:
+        monkeypatch.setattr(index, "LARGER", 3)
+    for night, texts in ((FIRST, first_night()), (SECOND, second_night())):
+        write_raw(folder, night, texts)
+        prepare(workspace.store, cfg, night)
+    index.index_nights(workspace, cfg)
+    assert any("/merged/" in path for path in workspace.store.list("nights")) == merges
+    assert any(SECRET["zh"] in text for text in indexed_texts(workspace, nights))
+    before = contents(folder / "workspace")
+    forget(workspace, "id", id_of(workspace.store, secret("zh")))
+    after = contents(folder / "workspace")
+    assert not any(SECRET["zh"][:8] in text for text in indexed_texts(workspace, nights))
+    assert verify(workspace)[1] == {}
+    parts = [path for path in before if path.endswith(".order.npy") and "/merged/" not in path]
+    gone = [path for path in parts if path not in after]
+    assert len(gone) == 1
+    assert len(parts) > 1
+    # As if it had never been there: what is made anew comes out the same.
+    for path in [path for path in after if "/index/" in path]:
+        workspace.store.delete(path)
+    index.index_nights(workspace, cfg)
+    again = contents(folder / "workspace")
+    assert {path: data for path, data in again.items() if "/index/" in path} == {
+        path: data for path, data in after.items() if "/index/" in path
+    }
+
+
+@pytest.mark.usefixtures("quick_pages")
+def test_a_forgetting_that_was_broken_off_before_the_index_is_ended(
+    store: LocalStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, cfg = Workspace(store), settings(folder)
+    index.index_nights(workspace, cfg)
+    doc_id = id_of(store, secret("zh"))
+    real = index._part
+    monkeypatch.setattr(index, "_part", lambda *given: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        forget(workspace, "id", doc_id)
+    monkeypatch.setattr(index, "_part", real)
+    with pytest.raises(InputError, match="no index of the documents that it holds now"):
+        open_index(workspace, [FIRST])
+    forget(workspace, "id", doc_id)
+    assert not any(SECRET["zh"][:8] in text for text in indexed_texts(workspace, [FIRST, SECOND]))

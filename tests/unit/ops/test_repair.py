@@ -14,11 +14,13 @@ from steps import run_steps
 
 from slimpajama.cli import run
 from slimpajama.core.config import Config, load_config
-from slimpajama.core.errors import LockedError
+from slimpajama.core.errors import LockedError, StorageError
+from slimpajama.corpus import index
 from slimpajama.corpus.pipeline import prepare
 from slimpajama.ops import repair as module
 from slimpajama.ops.repair import repair
 from slimpajama.ops.report.stage import write_report
+from slimpajama.workspace.index import open_index
 from slimpajama.workspace.layout import SCRATCH
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import json_bytes, load_manifest
@@ -307,3 +309,38 @@ def test_the_command_repairs_and_says_what_it_did(store, folder, capsys):
     assert run([*command, "--repair", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["repaired"] == [path]
     assert run(command) == 0
+
+
+@pytest.mark.parametrize("damage", ["part", "missing", "manifest", "merged", "no manifest"])
+def test_a_damaged_index_is_named_and_made_again_byte_for_byte(store, cfg, monkeypatch, damage):
+    monkeypatch.setattr(index, "LARGER", 10)
+    index.index_nights(Workspace(store), cfg)
+    before = contents(store)
+    paths = [path for path in before if "/index/" in path and not path.startswith("published/")]
+    wanted = {"manifest": "n1/index/manifest.json", "no manifest": "n1/index/manifest.json", "merged": "merged/0"}
+    path = next(path for path in paths if wanted.get(damage, "n1/index/0") in path)
+    if damage in ("missing", "no manifest"):
+        store.delete(path)
+    else:
+        flip(store, path)
+    if damage != "no manifest":
+        # Never another answer: an error that names the file.
+        with pytest.raises(StorageError, match=re.escape(path)):
+            [[part.arrays, part.documents] for part in open_index(Workspace(store), ["n1"])[0].parts] and [
+                [part.arrays, part.documents] for part in open_index(Workspace(store), ["n1", "n2"])[0].parts
+            ]
+    _, repaired, bad = repair(Workspace(store), cfg)
+    assert (repaired, bad) == ([path], {})
+    assert contents(store) == before
+
+
+def test_an_index_of_damaged_shards_stays_as_it_is_until_they_are_whole(store, cfg, folder):
+    index.index_nights(Workspace(store), cfg)
+    shard = next(path for path in store.list("nights/n1/shards/train"))
+    part = next(path for path in store.list("nights/n1/index"))
+    flip(store, shard)
+    flip(store, part)
+    shutil.rmtree(folder / "raw")
+    _, repaired, bad = repair(Workspace(store), cfg)
+    assert repaired == []
+    assert {shard, part} <= set(bad)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from slimpajama.core.config import RetentionConfig
+from slimpajama.core.config import Config, RetentionConfig
+from slimpajama.corpus.index import index_nights
 from slimpajama.ops.retention import clean_up, removable
+from slimpajama.ops.verify import verify
+from slimpajama.workspace import layout
+from slimpajama.workspace.index import open_index
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
@@ -149,3 +154,24 @@ def test_tuned_models_stay_while_they_serve_a_task_or_are_young(store: LocalStor
     gone = [one.folder for one in clean_up(Workspace(store), RetentionConfig(nights=3)).removed]
     assert gone == ["tuned/2026-01-01-broken", "models/2026-01-02-tiny-1", "tuned/gone", "tuned/old"]
     assert store.exists("tuned/current.json")
+
+
+def test_a_merged_index_that_a_larger_one_replaced_goes(
+    tmp_path: Path, two_nights: Path, more_nights: Callable[..., None]
+):
+    workspace = Workspace(LocalStore(str(tmp_path / "merged")))
+    tokenizer = next(two_nights.glob("nights/*/tokenizer/tokenizer.json")).read_bytes()
+    for number in range(9):
+        more_nights(workspace.store, f"2026-02-0{number + 1}", number, tokenizer)
+        index_nights(workspace, Config())
+    nights = workspace.nights.published()
+    asked = [entry for part in open_index(workspace, nights)[0].parts for entry in part.entries.values()]
+    merged = {layout.folder_of(path) for path in workspace.store.list("nights") if "/merged/" in path}
+    used = {layout.folder_of(entry.path) for entry in asked if "/merged/" in entry.path}
+    gone = {one.folder for one in clean_up(workspace, RetentionConfig()).removed}
+    assert gone
+    assert gone == merged - used
+    assert [entry for part in open_index(workspace, nights)[0].parts for entry in part.entries.values()] == asked
+    # It does not come back.
+    assert index_nights(workspace, Config()).merged == []
+    assert verify(workspace)[1] == {}
