@@ -87,6 +87,10 @@ class LanguageModel(nn.Module, ABC):
         """Return the negative log-likelihood of each token given those before it in its row: float32 (B, T), nats."""
         return cross_entropy(*self.states(tokens_BT), tokens_BT)
 
+    def nlls(self, tokens_BT: Tensor) -> Tensor:
+        """Return `nll`, and behind it what parts of the model say without the others, (parts, B, T)."""
+        return self.nll(tokens_BT)[None]
+
     @torch.no_grad()
     def nll_and_likeliest(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Return what `nll` does, and the likeliest token at each place, int64 (B, T)."""

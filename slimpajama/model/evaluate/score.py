@@ -115,14 +115,26 @@ def score_ids(
         ids: Token ids of each document, without `document_id`.
         precision: `fp32`, or `bf16` for autocast: faster, good to about three digits.
     """
+    scored: NDArray[np.float64] = score_parts(model, ids, document_id, precision)[0]
+    return scored
+
+
+def score_parts(
+    model: LanguageModel, ids: Sequence[Ids], document_id: int, precision: str = "fp32"
+) -> NDArray[np.float64]:
+    """Return what `score_ids` does, and behind it the same of parts of the model, (parts, D); see `nlls`."""
     sequences = Sequences(ids, document_id)
     device = device_of(model)
-    nll_D = np.zeros(len(ids))
+    found = []
     with torch.inference_mode(), autocast(device, precision):
         for plan, tokens_BT, counts_BT in sequences.batches(plan_windows(sequences.lengths_D, model.row_tokens)):
-            nll_BT = model.nll(torch.from_numpy(tokens_BT).to(device)).double().cpu().numpy()
-            np.add.at(nll_D, plan[:, DOCUMENT], np.where(counts_BT, nll_BT, 0.0).sum(axis=1))
-    return nll_D
+            nll_PBT = model.nlls(torch.from_numpy(tokens_BT).to(device)).double().cpu().numpy()
+            found.append((plan[:, DOCUMENT], np.where(counts_BT, nll_PBT, 0.0).sum(axis=2)))
+    nll_PD = np.zeros((len(found[0][1]) if found else 1, len(ids)))
+    for document_W, nll_PW in found:
+        for total_D, nll_W in zip(nll_PD, nll_PW, strict=True):
+            np.add.at(total_D, document_W, nll_W)
+    return nll_PD
 
 
 def score_text(model: LanguageModel, tokenizer: Tokenizer, text: str) -> dict[str, float]:

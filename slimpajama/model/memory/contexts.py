@@ -42,12 +42,16 @@ class Places(NamedTuple):
 class Contexts(NamedTuple):
     """What follows the contexts before places; column k stands for the context of k tokens, 0 for none at all."""
 
-    count: NDArray[np.int64]
+    counts: NDArray[np.int64]
     """(Q, K + 1): how often a token follows the context."""
-    target: NDArray[np.int64]
+    targets: NDArray[np.int64]
     """(Q, K + 1): how often the token that stands at the place does."""
     features: NDArray[np.float64]
     """(Q, FEATURES * K + 1): what is known of the contexts before the token is seen; see `_describe`."""
+
+    def take(self, some: slice | NDArray[np.bool_]) -> "Contexts":
+        """Return what is said of some places."""
+        return Contexts(self.counts[some], self.targets[some], self.features[some])
 
 
 class _Followers(NamedTuple):
@@ -59,6 +63,11 @@ class _Followers(NamedTuple):
     """(Q, K + 1): how many there are."""
 
 
+def _none_seen(places: int, max_context: int) -> _Followers:
+    shape = places, max_context + 1, LOOKED_AT
+    return _Followers(np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape[:2], np.int32))
+
+
 class Corpus:
     """The parts of an index, asked together.
 
@@ -68,7 +77,7 @@ class Corpus:
     """
 
     def __init__(self, parts: Sequence[Suffixes], max_context: int) -> None:
-        self.parts, self.max_context = parts, max_context
+        self.parts, self.max_context, self.document_id = parts, max_context, parts[0].document_id
         # Without the document token that a part begins with, which another one may end with.
         self.unigrams = np.zeros(len(parts[0].first) - 1)
         for part in parts:
@@ -79,14 +88,13 @@ class Corpus:
     def ask(self, places: Places) -> tuple[Contexts, list[tuple[Order, Order]]]:
         """Return what follows the contexts before places, and of each part the walk over the text."""
         K, Q = self.max_context, len(places.at)
-        numbers = (np.zeros((Q, K + 1), np.int64) for _ in range(2))
-        found = Contexts(*numbers, np.zeros((Q, FEATURES * K + 1)))
+        shape = Q, K + 1
+        found = Contexts(np.zeros(shape, np.int64), np.zeros(shape, np.int64), np.zeros((Q, FEATURES * K + 1)))
         walks = [walk(part, places.text, K + 1) for part in self.parts]
         for start in range(0, Q, BLOCK):
             some = slice(start, start + BLOCK)
-            chosen, into = Places(places.text, places.at[some], places.before[some]), Contexts(*(x[some] for x in found))
-            lists = (np.zeros((len(chosen.at), K + 1, LOOKED_AT), np.int32) for _ in range(2))
-            seen = _Followers(*lists, np.zeros((len(chosen.at), K + 1), np.int32))
+            chosen = Places(places.text, places.at[some], places.before[some])
+            into, seen = found.take(some), _none_seen(len(chosen.at), K)
             for part, (lo, hi) in zip(self.parts, walks, strict=True):
                 _count(part, chosen, lo, hi, into, seen)
             _describe(into, seen)
@@ -129,19 +137,19 @@ def _count(suffixes: Any, places: Any, lo: Any, hi: Any, found: Any, seen: Any) 
         at = places.at[q]
         document = suffixes.document_id
         token = np.int64(places.text[at]) if at < len(places.text) else np.int64(document)
-        found.count[q, 0] += len(suffixes.ids) - 1
-        found.target[q, 0] += suffixes.first[token + 1] - suffixes.first[token] - (token == document)
-        for k in range(1, min(found.count.shape[1] - 1, places.before[q]) + 1):
+        found.counts[q, 0] += len(suffixes.ids) - 1
+        found.targets[q, 0] += suffixes.first[token + 1] - suffixes.first[token] - (token == document)
+        for k in range(1, min(found.counts.shape[1] - 1, places.before[q]) + 1):
             begin, end = _interval(suffixes, places, q, k, lo, hi)
             # What a longer context follows, follows this one, too.
             if begin >= end:
                 break
-            found.count[q, k] += end - begin
+            found.counts[q, k] += end - begin
             if token != document:
-                found.target[q, k] += hi[at - k, k] - lo[at - k, k]
+                found.targets[q, k] += hi[at - k, k] - lo[at - k, k]
             else:
                 first, last = narrow(suffixes.ids, suffixes.order, begin, end, k, token)
-                found.target[q, k] += last - first
+                found.targets[q, k] += last - first
             n = _first_followers(suffixes, begin, end, k, tokens, times)
             _merge(seen, q, k, tokens[:n], times[:n])
 
@@ -196,8 +204,8 @@ def _merge(seen: Any, q: Any, k: Any, tokens: Any, times: Any) -> None:
 def _describe(found: Any, seen: Any) -> None:
     """Set the features: of each length whether the context is known, how often it occurs, how many different tokens
     follow it, the share of the most frequent of them and that of those seen once; and the longest known length."""
-    longest = found.count.shape[1] - 1
-    for q in range(len(found.count)):
+    longest = found.counts.shape[1] - 1
+    for q in range(len(found.counts)):
         for k in range(1, longest + 1):
             n, at = seen.known[q, k], FEATURES * (k - 1)
             if n == 0:
@@ -210,7 +218,7 @@ def _describe(found: Any, seen: Any) -> None:
                 once += times == 1
             # Divided so that most lie between 0 and 2.
             found.features[q, at] = 1.0
-            found.features[q, at + 1] = math.log(found.count[q, k]) / 4
+            found.features[q, at + 1] = math.log(found.counts[q, k]) / 4
             found.features[q, at + 2] = math.log(n) / 4
             found.features[q, at + 3] = top / total
             found.features[q, at + 4] = once / total

@@ -33,16 +33,24 @@ class Memory:
         """Return the memory of an index's parts."""
         return cls(Corpus(parts, weights.max_context), weights)
 
+    def nll(self, places: Places, outlook: Outlook) -> NDArray[np.float64]:
+        """Return the negative log-likelihood of the tokens at places in nats, (Q,)."""
+        contexts, _ = self.corpus.ask(places)
+        return self.weights.nll(contexts, outlook, len(self.corpus.unigrams))
+
 
 class RememberingModel(LanguageModel):
     """A language model whose likelihoods are those of a network and a memory together.
 
     It takes the network's place wherever text is scored or written. It is not trained: that is the network's part.
+
+    Args:
+        before: Another memory that `nlls` shows beside, to compare with.
     """
 
-    def __init__(self, network: LanguageModel, memory: Memory) -> None:
+    def __init__(self, network: LanguageModel, memory: Memory, before: Memory | None = None) -> None:
         super().__init__(network.sizes, network.vocab_size)
-        self.network, self.memory = network, memory
+        self.network, self.memory, self.before = network, memory, before
 
     @property
     def embedding(self) -> torch.nn.Parameter:  # type: ignore[override] # the network's own
@@ -70,16 +78,21 @@ class RememberingModel(LanguageModel):
     def describe(self) -> dict[str, Any]:
         return self.network.describe()
 
-    @torch.no_grad()
     def nll(self, tokens_BT: Tensor) -> Tensor:
+        return self.nlls(tokens_BT)[0]
+
+    @torch.no_grad()
+    def nlls(self, tokens_BT: Tensor) -> Tensor:
+        """Return the negative log-likelihood of each token by both, by the network alone, and with `before`."""
         outlook = outlook_of(self.network, tokens_BT)
-        contexts, _ = self.memory.corpus.ask(places_in(tokens_BT.cpu().numpy(), self.document_id))
-        nll_Q = self.memory.weights.nll(contexts, outlook, self.vocab_size)
-        return torch.from_numpy(nll_Q).float().view(tokens_BT.shape).to(tokens_BT.device)
+        places = places_in(tokens_BT.cpu().numpy(), self.memory.corpus.document_id)
+        found = [memory.nll(places, outlook) for memory in (self.memory, self.before) if memory]
+        found.insert(1, outlook.nll)
+        return torch.from_numpy(np.stack(found)).view(-1, *tokens_BT.shape).to(tokens_BT.device)
 
     @torch.no_grad()
     def nll_and_likeliest(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
-        places = places_in(tokens_BT.cpu().numpy(), self.document_id)
+        places = places_in(tokens_BT.cpu().numpy(), self.memory.corpus.document_id)
         x_BTD, head_VD = self.network.states(tokens_BT)
         x_QD, target_Q = x_BTD.flatten(0, -2), tokens_BT.flatten()
         nll, best = [], []
@@ -100,15 +113,10 @@ class RememberingModel(LanguageModel):
     def step(self, state: State, tokens_B: Tensor) -> Tensor:
         return self._remember(state, self.network.step(state, tokens_B))
 
-    @property
-    def document_id(self) -> int:
-        """The token that no context reaches over."""
-        return self.memory.corpus.parts[0].document_id
-
     def _remember(self, state: State, logits_BV: Tensor) -> Tensor:
         """Return the mixture's logits (B, V) of the tokens after a state."""
         rows_BK = state.tokens_BT[:, -self.memory.corpus.max_context :].cpu().numpy()
-        places = places_after(rows_BK, self.document_id)
+        places = places_after(rows_BK, self.memory.corpus.document_id)
         return torch.from_numpy(np.log(self._mixed(places, logits_BV))).float().to(logits_BV.device)
 
     def _mixed(self, places: Places, logits_QV: Tensor) -> NDArray[np.float64]:
@@ -121,7 +129,7 @@ class RememberingModel(LanguageModel):
         outlook = Outlook(*(x.cpu().numpy() for x in (torch.zeros_like(entropy_Q), entropy_Q, log_p_QV.amax(dim=1))))
         shares = weights.shares(contexts, outlook)
         mixed: NDArray[np.float64] = p_QV.cpu().numpy() * shares[:, -1:] + shares[:, -2:-1] / self.vocab_size
-        corpus.spread(places, walks, shares[:, :-2] / np.maximum(contexts.count, 1), mixed)
+        corpus.spread(places, walks, shares[:, :-2] / np.maximum(contexts.counts, 1), mixed)
         return mixed
 
 

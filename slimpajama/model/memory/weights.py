@@ -25,7 +25,7 @@ from slimpajama.text.kernels import compiled
 Floats = NDArray[np.float64]
 # 16 gave 0.1 % more bits per byte, 64 as many.
 HIDDEN = 32
-EPOCHS, BATCH, RATE, DECAY = 8, 512, 5e-3, 1e-3
+EPOCHS, STEPS, BATCH, RATE, DECAY = 8, 500, 512, 5e-3, 1e-3
 
 
 class Outlook(NamedTuple):
@@ -62,14 +62,15 @@ class Weights:
 
     def shares(self, contexts: Contexts, outlook: Outlook) -> Floats:
         """Return how much each member of the mixture counts at each place, (Q, M); rows add up to one."""
-        members = np.zeros((len(contexts.count), len(self.out_bias)))
-        _weigh(self.hidden, self.hidden_bias, self.out, self.out_bias, features(contexts, outlook), contexts, members)
-        return members
+        shares = np.zeros((len(contexts.counts), len(self.out_bias)))
+        _weigh(self.hidden, self.hidden_bias, self.out, self.out_bias, features(contexts, outlook), contexts, shares)
+        return shares
 
     def nll(self, contexts: Contexts, outlook: Outlook, vocab_size: int) -> Floats:
         """Return the negative log-likelihood of the token at each place in nats, (Q,)."""
         shares = self.shares(contexts, outlook)
-        return -np.log((shares * members(contexts, outlook, vocab_size)).sum(axis=1))
+        nll: Floats = -np.log((shares * members(contexts, outlook, vocab_size)).sum(axis=1))
+        return nll
 
     def to_json(self) -> dict[str, Any]:
         """Return the weights as plain JSON values; they come back exactly."""
@@ -100,7 +101,7 @@ class Weights:
 
 def members(contexts: Contexts, outlook: Outlook, vocab_size: int) -> Floats:
     """Return what each member of the mixture says of the token at each place, (Q, M)."""
-    share = contexts.target / np.maximum(contexts.count, 1)
+    share = contexts.targets / np.maximum(contexts.counts, 1)
     return np.column_stack([share, np.full(len(share), 1 / vocab_size), np.exp(-outlook.nll)])
 
 
@@ -130,7 +131,7 @@ def _weigh(hidden: Any, hidden_bias: Any, out: Any, out_bias: Any, x: Any, conte
         largest = -math.inf
         for m in range(len(out_bias)):
             # Without a network its peak is 0, which no distribution over several tokens has.
-            there = contexts.count[q, m] > 0 if m < contexts.count.shape[1] else m < network or x[q, inputs - 1] < 0
+            there = contexts.counts[q, m] > 0 if m < contexts.counts.shape[1] else m < network or x[q, inputs - 1] < 0
             if not there:
                 members[q, m] = -math.inf
             largest = max(largest, members[q, m])
@@ -148,7 +149,7 @@ def learn(contexts: Contexts, outlook: Outlook, vocab_size: int, seed: int = 0) 
     """
     x_QJ = torch.from_numpy(features(contexts, outlook))
     p_QM = torch.from_numpy(members(contexts, outlook, vocab_size))
-    known = np.column_stack([contexts.count > 0, np.ones(len(x_QJ), np.bool_), outlook.entropy >= 0])
+    known = np.column_stack([contexts.counts > 0, np.ones(len(x_QJ), np.bool_), outlook.entropy >= 0])
     absent_QM = torch.from_numpy(~known)
     (places, inputs), mixed = x_QJ.shape, p_QM.size(1)
     generator = torch.Generator().manual_seed(seed)
@@ -160,9 +161,9 @@ def learn(contexts: Contexts, outlook: Outlook, vocab_size: int, seed: int = 0) 
         parameter.requires_grad_()
     hidden, hidden_bias, out, out_bias = parameters
     batch = min(BATCH, places)
-    steps = EPOCHS * places // batch if places else 0
+    steps = max(EPOCHS * places // batch, STEPS)
     optimiser = torch.optim.AdamW(parameters, lr=RATE, weight_decay=DECAY, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: max(0.02, 1 - step / max(steps, 1)))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: max(0.02, 1 - step / steps))
     order = torch.empty(0, dtype=torch.long)
     with one_thread():
         for _ in range(steps):
