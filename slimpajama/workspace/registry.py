@@ -152,16 +152,17 @@ class Models:
         return str(stack[-1].get("memory", "")) if stack else ""
 
     def admit_memory(self, model_id: str, night: str, reason: str) -> bool:
-        """Give the champion its memory of a night; return False where it has it, or another model is the champion.
+        """Give the champion its memory of a night; return False where it was given before, or another one is champion.
 
         Raises:
             LockedError: If someone else replaced the pointer at the same time.
         """
         log, version = self._read()
         stack = _play(log)
-        if not stack or stack[-1]["model"] != model_id or stack[-1].get("memory") == night:
+        entry = {"action": REMEMBER, "model": model_id, "night": night}
+        if not stack or stack[-1]["model"] != model_id or any(entry.items() <= done.items() for done in log):
             return False
-        self._write([*log, {"action": REMEMBER, "model": model_id, "night": night, "reason": reason}], version)
+        self._write([*log, entry | {"reason": reason}], version)
         return True
 
     def require_champion(self) -> str:

@@ -138,10 +138,14 @@ def score_parts(
 
 
 def score_text(model: LanguageModel, tokenizer: Tokenizer, text: str) -> dict[str, float]:
-    """Return what `slimpajama score` prints for one text, taken as one document."""
+    """Return what `slimpajama score` prints for one text, taken as one document.
+
+    `network_bits_per_byte` is what the network takes without its memory, where there is one.
+    """
     ids, n_bytes = tokenizer.encode(text), len(text.encode())
-    nll = float(score_ids(model, [ids], tokenizer.document_id)[0])
-    return {"bytes": n_bytes, "tokens": len(ids), "nll_nats": nll, "bits_per_byte": bits_per_byte(nll, n_bytes)}
+    nll, *parts = score_parts(model, [ids], tokenizer.document_id)[:, 0].tolist()
+    found = {"bytes": n_bytes, "tokens": len(ids), "nll_nats": nll, "bits_per_byte": bits_per_byte(nll, n_bytes)}
+    return found | ({"network_bits_per_byte": bits_per_byte(parts[0], n_bytes)} if parts else {})
 
 
 def reconstruct_ids(model: LanguageModel, ids: Sequence[Ids], document_id: int) -> Reconstruction:
