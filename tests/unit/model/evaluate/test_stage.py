@@ -179,7 +179,7 @@ def test_without_held_out_text_the_champion_stays_and_the_reason_is_said(workspa
 
 @pytest.fixture
 def remembering(trained: Any) -> Any:
-    """A workspace with an index, the champion of its first night with a memory, and a worse model of the second night."""
+    """A workspace with an index, a champion of its first night with a memory, and a worse model of the second."""
     space, champion = trained
     workspace = Workspace(space.store)
     index_nights(workspace, space.cfg)
@@ -218,7 +218,8 @@ def test_a_rejected_network_holds_no_memory_back(remembering: Any):
     EVALUATE.on_night.start(context, challenger)
     for _ in range(2):
         report = GATE.on_night.start(context, challenger)
-        assert not report.promoted and "new memory" in report.text()
+        assert not report.promoted
+        assert "new memory" in report.text()
         assert workspace.models.champion() == champion
         assert workspace.models.memory_of(champion) == space.nights[1]
         assert load_model(workspace).memory == space.nights[1]
@@ -253,5 +254,6 @@ def test_a_memory_that_makes_the_champion_worse_is_not_used(remembering: Any):
     found = evaluate_stage._decide_memory(
         table.set_column(table.schema.get_field_index("nll_nats"), "nll_nats", worse), space.cfg.evaluate
     )
-    assert not found["admit"] and "not used" in found["reason"]
+    assert not found["admit"]
+    assert "not used" in found["reason"]
     assert evaluate_stage._decide_memory(table, space.cfg.evaluate)["admit"]
