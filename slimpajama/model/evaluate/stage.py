@@ -249,7 +249,7 @@ def _carry_out(context: Context, model: str) -> GateReport:
     if decision is None:
         where = f"{workspace.uri}/{place.path}"
         raise ModelError("the gate has not decided yet", where=where, hint="Run `slimpajama evaluate`.")
-    # Gates of versions before 0.3 knew of no memory.
+    # Earlier gates knew of no memory.
     memory = decision.get("memory") or {"admit": False, "reason": ""}
     night = context.night if memory["admit"] else ""
     promoted = decision["promote"] and workspace.models.promote_once(model, decision["reason"], night)

@@ -278,7 +278,7 @@ def _networks(figures: Report, group: str | None) -> dict[str, dict[str, Any]]:
     for role in ("champion", "challenger"):
         own = figures[role] or {}
         for name, part in (own.get(group, {}) if group else {"overall": own.get("overall", {})}).items():
-            # Evaluations of versions before 0.3 are of networks without a memory.
+            # Earlier evaluations are of networks without a memory.
             bits = part.get("network_bits_per_byte", part.get("bits_per_byte"))
             found.setdefault(name, {})[f"{role}_network"] = bits
     return found
