@@ -27,10 +27,12 @@ import pyarrow.parquet as pq
 from benchmarks.corpus_data import CACHE, LANGUAGES, exact_jaccard, prepare, read_lines, write_lines
 from benchmarks.machine import DOCS, Measured, conditions, measure, median, settings, table
 from benchmarks.memory import grow
+from benchmarks.night import run_night, total, write_config
 from benchmarks.truth import Pairs, join
 from slimpajama.core.config import DedupConfig
 from slimpajama.core.logs import step_log
 from slimpajama.corpus.dedup.kernel import sketch
+from slimpajama.workspace.open import open_workspace
 
 THRESHOLD = 0.8
 MARKS = {"datatrove": 250, "text-dedup": 50, "datasketch-256": 50, "datasketch-128": 50}
@@ -64,6 +66,12 @@ Where another tool is the better choice:
 - **text-dedup** also has SimHash, suffix arrays and Bloom filters, and a Spark script; its words are what stands
   between non-letters, so to it a Chinese sentence is one word.
 - On the first run after installation our kernels are compiled (`first run`). On a few MB, start-up is most of the run.
+"""
+
+
+REPEATED = """\
+`of the text`: what lies in passages of 50 words or ideographs that stand in 5 documents, by defaults; `cut`: what is
+gone where they are cut out of all but the first. `windows`: the file by which later nights find them, against the text.
 """
 
 
@@ -320,6 +328,33 @@ def real_sets(folder: Path) -> Iterable[tuple[str, list[tuple[str, str]]]]:
             yield f"{path.name.partition('.')[0]} {language}", records
 
 
+def repeated(name: str, records: list[tuple[str, str]], folder: Path) -> dict[str, object]:
+    """Return what stands in many documents of one set, and what finding and cutting it takes, as shares of a night."""
+    home = folder / "repeated"
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir()
+    write_lines(home / "records.jsonl", records)
+    config = write_config(home, str(home / "records.jsonl"))
+    row: dict[str, object] = {"": name}
+    for night, options in (("found", ()), ("cut", settings(dedup__cut_passages=True))):
+        step_log("bench").info(f"passages of {name}, {night} ...")
+        shutil.rmtree(home / "workspace", ignore_errors=True)
+        times, _ = run_night(config, night, *options)
+        manifest = open_workspace(str(home / "workspace")).nights.load(night)
+        counts, share = manifest.counts["passages"], times["passages"]["cpu_s"] / total(times)
+        if night == "found":
+            text = sum(manifest.counts["dedup"]["kept_bytes"].values())
+            index = sum(entry.bytes for entry in manifest.entries("nights/found/windows/"))
+            row |= {"MB": f"{text / 1e6:.1f}", "passages": f"{sum(counts['passages'].values()):,}"}
+            row |= {"in documents": f"{sum(counts['documents'].values()):,}"}
+            row |= {"of the text": f"{sum(counts['bytes'].values()) / text:.2%}", "windows": f"{index / text:.1%}"}
+        else:
+            removed = sum(sum(rules.values()) for rules in counts["removed"].values())
+            row |= {"cut": f"{counts['taken'] / text:.2%}", "documents removed by it": f"{removed:,}"}
+        row[f"CPU of a night, {night}"] = f"{share:.1%}"
+    return row
+
+
 def main() -> None:
     """Run everything and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -349,6 +384,8 @@ def main() -> None:
             for language in LANGUAGES
         ]
         rows += [real_recall(name, records, folder) for name, records in (real_sets(args.real) if args.real else ())]
+        sets = {language: read_lines(corpus / f"{language}.jsonl") for language in LANGUAGES}
+        passages = [repeated(name, records, folder) for name, records in sets.items()]
     page = [
         "# Near-duplicate removal, measured\n",
         f"`python -m benchmarks.dedup --mb {args.mb:g} --grown {args.grown:g}`: Debian's documentation in Chinese and"
@@ -372,6 +409,9 @@ def main() -> None:
         "All pairs by an exact join that shares no kernel with the library (`benchmarks/truth.py`); each removal's"
         " similarity computed again by plain Python sets. Marks: 1.0000 and 0.\n",
         table(rows),
+        "\n## Repeated passages\n",
+        REPEATED,
+        table(passages),
         "",
         BETTER,
     ]

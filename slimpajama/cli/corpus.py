@@ -31,17 +31,23 @@ def demo_corpus(
 
 def dedup(
     common: Common,
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="JSONL (.gz, .zst) or Parquet files.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT...", help="JSON, CSV, Arrow or Parquet files, also packed.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for kept/*.parquet and removed/*.parquet.", metavar="DIR")],
+    text_field: Annotated[
+        list[str] | None, typer.Option(help="Field that holds the text; several are joined.", metavar="FIELD")
+    ] = None,
+    id_field: Annotated[str, typer.Option(help="Field that holds the id; default: id, if it is there.")] = "",
     threshold: Annotated[float | None, typer.Option(help="Jaccard similarity that makes a near-duplicate.")] = None,
     against: Annotated[
         str,
         typer.Option(help="Workspace, or --out of an earlier run, to compare with, too.", metavar="WORKSPACE_OR_DIR"),
     ] = "",
 ) -> None:
-    """Remove near-duplicates from files with a `text` and optionally an `id` column.
+    """Remove near-duplicates from files of records with a text and, optionally, an id.
 
-    Settings are those of the section `dedup`, for example `--set dedup.preset=slimpajama`.
+    All columns are kept. Settings are those of the section `dedup`, for example `--set dedup.preset=slimpajama`.
 
     Example: slimpajama dedup crawl/*.jsonl.zst --out deduplicated --against workspace
     """
@@ -49,7 +55,8 @@ def dedup(
 
     cfg = common.settings(*([] if threshold is None else [f"dedup.threshold={threshold}"]))
     with console():
-        report = dedup_files(inputs, out, cfg.dedup, cfg.run.workers, against)
+        fields = tuple(text_field or ("text",))
+        report = dedup_files(inputs, out, cfg.dedup, cfg.run.workers, against, text_fields=fields, id_field=id_field)
     common.emit(report.as_dict(), report.text())
 
 

@@ -79,7 +79,7 @@ REMOVED = pa.schema(
         ("sha256", pa.string()),
         ("n_chars", pa.int64()),
         ("night", pa.string()),
-        # ingest, clean, dedup or decontaminate.
+        # ingest, clean, dedup, decontaminate or passages.
         ("stage", pa.string()),
         ("rule", pa.string()),
         # What was measured or seen.
@@ -115,6 +115,29 @@ MINHASH = pa.schema(
         # Smallest id in the connected component, over all nights.
         ("cluster", pa.string()),
         ("kept", pa.bool_()),
+    ]
+)
+
+PASSAGES = pa.schema(
+    [
+        # The document that has the passage.
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("lang", pa.string()),
+        # Characters of the document as it was cleaned.
+        ("begin", pa.int64()),
+        ("end", pa.int64()),
+        ("n_bytes", pa.int64()),
+        # Equal for passages that say the same.
+        ("key", pa.uint64()),
+        # In which each stretch of it stands, at the least; of this night and earlier ones.
+        ("documents", pa.int64()),
+        # Whether it was cut out of the document.
+        ("cut", pa.bool_()),
+        # Another document that has it: the first one, or, of that one's own, the last.
+        ("other", pa.string()),
+        ("other_night", pa.string()),
+        ("text", pa.large_string()),
     ]
 )
 

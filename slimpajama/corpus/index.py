@@ -4,13 +4,13 @@
 spread over them; so where documents are forgotten, only their parts are made again. Validation and test stay out.
 """
 
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -20,7 +20,7 @@ from slimpajama.core.result import Result
 from slimpajama.core.schema import SHARDS
 from slimpajama.core.split import unit_hashes
 from slimpajama.text.suffixes import Ids, id_type, suffixes_of
-from slimpajama.text.tokenizer import Tokenizer
+from slimpajama.text.tokenizer import DOCUMENT
 from slimpajama.workspace import catalogue, layout
 from slimpajama.workspace.index import (
     DOCUMENTS,
@@ -134,23 +134,24 @@ def _name(run: Run, number: int, shards: list[FileEntry]) -> str:
 
 
 def _part(run: Run, name: str, shards: list[FileEntry]) -> Part:
-    tokenizer = Tokenizer.load(read_verified(run.store, run.once(_night).file(layout.TOKENIZER)))
+    # Without its words, which take 150 MB.
+    vocabulary = json.loads(read_verified(run.store, run.once(_night).file(layout.TOKENIZER)))["model"]["vocab"]
+    ids, documents = _read(run, shards, len(vocabulary), vocabulary[DOCUMENT])
+    # What was read is gone before the most memory is taken.
+    return _files(run, name, ids, len(vocabulary), documents)
+
+
+def _read(run: Run, shards: list[FileEntry], vocab_size: int, document_id: int) -> tuple[Ids, pa.Table]:
+    """Return the documents of some shards as one stream, and a table of schema DOCUMENTS."""
     table = read_columns(run.store, shards, SHARDS, ["id", "input_ids"])
     lists = table["input_ids"].combine_chunks()
-    ids, begins = _stream(lists, tokenizer)
-    documents = pa.table([table["id"], pa.repeat(run.night, len(table)), begins], schema=DOCUMENTS)
-    return _files(run, name, ids, tokenizer.vocab_size, documents)
-
-
-def _stream(lists: pa.ListArray, tokenizer: Tokenizer) -> tuple[Ids, npt.NDArray[np.int64]]:
-    """Return documents as one stream, and where the document token before each stands."""
     lengths = lists.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
     begins = np.concatenate([[0], np.cumsum(lengths + 1)])
-    stream = np.full(int(begins[-1]) + 1, tokenizer.document_id, id_type(tokenizer.vocab_size))
+    stream = np.full(int(begins[-1]) + 1, document_id, id_type(vocab_size))
     is_text = np.ones(len(stream), np.bool_)
     is_text[begins] = False
     stream[is_text] = lists.flatten().to_numpy()
-    return stream, begins[:-1]
+    return stream, pa.table([table["id"], pa.repeat(run.night, len(table)), begins[:-1]], schema=DOCUMENTS)
 
 
 def _files(run: Run, name: str, ids: Ids, vocab_size: int, documents: pa.Table) -> Part:

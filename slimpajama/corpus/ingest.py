@@ -138,7 +138,7 @@ def _tell_losses(run: Run) -> None:
     tell_losses(run.store, run.night, run.result, run.result.counts["removed"])
 
 
-INGEST = Step("ingest", 4, _inputs, _ingest, tidy=_tell_losses, grows_with="text", raw="inputs")
+INGEST = Step("ingest", 5, _inputs, _ingest, tidy=_tell_losses, grows_with="text", raw="inputs")
 """Read what is new in the sources since the last published night, and what earlier nights refused where that is due.
 
 Options: `todo`, a Plan, reads these files instead; `take`, what is read of a file. Files: parts of schema RAW in the

@@ -11,7 +11,7 @@ from pathlib import Path
 from slimpajama.core.config import Config
 from slimpajama.core.errors import EmptyInputError, printable
 from slimpajama.core.logs import step_log
-from slimpajama.corpus.sources.discover import LEFT_OUT, NO_FILES, Plan
+from slimpajama.corpus.sources.discover import LEFT_OUT, NO_FILES, Plan, matches
 from slimpajama.corpus.sources.remote import MAGIC, fixed_folder, list_remote
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, add_counts, total
@@ -76,7 +76,9 @@ def _line_for(uri: str, root: str) -> str:
             better = uri.replace("[", "[[]")
         else:
             better = _nearest(uri, root)
-    return f'Write uri = "{printable(better)}", or require_files = false under [ingest] where that is as it should be.'
+    # The folder is there, and empty.
+    what = "Put files there" if better[-2:] == "//" else f'Write uri = "{printable(better)}"'
+    return f"{what}, or require_files = false under [ingest] where that is as it should be."
 
 
 def _nearest(uri: str, root: str) -> str:
@@ -91,7 +93,10 @@ def _nearest(uri: str, root: str) -> str:
             near = difflib.get_close_matches(folder, there, 1, cutoff=0.5)
             better = str(Path(*parts[:number], near[0], *parts[number + 1 :])) if near else "FOLDER/*.jsonl"
             return better.removesuffix("*") if is_folder else better
-    return f"{fixed_folder(uri)}*"
+    top, name = fixed_folder(uri), uri.rpartition("/")[2]
+    # As it is written elsewhere, or as it lies in a folder below.
+    maybe = (uri.strip(), uri.replace("\\", "/"), f"{top}**/{name}")
+    return next((better for better in maybe if matches(better, root, [])), f"{top}*")
 
 
 def tell_losses(store: Store, night: str, step: Manifest, came_in: Collection[str]) -> None:
@@ -153,4 +158,6 @@ def _first(store: Store, night: str, made: Iterable[Manifest], removed: Refusals
     row = next((row for row in rows if (row["source"], row["rule"]) == (source, rule)), None)
     key = _KEYS.search(row["value"] or "") if row else None
     line = f'Write text_field = "{printable(key[1])}" in the source.' if key else _LINES.get(rule, "")
+    if row and row["value"] and row["value"].endswith(": a list"):
+        line = "Write [] behind the name in text_field: it takes the texts of a list."
     return f"; the first by {rule} is {printable(row['uri'])}: {printable(row['value'])}" if row else "", line

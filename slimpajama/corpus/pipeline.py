@@ -7,13 +7,14 @@ from slimpajama.corpus.clean.stage import CLEAN
 from slimpajama.corpus.decontaminate import DECONTAMINATE
 from slimpajama.corpus.dedup.stage import COMPARE, DEDUP
 from slimpajama.corpus.ingest import INGEST
+from slimpajama.corpus.passages.stage import PASSAGES
 from slimpajama.corpus.segment import SEGMENT
 from slimpajama.corpus.shards.stage import SHARDS, TOKENIZER
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.step import Context, Step, run_step
 
-STEPS = (INGEST, CLEAN, COMPARE, DECONTAMINATE, DEDUP, SEGMENT, TOKENIZER, SHARDS)
+STEPS = (INGEST, CLEAN, COMPARE, DECONTAMINATE, PASSAGES, DEDUP, SEGMENT, TOKENIZER, SHARDS)
 BY_NAME = {step.name: step for step in STEPS}
 NAMES = tuple(BY_NAME)
 

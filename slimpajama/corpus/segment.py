@@ -50,7 +50,7 @@ def _segment(run: Run) -> None:
     run.map([(layout.stem(entry.path), entry) for entry in entries], make, total=total, unit="B")
 
 
-SEGMENT = Step("segment", 4, _inputs, _segment, needs={"documents": "dedup"}, grows_with="kept", folders="documents")
+SEGMENT = Step("segment", 5, _inputs, _segment, needs={"documents": "dedup"}, grows_with="kept", folders="documents")
 """Cut the night's kept documents into words.
 
 Files have the schema WORDS and the names of the documents' files; counts are `documents`, `bytes` and `words`, each by

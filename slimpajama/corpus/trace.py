@@ -6,7 +6,7 @@ and document agree: a span begins and ends at the same characters whatever the t
 """
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -81,8 +81,11 @@ class Trace(Result):
     """How many nights were searched."""
 
     def text(self) -> str:
-        """Return the number of spans."""
-        return f"{self.found:,} spans of it stand in the corpus of {self.nights:,} nights"
+        """Return how many there are."""
+        spans, nights = (
+            f"{n:,} {what}{'' if n == 1 else 's'}" for n, what in ((self.found, "span"), (self.nights, "night"))
+        )
+        return f"{spans} of the text found in the corpus of {nights}"
 
     def render(self, text: str) -> str:
         """Return lines for people: spans of the `text` that was traced, and where they stand."""
@@ -159,19 +162,18 @@ def trace(
     nights = nights or workspace.nights.published() or [workspace.nights.choose_published()]
     data = np.frombuffer(text.encode("utf-8", "surrogatepass"), np.uint8)
     groups = [_group(workspace, index, data.tobytes()) for index in open_index(workspace, nights)]
+    tokens_within = functools.partial(_tokens_within, [group.begins for group in groups])
     found: dict[tuple[int, int], list[_Found]] = {}
     for group in groups:
         for part in group.index.parts:
-            for stretch, occurrences in _occurrences(group, part, data, max(1, min_tokens - EDGES)):
+            for stretch, occurrences in _occurrences(group, part, data, tokens_within, min_tokens):
                 found.setdefault(stretch, []).append(occurrences)
     # Bytes at which characters begin; the text's end is one of them.
     characters = np.flatnonzero(np.append(data & 0xC0 != 0x80, True))
     spans = []
     for begin, end in _outermost(found):
-        tokens = max(_tokens_within(group.begins, begin, end) for group in groups)
-        if tokens >= min_tokens:
-            start, stop = np.searchsorted(characters, [begin, end]).tolist()
-            spans.append((start, stop, tokens, found[begin, end]))
+        start, stop = np.searchsorted(characters, [begin, end]).tolist()
+        spans.append((start, stop, int(tokens_within(begin, end)), found[begin, end]))
     spans.sort(key=lambda span: (span[0] - span[1], span[0]))
     hits = [_hits(where, max_documents) for *_, where in spans[:SPANS]]
     sources = _sources(workspace, [hit for some in hits for hit in some])
@@ -199,19 +201,20 @@ def _vocabulary(data: bytes, hmm: bool) -> tuple[Tokenizer, _Pieces]:
 
 
 def _occurrences(
-    group: _Group, part: IndexPart, data: npt.NDArray[np.uint8], min_length: int
+    group: _Group, part: IndexPart, data: npt.NDArray[np.uint8], tokens_within: Callable[..., Any], min_tokens: int
 ) -> Iterator[tuple[tuple[int, int], _Found]]:
-    """Yield the stretches of the text, in bytes, that stand in a part, and where."""
+    """Yield the stretches of the text, in bytes, that stand in a part and are long enough, and where."""
     suffixes = Suffixes(*part.arrays)
-    matches = maximal(suffixes, np.ascontiguousarray(group.ids, suffixes.ids.dtype), min_length)
+    ids = np.ascontiguousarray(group.ids, suffixes.ids.dtype)
+    matches = maximal(suffixes, ids, max(1, min_tokens - EDGES))
+    rows = _made_longer(suffixes, group.pieces, group.begins, data, matches, OCCURRENCES)
     # Two matches of one occurrence, between which its tokens are others than the text's, come out as one.
-    rows = np.unique(_made_longer(suffixes, group.pieces, group.begins, data, matches, OCCURRENCES), axis=0)
+    rows = np.unique(rows[tokens_within(rows[:, 0], rows[:, 1]) >= min_tokens], axis=0)
     many = {(row[0], row[1]): row[2] for row in _too_many(group.begins, data, matches).tolist()}
     edges = np.flatnonzero((rows[1:, :2] != rows[:-1, :2]).any(axis=1)) + 1
     for some in np.split(rows, edges) if len(rows) else ():
-        begin, end = some[0, :2].tolist()
-        if begin < end:
-            yield (begin, end), _Found(part, group.pieces, some[:, 2:], many.get((begin, end), len(some)))
+        stretch = some[0, 0].item(), some[0, 1].item()
+        yield stretch, _Found(part, group.pieces, some[:, 2:], many.get(stretch, len(some)))
 
 
 def _too_many(begins: Any, data: Any, matches: Any) -> npt.NDArray[np.int64]:
@@ -230,9 +233,10 @@ def _outermost(stretches: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]
             furthest = end
 
 
-def _tokens_within(begins: npt.NDArray[np.int64], begin: int, end: int) -> int:
-    """Return how many tokens lie between two bytes of the text."""
-    return max(0, int(np.searchsorted(begins, end, "right") - 1 - np.searchsorted(begins, begin)))
+def _tokens_within(begins: Sequence[npt.NDArray[np.int64]], begin: Any, end: Any) -> Any:
+    """Return how many tokens lie between bytes of the text, by the vocabulary that has most of them; at least 0."""
+    counts = [np.searchsorted(one, end, "right") - 1 - np.searchsorted(one, begin) for one in begins]
+    return np.maximum.reduce([0 * counts[0], *counts])
 
 
 def _hits(found: Iterable[_Found], most: int) -> list[_Hit]:

@@ -2,8 +2,8 @@
 
 Texts are compared by *units*, as cleaning counts them: a run of letters and digits, or one ideograph, kana or Hangul
 syllable. Two ideographs weigh as much as one word (decision 11). Only units count, so punctuation, white space and
-line breaks hide nothing; neither do case, full or half width (NFKC, where it gives one character), traditional or
-simplified script (character by character, on both sides) and characters that cannot be seen.
+line breaks hide nothing; neither do case, full or half width and radicals (what `characters.folded` makes one character
+of), traditional or simplified script (character by character, on both sides) and characters that cannot be seen.
 
 A *window* is `short_words` in a row. Of an evaluation record so many are taken that every stretch of `ngram_words`
 holds a whole one. Of held-out documents the windows are sampled by their own hash, one in four, and fewer where there
@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from slimpajama.core.config import DecontaminateConfig
 from slimpajama.text.buffers import text_buffers
+from slimpajama.text.characters import folded
 from slimpajama.text.kernels import GOLDEN, HASH_SEED, add_to_hash, compiled, decode
 
 # Held-out text, in bytes, up to which one window in four is taken: about 3 million, 70 bytes each.
@@ -41,15 +42,14 @@ def code_table() -> npt.NDArray[np.uint32]:
     singles = []
     for point in (*range(0xD800), *range(0xE000, 0x40000), *range(0xE0000, 0xE0200)):
         char = chr(point)
-        category = unicodedata.category(char)
-        # The last two: variation selectors.
-        if category == "Cf" or 0xFE00 <= point <= 0xFE0F or point >= 0xE0000:
+        shown = folded(char)
+        if not shown:
             table[point] = _UNSEEN
-        elif category[0] in "LMN":
-            folded = unicodedata.normalize("NFKC", char)
-            folded = (folded if len(folded) == 1 else char).lower()[0]
-            table[point] = ord(folded)
-            if unicodedata.name(folded, "").startswith(_SINGLES):
+            continue
+        shown = shown if len(shown) == 1 else char.lower()[0]
+        if unicodedata.category(shown)[0] in "LMN":
+            table[point] = ord(shown)
+            if unicodedata.name(shown, "").startswith(_SINGLES):
                 singles.append(point)
     plain = opencc.OpenCC("t2s").convert("\n".join(chr(table[point]) for point in singles)).split("\n")
     table[singles] = np.array([ord(char) for char in plain], np.uint32) | _SINGLE

@@ -12,8 +12,11 @@ from dataclasses import asdict
 from itertools import chain, pairwise
 from typing import Any
 
+import numpy as np
+
 from slimpajama.core.config import CleanConfig
 from slimpajama.core.errors import InputError, printable
+from slimpajama.core.format import excerpt
 from slimpajama.core.schema import DOCUMENTS, REMOVED
 from slimpajama.corpus.again import BOTH, READING
 from slimpajama.corpus.clean.rules import Verdict, judge
@@ -27,6 +30,7 @@ from slimpajama.workspace.store import Store
 from slimpajama.workspace.tombstones import forgotten_list
 
 RECORDS = ("documents", "removed")
+PASSAGE = ["begin", "end", "documents", "cut", "other", "other_night", "text"]
 PREFIX = re.compile(r"^[0-9a-f]{6,64}$")
 # How many of the documents that were removed for this one a terminal shows: a licence may have a million copies.
 MOST_LISTED = 20
@@ -40,11 +44,12 @@ def explain(workspace: Workspace, doc_id: str) -> dict[str, Any]:
     Returns:
         `id`, `forgotten` (what the list of forgotten documents says of it, or None) and `records`, one for each night
         that met it: `night`, `status` (kept or removed), `source`, `uri`, `licence`, `raw_file`, `lang`, `sha256`,
-        `n_chars`, `notes` (`rule`, `value`, `threshold`), `rules` (the same and `passed`), `tries` (of a record that
-        reading refused and a later night tried again: `night`, `outcome`, and `id` and `value` where they are known)
-        and `superseded_by` (the night whose record holds in its place, or None). Removed ones have `stage`, `rule`,
-        `value`, `threshold`, `duplicate_of`, too; kept ones `quality`, `n_bytes`, `removed_for_it`, `shards` (`path`,
-        `split`, `row` from 0, `tokens`), `models` that were trained on it, and `remembered_by`, those that look it up.
+        `n_chars`, `notes` (`rule`, `value`, `threshold`), `rules` (the same and `passed`), `passages` that stand in
+        many documents (columns `PASSAGE`), `tries` (of a record that reading refused and a later night tried again:
+        `night`, `outcome`, and `id` and `value` where they are known) and `superseded_by` (the night whose record holds
+        in its place, or None). Removed ones have `stage`, `rule`, `value`, `threshold`, `duplicate_of`, too; kept ones
+        `quality`, `n_bytes`, `removed_for_it`, `shards` (`path`, `split`, `row` from 0, `tokens`), `models` that were
+        trained on it, and `remembered_by`, those that look it up.
 
     Errors are those of `find_document`.
     """
@@ -112,8 +117,10 @@ def _record(workspace: Workspace, nights: Nights, row: Record) -> Record:
     sources = manifest.depends_on["settings"]["ingest"]["sources"]
     entry = _entry(manifest, row["source"], row["uri"])
     said_of = one_of([row["uri"], entry["path"]] if entry else [row["uri"]])
-    columns = ["rule", "value", "threshold"]
-    notes = find_records(store, {row["night"]: manifest}, "notes", "uri", said_of, columns)
+    own, this = {row["night"]: manifest}, one_of([row["id"]])
+    notes = find_records(store, own, "notes", "uri", said_of, ["rule", "value", "threshold"])
+    passages = [hit.values for hit in find_records(store, own, "passages", "id", this, PASSAGE)] if row["id"] else []
+    shortened = kept and any(passage["cut"] for passage in passages)
     common = {name: row[name] for name in ("night", "source", "uri", "lang", "sha256", "n_chars")} | {
         "superseded_by": None,
         "tries": _tries(store, nights, row),
@@ -121,7 +128,8 @@ def _record(workspace: Workspace, nights: Nights, row: Record) -> Record:
         "licence": next((one["licence"] for one in sources if one["name"] == row["source"]), ""),
         "raw_file": {name: entry[name] for name in ("path", "bytes", "sha256")} if entry else None,
         "notes": [hit.values for hit in notes],
-        "rules": _rules(manifest.depends_on["settings"], row),
+        "passages": passages,
+        "rules": _rules(manifest.depends_on["settings"], row | _as_cleaned(store, manifest, row) if shortened else row),
     }
     if not kept:
         verdict = {name: row[name] for name in ("stage", "rule", "value", "threshold")}
@@ -176,6 +184,19 @@ def _tries(store: Store, nights: Nights, row: Record) -> list[Record]:
     return found
 
 
+def _as_cleaned(store: Store, manifest: Manifest, row: Record) -> Record:
+    """Return `quality` and `lang` of a document before passages were cut out of it: rules were asked of all of it."""
+    from slimpajama.corpus.clean.quality import measure
+    from slimpajama.corpus.dedup.columns import load_texts
+
+    night = layout.night(row["night"])
+    for hit in find_rows(store, manifest.entries(night.minhash), "id", one_of([row["id"]]), ["id"]):
+        texts = load_texts(store, manifest.file(night.texts(layout.stem(hit.path))), np.array([hit.row]))
+        langs, _, quality = measure(texts)
+        return {"lang": langs[0], "quality": quality[0].as_py()}
+    return {}
+
+
 def _rules(settings: Record, row: Record) -> list[Record]:
     """Return each rule of that night with what it measured; none where the document could not be read."""
     if row.get("stage") == "ingest":
@@ -194,7 +215,7 @@ def _rules(settings: Record, row: Record) -> list[Record]:
 
 
 def _later_verdicts(settings: Record, row: Record) -> Iterator[Verdict]:
-    """Yield what deduplication and decontamination said."""
+    """Yield what deduplication, decontamination and the search for passages said."""
     stage, bounds = row.get("stage"), settings.get("decontaminate")
     value = "no earlier or better document above the threshold"
     if stage == "dedup":
@@ -207,6 +228,8 @@ def _later_verdicts(settings: Record, row: Record) -> Iterator[Verdict]:
         # Nights of earlier versions have no such settings.
         most = f"less than {bounds['ngram_words']} words in a row, less than {bounds['held_out_share']:.0%} held out"
         yield Verdict("overlap", "with no evaluation record and no held-out document", most, True)
+    if stage == "passages":
+        yield Verdict(row["rule"], row["value"], row["threshold"], False)
 
 
 def _partner(store: Store, nights: Nights, row: Record) -> Record | None:
@@ -282,6 +305,10 @@ def _lines(record: Record) -> Iterator[tuple[str, str]]:
     for rule in record["rules"]:
         verdict = "passed" if rule["passed"] else "FAILED"
         yield "rule", f"{verdict} {rule['rule']}: {rule['value']} ({rule['threshold']})"
+    for passage in record["passages"]:
+        place = f"characters {passage['begin']:,} to {passage['end']:,}, {'cut out' if passage['cut'] else 'not cut'}"
+        others = f"in {passage['documents']:,} documents, one is {passage['other']} of {passage['other_night']}"
+        yield "passage", f"{place}, {others}: {excerpt(passage['text'])}"
     for one in record["tries"]:
         what = ", ".join(str(one[name]) for name in ("id", "value") if one.get(name))
         yield "tried", f"{one['night']}: {one['outcome']}{f': {what}' if what else ''}"

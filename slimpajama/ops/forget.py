@@ -183,6 +183,9 @@ def _chosen(store: Store, nights: Nights, by: str, value: str) -> Iterator[Hit]:
             return pc.fill_null(pc.match_substring_regex(column, value), False)
 
         yield from _records(store, nights, "text", match)
+        # What was cut out of a document stands beside it.
+        cut = find_records(store, nights, "passages", "text", match, ["id"])
+        yield from _records(store, nights, "id", one_of({hit.values["id"] for hit in cut}))
 
 
 def _with_copies(store: Store, nights: Nights, chosen: list[Hit]) -> list[Hit]:

@@ -29,7 +29,7 @@ from slimpajama.workspace.step import Context
 from slimpajama.workspace.store import Store
 
 # Kinds of files that later nights read.
-COMPARED = (layout.MANIFEST, "minhash", "bands", "texts", "tokenizer", "shards")
+COMPARED = (layout.MANIFEST, "minhash", "bands", "texts", "windows", "tokenizer", "shards")
 
 
 def repair(workspace: Workspace, cfg: Config) -> tuple[int, list[str], Problems]:

@@ -15,6 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from slimpajama.corpus.dedup.columns import content_array, key_file, read_keys, read_texts, text_file
+from slimpajama.corpus.passages.count import read_windows, window_file
+from slimpajama.corpus.passages.find import Windows
 from slimpajama.corpus.shards.card import with_files, with_note
 from slimpajama.corpus.shards.columns import shard_bytes
 from slimpajama.workspace import layout
@@ -42,6 +44,12 @@ def _texts(file: BinaryIO, stays: Rows, minhash: pa.Table) -> bytes:
     return text_file(read_texts(file, np.flatnonzero(stays)))
 
 
+def _windows(file: BinaryIO, stays: Rows, minhash: pa.Table) -> bytes:
+    found = read_windows(file)
+    left = stays[found.rows]
+    return window_file(Windows(found.hashes[left], (np.cumsum(stays) - 1)[found.rows[left]].astype(np.uint32)))
+
+
 class _Companion(NamedTuple):
     """A file without ids, whose rows stand in the order of another file of the same part."""
 
@@ -63,8 +71,15 @@ class _Kind(NamedTuple):
 KINDS = {
     "documents": _Kind(),
     "removed": _Kind(),
+    "passages": _Kind(),
     "notes": _Kind(),
-    "minhash": _Kind(companions=(_Companion(Night.bands, _keys), _Companion(Night.texts, _texts))),
+    "minhash": _Kind(
+        companions=(
+            _Companion(Night.bands, _keys),
+            _Companion(Night.texts, _texts),
+            _Companion(Night.windows, _windows),
+        )
+    ),
     "shards": _Kind(shard_bytes, keeps_order=False),
 }
 

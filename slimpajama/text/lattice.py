@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from slimpajama.text.characters import FONT_FORMS
 from slimpajama.text.kernels import compiled, decode, find_slot
 
 # A longer word is cut between characters: what the vocabulary does to a word stays cheap.
@@ -23,6 +24,12 @@ OTHER, LETTER, DIGIT, SPACE, HAN = range(5)
 
 # What jieba takes for Chinese; other ideographs it returns one by one.
 FIRST, LAST = 0x4E00, 0x9FD5
+# Radicals that stand in a text for ideographs, each of three bytes, too.
+_RADICALS = np.arange(0x2E80, 0x2FE0, dtype=np.uint32)
+_FIRST_RADICAL = np.uint32(0x2E80)
+for _radical, _ideograph in FONT_FORMS.items():
+    if ord(_radical) < 0x2FE0:
+        _RADICALS[ord(_radical) - 0x2E80] = ord(_ideograph)
 # The one node without a slot.
 _ROOT = 1 << 32
 _CHAR_BITS = 21
@@ -253,11 +260,20 @@ def _word_end(data: Any, begin: Any, i: Any, kind: Any, stop: Any, kinds: Any) -
     return _run_end(data, i, stop, kinds, kind)
 
 
+@compiled(inline=True)
+def _han(data: Any, i: Any) -> Any:
+    """Return the character at byte `i`, the ideograph where a radical stands for one, and its length in bytes."""
+    c, step = decode(data, i)
+    if np.uint32(c - _FIRST_RADICAL) < np.uint32(len(_RADICALS)):
+        c = _RADICALS[c - _FIRST_RADICAL]
+    return c, step
+
+
 @compiled
 def _cut_run(data: Any, begin: Any, n: Any, model: Any, hmm: bool, scratch: Any, lengths: Any, used: Any) -> Any:
     """Append the words of `n` characters from FIRST to LAST, each of three bytes; return the number of words."""
     for k in range(n):
-        scratch.codes[k] = decode(data, begin + 3 * k)[0]
+        scratch.codes[k] = _han(data, begin + 3 * k)[0]
     _likeliest(model, scratch, n)
     if hmm:
         _guess(model, scratch, n)
@@ -276,14 +292,14 @@ def _cut_between(
     """Write the words of text in which nothing mixes, return how many; or -n where the run of n has no room."""
     i, used = begin, 0
     while i < stop:
-        first, (c, step) = i, decode(data, i)
+        first, (c, step) = i, _han(data, i)
         if not FIRST <= c <= LAST:
             i = _word_end(data, first, i + step, kinds[c], stop, kinds)
             used = _append(data, first, i, lengths, used)
             continue
         while FIRST <= c <= LAST:
             i += 3
-            c = decode(data, i)[0] if i < stop else np.uint32(0)
+            c = _han(data, i)[0] if i < stop else np.uint32(0)
         n = (i - first) // 3
         if n > len(scratch.codes):
             return -n

@@ -1,10 +1,10 @@
 """Cut text into words that join back to exactly the same text.
 
 Runs of Han characters are cut by jieba, and so are the words of its dictionary that mix scripts (`U盘`, `C++`, `4S店`)
-and those of a user's dictionary. What stands between is cut by a rule that needs no dictionary: letters, digits and
-other marks apart, each with the one space before it (` fox`), remaining white space by itself. A subword vocabulary
-learnt inside such words shares ` fox` between all its places. What is longer than 64 bytes is cut further, so that a
-megabyte of base64 is no word.
+and those of a user's dictionary; a radical counts as the ideograph that it stands for. What stands between is cut by a
+rule that needs no dictionary: letters, digits and other marks apart, each with the one space before it (` fox`),
+remaining white space by itself. A subword vocabulary learnt inside such words shares ` fox` between all its places.
+What is longer than 64 bytes is cut further, so that a megabyte of base64 is no word.
 """
 
 import codecs
@@ -21,6 +21,7 @@ import pyarrow as pa
 from slimpajama.core.config import TextConfig
 from slimpajama.core.logs import step_log
 from slimpajama.text.buffers import text_buffers
+from slimpajama.text.characters import FONT_FORMS
 from slimpajama.text.dictionary import UserWord, load_lattice
 from slimpajama.text.lattice import DIGIT, HAN, LETTER, SPACE, WORD_BYTES, cut_block
 from slimpajama.text.stopwords import stop_words
@@ -82,6 +83,8 @@ def _kinds() -> npt.NDArray[np.uint8]:
     for kind, pattern in ((LETTER, r"[^\W\d_]+"), (DIGIT, r"\d+"), (SPACE, r"\s+"), (HAN, _HAN)):
         for run in re.finditer(pattern, every):
             kinds[slice(*run.span())] = kind
+    for char, seen in FONT_FORMS.items():
+        kinds[ord(char)] = kinds[ord(seen[0])]
     return kinds
 
 

@@ -38,7 +38,7 @@ class Suffixes(NamedTuple):
     """The token that separates documents."""
 
 
-def id_type(vocab_size: int) -> type[np.uint16] | type[np.uint32]:
+def id_type(vocab_size: int) -> type[np.unsignedinteger[Any]]:
     """Return the type that the ids of a vocabulary are kept in."""
     return np.uint16 if vocab_size <= 1 << 16 else np.uint32
 
@@ -49,7 +49,7 @@ def suffixes_of(ids: Ids, vocab_size: int, document_id: int) -> Suffixes:
     Raises:
         ValueError: The stream is too long, or holds an id that the vocabulary does not have.
     """
-    ids = np.array(ids, id_type(vocab_size))
+    ids = np.ascontiguousarray(ids, id_type(vocab_size))[:]
     counts = np.zeros(vocab_size + 1, np.int64)
     if not _count(ids, counts):
         raise ValueError(f"ids must be below {vocab_size}, found {ids.max()}")
@@ -76,10 +76,15 @@ def build(ids: Ids, vocab_size: int) -> Order:
     import pydivsufsort
 
     width = 2 if vocab_size <= 1 << 16 else 3
-    data = ids.astype(">u4" if width == 3 else ">u2").view(np.uint8).reshape(len(ids), -1)
-    order = pydivsufsort.divsufsort(np.ascontiguousarray(data[:, -width:]).reshape(-1))
+    order = pydivsufsort.divsufsort(_bytes(ids, width))
     _drop_inner(order, width)
     return np.array(order[: len(ids)])
+
+
+def _bytes(ids: Ids, width: int) -> npt.NDArray[np.uint8]:
+    """Return the last bytes of each id, the highest first."""
+    data = ids.astype(">u4" if width == 3 else ">u2").view(np.uint8).reshape(len(ids), -1)
+    return np.ascontiguousarray(data[:, -width:]).reshape(-1)
 
 
 def walk(suffixes: Suffixes, text: Ids, max_length: int) -> tuple[Order, Order]:

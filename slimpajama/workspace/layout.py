@@ -1,8 +1,8 @@
 """Every path of a workspace: put together here, taken apart here, and nowhere else.
 
-    nights/NIGHT/{documents,removed,notes,minhash,bands,texts}/PART, nights/NIGHT/{shards/SPLIT/SHARD,work/STEP/}
-    nights/NIGHT/index/, nights/NIGHT/index/merged/
-    models/MODEL/, models/MODEL/evaluations/NIGHT/, models/MODEL/evaluations/NIGHT/gate/, models/MODEL/memory/NIGHT/
+    nights/NIGHT/{documents,removed,passages,notes,minhash,bands,texts,windows}/PART
+    nights/NIGHT/{shards/SPLIT/SHARD,work/STEP/,index/,index/merged/}
+    models/MODEL/, models/MODEL/{evaluations/NIGHT/,evaluations/NIGHT/gate/,memory/NIGHT/}
     tuned/MODEL/, pairs/SET/{train,validation,test,removed}/PART, reports/NIGHT/, forgotten/, repair/
 
 A folder that is published has a `manifest.json`, written last. Paths are relative to the workspace, with `/`.
@@ -72,6 +72,11 @@ class Night(Folder):
         return self.within("removed")
 
     @property
+    def passages(self) -> str:
+        """Beginning of the paths of what stands in many documents."""
+        return self.within("passages")
+
+    @property
     def notes(self) -> str:
         """Beginning of the paths of what there is to say of documents that were read."""
         return self.within("notes")
@@ -93,6 +98,10 @@ class Night(Folder):
     def texts(self, part: str) -> str:
         """Texts of a part of the documents that came in."""
         return f"{self.path}/texts/{part}.arrow"
+
+    def windows(self, part: str) -> str:
+        """Windows of a part of the documents, by which later nights find passages."""
+        return f"{self.path}/windows/{part}.parquet"
 
     def split(self, name: str) -> str:
         """Beginning of the paths of a split's shards."""

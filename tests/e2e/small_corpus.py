@@ -27,6 +27,13 @@ QUESTIONS = {
 }
 
 
+# In five documents, so it is a repeated passage.
+NOTICE = (
+    "\n版权声明：本馆的笔记只供读者在馆内阅读，任何人不得复制或者转发；如有疑问，请写信给编辑部，"
+    "我们会在一周之内回信，节日除外。责任编辑：李小红。"
+)
+
+
 def chinese(seed):
     draw = random.Random(seed)
     count = draw.randint(6, 14)
@@ -70,6 +77,9 @@ uri = "raw/notes/*.txt"
 name = "exam"
 uri = "exam/*.jsonl.gz"
 text_field = ["question", "answer"]
+
+[dedup]
+cut_passages = true
 
 [tokenizer]
 vocab_size = 1024
@@ -118,7 +128,7 @@ def write_corpus(folder):
     pq.write_table(pa.table({"text": english()}), raw / "en.parquet")
     (raw / "notes").mkdir()
     for n in range(5):
-        (raw / "notes" / f"{n}.txt").write_text("笔记：" + chinese(2000 + n), encoding="utf-8")
+        (raw / "notes" / f"{n}.txt").write_text("笔记：" + chinese(2000 + n) + NOTICE, encoding="utf-8")
     (folder / "config.toml").write_text(CONFIG, encoding="utf-8")
     return folder
 

@@ -18,6 +18,8 @@ def test_every_stage_published_something(undisturbed):
         "nights/n1/removed/",
         "nights/n1/minhash/",
         "nights/n1/bands/",
+        "nights/n1/windows/",
+        "nights/n1/passages/",
         "nights/n1/shards/train/",
         "nights/n1/README.md",
         "nights/n1/croissant.json",

@@ -35,10 +35,12 @@ STAGES = [
     "clean",
     "compare",
     "decontaminate",
+    "passages",
     "dedup",
     "segment",
     "tokenizer",
     "shards",
+    "index",
     "train",
     "evaluate",
     "gate",
@@ -90,6 +92,8 @@ def test_an_observed_night_tells_everything_and_publishes_the_same_bytes(corpus,
     assert inputs["ingest"] == [str(corpus / "raw"), str(corpus / "raw" / "notes")]
     assert inputs["shards"] == ["nights/n1/documents", "nights/n1/tokenizer", "nights/n1/work/segment"]
     assert inputs["train"] == ["nights/n1/shards/train", "nights/n1/shards/validation", "nights/n1/tokenizer"]
+    assert inputs["index"] == ["nights/n1/shards/train", "nights/n1/tokenizer"]
+    assert [*outputs["index"]] == ["nights/n1/index"]
     (model,) = outputs["train"]
     assert inputs["evaluate"] == [model, "nights/n1/shards/test"]
 

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 
+import nights_to_forget as forgetting
 import pyarrow as pa
 import pytest
 import s3fs
@@ -12,7 +13,11 @@ from steps import begin_step, ingest
 
 from slimpajama.core.config import Config, IngestConfig, SourceConfig
 from slimpajama.core.errors import LockedError, StorageError
-from slimpajama.workspace import lease
+from slimpajama.corpus.index import index_nights
+from slimpajama.corpus.trace import trace
+from slimpajama.ops.forget import forget
+from slimpajama.ops.verify import verify
+from slimpajama.workspace import lease, mapped
 from slimpajama.workspace import s3 as storage
 from slimpajama.workspace.manifest import entry_of
 from slimpajama.workspace.open import Workspace, open_store
@@ -175,3 +180,36 @@ def test_a_whole_night_on_s3_publishes_and_repairs_the_same_bytes_as_on_a_disk(
     assert slimpajama(*verify, check=1, **s3).stdout.endswith(" files, 3 bad\n")
     assert slimpajama(*verify, "--repair", **s3).stdout.endswith(" files, 0 bad, 3 repaired\n")
     assert published_in(store) == undisturbed
+
+
+def test_an_index_on_s3_is_asked_through_the_cache_as_on_a_disk_and_forgets(s3_uri, tmp_path, monkeypatch):
+    monkeypatch.setenv(mapped.CACHE_VARIABLE, str(tmp_path / "cache"))
+    mapped._cache.cache_clear()
+    cfg, answers, manifests = forgetting.settings(tmp_path), [], []
+    quote = forgetting.secret("zh")[40:90]
+    for night, texts in ((forgetting.FIRST, forgetting.first_night()), (forgetting.SECOND, forgetting.second_night())):
+        forgetting.write_raw(tmp_path, night, texts)
+    for uri in (s3_uri, str(tmp_path / "disk")):
+        space = Workspace(open_store(uri))
+        with space.store.lock("test"):
+            forgetting.prepare(space.store, cfg, forgetting.FIRST)
+            index_nights(space, cfg)
+        answers.append(trace(space, quote))
+        manifests.append(space.store.read(f"nights/{forgetting.FIRST}/index/manifest.json"))
+    assert answers[0] == answers[1]
+    assert answers[0].spans[0].end == len(quote)
+    assert manifests[0] == manifests[1]
+    space = Workspace(open_store(s3_uri))
+    arrays = [path for path in space.store.list("nights") if path.endswith(".npy")]
+    kept = {path: space.store.read(path) for path in arrays}
+    for path in arrays:
+        space.store.delete(path)
+    assert trace(Workspace(open_store(s3_uri)), quote) == answers[0]
+    for path, data in kept.items():
+        space.store.write(path, data)
+    forget(space, "id", answers[0].spans[0].documents[0].id)
+    again = trace(Workspace(open_store(s3_uri)), quote)
+    assert all(span.end - span.start < len(quote) for span in again.spans)
+    # The old arrays are gone, under every name.
+    assert not set(arrays) & set(space.store.list("nights"))
+    assert verify(space)[1] == {}

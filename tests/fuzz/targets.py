@@ -59,6 +59,7 @@ from slimpajama.text.tokenizer import SEPARATOR, Tokenizer, train_tokenizer
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import json_bytes, load_manifest
 from slimpajama.workspace.registry import Models
+from tests.unit.office import docx, epub
 from tests.unit.words_by_rule import by_rule
 
 # Bytes of a record here.
@@ -145,6 +146,25 @@ def html(data: bytes) -> None:
     assert len(rows) + len(bad) == 1
     for row in rows:
         assert all(line and line == line.strip(" ") and "\x1e" not in line for line in row["text"].split("\n"))
+
+
+def documents(data: bytes) -> None:
+    """PDF, docx and epub, of any bytes or of any XML inside a whole package: one record, in or refused."""
+    how, body = data[0] % 8 if data else 0, data[1:]
+    text = body.decode(errors="replace")
+    made = (
+        # A PDF starts a process.
+        ("a.pdf", body),
+        ("a.docx", body),
+        ("a.epub", body),
+        ("a.docx", docx(text)),
+        ("a.docx", docx("", **{"word/document.xml": text})),
+        ("a.epub", epub(text, f"<p>{ZH}")),
+        ("a.epub", epub(f"<p>{EN}", **{"O/b.opf": text})),
+        ("a.epub", epub(f"<p>{EN}", **{"META-INF/encryption.xml": text})),
+    )
+    rows, bad = found_in(*made[how], 40)
+    assert len(rows) + len(bad) == 1
 
 
 def packed(data: bytes) -> None:
@@ -446,6 +466,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         warc,
         tables,
         html,
+        documents,
         packed,
         pairs,
         clean,

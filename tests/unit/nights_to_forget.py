@@ -7,7 +7,17 @@ import random
 from pathlib import Path
 from typing import Any
 
-from steps import clean, compare, decontaminate, deduplicate, ingest, make_shards, make_tokenizer, segment
+from steps import (
+    clean,
+    compare,
+    decontaminate,
+    deduplicate,
+    find_passages,
+    ingest,
+    make_shards,
+    make_tokenizer,
+    segment,
+)
 
 from slimpajama.core.config import Config, load_config
 from slimpajama.workspace.manifest import Manifest, entry_of, json_bytes
@@ -74,11 +84,12 @@ def prepare(store: Store, cfg: Config, night: str) -> Manifest:
     made.append(clean(Workspace(store), cfg, night, made[0]))
     made.append(compare(Workspace(store), cfg, night, made[1]))
     made.append(decontaminate(Workspace(store), cfg, night, made[1], made[2]))
-    made.append(deduplicate(Workspace(store), cfg, night, *made[1:4]))
-    if made[4].paths(f"nights/{night}/documents/"):
-        words = segment(Workspace(store), cfg, night, made[4])
-        tokenizer = make_tokenizer(Workspace(store), cfg, night, made[4], words)
-        made += [words, tokenizer, make_shards(Workspace(store), cfg, night, made[4], words, tokenizer)]
+    made.append(find_passages(Workspace(store), cfg, night, *made[1:4]))
+    made.append(kept := deduplicate(Workspace(store), cfg, night, *made[1:4]))
+    if kept.paths(f"nights/{night}/documents/"):
+        words = segment(Workspace(store), cfg, night, kept)
+        tokenizer = make_tokenizer(Workspace(store), cfg, night, kept, words)
+        made += [words, tokenizer, make_shards(Workspace(store), cfg, night, kept, words, tokenizer)]
     return Nights(store).publish(night, made, cfg)
 
 

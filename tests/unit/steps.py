@@ -5,6 +5,7 @@ from slimpajama.corpus.clean.stage import CLEAN
 from slimpajama.corpus.decontaminate import DECONTAMINATE
 from slimpajama.corpus.dedup.stage import COMPARE, DEDUP
 from slimpajama.corpus.ingest import INGEST
+from slimpajama.corpus.passages.stage import PASSAGES
 from slimpajama.corpus.pipeline import BY_NAME, prepare
 from slimpajama.corpus.segment import SEGMENT
 from slimpajama.corpus.shards.stage import SHARDS, TOKENIZER
@@ -47,8 +48,14 @@ def decontaminate(workspace, cfg, night, cleaned, compared):
     return run_step(DECONTAMINATE, Context(workspace, cfg, night), made).result
 
 
+def find_passages(workspace, cfg, night, cleaned, compared, contaminated):
+    made = {"clean": cleaned, "compare": compared, "decontaminate": contaminated}
+    return run_step(PASSAGES, Context(workspace, cfg, night), made).result
+
+
 def deduplicate(workspace, cfg, night, cleaned, compared, contaminated):
     made = {"clean": cleaned, "compare": compared, "decontaminate": contaminated}
+    made["passages"] = find_passages(workspace, cfg, night, cleaned, compared, contaminated)
     return run_step(DEDUP, Context(workspace, cfg, night), made).result
 
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from slimpajama.text.characters import FONT_FORMS
 from slimpajama.text.lattice import WORD_BYTES
 
 # Unified ideographs with all extensions, the compatibility blocks, the iteration mark and the ideographic zero.
 _HAN = re.compile(r"([\u3005\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+)")
+
+# Radicals that stand for ideographs.
+_RADICALS = str.maketrans({char: seen for char, seen in FONT_FORMS.items() if char < "\u3000"})
 
 # `\s+(?!\S)` leaves the last white space of a run to the word that follows, if it is a plain space.
 _BETWEEN = re.compile(r" ?[^\W\d_]+(?:['’][^\W\d_]+)*| ?\d+| ?(?:[^\w\s]|_)+|\s+(?!\S)|\s")
@@ -34,6 +38,14 @@ def by_rule(text: str, cut: Callable[[str, bool], list[str]], hmm: bool) -> list
 
 
 def _without_mixed(text: str, cut_han: Callable[[str, bool], list[str]], hmm: bool) -> list[str]:
+    words, begin = [], 0
+    for word in _of_ideographs(text.translate(_RADICALS), cut_han, hmm):
+        words.append(text[begin : begin + len(word)])
+        begin += len(word)
+    return words
+
+
+def _of_ideographs(text: str, cut_han: Callable[[str, bool], list[str]], hmm: bool) -> list[str]:
     # Between, Han, between, Han, ..., between.
     pieces = _HAN.split(text)
     words = _BETWEEN.findall(pieces[0])

@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from slimpajama.apps.tune.spans import quote_of
+from slimpajama.core.split import hashes
 from slimpajama.corpus.shards.columns import encode_words, words_of
 from slimpajama.model.architectures.seq2seq import NO_QUOTE
 from slimpajama.text.tokenizer import Tokenizer
@@ -45,6 +46,8 @@ class Examples:
     kinds: list[str]
     quotes: NDArray[np.int64]
     """First and last place (N, 2) in the source of what can be quoted as the target, or NO_QUOTE twice."""
+    keys: NDArray[np.uint64]
+    """A hash of each pair's id and kind (N,)."""
 
     def __len__(self) -> int:
         return len(self.kinds)
@@ -85,6 +88,7 @@ def encode_pairs(
         targets=[np.concatenate([target, end])[:target_tokens] for target in targets],
         kinds=kinds,
         quotes=quotes,
+        keys=hashes([f"{pair} {kind}" for pair, kind in zip(rows["id"], kinds, strict=True)], "rows", 0),
     )
 
 

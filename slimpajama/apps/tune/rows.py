@@ -1,8 +1,8 @@
 """Batches of a tuning: pairs of like length together.
 
-An epoch's pairs are shuffled by seed and epoch, gathered in pools, sorted by length inside each, cut into batches of
-about as many tokens, and these shuffled again: little padding, and no order that a model could learn. A position is two
-numbers.
+An epoch's pairs are gathered in pools by a hash of their ids, seed and epoch, sorted by length inside each, cut into
+batches of about as many tokens, and these shuffled by a hash of their place: little padding, no order that a model
+could learn, and a pair that is missing leaves the others in their pools. A position is two numbers.
 
 Tasks with few pairs come up more often: the pairs of one with a q-th of the largest task's tokens stand `sqrt(q)`
 times in an epoch, rounded (sampling at temperature 2, as in Arivazhagan et al. 2019, "Massively multilingual neural
@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from slimpajama.apps.tune.examples import Examples, padded
 from slimpajama.core.errors import InputError
+from slimpajama.core.split import mixed
 from slimpajama.model.train.rows import Rows
 
-# Pairs that are sorted by length together.
+# Pairs that are sorted by length together, at most, on average.
 POOL = 4096
 
 
@@ -71,14 +72,19 @@ class PairRows(Rows):
 
     def _epoch(self) -> list[NDArray[np.int64]]:
         if not self._batches:
-            rng = np.random.default_rng([self.seed, self.epoch])
-            order = rng.permutation(np.repeat(np.arange(len(self.examples)), self._times))
-            batches = []
-            for start in range(0, len(order), POOL):
-                pool = order[start : start + POOL]
-                pool = pool[np.lexsort(self._lengths[pool].T[::-1])]  # by source, then target
-                batches += self._cut(pool)
-            self._batches = [batches[i] for i in rng.permutation(len(batches))]
+            salt = np.random.default_rng([self.seed, self.epoch]).integers(1 << 64, dtype=np.uint64)
+            pairs = np.repeat(np.arange(len(self.examples)), self._times)
+            turns = np.arange(len(pairs)) - np.repeat(np.cumsum(self._times) - self._times, self._times)
+            keys = mixed(mixed(self.examples.keys[pairs] ^ salt) + turns.astype(np.uint64))
+            bits = ((len(pairs) - 1) // POOL).bit_length()
+            pools = (keys >> np.uint64(32) << np.uint64(bits)) >> np.uint64(32)
+            # By pool, then source, then target.
+            order = np.lexsort((keys, *self._lengths[pairs].T[::-1], pools))
+            bounds = np.searchsorted(pools[order], np.arange(1, 1 << bits))
+            cut = [self._cut(pairs[pool]) for pool in np.split(order, bounds) if len(pool)]
+            places = np.array([n << 32 | place for n, pool in enumerate(cut) for place in range(len(pool))], np.uint64)
+            batches = [batch for pool in cut for batch in pool]
+            self._batches = [batches[i] for i in np.argsort(mixed(places ^ salt), kind="stable")]
         return self._batches
 
     def _cut(self, pool: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -1,7 +1,7 @@
 """Settings of the corpus: sources to shards."""
 
-from dataclasses import field
-from typing import Annotated, Literal
+from dataclasses import asdict, field
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -57,7 +57,8 @@ class SourceConfig:
 
     encoding: Encoding = "auto"
     """Encoding of txt, html, warc, jsonl and csv: a name, or `auto`: UTF-8 where the bytes are valid UTF-8, else by a
-    byte order mark, by what the format declares, or detected among UTF-8, GB18030, Big5 and UTF-16."""
+    byte order mark, by what the format declares, or detected among UTF-8, GB18030, Big5, UTF-16 and, of
+    English, windows-1252."""
 
     delimiter: Annotated[str, Field(pattern=r"^(auto|[\t -~])$")] = "auto"
     """Character between the cells of CSV; `auto`: the first of comma, tab, semicolon and bar with which the header has
@@ -204,6 +205,20 @@ class DedupConfig:
     connected component. It sets those fields. Their scripts leave out ASCII punctuation, here it is all that Unicode
     calls so; the hash functions differ, the chance of a pair to be caught does not."""
 
+    passage_tokens: Annotated[int, Field(ge=8, le=1000)] = 50
+    """Shortest repeated passage: so many tokens in a row, in whole sentences or lines. Words are not segmented yet, so
+    a token is a run of letters and digits, or one ideograph; punctuation, white space, case, width and script do not
+    count. Lee et al. 2022 ("Deduplicating training data makes language models better") took 50 tokens."""
+
+    passage_documents: Annotated[int, Field(ge=2, le=1_000_000)] = 5
+    """Documents, of all nights, in which stretches of `passage_tokens` must stand word for word to be called repeated:
+    page frames, disclaimers, licences. A passage is made up of such stretches; passages are listed and reported
+    always."""
+
+    cut_passages: bool = False
+    """Cut repeated passages out of every document but the first that has them, which stays whole, so that each is
+    learnt once. What is cut is on record; a document that is too short without it is removed and says so."""
+
     memory_mb: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
     """Memory for keys, candidate pairs and texts under comparison, in MB; the rest waits on disk. About 125 bytes a
     document and 200 MB of libraries stand besides. It changes no output."""
@@ -219,6 +234,11 @@ class DedupConfig:
             object.__setattr__(self, name, value)
         if self.bands * self.rows > self.num_perm:
             raise ValueError(f"bands * rows must be at most num_perm ({self.num_perm}), got {self.bands * self.rows}")
+
+    def comparison(self) -> dict[str, Any]:
+        """Return the settings that whole documents are compared by: all but those of passages."""
+        passages = ("passage_tokens", "passage_documents", "cut_passages")
+        return {name: value for name, value in asdict(self).items() if name not in passages}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)

@@ -89,6 +89,9 @@ _LATER = {
     "html": False,
     "extract": "main",
     "mask_also": (),
+    "passage_tokens": 50,
+    "passage_documents": 5,
+    "cut_passages": False,
 }
 
 

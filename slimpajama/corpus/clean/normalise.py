@@ -7,11 +7,13 @@ Two format characters change what a reader sees, and stay there only:
 - ZWJ and ZWNJ after a letter of a script that joins or stacks (Arabic to Myanmar, Khmer, Mongolian, ...);
 - ZWJ inside an emoji sequence (family, profession, flag), that is between two pictographs.
 
-Chinese punctuation, ideographic spaces and variation selectors stay as they are.
+What a PDF's font has chosen and no writer becomes what is seen: radicals in place of ideographs (⽣ is 生), ligatures
+of Latin letters (ﬁ is fi). Chinese punctuation, ideographic spaces and variation selectors stay as they are.
 
 `normalise` says what is meant and does one text; `normalise_block` does a block of documents in Arrow's buffers. Its
-kernel writes what a table over all code points says, and gives up on a document with a joiner or with a code point
-that NFC may change: that document goes through `normalise`. Nearly every Chinese or English text needs none of it.
+kernel writes what a table over all code points says, and gives up on a document with a joiner, with a form that a font
+has chosen, or with a code point that NFC may change: that document goes through `normalise`. Nearly every Chinese or
+English text needs none of it.
 """
 
 import importlib.metadata
@@ -30,6 +32,7 @@ import pyarrow.compute as pc
 from slimpajama.core.config import CleanConfig
 from slimpajama.corpus.clean.pii import DEFAULT, VERSION, mask_block
 from slimpajama.text.buffers import text_buffers
+from slimpajama.text.characters import FONT_FORMS
 from slimpajama.text.kernels import compiled, decode
 
 ASSIGNED = (*range(0x40000), *range(0xE0000, 0xE0200))
@@ -58,6 +61,7 @@ _JOINER_ELSEWHERE = re.compile(
 )
 
 
+_WRITTEN = str.maketrans(FONT_FORMS)
 _KEEP, _SPACE, _BREAK, _DROP, _FOLD, _SLOW = range(6)
 
 
@@ -91,7 +95,8 @@ def _actions(fold_width: bool) -> npt.NDArray[np.uint8]:
             table[[int(part, 16) for part in parts[1:]]] = _SLOW
     # Vowels and finals that compose to Hangul syllables.
     table[0x1161:0x1176] = table[0x11A8:0x11C3] = _SLOW
-    table[0x200C:0x200E] = _SLOW  # joiners
+    # Joiners, and what a font has chosen.
+    table[[0x200C, 0x200D, *map(ord, FONT_FORMS)]] = _SLOW
     for action, ranges in ((_BREAK, _LINE_BREAKS), (_DROP, _OUT), (_FOLD, _FULL_WIDTH if fold_width else ())):
         for first, last in ranges:
             table[first : last + 1] = action
@@ -107,7 +112,8 @@ def normalise(text: str, *, fold_width: bool = False) -> str:
     actions = _actions(fold_width)[codes]
     codes = np.where(actions == _BREAK, np.uint32(ord("\n")), codes)
     codes = np.where(actions == _FOLD, codes - np.uint32(_TO_ASCII), codes)
-    text = unicodedata.normalize("NFC", str(codes[actions != _DROP].astype("<u4").tobytes(), "utf-32-le"))
+    text = str(codes[actions != _DROP].astype("<u4").tobytes(), "utf-32-le").translate(_WRITTEN)
+    text = unicodedata.normalize("NFC", text)
     # NFC orders marks, and so decides what stands before a joiner.
     while "\u200d" in text or "\u200c" in text:
         shorter = _JOINER_ELSEWHERE.sub("", _SECOND_JOINER.sub("", text))

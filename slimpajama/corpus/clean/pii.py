@@ -19,7 +19,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-VERSION = 2
+VERSION = 3
 """Raised when the same text is masked otherwise."""
 
 # 2**(17 - i) mod 11.
@@ -110,7 +110,7 @@ _AMOUNT_BEHIND = re.compile(
     re.IGNORECASE,
 )
 _NUMBERED = re.compile(
-    r"(?:单号|编号|序号|序列号|流水号|货号|批号|条码|文号|合同号|发票号|案号|标准号|isbn|issn|doi|sku|uuid|sha1|md5"
+    r"(?:单号|编号|序号|序列号|流水号|货号|批号|条码|文号|合同号|发票号|案号|档号|学号|工号|专利号|标准号|第|isbn|issn|doi|sku|uuid|sha1|md5"
     r"|://\S*|order|invoice|serial|ticket|issue|size|offset|length|timestamp|时间戳|\b10\.[0-9]{4,9}/\S*)[^\w\n]{0,4}\Z",
     re.IGNORECASE,
 )
@@ -181,7 +181,7 @@ _NO_ADDRESS = re.compile(
 def _address(found: _Found) -> _Reach:
     if _NO_ADDRESS.search(found.before):
         return None
-    if re.match(r"[A-Za-z0-9]|\.[0-9]", found.behind) or _VERSION_WORD.search(found.before):
+    if re.match(r"[A-Za-z0-9]|\.[0-9]|\s?版", found.behind) or _VERSION_WORD.search(found.before):
         return None
     try:
         address = ipaddress.ip_address(found.text)
@@ -208,7 +208,10 @@ _DOMAIN = re.compile(
 def _email(found: _Found) -> _Reach:
     domain = _DOMAIN.match(found.behind)
     local = domain and (_LOCAL.search(found.before) or _HAN_LOCAL.search(found.before))
-    return (len(local[0]), len(domain[0])) if domain and local else None
+    # The account of a program: `git@github.com:name/project`.
+    if not (domain and local) or local[0].lower() == "git":
+        return None
+    return len(local[0]), len(domain[0])
 
 
 _LINE_WORD = re.compile(r"(?:电话|座机|固话|传真|热线|(?<![a-z])(?:tel|phone|fax))[^0-9\n>]{0,8}\Z", re.IGNORECASE)
@@ -243,7 +246,11 @@ def _bank_card(found: _Found) -> _Reach:
     return (0, 0) if whole and luhn and _ISSUERS.fullmatch(number) else None
 
 
-_QQ_WORD = re.compile(r"(?:qq|扣扣|企鹅|加q|q群|群号)(?:交流|群|账?号|码|[是为:#()\s])*\Z", re.IGNORECASE)
+# Behind a number that is masked by now, another one may stand.
+_QQ_WORD = re.compile(
+    r"(?:(?:qq|扣扣|企鹅|加q|q群|群号)(?:交流|微信|群|账?号|码|\b(?:is|number|no\.?)\b|[是为:#()/\s-])*|<QQ>\s?[/、,和或]\s?)\Z",
+    re.IGNORECASE,
+)
 
 
 def _qq(found: _Found) -> _Reach:
@@ -267,7 +274,10 @@ def _number(first: str, more: str) -> re.Pattern[str]:
 _CARD_DIGITS = rf"(?:{_GAP}?{_DIGIT}){{16}}{_GAP}?[0-9Xx\uff10-\uff19\uff38\uff58]|(?:{_GAP}?{_DIGIT}){{14}}"
 _HEX = "[0-9a-fA-F]"
 _V4 = rf"{_DIGIT}{{1,3}}(?:{_DOT}{_DIGIT}{{1,3}}){{3}}"
-_WECHAT = r"(?:微信|薇信|v信|(?<![0-9a-z])(?:wechat|weixin|vx)(?![0-9a-z_]))(?:\s?(?:号|id|账号|帐号))?[是为:：\s]{0,3}"
+_WECHAT = (
+    r"(?:微信|薇信|v信|(?<![0-9a-z])(?:(?:wechat|weixin|vx)(?![0-9a-z_])|wx(?=\s?(?:[:：]|号|id))))"
+    r"(?:\s?(?:号|id|账号|帐号))?(?:\sis\b|[是为:：(（\s]){0,3}"
+)
 _LONG = f"{_DIGIT}(?:{_GAP}?{_DIGIT}){{10}}"
 
 KINDS = {
@@ -286,7 +296,7 @@ KINDS = {
     "wechat": Kind(
         re.compile(rf"(?:{_WECHAT}(?=([a-z][-\w]{{5,19}})(?![-\w]))|wxid_[0-9a-z]{{6,}})", re.ASCII | re.IGNORECASE),
         _wechat,
-        "(?i:微信|薇信|wechat|weixin|vx|v信|wxid_)",
+        "(?i:微信|薇信|wechat|weixin|vx|wx|v信)",
         "<WECHAT>",
     ),
 }

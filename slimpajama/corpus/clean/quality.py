@@ -28,6 +28,8 @@ MOJIBAKE = "|".join(
         "(?:[°-÷][¡-þ]){4}",
         # UTF-8 as GBK: the first byte of a comma, a full stop, and of common ideographs.
         "[锛銆][\u4e00-\u9fff]|[鐨鏄鍦鎴]",
+        # Big5 as GB18030: its punctuation becomes private characters, which fonts of icons have at other places.
+        "[\ue4c6-\ue4cf]",
         # Big5 as GBK, and GBK as Big5: letters of other scripts inside of words.
         "[\u3041-\u30ff\u4e00-\u9fff][ㄅ-ㄩ﹙﹚┝-┲ΑΒΕ-ΗΙΚΜ-ΟΡΤΥΧ\u0400-\u04ff][\u3041-\u30ff\u4e00-\u9fff]",
     )

@@ -100,6 +100,8 @@ RULES = {
 }
 """Every rule beside `no-content`, `short-document` and `language`, in the order they are asked."""
 
+_LENGTH = (_NO_CONTENT.name, _SHORT.name, "gopher-few-words", "chinesewebtext-length")
+
 Bounds = dict[str, tuple[float | None, float | None]]
 
 # Second figure: the Chinese reading; FineWeb2's where it has one.
@@ -191,6 +193,12 @@ def judge(quality: Mapping[str, Any], lang: str, cfg: CleanConfig) -> Iterator[V
         value = lang if rule is _LANGUAGE else quality.get(rule.signal)
         if bound is not None and value is not None and (not rule.languages or lang in rule.languages):
             yield _verdict(rule, value, bound, cfg)
+
+
+def too_short(quality: Mapping[str, Any], lang: str, cfg: CleanConfig) -> Verdict | None:
+    """Return the first rule of length that a document fails, None where it is long enough."""
+    lengths = (verdict for verdict in judge(quality, lang, cfg) if verdict.rule in _LENGTH)
+    return next((verdict for verdict in lengths if not verdict.passed), None)
 
 
 def first_verdicts(quality: pa.StructArray, langs: Sequence[str], cfg: CleanConfig) -> dict[int, Verdict]:

@@ -57,7 +57,7 @@ def _tell_losses(run: Run) -> None:
 
 
 CLEAN = Step(
-    "clean", 4, _inputs, _clean, needs={"raw": "ingest"}, tidy=_tell_losses, grows_with="text", folders="work/ingest"
+    "clean", 5, _inputs, _clean, needs={"raw": "ingest"}, tidy=_tell_losses, grows_with="text", folders="work/ingest"
 )
 """Normalise the night's raw documents, tell their language and remove what the rules refuse.
 

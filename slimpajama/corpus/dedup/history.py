@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from slimpajama.core.config import DedupConfig
-from slimpajama.core.errors import InputError
+from slimpajama.core.errors import ConfigError, InputError
 from slimpajama.core.logs import step_log
 from slimpajama.corpus.dedup.columns import content_array, key_columns, large_strings, load_keys, load_texts
 from slimpajama.corpus.dedup.documents import EarlierFile, HistoryBatch, LoadTexts
@@ -30,7 +30,7 @@ SKETCH_SETTINGS = ("ngram_chars", "drop_punctuation", "sketch", "num_perm", "ban
 def of_nights(store: Store, nights: Mapping[str, Manifest], cfg: DedupConfig) -> Iterator[EarlierFile]:
     """Yield the documents of published nights, oldest night first; only files that their manifests list are read.
 
-    A night that was sketched with other settings than `cfg` is sketched again from its texts.
+    A night that was sketched with other settings than `cfg`, or by another version, is sketched again from its texts.
     """
     settings = asdict(cfg)
     for name, manifest in nights.items():
@@ -38,7 +38,8 @@ def of_nights(store: Store, nights: Mapping[str, Manifest], cfg: DedupConfig) ->
         same = (made_by["settings"].get(setting) == settings[setting] for setting in SKETCH_SETTINGS)
         comparable = made_by["version"] == VERSION and all(same)
         if not comparable:
-            step_log("compare").info(f"night {name} was sketched with other settings: its texts are sketched again")
+            other = "settings" if made_by["version"] == VERSION else "rules for comparing, by another version"
+            step_log("compare").info(f"night {name} was sketched with other {other}: its texts are sketched again")
         night, listed = layout.night(name), {entry.path: entry for entry in manifest.files}
         for minhash in manifest.entries(night.minhash):
             part = layout.stem(minhash.path)
@@ -81,15 +82,15 @@ def _of_row_group(path: Path, group: int, cfg: DedupConfig) -> EarlierFile:
 
 
 def open_history(uri: str, cfg: DedupConfig) -> list[EarlierFile]:
-    """Return what a workspace or the folder of an earlier `dedup --out` holds; raises InputError if nothing."""
+    """Return what a workspace or the folder of an earlier `dedup --out` holds; raises ConfigError if nothing."""
     if workspace := find_workspace(uri):
         nights = workspace.nights.manifests()
         if not nights:
-            raise InputError("nothing is published yet", where=uri, hint="Name a workspace with at least one night.")
+            raise ConfigError("nothing is published yet", where=uri, hint="Name a workspace with at least one night.")
         return list(of_nights(workspace.store, nights, cfg))
     paths = sorted(Path(uri, "kept").glob("*.parquet"))
     if not paths:
-        raise InputError(
+        raise ConfigError(
             "nothing to compare with",
             where=uri,
             expected="a workspace, or a folder that holds kept/*.parquet",

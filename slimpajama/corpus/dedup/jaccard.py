@@ -48,14 +48,19 @@ class _Table(NamedTuple):
 
 
 def jaccard(
-    texts: pa.LargeStringArray, pairs: npt.NDArray[np.int64], ngram: int, least: float = 0.0
+    texts: pa.LargeStringArray,
+    pairs: npt.NDArray[np.int64],
+    ngram: int,
+    least: float = 0.0,
+    *,
+    drop_punctuation: bool = False,
 ) -> npt.NDArray[np.float64]:
     """Return |A n B| / |A u B|, float64 [P], of the sets of `ngram`-character shingles of pairs of texts, int64 [P, 2].
 
     Texts are normalised first; one shorter than `ngram` characters is one shingle: itself. Similarities from `least` on
     are exact; a pair below may be given as 0. Sorted pairs are fastest.
     """
-    block = normalise_block(*text_buffers(texts))
+    block = normalise_block(*text_buffers(texts), drop_punctuation=drop_punctuation)
     starts, lengths = block.char_offsets[:-1], np.diff(block.char_offsets)
     # Shingles, repeats included.
     counts = np.where(lengths > 0, np.maximum(lengths - ngram + 1, 1), 0)

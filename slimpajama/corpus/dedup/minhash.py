@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from slimpajama.core.split import mixed
 from slimpajama.text.kernels import compiled
 
 EMPTY = 0xFFFFFFFF
@@ -39,10 +40,7 @@ def oph_signatures(
 def _borrowing(num_perm: int, seed: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
     """Return each bin's order of lenders and, inverted, each lender's rank in it; both [num_perm, num_perm]."""
     x = np.arange(num_perm * num_perm, dtype=np.uint64) + np.uint64((seed & 0xFFFFFFFF) << 32)
-    # splitmix64, Steele et al. 2014.
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
-    orders = np.argsort((x ^ (x >> np.uint64(31))).reshape(num_perm, num_perm), axis=1, kind="stable")
+    orders = np.argsort(mixed(x).reshape(num_perm, num_perm), axis=1, kind="stable")
     return orders.astype(np.int32), np.argsort(orders, axis=1, kind="stable").astype(np.int32)
 
 

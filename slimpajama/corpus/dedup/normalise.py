@@ -1,26 +1,27 @@
-"""Lower case and squeezed white space, straight from Arrow's UTF-8 buffers.
+"""The form in which deduplication compares texts, straight from Arrow's UTF-8 buffers.
 
-Two documents that differ only in case or white space are the same to deduplication. Python strings reach
-19 MB/s here; the kernel works on Arrow's bytes and makes no Python object per document.
+Two documents that differ only in case, in the width or shape of characters (`slimpajama/text/characters.py`), in
+characters that nobody sees or in how lines are wrapped are the same to deduplication. English puts a space or a line
+break between words, so a run of white space is one space. Chinese puts one anywhere or nowhere: white space beside an
+ideograph, kana or full-width mark is no character. Digits and marks count as what stands before them, so `共 1 2，"好"`
+in Chinese has no spaces, and `May 1, 2024` keeps its own.
 
-Every code point is lowered by itself, without context: a word-final capital sigma becomes `σ`, where
-`str.lower` gives `ς` after looking around it. So a shingle depends on its own characters only, and a text cut
-in two normalises to the same shingles as the whole. `İ` is the one code point that lowers to two.
+Python strings reach 19 MB/s here; the kernel works on Arrow's bytes and makes no Python object per document. Every
+code point is folded by itself, without context: a word-final capital sigma becomes `σ`, where `str.lower` gives `ς`.
 """
 
+import itertools
+import unicodedata
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
+from slimpajama.text.characters import folded
 from slimpajama.text.kernels import compiled, decode
 
 SPACE = np.uint8(0x20)
-# `İ`, lowers to `i` and the combining dot above.
-DOTTED_I = 0x130
-COMBINING_DOT = np.uint32(0x307)
 # Characters of ASCII that are copied together: they stay in the nearest cache.
 RUN = 4096
 # All positions are unsigned: numba checks of every signed index whether it counts from the end.
@@ -39,44 +40,136 @@ class Normalised(NamedTuple):
     char_offsets: npt.NDArray[np.int64]
 
 
-def normalise(text: str) -> str:
-    """Return `text` in lower case, each run of white space as one space, none at the ends.
+# What a character does to white space beside it: keeps it (a letter of a script with spaces), removes it, or, digits
+# and marks, what the character before does. The last two are no characters.
+LETTER, WIDE, MARK, SPACES, UNSEEN = range(5)
+# Ideographs, kana, bopomofo and their punctuation, full and half width; Hangul is written with spaces.
+_WIDE = (
+    *((0x2E80, 0x3130), (0x3190, 0xA000), (0xF900, 0xFB00), (0xFE30, 0xFE70), (0xFF01, 0xFFA0), (0xFFE0, 0xFFE7)),
+    *((0x16FE0, 0x16FF2), (0x1AFF0, 0x1B170), (0x20000, 0x40000)),
+)
 
-    White space is what `str.isspace` and `\\s` call so. This is the definition that the kernel is tested against.
+
+def _kind(char: str, shown: str) -> int:
+    """Return the kind of a character that is compared as `shown`."""
+    if not shown:
+        return UNSEEN
+    if shown == " ":
+        return SPACES
+    if any(map(_in_wide, shown)):
+        return WIDE
+    if any(map(str.isalpha, shown)):
+        return LETTER
+    return WIDE if _in_wide(char) and not shown.isalnum() else MARK
+
+
+def _in_wide(char: str) -> bool:
+    # Most characters lie before all ranges.
+    return char >= "\u2e80" and any(first <= ord(char) < end for first, end in _WIDE)
+
+
+def _is_punctuation(text: str) -> bool:
+    return all(unicodedata.category(char)[0] in "PS" for char in text)
+
+
+@cache
+def _seen_as(char: str) -> tuple[int, str]:
+    return _kind(char, folded(char)), folded(char)
+
+
+def normalise(text: str, *, drop_punctuation: bool = False) -> str:
+    """Return `text` as it is compared; this is the definition that the kernel is tested against.
+
+    White space is what `str.isspace` and `\\s` call so; there is none at the ends. `drop_punctuation` leaves out what
+    Unicode calls punctuation or symbol; all of `string.punctuation` is.
     """
-    return " ".join("".join(c.lower() for c in text).split())
+    out, wide, spaced = list[str](), False, True
+    for char in text:
+        kind, shown = _seen_as(char)
+        if kind == UNSEEN or (drop_punctuation and _is_punctuation(shown)):
+            continue
+        if kind == SPACES:
+            if not (wide or spaced):
+                out.append(" ")
+                spaced = True
+            continue
+        if kind == WIDE and spaced and out:
+            out.pop()
+        wide, spaced = kind == WIDE or (kind == MARK and wide), False
+        out.append(shown)
+    return "".join(out[: len(out) - spaced])
 
 
-def without_punctuation(texts: pa.LargeStringArray) -> pa.LargeStringArray:
-    """Return the texts without what Unicode calls punctuation or symbol; all of `string.punctuation` is."""
-    return pc.replace_substring_regex(texts, r"[\p{P}\p{S}]+", "")
+# Bits of a table's entry: the code point or the number of a row of `several`, the kind, and two flags.
+_POINT, _KIND, _KINDS = np.uint32(0x1FFFFF), np.uint32(21), np.uint32(7)
+_SEVERAL, _PUNCTUATION = 1 << 24, 1 << 25
+# Code points from here on have no entry: ideographs, then what is neither letter nor seen.
+_END, _BEYOND = 0x2FA20, 0x40000
+# Of the others, ideographs and syllables of Hangul all stay as they are.
+_LOOKED_AT = ((0, 0x3400), (0x4DC0, 0x4E00), (0xA000, 0xAC00), (0xD7A4, 0x20000), (0x2F800, _END))
+_NO_CHARACTER = {"Cn", "Co", "Cs"}
+_SELECTORS = (np.uint32(0xE0000), np.uint32(0xE0200))
 
 
-def _fold_table() -> npt.NDArray[np.uint32]:
-    """Return the code point that each code point becomes; those beyond the table stay as they are."""
-    lowered = [SPACE if chr(c).isspace() else ord(chr(c).lower()[0]) for c in range(0x20000)]
-    changed = np.flatnonzero(np.array(lowered, np.uint32) != np.arange(0x20000, dtype=np.uint32))
-    return np.array(lowered[: changed[-1] + 1], np.uint32)
+class Tables(NamedTuple):
+    """What each code point becomes."""
+
+    entries: npt.NDArray[np.uint32]
+    several: npt.NDArray[np.uint32]
+    """[N, 3]: the characters that one becomes, 0 behind the last."""
+    blocks: npt.NDArray[np.uint8]
+    """Of each 256 code points below 0x10000: 1 if all are wide and stay as they are, 2 if all are letters that do."""
 
 
-_FOLD = _fold_table()
-# Code points from here on take three bytes.
-_SHORT = np.uint32(0x800)
-# Of each 256 code points below 0x10000: whether one of them changes, or takes less than three bytes.
-_FOLDS = (_FOLD[:0x10000] != np.arange(0x10000)).reshape(-1, 256).any(axis=1) | (np.arange(256) < _SHORT // 256)
+@cache
+def tables() -> Tables:
+    """Return the tables of the kernel."""
+    points = np.arange(_END, dtype=np.uint32)
+    entries = points | np.uint32(MARK << 21)
+    for first, end in _WIDE:
+        entries[first:end] = points[first:end] | np.uint32(WIDE << 21)
+    several = list[list[int]]()
+    found = {}
+    for point in itertools.chain(*map(range, *zip(*_LOOKED_AT, strict=True))):
+        char = chr(point)
+        # Half of these are not assigned, or private.
+        if (category := unicodedata.category(char)) in _NO_CHARACTER:
+            continue
+        # Most are such letters; `folded` would take its time.
+        shown = char if category == "Lo" and not unicodedata.decomposition(char) else folded(char)
+        if shown == char != " ":
+            kind = WIDE if _in_wide(char) else LETTER if category[0] == "L" else MARK
+            found[point] = point | kind << 21 | _PUNCTUATION * (category[0] in "PS")
+            continue
+        if len(shown) > 1:
+            entry, punctuation = len(several) | _SEVERAL, _is_punctuation(shown)
+            several.append([*map(ord, shown), 0][:3])
+        else:
+            entry, punctuation = ord(shown or "\0"), _is_punctuation(shown)
+        found[point] = entry | _kind(char, shown) << 21 | _PUNCTUATION * punctuation
+    entries[list(found)] = list(found.values())
+    # Syllables of Hangul.
+    entries[0xAC00:0xD7A4] = points[0xAC00:0xD7A4] | np.uint32(LETTER << 21)
+    by_block = [(entries[:0x10000] == points[:0x10000] | np.uint32(kind << 21)) for kind in (WIDE, LETTER)]
+    wide, letters = (same.reshape(-1, 256).all(axis=1) for same in by_block)
+    # Those below take less than three bytes.
+    blocks = np.where(np.arange(256) < 8, 0, wide + 2 * letters).astype(np.uint8)
+    return Tables(entries, np.array(several, np.uint32), blocks)
 
 
-def normalise_block(offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8]) -> Normalised:
+def normalise_block(
+    offsets: npt.NDArray[np.int64], data: npt.NDArray[np.uint8], *, drop_punctuation: bool = False
+) -> Normalised:
     """Normalise documents of one block, given as `text_buffers` has them.
 
     Bytes that are no UTF-8 are taken as Latin-1, so that nothing is read out of bounds.
     """
     n, size = len(offsets) - 1, int(offsets[-1] - offsets[0])
-    # Only stray bytes double; `İ` and two others grow from 2 bytes to 3.
+    # `folded` and stray bytes at most double the bytes, and give no more characters than there were bytes.
     utf8 = np.empty(2 * size, np.uint8)
     chars = np.empty(size, np.uint32)
     byte_offsets, char_offsets = np.zeros(n + 1, np.int64), np.zeros(n + 1, np.int64)
-    _normalise(offsets, data, _FOLD, _FOLDS, utf8, byte_offsets, chars, char_offsets)
+    _normalise(offsets, data, tables(), drop_punctuation, utf8, byte_offsets, chars, char_offsets)
     return Normalised(utf8[: byte_offsets[-1]], byte_offsets, chars[: char_offsets[-1]], char_offsets)
 
 
@@ -146,73 +239,109 @@ def _widen(text: Any, out: Any) -> None:
 
 @compiled(allocates=True)
 def _normalise(
-    offsets: Any, data: Any, fold: Any, folds: Any, utf8: Any, byte_offsets: Any, chars: Any, char_offsets: Any
+    offsets: Any, data: Any, tables: Any, drop: bool, utf8: Any, byte_offsets: Any, chars: Any, char_offsets: Any
 ) -> None:
     lowered = np.empty(RUN, np.uint8)
     for d in range(len(offsets) - 1):
         j, k, text = byte_offsets[d], char_offsets[d], data[offsets[d] : offsets[d + 1]]
-        n_bytes, n_chars = _normalise_text(text, fold, folds, lowered, utf8[j:], chars[k:])
+        n_bytes, n_chars = _normalise_text(text, tables, drop, lowered, utf8[j:], chars[k:])
         byte_offsets[d + 1], char_offsets[d + 1] = j + np.int64(n_bytes), k + np.int64(n_chars)
 
 
+@compiled(inline=True)
+def _entry(text: Any, i: Any, end: Any, entries: Any) -> Any:
+    """Return the entry of the character at `i`, and its length in bytes."""
+    b = text[i]
+    length = _ONE if b < 0x80 else _TWO if b < 0xE0 else _THREE if b < 0xF0 else _FOUR
+    if (b >= 0x80 and b < 0xC0) or b > 0xF7 or i + length > end:
+        return np.uint32(b) | np.uint32(MARK << 21), _ONE
+    c, _ = decode(text, np.int64(i))
+    if c < _END:
+        return entries[c], length
+    if _SELECTORS[0] <= c < _SELECTORS[1]:
+        return c | np.uint32(UNSEEN << 21), length
+    return c | np.uint32(WIDE << 21 if c < _BEYOND else MARK << 21), length
+
+
+@compiled(inline=True)
+def _write(entry: Any, several: Any, utf8: Any, j: Any, chars: Any, k: Any) -> Any:
+    """Write the characters of an entry and return the positions behind them."""
+    c = entry & _POINT
+    if not entry & np.uint32(_SEVERAL):
+        chars[k] = c
+        return _encode(utf8, j, c), k + _ONE
+    row = np.uint64(c)
+    for n in range(several.shape[1]):
+        c = several[row, n]
+        if c:
+            j = _encode(utf8, j, c)
+            chars[k] = c
+            k += _ONE
+    return j, k
+
+
+@compiled(inline=True)
+def _write_ascii(text: Any, i: Any, stop: Any, lowered: Any, entries: Any, spaced: Any, utf8: Any, chars: Any) -> Any:
+    """Write a run of ASCII and return its length there, and whether a space is the last of it."""
+    if stop - i >= np.uint64(16):
+        _lower_ascii(text[i:stop], lowered)
+        n, last = _squeeze(lowered[: stop - i], SPACE if spaced else np.uint8(0), utf8)
+        _widen(utf8[:n], chars)
+        return n, last == SPACE
+    n = _ZERO
+    while i < stop:
+        c = np.uint8(entries[text[i]])
+        utf8[n] = c
+        chars[n] = c
+        n += np.uint64((c != SPACE) | (not spaced))
+        i, spaced = i + _ONE, c == SPACE
+    return n, spaced
+
+
 @compiled
-def _normalise_text(text: Any, fold: Any, folds: Any, lowered: Any, utf8: Any, chars: Any) -> Any:
+def _normalise_text(text: Any, tables: Any, drop: bool, lowered: Any, utf8: Any, chars: Any) -> Any:
     """Normalise one document and return its length in bytes and in characters.
 
     What most of a text is has a path of its own. Long runs of ASCII take three passes, two of which the compiler makes
     vector code of: 0.95 ns a byte instead of 1.9 in the loop for short ones. Characters of three bytes that stay as
     they are, as ideographs do, are copied.
     """
+    entries, several, blocks = tables
     # Next byte to read, next free places in utf8 and chars.
     i, j, k, end = _ZERO, _ZERO, _ZERO, np.uint64(len(text))
-    # So that leading white space is not written; otherwise any other character is as good.
-    last = SPACE
+    # Whether white space is left out here, and whether a space was just written; at the begin none is.
+    wide, spaced = False, True
     while i < end:
         b = text[i]
-        if b < 0x80:
+        if b < 0x80 and not wide and not drop:
             stop = _ascii_end(text, i, min(end, i + np.uint64(RUN)))
-            if stop - i >= np.uint64(16):
-                _lower_ascii(text[i:stop], lowered)
-                n, last = _squeeze(lowered[: stop - i], last, utf8[j:])
-                _widen(utf8[j : j + n], chars[k:])
-                i, j, k = stop, j + n, k + n
-                continue
-            while i < stop:
-                c8 = np.uint8(fold[text[i]])
-                utf8[j] = c8
-                chars[k] = c8
-                n = np.uint64((c8 != SPACE) | (last != SPACE))
-                i, j, k, last = i + _ONE, j + n, k + n, c8
+            n, spaced = _write_ascii(text, i, stop, lowered, entries, spaced, utf8[j:], chars[k:])
+            i, j, k = stop, j + n, k + n
             continue
         if b >= 0xE0 and b < 0xF0 and i + _THREE <= end:
             second, third = text[i + _ONE] & np.uint8(0x3F), text[i + _TWO] & np.uint8(0x3F)
             c = (np.uint32(b & 0xF) << np.uint32(12)) | (np.uint32(second) << np.uint32(6)) | np.uint32(third)
-            if not folds[c >> np.uint32(8)]:
+            block = blocks[c >> np.uint32(8)]
+            if block:
+                wide = block == 1
+                if spaced:
+                    back = np.uint64(wide and k > _ZERO)
+                    j, k, spaced = j - back, k - back, False
                 utf8[j] = b
                 utf8[j + _ONE] = 0x80 | second
                 utf8[j + _TWO] = 0x80 | third
                 chars[k] = c
-                i, j, k, last = i + _THREE, j + _THREE, k + _ONE, b
+                i, j, k = i + _THREE, j + _THREE, k + _ONE
                 continue
-        c = np.uint32(b)
-        length = _TWO if b < 0xE0 else _THREE if b < 0xF0 else _FOUR
-        if b < 0xC0 or b > 0xF7 or i + length > end:
-            length = _ONE
+            entry, length = entries[c], _THREE
         else:
-            c, _ = decode(text, np.int64(i))
+            entry, length = _entry(text, i, end, entries)
+        kind = (entry >> _KIND) & _KINDS
         i += length
-        dotted = c == DOTTED_I
-        if c < len(fold):
-            c = fold[c]
-        if c == SPACE and last == SPACE:
+        if kind == UNSEEN or (drop and entry & np.uint32(_PUNCTUATION)) or (kind == SPACES and (wide or spaced)):
             continue
-        j = _encode(utf8, j, c)
-        chars[k] = c
-        k += _ONE
-        if dotted:
-            j = _encode(utf8, j, COMBINING_DOT)
-            chars[k] = COMBINING_DOT
-            k += _ONE
-        last = SPACE if c == SPACE else b
-    ends_with_space = np.uint64(last == SPACE and k > _ZERO)
+        back = np.uint64(kind == WIDE and spaced and k > _ZERO)
+        j, k = _write(entry, several, utf8, j - back, chars, k - back)
+        spaced, wide = kind == SPACES, kind == WIDE or (kind == MARK and wide)
+    ends_with_space = np.uint64(spaced and k > _ZERO)
     return j - ends_with_space, k - ends_with_space

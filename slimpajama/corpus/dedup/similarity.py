@@ -23,7 +23,6 @@ from slimpajama.core.stopping import Pool
 from slimpajama.corpus.dedup.clusters import components
 from slimpajama.corpus.dedup.documents import LoadTexts, Numbers
 from slimpajama.corpus.dedup.jaccard import jaccard
-from slimpajama.corpus.dedup.normalise import without_punctuation
 from slimpajama.corpus.dedup.spill import HALF, Packed, PairSet, Scored, TextBuckets, distinct, pack, runs, save, unpack
 from slimpajama.text.kernels import compiled
 
@@ -97,7 +96,7 @@ def _compare(
     def compare(part: npt.NDArray[np.int64], local: npt.NDArray[np.int64], some: pa.LargeStringArray) -> None:
         gone = some.is_null().to_numpy(zero_copy_only=False)
         there = pc.fill_null(some, "") if some.null_count else some
-        found = jaccard(without_punctuation(there) if cfg.drop_punctuation else there, local, cfg.ngram_chars, least)
+        found = jaccard(there, local, cfg.ngram_chars, least, drop_punctuation=cfg.drop_punctuation)
         out[part] = np.where(gone[local].any(axis=1), 0.0, found)
 
     family = components([pack(pairs)], len(n_chars))

@@ -12,7 +12,6 @@ deleted leaves its documents where they are. `about["edited"]` lists the files r
 """
 
 import unicodedata
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -94,18 +93,16 @@ Files: `decision-PART` in the work folder (`kept`, `exact`, `duplicate_of`, `jac
 
 
 def _dedup_inputs(run: Run) -> dict[str, Any]:
-    return _sketching(run.cfg.dedup) | {"edited": _edited(run)}
+    cut = {"passages": run.made["passages"].digest} if run.cfg.dedup.cut_passages else {}
+    return _sketching(run.cfg.dedup) | {"edited": _edited(run)} | cut
 
 
 def _deduplicate(run: Run) -> Counts:
-    removed = layout.night(run.night).removed
     parts = _parts(run)
-    refused = {entry.path: entry for entry in run.made["decontaminate"].entries(removed)}
 
     def make(name: str) -> Part:
-        rows, found = read_table(run.store, parts[name]), refused.get(f"{removed}decontaminate-{name}.parquet")
-        ids = read_table(run.store, found, ["id"])["id"] if found else rows["id"].slice(0, 0)
-        return _write_part(run, name, rows, pc.is_in(rows["id"], value_set=ids.combine_chunks()))
+        rows = read_table(run.store, parts[name])
+        return _write_part(run, name, rows, refused(run, name, rows["id"], "decontaminate", "passages"))
 
     return add_counts([run.made["compare"].counts, *run.map([(name, name) for name in parts], make, unit="parts")])
 
@@ -116,10 +113,11 @@ DEDUP = Step(
     _dedup_inputs,
     _deduplicate,
     needs={"cleaned": "clean", "compared": "compare", "contaminated": "decontaminate"},
+    reads=("passages",),
     grows_with="cleaned",
-    folders="work/(clean|compare)|removed",
+    folders="work/(clean|compare|passages)|removed",
 )
-"""Write the night's documents without the duplicates and without what decontamination refused.
+"""Write the night's documents: no duplicates, nothing that decontamination refused, no passages that are cut out.
 
 Files: `documents/PART` (DOCUMENTS), `removed/dedup-PART` (REMOVED) and `minhash/PART` (MINHASH, every document that
 came in). Counts: those of `compare`, `kept` and `kept_bytes` by source, `kept_languages` by language, `removed` by
@@ -127,11 +125,29 @@ source and rule.
 """
 
 
+def refused(run: Run, name: str, ids: pa.ChunkedArray, *steps: str) -> pa.ChunkedArray:
+    """Return which of a part's documents some steps have refused."""
+    paths = [f"{layout.night(run.night).removed}{step}-{name}.parquet" for step in steps]
+    entries = [entry for step, path in zip(steps, paths, strict=True) for entry in run.made[step].entries(path)]
+    found = [read_table(run.store, entry, ["id"])["id"].combine_chunks() for entry in entries]
+    return pc.is_in(ids, value_set=pa.concat_arrays([pa.array([], pa.string()), *found]))
+
+
+def _without_passages(run: Run, name: str, cleaned: pa.Table) -> pa.Table:
+    """Return CLEANED rows with those documents replaced that lost a passage."""
+    for entry in run.made["passages"].entries(f"{layout.night(run.night).work('passages')}/cut-{name}.parquet"):
+        cut = read_table(run.store, entry)
+        place = pc.index_in(cleaned["id"], value_set=cut["id"].combine_chunks())
+        rows = pc.fill_null(pc.add(place, len(cleaned)), pa.array(np.arange(len(cleaned))))
+        return pa.concat_tables([cleaned, cut]).take(rows)
+    return cleaned
+
+
 def _sketching(cfg: DedupConfig) -> dict[str, Any]:
     """Return what later nights tell by whether their keys compare with tonight's."""
     return {
         "version": VERSION,
-        "settings": {name: value for name, value in asdict(cfg).items() if name != "memory_mb"},
+        "settings": {name: value for name, value in cfg.comparison().items() if name != "memory_mb"},
         # Python's tables decide lower case and white space.
         "unicode": unicodedata.unidata_version,
     }
@@ -203,7 +219,7 @@ def _write_part(run: Run, name: str, cleaned: pa.Table, refused: pa.ChunkedArray
     decision = read_table(run.store, compared.file(f"{work}/decision-{name}.parquet"))
     duplicate = pc.invert(decision["kept"])
     kept = pc.and_not(decision["kept"], refused)
-    documents = cleaned.filter(kept)
+    documents = _without_passages(run, name, cleaned).filter(kept)
     documents = documents.append_column("night", pa.repeat(run.night, documents.num_rows))
     minhash = {"id": cleaned["id"], "content": content, "cluster": decision["cluster"], "kept": kept}
     removed = _removed(cleaned.filter(duplicate), decision.filter(duplicate), run.cfg.dedup, run.night)

@@ -72,15 +72,9 @@ def batches_of(rows: pa.RecordBatch, first: int, options: ReadOptions) -> Iterat
         found = [filter_columns(first, "row", texts, ids, options)]
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         found = collect(_records(rows, first, options), options)
-    used = (*options.text_fields, options.id_field)
+    others = rows.select(options.others(rows.schema.names))
     for batch in found:
-        if not options.all_columns:
-            yield batch
-            continue
-        others = rows.select([name for name in rows.schema.names if name not in used])
-        if batch.table.num_rows < rows.num_rows:
-            others = others.take(pc.subtract(batch.table["number"].combine_chunks(), first))
-        yield batch._replace(others=others)
+        yield batch.beside(others, first) if options.all_columns else batch
 
 
 def _only(rows: pa.RecordBatch, name: str) -> pa.Array:

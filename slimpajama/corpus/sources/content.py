@@ -40,7 +40,9 @@ _KEPT = frozenset("article body code h1 h2 h3 html main pre".split())
 _TEXT = frozenset("a blockquote dd dt h1 h2 h3 li p pre tr".split())
 _PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 # Elements whose text no reader sees.
-UNSEEN = frozenset("head iframe math noscript object script style svg template".split())
+UNSEEN = frozenset(
+    "audio canvas datalist head iframe math noembed noframes noscript object script style svg template video".split()
+)
 # A line of nothing but these was set by a program.
 _BUTTONS = re.compile(
     "(?:"

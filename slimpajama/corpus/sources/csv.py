@@ -1,13 +1,16 @@
 """CSV: flawless rows by Arrow; from the first unusual one on by Python, so that a bad one costs one record.
 
 What is not set is found out by the header: the first of `DELIMITERS` and `QUOTES` with which it has all fields that are
-asked for, else RFC 4180's. A first line `sep=;`, which Excel understands, sets the delimiter, too.
+asked for, else RFC 4180's; if need be, with spaces around its cells. A first line `sep=;`, which Excel understands,
+sets the delimiter, too. Where a quote is never closed, its row ends with its line.
 """
 
 import csv
 import io
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain, product
 from typing import BinaryIO, Literal, NamedTuple
 
@@ -17,6 +20,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from slimpajama.corpus.sources.decoding import AUTO, text_blocks, with_notes
+from slimpajama.corpus.sources.elements import peeked
 from slimpajama.corpus.sources.records import (
     BOM,
     Batch,
@@ -24,6 +28,7 @@ from slimpajama.corpus.sources.records import (
     Found,
     Note,
     ReadOptions,
+    Record,
     RejectedRecord,
     collect,
     decoded,
@@ -37,6 +42,8 @@ from slimpajama.corpus.sources.streams import TooLong, UntilBroken, whole_lines
 # `surrogateescape` turns bytes that are not UTF-8 into these characters.
 _ESCAPED = re.compile("[\udc80-\udcff]")
 DELIMITERS, QUOTES = ",\t;|", "\"'"
+# What Python says of a quote that is not closed; lines behind it that must look like rows.
+_UNCLOSED, ROWS = re.compile("unexpected end of data|field larger than"), 8
 # Excel's first line.
 _SEP = re.compile(rb"sep=([!-~\t])\r?\n", re.IGNORECASE)
 _Lines = tuple[int, bytes | TooLong]
@@ -48,11 +55,24 @@ class Dialect(NamedTuple):
     delimiter: str = ","
     quote: str = '"'
     """Empty: nothing is quoted."""
+    has_spaces: bool = False
+    """Whether spaces stand behind delimiters, and around names."""
 
     def reader(self, lines: Iterable[str], strict: bool = True) -> Iterator[list[str]]:
         """Return Python's reader of such rows."""
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self.quote else csv.QUOTE_NONE
-        return csv.reader(lines, delimiter=self.delimiter, quotechar=self.quote or None, quoting=quoting, strict=strict)
+        return csv.reader(
+            lines,
+            delimiter=self.delimiter,
+            quotechar=self.quote or None,
+            quoting=quoting,
+            skipinitialspace=self.has_spaces,
+            strict=strict,
+        )
+
+    def names(self, row: list[str]) -> list[str]:
+        """Return the names of a header."""
+        return [name.strip() for name in row] if self.has_spaces else row
 
 
 def read_csv(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chunk]:
@@ -64,13 +84,13 @@ def read_csv(file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Chunk]
 
 def _opened(file: BinaryIO, name: str, options: ReadOptions, notes: list[Note]) -> tuple[Iterator[_Lines], Dialect]:
     """Return whole rows, the header first, and how they are written."""
-    stream = text_blocks(file, name, options, notes)
+    stream = _with_feeds(text_blocks(file, name, options, notes))
     lines = whole_lines(stream, options.batch_bytes, options.max_document_bytes)
     number, start = next(lines, (1, b""))
     dialect = Dialect()
     if isinstance(start, bytes):
         # The mark belongs to the file, not to this chunk.
-        start = start.removeprefix(BOM.encode())
+        start = start.removeprefix(BOM.encode()).lstrip(b"\r\n")
         said = _SEP.match(start)
         number, start = (number + 1, start[said.end() :]) if said else (number, start)
         dialect = _dialect(start, said[1].decode() if said else "", options)
@@ -79,15 +99,22 @@ def _opened(file: BinaryIO, name: str, options: ReadOptions, notes: list[Note]) 
     return _whole_rows(lines, options.max_document_bytes, dialect), dialect
 
 
+def _with_feeds(stream: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield the blocks of a stream; where its beginning ends lines by `\\r` alone, as old Macs do, by `\\n`."""
+    head, stream = peeked(stream)
+    is_old = b"\n" not in head and b"\r" in head.rstrip(b"\r")
+    return (block.replace(b"\r", b"\n") for block in stream) if is_old else stream
+
+
 def _dialect(start: bytes, said: str, options: ReadOptions) -> Dialect:
     """Return how rows are written: as is set, as a first line `said`, else as it fits the header."""
     text = start.decode("utf-8", "replace")
     delimiters = said or DELIMITERS if options.delimiter == AUTO else options.delimiter
     quotes = QUOTES if options.quote == AUTO else [options.quote]
-    dialects = [Dialect(*some) for some in product(delimiters, quotes)]
+    dialects = [Dialect(*some, has_spaces) for has_spaces in (False, True) for some in product(delimiters, quotes)]
     for dialect in dialects:
         header = next(dialect.reader(io.StringIO(text, newline=""), strict=False), [])
-        if set(options.text_fields) <= set(header):
+        if set(options.text_fields) <= set(dialect.names(header)):
             return dialect
     return dialects[0]
 
@@ -134,7 +161,7 @@ def _batches(lines: Iterator[_Lines], dialect: Dialect, options: ReadOptions) ->
         names = header
         if not header and isinstance(data, bytes):
             text = io.StringIO(data.decode("utf-8", "replace"), newline="")
-            names = next(dialect.reader(text, strict=False), [])
+            names = dialect.names(next(dialect.reader(text, strict=False), []))
         batch = None if isinstance(data, TooLong) else _flawless(data, names, not header, number, dialect, options)
         if batch is None:
             yield from collect(_records(chain([(first, data)], lines), header, number, dialect, options), options)
@@ -150,8 +177,11 @@ def _flawless(
     array = np.frombuffer(b"\n" + data + b"\n", np.uint8)
     quotes, delimiter = _quotes(array, dialect), dialect.delimiter.encode()
     used = [*options.text_fields, *([options.id_field] if options.id_field in names else [])]
+    others = options.others(names)
+    read = list(dict.fromkeys([*used, *others]))
     if (
         options.html
+        or dialect.has_spaces
         or len(data) > options.max_document_bytes
         or len(set(names)) < len(names)
         or not set(used) <= set(names)
@@ -173,7 +203,7 @@ def _flawless(
             pa.csv.ParseOptions(
                 newlines_in_values=bool(dialect.quote), delimiter=dialect.delimiter, quote_char=dialect.quote or False
             ),
-            pa.csv.ConvertOptions(include_columns=used, column_types=dict.fromkeys(used, pa.large_string())),
+            pa.csv.ConvertOptions(include_columns=read, column_types=dict.fromkeys(read, pa.large_string())),
         )
     except pa.ArrowException:
         return None
@@ -181,7 +211,10 @@ def _flawless(
         return None
     columns = {name: table[name].combine_chunks() for name in used}
     ids = columns[options.id_field].cast(pa.string()) if options.id_field in names else None
-    return filter_columns(number, "row", [columns[name] for name in options.text_fields], ids, options)
+    batch = filter_columns(number, "row", [columns[name] for name in options.text_fields], ids, options)
+    if not others:
+        return batch
+    return batch.beside(pa.record_batch({name: table[name].combine_chunks() for name in others}), number)
 
 
 def _records(
@@ -190,12 +223,11 @@ def _records(
     # The limit holds for the whole process and counts characters; a text never has more characters than bytes.
     csv.field_size_limit(options.max_document_bytes)
     too_long: list[RejectedRecord] = []
-    rows = dialect.reader(_decoded(lines, options.max_document_bytes, too_long))
-    for row in _parsed(rows):
+    for row in _parsed(_decoded(lines, options.max_document_bytes, too_long), dialect, len(header)):
         yield from too_long
         too_long.clear()
         if not header and isinstance(row, list):
-            header = row
+            header = dialect.names(row)
             missing = options.missing_column(header.__contains__, header)
             if missing:
                 yield missing
@@ -220,15 +252,56 @@ def _decoded(lines: Iterable[_Lines], limit: int, too_long: list[RejectedRecord]
                 yield line.decode("utf-8", "surrogateescape") + "\n"
 
 
-def _parsed(rows: Iterator[list[str]]) -> Iterator[list[str] | csv.Error]:
-    """Yield the rows of a CSV reader and the errors between them, after which it goes on."""
+class _Rereadable(Iterator[str]):
+    """Lines, of which those of one row can be read again."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines, self._again = lines, deque[str]()
+        self.row: list[str] = []
+
+    def __next__(self) -> str:
+        """Return the next line."""
+        self.row.append(self._again.popleft() if self._again else next(self._lines))
+        return self.row[-1]
+
+    def go_back(self) -> None:
+        """Read again all lines of the row but its first."""
+        self._again.extendleft(reversed(self.row[1:]))
+
+
+def _parsed(lines: Iterator[str], dialect: Dialect, n_cells: int) -> Iterator[list[str] | csv.Error]:
+    """Yield the rows of CSV and the errors between them, after which it goes on.
+
+    A quote that is not closed within the limit takes all lines behind it; where they look like rows, they are read.
+
+    Args:
+        lines: Whole lines.
+        dialect: How rows are written.
+        n_cells: Cells of the header; 0 where it comes first.
+    """
+    source = _Rereadable(lines)
+    rows = dialect.reader(source)
     while True:
+        source.row.clear()
         try:
-            yield next(rows)
+            row = next(rows)
         except StopIteration:
             return
         except csv.Error as error:
+            if _UNCLOSED.match(str(error)) and _are_rows(source.row[1 : 1 + ROWS], n_cells, dialect):
+                source.go_back()
             yield error
+        else:
+            n_cells = n_cells or len(row)
+            yield row
+
+
+def _are_rows(lines: list[str], n_cells: int, dialect: Dialect) -> bool:
+    """Return whether lines have as many cells as the header; where it has one, nothing tells them from text."""
+    try:
+        return bool(lines) and n_cells > 1 and all(len(cells) == n_cells for cells in dialect.reader(lines))
+    except csv.Error:
+        return False
 
 
 def _record(header: list[str], cells: list[str], number: int, options: ReadOptions) -> Found:
@@ -243,4 +316,18 @@ def _record(header: list[str], cells: list[str], number: int, options: ReadOptio
         return bad[0]
     if any(cells[len(header) :]):
         notes.append(Note("extra-cells", f"{len(cells)} cells", f"{len(header)}, as in the header"))
-    return options.record(number, place, values, row.get(options.id_field) if options.id_field else None, notes)
+    found = options.record(number, place, values, row.get(options.id_field) if options.id_field else None, notes)
+    if options.all_columns and isinstance(found, Record):
+        return replace(found, others=_others(header, cells, options))
+    return found
+
+
+def _others(header: list[str], cells: list[str], options: ReadOptions) -> dict[str, str | None]:
+    """Return the other cells; a second column of a name gets a number."""
+    others: dict[str, str | None] = {}
+    kept = set(options.others(header))
+    for number, name in enumerate(header, 1):
+        if name in kept:
+            cell = _ESCAPED.sub("\ufffd", cells[number - 1]) if number <= len(cells) else None
+            others[f"{name}_{number}" if name in others else name] = cell
+    return others

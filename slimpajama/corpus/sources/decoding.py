@@ -2,11 +2,12 @@
 
 Valid UTF-8 is taken as it is, and nothing is detected. Else, where no encoding is set: a byte order mark; what the
 format declares (a server's header, a page's `meta`, an XML declaration); detection among UTF-8 with damage, GB18030,
-Big5 and UTF-16. What was detected or replaced becomes a `Note`. Text in none of them is refused, by the rule
-`unknown-encoding`, and so is a page that declares a Chinese encoding and is in another one.
+Big5, UTF-16 and, of English, windows-1252. What was detected or replaced becomes a `Note`. Text in none of them is
+refused, by the rule `unknown-encoding`, and so is a page that declares a Chinese encoding and is in another one.
 
 The detector is Firefox's, chardetng. It knows no UTF-16 and gives no figure, so a second measure stands beside it, the
-confidence: the share of characters in everyday use among those beyond ASCII. Both must agree, unless one of GB18030 and
+confidence: the share of characters in everyday use among those beyond ASCII (of windows-1252, of accents inside words
+and of punctuation, each between ASCII). Both must agree, unless one of GB18030 and
 Big5 has twice the share of the other. Chinese text in the right encoding has 0.96 or more, in a wrong one seldom above
 0.6 (docs/benchmarks/encodings.md).
 """
@@ -15,7 +16,7 @@ import codecs
 import contextlib
 import re
 from collections.abc import Iterable, Iterator
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from typing import BinaryIO, NamedTuple
 
@@ -24,7 +25,17 @@ import numpy.typing as npt
 from chardetng_py import EncodingDetector
 
 from slimpajama.core.encodings import UTF16, codec_of
-from slimpajama.corpus.sources.records import BOM, MARK, Chunk, Note, ReadOptions, RejectedRecord, decoded, noted
+from slimpajama.corpus.sources.records import (
+    BOM,
+    MARK,
+    Chunk,
+    Note,
+    ReadOptions,
+    RejectedRecord,
+    decoded,
+    most_marks,
+    noted,
+)
 from slimpajama.corpus.sources.streams import UntilBroken, blocks
 
 AUTO = "auto"
@@ -46,9 +57,24 @@ _XML = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9_.:-]
 _CHINESE = ("gb18030", "cp950", "big5hkscs")
 _EAST_ASIAN = (*_CHINESE, "cp932", "cp949", "euc_jp", "euc_kr", "iso2022_jp")
 _NAMES = {"cp950": "Big5", "big5hkscs": "Big5-HKSCS", "cp1252": "windows-1252"}
-_WANTED = "UTF-8, GB18030, Big5 or UTF-16; for another one set `encoding`"
+_WANTED = "UTF-8, GB18030, Big5, UTF-16 or English in windows-1252; for another one set `encoding`"
 # UTF-16 has these bytes in ASCII and in a tenth of all ideographs, other text hardly one.
 _CONTROLS, _LEAST_CONTROLS = bytes(set(range(0x20)) - set(b"\t\n\v\f\r\x1b")), 0.01
+# Bytes behind a wrong one by which is judged where the next character begins, and how much more everyday a text that
+# begins later must be.
+_AHEAD, _MORE = 64, 0.25
+# Marks that are worth the search, for each that a text may have: it takes some microseconds.
+_SEARCHED = 8
+RESUME = "slimpajama-resume"
+# What stands beyond ASCII in English, each by itself: letters of names and borrowed words, and punctuation, of which
+# only an apostrophe or a dash stands inside a word.
+_ACCENTS, _CAPITALS = "à-ïñ-öø-üÿœšž", "À-ÏÑ-ÖØ-Ü"
+_ENGLISH = re.compile(
+    rf"(?<![^\0-\x7f])(?:(?<=[A-Za-z])[{_ACCENTS}]|[{_ACCENTS}](?=[a-z])|(?<![A-Za-z])[{_CAPITALS}](?=[a-z])|[’–—]"
+    r"|(?<![A-Za-z])[‘“”…•€£©®°§½¼¾×™«»·\u00a0]|[”…®°™»\u00a0](?![A-Za-z]))(?![^\0-\x7f])"
+)
+# Fewest of them, their least share of all bytes beyond ASCII, and the most of these.
+_FEWEST, _MOSTLY, _MOST = 3, 0.95, 0.05
 _Codes = npt.NDArray[np.uint32]
 
 
@@ -127,9 +153,11 @@ def detect(data: bytes, begins: bool = True) -> Guess:
     """
     first = _first_beyond_ascii(data)
     sample = data[first : first + SAMPLE]
-    detector = EncodingDetector()
-    detector.feed(sample, last=first + SAMPLE >= len(data))
-    like = next(_known([detector.guess(tld=None, allow_utf8=False)]), "")
+    like = _like(sample, last=first + SAMPLE >= len(data))
+    if like not in _EAST_ASIAN:
+        # A single wrong byte rules an encoding out.
+        without = (_like(good, last=True) for good in map(partial(_without_wrong, sample), _CHINESE[:2]) if good)
+        like = next((codec for codec in without if codec in _CHINESE), like)
     found = Guess(like=like)
     if like in _CHINESE:
         shares = {codec: everyday_share(sample.decode(codec, "replace")) for codec in _CHINESE[:2]}
@@ -138,6 +166,8 @@ def detect(data: bytes, begins: bool = True) -> Guess:
             found = Guess(best, shares[best], like)
         elif shares[like] >= LEAST:
             found = Guess(like, shares[like], like)
+    elif like == "cp1252":
+        found = Guess(like if (share := _english_share(data[: first + SAMPLE])) >= _MOSTLY else "", share, like)
     even = data[: min(SAMPLE, len(data) // 2 * 2)]
     if begins and len(even.translate(None, _CONTROLS)) < (1 - _LEAST_CONTROLS) * len(even):
         for codec in UTF16[1:]:
@@ -145,6 +175,43 @@ def detect(data: bytes, begins: bool = True) -> Guess:
             if share >= max(LEAST, found.confidence):
                 found = Guess(codec, share, like)
     return found
+
+
+def _like(data: bytes, last: bool) -> str:
+    detector = EncodingDetector()
+    detector.feed(data, last=last)
+    return next(_known([detector.guess(tld=None, allow_utf8=False)]), "")
+
+
+def _without_wrong(data: bytes, codec: str) -> bytes:
+    """Return bytes without those that are not of an encoding; empty where there are none such, or too many."""
+    text = data.decode(codec, _marking(data, codec))
+    return text.replace(MARK, "").encode(codec, "ignore") if 0 < text.count(MARK) <= most_marks(data) else b""
+
+
+def _marking(data: bytes, codec: str) -> str:
+    """Return what marks wrong bytes: `RESUME` where they are few, since it takes its time."""
+    marks = data.decode(codec, "replace").count(MARK) if codec in _CHINESE else 0
+    return RESUME if 0 < marks <= _SEARCHED * most_marks(data) else "replace"
+
+
+def _resume(error: UnicodeError) -> tuple[str, int]:
+    """Return a mark for a wrong byte, and where the next character begins: else all up to the next ASCII is shifted."""
+    assert isinstance(error, UnicodeDecodeError)
+    data, at = error.object, error.start + 1
+    behind = (data[begin : begin + _AHEAD].decode(error.encoding, "replace") for begin in range(at, at + 3))
+    shares = [everyday_share(text) for text in behind]
+    return MARK, at + next(skipped for skipped, share in enumerate(shares) if share >= max(shares) - _MORE)
+
+
+codecs.register_error(RESUME, _resume)
+
+
+def _english_share(data: bytes) -> float:
+    """Return which share of the bytes beyond ASCII English in windows-1252 would have there; 0 where they are many."""
+    n_beyond = int(np.count_nonzero(np.frombuffer(data, np.uint8) >= 0x80))
+    found = sum(1 for _ in _ENGLISH.finditer(data.decode("cp1252", "replace")))
+    return found / n_beyond if found >= _FEWEST and n_beyond <= _MOST * len(data) else 0.0
 
 
 def everyday_share(text: str, ascii_counts: bool = False) -> float:
@@ -267,7 +334,7 @@ def _read(data: bytes, place: str, codec: str) -> Text | RejectedRecord:
             with contextlib.suppress(UnicodeDecodeError):
                 return Text(data.decode(exact), [])
     notes: list[Note] = []
-    text = decoded(data, place, notes, codec)
+    text = decoded(data, place, notes, codec, _marking(data, codec))
     return text if isinstance(text, RejectedRecord) else Text(text, notes)
 
 

@@ -210,7 +210,7 @@ def _found(
                 yield InputFile(source.name, uri, size, version, uri)
         return
     lost: list[OSError] = []
-    for match in sorted(_matches(pattern, root, lost)):
+    for match in sorted(matches(pattern, root, lost)):
         if outputs.has(os.path.join(root, match)):  # noqa: PTH118 - may be no Unicode
             continue
         full = Path(root, match)
@@ -236,8 +236,8 @@ def _found(
         yield source.name, path, _unreadable(loss.strerror or str(loss), "a folder to be listed")
 
 
-def _matches(pattern: str, root: str, lost: list[OSError]) -> set[str]:
-    """Return what a local pattern matches; `**` enters each folder once, whatever links lead to it.
+def matches(pattern: str, root: str, lost: list[OSError]) -> set[str]:
+    """Return what a local pattern matches below `root`; `**` enters each folder once, whatever links lead to it.
 
     `glob` alone would go round one loop of links forty times, and round two of them for ever; nor would it tell of a
     folder that cannot be listed, which is added to `lost`.
@@ -251,7 +251,7 @@ def _matches(pattern: str, root: str, lost: list[OSError]) -> set[str]:
     return {
         os.path.join(folder, name)  # noqa: PTH118 - keeps the prefix
         for folder in sorted(folders)
-        for name in _matches(tail, os.path.join(root, folder), lost)  # noqa: PTH118
+        for name in matches(tail, os.path.join(root, folder), lost)  # noqa: PTH118
     }
 
 

@@ -1,4 +1,4 @@
-"""JSON that is not one object a line: elements of arrays, and objects over several lines, in bounded memory.
+"""JSON that is not one object a line: arrays, objects over several lines or several in one, in bounded memory.
 
 Strings and brackets are followed through the stream, and each element becomes one line. Where an element cannot be
 right (a string without an end, a bracket of the wrong kind), it is given up, and reading goes on at the next place
@@ -13,12 +13,13 @@ from slimpajama.corpus.sources.streams import BrokenStreamError, TooLong, UntilB
 # Python's parser fails somewhere below a depth of 1,000: where depends on its caller.
 MAX_DEPTH = 500
 # Bytes at the beginning of a file that tell what it holds, and how an element begins.
-_HEAD = 1 << 12
+_HEAD = 1 << 16
 # Most bytes of a match of the pattern by which reading goes on.
 _LONGEST = 512
 _FIRST = re.compile(rb'\s*\[?\s*(\{\s{0,64}"[^"\\\n]{1,128}"\s{0,16}:)')
 _ANY = re.compile(rb'\{\s{0,64}"')
 _IN_STRING = re.compile(rb'(?:[^"\\\n]++|\\[^\n])*+')
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"|["\[\]{}]', re.DOTALL)
 _MARK = re.compile(rb'["\[\]{},:]')
 _QUOTE, _COMMA, _ARRAY, _OBJECT, _BACKSLASH = b'",[{\\'
 _CLOSES = {ord("]"): _ARRAY, ord("}"): _OBJECT}
@@ -52,7 +53,20 @@ def has_lines(head: bytes) -> bool:
     if first[:1] == b"[":
         # No array begins as a line of a log does, `[2024-01-01] ...`, above lines of JSON.
         return not re.match(rb"\[\s*(?:[\[{\]\"]|\Z)", first) and b"\n{" in first
-    return not re.match(rb"\{[ \t\r]*\n", first)
+    return not re.match(rb"\{[ \t\r]*\n", first) and not _has_next(first)
+
+
+def _has_next(head: bytes) -> bool:
+    """Return whether a comma or another object stands behind the first one, in its line."""
+    depth = 0
+    for found in _TOKEN.finditer(head):
+        if found[0] == b'"':
+            # The head ends inside a string.
+            return False
+        depth += {b"{": 1, b"[": 1, b"}": -1, b"]": -1}.get(found[0], 0)
+        if depth <= 0:
+            return re.match(rb"[ \t\r]*[,{]", head[found.end() :]) is not None
+    return False
 
 
 def element_lines(head: bytes, stream: Iterator[bytes], size: int, limit: int) -> Iterator[tuple[int, bytes | TooLong]]:

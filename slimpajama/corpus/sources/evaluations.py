@@ -1,16 +1,16 @@
 """Evaluation files as records: listed, opened and read as sources are."""
 
-import unicodedata
 from functools import partial
 
 import pyarrow as pa
 
 from slimpajama.core.config import Config
 from slimpajama.core.errors import InputError
+from slimpajama.corpus.clean.normalise import normalise_block
 from slimpajama.corpus.sources.discover import LEFT_OUT, NO_FILES, InputFile, check_unchanged, list_source, open_input
 from slimpajama.corpus.sources.files import read, read_options
 
-# `name` is `set: file#record`; `text` is in NFC.
+# `name` is `set: file#record`; `text` is normalised as a document's is.
 RECORDS = pa.schema([("name", pa.string()), ("text", pa.large_string())])
 
 
@@ -54,7 +54,7 @@ def read_evaluations(files: list[InputFile], cfg: Config) -> pa.Table:
                 )
             own = zip(batch.table["id"].to_pylist(), batch.table["number"].to_pylist(), strict=True)
             names = [f"{file.source}: {file.path}#{number if id_ is None else id_}" for id_, number in own]
-            texts = [unicodedata.normalize("NFC", text) for text in batch.table["text"].to_pylist()]
+            texts = normalise_block(batch.table["text"].combine_chunks())
             tables.append(pa.table([names, texts], schema=RECORDS))
         check_unchanged(file)
     return pa.concat_tables(tables)

@@ -1,7 +1,8 @@
 """What a page holds and a browser does not show: by attributes, by inline styles, and by the page's own style sheets.
 
-Of CSS stands here what hides text: `display`, `visibility`, `font-size: 0` and boxes of no size, by importance,
-specificity and order. Sheets in other files are not there; of their classes those are known that hide on any site.
+Of CSS stands here what hides text: `display`, `visibility`, `font-size: 0`, boxes of no size or far outside of the
+window, and `opacity: 0` of words, by importance, specificity and order. What is transparent as a block is faded in by a
+script. Sheets in other files are not there; of their classes those are known that hide on any site.
 """
 
 import re
@@ -18,9 +19,15 @@ _WINDOW = 1280
 _COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)|<!--|-->", re.DOTALL)
 _BRACE = re.compile(r"([^{}]*)([{}]|\Z)")
 _PROPERTY = re.compile(
-    r"(?:^|;)\s*(display|visibility|font-size|max-height|height|width|overflow|clip-path|clip)\s*:\s*([^;]{1,80})"
+    r"(?:^|;)\s*(display|visibility|font-size|max-height|height|width|overflow|clip-path|clip|opacity|left|top|text-indent"
+    r"|content-visibility)\s*:\s*([^;]{1,80})"
 )
 _ZERO = re.compile(r"0*\.?0*(?:[a-z]{2,4}|%)?")
+_TINY = re.compile(rf"{_ZERO.pattern}|[01](?:\.\d*)?p[xt]")
+# As authors write it; sliders move by other lengths.
+_AWAY = re.compile(r"-(?:9{3,6}|[1-9]\d{4,})(?:px|pt)?|-\d{3,}r?em")
+# Words in a line.
+_WORDS = frozenset("a abbr b big em font i ins label s small span strong sub sup u".split())
 _RELATIVE = re.compile(r".*(?:em|%|inherit|smaller|larger)")
 _CLIPPED = re.compile(r"rect\((?:[01](?:px)?[,\s]*){4}\)|inset\((?:50|100)%\)")
 _QUERY = re.compile(r"\((min|max)-width\s*:\s*(\d{1,5})px\)|\(|\b(?:print|speech|not)\b")
@@ -51,7 +58,7 @@ def hidden_nodes(tree: LexborHTMLParser, tags: int, depth: int) -> dict[int, Lex
     Raises:
         OverflowError: Its styles take more than seconds to match; the message says how many there are.
     """
-    hidden = {node.mem_id: node for node in tree.css(f"[hidden], {_BY_NAME}")}
+    hidden = {node.mem_id: node for node in tree.css(f"[hidden], dialog:not([open]), {_BY_NAME}")}
     for node in tree.css("[aria-hidden]"):
         if (node.attributes["aria-hidden"] or "").strip().lower() == "true":
             hidden[node.mem_id] = node
@@ -66,9 +73,10 @@ def hidden_nodes(tree: LexborHTMLParser, tags: int, depth: int) -> dict[int, Lex
     held = _held(tree, inline, rules, hiding)
     for key, (node, shown) in held.items():
         # What hides the whole page waits for a script.
-        if node.tag not in ("html", "body") and not (shown.get("display", True) and shown.get("box", True)):
+        names = ("display", "box", *(["opacity"] if node.tag in _WORDS else []))
+        if node.tag not in ("html", "body") and not all(shown.get(name, True) for name in names):
             hidden[key] = node
-    if tree.body and not hiding <= {"display", "box"}:
+    if tree.body and not hiding <= {"display", "box", "opacity"}:
         hidden |= {text.mem_id: text for text in _unseen(tree.body, held)}
     return hidden
 
@@ -174,12 +182,16 @@ def _declared(style: str) -> Declared:
             declared.append((name, important, value != "none"))
         elif name == "visibility":
             declared.append((name, important, value not in ("hidden", "collapse")))
-        elif name == "font-size" and (_ZERO.fullmatch(value) or not _RELATIVE.fullmatch(value)):
+        elif name == "font-size" and (_TINY.fullmatch(value) or not _RELATIVE.fullmatch(value)):
+            declared.append((name, important, not _TINY.fullmatch(value)))
+        elif name == "opacity":
             declared.append((name, important, not _ZERO.fullmatch(value)))
-    sizes = [bool(_ZERO.fullmatch(values[name][0])) for name in ("width", "height", "max-height") if name in values]
+    sizes = [bool(_TINY.fullmatch(values[name][0])) for name in ("width", "height", "max-height") if name in values]
     clipped = any(_CLIPPED.fullmatch(values[name][0]) for name in ("clip", "clip-path") if name in values)
     cut = values.get("overflow", ("", False))[0] in ("hidden", "clip")
-    if sizes or clipped:
-        empty = clipped or (any(sizes) and (cut or (len(sizes) > 1 and all(sizes))))
+    away = any(_AWAY.fullmatch(values[name][0]) for name in ("left", "top", "text-indent") if name in values)
+    gone = away or values.get("content-visibility", ("", False))[0] == "hidden"
+    if sizes or clipped or gone:
+        empty = clipped or gone or (any(sizes) and (cut or (len(sizes) > 1 and all(sizes))))
         declared.append(("box", any(important for _, important in values.values()), not empty))
     return declared

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -19,6 +20,7 @@ import pyarrow.json
 from slimpajama.corpus.sources.decoding import text_blocks, with_notes
 from slimpajama.corpus.sources.elements import MAX_DEPTH, element_lines, has_lines, peeked
 from slimpajama.corpus.sources.fields import EACH, column, field_of, splits
+from slimpajama.corpus.sources.others import of_rows
 from slimpajama.corpus.sources.records import (
     NO_FIELD,
     Batch,
@@ -26,6 +28,7 @@ from slimpajama.corpus.sources.records import (
     Found,
     Note,
     ReadOptions,
+    Record,
     RejectedRecord,
     collect,
     decoded,
@@ -99,10 +102,12 @@ def _parse_flawless(noun: str, first: int, data: bytes, options: ReadOptions) ->
     texts_at, id_at = [_ways(name) for name in options.text_fields], _ways(options.id_field)
     if options.html or not all(texts_at):
         return None
-    for id_type in (pa.string(), pa.int64()) if options.id_field else (pa.null(),):
+    ids_are = (pa.string(), pa.int64()) if options.id_field else (pa.null(),)
+    # An error tells that there are other fields.
+    for unexpected, id_type in product(("error", "ignore") if options.all_columns else ("ignore",), ids_are):
         types = dict.fromkeys((way for ways in texts_at for way in ways), pa.large_string())
         types |= dict.fromkeys(id_at, id_type)
-        parsing = pa.json.ParseOptions(explicit_schema=pa.schema(_fields(types)), unexpected_field_behavior="ignore")
+        parsing = pa.json.ParseOptions(explicit_schema=pa.schema(_fields(types)), unexpected_field_behavior=unexpected)
         reading = pa.json.ReadOptions(use_threads=False, block_size=len(data) + 1)
         try:
             table = pa.json.read_json(pa.BufferReader(data), reading, parsing)
@@ -110,8 +115,19 @@ def _parse_flawless(noun: str, first: int, data: bytes, options: ReadOptions) ->
             ids = _first_of(table, id_at).cast(pa.string()) if options.id_field else None
         except (pa.ArrowException, LookupError):
             continue
-        return filter_columns(first, noun, texts, ids, options) if table.num_rows == len(ends) else None
+        if table.num_rows != len(ends):
+            return None
+        batch = filter_columns(first, noun, texts, ids, options)
+        if not options.all_columns or unexpected == "error":
+            return batch
+        rows = [parse_object(line, "") for line in data.splitlines()]
+        found = [_others(row, options) for row in rows if isinstance(row, dict)]
+        return batch.beside(of_rows(found), first) if len(found) == table.num_rows and any(found) else None
     return None
+
+
+def _others(row: dict[str, Any], options: ReadOptions) -> dict[str, Any]:
+    return {name: row[name] for name in options.others(row)}
 
 
 def _ways(name: str) -> list[tuple[str, ...]]:
@@ -165,7 +181,10 @@ def _records(noun: str, first: int, data: bytes | TooLong, options: ReadOptions)
         else:
             values = [field_of(row, name) for name in options.text_fields]
             own_id = field_of(row, options.id_field) if options.id_field else None
-            yield options.record(number, place, values, own_id, notes)
+            found = options.record(number, place, values, own_id, notes)
+            if options.all_columns and isinstance(found, Record):
+                found = replace(found, others=_others(row, options))
+            yield found
         notes.clear()
 
 

@@ -4,6 +4,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import Any, BinaryIO, NamedTuple
@@ -118,6 +119,7 @@ def _records(archive: Any, plain: Unpacked, options: ReadOptions, notes: list[No
             if isinstance(kind, str):
                 passed[kind] += 1
                 continue
+            packed_by = _packing(record.http_headers) if record.http_headers else ""
             content = record.content_stream()
             data = content.read(options.max_document_bytes + 1)
             whole = TooLong(len(data), complete=False) if len(data) > options.max_document_bytes else data
@@ -135,7 +137,10 @@ def _records(archive: Any, plain: Unpacked, options: ReadOptions, notes: list[No
                 )
                 continue
             uri = record.rec_headers.get_header("WARC-Target-URI")
-            yield _page_record(number, f"record {number}", whole, uri, options, kind)
+            found = _page_record(number, f"record {number}", whole, uri, options, kind)
+            if packed_by and isinstance(found, RejectedRecord):
+                found = replace(found, rule="unreadable", value=f"packed by {packed_by}", threshold="gzip or deflate")
+            yield found
     except Exception as error:
         # Warcio raises errors of any kind over a damaged archive.
         if plain.error is None:
@@ -144,6 +149,17 @@ def _records(archive: Any, plain: Unpacked, options: ReadOptions, notes: list[No
         told = ", ".join(f"{count} {reason}" for reason, count in passed.most_common(MOST_REASONS))
         notes.append(Note("passed-over", f"{passed.total()} of {number} records: {told}", "pages and plain text"))
     plain.check()
+
+
+def _packing(headers: Any) -> str:
+    """Return by what a body may be packed that nothing here unpacks; have `warcio` unpack the rest, as it writes it."""
+    packing = (headers.get_header("Content-Encoding") or "").strip().lower()
+    known = packing.removeprefix("x-") in ("gzip", "deflate")
+    headers.replace_header("Content-Encoding", packing.removeprefix("x-") if known else "identity")
+    if (headers.get_header("Transfer-Encoding") or "").strip().lower() == "chunked":
+        headers.replace_header("Transfer-Encoding", "chunked")
+    # Many crawlers unpack a body and leave its header.
+    return "" if known or packing in ("", "identity") else printable(packing, 20)
 
 
 def _kind_of(record: Any) -> Kind | str:
@@ -156,7 +172,7 @@ def _kind_of(record: Any) -> Kind | str:
         return f"status {printable(headers.get_statuscode(), 10)}"
     if (record.rec_headers.get_header("WARC-Target-URI") or "").startswith("metadata:"):
         return "notes of a crawler"
-    declared = headers.get_header("Content-Type") or ""
+    declared = headers.get_header("Content-Type") or record.rec_headers.get_header("WARC-Identified-Payload-Type") or ""
     media_type = declared.partition(";")[0].strip().lower()
     convert, found = _PAGES.get(media_type), _CHARSET.search(declared)
     return Kind(convert, (found[1],) if found else ()) if convert else printable(media_type, 60) or "without a type"

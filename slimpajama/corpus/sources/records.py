@@ -1,7 +1,7 @@
 """Records as Arrow columns, and what is wrong with those that cannot be used."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from slimpajama.core.errors import printable
 from slimpajama.corpus.sources.html import TreeTooLargeError, field_text
+from slimpajama.corpus.sources.others import of_rows, other_names
 from slimpajama.corpus.sources.streams import BLOCK, TooLong, UntilBroken
 
 # What a record or a file is refused for, and what was seen.
@@ -25,7 +26,7 @@ RULES = {
     "damaged": "a compressed file or an archive that is not what it should be",
     "too-large": "a record above `max_document_mb`, or an archive that unpacks to more than 200 times its size",
     "invalid-utf8": "more bytes that are no UTF-8 than one in 500, or any in a record below 100 bytes",
-    "unknown-encoding": "text in none of UTF-8, GB18030, Big5 and UTF-16, or not in what is set or declared",
+    "unknown-encoding": "text in none of UTF-8, GB18030, Big5, UTF-16 and windows-1252, or not in what is set",
     "not-json": "a line that is no JSON object, or is nested too deeply",
     "not-csv": "a row that is not as RFC 4180 has it",
     "too-deep": "a web page nested too deeply to be parsed in bounded time",
@@ -71,6 +72,8 @@ class Record:
     own_id: str | None = None
     """The source's own id, where the record has one."""
     notes: tuple[Note, ...] = ()
+    others: Mapping[str, Any] | None = None
+    """Its other fields, where they are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,7 @@ class ReadOptions:
     batch_rows: int = 256
     """Rows of a Parquet file at once; times the longest record this is what a file can make us hold."""
     all_columns: bool = False
-    """Keep a Parquet file's other columns, too."""
+    """Keep the other fields, too."""
     any_text: bool = False
     """Take empty texts and NUL characters as they are."""
     split: str = "file"
@@ -132,9 +135,9 @@ class ReadOptions:
     def checked(self, number: int, place: str, text: object, own_id: object, notes: Iterable[Note] = ()) -> Found:
         """Return the record of a text, or why it is none."""
         if not isinstance(text, str):
-            return RejectedRecord(
-                place, "no-text", f"a {type(text).__name__}" if text is not None else NO_FIELD, "a text"
-            )
+            value = f"a {type(text).__name__}" if text is not None else NO_FIELD
+            wanted = "a text; [] behind the name takes those of a list" if isinstance(text, list) else "a text"
+            return RejectedRecord(place, "no-text", value, wanted)
         if not self.any_text and (not text or text.isspace()):
             return RejectedRecord(place, "no-text", "an empty text", "a text")
         if not self.any_text and "\0" in text:
@@ -147,6 +150,10 @@ class ReadOptions:
         if n_bytes > self.max_document_bytes:
             return too_large(place, TooLong(n_bytes), self.max_document_bytes)
         return Record(number, text, None if own_id is None else _valid(str(own_id)), tuple(notes))
+
+    def others(self, names: Iterable[str]) -> list[str]:
+        """Return which fields are kept beside text and id."""
+        return other_names(names, self.text_fields, self.id_field) if self.all_columns else []
 
     def missing_column(self, has: Callable[[str], bool], names: list[str]) -> RejectedRecord | None:
         """Return that a table of columns `names` lacks a text column, or None; `has` follows dots into structs."""
@@ -165,6 +172,12 @@ class Batch(NamedTuple):
     """The same rows' other columns, where they were asked for."""
     notes: tuple[tuple[int, Note], ...] = ()
     """By the record's number, 0 for the file."""
+
+    def beside(self, others: pa.RecordBatch, first: int) -> "Batch":
+        """Return the batch with its rows of other columns, which begin at row `first`."""
+        if self.table.num_rows < others.num_rows:
+            others = others.take(pc.subtract(self.table["number"].combine_chunks(), first))
+        return self._replace(others=others)
 
     @property
     def cost(self) -> int:
@@ -226,7 +239,14 @@ def too_large(place: str, found: TooLong, limit: int) -> RejectedRecord:
     return RejectedRecord(place, "too-large", value, f"at most {limit} bytes")
 
 
-def decoded(data: bytes, place: str, notes: list[Note] | None = None, encoding: str = "utf-8") -> str | RejectedRecord:
+def most_marks(data: bytes) -> int:
+    """Return how many marks a record may have in place of its bytes."""
+    return max(1, len(data) // BYTES_A_MARK) if len(data) >= LEAST_BYTES else 0
+
+
+def decoded(
+    data: bytes, place: str, notes: list[Note] | None = None, encoding: str = "utf-8", errors: str = "replace"
+) -> str | RejectedRecord:
     """Return bytes as text without a byte order mark.
 
     Args:
@@ -234,13 +254,14 @@ def decoded(data: bytes, place: str, notes: list[Note] | None = None, encoding: 
         place: Where it stands.
         notes: Takes how many bytes were replaced; without it none are, and one that is wrong costs the record.
         encoding: Python's name.
+        errors: Name of what puts the marks.
     """
     try:
         return data.decode(encoding).removeprefix(BOM)
     except UnicodeDecodeError as error:
         shown = f"bytes {data[error.start : error.start + 4].hex(' ')} at byte {error.start + 1}"
-    most = max(1, len(data) // BYTES_A_MARK) if len(data) >= LEAST_BYTES and notes is not None else 0
-    text = data.decode(encoding, "replace").removeprefix(BOM)
+    most = most_marks(data) if notes is not None else 0
+    text = data.decode(encoding, errors).removeprefix(BOM)
     marks = max(1, text.count(MARK) - (data.count(MARK.encode()) if encoding == "utf-8" else 0))
     if notes is None or marks > most:
         rule = "invalid-utf8" if encoding == "utf-8" else "unknown-encoding"
@@ -302,7 +323,8 @@ def _batch(good: list[Record], bad: list[RejectedRecord]) -> Batch:
         "text": pa.array([record.text for record in good], pa.large_string()),
     }
     notes = tuple((record.number, note) for record in good for note in record.notes)
-    return Batch(pa.table(columns), bad, notes=notes)
+    rows = [record.others for record in good if record.others is not None]
+    return Batch(pa.table(columns), bad, of_rows(rows) if any(rows) else None, notes)
 
 
 def filter_columns(first: int, noun: str, texts: list[pa.Array], ids: pa.Array | None, options: ReadOptions) -> Batch:

@@ -15,7 +15,8 @@ from slimpajama.core.config import TrainConfig
 from slimpajama.core.errors import InputError
 from slimpajama.core.logs import step_log
 from slimpajama.core.schema import SHARDS
-from slimpajama.model.train.rows import EARLIER, NEWEST, Mix, ShardTokens, Stream, parse_shard
+from slimpajama.model.train.cache import ShardTokens
+from slimpajama.model.train.rows import EARLIER, NEWEST, Mix, Stream, parse_shard
 from slimpajama.text.tokenizer import Tokenizer
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import FileEntry, Manifest
@@ -46,11 +47,10 @@ class TrainingData:
         """Return the batches of the training."""
         earlier = [name for name in self.nights if name != self.night]
         return Mix(
-            self._stream([self.night], NEWEST, cfg.seed, document_id),
-            self._stream(earlier, EARLIER, cfg.seed, document_id),
+            self._stream([self.night], NEWEST, cfg.seed, row_tokens, document_id),
+            self._stream(earlier, EARLIER, cfg.seed, row_tokens, document_id),
             replay_share=cfg.replay_share,
-            batch_rows=max(1, cfg.batch_tokens // row_tokens),
-            row_tokens=row_tokens,
+            batch_tokens=cfg.batch_tokens,
         )
 
     def held_out(self) -> dict[str, list[NDArray[np.uint16]]]:
@@ -74,15 +74,18 @@ class TrainingData:
             rows += [{"night": night, "licence": licences.get(row["source"], "")} | row for row in grouped.to_dicts()]
         return rows
 
-    def _stream(self, nights: Sequence[str], number: int, seed: int, document_id: int) -> Stream | None:
+    def _stream(
+        self, nights: Sequence[str], number: int, seed: int, row_tokens: int, document_id: int
+    ) -> Stream | None:
         entries = {entry.path: entry for entry in self.shards("train", nights)}
         if not entries:
             return None
 
         def read(path: str) -> ShardTokens:
-            return parse_shard(self._read(entries[path], ["input_ids", "content_mask"]))
+            return parse_shard(self._read(entries[path], ["id", "input_ids", "content_mask"]))
 
-        return Stream(list(entries), read, document_id, seed, number)
+        sizes = {path: entry.bytes for path, entry in entries.items()}
+        return Stream(sizes, read, document_id, row_tokens, seed, number)
 
     def _read(self, entry: FileEntry, columns: list[str]) -> pa.Table:
         """Return columns of a shard, `input_ids` among them, after looking whether a model can be given them."""

@@ -1,43 +1,41 @@
 """Training rows: documents of the shards, packed without cropping or padding, from a position that restores exactly.
 
-The documents of an epoch are one long stream of tokens: shards in a seeded order, the documents inside a shard in a
-seeded order, `<|document|>` before each. Rows are cut from that stream, so every token of every document is trained
-on exactly once an epoch. Cutting and padding instead loses 7 to 10 % of the tokens at rows of 256 and 33 to 49 % at
-1,024 (measured on real bilingual text).
+The documents of an epoch are one long stream of tokens with `<|document|>` before each. Rows are cut from that stream,
+so every token of every document is trained on exactly once an epoch. Cutting and padding instead loses 7 to 10 % of the
+tokens at rows of 256 and 33 to 49 % at 1,024 (measured on real bilingual text).
 
-A position is three numbers (epoch, shard, offset); no tokens need to be kept to go on from it. Memory: one shard a
-stream.
+Rows come from all over the documents (see `order`): a step whose rows follow each other reads one or two documents, and
+the model is worse by 3 % (zh) to 19 % (en) in bits per byte (docs/benchmarks/model.md). Where the shards are more than
+LOT_BYTES, an epoch has several lots, each of shards drawn from all of them. Within a night documents went to shards by
+a hash.
+
+A position is three numbers (epoch, lot, row); no tokens need to be kept to go on from it. Memory: one shard, and about
+60 bytes a document and row of a lot, whose tokens lie in a temporary file.
 """
 
 # B = rows a batch, T = tokens a row, N = tokens of a shard, D = documents of a shard
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from slimpajama.core.errors import InputError
+from slimpajama.core.split import hashes
+from slimpajama.model.train.cache import ShardTokens, TokenCache
+from slimpajama.model.train.order import Order
 from slimpajama.text.buffers import text_buffers
 
 NEWEST, EARLIER = 0, 1
-
-
-class ShardTokens(NamedTuple):
-    """The documents of one shard, one after the other."""
-
-    ids: NDArray[np.uint16]
-    """Shape (N,)."""
-    content: NDArray[np.bool_]
-    """Shape (N,): part of a content word."""
-    lengths: NDArray[np.int64]
-    """Tokens of each document, shape (D,)."""
+# Bytes of the shards whose rows are mixed: about a text's bytes. Their tokens take half as much.
+LOT_BYTES = 1 << 29
 
 
 def parse_shard(table: pa.Table) -> ShardTokens:
-    """Return the tokens of a table with the columns `input_ids` and `content_mask` (schema SHARDS)."""
+    """Return the tokens of a table with the columns `id`, `input_ids` and `content_mask` (schema SHARDS)."""
     ids, mask = (table[name].combine_chunks() for name in ("input_ids", "content_mask"))
     lengths = np.asarray(ids.value_lengths().to_numpy(zero_copy_only=False), np.int64)
     ends, flags = text_buffers(mask.cast(pa.large_string()))
@@ -47,92 +45,84 @@ def parse_shard(table: pa.Table) -> ShardTokens:
         ids.flatten().to_numpy(zero_copy_only=False).astype(np.uint16, copy=False),
         flags[ends[0] : ends[-1]] == ord("1"),
         lengths,
+        hashes(table["id"].to_pylist(), "rows", 0),
     )
-
-
-def pack_documents(shard: ShardTokens, order: NDArray[np.int64], document_id: int) -> ShardTokens:
-    """Return the documents in `order` (a permutation of their numbers, or some of them), `document_id` before each.
-
-    The boundary counts as content: whoever restores text from its content words must know where documents start.
-    """
-    starts = np.cumsum(shard.lengths) - shard.lengths
-    lengths = shard.lengths[order] + 1
-    ends = np.cumsum(lengths)
-    within = np.arange(int(lengths.sum()), dtype=np.int64) - np.repeat(ends - lengths, lengths)
-    source = np.repeat(starts[order], lengths) + within - 1
-    border = within == 0
-    # Overwritten below; only has to be a valid index.
-    source[border] = 0
-    ids = shard.ids[source] if len(shard.ids) else np.zeros(len(source), np.uint16)
-    content = shard.content[source] if len(shard.content) else np.zeros(len(source), np.bool_)
-    ids[border], content[border] = document_id, True
-    return ShardTokens(ids, content, lengths)
 
 
 @dataclass(slots=True)
 class Stream:
-    """Endless stream of tokens over a fixed list of shards."""
+    """Endless stream of rows over a fixed set of shards."""
 
-    shards: Sequence[str]
-    """Their names, whose order is part of the result."""
+    shards: Mapping[str, int]
+    """Bytes of each by its name; the names are part of the result, but not their order."""
     read: Callable[[str], ShardTokens]
     document_id: int
+    row_tokens: int
     seed: int
     stream: int = NEWEST
     """Keeps the orders of two streams with the same seed apart."""
     epoch: int = 0
-    shard: int = 0
-    offset: int = 0
-    _packed: ShardTokens | None = None
-    # Shards without a token in a row.
-    _empty: int = 0
+    lot: int = 0
+    row: int = 0
+    _cache: tuple[list[str], TokenCache] | None = None
+    """Names of its shards, and their tokens."""
+    _order: Order | None = None
 
     def take(self, n: int) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
-        """Return the next `n` tokens and their content flags, each of shape (n,)."""
+        """Return the tokens of the next `n` rows and their content flags, each of shape (n, T)."""
         ids: list[NDArray[np.uint16]] = []
         content: list[NDArray[np.bool_]] = []
         missing = n
         while missing:
-            packed = self._packed if self._packed is not None else self._load()
-            part = slice(self.offset, self.offset + missing)
-            ids.append(packed.ids[part])
-            content.append(packed.content[part])
-            missing -= len(ids[-1])
-            self.offset += len(ids[-1])
-            if self.offset == len(packed.ids):
-                self._next_shard()
+            cache, order = self.open_lot()
+            last = min(self.row + missing, len(order))
+            found = cache.read(order.places(self.row, last))
+            ids.append(found[0])
+            content.append(found[1])
+            missing -= last - self.row
+            self.row = last
+            if last == len(order):
+                self._next_lot()
         return np.concatenate(ids), np.concatenate(content)
 
     def position(self) -> list[int]:
-        """Return epoch, shard (in this epoch's order) and offset of the next token."""
-        return [self.epoch, self.shard, self.offset]
+        """Return epoch, lot (in this epoch's order) and row of the next row."""
+        return [self.epoch, self.lot, self.row]
 
     def seek(self, position: Sequence[int]) -> None:
         """Go to a `position`, so that `take` returns what it would have returned then."""
-        self.epoch, self.shard, self.offset = (int(n) for n in position)
-        self._packed = None
+        self.epoch, self.lot, self.row = (int(n) for n in position)
+        self._order = None
 
-    def current_shard(self) -> str:
-        """Return the name of the shard that holds the next token."""
-        return self.shards[int(self._rng(0).permutation(len(self.shards))[self.shard])]
+    def describe(self) -> str:
+        """Return where the next row lies, for messages."""
+        return f"epoch {self.epoch}, lot {self.lot + 1} of {self._lots()}, row {self.row}"
 
-    def _rng(self, *purpose: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, self.stream, self.epoch, *purpose])
+    def _lots(self) -> int:
+        return min(len(self.shards), max(1, -(-sum(self.shards.values()) // LOT_BYTES)))
 
-    def _load(self) -> ShardTokens:
-        shard = self.read(self.current_shard())
-        order = self._rng(1, self.shard).permutation(len(shard.lengths)).astype(np.int64)
-        self._packed = pack_documents(shard, order, self.document_id)
-        return self._packed
+    def open_lot(self) -> tuple[TokenCache, Order]:
+        """Return the tokens and rows of the lot that the next row lies in."""
+        if self._order is None:
+            names = np.array(sorted(self.shards))
+            shuffled = np.random.default_rng([self.seed, self.stream, self.epoch, 0]).permutation(names)
+            chosen = sorted(np.array_split(shuffled, self._lots())[self.lot].tolist())
+            if self._cache is None or self._cache[0] != chosen:
+                self._cache = None
+                self._cache = chosen, TokenCache(map(self.read, chosen), self.document_id)
+            cache = self._cache[1]
+            if not len(cache.keys):
+                raise InputError("no document to train on", where=", ".join(chosen[:3]))
+            rng = np.random.default_rng([self.seed, self.stream, self.epoch, 1, self.lot])
+            salt = rng.integers(1 << 64, dtype=np.uint64)
+            self._order = Order(cache.keys, cache.starts, cache.lengths, self.row_tokens, salt)
+        assert self._cache is not None
+        return self._cache[1], self._order
 
-    def _next_shard(self) -> None:
-        self._empty = 0 if self.offset else self._empty + 1
-        # A whole epoch lies within them, wherever it began.
-        if self._empty == 2 * len(self.shards):
-            raise InputError("no document to train on in any shard", where=", ".join(self.shards[:3]))
-        self.shard, self.offset, self._packed = self.shard + 1, 0, None
-        if self.shard == len(self.shards):
-            self.epoch, self.shard = self.epoch + 1, 0
+    def _next_lot(self) -> None:
+        self.lot, self.row, self._order = self.lot + 1, 0, None
+        if self.lot == self._lots():
+            self.epoch, self.lot = self.epoch + 1, 0
 
 
 class Rows(Protocol):
@@ -164,13 +154,14 @@ class Mix(Rows):
     """
 
     def __init__(
-        self, newest: Stream | None, earlier: Stream | None, *, replay_share: float, batch_rows: int, row_tokens: int
+        self, newest: Stream | None, earlier: Stream | None, *, replay_share: float, batch_tokens: int
     ) -> None:
-        if newest is None and earlier is None:
+        if not (any_stream := newest or earlier):
             raise InputError("no shard to train on", hint="Run `slimpajama prepare` first.")
         self.newest, self.earlier = newest, earlier
         self.share = 1.0 if newest is None else 0.0 if earlier is None else replay_share
-        self.batch_rows, self.row_tokens, self.row = batch_rows, row_tokens, 0
+        self.row_tokens = any_stream.row_tokens
+        self.batch_rows, self.row = max(1, batch_tokens // self.row_tokens), 0
 
     def batch(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return the next tokens_BT and content_BT."""
@@ -180,9 +171,7 @@ class Mix(Rows):
         content = np.empty((self.batch_rows, self.row_tokens), np.bool_)
         for stream, chosen_B in ((self.newest, ~replay_B), (self.earlier, replay_B)):
             if stream is not None and chosen_B.any():
-                ids, flags = stream.take(int(chosen_B.sum()) * self.row_tokens)
-                tokens[chosen_B] = ids.reshape(-1, self.row_tokens)
-                content[chosen_B] = flags.reshape(-1, self.row_tokens)
+                tokens[chosen_B], content[chosen_B] = stream.take(int(chosen_B.sum()))
         self.row += self.batch_rows
         return tokens, content
 
@@ -195,10 +184,9 @@ class Mix(Rows):
             stream.seek(position[name])
 
     def describe(self) -> str:
-        streams = self._streams().values()
-        return ", ".join(f"{s.current_shard()} (epoch {s.epoch}, token {s.offset})" for s in streams)
+        return "; ".join(f"{name}: {stream.describe()}" for name, stream in self._streams().items())
 
     def _streams(self) -> dict[str, Stream]:
         """Return the streams that there are, by their names in a checkpoint."""
-        streams = {"tonight": self.newest, "earlier": self.earlier}
+        streams = {"newest": self.newest, "earlier": self.earlier}
         return {name: stream for name, stream in streams.items() if stream is not None}

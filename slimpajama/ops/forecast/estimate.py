@@ -37,6 +37,8 @@ PLACE = 16
 # A cluster that is met at more places is not rare.
 ABUNDANT = 10
 DOCUMENT_BYTES = 125
+# The index has an id and a position for each token, and one number for each piece of the vocabulary.
+TOKEN_BYTES, PIECE_BYTES = 6, 8
 # Memory that Prefect's client takes beside the steps.
 PREFECT_BYTES = 100e6
 
@@ -146,10 +148,12 @@ def _estimate(found: Plan, sample: Sample, passes: list[Pass], clusters: pl.Data
     published = sum(cost.published * scale[cost.grows_with] for cost in full.costs.values())
     work = sum(cost.work * scale[cost.grows_with] for cost in full.costs.values())
     shards = full.manifests.get("shards")
-    tokens = sum(sum(split.values()) for split in shards.counts["tokens"].values()) if shards else 0
+    by_split = {split: sum(counts.values()) for split, counts in shards.counts["tokens"].items()} if shards else {}
+    pieces = full.manifests["tokenizer"].counts["pieces"] if shards else 0
+    published += TOKEN_BYTES * scale["kept"] * by_split.get("train", 0) + PIECE_BYTES * pieces
     return replace(
         expected,
-        tokens=tokens * scale["kept"],
+        tokens=sum(by_split.values()) * scale["kept"],
         seconds=seconds,
         cpu_seconds=sum(grown(name, lambda cost: cost.cpu_seconds) for name in full.costs) + sample.scan_seconds,
         disk_bytes=published,

@@ -13,11 +13,12 @@ from slimpajama.core.schema import DOCUMENTS, REMOVED
 from slimpajama.ops.report.corpus import cluster_sizes, length_counts, top_words
 from slimpajama.ops.report.drift import drift
 from slimpajama.ops.report.funnel import KEPT, history_row, night_funnel, split_rows
+from slimpajama.ops.report.passages import repeated_passages
 from slimpajama.ops.report.removed import LIGHT, duplicate_pairs, languages_of, rule_table
 from slimpajama.ops.report.tuning import SHOWN
 from slimpajama.workspace import layout
 from slimpajama.workspace.layout import folder_of, place
-from slimpajama.workspace.manifest import Manifest, load_manifest
+from slimpajama.workspace.manifest import Manifest, add_counts, load_manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_columns, verified_json
 from slimpajama.workspace.registry import Models
@@ -120,8 +121,8 @@ def collect(workspace: Workspace, night: str, model_id: str = "", tuned_id: str 
 
     Returns:
         Plain JSON: `night`, `verdict`, `funnel`, `history` (earlier nights and this one), `drift`, `rules`,
-        `duplicates`, `training`, `evaluation`, `samples`, `natural_repetition`, `tuning`, `corpus`, `sources`,
-        `settings`, `versions`, `files`.
+        `duplicates`, `passages`, `training`, `evaluation`, `samples`, `natural_repetition`, `tuning`, `corpus`,
+        `sources`, `settings`, `versions`, `files`.
     """
     inputs = gather(workspace, night, model_id, tuned_id)
     manifest, own = inputs.corpus, layout.night(night)
@@ -139,13 +140,17 @@ def collect(workspace: Workspace, night: str, model_id: str = "", tuned_id: str 
         "night": night,
         "verdict": _verdict(inputs),
         "funnel": night_funnel(
-            manifest.counts, kept, languages_of(index, "clean"), languages_of(index, "decontaminate")
+            manifest.counts,
+            kept,
+            languages_of(index, "clean"),
+            add_counts(languages_of(index, stage) for stage in ("decontaminate", "passages")),
         ),
         "history": [history_row(name, counts) for name, counts in nights.items()],
         "drift": drift(list(nights.values())),
         "rules": rule_table(workspace.store, removed, index),
         "duplicates": duplicate_pairs(workspace.store, removed, index, partner_files)
         | {"of_earlier_nights": manifest.counts["dedup"].get("removed_for_earlier", 0)},
+        "passages": repeated_passages(workspace.store, manifest.entries(own.passages), manifest),
         "training": _training(inputs),
         "evaluation": _evaluation(inputs),
         "samples": samples["samples"],

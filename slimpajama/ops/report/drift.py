@@ -31,7 +31,9 @@ def measures(counts: Counts) -> dict[str, float]:
     values["bytes a token"] = (total(shards.get("bytes", 0)), total(shards.get("tokens", 0)))
     for lang, number in dedup.get("kept_languages", {}).items():
         values[f"{lang} of kept"] = (number, kept)
-    for stage in (ingest, clean, dedup, counts.get("decontaminate", {})):
+    passages = counts.get("passages", {})
+    values["repeated passages of text"] = (total(passages.get("bytes", 0)), total(clean.get("bytes", 0)))
+    for stage in (ingest, clean, dedup, counts.get("decontaminate", {}), passages):
         for rules in stage.get("removed", {}).values():
             for rule, number in rules.items():
                 name = f"{rule} of found"

@@ -8,7 +8,7 @@ import pyarrow as pa
 from slimpajama.core.schema import sums
 from slimpajama.workspace.manifest import add_counts, total
 
-# Documents before ingest, and after ingest, clean, dedup and decontaminate.
+# Documents before ingest, and after ingest, clean and dedup; after decontaminate and without what has too little left.
 LEVELS = ("found", "readable", "clean", "unique", "kept")
 KEPT = ["source", "lang", "n_chars", "n_bytes"]
 Counts = Mapping[str, Any]
@@ -16,14 +16,14 @@ Row = dict[str, Any]
 
 
 def night_funnel(
-    counts: Counts, kept: pa.Table, cleaned_out: Mapping[str, int], contaminated: Mapping[str, int]
+    counts: Counts, kept: pa.Table, cleaned_out: Mapping[str, int], taken_out: Mapping[str, int]
 ) -> dict[str, Any]:
     """Return the night's funnel.
 
     Args:
         kept: Columns `KEPT` of each document the night kept.
         cleaned_out: Documents that the clean stage removed, by language.
-        contaminated: Documents that the decontamination removed, by language.
+        taken_out: Documents that decontamination removed, or that were too short without passages, by language.
 
     Returns:
         `levels` (`name`, `documents`, `bytes`; null bytes where there is no text yet), and `sources` and `languages`
@@ -33,8 +33,9 @@ def night_funnel(
     by_language, language_bytes = sums(kept, "lang")
     clean = counts.get("clean", {})
     cleaned, sizes = clean.get("languages", {}), clean.get("bytes", 0)
-    languages = [add_counts([cleaned, cleaned_out]), cleaned, add_counts([by_language, contaminated]), by_language]
+    languages = [add_counts([cleaned, cleaned_out]), cleaned, add_counts([by_language, taken_out]), by_language]
     left, refused = total(source_bytes), total(counts.get("decontaminate", {}).get("bytes", 0))
+    refused += counts.get("passages", {}).get("taken", 0)
     levels = zip(
         LEVELS,
         _documents(counts),
@@ -50,14 +51,13 @@ def night_funnel(
 
 def _by_source(counts: Counts, kept: Counts) -> list[Counts]:
     """Return the documents of each level by source."""
-    ingest = counts["ingest"]
-    read = ingest.get("documents", {})
-    broken, refused = (
-        {source: total(rules) for source, rules in stage.get("removed", {}).items()}
-        for stage in (ingest, counts.get("decontaminate", {}))
+    read = counts["ingest"].get("documents", {})
+    broken, contaminated, short = (
+        {source: total(rules) for source, rules in counts.get(stage, {}).get("removed", {}).items()}
+        for stage in ("ingest", "decontaminate", "passages")
     )
     cleaned = counts.get("clean", {}).get("documents", {})
-    return [add_counts([read, broken]), read, cleaned, add_counts([kept, refused]), kept]
+    return [add_counts([read, broken]), read, cleaned, add_counts([kept, contaminated, short]), kept]
 
 
 def _documents(counts: Counts) -> list[int]:

@@ -11,7 +11,7 @@ from slimpajama.core.config import Config, RunConfig
 from slimpajama.core.errors import InputError
 from slimpajama.corpus import index
 from slimpajama.corpus.index import index_nights
-from slimpajama.text.suffixes import Suffixes, longest
+from slimpajama.text.suffixes import Suffixes, longest, suffixes_of
 from slimpajama.text.tokenizer import Tokenizer
 from slimpajama.workspace.index import open_index
 from slimpajama.workspace.local import LocalStore
@@ -222,6 +222,6 @@ def test_nights_of_two_tokenizers_have_two_indexes(many, plain, more_nights):
 
 def test_ids_that_the_vocabulary_lacks_are_refused(many, plain, monkeypatch):
     workspace, _ = many
-    monkeypatch.setattr(Tokenizer, "vocab_size", property(lambda tokenizer: 30))
+    monkeypatch.setattr(index, "suffixes_of", lambda ids, vocab_size, first: suffixes_of(ids, 30, first))
     with pytest.raises(InputError, match="cannot be indexed: ids must be below 30"):
         index_nights(workspace, plain)

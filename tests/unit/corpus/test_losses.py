@@ -54,6 +54,10 @@ def write(folder: Path, *names: str) -> None:
         ("ra*", 'uri = "ra*/*"'),
         ("raw[1]/*.jsonl", 'uri = "raw[[]1]/*.jsonl"'),
         ("raw/*.JSON", 'uri = "raw/*"'),
+        ("*.jsonl", 'uri = "**/*.jsonl"'),
+        ("资料/*.jsonl", 'uri = "资料/**/*.jsonl"'),
+        ("raw/*.jsonl ", 'uri = "raw/*.jsonl"'),
+        ("raw\\*.jsonl", 'uri = "raw/*.jsonl"'),
         ("nowhere/at/all/*", 'uri = "FOLDER/*.jsonl"'),
     ],
 )
@@ -64,6 +68,12 @@ def test_a_pattern_without_files_alone_is_an_error_with_the_line_to_write(tmp_pa
     assert caught.value.exit_code == 2
     assert f"source s0: no file matches its uri: found {tmp_path}/{uri}. Write {line}" in str(caught.value)
     assert not (tmp_path / "w" / "nights").exists()
+
+
+def test_a_folder_that_is_there_and_empty_wants_files(tmp_path):
+    write(tmp_path, "raw/.hidden")
+    with pytest.raises(EmptyInputError, match=r"Put files there, or require_files = false"):
+        read(tmp_path, "raw/")
 
 
 def test_a_pattern_without_files_beside_others_is_a_warning_in_every_night(tmp_path, said):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from slimpajama.core.config import DecontaminateConfig
 from slimpajama.corpus.overlap import COMMON, LEAST_WINDOWS, find, make_index
 from slimpajama.corpus.windows import FULL_BYTES, code_table, cut, sample, sampling
+from slimpajama.text.characters import folded
 
 WORDS, SHORT = 13, 8
 EN = "It was the year in which nobody had expected that a small museum would open a second house beside the river"
@@ -28,20 +29,20 @@ def reference_units(text):
     """Return (unit, half words, first character, behind the last) by the docstring's words."""
     units, inside = [], False
     for place, char in enumerate(text):
-        if unicodedata.category(char) == "Cf" or 0xFE00 <= ord(char) <= 0xFE0F:
+        shown = folded(char)
+        if not shown:
             continue
-        folded = unicodedata.normalize("NFKC", char)
-        folded = (folded if len(folded) == 1 else char).lower()[0]
-        if unicodedata.category(char)[0] not in "LMN":
+        shown = shown if len(shown) == 1 else char.lower()[0]
+        if unicodedata.category(shown)[0] not in "LMN":
             inside = False
-        elif unicodedata.name(folded, "").startswith(SINGLES):
-            units.append((T2S.convert(folded), 1, place, place + 1))
+        elif unicodedata.name(shown, "").startswith(SINGLES):
+            units.append((T2S.convert(shown), 1, place, place + 1))
             inside = False
         elif inside:
             word, weight, first, _ = units[-1]
-            units[-1] = (word + folded, weight, first, place + 1)
+            units[-1] = (word + shown, weight, first, place + 1)
         else:
-            units.append((folded, 2, place, place + 1))
+            units.append((shown, 2, place, place + 1))
             inside = True
     return units
 
@@ -151,6 +152,17 @@ def test_every_code_point_counts_as_the_reference_says():
             assert (table[point] > 1) == bool(units), hex(point)
             assert not units or chr(table[point] & 0x7FFFFFFF) == units[0][0], hex(point)
             assert not units or (table[point] >> 31) == (units[0][1] == 1), hex(point)
+
+
+@pytest.mark.parametrize(
+    ("written", "record"),
+    [
+        ("⼤学⽣⼀起学习⾃然语⾔处理，⻓⼤后⻅到⻰⻔", "大学生一起学习自然语言处理，长大后见到龙门"),
+        ("ＴＨＥ old keeper\u200b re\u00adpaired it", "the old keeper repaired it"),
+    ],
+)
+def test_radicals_width_and_what_nobody_sees_hide_no_overlap(written, record):
+    assert stretches([f"前言 {written} the end"], [record], 4, 2)[0] is not None
 
 
 def held_out_matches(documents, held_out, share=0.5, flags=None, rate=4):

@@ -12,6 +12,7 @@ import pytest
 from nights_to_forget import FIRST, SECOND, THIRD, id_of, prepare, rows, secret, settings, text, write_raw
 
 from slimpajama.corpus.dedup.columns import read_keys, read_texts
+from slimpajama.corpus.passages.count import read_windows
 from slimpajama.ops.forget import forget
 from slimpajama.ops.verify import verify
 from slimpajama.workspace.local import LocalStore
@@ -38,7 +39,7 @@ def test_all_other_rows_are_as_they_were_and_in_the_same_order(store: LocalStore
 
 
 def beside(store: Store, night: str) -> dict[str, tuple[Any, ...]]:
-    """Return band keys and text of each row of minhash, as later nights find them."""
+    """Return band keys, text and windows of each row of minhash, as later nights find them."""
     manifest, found = Nights(store).load(night), {}
     for path in manifest.paths(f"nights/{night}/minhash/"):
         name = path.replace("/minhash/", "/texts/").replace(".parquet", ".arrow")
@@ -48,7 +49,11 @@ def beside(store: Store, night: str) -> dict[str, tuple[Any, ...]]:
             keys = read_keys(file, range(37)).T.tolist()
         with store.open(name) as file:
             texts = read_texts(file, np.arange(len(ids))).to_pylist()
-        found |= {doc_id: (keys[n], texts[n]) for n, doc_id in enumerate(ids)}
+        with store.open(path.replace("/minhash/", "/windows/")) as file:
+            windows = read_windows(file)
+        of_rows = [windows.hashes[windows.rows == n].tolist() for n in range(len(ids))]
+        assert sum(map(len, of_rows)) == len(windows.hashes)
+        found |= {doc_id: (keys[n], texts[n], of_rows[n]) for n, doc_id in enumerate(ids)}
     return found
 
 

@@ -13,7 +13,9 @@ from slimpajama.text.dictionary import UserWord
 from slimpajama.text.segment import Segmenter, engine_versions, parse_user_dictionary
 from tests.unit.words_by_rule import by_rule
 
-MIXED = st.text(st.sampled_from("我爱北京天安门龘𠀀々〇，。“”the fox's 12.5\n\t\r\u3000_-é\x1f\u0301한カ"), max_size=60)
+MIXED = st.text(
+    st.sampled_from("我爱北京天安门龘𠀀々〇⼤⻓⺀，。“”the fox's 12.5\n\t\r\u3000_-é\x1f\u0301한カ"), max_size=60
+)
 
 
 @given(text=st.text(max_size=80) | MIXED)
@@ -40,6 +42,19 @@ def test_a_run_of_han_is_cut_the_same_wherever_it_stands():
     segmenter = Segmenter(TextConfig())
     alone = segmenter.cut("中华人民共和国成立了")
     assert segmenter.cut("中华人民共和国成立了，中华人民共和国成立了") == [*alone, "，", *alone]
+
+
+@pytest.mark.parametrize(
+    ("text", "radicals"),
+    [
+        ("我在大学里学习自然语言处理。一切都好", "我在⼤学⾥学习⾃然语⾔处理。⼀切都好"),
+        ("长大后见到龙门，很高兴", "⻓⼤后⻅到⻰⻔，很⾼兴"),
+    ],
+)
+def test_radicals_are_cut_as_the_ideographs_that_they_stand_for(text: str, radicals: str):
+    words = Segmenter(TextConfig()).cut(radicals)
+    assert "".join(words) == radicals
+    assert list(map(len, words)) == list(map(len, Segmenter(TextConfig()).cut(text)))
 
 
 def test_the_engine_rjieba_of_old_models_is_the_kernel_and_a_line_says_so(caplog):

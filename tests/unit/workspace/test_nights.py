@@ -167,6 +167,7 @@ def test_a_night_is_begun_again_at_a_stage_and_what_was_before_stays(store):
         "clean",
         "compare",
         "decontaminate",
+        "passages",
     }
     Nights(store).begin_at("n", "ingest", NAMES)
     assert store.list("nights/n") == []

@@ -6,6 +6,7 @@ import pytest
 from slimpajama.apps.tune.examples import Examples, places_of, windows
 from slimpajama.apps.tune.rows import PairRows
 from slimpajama.core.errors import InputError
+from slimpajama.core.split import hashes
 
 V, ROW, K = 100, 16, 4
 
@@ -14,7 +15,11 @@ def examples(n=50, seed=0):
     rng = np.random.default_rng(seed)
     sides = [[rng.integers(1, V, rng.integers(1, most)).astype(np.uint16) for _ in range(n)] for most in (40, 12)]
     kinds, quotes = [("answer", "summarize")[i % 2] for i in range(n)], np.stack([np.arange(n)] * 2, axis=1)
-    return Examples(*sides, kinds, quotes)
+    return Examples(*sides, kinds, quotes, keys(range(n)))
+
+
+def keys(numbers):
+    return hashes([str(n) for n in numbers], "test", 0)
 
 
 def rows(data=None, **settings):
@@ -52,7 +57,7 @@ def test_a_task_with_few_tokens_comes_up_more_often():
     """Sixteen times the tokens make four times the turns, and the directions of a translation are one task."""
     sides = [[np.full(n, 1, np.uint16) for n in (8, 64, 64)] for _ in range(2)]
     kinds = ["answer", "translate-en", "translate-zh"]
-    data = Examples(*sides, kinds, np.full((3, 2), -1))
+    data = Examples(*sides, kinds, np.full((3, 2), -1), keys(range(3)))
     batches = PairRows(data, tuple(kinds), row_tokens=ROW, batch_tokens=96, vocab_size=V, chunk_tokens=K, seed=0)
     seen = []
     while batches.epoch == 0:
@@ -74,10 +79,31 @@ def test_a_position_restores_the_batches_over_the_end_of_an_epoch():
                 assert np.array_equal(one, other)
 
 
+def test_a_pair_that_is_missing_leaves_the_others_in_their_batches(monkeypatch):
+    """But for those that it stood with, which are cut anew, and hashes of a place that two batches swap."""
+    monkeypatch.setattr("slimpajama.apps.tune.rows.POOL", 20)
+    whole, missing = examples(400), 123
+    kept = [i for i in range(400) if i != missing]
+    sides = [[side[i] for i in kept] for side in (whole.sources, whole.targets)]
+    fewer = Examples(*sides, [whole.kinds[i] for i in kept], whole.quotes[kept], whole.keys[kept])
+    before, after = ([pairs_of(batch) for batch in epoch_of(rows(data))] for data in (whole, fewer))
+    same = [batch for batch in after if batch in before]
+    assert len(same) > 0.9 * len(before)
+    assert sum(before.index(batch) == after.index(batch) for batch in same) > 0.4 * len(same)
+    assert [before.index(batch) for batch in same] == sorted(before.index(batch) for batch in same)
+
+
+def epoch_of(batches):
+    found = []
+    while batches.epoch == 0:
+        found.append(batches.batch())
+    return found
+
+
 def test_another_seed_is_another_order_and_nothing_is_no_pair():
     assert pairs_of(rows(seed=1).batch()) != pairs_of(rows().batch())
     with pytest.raises(InputError, match="no pair to tune on"):
-        rows(Examples([], [], [], np.zeros((0, 2), np.int64)))
+        rows(Examples([], [], [], np.zeros((0, 2), np.int64), keys([])))
 
 
 def test_every_window_of_a_passage_begins_with_the_question():

@@ -76,6 +76,7 @@ def test_personal_data_is_masked_beside_chinese_and_english(text: str, masked: s
         "合计13812345678元，￥13812345678，17179869184 bytes，13812345678字节",
         "1500 2000 3000 4000\n138 1234 5678 9012\n1990 1991 199",
         "1 3 8 1 2 3 4 5 6 7 8，一三八一二三四五六七八",
+        "第13812345678号文件，学号13812345678，8.8.8.8版本，git@github.com:user/repo",
         "护照E12345678，车牌京A12345，91110105MA01ABCD1X",
         "110105491331002 and 990105491231002",  # month 13, no such province
         "银行卡6222021234567890128，010-62345678，400-800-1234，QQ：12345678，微信号：zhangsan88",
@@ -98,6 +99,13 @@ def test_what_only_looks_alike_stays(text: str):
             "微信号：<WECHAT>，微信<WECHAT>, WeChat ID: li_si",
         ),
         ("微信：lisi_88", "微信：<WECHAT>"),
+        ("QQ：12345678、87654321，QQ/微信：23456789", "QQ：<QQ>、<QQ>，QQ/微信：<QQ>"),
+        ("my QQ is 12345678, QQ number: 87654321", "my QQ is <QQ>, QQ number: <QQ>"),
+        (
+            "微信（zhangsan88），wx: abc123456, my wechat is li_si_88",
+            "微信（<WECHAT>），wx: <WECHAT>, my wechat is <WECHAT>",
+        ),
+        ("import wx\nfrom wx2023 import b，QQ音乐10000首", "import wx\nfrom wx2023 import b，QQ音乐10000首"),
         # Wrong check digits, a version, a name of a system, sums.
         ("银行卡6222021234567890123 and 4111111111111112", "银行卡6222021234567890123 and 4111111111111112"),
         ("QQ 2013 版，微信 Android 版本", "QQ 2013 版，微信 Android 版本"),

@@ -114,13 +114,16 @@ WRONG = [
     ("gb18030", "cp1252"),
     ("gb18030", "utf-8"),
     ("gb18030", "cp950"),
+    ("cp950", "gb18030"),
 ]
 
 
 @pytest.mark.parametrize(("written", "read"), WRONG)
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_text_that_was_read_in_a_wrong_encoding_is_told_in_every_preset(written: str, read: str, preset: str):
-    text = normalise("今天的天气很好，我们去公园。这是我在那里的第一天。".encode(written).decode(read, "replace"))
+    traditional = "今天的天氣很好，我們去公園。這是我在那裡的第一天。"
+    right = traditional if written == "cp950" else "今天的天气很好，我们去公园。这是我在那里的第一天。"
+    text = normalise(right.encode(written).decode(read, "replace"))
     assert "mojibake" in failed(text, "zh", preset=preset)
     assert "mojibake" not in failed(ZH, "zh", preset=preset)
 
@@ -132,6 +135,7 @@ def test_text_that_was_read_in_a_wrong_encoding_is_told_in_every_preset(written:
         "锟斤拷 is what becomes of a replacement mark: " + EN * 40,
         "一个坏字节只留下一个替换符\ufffd，" + ZH,
         "α系数和Σ求和，ㄅㄆㄇㄈ是注音，﹝注﹞，日本語のひらがなとカタカナ。" * 9,
+        "收藏\ue65e分享\ue600，下一篇\uf105 and \ue900 share：" * 9,
         "┌──┬──┐\n│甲│乙│\n└──┴──┘\n" * 9,
     ],
 )

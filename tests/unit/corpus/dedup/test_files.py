@@ -13,7 +13,7 @@ import pytest
 import zstandard
 
 from slimpajama.core.config import DedupConfig
-from slimpajama.core.errors import InputError
+from slimpajama.core.errors import ConfigError, EmptyInputError, InputError
 from slimpajama.corpus.dedup import files
 from slimpajama.corpus.dedup.files import dedup_files
 from slimpajama.corpus.sources import streams
@@ -163,13 +163,20 @@ def test_an_endless_line_is_skipped_without_being_held(tmp_path, out, monkeypatc
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"{\n"])
-def test_no_documents_give_empty_files_with_columns(tmp_path, out, content):
+def test_without_a_document_nothing_is_written(tmp_path, out, content):
     path = tmp_path / "corpus.jsonl"
     path.write_bytes(content)
-    assert dedup_files([path], out, CFG).documents == 0
-    assert outcome(out) == ([], [])
-    assert pq.read_schema(out / "kept" / "part-00000.parquet").names == ["id", "text"]
-    assert pq.read_schema(out / "removed" / "part-00000.parquet").names == ["id", "duplicate_of", "jaccard"]
+    with pytest.raises(EmptyInputError, match="no record can be used"):
+        dedup_files([path], out, CFG)
+    assert not out.exists()
+
+
+def test_where_all_is_removed_the_kept_files_still_have_their_columns(tmp_path, out):
+    path = write_inputs(tmp_path, "jsonl")
+    dedup_files([path], tmp_path / "first", CFG)
+    dedup_files([path], out, CFG, against=str(tmp_path / "first"))
+    assert outcome(out)[0] == []
+    assert pq.read_schema(out / "kept" / "part-00000.parquet").names == ["id", "text", "meta"]
 
 
 def test_a_second_run_replaces_the_first(tmp_path, out):
@@ -186,20 +193,24 @@ def test_a_second_run_replaces_the_first(tmp_path, out):
 def test_a_folder_of_other_things_is_not_replaced(tmp_path, out):
     (out / "kept").mkdir(parents=True)
     (out / "kept" / "thesis.docx").write_text("years of work")
-    with pytest.raises(InputError, match=r"holds other things: found thesis\.docx"):
+    with pytest.raises(ConfigError, match=r"holds other things: found thesis\.docx"):
         dedup_files([write_inputs(tmp_path, "jsonl")], out, CFG)
     assert (out / "kept" / "thesis.docx").exists()
 
 
 def test_what_cannot_be_read_at_all_is_said_and_nothing_is_left(tmp_path, out):
-    wrong = {"a.txt": "unknown kind of file", "b.parquet": "unreadable: .*no Parquet", "c.jsonl": "no such file"}
+    wrong = {
+        "a.txt": (ConfigError, "unknown kind of file"),
+        "b.parquet": (InputError, "unreadable: .*no Parquet"),
+        "c.jsonl": (ConfigError, "no such file"),
+        "corpus.jsonl": (ConfigError, "named twice"),
+    }
     (tmp_path / "a.txt").write_text("text\nx")
     (tmp_path / "b.parquet").write_text("no parquet")
-    pq.write_table(pa.table({"body": ["x"]}), tmp_path / "d.parquet")
-    for name, message in (wrong | {"d.parquet": "no-text: expected a column text, found columns body"}).items():
-        with pytest.raises(InputError, match=message):
+    for name, (error, message) in wrong.items():
+        with pytest.raises(error, match=message):
             dedup_files([write_inputs(tmp_path, "jsonl"), tmp_path / name], out, CFG)
-    assert list(out.iterdir()) == []
+    assert not out.exists()
 
 
 def test_a_place_that_cannot_be_written_to_is_said(tmp_path):
@@ -249,10 +260,10 @@ def test_nothing_to_compare_with_is_said_before_anything_is_read(tmp_path):
     (tmp_path / "empty").mkdir()
     path = write_old_or_new(tmp_path / "new", NEW, "jsonl")
     for against in ("empty", "missing"):
-        with pytest.raises(InputError, match=r"nothing to compare with: expected a workspace, or a folder"):
+        with pytest.raises(ConfigError, match=r"nothing to compare with: expected a workspace, or a folder"):
             dedup_files([path], tmp_path / "out", CFG, against=str(tmp_path / against))
     dedup_files([path], tmp_path / "out", CFG)
-    with pytest.raises(InputError, match="would be replaced, and is compared with"):
+    with pytest.raises(ConfigError, match="would be replaced, and is compared with"):
         dedup_files([path], tmp_path / "out", CFG, against=str(tmp_path / "out"))
     assert len(outcome(tmp_path / "out")[0]) == 3
 

@@ -140,7 +140,10 @@ def test_a_bad_json_line_is_one_record_between_its_neighbours(line: bytes, expec
     [
         ({"body": ["x"]}, RejectedRecord("", "no-text", "columns body", "a column text")),
         ({"text": [1.5]}, RejectedRecord("row 1", "no-text", "a float", "a text")),
-        ({"text": [["x"]]}, RejectedRecord("row 1", "no-text", "a list", "a text")),
+        (
+            {"text": [["x"]]},
+            RejectedRecord("row 1", "no-text", "a list", "a text; [] behind the name takes those of a list"),
+        ),
         ({"text": [{"a": "x"}]}, RejectedRecord("row 1", "no-text", "a dict", "a text")),
         ({"text": pa.nulls(1)}, RejectedRecord("row 1", "no-text", "no such field", "a text")),
         ({"text": pa.array([], pa.string())}, RejectedRecord("", "empty-file", "no record", "at least one record")),
@@ -236,7 +239,7 @@ def test_pages_of_a_web_archive_are_documents_and_the_rest_is_counted():
             "record 5",
             "unknown-encoding",
             "no encoding that is detected, like CP1254",
-            "UTF-8, GB18030, Big5 or UTF-16; for another one set `encoding`",
+            "UTF-8, GB18030, Big5, UTF-16 or English in windows-1252; for another one set `encoding`",
         ),
         RejectedRecord("record 6", "too-large", "more than 100000 bytes", "at most 100000 bytes"),
     ]

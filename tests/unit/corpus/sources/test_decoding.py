@@ -53,6 +53,11 @@ def read(name: str, data: bytes, **settings: str) -> tuple[list[str], list[Rejec
     )
 
 
+def common(pair: tuple[str, str]) -> int:
+    """Return how many characters two texts begin with alike."""
+    return next((place for place, (a, b) in enumerate(zip(*pair, strict=False)) if a != b), min(map(len, pair)))
+
+
 @pytest.mark.parametrize(("text", "codec", "name"), WRITTEN)
 def test_an_encoding_that_nothing_declares_is_detected_and_its_confidence_is_on_record(text, codec, name):
     found = decode_document((text * 4).encode(codec), "")
@@ -131,12 +136,50 @@ def test_a_page_that_is_mostly_broken_is_refused_and_a_short_one_has_no_byte_to_
     assert told(b"caf\xe9") == ("", ["unknown-encoding"])
 
 
+@pytest.mark.parametrize(("text", "codec"), [(ZH, "gb18030"), (HANT, "gb18030"), (HANT, "cp950"), (HANT, "big5hkscs")])
+@pytest.mark.parametrize("taken", [0, 1])
+def test_one_wrong_byte_where_nothing_declares_the_encoding_costs_a_few_characters(text, codec, taken):
+    whole = f"{text}\n" * 20
+    data = whole.encode(codec)
+    lost = []
+    for place in range(1000, 1020):
+        found = decode_document(data[:place] + b"\xff" + data[place + taken :], "")
+        assert isinstance(found, Text)
+        assert [note.rule for note in found.notes][:1] == ["detected-encoding"]
+        same = sum(map(common, ((whole, found.text), (whole[::-1], found.text[::-1]))))
+        lost.append(len(whole) - same)
+    assert sum(lost) <= 5 * len(lost)
+    assert max(lost) <= 12
+
+
 def test_marks_that_stood_in_the_text_are_not_counted():
     data = (MARK * 9 + ZH * 50).encode()
     assert decode_document(data + b"\xff", "") == Text(
         MARK * 9 + ZH * 50 + MARK,
         [Note("replaced-bytes", f"1: bytes ff at byte {len(data) + 1}", "at most 16, of 8278 bytes")],
     )
+
+
+ENGLISH = f"The café owner’s naïve fiancée said: “It costs £5—or €6.” {EN * 4}"
+
+
+def test_english_in_windows_1252_is_detected_and_other_text_is_never_taken_for_it():
+    assert told(ENGLISH.encode("cp1252")) == (ENGLISH, ["detected-encoding"])
+    assert read("a.jsonl", json.dumps({"text": ENGLISH}, ensure_ascii=False).encode("cp1252"))[0] == [ENGLISH]
+    words = {
+        "mac-roman": "café don’t naïve",
+        "cp437": "café naïve",
+        "cp1254": "ağaç ışık şehir",
+        "cp1250": "Łódź žluťoučký żółć",
+        "cp950": "臺灣 訊 書",
+        "gb18030": "白 北 音",
+        "cp932": "東京 カナ",
+    }
+    for codec, written in words.items():
+        data = " ".join(f"{EN} {word} {EN}" for word in written.split() * 2).encode(codec)
+        text, rules = told(data)
+        assert text in ("", data.decode(codec)), codec
+        assert text or rules == ["unknown-encoding"]
 
 
 @pytest.mark.parametrize("text", ["Это не китайский текст. ", "日本語のページです。", "le café était fermé à Orléans "])

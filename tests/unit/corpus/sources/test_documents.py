@@ -6,14 +6,13 @@ import zipfile
 from functools import partial
 
 import pytest
+from office import W, docx, epub, packed
 from printed import known_text, pdf, same_share
 from reportlab.pdfgen.canvas import Canvas
 
 from slimpajama.corpus.sources.files import read
 from slimpajama.corpus.sources.paragraphs import Line, paragraphs
 from slimpajama.corpus.sources.records import ReadOptions
-
-W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 
 
 def taken(name: str, data: bytes, max_bytes: int = 1_000_000) -> tuple[str, list[str]]:
@@ -31,35 +30,6 @@ def drawn(*lines: str, encrypt: str | None = None) -> bytes:
         canvas.drawString(72, 700 - 16 * number, line)
     canvas.save()
     return out.getvalue()
-
-
-def packed(method: int = zipfile.ZIP_DEFLATED, **files: str) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", method) as package:
-        for name, text in files.items():
-            package.writestr(name, text)
-    return out.getvalue()
-
-
-def docx(body: str, **files: str) -> bytes:
-    return packed(**{"word/document.xml": f'<w:document xmlns:w="{W}"><w:body>{body}</w:body></w:document>'} | files)
-
-
-def epub(*chapters: str, **files: str) -> bytes:
-    items = "".join(f'<item id="c{n}" href="t%20x/c{n}.xhtml"/>' for n in range(len(chapters)))
-    spine = "".join(f'<itemref idref="c{n}"/>' for n in reversed(range(len(chapters))))
-    opf = (
-        f"<package><manifest>{items}<item id='nav' properties='nav' href='nav.xhtml'/></manifest><spine>{spine}</spine>"
-    )
-    return packed(
-        **{
-            "META-INF/container.xml": '<container><rootfiles><rootfile full-path="O/b.opf"/></rootfiles></container>',
-            "O/b.opf": opf + "</package>",
-            "O/nav.xhtml": "<html><body>contents</body></html>",
-        }
-        | {f"O/t x/c{n}.xhtml": chapter for n, chapter in enumerate(chapters)}
-        | files
-    )
 
 
 @pytest.mark.parametrize(("indent", "gap"), [(22, 0), (0, 8)])

@@ -43,6 +43,10 @@ def read(name: str, data: str, limit: int = 10_000) -> tuple[list[tuple[int, str
         "[\n" + ",\n".join(json.dumps(row) for row in ROWS) + "\n]\n",
         "".join(json.dumps(row, indent=2) + "\n" for row in ROWS),
         "".join(json.dumps(row) + "\n" for row in ROWS),
+        # Side by side, as queues write them, and the lines of an array without its brackets.
+        "".join(json.dumps(row, ensure_ascii=False) for row in ROWS),
+        " ".join(json.dumps(row) for row in ROWS[:2]) + "\n" + "".join(json.dumps(row) + "\n" for row in ROWS[2:]),
+        ",\n".join(json.dumps(row) for row in ROWS) + ",\n",
         json.dumps(ROWS[:3]) + "\n" + json.dumps(ROWS[3:]),
         json.dumps(ROWS[:3]) + "\n" + "\n".join(map(json.dumps, ROWS[3:])),
     ],
@@ -175,6 +179,11 @@ def test_hostile_arrays_are_read_in_linear_time(data: str):
 def test_lines_are_told_from_elements_by_the_beginning():
     assert has_lines(b'{"text": 1}\n{')
     assert has_lines(b"")
+    assert has_lines(b'{"text": "}{, ", "a": [{}, {}]}\n{')
+    assert has_lines(b'{"text": "a string without its end }{ ')
+    assert has_lines(b'{"text": 1}}\n{')
+    assert not has_lines(b'{"text": "}"} {"text": 2}\n{')
+    assert not has_lines(b'{"text": 1},\n{')
     assert has_lines(b"x\n[")
     assert not has_lines(b"\xef\xbb\xbf\n [1]")
     assert not has_lines(b'{ \r\n"a": 1}')

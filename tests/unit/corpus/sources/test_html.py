@@ -84,6 +84,12 @@ def test_a_long_flat_page_is_not_deep():
         "<b aria-hidden='true'>藏 no</b>",
         "<font class='jammer'>藏 no</font>",
         "<span class='visually-hidden x'>藏 no</span>",
+        "<span style='position:absolute;left:-9999px'>藏 no</span>",
+        "<style>.q0{text-indent:-999em}</style><a class=q0>藏 no</a>",
+        "<font style='OPACITY:0'>藏 no</font>",
+        "<p style='font-size:1px'>藏 no</p>",
+        "<div style='content-visibility:hidden'>藏 no</div>",
+        "<dialog>藏 no</dialog><video>藏 no</video><datalist><option>藏 no</datalist>",
         "<style>.a, .q1 { display: none }</style><p class='b q1'>藏 no</p>",
         "<style>/* .x{} */ #q2 > span{visibility:hidden}</style><p id=q2><span>藏 no</span></p>",
         "<style>@media screen and (min-width:600px){.q3{display:none}}</style><p class=q3>藏 no</p>",
@@ -112,6 +118,11 @@ def test_what_a_browser_does_not_show_is_no_text(hidden: str, main: bool):
         "<ul style='font-size:0'><li style='font-size:14px'>看 see</li></ul>",
         "<div style='visibility:hidden'><p style='visibility:visible'>看 see</p></div>",
         "<p style='height:0'>看 see</p>",
+        # A slider, what a script fades in, an indented line, and a window that is open.
+        "<div style='position:absolute;left:-1920px'>看 see</div>",
+        "<div style='opacity:0'>看 see</div>",
+        "<p style='text-indent:-2em;font-size:12px'>看 see</p>",
+        "<dialog open>看 see</dialog>",
     ],
 )
 def test_what_a_later_or_stronger_style_shows_is_text(shown: str):

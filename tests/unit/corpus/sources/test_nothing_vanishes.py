@@ -7,12 +7,15 @@ import json
 import lzma
 import zipfile
 from collections.abc import Callable, Sequence
+from xml.sax.saxutils import escape
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from office import docx, epub
+from reportlab.pdfgen.canvas import Canvas
 
 from slimpajama.corpus.sources import files
 from slimpajama.corpus.sources.records import ReadOptions
@@ -143,6 +146,66 @@ def test_every_line_of_every_file_of_an_archive_is_in_or_refused(files_of_lines:
 @settings(max_examples=100, deadline=None)
 def test_a_file_that_is_one_document_is_in_or_refused(name: str, data: bytes):
     assert count(name, data) == 1
+
+
+def as_pdf(texts: Sequence[str]) -> bytes:
+    sink = io.BytesIO()
+    canvas = Canvas(sink)
+    for text in texts:
+        canvas.drawString(72, 700, text)
+        canvas.showPage()
+    canvas.save()
+    return sink.getvalue()
+
+
+def as_docx(texts: Sequence[str]) -> bytes:
+    return docx("".join(f"<w:p><w:r><w:t>{escape(text)}</w:t></w:r></w:p>" for text in texts))
+
+
+def as_epub(texts: Sequence[str]) -> bytes:
+    return epub(*(f"<html><body><p>{escape(text)}</p></body></html>" for text in reversed(texts)))
+
+
+BOOKS: dict[str, Callable[[Sequence[str]], bytes]] = {"pdf": as_pdf, "docx": as_docx, "epub": as_epub}
+# A PDF starts a process.
+EXAMPLES = {"pdf": 8, "docx": 60, "epub": 60}
+# Bytes that are cut off the end of a file, and one that is changed.
+DAMAGE = st.tuples(st.integers(0, 400), st.integers(0, 2000), st.integers(0, 255))
+
+
+def damaged(whole: bytes, damage: tuple[int, int, int]) -> bytes:
+    cut, place, value = damage
+    whole = whole[: max(1, len(whole) - cut)]
+    place %= len(whole)
+    return whole[:place] + bytes([value]) + whole[place + 1 :]
+
+
+@pytest.mark.parametrize("form", BOOKS)
+def test_a_printed_document_is_in_or_refused_whole_damaged_and_in_an_archive(form: str):
+    @given(texts=st.lists(GOOD, max_size=6), long=st.booleans(), damage=DAMAGE)
+    @settings(max_examples=EXAMPLES[form], deadline=None, derandomize=True)
+    def check(texts: list[str], long: bool, damage: tuple[int, int, int]):
+        whole = BOOKS[form]([*texts, "长 x " * LIMIT] if long else texts)
+        bad = damaged(whole, damage)
+        assert count(f"a.{form}", whole) == 1
+        assert count(f"a.{form}", bad) == 1
+        sink = io.BytesIO()
+        with zipfile.ZipFile(sink, "w") as archive:
+            archive.writestr(f"甲.{form}", whole)
+            archive.writestr(f"b.{form}", bad)
+        assert count("a.zip", sink.getvalue()) == 2
+
+    check()
+
+
+@pytest.mark.parametrize("form", ["docx", "epub"])
+@given(texts=st.lists(GOOD, min_size=1, max_size=8))
+@settings(max_examples=60, deadline=None)
+def test_every_paragraph_of_a_printed_document_is_in_its_text(form: str, texts: list[str]):
+    data = BOOKS[form](texts)
+    (batch,) = files.read(lambda: io.BytesIO(data), f"a.{form}", ReadOptions(max_document_bytes=10_000))
+    (found,) = batch.table["text"].to_pylist()
+    assert [line.split() for line in found.split("\n")] == [text.split() for text in texts]
 
 
 def test_a_planted_loss_is_seen(monkeypatch: pytest.MonkeyPatch):

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import zlib
 
 import pytest
 import zstandard
@@ -22,10 +23,14 @@ def record(kind: str, body: bytes, uri: str, content_type: str, **headers: str) 
 
 
 def response(
-    body: bytes, content_type: str = "text/html", uri: str = "http://a.example/", status: str = "200 OK"
-) -> bytes:
+    body: bytes,
+    content_type: str = "text/html",
+    uri: str = "http://a.example/",
+    status: str = "200 OK",
     # Common Crawl unpacks bodies and renames the headers that said how they were packed.
-    head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nX-Crawl-Content-Encoding: gzip\r\n\r\n"
+    packed: str = "X-Crawl-Content-Encoding: gzip",
+) -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\n{packed}\r\n\r\n"
     return record("response", head.encode() + body, uri, "application/http; msgtype=response")
 
 
@@ -61,6 +66,41 @@ def test_a_server_s_header_says_the_encoding_before_the_page_does():
     assert texts(found) == [ZH, ZH, ZH, HANT, ZH, HANT, ZH, f"{EN}caf{MARK}"]
     assert [(number, rule) for number, rule, _ in notes(found)] == [(7, "detected-encoding"), (8, "replaced-bytes")]
     assert [bad for batch in found for bad in batch.rejected] == []
+
+
+def test_bodies_are_unpacked_and_one_that_is_packed_otherwise_costs_itself():
+    page, packed = f"<p>{ZH}".encode("gbk"), gzip.compress(f"<p>{EN}".encode())
+    chunks = b"%x\r\n" % len(packed) + packed + b"\r\n0\r\n\r\n"
+    found = read(
+        "a.warc",
+        b"".join(
+            [
+                response(packed, packed="Content-Encoding: GZip"),
+                response(packed, packed="Content-Encoding: x-gzip"),
+                response(zlib.compress(page), packed="content-encoding: deflate"),
+                response(chunks, packed="Content-Encoding: gzip\r\nTransfer-Encoding: Chunked"),
+                response(b"\x8b\x03\x80\xff\x00\x11" * 40, packed="Content-Encoding: br"),
+                response(page, packed="Content-Encoding: br"),
+                response(zstandard.compress(page), packed="Content-Encoding: zstd"),
+                response(page, packed="Content-Encoding: gzip"),
+                response(page),
+            ]
+        ),
+    )
+    assert texts(found) == [text.strip() for text in (EN, EN, ZH, EN, ZH, ZH, ZH)]
+    assert [(bad.place, bad.rule, bad.value) for batch in found for bad in batch.rejected] == [
+        ("record 5", "unreadable", "packed by br"),
+        ("record 7", "unreadable", "packed by zstd"),
+    ]
+
+
+def test_a_page_without_a_type_has_the_one_that_the_crawler_found():
+    body = b"HTTP/1.1 200 OK\r\n\r\n" + f"<p>{ZH}".encode()
+    told = {"WARC-Identified-Payload-Type": "text/html"}
+    archive = [record("response", body, "http://a.example/", "application/http", **headers) for headers in (told, {})]
+    found = read("a.warc", b"".join(archive))
+    assert texts(found) == [ZH]
+    assert [value for _, _, value in notes(found)] == ["1 of 2 records: 1 without a type"]
 
 
 ARCHIVE = [

@@ -200,6 +200,34 @@ def test_a_quote_that_is_never_closed_costs_one_row():
     assert rules(read("a.csv", b'text\nfine\n"never closed\n')) == ["ok", "not-csv"]
 
 
+@pytest.mark.parametrize("before", [0, 3])
+def test_a_quote_that_is_never_closed_costs_its_row_and_tears_no_text_to_rows(before: int):
+    rows = [f"{n},{text}" for n, text in enumerate(["第一篇", "second"] * 5)]
+    whole = ["id,text", *rows[:before], '7,"没有 closed', *rows[before:]]
+    found = rules(read("a.csv", ("\n".join(whole) + "\n").encode(), id_field="id"))
+    assert found == ["ok"] * before + ["not-csv"] + ["ok"] * (10 - before)
+    # Its lines are no rows.
+    text = 'id,text\n1,x\n2,"它说：\nyes, it said, and\nmore'
+    assert rules(read("a.csv", text.encode())) == ["ok", "not-csv"]
+
+
+@pytest.mark.parametrize(
+    "sheet",
+    [
+        "id,text\r1,第一行\r2,second\r",
+        "\r\n\nid,text\n\n1,第一行\n2,second\n",
+        "id, text\n1, 第一行\n2, second\n",
+        '"id"; "text"\n1; "第一行"\n2; "second"\n',
+        " id\t text \n1\t第一行\n2\tsecond\n",
+    ],
+)
+def test_lines_of_old_macs_and_spaces_around_cells_are_read(sheet: str):
+    found = read("a.csv", sheet.encode(), id_field="id")
+    assert found == [Record(1, "第一行", "1"), Record(2, "second", "2")]
+    packed = read("a.csv.gz", gzip.compress(sheet.encode("gbk")), id_field="id", encoding="gbk")
+    assert packed == found
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
 def test_a_table_without_the_column_is_one_record(name: str):
     data = b"a,b\n1,2\n3,4\n" if name == "a.csv" else parquet(a=[1, 2], b=["x", "y"])

@@ -14,7 +14,7 @@ FOLDER = "models/m/checkpoints"
 
 def a_checkpoint(step: int) -> Checkpoint:
     tensors = {"model.w": torch.full((3, 2), float(step)), "optimiser.m": torch.arange(4).to(torch.bfloat16)}
-    return Checkpoint(step, tensors, {"rows": {"row": step, "tonight": [0, 1, 2]}, "loss": 0.1 + 0.2})
+    return Checkpoint(step, tensors, {"rows": {"row": step, "newest": [0, 0, 2]}, "loss": 0.1 + 0.2})
 
 
 @pytest.fixture

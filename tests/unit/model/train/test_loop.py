@@ -16,10 +16,11 @@ from slimpajama.core.errors import ModelError
 from slimpajama.core.progress import Bar
 from slimpajama.model.architectures import Optimiser, build
 from slimpajama.model.train import parallel
+from slimpajama.model.train.cache import ShardTokens
 from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.model.train.loop import History, Training
 from slimpajama.model.train.parallel import ThreadPool
-from slimpajama.model.train.rows import Mix, ShardTokens, Stream
+from slimpajama.model.train.rows import Mix, Stream
 from slimpajama.workspace.local import LocalStore
 
 VOCAB = 300
@@ -32,12 +33,13 @@ def read_shard(name: str) -> ShardTokens:
     rng = np.random.default_rng(int(name))
     # Something to learn: small steps upwards.
     ids = np.cumsum(rng.integers(0, 3, 900)) % (VOCAB - 1) + 1
-    return ShardTokens(ids.astype(np.uint16), ids % 3 > 0, np.full(9, 100))
+    keys = np.arange(9, dtype=np.uint64) + 9 * int(name)
+    return ShardTokens(ids.astype(np.uint16), ids % 3 > 0, np.full(9, 100), keys)
 
 
 def rows() -> Mix:
-    stream = Stream(["1", "2", "3"], read_shard, 0, seed=5)
-    return Mix(stream, None, replay_share=0.0, batch_rows=4, row_tokens=32)
+    stream = Stream(dict.fromkeys("123", 1), read_shard, 0, 32, seed=5)
+    return Mix(stream, None, replay_share=0.0, batch_tokens=128)
 
 
 def train(
@@ -175,6 +177,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_rows():
 
     with (
         ThreadPool(1) as pool,
-        pytest.raises(ModelError, match=r"rows from \d \(epoch 0, token \d+\): training diverged at step 6"),
+        pytest.raises(ModelError, match=r"rows from newest: epoch 0, lot 1 of 1, row 24: training diverged at step 6"),
     ):
         Training(model, Optimiser(model, 1.0), rows(), CFG, pool, warmup=True, validate=poison).run()

@@ -41,7 +41,7 @@ def test_json_is_one_object_with_every_file_and_figure(
     assert len(value["files"]) == 44
     assert value["problems"] == [{"source": "none", "path": "raw/*.warc", "rule": "no-files"}]
     assert value["total"]["documents"] == sum(source["documents"] for source in value["sources"]) == 561
-    stages = ["ingest", "clean", "compare", "decontaminate", "dedup", "segment", "tokenizer", "shards"]
+    stages = ["ingest", "clean", "compare", "decontaminate", "passages", "dedup", "segment", "tokenizer", "shards"]
     assert list(value["seconds_by_stage"]) == stages
     assert value["train"] == {"tokens": 5000, "max_seconds": 0.0, "in_seconds": False}
     assert value["error"] == {"documents": 0.0, "kept": 0.0, "other": 0.25}
