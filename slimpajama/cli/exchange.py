@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from slimpajama.cli.options import Common, Model
+from slimpajama.cli.options import Common, Model, NoMemory
 from slimpajama.core.console import console
 
 
@@ -47,12 +47,13 @@ def compress(
     file: Annotated[Path, typer.Argument(help="Any file; text in the model's languages gains.", metavar="FILE")],
     out: Annotated[Path, typer.Option(help="Compressed file.", metavar="F")],
     model: Model = None,
+    no_memory: NoMemory = False,
 ) -> None:
     """Compress a file by the model's likelihood; restoring it takes the same model, and the same kind of machine.
 
     Example: slimpajama compress article.txt --out article.slp --workspace demo/workspace
     """
-    _recode(common, file, out, model, back=False)
+    _recode(common, file, out, model, memory=not no_memory, back=False)
 
 
 def decompress(
@@ -60,21 +61,22 @@ def decompress(
     file: Annotated[Path, typer.Argument(help="Compressed file.", metavar="F")],
     out: Annotated[Path, typer.Option(help="Where the content goes.", metavar="FILE")],
     model: Model = None,
+    no_memory: NoMemory = False,
 ) -> None:
     """Restore a file exactly; nothing is written unless its checksum is right.
 
     Example: slimpajama decompress article.slp --out article.txt --workspace demo/workspace
     """
-    _recode(common, file, out, model, back=True)
+    _recode(common, file, out, model, memory=not no_memory, back=True)
 
 
-def _recode(common: Common, file: Path, out: Path, model: str | None, *, back: bool) -> None:
+def _recode(common: Common, file: Path, out: Path, model: str | None, *, memory: bool, back: bool) -> None:
     from slimpajama.apps.compress import file as files
     from slimpajama.model.loading import load_model
 
     space, data = common.open(), files.read_file(file)
-    loaded = load_model(space, model)
-    mark = files.fingerprint(space.models.manifest(loaded.id))
+    loaded = load_model(space, model, memory)
+    mark = files.fingerprint(space.models.manifest(loaded.id), loaded.memory_digest)
     with console():
         made = files.decompress(data, loaded, mark, str(file)) if back else files.compress(data, loaded, mark)
     files.write_file(out, made)

@@ -18,7 +18,7 @@ from urllib.request import getproxies
 
 import typer
 
-from slimpajama.cli.options import Common, Night, workspace_of
+from slimpajama.cli.options import Common, Night, NoMemory, workspace_of
 from slimpajama.core.console import console
 from slimpajama.core.errors import ConfigError
 from slimpajama.core.machine import require_machine
@@ -182,12 +182,13 @@ def evaluate(
     common: Common,
     night: Night = "",
     model: Annotated[str, typer.Option(help="Model to measure; default: the night's newest.")] = "",
+    no_memory: NoMemory = False,
 ) -> None:
     """Measure a model on held-out text beside the champion, and promote it if it is better.
 
     Example: slimpajama evaluate --workspace demo/workspace
     """
-    cfg = common.cfg
+    cfg = common.settings("memory.enabled=false") if no_memory else common.cfg
     with flow_session(cfg) as ready:
         from flows.model import evaluate_model
 

@@ -11,11 +11,11 @@ from typing import Annotated
 
 import typer
 
-from slimpajama.cli.options import Common, Model, TextFiles, read_text, shown
+from slimpajama.cli.options import Common, Model, NoMemory, TextFiles, read_text, shown
 from slimpajama.core.errors import ConfigError
 
 
-def score(common: Common, text: TextFiles = None, model: Model = None) -> None:
+def score(common: Common, text: TextFiles = None, model: Model = None, no_memory: NoMemory = False) -> None:
     """Tell how well a model predicts a text: negative log-likelihood, in nats and in bits per byte.
 
     Every byte of the text counts, nothing is dropped or normalised.
@@ -24,9 +24,12 @@ def score(common: Common, text: TextFiles = None, model: Model = None) -> None:
     """
     from slimpajama.model.evaluate.score import score_text
 
-    loaded = common.load_model(model)
+    loaded = common.load_model(model, not no_memory)
     value = score_text(loaded.model, loaded.tokenizer, read_text(text))
-    common.emit(value, f"{value['bits_per_byte']:.4f} bits per byte ({value['bytes']} bytes, {value['tokens']} tokens)")
+    line = f"{value['bits_per_byte']:.4f} bits per byte ({value['bytes']} bytes, {value['tokens']} tokens)"
+    if "network_bits_per_byte" in value:
+        line += f"; {value['network_bits_per_byte']:.4f} by the network alone"
+    common.emit(value, line)
 
 
 def reconstruct(common: Common, text: TextFiles = None, model: Model = None) -> None:
@@ -36,7 +39,7 @@ def reconstruct(common: Common, text: TextFiles = None, model: Model = None) -> 
     """
     from slimpajama.model.evaluate.score import reconstruct_text
 
-    loaded = common.load_model(model)
+    loaded = common.load_model(model, memory=False)
     value = reconstruct_text(loaded.model, loaded.tokenizer, read_text(text))
     common.emit(
         value, f"{value['token_accuracy']:.2%} of the tokens restored at {value['compression_ratio']:g} tokens a latent"
@@ -77,6 +80,7 @@ def generate(
     sampling: Sampling,
     n: Annotated[int, typer.Option("--n", min=1, help="Texts to generate.")] = 1,
     model: Model = None,
+    no_memory: NoMemory = False,
 ) -> None:
     """Continue a prompt; with --json one object a text, a line each.
 
@@ -91,7 +95,7 @@ def generate(
         if prompt:
             raise typer.BadParameter("give --prompt or --prompt-file, not both")
         prompt = read_text([prompt_file]).removesuffix("\n").removesuffix("\r")
-    loaded = common.load_model(model)
+    loaded = common.load_model(model, not no_memory)
     # One token is too little work to share: two threads took ten times the processor's time.
     torch.set_num_threads(1)
     for number in range(n):

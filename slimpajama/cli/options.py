@@ -47,6 +47,7 @@ Model = Annotated[
     str | None,
     typer.Option(help="Model to use, or a folder that `export` wrote; default: the champion.", metavar="ID_OR_DIR"),
 ]
+NoMemory = Annotated[bool, typer.Option("--no-memory", help="Use the network alone, without what it looks up.")]
 TextFiles = Annotated[list[Path] | None, typer.Option("--text", help="UTF-8 text file; - reads stdin.", metavar="FILE")]
 
 
@@ -95,11 +96,11 @@ class Common:
             raise StorageError("no such workspace", where=uri, hint="Name it with --workspace or --config.")
         return workspace_of(self.cfg)
 
-    def load_model(self, model: str | None) -> Loaded:
+    def load_model(self, model: str | None, memory: bool = True) -> Loaded:
         """Return the model that `--model` names: of the workspace, or an exported folder, which needs none."""
         from slimpajama.model.loading import is_exported, load_exported, load_model
 
-        return load_exported(Path(model)) if model and is_exported(model) else load_model(self.open(), model)
+        return load_exported(Path(model)) if model and is_exported(model) else load_model(self.open(), model, memory)
 
     def emit(self, value: dict[str, Any], text: str) -> None:
         """Print a command's result: for people, or as one JSON object on the last line."""

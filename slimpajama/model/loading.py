@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,8 @@ from slimpajama.core.config import ModelConfig, TextConfig
 from slimpajama.core.errors import ModelError
 from slimpajama.model.architectures import LanguageModel, build
 from slimpajama.model.device import device
+from slimpajama.model.memory.model import RememberingModel
+from slimpajama.model.memory.opening import open_memory
 from slimpajama.text.tokenizer import Tokenizer
 from slimpajama.workspace import layout
 from slimpajama.workspace.open import Workspace
@@ -37,6 +39,10 @@ class Loaded:
     tokenizer: Tokenizer
     config: dict[str, Any]
     """The model's `config.json`."""
+    memory: str = ""
+    """The newest night that it remembers; empty where `model` is the network alone."""
+    memory_digest: str = ""
+    """Changes with what is remembered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +91,11 @@ def read_files(where: str, config: dict[str, Any], read: Callable[[str], bytes])
     return ModelFiles(where, config, sizes, Tokenizer.load(read("tokenizer.json"), text), read("model.safetensors"))
 
 
-def load_model(workspace: Workspace, model_id: str | None = None) -> Loaded:
+def load_model(workspace: Workspace, model_id: str | None = None, memory: bool | str = True) -> Loaded:
     """Return a published model; the champion where no id is given.
+
+    Args:
+        memory: Whether it comes with its memory, where it has one; or the night whose memory it comes with.
 
     Raises:
         ModelError: If there is no such model, or no champion yet.
@@ -99,7 +108,20 @@ def load_model(workspace: Workspace, model_id: str | None = None) -> Loaded:
         return read_verified(workspace.store, manifest.file(name))
 
     config = parsed_json(read("config.json"), f"{where}/config.json")
-    return read_files(where, config, read).language_model(wanted)
+    loaded = read_files(where, config, read).language_model(wanted)
+    night = workspace.models.memory_of(wanted) if memory is True else memory
+    return with_memory(workspace, loaded, night) if night else loaded
+
+
+def with_memory(workspace: Workspace, loaded: Loaded, night: str, before: str = "") -> Loaded:
+    """Return a published model with its memory of the nights up to `night`, and perhaps one from `before` to compare.
+
+    Errors are those of `open_memory`.
+    """
+    opened = open_memory(workspace, loaded.id, night)
+    other = open_memory(workspace, loaded.id, before).memory if before else None
+    model = RememberingModel(loaded.model, opened.memory, other).eval()
+    return replace(loaded, model=model, memory=night, memory_digest=opened.digest)
 
 
 def is_exported(folder: str | None) -> bool:

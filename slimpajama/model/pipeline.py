@@ -2,6 +2,7 @@
 
 from slimpajama.model.evaluate.stage import EVALUATE, GATE
 from slimpajama.model.generate.stage import GENERATE
+from slimpajama.model.memory.stage import MEMORY
 from slimpajama.model.train.stage import TRAIN
 
-STEPS = (TRAIN, EVALUATE, GATE, GENERATE)
+STEPS = (TRAIN, MEMORY, EVALUATE, GATE, GENERATE)

@@ -23,7 +23,7 @@ from slimpajama.corpus.clean.rules import Verdict, judge
 from slimpajama.corpus.refused import file_of
 from slimpajama.workspace import layout
 from slimpajama.workspace.lookup import Hit, Match, find_rows, one_of, starts_with
-from slimpajama.workspace.manifest import Manifest, json_bytes
+from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.registry import Models
 from slimpajama.workspace.store import Store
@@ -48,7 +48,8 @@ def explain(workspace: Workspace, doc_id: str) -> dict[str, Any]:
         many documents (columns `PASSAGE`), `tries` (of a record that reading refused and a later night tried again:
         `night`, `outcome`, and `id` and `value` where they are known) and `superseded_by` (the night whose record holds
         in its place, or None). Removed ones have `stage`, `rule`, `value`, `threshold`, `duplicate_of`, too; kept ones
-        `quality`, `n_bytes`, `removed_for_it`, `shards` (`path`, `split`, `row` from 0, `tokens`) and `models`.
+        `quality`, `n_bytes`, `removed_for_it`, `shards` (`path`, `split`, `row` from 0, `tokens`), `models` that were
+        trained on it, and `remembered_by`, those that look it up.
 
     Errors are those of `find_document`.
     """
@@ -143,6 +144,7 @@ def _record(workspace: Workspace, nights: Nights, row: Record) -> Record:
         "removed_for_it": [hit.values for hit in instead],
         "shards": shards,
         "models": _models(workspace.models, row["night"]) if trained else [],
+        "remembered_by": _remembering(workspace, row["night"]) if trained else [],
     }
 
 
@@ -258,6 +260,17 @@ def _models(models: Models, night: str) -> list[Record]:
     return [{"model": name, "night": of} for of, name in found]
 
 
+def _remembering(workspace: Workspace, night: str) -> list[Record]:
+    """Return the models that look up what the night holds, each with the newest night of the memory that it uses."""
+    found = []
+    for model in workspace.models.published():
+        of = workspace.models.memory_of(model)
+        memory = load_manifest(workspace.store, layout.model(model).memory(of).manifest) if of else None
+        if memory and night in memory.depends_on["indexes"]:
+            found.append({"model": model, "night": of})
+    return found
+
+
 def render(story: dict[str, Any]) -> str:
     """Return what `explain` returns as lines for a terminal, safe to print whatever the corpus holds."""
     lines = [f"document {story['id']}"]
@@ -332,3 +345,5 @@ def _removal(record: Record) -> Iterator[tuple[str, str]]:
     else:
         held_out = any(shard["split"] != "train" for shard in record["shards"])
         yield "models", "none was trained on it" + (": it is held out" if held_out else "")
+    if record["remembered_by"]:
+        yield "memories", ", ".join(model["model"] for model in record["remembered_by"])

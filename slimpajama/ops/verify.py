@@ -132,6 +132,10 @@ def _what_next(path: str) -> str:
             folder = layout.model(model).evaluation(place.inner).path
             command = f"`slimpajama evaluate --night {place.inner} --model {model}`"
             return f"{RESTORE}, or delete {folder}, and {command} measures again."
+        case ("models", model, "memory", _):
+            folder = layout.model(model).memory(place.inner).path
+            command = f"`slimpajama evaluate --night {place.inner} --model {model}`"
+            return f"{RESTORE}, or delete {folder}, and {command} learns it again."
         case ("models", *_):
             return (
                 f"{RESTORE}, or do without the model: `slimpajama models rollback` if it is the champion,"

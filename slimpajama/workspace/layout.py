@@ -2,7 +2,7 @@
 
     nights/NIGHT/{documents,removed,passages,notes,minhash,bands,texts,windows}/PART
     nights/NIGHT/{shards/SPLIT/SHARD,work/STEP/,index/,index/merged/}
-    models/MODEL/, models/MODEL/evaluations/NIGHT/, models/MODEL/evaluations/NIGHT/gate/
+    models/MODEL/, models/MODEL/{evaluations/NIGHT/,evaluations/NIGHT/gate/,memory/NIGHT/}
     tuned/MODEL/, pairs/SET/{train,validation,test,removed}/PART, reports/NIGHT/, forgotten/, repair/
 
 A folder that is published has a `manifest.json`, written last. Paths are relative to the workspace, with `/`.
@@ -138,6 +138,15 @@ class Model(Folder):
     def gate(self, night: str) -> Folder:
         """What was decided of it against the champion of that night."""
         return Folder(f"{self.path}/evaluations/{night}/gate")
+
+    @property
+    def memories(self) -> str:
+        """Beginning of the paths of all of its memories."""
+        return self.within("memory")
+
+    def memory(self, night: str) -> Folder:
+        """How it uses what the index of the nights up to this one holds."""
+        return Folder(f"{self.path}/memory/{night}")
 
 
 class Report(Folder):

@@ -1,12 +1,14 @@
 """The models of a workspace: which there are, which one is the champion, and which tuned model serves each task.
 
     models/MODEL/manifest.json    written last: only then the model exists
+    models/MODEL/memory/NIGHT/    what it looks up of the nights up to this one
     models/champion.json          {"model", "night", "history"}, replaced by compare-and-swap
     tuned/MODEL/manifest.json     of a champion that was taught pairs
     tuned/current.json            {"tasks", "history"}: the tuned model that serves each task
 
-`history` is a log that only grows: every promotion and every rollback with its reason. The champion is what is left
-on top after playing it through, so a rollback can be followed by another one.
+`history` is a log that only grows: every promotion, every rollback and every memory that a champion was given later,
+with its reason. The champion is what is left on top after playing it through, so a rollback can be followed by another
+one, and brings back the memory that the champion had then.
 """
 
 from dataclasses import dataclass
@@ -16,9 +18,11 @@ from slimpajama.core.errors import LockedError, ModelError, StorageError
 from slimpajama.workspace import layout
 from slimpajama.workspace.catalogue import read_pointer, swap_pointer
 from slimpajama.workspace.manifest import Manifest, load_manifest
+from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.store import Store
 
 History = list[dict[str, Any]]
+REMEMBER = "remember"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,7 @@ class Models:
         return found[0]
 
     def history(self) -> History:
-        """Return every promotion and rollback, oldest first: `action`, `model`, `night`, `reason`."""
+        """Return every promotion, rollback and memory, oldest first: `action`, `model`, `night`, `reason`."""
         return self._read()[0]
 
     def champion(self) -> str | None:
@@ -132,6 +136,34 @@ class Models:
         """
         stack = [entry for entry in _play(self.history()) if entry["night"] != night]
         return stack[-1]["model"] if stack else None
+
+    def memory_of(self, model_id: str) -> str:
+        """Return the night of the memory that a model is used with, or nothing where it has none.
+
+        That of a champion, past or present, was admitted by the gate; another model takes its newest one.
+        """
+        stack = [entry for entry in _play(self.history()) if entry["model"] == model_id]
+        return str(stack[-1].get("memory", "")) if stack else self._newest_memory(model_id)
+
+    def memory_before(self, night: str) -> str:
+        """Return the night of the memory that the champion before `night` had then; nothing where it had none."""
+        log = [entry for entry in self.history() if entry["action"] != REMEMBER or entry["night"] != night]
+        stack = [entry for entry in _play(log) if entry["night"] != night]
+        return str(stack[-1].get("memory", "")) if stack else ""
+
+    def admit_memory(self, model_id: str, night: str, reason: str) -> bool:
+        """Give the champion its memory of a night; return False where it was given before, or another one is champion.
+
+        Raises:
+            LockedError: If someone else replaced the pointer at the same time.
+        """
+        log, version = self._read()
+        stack = _play(log)
+        entry = {"action": REMEMBER, "model": model_id, "night": night}
+        if not stack or stack[-1]["model"] != model_id or any(entry.items() <= done.items() for done in log):
+            return False
+        self._write([*log, entry | {"reason": reason}], version)
+        return True
 
     def require_champion(self) -> str:
         """Return the id of the current champion.
@@ -152,8 +184,11 @@ class Models:
         """Return the current champion and all that rollbacks can reach, the newest first."""
         return [entry["model"] for entry in reversed(_play(self.history()))]
 
-    def promote(self, model_id: str, reason: str) -> bool:
+    def promote(self, model_id: str, reason: str, memory: str | None = None) -> bool:
         """Make a model the champion; return False where it is already.
+
+        Args:
+            memory: Night of the memory that it is used with, or nothing; None for its newest.
 
         Raises:
             ModelError: If there is no such model.
@@ -164,16 +199,19 @@ class Models:
         stack = _play(log)
         if stack and stack[-1]["model"] == model_id:
             return False
-        self._write([*log, {"action": "promote", "model": model_id, "night": night, "reason": reason}], version)
+        entry = {"action": "promote", "model": model_id, "night": night, "reason": reason}
+        if memory := self._newest_memory(model_id) if memory is None else memory:
+            entry["memory"] = memory
+        self._write([*log, entry], version)
         return True
 
-    def promote_once(self, model_id: str, reason: str) -> bool:
+    def promote_once(self, model_id: str, reason: str, memory: str | None = None) -> bool:
         """Promote a model unless it was promoted before; return whether it was done now.
 
         A night that is run again must not undo a later promotion or a rollback by hand.
         """
         done = any(entry["action"] == "promote" and entry["model"] == model_id for entry in self.history())
-        return not done and self.promote(model_id, reason)
+        return not done and self.promote(model_id, reason, memory)
 
     def rollback(self, reason: str = "rolled back by hand") -> str:
         """Go back to the champion before the current one and return its id.
@@ -234,6 +272,11 @@ class Models:
             )
         return found
 
+    def _newest_memory(self, model_id: str) -> str:
+        memories = layout.model(model_id).memories
+        nights = {layout.place(path).inner for path in self.store.list(memories) if path.endswith(layout.MANIFEST)}
+        return next((night for night in reversed(Nights(self.store).published()) if night in nights), "")
+
     def _published(self, root: str) -> list[str]:
         places = (layout.place(path) for path in self.store.list(root))
         return sorted(place.owner for place in places if place.is_manifest)
@@ -256,11 +299,13 @@ class Models:
 
 
 def _play(log: History) -> History:
-    """Return the champions that are left after every rollback, the current one last."""
+    """Return the champions that are left after every rollback, the current one last, each with its last memory."""
     stack: History = []
     for entry in log:
         if entry["action"] == "promote":
             stack.append(entry)
+        elif entry["action"] == REMEMBER:
+            stack[-1:] = [top | {"memory": entry["night"]} for top in stack[-1:]]
         elif stack:
             stack.pop()
     return stack

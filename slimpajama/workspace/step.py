@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from slimpajama.core.config import Config, fingerprint
-from slimpajama.core.errors import DamagedError, StorageError
+from slimpajama.core.errors import StorageError
 from slimpajama.core.logs import step_log
 from slimpajama.core.memory import configure_allocator, release_memory
 from slimpajama.core.progress import current, track
@@ -31,7 +31,7 @@ from slimpajama.workspace.claims import ShareDone, assigned_keys, executor
 from slimpajama.workspace.manifest import Counts, FileEntry, Manifest, add_counts, entry_of, json_bytes, load_manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import parquet_bytes
-from slimpajama.workspace.store import Store, read_json, sealed
+from slimpajama.workspace.store import if_whole, read_json, sealed
 
 T = TypeVar("T")
 
@@ -183,7 +183,7 @@ class Run:
             StorageError: If this process makes some keys of a step that another one runs, and would make other bytes.
         """
         published = layout.is_published_manifest(self.manifest_path)
-        found = (load_manifest if published else _whole(load_manifest))(self.store, self.manifest_path)
+        found = (load_manifest if published else if_whole(load_manifest))(self.store, self.manifest_path)
         self.replaced = found
         if found and found.fingerprint == self.fingerprint:
             self._manifest, self.skipped = found, True
@@ -194,7 +194,9 @@ class Run:
             step_log(self.name).info("finished before, skipped")
             return
         state = f"{self.work}/state.json"
-        begun = (_whole(read_json)(self.store, state) or {}).get("fingerprint", "") if self.store.exists(state) else ""
+        begun = (
+            (if_whole(read_json)(self.store, state) or {}).get("fingerprint", "") if self.store.exists(state) else ""
+        )
         if begun == self.fingerprint:
             self._read_parts()
         elif assigned_keys() is not None:
@@ -225,7 +227,7 @@ class Run:
 
     def _read_part(self, key: str) -> None:
         path = f"{self.work}/parts/{key}.json"
-        part = _whole(read_json)(self.store, path)
+        part = if_whole(read_json)(self.store, path)
         # Versions before 0.2 wrote no fingerprint.
         if part is not None and part.get("fingerprint", self.fingerprint) == self.fingerprint:
             self._parts[key] = part
@@ -372,19 +374,6 @@ class Run:
         if not self.manifest_path.startswith(f"{self.work}/"):
             # The manifest has taken over.
             self.store.delete_tree(self.work)
-
-
-def _whole(read: Callable[[Store, str], T | None]) -> Callable[[Store, str], T | None]:
-    """Let a reader return None for a file between two steps that is damaged: what it stands for is made again."""
-
-    def reading(store: Store, path: str) -> T | None:
-        try:
-            return read(store, path)
-        except DamagedError as error:
-            step_log("resume").warning(f"made again: {error}")
-            return None
-
-    return reading
 
 
 def run_step(step: Step, context: Context, made: Mapping[str, Manifest] | None = None, **options: Any) -> Run:

@@ -13,12 +13,14 @@ Paths are relative to the workspace, with `/`. Listings are sorted and never cac
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable
-from typing import Any, BinaryIO, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 from slimpajama.core.errors import DamagedError
+from slimpajama.core.logs import step_log
 
 LOCK = ".lock"
+T = TypeVar("T")
 # In a class that has a method `list`, the type needs another name.
 Paths = list[str]
 CHECK = "Run `slimpajama verify`."
@@ -127,3 +129,16 @@ def outside_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
     from botocore.exceptions import BotoCoreError
 
     return OSError, BotoCoreError, ClientError, *more
+
+
+def if_whole(read: Callable[[Store, str], T | None]) -> Callable[[Store, str], T | None]:
+    """Let a reader return None for a file between two steps that is damaged: what it stands for is made again."""
+
+    def reading(store: Store, path: str) -> T | None:
+        try:
+            return read(store, path)
+        except DamagedError as error:
+            step_log("resume").warning(f"made again: {error}")
+            return None
+
+    return reading

@@ -3,9 +3,9 @@
     magic 4 | version 1 | method 1 | fingerprint 32 | bytes 8 | tokens 8 | SHA-256 of the content 32 |
     length 1, model's id | length 1, machine | code | CRC-32 of all before 4
 
-The fingerprint stands for `model.safetensors`, `config.json` and `tokenizer.json`. Any damage is found by the CRC
-before anything is decoded; a wrong fingerprint tells of another model; and where both are right but the content is
-not, this machine adds floats in another order than the one that the header names.
+The fingerprint stands for `model.safetensors`, `config.json`, `tokenizer.json` and what the model remembers. Any damage
+is found by the CRC before anything is decoded; a wrong fingerprint tells of another model; and where both are right but
+the content is not, this machine adds floats in another order than the one that the header names.
 """
 
 import contextlib
@@ -31,13 +31,18 @@ HEAD, CRC = struct.Struct(">4sBB32sQQ32s"), struct.Struct(">I")
 CODED, STORED = range(2)
 
 
-def fingerprint(manifest: Manifest) -> bytes:
-    """Return 32 bytes that change with the weights, the architecture or the tokenizer."""
+def fingerprint(manifest: Manifest, memory: str = "") -> bytes:
+    """Return 32 bytes that change with the weights, the architecture, the tokenizer or the memory.
+
+    Args:
+        manifest: The model's.
+        memory: Digest of what it remembers; empty where it is the network alone.
+    """
     names = ("/model.safetensors", "/config.json", "/tokenizer.json")
     hashes = sorted(
         f"{layout.name_of(entry.path)} {entry.sha256}" for entry in manifest.files if entry.path.endswith(names)
     )
-    return hashlib.sha256("\n".join(hashes).encode()).digest()
+    return hashlib.sha256("\n".join(hashes + [memory] * bool(memory)).encode()).digest()
 
 
 def compress(data: bytes, loaded: Loaded, print_: bytes) -> bytes:
@@ -82,7 +87,8 @@ def decompress(whole: bytes, loaded: Loaded, print_: bytes, where: str = "") -> 
             where=where,
             expected=f"{names[0]} ({wanted.hex()[:12]})",
             found=f"{loaded.id} ({print_.hex()[:12]})",
-            hint="Name its model with --model, and its --workspace.",
+            hint="Name its model with --model, and its --workspace; or it was made with what the model remembered then,"
+            " or with --no-memory.",
         )
     code = body[begin:]
     if method > STORED or begin > len(body) or tokens > min(n_bytes, MOST_BITS * (len(code) + 8)):

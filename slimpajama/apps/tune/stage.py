@@ -101,7 +101,7 @@ def _pairs(run: Run) -> tuple[str, Manifest]:
 def _base(run: Run) -> Loaded:
     """Return the champion, a chunk autoencoder."""
     champion: str = run.options["champion"]
-    base = load_model(run.workspace, champion)
+    base = load_model(run.workspace, champion, memory=False)
     if not isinstance(base.model, ChunkModel):
         raise ModelError(
             "cannot be tuned", where=champion, expected="a chunk autoencoder", found=base.config["model"]["preset"]

@@ -17,7 +17,7 @@ from slimpajama.core.config.corpus import (
     TokenizerConfig,
 )
 from slimpajama.core.config.load import load_config, validate
-from slimpajama.core.config.model import EvaluateConfig, GenerateConfig, ModelConfig, TrainConfig
+from slimpajama.core.config.model import EvaluateConfig, GenerateConfig, MemoryConfig, ModelConfig, TrainConfig
 from slimpajama.core.config.run import ObserveConfig, RetentionConfig, RunConfig
 from slimpajama.core.config.whole import SECTIONS, Config, canonical, fingerprint, without_defaults
 
@@ -31,6 +31,7 @@ __all__ = [
     "EvaluateConfig",
     "GenerateConfig",
     "IngestConfig",
+    "MemoryConfig",
     "ModelConfig",
     "ObserveConfig",
     "PairSourceConfig",

@@ -113,6 +113,17 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class MemoryConfig:
+    """What a model looks up in the index of the corpus, beside what its network has learnt."""
+
+    enabled: bool = True
+    """Whether a night's models get a memory. One that they have is used without it, too."""
+
+    max_context: Annotated[int, Field(ge=1, le=16)] = 8
+    """Longest sequence of tokens that is looked up. 6 gave 0.5 % more bits per byte, 10 gave 0.1 % fewer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class EvaluateConfig:
     """How a model is measured and when it replaces the champion."""
 

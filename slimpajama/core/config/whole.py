@@ -20,7 +20,7 @@ from slimpajama.core.config.corpus import (
     TextConfig,
     TokenizerConfig,
 )
-from slimpajama.core.config.model import EvaluateConfig, GenerateConfig, ModelConfig, TrainConfig
+from slimpajama.core.config.model import EvaluateConfig, GenerateConfig, MemoryConfig, ModelConfig, TrainConfig
 from slimpajama.core.config.renamed import with_new_names
 from slimpajama.core.config.run import ObserveConfig, RecoveryConfig, RetentionConfig, RunConfig
 
@@ -41,6 +41,7 @@ class Config:
     shards: ShardsConfig = field(default_factory=ShardsConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from slimpajama.core.errors import ModelError
-from slimpajama.model.architectures.layers import Cache, cross_entropy, head_loss, likeliest
+from slimpajama.model.architectures.layers import Cache, cross_entropy, head_loss, likeliest, outlook
 from slimpajama.model.architectures.presets import Sizes
 
 OBJECTIVES: Mapping[str, float] = MappingProxyType({"continue": 1.0, "restore": 0.5, "denoise": 0.1})
@@ -87,11 +87,20 @@ class LanguageModel(nn.Module, ABC):
         """Return the negative log-likelihood of each token given those before it in its row: float32 (B, T), nats."""
         return cross_entropy(*self.states(tokens_BT), tokens_BT)
 
+    def nlls(self, tokens_BT: Tensor) -> Tensor:
+        """Return `nll`, and behind it what parts of the model say without the others, (parts, B, T)."""
+        return self.nll(tokens_BT)[None]
+
     @torch.no_grad()
     def nll_and_likeliest(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
         """Return what `nll` does, and the likeliest token at each place, int64 (B, T)."""
         x_BTD, head_VD = self.states(tokens_BT)
         return cross_entropy(x_BTD, head_VD, tokens_BT), likeliest(x_BTD, head_VD)
+
+    @torch.no_grad()
+    def outlook(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `nll` does, the entropy at each place and the log of the largest probability, all in nats."""
+        return outlook(*self.states(tokens_BT), tokens_BT)
 
     def restore(self, tokens_BT: Tensor) -> Tensor:
         """Return the likeliest tokens (B, T) given only the latents of the tokens.

@@ -232,3 +232,15 @@ def likeliest(x_BTD: Tensor, weight_VD: Tensor) -> Tensor:
     x_ND = x_BTD.flatten(0, -2)
     parts = [F.linear(x, weight_VD).argmax(dim=1) for x in x_ND.split(LOSS_ROWS)]
     return torch.cat(parts).view(x_BTD.shape[:-1])
+
+
+def outlook(x_BTD: Tensor, weight_VD: Tensor, target_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return of every place, float32 (B, T) each, in nats: cross-entropy, entropy, log of the largest probability."""
+    found = []
+    x_ND, target_N = x_BTD.flatten(0, -2), target_BT.flatten()
+    for x, target in zip(x_ND.split(LOSS_ROWS), target_N.split(LOSS_ROWS), strict=True):
+        log_p = F.linear(x, weight_VD).float().log_softmax(dim=1)
+        entropy = -(log_p.exp() * log_p).sum(dim=1)
+        found.append(torch.stack((-log_p.gather(1, target[:, None])[:, 0], entropy, log_p.amax(dim=1))))
+    nll, entropy, peak = torch.cat(found, dim=1).view(3, *target_BT.shape)
+    return nll, entropy, peak

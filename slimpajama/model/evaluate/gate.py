@@ -111,6 +111,24 @@ def decide(paired: Paired, cfg: EvaluateConfig) -> Decision:
     return Decision(overall.high < 0 and not worse, reason, overall, languages)
 
 
+def decide_memory(paired: Paired, cfg: EvaluateConfig) -> Decision:
+    """Decide whether a model uses its new memory: unless it is worse with it, over all or in a language.
+
+    Args:
+        paired: Scores of one model, as the challenger's those with the new memory.
+        cfg: Resamples, confidence and seed.
+    """
+    if not paired.n_bytes.sum():
+        return Decision(True, "The new memory is used: there is no held-out text to judge it by.")
+    languages, resampled = _by_language(paired, cfg)
+    overall = _overall(languages, resampled, cfg)
+    worse = [name for name, interval in ({"all languages": overall} | languages).items() if interval.low > 0]
+    figures = f"{overall.challenger:.4f} bits per byte with it, {overall.champion:.4f} before"
+    if worse:
+        return Decision(False, f"The new memory is not used: {figures}, worse in {', '.join(worse)}.", overall)
+    return Decision(True, f"The new memory is used: {figures}.", overall)
+
+
 def group_languages(lang_D: Sequence[str], bytes_D: NDArray[np.int64]) -> list[tuple[str, NDArray[np.int64]]]:
     """Return the documents of each language that can decide, sorted by name.
 

@@ -115,21 +115,37 @@ def score_ids(
         ids: Token ids of each document, without `document_id`.
         precision: `fp32`, or `bf16` for autocast: faster, good to about three digits.
     """
+    scored: NDArray[np.float64] = score_parts(model, ids, document_id, precision)[0]
+    return scored
+
+
+def score_parts(
+    model: LanguageModel, ids: Sequence[Ids], document_id: int, precision: str = "fp32"
+) -> NDArray[np.float64]:
+    """Return what `score_ids` does, and behind it the same of parts of the model, (parts, D); see `nlls`."""
     sequences = Sequences(ids, document_id)
     device = device_of(model)
-    nll_D = np.zeros(len(ids))
+    found = []
     with torch.inference_mode(), autocast(device, precision):
         for plan, tokens_BT, counts_BT in sequences.batches(plan_windows(sequences.lengths_D, model.row_tokens)):
-            nll_BT = model.nll(torch.from_numpy(tokens_BT).to(device)).double().cpu().numpy()
-            np.add.at(nll_D, plan[:, DOCUMENT], np.where(counts_BT, nll_BT, 0.0).sum(axis=1))
-    return nll_D
+            nll_PBT = model.nlls(torch.from_numpy(tokens_BT).to(device)).double().cpu().numpy()
+            found.append((plan[:, DOCUMENT], np.where(counts_BT, nll_PBT, 0.0).sum(axis=2)))
+    nll_PD = np.zeros((len(found[0][1]) if found else 1, len(ids)))
+    for document_W, nll_PW in found:
+        for total_D, nll_W in zip(nll_PD, nll_PW, strict=True):
+            np.add.at(total_D, document_W, nll_W)
+    return nll_PD
 
 
 def score_text(model: LanguageModel, tokenizer: Tokenizer, text: str) -> dict[str, float]:
-    """Return what `slimpajama score` prints for one text, taken as one document."""
+    """Return what `slimpajama score` prints for one text, taken as one document.
+
+    `network_bits_per_byte` is what the network takes without its memory, where there is one.
+    """
     ids, n_bytes = tokenizer.encode(text), len(text.encode())
-    nll = float(score_ids(model, [ids], tokenizer.document_id)[0])
-    return {"bytes": n_bytes, "tokens": len(ids), "nll_nats": nll, "bits_per_byte": bits_per_byte(nll, n_bytes)}
+    nll, *parts = score_parts(model, [ids], tokenizer.document_id)[:, 0].tolist()
+    found = {"bytes": n_bytes, "tokens": len(ids), "nll_nats": nll, "bits_per_byte": bits_per_byte(nll, n_bytes)}
+    return found | ({"network_bits_per_byte": bits_per_byte(parts[0], n_bytes)} if parts else {})
 
 
 def reconstruct_ids(model: LanguageModel, ids: Sequence[Ids], document_id: int) -> Reconstruction:

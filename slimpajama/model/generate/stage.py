@@ -16,14 +16,14 @@ from slimpajama.core.progress import track
 from slimpajama.core.result import Result
 from slimpajama.model.generate.measure import copied_share, repeated_share
 from slimpajama.model.generate.text import generate_texts
-from slimpajama.model.loading import load_model
+from slimpajama.model.loading import Loaded, load_model
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Manifest, json_bytes
+from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table, verified_json
 from slimpajama.workspace.step import Context, OnNight, Part, Run, Step, run_step
 
-VERSION = 3
+VERSION = 4
 # held-out texts a language that samples are compared with.
 PIECES = 500
 
@@ -64,11 +64,20 @@ def write_samples(
     return GenerateReport(f"{workspace.uri}/{workspace.store.name(layout.report(night).samples)}", samples)
 
 
+def _memories(run: Run) -> dict[str, Manifest]:
+    """Return the memories that models write with: that of the night, and the one that the champion had before it."""
+    nights = {"challenger": run.night, "champion": run.workspace.models.memory_before(run.night)}
+    places = {role: layout.model(model).memory(nights[role]) for role, model in run.options["models"].items()}
+    found = {role: load_manifest(run.store, place.manifest) for role, place in places.items() if nights[role]}
+    return {role: manifest for role, manifest in found.items() if manifest}
+
+
 def _inputs(run: Run) -> dict[str, Any]:
-    manifest = run.workspace.models.manifest
+    models = run.options["models"]
     return {
         "settings": run.cfg.generate,
-        "models": {role: manifest(model).digest for role, model in run.options["models"].items()},
+        "models": {role: run.workspace.models.manifest(model).digest for role, model in models.items()},
+        "memories": {role: manifest.digest for role, manifest in run.once(_memories).items()},
         "torch": torch.__version__,
     }
 
@@ -83,7 +92,9 @@ def _generate(run: Run) -> None:
     with track("generate", total=len(models) * len(cfg.generate.prompts), unit="texts") as bar:
         samples: list[dict[str, Any]] = []
         for role, model in models.items():
-            samples += _samples(workspace, cfg, role, model)
+            memory = run.once(_memories).get(role)
+            night = layout.place(memory.files[0].path).inner if memory else ""
+            samples += _samples(workspace, cfg, role, load_model(workspace, model, night))
             bar.advance(len(cfg.generate.prompts))
         challenger = workspace.models.manifest(models["challenger"])
         natural = _natural_repetition(workspace, challenger, cfg.generate.max_tokens)
@@ -100,8 +111,8 @@ GENERATE = Step("generate", VERSION, _inputs, _generate, place=_place, on_night=
 """Continue every prompt with each model. Option: `models` by their roles, the `challenger` and perhaps a `champion`."""
 
 
-def _samples(workspace: Workspace, cfg: Config, role: str, model_id: str) -> list[dict[str, Any]]:
-    loaded = load_model(workspace, model_id)
+def _samples(workspace: Workspace, cfg: Config, role: str, loaded: Loaded) -> list[dict[str, Any]]:
+    model_id = loaded.id
     prompts = cfg.generate.prompts
     texts = [generate_texts(loaded.model, loaded.tokenizer, prompt, cfg.generate)[0] for prompt in prompts]
     ids = [loaded.tokenizer.encode(text) for text in texts]

@@ -127,7 +127,7 @@ def _base(run: Run) -> Loaded | None:
     if workspace.models.manifest(champion).depends_on["tokenizer"] != sha256(run.once(_data).tokenizer_json):
         step_log("train").info(f"{champion} has another tokenizer: a fresh start")
         return None
-    loaded = load_model(workspace, champion)
+    loaded = load_model(workspace, champion, memory=False)
     # Without memory: these sizes have not been compared with what there is.
     with torch.device("meta"):
         fresh = build(cfg.model, loaded.tokenizer.vocab_size, cfg.train.seed)

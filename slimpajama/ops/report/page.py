@@ -255,6 +255,8 @@ _BOTH = [
     *columns("documents", show=number),
     *columns("champion", show=decimal),
     Column("new model", "challenger", decimal),
+    Column("champion's network", "champion_network", decimal),
+    Column("new network", "challenger_network", decimal),
 ]
 
 
@@ -263,10 +265,24 @@ def _scores(report: Report) -> list[Report]:
     verdict, figures = report["verdict"], report["evaluation"]
     if not figures:
         return []
-    if verdict["languages"]:
-        return [{"name": name} | part for name, part in {**verdict["languages"], ALL: verdict["overall"]}.items()]
     parts = {**figures["challenger"]["languages"], ALL: figures["challenger"]["overall"]}
-    return [{"name": name, "challenger": part["bits_per_byte"]} | part for name, part in parts.items()]
+    networks = _networks(figures, "languages") | {ALL: _networks(figures, None).get("overall", {})}
+    if verdict["languages"]:
+        parts = {**verdict["languages"], ALL: verdict["overall"]}
+        return [{"name": name, **part, **networks.get(name, {})} for name, part in parts.items()]
+    return [{"name": name, "challenger": part["bits_per_byte"], **networks[name]} for name, part in parts.items()]
+
+
+def _networks(figures: Report, group: str | None) -> dict[str, dict[str, Any]]:
+    """Return by language or source what the networks of both models take without their memories."""
+    found: dict[str, dict[str, Any]] = {}
+    for role in ("champion", "challenger"):
+        own = figures[role] or {}
+        for name, part in (own.get(group, {}) if group else {"overall": own.get("overall", {})}).items():
+            # Earlier evaluations are of networks without a memory.
+            bits = part.get("network_bits_per_byte", part.get("bits_per_byte"))
+            found.setdefault(name, {})[f"{role}_network"] = bits
+    return found
 
 
 def _tone(row: Report) -> str:
@@ -286,8 +302,9 @@ def _places(scale: float, row: Report) -> list[float]:
 
 def _by_source(figures: Report) -> Folded:
     before = (figures["champion"] or {"sources": {}})["sources"]
+    networks = _networks(figures, "sources")
     rows = [
-        {"name": name, "documents": part["documents"], "challenger": part["bits_per_byte"]}
+        {"name": name, "documents": part["documents"], "challenger": part["bits_per_byte"], **networks[name]}
         | {"champion": before.get(name, {}).get("bits_per_byte")}
         for name, part in figures["challenger"]["sources"].items()
     ]

@@ -73,6 +73,33 @@ def test_a_night_is_compared_with_the_champion_it_did_not_make(store: LocalStore
     assert Models(store).champion_before("night-c") == "b"
 
 
+def test_a_champion_is_given_each_memory_once_and_a_rollback_brings_its_last_one_back(store: LocalStore):
+    models = Models(store)
+    assert not models.admit_memory("a", "night-a", "no champion yet")
+    models.promote("a", "first", "night-a")
+    assert models.admit_memory("a", "night-b", "more text")
+    assert (models.memory_of("a"), models.memory_before("night-b")) == ("night-b", "night-a")
+    models.promote("b", "better", "night-c")
+    assert not models.admit_memory("a", "night-c", "is not the champion")
+    assert (models.memory_of("b"), models.memory_of("a"), models.champion()) == ("night-c", "night-b", "b")
+    assert models.rollback() == "a"
+    assert models.memory_of("a") == "night-b"
+    assert models.admit_memory("a", "night-d", "more text")
+    assert not models.admit_memory("a", "night-b", "again")
+    assert models.memory_of("a") == "night-d"
+
+
+def test_a_model_that_never_was_champion_has_its_newest_memory(store: LocalStore):
+    assert Models(store).memory_of("c") == ""
+    store.write("nights/index.json", json_bytes({"nights": ["2026-01-01.2", "2026-01-01.10"]}))
+    for night in ("2026-01-01.2", "2026-01-01.10"):
+        store.write(f"models/c/memory/{night}/manifest.json", b"{}")
+    assert Models(store).memory_of("c") == "2026-01-01.10"
+    # One that was promoted without a memory has none, until the gate admits one.
+    Models(store).promote("c", "first", "")
+    assert Models(store).memory_of("c") == ""
+
+
 def test_a_gate_promotes_a_model_only_once_even_after_a_rollback(store: LocalStore):
     Models(store).promote("a", "first")
     assert Models(store).promote_once("b", "better")

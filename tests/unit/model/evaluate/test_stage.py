@@ -6,20 +6,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from slimpajama.core.errors import InputError, ModelError
+from slimpajama.corpus.index import index_nights
 from slimpajama.model.evaluate import stage as evaluate_stage
 from slimpajama.model.evaluate.documents import byte_floor, held_out_documents
 from slimpajama.model.evaluate.score import bits_per_byte
-from slimpajama.model.evaluate.stage import SCORES, evaluate, summarise
+from slimpajama.model.evaluate.stage import EVALUATE, GATE, SCORES, evaluate, summarise
+from slimpajama.model.loading import load_model
 from slimpajama.model.train.stage import train
+from slimpajama.workspace import layout
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest, entry_of, load_manifest
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table
+from slimpajama.workspace.step import Context
 from slimpajama.workspace.store import read_json
 
 
@@ -32,6 +37,8 @@ def row(lang: str, source: str, n_bytes: int, nll: float) -> dict[str, Any]:
         "n_bytes": n_bytes,
         "n_tokens": n_bytes // 4,
         "nll_nats": nll,
+        "network_nats": 2 * nll,
+        "before_nats": None,
         "restored": n_bytes // 8,
         "latents": n_bytes // 16,
     }
@@ -42,6 +49,8 @@ def test_the_overall_figure_weighs_languages_and_not_bytes():
     figures = summarise(pa.Table.from_pylist(rows, SCORES), {"bytes": 2})
     assert figures["overall"]["bits_per_byte"] == pytest.approx(2.0)
     assert figures["languages"]["zh"]["bits_per_byte"] == pytest.approx(3.0)
+    assert figures["languages"]["zh"]["network_bits_per_byte"] == pytest.approx(6.0)
+    assert figures["overall"]["network_bits_per_byte"] == pytest.approx(4.0)
     assert list(figures["sources"]) == ["en/a", "zh/a"]
     assert figures["overall"]["token_accuracy"] == 0.5
     assert figures["overall"]["document_accuracy"] == 0
@@ -88,7 +97,9 @@ def test_a_first_model_that_knows_less_than_the_counts_of_bytes_is_not_promoted(
         # Bytes of text in two languages take four to seven bits.
         assert 4 < bits_per_byte(float(nats.sum()), sum(document.n_bytes for document in documents)) < 7
         left = list(factor * nats)
-        monkeypatch.setattr(evaluate_stage, "score_ids", lambda _, ids, *__, left=left: [left.pop(0) for _ in ids])
+        monkeypatch.setattr(
+            evaluate_stage, "score_parts", lambda _, ids, *__, left=left: np.array([[left.pop(0) for _ in ids]])
+        )
         report = evaluate(Workspace(space.store), cfg, model, space.nights[:1])
         assert report.promote is promoted, report.reason
 
@@ -164,3 +175,85 @@ def test_without_held_out_text_the_champion_stays_and_the_reason_is_said(workspa
     )
     assert not report.promote
     assert report.reason == "There is no held-out text to compare on."
+
+
+@pytest.fixture
+def remembering(trained: Any) -> Any:
+    """A workspace with an index, a champion of its first night with a memory, and a worse model of the second."""
+    space, champion = trained
+    workspace = Workspace(space.store)
+    index_nights(workspace, space.cfg)
+    context = Context(workspace, space.cfg, space.nights[0])
+    EVALUATE.on_night.start(context, champion)
+    GATE.on_night.start(context, champion)
+    short = replace(space.cfg, train=replace(space.cfg.train, tokens=256, warm_start=False))
+    challenger = train(workspace, short, space.nights, space.nights[1]).model
+    return workspace, space, champion, challenger
+
+
+def test_both_models_are_compared_with_what_is_known_by_then(remembering: Any):
+    workspace, space, champion, challenger = remembering
+    report = EVALUATE.on_night.start(Context(workspace, space.cfg, space.nights[1]), challenger)
+    for figures in (report.figures, report.champion_figures):
+        assert figures["overall"]["bits_per_byte"] < figures["overall"]["network_bits_per_byte"]
+        assert list(
+            load_manifest(space.store, layout.model(figures["model"]).memory(space.nights[1]).manifest).depends_on[
+                "indexes"
+            ]
+        ) == list(space.nights)
+    assert "(network " in report.text()
+    # The champion is shown with the memory that it had, too.
+    scores = load_manifest(space.store, layout.model(champion).evaluation(space.nights[1]).manifest).file(
+        "scores.parquet"
+    )
+    table = read_table(space.store, scores)
+    assert table["before_nats"].null_count == 0
+    assert not table["before_nats"].equals(table["nll_nats"])
+    assert workspace.models.memory_of(champion) == space.nights[0]
+
+
+def test_a_rejected_network_holds_no_memory_back(remembering: Any):
+    workspace, space, champion, challenger = remembering
+    context = Context(workspace, space.cfg, space.nights[1])
+    EVALUATE.on_night.start(context, challenger)
+    for _ in range(2):
+        report = GATE.on_night.start(context, challenger)
+        assert not report.promoted
+        assert "new memory" in report.text()
+        assert workspace.models.champion() == champion
+        assert workspace.models.memory_of(champion) == space.nights[1]
+        assert load_model(workspace).memory == space.nights[1]
+    # A night that is evaluated again finds what it found before, and undoes nothing.
+    assert workspace.models.memory_before(space.nights[1]) == space.nights[0]
+    workspace.models.admit_memory(champion, "later", "a later night")
+    GATE.on_night.start(context, challenger)
+    assert workspace.models.memory_of(champion) == "later"
+
+
+def test_a_rollback_takes_the_memory_of_that_day(remembering: Any):
+    workspace, space, champion, challenger = remembering
+    context = Context(workspace, space.cfg, space.nights[1])
+    EVALUATE.on_night.start(context, challenger)
+    workspace.models.promote_once(challenger, "better", space.nights[1])
+    assert load_model(workspace).memory == space.nights[1]
+    workspace.models.rollback()
+    loaded = load_model(workspace)
+    assert (loaded.id, loaded.memory) == (champion, space.nights[0])
+    assert len(loaded.model.memory.corpus.parts) == 1
+
+
+def test_a_memory_that_makes_the_champion_worse_is_not_used(remembering: Any):
+    workspace, space, champion, challenger = remembering
+    context = Context(workspace, space.cfg, space.nights[1])
+    EVALUATE.on_night.start(context, challenger)
+    table = read_table(
+        space.store,
+        load_manifest(space.store, layout.model(champion).evaluation(space.nights[1]).manifest).file("scores.parquet"),
+    )
+    worse = pa.array(1.1 * table["before_nats"].to_numpy())
+    found = evaluate_stage._decide_memory(
+        table.set_column(table.schema.get_field_index("nll_nats"), "nll_nats", worse), space.cfg.evaluate
+    )
+    assert not found["admit"]
+    assert "not used" in found["reason"]
+    assert evaluate_stage._decide_memory(table, space.cfg.evaluate)["admit"]
