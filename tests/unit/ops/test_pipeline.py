@@ -29,7 +29,7 @@ def test_what_follows_a_publication_runs_in_order_on_the_model_that_was_trained(
     reports = follow(Config(pairs=PairsConfig(sources=(PAIRS,)), tune=TuneConfig(nightly=nightly)), run)
     in_order = [("train-model", ""), ("evaluate-model", "trained"), ("generate-text", "trained"), ("tune-model", "")]
     assert asked == in_order[: 4 if tuned else 3]
-    assert list(reports) == ["index", "train", "evaluate", "gate", "generate", *(["tune"] if tuned else [])]
+    assert list(reports) == ["index", "train", "memory", "evaluate", "gate", "generate", *(["tune"] if tuned else [])]
 
 
 @pytest.mark.parametrize(
