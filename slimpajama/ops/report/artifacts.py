@@ -56,7 +56,8 @@ def artifacts(report: Mapping[str, Any], uri: str, named: Callable[[str], str] =
 
 def _verdict(report: Mapping[str, Any]) -> Section:
     """Return the decision, the two models it is about, and their scores."""
-    verdict, scores = report["verdict"], page.comparison(report)
+    # The UI's page has room for one pair of scores.
+    verdict, scores = report["verdict"], page.comparison(report, networks=False)
     names = ", ".join(f"{role} {verdict[role]}" for role in ("challenger", "champion") if verdict[role])
     blocks = [text for text in (names, scores.note if scores.blocks else "") if text]
     return Section(

@@ -228,8 +228,9 @@ def training(report: Report) -> Section:
     )
 
 
-def comparison(report: Report) -> Section:
-    """Return the scores of the night's model beside the champion's."""
+def comparison(report: Report, *, networks: bool = True) -> Section:
+    """Return the scores of the night's model beside the champion's; `networks` without their memories, too."""
+    both = [*_BOTH, *(_NETWORKS if networks else [])]
     level = f"{100 * (report['verdict']['confidence'] or 0.95):g} %"
     note = (
         f"Bits per byte on held-out text, lower is better. The interval is that of the difference at {level}, from a"
@@ -240,14 +241,14 @@ def comparison(report: Report) -> Section:
     scale = 2.16 * max([1e-9, *ends])
     shown = [
         Column("language", "name"),
-        *_BOTH,
+        *both,
         Column("difference", "difference", signed, _tone),
         Column("interval", _ends, tone=_tone, interval=partial(_places, scale)),
     ]
     blocks: list[Block] = ["Not evaluated."] if report["training"] else []
     if rows:
         table = Table(rows, shown, is_strong=lambda row: row["name"] == ALL)
-        blocks = [table, _by_source(report["evaluation"]), *_restoration(report["evaluation"])]
+        blocks = [table, _by_source(report["evaluation"], both), *_restoration(report["evaluation"])]
     return Section("Champion and challenger", blocks, "comparison", note)
 
 
@@ -255,6 +256,8 @@ _BOTH = [
     *columns("documents", show=number),
     *columns("champion", show=decimal),
     Column("new model", "challenger", decimal),
+]
+_NETWORKS = [
     Column("champion's network", "champion_network", decimal),
     Column("new network", "challenger_network", decimal),
 ]
@@ -300,7 +303,7 @@ def _places(scale: float, row: Report) -> list[float]:
     return [0.5 + row[end] / scale for end in ("low", "difference", "high")] if "low" in row else []
 
 
-def _by_source(figures: Report) -> Folded:
+def _by_source(figures: Report, both: Sequence[Column]) -> Folded:
     before = (figures["champion"] or {"sources": {}})["sources"]
     networks = _networks(figures, "sources")
     rows = [
@@ -308,7 +311,7 @@ def _by_source(figures: Report) -> Folded:
         | {"champion": before.get(name, {}).get("bits_per_byte")}
         for name, part in figures["challenger"]["sources"].items()
     ]
-    table = Table(rows, [Column("language / source", "name"), *_BOTH])
+    table = Table(rows, [Column("language / source", "name"), *both])
     return Folded("Bits per byte by language and source", [table], html_only=True)
 
 
