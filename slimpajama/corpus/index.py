@@ -168,17 +168,14 @@ def _files(run: Run, name: str, ids: Ids, vocab_size: int, documents: pa.Table) 
 
 
 def _tidy(run: Run) -> None:
-    """Delete what the index's manifest does not list: parts of documents that are forgotten, above all."""
+    """Delete parts of documents that are forgotten, above all; a merged index lies in a folder inside."""
     folder = _folder(run)
-    # Before the manifest is read: whatever another run lists and writes from here on is not in it.
-    present = run.store.list(folder.path)
-    manifest = load_manifest(run.store, folder.manifest)
-    listed = {folder.manifest}
-    for entry in manifest.files if manifest else ():
-        listed |= {entry.path, run.store.name(entry.path, entry.sha256)}
-    for path in present:
-        if path not in listed and layout.folder_of(path) == folder.path:
-            run.store.delete(path)
+    catalogue.delete_unlisted(
+        run.store,
+        folder,
+        lambda: load_manifest(run.store, folder.manifest),
+        lambda path: layout.folder_of(path) != folder.path,
+    )
 
 
 def index_nights(workspace: Workspace, cfg: Config, only: Collection[str] | None = None) -> IndexReport:

@@ -3,7 +3,7 @@
 It is written after the file that it stands for, and deleted before that one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from slimpajama.core.errors import StorageError
@@ -64,6 +64,25 @@ def swap_pointer(store: Store, path: str, value: Any, version: str) -> bool:
 def restore(path: str) -> str:
     """Return what to do about a manifest or a pointer that is gone."""
     return f"Restore it from a backup. Or, where it was deleted on purpose: delete {layout.noted(path)}, too."
+
+
+def delete_unlisted(
+    store: Store, folder: layout.Folder, load: Callable[[], Manifest | None], is_foreign: Callable[[str], bool]
+) -> None:
+    """Delete what a folder's manifest does not list: written by runs that did not finish, or replaced.
+
+    Args:
+        load: Reads the manifest.
+        is_foreign: Says of a path in the folder whether the manifest does not answer for it.
+    """
+    # Before the manifest is read: whatever another run lists and writes from here on is not in it.
+    present, manifest = store.list(folder.within("")), load()
+    listed = {folder.manifest}
+    for entry in manifest.files if manifest else ():
+        listed |= {entry.path, store.name(entry.path, entry.sha256)}
+    for path in present:
+        if path not in listed and not is_foreign(path):
+            store.delete(path)
 
 
 def forget(store: Store, folder: str) -> None:

@@ -30,6 +30,7 @@ DOCUMENTS = pa.schema([("id", pa.string()), ("night", pa.string()), ("begin", pa
 """Of a part, in the order of the stream; `begin` is the position of the document token before it."""
 # Raise it when the same shards give other files.
 VERSION = 1
+HINT = "`slimpajama prepare` makes the index of every night, and so does the next night that trains."
 
 
 @dataclass(frozen=True)
@@ -109,12 +110,15 @@ def open_index(workspace: Workspace, nights: Sequence[str]) -> list[CorpusIndex]
     """
     found = []
     for group in by_tokenizer({night: workspace.nights.load(night) for night in nights}):
-        own = {night: _require(workspace, night, manifest) for night, manifest in group.items()}
-        runs = index_runs(workspace.store, own)
-        parts = [part for run in runs for part in parts_of(workspace.store, run.manifest)]
+        parts = index_parts(workspace.store, require_indexes(workspace, group))
         tokenizer = [*group.values()][-1].file(layout.TOKENIZER)
         found.append(CorpusIndex(tuple(group), tokenizer, tuple(parts)))
     return found
+
+
+def index_parts(store: Store, own: Mapping[str, Manifest]) -> list[IndexPart]:
+    """Return as few parts as hold all of these nights; `own` as of `index_runs`."""
+    return [part for run in index_runs(store, own) for part in parts_of(store, run.manifest)]
 
 
 def index_runs(store: Store, own: Mapping[str, Manifest]) -> list[IndexRun]:
@@ -179,10 +183,17 @@ def superseded(workspace: Workspace) -> list[layout.Folder]:
     return found
 
 
-def _require(workspace: Workspace, night: str, manifest: Manifest) -> Manifest:
-    found = own_index(workspace.store, night, manifest)
-    if found is None:
-        where = f"{workspace.uri}/{layout.night(night).index.path}"
-        hint = "`slimpajama prepare` makes the index of every night, and so does the next night that trains."
-        raise InputError("the night has no index of the documents that it holds now", where=where, hint=hint)
-    return found
+def require_indexes(workspace: Workspace, nights: Mapping[str, Manifest], hint: str = HINT) -> dict[str, Manifest]:
+    """Return the manifests of nights' own indexes.
+
+    Raises:
+        InputError: A night has none, or one of other documents than it has now; `hint` says what to do.
+    """
+    own = {}
+    for night, manifest in nights.items():
+        found = own_index(workspace.store, night, manifest)
+        if found is None:
+            where = f"{workspace.uri}/{layout.night(night).index.path}"
+            raise InputError("the night has no index of the documents that it holds now", where=where, hint=hint)
+        own[night] = found
+    return own

@@ -19,7 +19,7 @@ from slimpajama.core.config import Config, fingerprint, without_defaults
 from slimpajama.core.errors import ConfigError, InputError, LockedError, StorageError
 from slimpajama.core.logs import step_log
 from slimpajama.workspace import layout
-from slimpajama.workspace.catalogue import note, read_pointer, swap_pointer, write_manifest
+from slimpajama.workspace.catalogue import delete_unlisted, note, read_pointer, swap_pointer, write_manifest
 from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest
 from slimpajama.workspace.store import CHECK, Store
 
@@ -160,14 +160,8 @@ class Nights:
         Its index stays, which has a manifest of its own.
         """
         place = layout.night(night)
-        # Before the manifest is read: whatever another run lists and writes from here on is not in it.
-        present = self.store.list(place.within(""))
-        listed = {place.manifest}
-        for entry in self.load(night).files:
-            listed |= {entry.path, self.store.name(entry.path, entry.sha256)}
-        for path in present:
-            if path not in listed and not path.startswith((f"{place.work()}/", place.index.within(""))):
-                self.store.delete(path)
+        foreign = f"{place.work()}/", place.index.within("")
+        delete_unlisted(self.store, place, lambda: self.load(night), lambda path: path.startswith(foreign))
         self.store.delete_tree(place.work())
 
     def finish_publication(self, night: str, cfg: Config) -> Manifest | None:

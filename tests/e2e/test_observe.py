@@ -42,6 +42,7 @@ STAGES = [
     "shards",
     "index",
     "train",
+    "memory",
     "evaluate",
     "gate",
     "generate",

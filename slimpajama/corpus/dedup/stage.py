@@ -59,7 +59,7 @@ def _compare_inputs(run: Run) -> dict[str, Any]:
 
 
 def _compare(run: Run) -> None:
-    parts = _parts(run)
+    parts = cleaned_parts(run)
     units = [(f"sketch-{name}", name) for name in parts]
     run.map(units, lambda name: _sketch_part(run, name, parts[name]), unit="parts")
     if all(run.has(f"decision-{name}") for name in parts):
@@ -98,7 +98,7 @@ def _dedup_inputs(run: Run) -> dict[str, Any]:
 
 
 def _deduplicate(run: Run) -> Counts:
-    parts = _parts(run)
+    parts = cleaned_parts(run)
 
     def make(name: str) -> Part:
         rows = read_table(run.store, parts[name])
@@ -153,7 +153,7 @@ def _sketching(cfg: DedupConfig) -> dict[str, Any]:
     }
 
 
-def _parts(run: Run) -> dict[str, FileEntry]:
+def cleaned_parts(run: Run) -> dict[str, FileEntry]:
     """Return the cleaned parts by their names."""
     entries = run.made["clean"].entries(f"{layout.night(run.night).work('clean')}/")
     return {layout.stem(entry.path): entry for entry in entries}

@@ -24,7 +24,7 @@ from slimpajama.core.schema import PASSAGES as COLUMNS
 from slimpajama.core.schema import refusals, sums
 from slimpajama.corpus.clean.normalise import table_versions
 from slimpajama.corpus.dedup.columns import large_strings
-from slimpajama.corpus.dedup.stage import refused
+from slimpajama.corpus.dedup.stage import cleaned_parts, refused
 from slimpajama.corpus.passages.count import ROW_BITS, Counter, Range, load, ranges, window_file
 from slimpajama.corpus.passages.cut import cut
 from slimpajama.corpus.passages.find import VERSION, Passages, Repeated, Windows, passages, windows
@@ -83,7 +83,7 @@ def _inputs(run: Run) -> dict[str, Any]:
 
 
 def _passages(run: Run) -> Counts:
-    parts = {layout.stem(entry.path): entry for entry in run.made["clean"].entries(f"{_night(run).work('clean')}/")}
+    parts = cleaned_parts(run)
     run.map(
         [(f"windows-{name}", name) for name in parts], lambda name: _window_part(run, name, parts[name]), unit="parts"
     )

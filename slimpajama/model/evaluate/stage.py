@@ -321,8 +321,8 @@ def summarise(scores: pa.Table, latent: dict[str, Any] | None) -> dict[str, Any]
     """Return the figures of a table of scores: over all, by language and by language and source.
 
     `bits_per_byte` over all is the mean of the languages, each with the same weight; `network_bits_per_byte` is that of
-    the network without its memory. `token_accuracy` is the share of
-    tokens that came back through the bottleneck, `document_accuracy` that of documents of which every token did.
+    the network without its memory. `token_accuracy` is the share of tokens that came back through the bottleneck,
+    `document_accuracy` that of documents of which every token did.
 
     Args:
         scores: Rows of the schema SCORES.

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from slimpajama.core.config import fingerprint
-from slimpajama.core.errors import InputError, ModelError
+from slimpajama.core.errors import ModelError
 from slimpajama.model.memory.model import Memory
 from slimpajama.model.memory.weights import Weights
 from slimpajama.text.suffixes import Suffixes
 from slimpajama.workspace import layout
-from slimpajama.workspace.index import open_index, own_index
+from slimpajama.workspace.index import index_parts, require_indexes
 from slimpajama.workspace.manifest import Manifest, load_manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_verified
@@ -41,25 +41,23 @@ def nights_of(workspace: Workspace, model_id: str, night: str) -> dict[str, Mani
     return found
 
 
-def index_digests(workspace: Workspace, nights: Mapping[str, Manifest]) -> dict[str, str]:
-    """Return the digests of nights' own indexes: what a memory of them depends on.
+def indexes_of(workspace: Workspace, nights: Mapping[str, Manifest]) -> dict[str, Manifest]:
+    """Return the manifests of nights' own indexes: a memory of them depends on their digests.
 
     Raises:
         InputError: A night has no index of the documents that it holds now.
     """
-    found = {night: own_index(workspace.store, night, manifest) for night, manifest in nights.items()}
-    if missing := [night for night, index in found.items() if index is None]:
-        raise InputError(
-            "the night has no index of the documents that it holds now",
-            where=f"{workspace.uri}/{layout.night(missing[0]).index.path}",
-            hint=f"`slimpajama prepare` makes the index of every night. {WITHOUT}",
-        )
-    return {night: index.digest for night, index in found.items() if index}
+    return require_indexes(workspace, nights, f"`slimpajama prepare` makes the index of every night. {WITHOUT}")
 
 
-def parts_of_nights(workspace: Workspace, nights: Mapping[str, Manifest]) -> list[Suffixes]:
-    """Return the parts of the index of nights that share a tokenizer."""
-    return [Suffixes(*part.arrays) for index in open_index(workspace, list(nights)) for part in index.parts]
+def digests_of(indexes: Mapping[str, Manifest]) -> dict[str, str]:
+    """Return the digest of each night's index."""
+    return {night: index.digest for night, index in indexes.items()}
+
+
+def suffixes_in(workspace: Workspace, indexes: Mapping[str, Manifest]) -> list[Suffixes]:
+    """Return the parts of the indexes of nights that share a tokenizer."""
+    return [Suffixes(*part.arrays) for part in index_parts(workspace.store, indexes)]
 
 
 def open_memory(workspace: Workspace, model_id: str, night: str) -> OpenMemory:
@@ -77,7 +75,6 @@ def open_memory(workspace: Workspace, model_id: str, night: str) -> OpenMemory:
         raise ModelError("the model has no memory of this night", where=where, hint=WITHOUT)
     entry = manifest.file("weights.json")
     weights = Weights.load(read_verified(workspace.store, entry), entry.path)
-    nights = nights_of(workspace, model_id, night)
-    digests = index_digests(workspace, nights)
-    memory = Memory.of(parts_of_nights(workspace, nights), weights)
-    return OpenMemory(night, memory, fingerprint(entry.sha256, digests))
+    indexes = indexes_of(workspace, nights_of(workspace, model_id, night))
+    memory = Memory.of(suffixes_in(workspace, indexes), weights)
+    return OpenMemory(night, memory, fingerprint(entry.sha256, digests_of(indexes)))

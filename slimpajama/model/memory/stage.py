@@ -25,13 +25,12 @@ from slimpajama.model.evaluate.score import END, FIRST, START, Sequences, plan_r
 from slimpajama.model.loading import load_model
 from slimpajama.model.memory.contexts import Contexts, Corpus
 from slimpajama.model.memory.model import outlook_of, places_in
-from slimpajama.model.memory.opening import index_digests, nights_of, parts_of_nights
+from slimpajama.model.memory.opening import digests_of, indexes_of, nights_of, suffixes_in
 from slimpajama.model.memory.weights import Outlook, learn, not_asked
-from slimpajama.model.train.data import TrainingData
+from slimpajama.model.train.data import gather
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Manifest, json_bytes
+from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.parquet import read_verified
 from slimpajama.workspace.step import Context, OnNight, Part, Run, Step, run_step
 
 # Raise it when the same inputs give other weights.
@@ -71,12 +70,12 @@ def remember(workspace: Workspace, cfg: Config, model_id: str, night: str) -> Ma
     if not any(_validation(*night) for night in nights.items()):
         return None
     try:
-        digests = index_digests(workspace, nights)
+        indexes = indexes_of(workspace, nights)
     except InputError as error:
         step_log(MEMORY.name).warning(f"{model_id} works without a memory: {error}")
         return None
     context = Context(workspace, with_precision(cfg), night)
-    return run_step(MEMORY, context, model=model_id, nights=nights, indexes=digests).result
+    return run_step(MEMORY, context, model=model_id, nights=nights, indexes=indexes).result
 
 
 def _inputs(run: Run) -> dict[str, Any]:
@@ -84,7 +83,7 @@ def _inputs(run: Run) -> dict[str, Any]:
     validation = (entry for night, manifest in nights.items() for entry in _validation(night, manifest))
     return {
         "model": run.workspace.models.manifest(run.options["model"]).digest,
-        "indexes": run.options["indexes"],
+        "indexes": digests_of(run.options["indexes"]),
         "validation": [entry.sha256 for entry in validation],
         "max_context": run.cfg.memory.max_context,
         "precision": run.cfg.train.precision,
@@ -93,7 +92,7 @@ def _inputs(run: Run) -> dict[str, Any]:
     }
 
 
-def _validation(night: str, manifest: Manifest) -> list[Any]:
+def _validation(night: str, manifest: Manifest) -> list[FileEntry]:
     return manifest.entries(layout.night(night).split("validation"))
 
 
@@ -106,12 +105,9 @@ def _place(run: Run) -> tuple[str, str]:
 
 
 def _make(run: Run) -> None:
-    workspace, nights = run.workspace, run.options["nights"]
-    newest: Manifest = [*nights.values()][-1]
-    loaded = load_model(workspace, run.options["model"], memory=False)
-    tokenizer_json = read_verified(run.store, newest.file(layout.TOKENIZER))
-    data = TrainingData(run.store, nights, [*nights][-1], tokenizer_json, loaded.tokenizer.vocab_size)
-    parts = parts_of_nights(workspace, nights)
+    workspace, nights = run.workspace, [*run.options["nights"]]
+    loaded, data = load_model(workspace, run.options["model"], memory=False), gather(workspace, nights, nights[-1])
+    parts = suffixes_in(workspace, run.options["indexes"])
     corpus = Corpus(parts, run.cfg.memory.max_context)
     evidence = gather_evidence(corpus, loaded.model, data.held_out(), loaded.tokenizer.document_id, run.cfg)
     weights = learn(*evidence, loaded.tokenizer.vocab_size)
@@ -135,7 +131,7 @@ MEMORY = Step(
     folders="index|shards/validation|tokenizer|models/[^/]+",
     on_night=OnNight(_on_night, "evaluate-model"),
 )
-"""Learn how a model uses the index. Options: `model`, the `nights` and the digests of their `indexes`."""
+"""Learn how a model uses the index. Options: `model`, and the manifests of the `nights` and of their `indexes`."""
 
 
 def gather_evidence(
