@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from slimpajama.core.config import Config
 from slimpajama.core.errors import InputError
+from slimpajama.core.memory import release_memory
 from slimpajama.core.result import Result
 from slimpajama.core.schema import SHARDS
 from slimpajama.core.split import unit_hashes
@@ -138,6 +139,7 @@ def _part(run: Run, name: str, shards: list[FileEntry]) -> Part:
     vocabulary = json.loads(read_verified(run.store, run.once(_night).file(layout.TOKENIZER)))["model"]["vocab"]
     ids, documents = _read(run, shards, len(vocabulary), vocabulary[DOCUMENT])
     # What was read is gone before the most memory is taken.
+    release_memory()
     return _files(run, name, ids, len(vocabulary), documents)
 
 

@@ -147,8 +147,8 @@ def is_current(held: Mapping[str, str], own: Mapping[str, Manifest]) -> bool:
 
 def own_index(store: Store, night: str, manifest: Manifest) -> Manifest | None:
     """Return the manifest of a night's own index; None where it has none, or one of other documents."""
-    found = load_manifest(store, layout.night(night).index.manifest)
-    made_of = {"version": VERSION, "shards": shards_of(night, manifest)}
+    found, tokenizer = load_manifest(store, layout.night(night).index.manifest), manifest.find(layout.TOKENIZER)
+    made_of = {"version": VERSION, "shards": shards_of(night, manifest), "tokenizer": tokenizer and tokenizer.sha256}
     return found if found and found.depends_on | made_of == found.depends_on else None
 
 

@@ -5,7 +5,7 @@ so every token of every document is trained on exactly once an epoch. Cutting an
 tokens at rows of 256 and 33 to 49 % at 1,024 (measured on real bilingual text).
 
 Rows come from all over the documents (see `order`): a step whose rows follow each other reads one or two documents, and
-the model is worse by 3 % (zh) to 19 % (en) in bits per byte (docs/benchmarks/model.md). Where the shards are more than
+the model takes 3 to 18 % more bits per byte (docs/benchmarks/model.md). Where the shards are more than
 LOT_BYTES, an epoch has several lots, each of shards drawn from all of them. Within a night documents went to shards by
 a hash.
 

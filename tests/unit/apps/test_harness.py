@@ -105,11 +105,11 @@ def asking(*arguments: Any) -> Any:
 def test_generated_text_ends_before_the_first_stop_string(trained: Any):
     space, model = trained
     harness = HarnessModel(loaded=load_model(Workspace(space.store), model))
-    (free,) = harness.generate_until([asking("今天", {"until": [], "max_gen_toks": 24})])
+    (free,) = harness.generate_until([asking("今天天气", {"until": [], "max_gen_toks": 24})])
     stop = free[len(free) // 2 :][:2]
-    (cut,) = harness.generate_until([asking("今天", {"until": [stop, "never met"], "max_gen_toks": 24})])
+    (cut,) = harness.generate_until([asking("今天天气", {"until": [stop, "never met"], "max_gen_toks": 24})])
     assert cut == free[: free.index(stop)] != free
-    assert harness.generate_until([asking("今天", {"until": stop, "max_gen_toks": 24, "do_sample": False})]) == [cut]
+    assert harness.generate_until([asking("今天天气", {"until": stop, "max_gen_toks": 24, "do_sample": False})]) == [cut]
 
 
 def test_settings_of_generation_that_are_not_ours_are_refused_by_name(trained: Any):

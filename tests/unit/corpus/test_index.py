@@ -15,6 +15,7 @@ from slimpajama.text.suffixes import Suffixes, longest, suffixes_of
 from slimpajama.text.tokenizer import Tokenizer
 from slimpajama.workspace.index import open_index
 from slimpajama.workspace.local import LocalStore
+from slimpajama.workspace.manifest import json_bytes, load_manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.step import Run
 
@@ -218,6 +219,20 @@ def test_nights_of_two_tokenizers_have_two_indexes(many, plain, more_nights):
     index_nights(workspace, plain)
     found = open_index(workspace, [*nights, "2026-03-01"])
     assert [one.nights for one in found] == [tuple(nights), ("2026-03-01",)]
+
+
+def test_an_index_by_another_tokenizer_is_not_asked_but_made_again(many, plain):
+    workspace, nights = many
+    index_nights(workspace, plain)
+    path = f"nights/{nights[0]}/index/manifest.json"
+    manifest = load_manifest(workspace.store, path)
+    made_of = manifest.depends_on | {"tokenizer": 64 * "0"}
+    other = replace(manifest, fingerprint="of another one", depends_on=made_of)
+    workspace.store.write(path, json_bytes(other))
+    with pytest.raises(InputError, match=nights[0]):
+        open_index(workspace, nights)
+    assert index_nights(workspace, plain).nights == [nights[0]]
+    assert load_manifest(workspace.store, path) == manifest
 
 
 def test_ids_that_the_vocabulary_lacks_are_refused(many, plain, monkeypatch):

@@ -47,7 +47,7 @@ def worker(trained: Any) -> Any:
 
 def asked(worker: Worker, max_tokens: int = 4) -> tuple[Job, queue.Queue[Any]]:
     inbox: queue.Queue[Any] = queue.Queue()
-    return Job(worker.loaded, [("今天", GenerateConfig(max_tokens=max_tokens, seed=1))], inbox.put), inbox
+    return Job(worker.loaded, [("今天", GenerateConfig(max_tokens=max_tokens, seed=4))], inbox.put), inbox
 
 
 def answer(inbox: queue.Queue[Any]) -> str:

@@ -40,6 +40,9 @@ class Counting:
     def nll(self, tokens_BT: Tensor) -> Tensor:
         return torch.arange(tokens_BT.size(1), dtype=torch.float32).expand(tokens_BT.shape)
 
+    def nlls(self, tokens_BT: Tensor) -> Tensor:
+        return self.nll(tokens_BT)[None]
+
     def restore(self, tokens_BT: Tensor) -> Tensor:
         return torch.where(tokens_BT % 3 == 0, tokens_BT + 1, tokens_BT)
 
