@@ -109,7 +109,9 @@ def test_generated_text_ends_before_the_first_stop_string(trained: Any):
     stop = free[len(free) // 2 :][:2]
     (cut,) = harness.generate_until([asking("今天天气", {"until": [stop, "never met"], "max_gen_toks": 24})])
     assert cut == free[: free.index(stop)] != free
-    assert harness.generate_until([asking("今天天气", {"until": stop, "max_gen_toks": 24, "do_sample": False})]) == [cut]
+    assert harness.generate_until([asking("今天天气", {"until": stop, "max_gen_toks": 24, "do_sample": False})]) == [
+        cut
+    ]
 
 
 def test_settings_of_generation_that_are_not_ours_are_refused_by_name(trained: Any):
