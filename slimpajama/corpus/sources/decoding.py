@@ -211,7 +211,9 @@ def _english_share(data: bytes) -> float:
     """Return which share of the bytes beyond ASCII English in windows-1252 would have there; 0 where they are many."""
     n_beyond = int(np.count_nonzero(np.frombuffer(data, np.uint8) >= 0x80))
     found = sum(1 for _ in _ENGLISH.finditer(data.decode("cp1252", "replace")))
-    return found / n_beyond if found >= _FEWEST and n_beyond <= _MOST * len(data) else 0.0
+    # Half of English in UTF-16 is zeros.
+    is_text = b"\0" not in data and found >= _FEWEST and n_beyond <= _MOST * len(data)
+    return found / n_beyond if is_text else 0.0
 
 
 def everyday_share(text: str, ascii_counts: bool = False) -> float:

@@ -166,6 +166,10 @@ ENGLISH = f"The café owner’s naïve fiancée said: “It costs £5—or €6.
 def test_english_in_windows_1252_is_detected_and_other_text_is_never_taken_for_it():
     assert told(ENGLISH.encode("cp1252")) == (ENGLISH, ["detected-encoding"])
     assert read("a.jsonl", json.dumps({"text": ENGLISH}, ensure_ascii=False).encode("cp1252"))[0] == [ENGLISH]
+    # In UTF-16 an arrow has the byte of an apostrophe in windows-1252.
+    arrows = f"{EN} from here → to there. " * 5
+    for codec in ("utf-16-le", "utf-16-be"):
+        assert told(arrows.encode(codec)) == (arrows, ["detected-encoding"])
     words = {
         "mac-roman": "café don’t naïve",
         "cp437": "café naïve",
