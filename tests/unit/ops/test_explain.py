@@ -16,8 +16,8 @@ from slimpajama.ops.explain import MOST_LISTED, explain, render
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.registry import Models
 from slimpajama.workspace.parquet import parquet_bytes
+from slimpajama.workspace.registry import Models
 from slimpajama.workspace.store import sha256
 
 FIRST, SECOND = "2026-01-01", "2026-01-02"
