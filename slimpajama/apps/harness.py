@@ -84,7 +84,8 @@ class HarnessModel(LM):  # type: ignore[misc] # the harness carries no types
         max_tokens, _ = given.pop("max_gen_toks"), given.pop("do_sample")
         if unknown := sorted(set(given) - set(SAMPLING)):
             raise InputError("not a setting of generation", found=", ".join(unknown), expected=", ".join(SAMPLING))
-        cfg = GenerateConfig(**{"temperature": 0.0, "top_p": 1.0} | given, max_tokens=max_tokens)
+        # An answer may stand in the corpus.
+        cfg = GenerateConfig(**{"temperature": 0.0, "top_p": 1.0} | given, max_tokens=max_tokens, max_copied_words=0)
         text = ""
         for piece in stream_text(self.loaded.model, self.loaded.tokenizer, context, cfg):
             text += piece

@@ -53,7 +53,7 @@ def compress(
 
     Example: slimpajama compress article.txt --out article.slp --workspace demo/workspace
     """
-    _recode(common, file, out, model, memory=not no_memory, back=False)
+    _recode(common, file, out, model, memory=not no_memory)
 
 
 def decompress(
@@ -61,21 +61,24 @@ def decompress(
     file: Annotated[Path, typer.Argument(help="Compressed file.", metavar="F")],
     out: Annotated[Path, typer.Option(help="Where the content goes.", metavar="FILE")],
     model: Model = None,
-    no_memory: NoMemory = False,
 ) -> None:
     """Restore a file exactly; nothing is written unless its checksum is right.
 
     Example: slimpajama decompress article.slp --out article.txt --workspace demo/workspace
     """
-    _recode(common, file, out, model, memory=not no_memory, back=True)
+    _recode(common, file, out, model, back=True)
 
 
-def _recode(common: Common, file: Path, out: Path, model: str | None, *, memory: bool, back: bool) -> None:
+def _recode(
+    common: Common, file: Path, out: Path, model: str | None, *, memory: bool = True, back: bool = False
+) -> None:
     from slimpajama.apps.compress import file as files
     from slimpajama.model.loading import load_model
 
     space, data = common.open(), files.read_file(file)
-    loaded = load_model(space, model, memory)
+    wanted = model or space.models.require_champion()
+    # The champion may remember more by now.
+    loaded = load_model(space, wanted, files.memory_of(data, wanted) if back else memory)
     mark = files.fingerprint(space.models.manifest(loaded.id), loaded.memory_digest)
     with console():
         made = files.decompress(data, loaded, mark, str(file)) if back else files.compress(data, loaded, mark)

@@ -1,7 +1,7 @@
 """The compressed file: which model it is of, and proofs that what comes out is what went in.
 
     magic 4 | version 1 | method 1 | fingerprint 32 | bytes 8 | tokens 8 | SHA-256 of the content 32 |
-    length 1, model's id | length 1, machine | code | CRC-32 of all before 4
+    length 1, model's id, a space and the night of its memory | length 1, machine | code | CRC-32 of all before 4
 
 The fingerprint stands for `model.safetensors`, `config.json`, `tokenizer.json` and what the model remembers. Any damage
 is found by the CRC before anything is decoded; a wrong fingerprint tells of another model; and where both are right but
@@ -54,10 +54,21 @@ def compress(data: bytes, loaded: Loaded, print_: bytes) -> bytes:
     method, code = CODED, encode(loaded.model, loaded.tokenizer, ids)
     if len(code) >= len(data):
         method, code = STORED, data
-    names = b"".join(bytes([len(name)]) + name for name in (loaded.id.encode()[:255], _machine().encode()[:255]))
+    used = f"{loaded.id} {loaded.memory}".strip()
+    names = b"".join(bytes([len(name)]) + name for name in (used.encode()[:255], _machine().encode()[:255]))
     head = HEAD.pack(MAGIC, VERSION, method, print_, len(data), len(ids), hashlib.sha256(data).digest())
     whole = head + names + code
     return whole + CRC.pack(zlib.crc32(whole))
+
+
+def memory_of(whole: bytes, model_id: str) -> str | bool:
+    """Return the night of the memory that a file was compressed with, if it was by this model; nothing where by none.
+
+    True, for the memory that the model has, where the file is of another model, or none of ours.
+    """
+    body = whole[HEAD.size :]
+    model, _, night = body[1 : 1 + body[0] if body else 0].decode(errors="replace").partition(" ")
+    return night if model == model_id and (not night or layout.is_name(night)) else True
 
 
 def decompress(whole: bytes, loaded: Loaded, print_: bytes, where: str = "") -> bytes:
@@ -86,9 +97,8 @@ def decompress(whole: bytes, loaded: Loaded, print_: bytes, where: str = "") -> 
             "compressed with another model",
             where=where,
             expected=f"{names[0]} ({wanted.hex()[:12]})",
-            found=f"{loaded.id} ({print_.hex()[:12]})",
-            hint="Name its model with --model, and its --workspace; or it was made with what the model remembered then,"
-            " or with --no-memory.",
+            found=f"{loaded.id} {loaded.memory}".strip() + f" ({print_.hex()[:12]})",
+            hint="Name its model with --model, and its --workspace; or it remembered documents that are forgotten.",
         )
     code = body[begin:]
     if method > STORED or begin > len(body) or tokens > min(n_bytes, MOST_BITS * (len(code) + 8)):

@@ -23,6 +23,7 @@ from slimpajama.core.config import GenerateConfig
 from slimpajama.core.errors import ModelError, SlimpajamaError
 from slimpajama.model.generate.text import Tally, stream_text
 from slimpajama.model.loading import Loaded, load_model
+from slimpajama.workspace import layout
 from slimpajama.workspace.open import Workspace
 
 LOG = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Worker:
         """Whether the model is the champion, whichever that is."""
         self._polled, self._refused, self._again, self._trouble = time.monotonic(), "", 0.0, ""
         self.loaded = _load(workspace, model_id) if model_id else self._first()
+        self._remembered = self._remembers(self.loaded.id)
         self.loaded_at = time.time()
         self._jobs = Waiting(max_queue, self.full)
         self._last_s = 1.0
@@ -196,14 +198,22 @@ class Worker:
         wanted = self._refused
         try:
             wanted = self._workspace.models.champion() or self.loaded.id
-            if wanted == self.loaded.id:
+            remembered = self._remembers(wanted)
+            if (wanted, remembered) == (self.loaded.id, self._remembered):
                 self._refused = self._trouble = ""
             elif wanted != self._refused or now > self._again:
                 self.loaded, self.loaded_at = _load(self._workspace, wanted), time.time()
-                LOG.warning("now serving %s", wanted)
+                self._remembered = remembered
+                memory = f" with its memory of {self.loaded.memory}" if self.loaded.memory else ""
+                LOG.warning("now serving %s%s", wanted, memory)
         except BaseException as error:
             self._refuse(wanted, error)
         self._polled = time.monotonic()
+
+    def _remembers(self, model_id: str) -> tuple[str, str]:
+        """Return what changes with the memory of a model: its night, and the list of forgotten documents."""
+        memory = self._workspace.models.memory_of(model_id)
+        return memory, self._workspace.store.read_versioned(layout.FORGOTTEN)[1] if memory else ""
 
     def _refuse(self, model_id: str, error: BaseException) -> None:
         """Note that a model cannot be served; say so once, not at every look."""

@@ -165,6 +165,10 @@ class GenerateConfig:
     repetition_penalty: Annotated[float, Field(ge=1.0, le=10.0)] = 1.0
     """Makes tokens that stand in the context already less likely; 1 for none, 1.2 is usual."""
 
+    max_copied_words: CountOrNone = 12
+    """Most words in a row, an ideograph being half a word, that a text may have in common with one document that the
+    model's memory holds; 0 for no bound. What the prompt quotes does not count."""
+
     stop: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...], Field(max_length=16)] = ()
     """Texts that end a text; they are not part of it."""
 

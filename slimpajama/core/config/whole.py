@@ -89,6 +89,7 @@ _LATER = {
     "html": False,
     "extract": "main",
     "mask_also": (),
+    "max_copied_words": 12,
     "passage_tokens": 50,
     "passage_documents": 5,
     "cut_passages": False,

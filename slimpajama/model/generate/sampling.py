@@ -14,6 +14,10 @@ Spend = Callable[[int], object]
 """Told of tokens before they are read or written; raises where no more may be, and so ends the work."""
 
 
+Allows = Callable[[Sequence[int]], bool]
+"""Told of the tokens after a prompt; says whether they may end so."""
+
+
 def without_bound(tokens: int) -> None:
     """Let any number of tokens be read and written."""
 
@@ -69,13 +73,16 @@ def generate_tokens(
     stop_token: int | None,
     first_V: Tensor | None = None,
     spend: Spend = without_bound,
+    allows: Allows | None = None,
 ) -> Iterator[int]:
     """Yield up to `cfg.max_tokens` tokens after the prompt; ends before `stop_token`, which is not yielded.
 
     The repetition penalty looks back over a row of tokens, prompt included; never at `stop_token`, which stands
     before every prompt and would be put off for that.
 
-    `first_V` (bool) says which tokens may be the first one; None for all.
+    Args:
+        first_V: Which tokens may be the first one, bool; None for all.
+        allows: Asked about each token that is drawn; where it is refused, another one is drawn. None allows all.
     """
     generator = torch.Generator().manual_seed(cfg.seed)
     tokens = list(prompt_tokens)
@@ -88,6 +95,11 @@ def generate_tokens(
             seen = set(tokens[-model.row_tokens :]) - {stop_token}
             logits_1V = penalise(logits_1V[0], sorted(seen), cfg.repetition_penalty)[None]
         token = sample(logits_1V[0], cfg, generator)
+        while allows and token != stop_token and not allows([*tokens[len(prompt_tokens) :], token]):
+            logits_1V[0, token] = -torch.inf
+            if logits_1V.isneginf().all():
+                return
+            token = sample(logits_1V[0], cfg, generator)
         if token == stop_token:
             return
         spend(1)

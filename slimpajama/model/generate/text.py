@@ -11,6 +11,8 @@ from slimpajama.core.config import GenerateConfig
 from slimpajama.core.errors import InputError
 from slimpajama.model.architectures import LanguageModel
 from slimpajama.model.generate.sampling import Spend, generate_tokens, without_bound
+from slimpajama.model.memory.copies import CopyGuard
+from slimpajama.model.memory.model import RememberingModel
 from slimpajama.text.tokenizer import MAX_PIECE_BYTES, Tokenizer
 
 
@@ -79,7 +81,10 @@ def stream_text(
     ids = [tokenizer.document_id, *tokenizer.encode(end)]
     tally.prompt_tokens = len(ids)
     first_V = torch.tensor([piece.startswith(owed) for piece in tokenizer.pieces]) if owed else None
-    tokens = generate_tokens(model, ids, cfg, tokenizer.document_id, first_V, spend)
+    allows = None
+    if cfg.max_copied_words and isinstance(model, RememberingModel):
+        allows = CopyGuard(model.memory.corpus, tokenizer, cfg.max_copied_words).allows
+    tokens = generate_tokens(model, ids, cfg, tokenizer.document_id, first_V, spend, allows)
     return _pieces((tokenizer.decode_bytes([token]) for token in tokens), owed, cfg, tally)
 
 

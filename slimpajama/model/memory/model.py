@@ -117,18 +117,20 @@ class RememberingModel(LanguageModel):
         """Return the mixture's logits (B, V) of the tokens after a state."""
         rows_BK = state.tokens_BT[:, -self.memory.corpus.max_context :].cpu().numpy()
         places = places_after(rows_BK, self.memory.corpus.document_id)
-        return torch.from_numpy(np.log(self._mixed(places, logits_BV))).float().to(logits_BV.device)
+        return torch.from_numpy(self._mixed(places, logits_BV)).float().log().to(logits_BV.device)
 
     def _mixed(self, places: Places, logits_QV: Tensor) -> NDArray[np.float64]:
         """Return the distributions (Q, V) after places, given the network's logits (Q, V)."""
         corpus, weights = self.memory.corpus, self.memory.weights
         contexts, walks = corpus.ask(places)
-        log_p_QV = logits_QV.double().log_softmax(dim=1)
+        log_p_QV = logits_QV.float().log_softmax(dim=1)
         p_QV = log_p_QV.exp()
-        entropy_Q = -(p_QV * log_p_QV).sum(dim=1)
-        outlook = Outlook(*(x.cpu().numpy() for x in (torch.zeros_like(entropy_Q), entropy_Q, log_p_QV.amax(dim=1))))
-        shares = weights.shares(contexts, outlook)
-        mixed: NDArray[np.float64] = p_QV.cpu().numpy() * shares[:, -1:] + shares[:, -2:-1] / self.vocab_size
+        numbers = torch.stack((-(p_QV * log_p_QV).sum(dim=1), log_p_QV.amax(dim=1))).double().cpu().numpy()
+        shares = weights.shares(contexts, Outlook(np.zeros(len(p_QV)), *numbers))
+        mixed: NDArray[np.float64] = p_QV.double().cpu().numpy()
+        # In float32 they add up to one but for the last digits.
+        mixed *= shares[:, -1:] / mixed.sum(axis=1, keepdims=True)
+        mixed += shares[:, -2:-1] / self.vocab_size
         corpus.spread(places, walks, shares[:, :-2] / np.maximum(contexts.counts, 1), mixed)
         return mixed
 

@@ -6,6 +6,7 @@ The index itself stays with the nights, of which NIGHT is the newest. A champion
 lives through, for it is compared with the night's own model, both with what the corpus holds by then.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,10 +73,16 @@ def remember(workspace: Workspace, cfg: Config, model_id: str, night: str) -> Ma
     try:
         indexes = indexes_of(workspace, nights)
     except InputError as error:
-        step_log(MEMORY.name).warning(f"{model_id} works without a memory: {error}")
+        _say_once(f"{model_id} works without a memory: {error}")
         return None
     context = Context(workspace, with_precision(cfg), night)
     return run_step(MEMORY, context, model=model_id, nights=nights, indexes=indexes).result
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    """Say what each of several steps of a night would say."""
+    step_log("memory").warning(message)
 
 
 def _inputs(run: Run) -> dict[str, Any]:

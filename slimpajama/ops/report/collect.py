@@ -176,7 +176,8 @@ def _verdict(inputs: Inputs) -> Part:
 
     Returns:
         `status` (promoted, rejected, pending or untrained), `promoted` (null where nothing was decided), `reason`,
-        `challenger`, `champion` (null where there is none), and the gate's `confidence`, `overall` and `languages`.
+        `challenger`, `champion` (null where there is none), the gate's `confidence`, `overall` and `languages`, and
+        `memory`, what became of the champion's new memory (empty where there is none).
     """
     decision = inputs.read("gate", "decision.json") or {}
     if decision:
@@ -195,6 +196,7 @@ def _verdict(inputs: Inputs) -> Part:
         "confidence": inputs.depends_on("gate").get("settings", {}).get("confidence"),
         "overall": decision.get("overall"),
         "languages": decision.get("languages"),
+        "memory": (decision.get("memory") or {"reason": ""})["reason"],
     }
 
 

@@ -235,7 +235,9 @@ def comparison(report: Report, *, networks: bool = True) -> Section:
     note = (
         f"Bits per byte on held-out text, lower is better. The interval is that of the difference at {level}, from a"
         " paired bootstrap over documents; where it lies below zero, left of the line, the new model is better."
+        " Networks are shown without what their models look up in the corpus."
     )
+    note += f" {report['verdict']['memory']}" * bool(report["verdict"].get("memory"))
     rows = _scores(report)
     ends = [abs(row[end]) for row in rows for end in ("low", "high", "difference") if end in row]
     scale = 2.16 * max([1e-9, *ends])

@@ -17,6 +17,7 @@ from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import parquet_bytes
+from slimpajama.workspace.registry import Models
 from slimpajama.workspace.store import sha256
 
 FIRST, SECOND = "2026-01-01", "2026-01-02"
@@ -138,6 +139,21 @@ def test_a_kept_document_names_its_shard_row_tokens_and_the_models_that_saw_it(s
     path = f"nights/{FIRST}/shards/train/train-00000-of-00001.parquet"
     assert record["shards"] == [{"path": path, "split": "train", "row": 1, "tokens": 8}]
     assert [model["model"] for model in record["models"]] == ["2026-01-01-tiny-0", "2026-01-02-tiny-1"]
+
+
+def test_what_was_trained_on_a_document_and_what_looks_it_up_are_told_apart(store: LocalStore) -> None:
+    assert only(store, KEPT)["remembered_by"] == []
+    for night, indexes in ((FIRST, {FIRST: "d"}), (SECOND, {SECOND: "e"})):
+        manifest = Manifest("memory", "0", (), {}, {"indexes": indexes})
+        store.write(f"models/2026-01-02-tiny-0/memory/{night}/manifest.json", json_bytes(manifest))
+    # The newest memory is used, and does not hold the first night.
+    assert only(store, KEPT)["remembered_by"] == []
+    Models(store).promote("2026-01-02-tiny-0", "by hand", FIRST)
+    record = only(store, KEPT)
+    assert record["remembered_by"] == [{"model": "2026-01-02-tiny-0", "night": FIRST}]
+    assert "2026-01-02-tiny-0" not in [model["model"] for model in record["models"]]
+    assert "memories     2026-01-02-tiny-0" in render(explain(Workspace(store), KEPT))
+    assert only(store, HELD_OUT)["remembered_by"] == []
 
 
 def test_a_kept_document_names_those_removed_for_it(store: LocalStore) -> None:

@@ -9,6 +9,7 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -19,6 +20,10 @@ from slimpajama.core.config import ModelConfig
 from slimpajama.core.errors import CompressedFileError, InputError
 from slimpajama.model.architectures import build
 from slimpajama.model.loading import Loaded
+from slimpajama.model.memory.contexts import Corpus
+from slimpajama.model.memory.model import Memory, RememberingModel, outlook_of, places_in
+from slimpajama.model.memory.weights import learn
+from slimpajama.text.suffixes import suffixes_of
 from slimpajama.workspace.manifest import FileEntry, Manifest
 
 MARK = b"m" * 32
@@ -147,6 +152,10 @@ from slimpajama.apps.compress import file
 from slimpajama.core.config import ModelConfig
 from slimpajama.model.architectures import build
 from slimpajama.model.loading import Loaded
+from slimpajama.model.memory.contexts import Corpus
+from slimpajama.model.memory.model import Memory, RememberingModel, outlook_of, places_in
+from slimpajama.model.memory.weights import learn
+from slimpajama.text.suffixes import suffixes_of
 from slimpajama.text.tokenizer import Tokenizer
 tokenizer = Tokenizer.load(sys.stdin.buffer.read())
 model = build(ModelConfig(preset="tiny", width=32, row_tokens=16), tokenizer.vocab_size, seed=0).eval()
@@ -169,3 +178,36 @@ def test_processes_with_other_hash_seeds_and_threads_make_the_same_file(loaded: 
     ]
     assert made[0] == made[1]
     assert files.decompress(made[0], loaded, MARK) == "今天天气很好。The weather is fine.".encode() * 9
+
+
+@pytest.fixture(scope="module")
+def remembering(loaded: Loaded) -> Loaded:
+    """The model with a memory of a few documents in both languages."""
+    tokenizer, vocab_size = loaded.tokenizer, loaded.tokenizer.vocab_size
+    texts = ["今天天气很好。" * 3, "the weather is fine.\n" * 3, "the weather is not fine, 今天很冷。"]
+    ids = [tokenizer.document_id, *(i for text in texts for i in [*tokenizer.encode(text), tokenizer.document_id])]
+    corpus = Corpus([suffixes_of(np.array(ids), vocab_size, tokenizer.document_id)], 4)
+    rows = np.array(ids[: len(ids) // 16 * 16]).reshape(-1, 16)
+    contexts, _ = corpus.ask(places_in(rows, tokenizer.document_id))
+    weights = learn(contexts, outlook_of(loaded.model, torch.from_numpy(rows)), vocab_size)
+    model = RememberingModel(loaded.model, Memory(corpus, weights)).eval()
+    return replace(loaded, model=model, memory="2026-01-01", memory_digest="1a2b")
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\x00" * 9, TEXT.encode()])
+def test_what_a_memory_helped_to_compress_comes_back(loaded: Loaded, remembering: Loaded, data: bytes):
+    manifest = Manifest("train", "", (), {}, {})
+    mark = files.fingerprint(manifest, remembering.memory_digest)
+    packed = files.compress(data, remembering, mark)
+    assert files.decompress(packed, remembering, mark) == data
+    with pytest.raises(CompressedFileError, match="compressed with another model"):
+        files.decompress(packed, loaded, files.fingerprint(manifest))
+
+
+def test_a_file_names_the_memory_that_it_needs(loaded: Loaded, remembering: Loaded):
+    assert files.memory_of(files.compress(b"abc", loaded, MARK), loaded.id) == ""
+    packed = files.compress(b"abc", remembering, MARK)
+    assert files.memory_of(packed, loaded.id) == "2026-01-01"
+    assert files.memory_of(packed, "another-model") is True
+    assert files.memory_of(packed.replace(b"2026-01-01", b"../../x/01"), loaded.id) is True
+    assert files.memory_of(b"", loaded.id) is True

@@ -19,6 +19,10 @@ from slimpajama.apps.serve.waiting import Job
 from slimpajama.apps.serve.worker import Worker
 from slimpajama.core.config import GenerateConfig
 from slimpajama.core.errors import ModelError
+from slimpajama.corpus.index import index_nights
+from slimpajama.model.memory.stage import remember
+from slimpajama.workspace import layout
+from slimpajama.workspace.catalogue import swap_pointer
 from slimpajama.workspace.manifest import load_manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.registry import Models
@@ -103,6 +107,23 @@ def test_a_champion_that_is_damaged_leaves_the_old_one_serving_and_says_so_once(
     assert answer(inbox)
     Models(space.store).promote(copied(space, model, "repaired"), "better")
     until_serving(worker, "repaired")
+
+
+def test_a_memory_that_the_champion_is_given_and_a_forgotten_document_reach_the_server(trained: Any, worker: Worker):
+    space, model = trained
+    workspace = Workspace(space.store)
+    index_nights(workspace, space.cfg)
+    remember(workspace, space.cfg, model, space.nights[0])
+    assert not worker.loaded.memory
+    workspace.models.admit_memory(model, space.nights[0], "more text")
+    until(lambda: worker.loaded.memory == space.nights[0])
+    job, inbox = asked(worker)
+    worker.submit(job)
+    assert answer(inbox)
+    # Where a document was forgotten, its index was made again.
+    before = worker.loaded
+    assert swap_pointer(space.store, layout.FORGOTTEN, {"documents": []}, "")
+    until(lambda: worker.loaded is not before)
 
 
 def test_a_job_that_was_cancelled_while_it_waited_costs_nothing(worker: Worker):
