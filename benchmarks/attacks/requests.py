@@ -24,7 +24,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,18 +37,21 @@ from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from benchmarks.attacks import Row
+from benchmarks.night import build
 from slimpajama.apps.tune.inference import Tuned
 from slimpajama.apps.tune.learn import model_files
 from slimpajama.apps.tune.loading import fresh_model
 from slimpajama.apps.tune.phrases import Dictionary
-from slimpajama.core.config import ModelConfig, TextConfig, TokenizerConfig
-from slimpajama.model.architectures import build
+from slimpajama.core.config import IngestConfig, ModelConfig, SourceConfig, TextConfig, TokenizerConfig, load_config
+from slimpajama.corpus.index import index_nights
+from slimpajama.model.architectures import build as build_model
 from slimpajama.model.loading import Loaded, weights_bytes
 from slimpajama.text.tokenizer import Tokenizer, train_tokenizer
 from slimpajama.workspace import layout
 from slimpajama.workspace.catalogue import write_manifest
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest, entry_of, json_bytes
+from slimpajama.workspace.open import open_workspace
 from slimpajama.workspace.parquet import parquet_bytes
 from slimpajama.workspace.registry import Models
 
@@ -67,6 +70,7 @@ LONG = {
 }
 # A model of random weights soon comes to a text's end, but not to that of all of them.
 MANY = {"prompt": ["今天"] * 16, "n": 4, "max_tokens": 128}
+ASKED = ("completions", "summarize", "translate", "answer", "trace")
 LEAVING = ("closes", "half-closes", "resets", "asks again and closes")
 
 
@@ -75,7 +79,7 @@ def publish(folder: Path, preset: str) -> LocalStore:
     store = LocalStore(str(folder))
     tokenizer = Tokenizer.load(train_tokenizer(SAMPLE, TokenizerConfig(vocab_size=300)))
     cfg = ModelConfig(preset=preset)
-    model = build(cfg, tokenizer.vocab_size, seed=1)
+    model = build_model(cfg, tokenizer.vocab_size, seed=1)
     config = {"model": asdict(cfg), "text": asdict(TextConfig())}
     files = {
         "config.json": json_bytes(config),
@@ -94,6 +98,16 @@ def publish(folder: Path, preset: str) -> LocalStore:
     )
     Models(store).tuned_pointer.write({"tasks": dict.fromkeys(TASKS, "tuned"), "history": []}, "")
     return store
+
+
+def prepare_corpus(folder: Path, store: LocalStore) -> None:
+    """Publish a night with its index, for `trace` to search; the models know nothing of it."""
+    (folder / "some.txt").write_text("\n".join([TEXT, *SAMPLE, *LONG.values()]), encoding="utf-8")
+    cfg = load_config(overrides=["clean.preset='none'", "tokenizer.vocab_size=300"])
+    source = SourceConfig(name="some", uri=str(folder / "some.txt"))
+    cfg = replace(cfg, workspace=store.uri, ingest=IngestConfig(sources=(source,)))
+    build(cfg, "first")
+    index_nights(open_workspace(store.uri), cfg)
 
 
 def publish_broken(store: LocalStore, name: str) -> None:
@@ -279,12 +293,15 @@ def abandoned(server: Server) -> Row:
 def endless(server: Server) -> Row:
     """Send texts that are long, and not made of words."""
     broken, longest, tries = [], 0.0, 0
-    for (name, text), path in itertools.product(LONG.items(), ("completions", "summarize", "translate", "answer")):
+    for (name, text), path in itertools.product(
+        LONG.items(), ("completions", "summarize", "translate", "answer", "trace")
+    ):
         asked = {
             "completions": {"prompt": text * 5},
             "summarize": {"text": text},
             "translate": {"text": text, "to": "en" if "一" in text else "zh"},
             "answer": {"question": text[:2000], "context": text},
+            "trace": {"text": text[:20_000]},
         }
         begun = time.monotonic()
         status, answer = server.ask(f"/v1/{path}", asked[path])
@@ -336,6 +353,7 @@ def damaged(store: LocalStore, server: Server) -> Row:
 def attack(folder: Path, tries: int, seed: int) -> list[Row]:
     """Try it all on one server; `tries` requests by property."""
     store = publish(folder / "workspace", "small")
+    prepare_corpus(folder, store)
     with serving(store, folder / "log") as server:
         return [
             by_property(server, tries, seed),

@@ -86,8 +86,7 @@ def generate(
 
     Example: slimpajama generate --prompt 今天 --max-tokens 60 --seed 1 --workspace demo/workspace
     """
-    import torch
-
+    from slimpajama.model.device import one_thread
     from slimpajama.model.generate.text import stream_text
 
     cfg = common.settings(*sampling.overrides()).generate
@@ -97,17 +96,17 @@ def generate(
         prompt = read_text([prompt_file]).removesuffix("\n").removesuffix("\r")
     loaded = common.load_model(model, not no_memory)
     # One token is too little work to share: two threads took ten times the processor's time.
-    torch.set_num_threads(1)
-    for number in range(n):
-        drawn = cfg.nth(number)
-        pieces = stream_text(loaded.model, loaded.tokenizer, prompt, drawn)
-        if common.as_json:
-            common.emit({"model": loaded.id, "prompt": prompt, "seed": drawn.seed, "text": "".join(pieces)}, "")
-        else:
-            # Each piece is written as soon as it is made, so that a reader sees the first words at once.
-            for piece in chain([prompt], pieces, ["\n"]):
-                sys.stdout.write(shown(piece))
-                sys.stdout.flush()
+    with one_thread():
+        for number in range(n):
+            drawn = cfg.nth(number)
+            pieces = stream_text(loaded.model, loaded.tokenizer, prompt, drawn)
+            if common.as_json:
+                common.emit({"model": loaded.id, "prompt": prompt, "seed": drawn.seed, "text": "".join(pieces)}, "")
+            else:
+                # Each piece is written as soon as it is made, so that a reader sees the first words at once.
+                for piece in chain([prompt], pieces, ["\n"]):
+                    sys.stdout.write(shown(piece))
+                    sys.stdout.flush()
 
 
 def serve(

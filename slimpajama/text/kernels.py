@@ -2,12 +2,13 @@
 
 import contextlib
 import functools
+import hashlib
 from functools import partial
 from typing import Any
 
 import numba
 import numpy as np
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.dispatcher import Dispatcher
 
 from slimpajama.core.logs import log
@@ -52,8 +53,30 @@ def _cache_file(kernel: Any) -> Any:
     return kernel._cache._cache_file
 
 
+class _CacheFile(IndexDataCacheFile):
+    """numba's files of a kernel, but for their names.
+
+    numba numbers them: of two processes that compile for different types at once, both take the first free number, and
+    one goes on to run the other's code, for other types.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        named: Any = self
+        digest = hashlib.blake2b(repr((named._source_stamp, key)).encode(), digest_size=8).hexdigest()
+        name = named._data_name(int(digest, 16))
+        named._save_data(name, data)
+        # An entry that another process writes meanwhile may get lost: it is compiled once more.
+        named._save_index(named._load_index() | {key: name})
+
+
 class _Cache(FunctionCache):
     """numba's cache, to which a file that cannot be written, or that is damaged, is one that is not there."""
+
+    def __init__(self, function: Any) -> None:
+        make: Any = super().__init__
+        make(function)
+        own: Any = self
+        own._cache_file = _CacheFile(own._cache_path, own._impl.filename_base, own._cache_file._source_stamp)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         numbas: Any = super()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import slimpajama
-from slimpajama.text.kernels import decode, find_slot
+from slimpajama.text.kernels import _CacheFile, decode, find_slot
 
 CALLER = """
 from callee import added
@@ -62,6 +62,21 @@ def test_every_kernel_is_compiled_in_one_way():
     root = Path(slimpajama.__file__).parent
     found = [path for path in root.rglob("*.py") if "njit(" in path.read_text(encoding="utf-8")]
     assert found == [root / "text/kernels.py"]
+
+
+def test_processes_that_compile_for_different_types_at_once_do_not_run_each_other_s_code(tmp_path, monkeypatch):
+    first, second, later = (_CacheFile(str(tmp_path), "kernel", "stamp") for _ in range(3))
+    before, save = second._load_index(), first._save_data
+    monkeypatch.setattr(second, "_load_index", lambda: before)
+
+    def save_after_the_other(name, data):
+        second.save("for integers", "code for integers")
+        save(name, data)
+
+    monkeypatch.setattr(first, "_save_data", save_after_the_other)
+    first.save("for floats", "code for floats")
+    assert later.load("for floats") == "code for floats"
+    assert later.load("for integers") in (None, "code for integers")
 
 
 ALONE = """
