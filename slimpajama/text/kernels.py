@@ -73,10 +73,10 @@ class _Cache(FunctionCache):
     """numba's cache, to which a file that cannot be written, or that is damaged, is one that is not there."""
 
     def __init__(self, function: Any) -> None:
-        make: Any = super().__init__
-        make(function)
-        own: Any = self
-        own._cache_file = _CacheFile(own._cache_path, own._impl.filename_base, own._cache_file._source_stamp)
+        own: Any = super()
+        own.__init__(function)
+        make: Any = _CacheFile
+        self._cache_file = make(self._cache_path, self._impl.filename_base, self._cache_file._source_stamp)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         numbas: Any = super()
