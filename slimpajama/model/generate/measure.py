@@ -1,4 +1,4 @@
-"""Two figures about generated text: how much it repeats itself, and how much it copies from its training data."""
+"""Two figures about generated text: how much it repeats itself, and how much it copies from the corpus."""
 
 # N = tokens
 
@@ -7,45 +7,32 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from slimpajama.text.suffixes import Ids, Suffixes, walk
+
 REPEAT_TOKENS = 4
 # About 50 bytes: nobody writes that much word for word by chance.
 COPY_TOKENS = 16
-# 2^64 over the golden ratio, odd: multiplying by it mixes and is invertible.
-MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-
-
-def ngram_hashes(ids_N: NDArray[np.integer], n: int) -> NDArray[np.uint64]:
-    """Return a 64-bit hash of every run of `n` tokens, shape (N - n + 1,); empty where there are fewer."""
-    count = len(ids_N) - n + 1
-    if count <= 0:
-        return np.empty(0, np.uint64)
-    tokens = ids_N.astype(np.uint64) + np.uint64(1)
-    hashes = np.zeros(count, np.uint64)
-    for place in range(n):
-        hashes = (hashes ^ tokens[place : place + count]) * MULTIPLIER
-        hashes ^= hashes >> np.uint64(29)
-    return hashes
 
 
 def repeated_share(ids: Sequence[int]) -> float:
     """Return the share of 4-grams of tokens that occurred before in the same text, from 0 to nearly 1."""
-    hashes = ngram_hashes(np.asarray(ids, np.int64), REPEAT_TOKENS)
-    return 1 - len(np.unique(hashes)) / len(hashes) if len(hashes) else 0.0
+    runs = max(0, len(ids) - REPEAT_TOKENS + 1)
+    different = {tuple(ids[start : start + REPEAT_TOKENS]) for start in range(runs)}
+    return 1 - len(different) / runs if runs else 0.0
 
 
-def copied_share(samples: Sequence[Sequence[int]], shards: Iterable[NDArray[np.integer]]) -> list[float]:
-    """Return for each sample the share of its tokens that lie in a run of 16 which the training data holds too.
+def copied_share(ids_N: Ids, parts: Iterable[Suffixes]) -> float:
+    """Return the share of a text's tokens that lie in a run of 16 which a document of the corpus holds too.
 
     Args:
-        shards: Token ids of the training data, one array at a time; a run across two documents counts as well.
+        ids_N: The text.
+        parts: The corpus's index; all of the text's vocabulary.
     """
-    runs = [ngram_hashes(np.asarray(sample, np.int64), COPY_TOKENS) for sample in samples]
-    wanted = np.unique(np.concatenate([*runs, np.empty(0, np.uint64)]))
-    seen = np.zeros(len(wanted), np.bool_)
-    for ids in shards:
-        if len(wanted):
-            seen |= np.isin(wanted, ngram_hashes(ids, COPY_TOKENS))
-    return [_covered(len(sample), np.isin(run, wanted[seen])) for sample, run in zip(samples, runs, strict=True)]
+    copied = np.zeros(len(ids_N), np.bool_)
+    for part in parts:
+        lo, hi = walk(part, ids_N, COPY_TOKENS)
+        copied |= hi[:, -1] > lo[:, -1]
+    return _covered(len(ids_N), copied)
 
 
 def _covered(length: int, copied: NDArray[np.bool_]) -> float:

@@ -4,27 +4,32 @@ reports/NIGHT/samples.json             texts with how much each repeats and copi
 reports/NIGHT/samples.manifest.json    written last
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 
 from slimpajama.core.config import Config
+from slimpajama.core.errors import InputError
+from slimpajama.core.logs import step_log
 from slimpajama.core.progress import track
 from slimpajama.core.result import Result
 from slimpajama.model.generate.measure import copied_share, repeated_share
 from slimpajama.model.generate.text import generate_texts
 from slimpajama.model.loading import Loaded, load_model
+from slimpajama.model.memory.opening import digests_of, indexes_of, nights_of, suffixes_in
+from slimpajama.text.suffixes import Suffixes
 from slimpajama.workspace import layout
 from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_table, verified_json
 from slimpajama.workspace.step import Context, OnNight, Part, Run, Step, run_step
 
-VERSION = 4
-# held-out texts a language that samples are compared with.
+VERSION = 5
+# Held-out texts a language that samples are compared with.
 PIECES = 500
 
 
@@ -36,7 +41,7 @@ class GenerateReport(Result):
     """Of `samples.json`."""
     samples: list[dict[str, Any]]
     """`model`, `role` (champion or challenger), `prompt`, `text` (without the prompt), `repeated_share` and
-    `copied_share`, in the order of models and prompts."""
+    `copied_share` (None where a night has no index to look into), in the order of models and prompts."""
 
     def text(self) -> str:
         """Return one line for people."""
@@ -72,11 +77,24 @@ def _memories(run: Run) -> dict[str, Manifest]:
     return {role: manifest for role, manifest in found.items() if manifest}
 
 
+def _indexes(run: Run) -> dict[str, dict[str, Manifest] | None]:
+    """Return for each role the indexes of the nights that its model may have copied from; None where one is missing."""
+    found: dict[str, dict[str, Manifest] | None] = {}
+    for role, model in run.options["models"].items():
+        try:
+            found[role] = indexes_of(run.workspace, nights_of(run.workspace, model, run.night))
+        except InputError as error:
+            step_log("generate").warning(f"what {model} copies is not measured: {error}")
+            found[role] = None
+    return found
+
+
 def _inputs(run: Run) -> dict[str, Any]:
     models = run.options["models"]
     return {
         "settings": run.cfg.generate,
         "models": {role: run.workspace.models.manifest(model).digest for role, model in models.items()},
+        "indexes": {role: index and digests_of(index) for role, index in run.once(_indexes).items()},
         "memories": {role: manifest.digest for role, manifest in run.once(_memories).items()},
         "torch": torch.__version__,
     }
@@ -94,7 +112,9 @@ def _generate(run: Run) -> None:
         for role, model in models.items():
             memory = run.once(_memories).get(role)
             night = layout.place(memory.files[0].path).inner if memory else ""
-            samples += _samples(workspace, cfg, role, load_model(workspace, model, night))
+            index = run.once(_indexes)[role]
+            parts = None if index is None else suffixes_in(workspace, index)
+            samples += _samples(cfg, role, load_model(workspace, model, night), parts)
             bar.advance(len(cfg.generate.prompts))
         challenger = workspace.models.manifest(models["challenger"])
         natural = _natural_repetition(workspace, challenger, cfg.generate.max_tokens)
@@ -111,23 +131,20 @@ GENERATE = Step("generate", VERSION, _inputs, _generate, place=_place, on_night=
 """Continue every prompt with each model. Option: `models` by their roles, the `challenger` and perhaps a `champion`."""
 
 
-def _samples(workspace: Workspace, cfg: Config, role: str, loaded: Loaded) -> list[dict[str, Any]]:
-    model_id = loaded.id
+def _samples(cfg: Config, role: str, loaded: Loaded, parts: Sequence[Suffixes] | None) -> list[dict[str, Any]]:
     prompts = cfg.generate.prompts
     texts = [generate_texts(loaded.model, loaded.tokenizer, prompt, cfg.generate)[0] for prompt in prompts]
     ids = [loaded.tokenizer.encode(text) for text in texts]
-    shards = _shards(workspace, workspace.models.manifest(model_id), "train", ["input_ids"])
-    copied = copied_share(ids, (one.flatten().to_numpy() for shard in shards for one in shard["input_ids"].chunks))
     return [
         {
             "role": role,
-            "model": model_id,
+            "model": loaded.id,
             "prompt": prompt,
             "text": text,
             "repeated_share": repeated_share(tokens),
-            "copied_share": share,
+            "copied_share": None if parts is None else copied_share(np.array(tokens, np.uint32), parts),
         }
-        for prompt, text, tokens, share in zip(prompts, texts, ids, copied, strict=True)
+        for prompt, text, tokens in zip(prompts, texts, ids, strict=True)
     ]
 
 
@@ -137,7 +154,7 @@ def _natural_repetition(workspace: Workspace, model: Manifest, tokens: int) -> d
     Shorter ones, which repeat less, do not count.
     """
     shares: dict[str, list[float]] = {}
-    for table in _shards(workspace, model, "validation", ["lang", "input_ids"]):
+    for table in _held_out(workspace, model):
         for lang, ids in zip(table["lang"].to_pylist(), table["input_ids"], strict=True):
             own = shares.setdefault(lang, [])
             if len(ids) >= tokens and len(own) < PIECES:
@@ -145,8 +162,8 @@ def _natural_repetition(workspace: Workspace, model: Manifest, tokens: int) -> d
     return {lang: sum(own) / len(own) for lang, own in sorted(shares.items()) if own}
 
 
-def _shards(workspace: Workspace, model: Manifest, split: str, columns: list[str]) -> Iterator[pa.Table]:
-    """Yield the shards of a split in the nights that the model was trained on: they have its tokenizer."""
+def _held_out(workspace: Workspace, model: Manifest) -> Iterator[pa.Table]:
+    """Yield the validation shards of the nights that the model was trained on: they have its tokenizer."""
     for night in sorted(model.depends_on["nights"]):
-        for entry in workspace.nights.load(night).entries(layout.night(night).split(split)):
-            yield read_table(workspace.store, entry, columns)
+        for entry in workspace.nights.load(night).entries(layout.night(night).split("validation")):
+            yield read_table(workspace.store, entry, ["lang", "input_ids"])

@@ -336,8 +336,9 @@ def samples(report: Report) -> Section:
     prompts: dict[str, list[Quote]] = {}
     for sample in report["samples"]:
         role = "new model" if sample["role"] == "challenger" else "champion"
-        repeated, copied = share(sample["repeated_share"]), share(sample["copied_share"])
-        note = f"{repeated} repeated, {copied} copied from training data"
+        copied = sample["copied_share"]
+        said = "copies not looked for" if copied is None else f"{share(copied)} copied from the corpus"
+        note = f"{share(sample['repeated_share'])} repeated, {said}"
         spans = [Span(sample["prompt"], "prompt"), Span(sample["text"])]
         prompts.setdefault(sample["prompt"], []).append(Quote(spans, role, note=note))
     note = "The same prompts and the same seed for both models."

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from slimpajama.core.errors import ModelError
+from slimpajama.corpus.index import index_nights
 from slimpajama.model.generate import stage as generate_stage
 from slimpajama.model.generate.stage import write_samples
 from slimpajama.workspace.manifest import entry_of
@@ -24,11 +25,30 @@ def test_every_prompt_is_continued_and_the_texts_are_published(trained: Any):
         ("challenger", "The"),
     ]
     assert all(0 <= sample["repeated_share"] <= 1 for sample in report.samples)
-    assert all(0 <= sample["copied_share"] <= 1 for sample in report.samples)
+    # No night has an index.
+    assert [sample["copied_share"] for sample in report.samples] == [None, None]
     assert space.store.list("reports") == [
         f"reports/{space.nights[0]}/samples.json",
         f"reports/{space.nights[0]}/samples.manifest.json",
     ]
+
+
+def test_what_a_model_copies_is_looked_for_in_the_index_and_again_when_it_is_another(
+    trained: Any, monkeypatch: pytest.MonkeyPatch
+):
+    space, model = trained
+    workspace = Workspace(space.store)
+    index_nights(workspace, space.cfg)
+    texts = workspace.nights.load(space.nights[0]).entries(f"nights/{space.nights[0]}/shards/train/")
+    ids = read_table(space.store, texts[0], ["input_ids"])["input_ids"][0].as_py()[1:100]
+    monkeypatch.setattr(generate_stage, "generate_texts", lambda _, tokenizer, *rest: [tokenizer.decode(ids)])
+    report = write_samples(workspace, space.cfg, space.nights[0], model)
+    # The text's end is cut otherwise than inside its document.
+    assert all(sample["copied_share"] > 0.9 for sample in report.samples)
+    first = space.nights[0]
+    space.store.delete(f"nights/{first}/index/manifest.json")
+    report = write_samples(workspace, space.cfg, first, model)
+    assert [sample["copied_share"] for sample in report.samples] == [None, None]
 
 
 def test_the_samples_stand_beside_held_out_text_of_their_length(trained: Any):
