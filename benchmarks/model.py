@@ -222,6 +222,16 @@ def parser_of(description: str | None, parts: Sequence[str]) -> argparse.Argumen
     return parser
 
 
+def run_anew(module: str, name: str, file: Path, *options: object) -> None:
+    """Run a part in a process of its own, unless `file` holds what it gave at this commit."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if kept.get("commit") != commit():
+        done = measure([sys.executable, "-m", module, "--here", name, *options])
+        found = json.loads(done.output.splitlines()[-1])
+        file.write_text(json.dumps(found | {"commit": commit(), "peak_mb": done.peak_mb}), encoding="utf-8")
+
+
 def main() -> None:
     """Run what is missing and write the page."""
     parser = parser_of(__doc__, [*PARTS, SPEED])
@@ -235,18 +245,12 @@ def main() -> None:
         print(json.dumps(generation() if args.here == SPEED else run_part(workspace, PARTS[args.here], args.minutes)))
         return
     results = args.cache / "model" / "results"
-    results.mkdir(parents=True, exist_ok=True)
     for name in args.only:
+        minutes = 0.5 if name == SPEED else args.minutes * PARTS[name].longer
+        where = demo_workspace(args.cache) if name in PARTS and PARTS[name].corpus == "demo" else workspace
+        step_log("bench").info(f"{name}: {minutes:g} minutes ...")
         file = results / f"{name}-{args.minutes:g}.json"
-        kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-        if kept.get("commit") != commit():
-            minutes = 0.5 if name == SPEED else args.minutes * PARTS[name].longer
-            step_log("bench").info(f"{name}: {minutes:g} minutes ...")
-            where = demo_workspace(args.cache) if name in PARTS and PARTS[name].corpus == "demo" else workspace
-            again = [sys.executable, "-m", "benchmarks.model", "--here", name, "--workspace", where]
-            done = measure([*again, "--minutes", args.minutes])
-            found = json.loads(done.output.splitlines()[-1])
-            file.write_text(json.dumps(found | {"commit": commit(), "peak_mb": done.peak_mb}), encoding="utf-8")
+        run_anew("benchmarks.model", name, file, "--workspace", where, "--minutes", args.minutes)
     page = write_page({name: results / f"{name}-{args.minutes:g}.json" for name in [*PARTS, SPEED]}, args.minutes)
     (DOCS / "model.md").write_text(page, encoding="utf-8")
     print(page)

@@ -11,7 +11,7 @@ from slimpajama.text.tokenizer import Tokenizer
 
 # An ideograph, kana or Hangul syllable, of which two weigh as much as a word; or a word.
 _CJK = "\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U000323af"
-_UNIT = re.compile(rf"([{_CJK}])|(?:(?![{_CJK}])[^\W_])+")
+UNIT = re.compile(rf"([{_CJK}])|(?:(?![{_CJK}])[^\W_])+")
 # What a word's edges, and words that are cut otherwise than in the document, may hide of a copy.
 _SPARE_WORDS = 2
 # Of a word, on an average over as many as may be copied; and bytes before a copy that are encoded with it.
@@ -54,7 +54,7 @@ class CopyGuard:
     def _size(self, text: bytes, words: float) -> int | None:
         """Return how many bytes the last words of a text take; None where it has fewer."""
         chars, counted = text.decode(errors="ignore"), 0.0
-        for unit in reversed(list(_UNIT.finditer(chars))):
+        for unit in reversed(list(UNIT.finditer(chars))):
             counted += 0.5 if unit[1] else 1.0
             if counted >= words:
                 return len(chars[unit.start() :].encode())

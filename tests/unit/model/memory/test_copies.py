@@ -6,7 +6,7 @@ import pytest
 from slimpajama.core.config import GenerateConfig, TextConfig, TokenizerConfig
 from slimpajama.model.generate.sampling import generate_tokens
 from slimpajama.model.memory.contexts import Corpus
-from slimpajama.model.memory.copies import _UNIT, CopyGuard
+from slimpajama.model.memory.copies import UNIT, CopyGuard
 from slimpajama.text.suffixes import suffixes_of
 from slimpajama.text.tokenizer import SEPARATOR, Tokenizer, train_tokenizer
 
@@ -43,12 +43,12 @@ def corpus(tokenizer):
 
 
 def words_of(text):
-    return sum(0.5 if unit[1] else 1.0 for unit in _UNIT.finditer(text))
+    return sum(0.5 if unit[1] else 1.0 for unit in UNIT.finditer(text))
 
 
 def longest_copy(text):
     """Return the most words in a row that a text has in common with one of the documents."""
-    units = list(_UNIT.finditer(text))
+    units = list(UNIT.finditer(text))
     runs = (text[first.start() : last.end()] for number, first in enumerate(units) for last in units[number:])
     return max((words_of(run) for run in runs if any(run in one for one in (ENGLISH, CHINESE, OTHER))), default=0.0)
 
