@@ -1,11 +1,14 @@
 """Preparation: raw files to cleaned, deduplicated, segmented, encoded shards of one published night."""
 
-from prefect import flow
+from typing import Annotated
+
+from pydantic import Field
 
 from slimpajama.core.config import Config
+from slimpajama.core.result import NOTHING_NEW
 from slimpajama.corpus.dedup.stage import DEDUP
 from slimpajama.corpus.ingest import INGEST
-from slimpajama.corpus.pipeline import walk
+from slimpajama.corpus.pipeline import NAMES, walk
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.nights import Nights
 from tasks.corpus import (
@@ -17,26 +20,41 @@ from tasks.corpus import (
     publish_task,
     require_documents_task,
 )
-from tasks.observe import named, run_context
+from tasks.observe import configuration, deployed, named, run_context
 from tasks.share import with_workers
 
+Start = Annotated[str, Field(json_schema_extra={"enum": ["", *NAMES]})]
+"""The UI's form offers the steps as a list."""
 
-@flow(name="prepare-corpus", flow_run_name=named(Nights.choose_preparation))
+
+def _verdict(manifest: Manifest | None) -> tuple[str, str]:
+    if manifest is None:
+        return NOTHING_NEW, "no new or changed file"
+    return "Completed", f"night {manifest.depends_on['night']} is published, {len(manifest.files)} files"
+
+
+@deployed("prepare-corpus", named(Nights.choose_preparation), _verdict)
 def prepare_corpus(
-    config: Config | None = None, config_file: str = "", night: str = "", start: str = ""
+    config: Config | None = None,
+    config_file: str = "",
+    overrides: tuple[str, ...] = (),
+    night: str = "",
+    start: Start = "",
 ) -> Manifest | None:
     """Turn new and changed raw files into a published night.
 
     Args:
         config: The whole configuration; leave it empty to read `config_file`.
         config_file: TOML file on the worker's machine, read at every run.
+        overrides: Settings of the file for this run alone, each `section.key=value`; later ones win.
         night: Name of the night; empty continues an unfinished one or takes today's date.
         start: Step to begin at again, for instance dedup; empty goes on where the night stopped.
 
     Returns:
         The night's manifest, or None where there was nothing new to read.
     """
-    with run_context(config, config_file, night, Nights.choose_preparation) as (config, night):
+    config = configuration(config, config_file, overrides)
+    with run_context(config, night, Nights.choose_preparation) as (config, night):
         with with_workers(config, night):
             manifest = publish_night(config, night, start)
         index_nights_task(config)

@@ -3,27 +3,39 @@
 from collections.abc import Callable
 from typing import Any
 
-from prefect import flow
-
 from slimpajama.core.config import Config
 from slimpajama.ops.pipeline import FLOWS
+from slimpajama.ops.report.summary import outcome
 from slimpajama.workspace.nights import Nights
 from tasks.model import STEP_TASKS
-from tasks.observe import named, run_context
+from tasks.observe import configuration, deployed, named, run_context
 
 CHOOSE = Nights.choose_published
+
+
+def _verdict(reports: dict[str, Any]) -> tuple[str, str]:
+    if decided := reports.get("evaluate"):
+        return outcome(decided), decided.reason
+    return "Completed", ""
 
 
 def flow_of(name: str) -> Callable[..., dict[str, Any]]:
     """Return the flow that runs some steps on a published night."""
 
-    @flow(name=name, flow_run_name=named(CHOOSE))
-    def run(config: Config | None = None, config_file: str = "", night: str = "", model: str = "") -> dict[str, Any]:
+    @deployed(name, named(CHOOSE), _verdict)
+    def run(
+        config: Config | None = None,
+        config_file: str = "",
+        overrides: tuple[str, ...] = (),
+        night: str = "",
+        model: str = "",
+    ) -> dict[str, Any]:
         """Work on a published night.
 
         Args:
             config: The whole configuration; leave it empty to read `config_file`.
             config_file: TOML file on the worker's machine, read at every run.
+            overrides: Settings of the file for this run alone, each `section.key=value`; later ones win.
             night: A published night; empty takes the newest.
             model: The model to measure, or to ask; empty takes that of the night. For a training or a tuning, the
                 model to start from; empty takes the champion.
@@ -31,7 +43,7 @@ def flow_of(name: str) -> Callable[..., dict[str, Any]]:
         Returns:
             The report of each step by its name.
         """
-        with run_context(config, config_file, night, CHOOSE) as (config, night):
+        with run_context(configuration(config, config_file, overrides), night, CHOOSE) as (config, night):
             return {step: STEP_TASKS[step](config, night, model) for step in FLOWS[name]}
 
     return run

@@ -8,30 +8,36 @@ do the same work. Each part is a flow of its own and can be run alone.
 
 from typing import Any
 
-from prefect import flow
-
-from flows.corpus import prepare_corpus
+from flows.corpus import Start, prepare_corpus
 from flows.model import MODEL_FLOWS
 from slimpajama.core.config import Config
 from slimpajama.ops.pipeline import follow
 from slimpajama.ops.report.summary import NightSummary
 from slimpajama.workspace.nights import Nights
 from tasks.model import require_model
-from tasks.observe import named, run_context, without_ui_edge
+from tasks.observe import configuration, deployed, named, run_context, without_ui_edge
 from tasks.report import nothing_new_task, publish_artifacts, report_task
 
 
-@flow(name="nightly", flow_run_name=named(Nights.choose))
-def nightly(config: Config | None = None, config_file: str = "", night: str = "", start: str = "") -> NightSummary:
+@deployed("nightly", named(Nights.choose), lambda summary: (summary.outcome, summary.verdict))
+def nightly(
+    config: Config | None = None,
+    config_file: str = "",
+    overrides: tuple[str, ...] = (),
+    night: str = "",
+    start: Start = "",
+) -> NightSummary:
     """Run one night of the whole lifecycle, or finish the one that was begun.
 
     Args:
         config: The whole configuration; leave it empty to read `config_file`.
         config_file: TOML file on the worker's machine, read at every run.
+        overrides: Settings of the file for this run alone, each `section.key=value`; later ones win.
         night: Name of the night; empty continues an unfinished one or takes today's date.
         start: Step of the preparation to begin at again, for instance dedup; empty goes on where the night stopped.
     """
-    with run_context(config, config_file, night, Nights.choose) as (config, night):
+    config = configuration(config, config_file, overrides)
+    with run_context(config, night, Nights.choose) as (config, night):
         require_model(config)
         corpus = prepare_corpus(config, night=night, start=start)
         if corpus is None:

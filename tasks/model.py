@@ -10,12 +10,12 @@ from slimpajama.core.config import Config
 from slimpajama.core.result import Result
 from slimpajama.model.train.memory import require_memory
 from slimpajama.ops.pipeline import FLOWS
-from slimpajama.ops.report.tuning import tuning_artifact
+from slimpajama.ops.report.tuning import tuning_artifact, tuning_finding
 from slimpajama.workspace.step import Context, OnNight
 from tasks.observe import RETRY, workspace_of
 
 # What the UI shows of a step's report, below its key.
-ARTIFACTS = {"tune": ("tuned", tuning_artifact)}
+ARTIFACTS = {"tune": ("tuned", tuning_artifact, tuning_finding)}
 
 
 def require_model(config: Config) -> None:
@@ -32,8 +32,8 @@ def task_of(name: str, use: OnNight) -> Callable[[Config, str, str], Result]:
         for line in report.text().splitlines():
             get_run_logger().info("%s: %s", name, line.strip())
         if name in ARTIFACTS:
-            key, markdown = ARTIFACTS[name]
-            create_markdown_artifact(markdown(report.as_dict()), key=key, description=f"{name} of {config.workspace}")
+            key, markdown, finding = ARTIFACTS[name]
+            create_markdown_artifact(markdown(report.as_dict()), key=key, description=finding(report.as_dict()))
         return report
 
     return run

@@ -3,16 +3,17 @@
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
-from prefect import get_run_logger, runtime
+from prefect import Flow, flow, get_run_logger, runtime
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 
 from slimpajama.core.config import Config, load_config
-from slimpajama.core.errors import InputError, StorageError
+from slimpajama.core.errors import ConfigError, SlimpajamaError, StorageError
 from slimpajama.core.logs import LineHandler, fields, logged_to
 from slimpajama.core.progress import Bar, Live, also_to
 from slimpajama.ops.observe import observers
@@ -23,18 +24,15 @@ from slimpajama.workspace.open import Workspace, open_workspace
 # The most that Prefect's server returns at once.
 PAGE = 200
 SHOWN_EVERY_S = 5.0
+P = ParamSpec("P")
 T = TypeVar("T")
 Choose = Callable[[Nights, str], str]
 """Takes the nights and the name asked for, which may be empty; returns the night to work on."""
 
 
 @contextlib.contextmanager
-def run_context(config: Config | None, config_file: str, night: str, choose: Choose) -> Iterator[tuple[Config, str]]:
-    """Read the configuration, choose the night, and lock the workspace while the flow runs.
-
-    The file is read at every run, so that an edit counts from the next night on.
-    """
-    config = configuration(config, config_file)
+def run_context(config: Config, night: str, choose: Choose) -> Iterator[tuple[Config, str]]:
+    """Choose the night, and lock the workspace while the flow runs."""
     workspace, flow = workspace_of(config), runtime.flow_run.flow_name
     with contextlib.ExitStack() as stack:
         # It may wait for a lease, and says so.
@@ -95,9 +93,46 @@ def workspace_of(config: Config) -> Workspace:
     return _opened(config.workspace)
 
 
-def configuration(config: Config | None, config_file: str) -> Config:
-    """Return the configuration that a flow was given, or read its file."""
-    return config or load_config(config_file or None)
+def configuration(config: Config | None, config_file: str, overrides: Sequence[str] = ()) -> Config:
+    """Return the configuration that a flow was given, or read its file: at every run, so that an edit counts.
+
+    Raises:
+        ConfigError: A setting is wrong, or there are overrides of a configuration that is given whole.
+    """
+    if config and overrides:
+        raise ConfigError("overrides are of a file", where="overrides", hint="Leave config empty, or write them there.")
+    return config or load_config(config_file or None, [*overrides])
+
+
+def deployed(
+    name: str, run_name: Callable[[], str], verdict: Callable[[Any], tuple[str, str]] | None = None
+) -> Callable[[Callable[P, T]], Flow[P, T]]:
+    """Return what makes a function a flow whose last state says what came of it, in words.
+
+    An error that the user can act on ends the run as failed with the error's own sentence; it is raised where the flow
+    was called.
+
+    Args:
+        verdict: Takes what the function returned; returns name and message of the state. `infra/local/automations.yaml`
+            lists the names.
+    """
+
+    def made(function: Callable[P, T]) -> Flow[P, T]:
+        @flow(name=name, flow_run_name=run_name)
+        @functools.wraps(function)
+        def run(*args: P.args, **given: P.kwargs) -> Any:
+            try:
+                result = function(*args, **given)
+            except SlimpajamaError as error:
+                return Failed(message=str(error), data=error)
+            if verdict is None:
+                return result
+            state, message = verdict(result)
+            return Completed(name=state, message=message or None, data=result)
+
+        return cast(Flow[P, T], run)
+
+    return made
 
 
 def named(choose: Choose | None = None) -> Callable[[], str]:
@@ -109,11 +144,12 @@ def named(choose: Choose | None = None) -> Callable[[], str]:
 
     def name() -> str:
         given = runtime.flow_run.parameters
-        config = configuration(given.get("config"), given.get("config_file", ""))
-        parts = [runtime.flow_run.flow_name, config.workspace.rstrip("/").rsplit("/", 1)[-1]]
-        if choose:
-            # No night is published yet; the flow reports that itself.
-            with contextlib.suppress(InputError):
+        parts = [runtime.flow_run.flow_name]
+        # A setting is wrong, or no night is published yet: the flow reports that itself, where it ends as failed.
+        with contextlib.suppress(SlimpajamaError):
+            config = configuration(given.get("config"), given.get("config_file", ""), given.get("overrides", ()))
+            parts.append(config.workspace.rstrip("/").rsplit("/", 1)[-1])
+            if choose:
                 parts.append(choose(workspace_of(config).nights, given.get("night", "")))
         return "-".join(parts)
 

@@ -15,7 +15,6 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Crashed, Scheduled
 from prefect.utilities.urls import url_for
 
-from slimpajama.core.config import Config
 from slimpajama.core.errors import ConfigError, printable
 from tasks.observe import PAGE, RETRY
 
@@ -50,8 +49,8 @@ def mark_children_crashed(flow_run: UUID) -> int:
 
 
 @task(name="start-again", cache_policy=NO_CACHE, **RETRY)
-def start_again(config: Config, flow_run: UUID) -> str:
-    """Schedule the dead run's deployment once more and return the new run's name; none after `recovery.attempts`.
+def start_again(attempts: int, flow_run: UUID) -> str:
+    """Schedule the dead run's deployment once more and return the new run's name; none after so many attempts.
 
     The night goes on where it stopped: its manifests list what is done. A run is replaced once, however often its
     death is reported.
@@ -59,7 +58,7 @@ def start_again(config: Config, flow_run: UUID) -> str:
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(flow_run)
         attempt = 1 + max((int(tag.removeprefix(ATTEMPT)) for tag in run.tags if _counts(tag)), default=0)
-        if attempt > config.recovery.attempts or run.deployment_id is None:
+        if attempt > attempts or run.deployment_id is None:
             return ""
         tags = [tag for tag in run.tags if not _counts(tag)]
         again = client.create_flow_run_from_deployment(
@@ -74,27 +73,40 @@ def start_again(config: Config, flow_run: UUID) -> str:
 
 
 @task(name="notify", cache_policy=NO_CACHE, **RETRY)
-def notify(config: Config, flow_run: UUID) -> bool:
-    """Send a message about a run to the notification block of the configuration; return whether there is one."""
+def notify(alert: str, flow_run: UUID, about: str) -> bool:
+    """Send a message about a run to a notification block; return whether there is one.
+
+    Args:
+        about: Where the run worked, or why that cannot be said.
+    """
     with get_client(sync_client=True) as client:
         run = client.read_flow_run(flow_run)
     state = f"{run.state.name}: {run.state.message}" if run.state else ""
     subject = printable(f"slimpajama: {run.name} did not come through")
-    body = f"{printable(state)}\n{config.workspace}\n{url_for(run) or ''}"
+    body = f"{printable(state, 2000)}\n{printable(about, 2000)}\n{url_for(run) or ''}"
     get_run_logger().error("%s\n%s", subject, body)
-    if not config.recovery.alert:
+    if not alert:
         return False
-    block = Block.load(config.recovery.alert)
-    if not isinstance(block, NotificationBlock):
-        raise ConfigError(
-            "not a notification block",
-            where="recovery.alert",
-            found=config.recovery.alert,
-            hint="`prefect block type ls` lists what can notify.",
-        )
     # This function is no coroutine, so the call waits here.
-    cast(Any, block).notify(body, subject=subject)
+    cast(Any, notification_block(alert)).notify(body, subject=subject)
     return True
+
+
+def notification_block(name: str) -> NotificationBlock:
+    """Return the block that `recovery.alert` names.
+
+    Raises:
+        ConfigError: The server has no such block, or it cannot notify.
+    """
+    try:
+        block = Block.load(name)
+    except ValueError as error:
+        hint = "Make it in the UI, under Blocks, or name another; empty notifies nobody."
+        raise ConfigError("the server has no such block", where="recovery.alert", found=name, hint=hint) from error
+    if not isinstance(block, NotificationBlock):
+        hint = "`prefect block type ls` lists what can notify."
+        raise ConfigError("not a notification block", where="recovery.alert", found=name, hint=hint)
+    return block
 
 
 def _open_task_runs(client: SyncPrefectClient, run: UUID) -> Iterator[TaskRun]:

@@ -8,7 +8,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from slimpajama.core.config import Config
-from slimpajama.ops.report.artifacts import artifacts
+from slimpajama.ops.report.artifacts import artifacts, findings
 from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.report.summary import NightSummary, nothing_new, summarise_night
 from slimpajama.workspace import layout
@@ -40,6 +40,7 @@ def publish_artifacts(config: Config, night: str) -> list[str]:
     workspace = workspace_of(config)
     report = published_json(workspace.store, layout.report(night).manifest, "report.json")
     texts = artifacts(report, workspace.uri, workspace.store.name) if report else {}
+    found = findings(report) if report else {}
     for name, text in texts.items():
-        create_markdown_artifact(text, key=f"{KEY}-{name}", description=f"night {night} of {workspace.uri}")
+        create_markdown_artifact(text, key=f"{KEY}-{name}", description=found[name])
     return [f"{KEY}-{name}" for name in texts]

@@ -4,6 +4,9 @@ from abc import ABC, abstractmethod
 from dataclasses import asdict
 from typing import Any
 
+# What came of a night, as a run's last state is named; `infra/local/automations.yaml` lists them, too.
+PROMOTED, REJECTED, UNTRAINED, NOTHING_NEW = "New champion", "Rejected", "Nothing trained", "Nothing new"
+
 
 class Result(ABC):
     """Base of the frozen dataclasses that say what was done."""

@@ -98,18 +98,24 @@ def test_the_ui_asks_for_the_password_and_then_shows_the_deployments(up):
 def test_the_ui_shows_parameters_as_forms_with_descriptions(up):
     (nightly,) = up.ask("/deployments/filter", {"deployments": {"name": {"any_": ["nightly"]}}})
     schema = nightly["parameter_openapi_schema"]
-    assert set(schema["properties"]) == {"config", "config_file", "night", "start"}
+    assert set(schema["properties"]) == {"config", "config_file", "overrides", "night", "start"}
+    assert schema["properties"]["start"]["enum"][:3] == ["", "ingest", "clean"]
     assert schema["definitions"]["DedupConfig"]["properties"]["threshold"]["description"].startswith("Exact Jaccard")
 
 
 def test_a_deployment_run_does_a_whole_night_and_its_artifacts_tell_the_story(up, corpus):
-    up.prefect("deployment", "run", "nightly/nightly", "--watch")
+    up.prefect("deployment", "run", "nightly/nightly", "--watch", "--param", 'overrides=["generate.max_tokens=7"]')
     (index,) = (corpus / "workspace").glob("nights/index.json")
     (night,) = json.loads(index.read_text())["nights"]
     assert (corpus / "workspace" / "reports" / night / "report.html").exists()
-    runs = {run["name"]: run["state"]["type"] for run in up.ask("/flow_runs/filter", {})}
-    assert runs[f"nightly-workspace-{night}"] == "COMPLETED"
+    states = {run["name"]: run["state"] for run in up.ask("/flow_runs/filter", {})}
     for part in ("prepare-corpus", "train-model", "evaluate-model", "generate-text"):
-        assert runs[f"{part}-workspace-{night}"] == "COMPLETED"
-    keys = {artifact["key"] for artifact in up.ask("/artifacts/filter", {})}
-    assert {"verdict", "funnel", "samples", "training", "flow"} <= {key.removeprefix("night-") for key in keys if key}
+        assert states[f"{part}-workspace-{night}"]["type"] == "COMPLETED"
+    verdict = states[f"nightly-workspace-{night}"]
+    assert (verdict["type"], verdict["name"]) == ("COMPLETED", "New champion")
+    assert verdict["message"] == states[f"evaluate-model-workspace-{night}"]["message"] == "There was no champion yet."
+    shown = {one["key"]: one["description"] for one in up.ask("/artifacts/filter", {}) if one["key"]}
+    assert {f"night-{name}" for name in ("verdict", "funnel", "samples", "training", "flow")} <= set(shown)
+    assert "documents kept" in shown["night-funnel"]
+    settings = json.loads((corpus / "workspace" / "reports" / night / "report.json").read_text())["settings"]
+    assert settings["generate"]["max_tokens"] == 7

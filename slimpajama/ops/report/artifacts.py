@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from slimpajama.core.format import visible
+from slimpajama.core.format import number, share, size, visible
 from slimpajama.core.page import Section, full_width, markdown
 from slimpajama.ops.report import page
-from slimpajama.ops.report.tuning import IN_ARTIFACT, tuning
+from slimpajama.ops.report.tuning import IN_ARTIFACT, tuning, tuning_finding
 from slimpajama.workspace import layout
 
 FLOW = """## The flow of a night
@@ -52,6 +52,30 @@ def artifacts(report: Mapping[str, Any], uri: str, named: Callable[[str], str] =
     texts = {name: (markdown(section), path) for name, (section, path) in sections.items() if section.blocks}
     texts["flow"] = FLOW, night.path
     return {name: f"{text}\n{_link(f'{uri}/{named(path)}')}\n" for name, (text, path) in texts.items()}
+
+
+def findings(report: Mapping[str, Any]) -> dict[str, str]:
+    """Return what each artifact found in one line, by its name: what the UI shows of it in a list."""
+    found, *_, kept = report["funnel"]["levels"]
+    rules = sorted(report["rules"], key=lambda rule: -rule["documents"])
+    alike = report["duplicates"]
+    repeated = [one["repeated_share"] for one in report["samples"] if one["role"] == "challenger"]
+    removed = f"{number(found['documents'] - kept['documents'])} documents removed"
+    most = f", most by {rules[0]['rule']} ({number(rules[0]['documents'])})" if rules else ""
+    unusual = sum(row["unusual"] for row in report["drift"])
+    itself = f"; the new model repeats itself by {share(sum(repeated) / len(repeated))}" if repeated else ""
+    return {
+        "verdict": f"{page.LABELS[report['verdict']['status']]}: {report['verdict']['reason']}",
+        "funnel": f"{number(kept['documents'])} of {number(found['documents'])} documents kept, {size(kept['bytes'])};"
+        f" {unusual or 'no'} measures are unusual.",
+        "removed": f"{removed}{most}.",
+        "duplicates": f"{number(alike['documents'])} documents resembled another one,"
+        f" {number(alike['of_earlier_nights'])} of them one of an earlier night.",
+        "training": page.training(report).note,
+        "samples": f"{len(report['samples'])} texts{itself}.",
+        "applications": tuning_finding(report["tuning"]) if report["tuning"] else "",
+        "flow": "What a night does, and in which order.",
+    }
 
 
 def _verdict(report: Mapping[str, Any]) -> Section:

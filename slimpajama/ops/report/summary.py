@@ -7,7 +7,7 @@ from typing import Any
 from slimpajama.apps.tune.stage import TuneReport
 from slimpajama.core.format import decimal, excerpt
 from slimpajama.core.page import HAN, plain_facts
-from slimpajama.core.result import Result
+from slimpajama.core.result import NOTHING_NEW, PROMOTED, REJECTED, UNTRAINED, Result
 from slimpajama.model.evaluate.stage import EvaluateReport
 from slimpajama.model.generate.stage import GenerateReport
 from slimpajama.ops.report.tuning import asked, given, in_order
@@ -24,6 +24,8 @@ class NightSummary(Result):
     """Outcome of a nightly run."""
 
     night: str
+    outcome: str
+    """`New champion`, `Rejected`, `Nothing trained` or `Nothing new`."""
     verdict: str
     """One sentence."""
     corpus: str = ""
@@ -56,7 +58,13 @@ class NightSummary(Result):
 
 def nothing_new(night: str, champion: str | None) -> NightSummary:
     """Return the summary of a night that found no new or changed file."""
-    return NightSummary(night=night, verdict="no new or changed file, nothing trained", champion=champion or "")
+    verdict = "no new or changed file, nothing trained"
+    return NightSummary(night=night, outcome=NOTHING_NEW, verdict=verdict, champion=champion or "")
+
+
+def outcome(evaluation: EvaluateReport) -> str:
+    """Return what came of a model, in the words of a run's last state."""
+    return PROMOTED if evaluation.promote else REJECTED
 
 
 def summarise_night(uri: str, night: str, champion: str | None, reports: Mapping[str, Any]) -> NightSummary:
@@ -66,6 +74,7 @@ def summarise_night(uri: str, night: str, champion: str | None, reports: Mapping
     """
     summary = NightSummary(
         night=night,
+        outcome=UNTRAINED,
         verdict="all new documents were known or too poor, nothing trained",
         champion=champion or "",
         corpus=f"{uri}/{layout.night(night).path}",
@@ -79,6 +88,7 @@ def summarise_night(uri: str, night: str, champion: str | None, reports: Mapping
     languages = evaluation.figures["languages"]
     return replace(
         summary,
+        outcome=outcome(evaluation),
         verdict=evaluation.reason,
         model=f"{uri}/{layout.model(evaluation.model).path}",
         bits_per_byte={

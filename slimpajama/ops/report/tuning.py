@@ -61,6 +61,13 @@ def tuning_artifact(tuned: Mapping[str, Any]) -> str:
     return markdown(tuning(tuned, IN_ARTIFACT))
 
 
+def tuning_finding(tuned: Mapping[str, Any]) -> str:
+    """Return what a tuning came to in one line."""
+    rows = _measures(tuned["scores"]["tasks"])
+    said = [f"{row['task']} {row['lang']} {row['measure']} {row['decides']:.1f}" for row in rows]
+    return f"{', '.join(said) or 'nothing was measured'}."
+
+
 def _measures(tasks: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield a row a task and language."""
     for task, ((decides, name), *others) in ((task, measures.items()) for task, measures in MEASURES.items()):

@@ -6,7 +6,7 @@ import base64
 import re
 from typing import Any
 
-from slimpajama.ops.report.artifacts import artifacts
+from slimpajama.ops.report.artifacts import artifacts, findings
 
 Reports = dict[str, dict[str, Any]]
 
@@ -92,3 +92,18 @@ def test_a_night_without_training_has_the_pieces_that_it_can_have(reports: Repor
 def test_names_of_pieces_can_stand_in_artifact_keys(reports: Reports) -> None:
     names = artifacts(reports["2026-01-02"], "/w")
     assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in names)
+
+
+def test_each_piece_has_a_finding_and_none_a_path_or_markup(reports: Reports) -> None:
+    for report in reports.values():
+        found = findings(report)
+        assert set(artifacts(report, "/w")) <= set(found)
+        assert not re.search(r"/w|[<>`\[\]\n]", "".join(found.values()))
+    found = findings(reports["2026-01-02"])
+    levels = reports["2026-01-02"]["funnel"]["levels"]
+    assert found["funnel"].startswith(f"{levels[-1]['documents']} of {levels[0]['documents']} documents kept, ")
+    assert found["verdict"].startswith("new champion: ")
+    assert "tokens in" in found["training"]
+    assert "translation" in found["applications"]
+    most = max(reports["2026-01-02"]["rules"], key=lambda rule: rule["documents"])
+    assert f"most by {most['rule']} ({most['documents']})" in found["removed"]

@@ -34,6 +34,7 @@ REPORTS = {"evaluate": EVALUATION, "generate": SAMPLES}
 
 def test_one_text_a_language_of_the_nights_own_model_and_places_of_everything():
     summary = summarise_night("w", "n", "n-small-1", REPORTS)
+    assert summary.outcome == "New champion"
     assert summary.samples == {"en": "The cat\x1b[2J", "zh": "今天很好"}
     assert summary.bits_per_byte == {"zh": 1.5, "en": 1.75}
     text = summary.text()
@@ -44,8 +45,10 @@ def test_one_text_a_language_of_the_nights_own_model_and_places_of_everything():
 
 def test_a_night_without_training_says_why():
     assert "nothing trained" in nothing_new("n", "old").text()
+    assert nothing_new("n", "old").outcome == "Nothing new"
     summary = summarise_night("w", "n", "old", {})
     assert "nothing trained" in summary.verdict
+    assert summary.outcome == "Nothing trained"
     assert summary.report
     assert not summary.model
 
