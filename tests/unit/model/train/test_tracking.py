@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import json
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +136,45 @@ def test_mlflow_has_one_run_a_model_with_settings_and_curve(tmp_path: Path, monk
     assert (run.info.run_name, run.info.status, run.data.params) == ("model", "FINISHED", {"lr": "1.0"})
     curve = client.get_metric_history(run.info.run_id, "loss/continue")
     assert [(point.step, point.value) for point in curve] == [(1, 3.0), (2, 2.0)]
+
+
+def test_a_server_that_is_down_at_the_start_or_later_costs_a_line(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("mlflow", reason="needs the extra `mlflow`")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    stays = threading.Event()
+
+    class Server(BaseHTTPRequestHandler):
+        def answer(self):
+            known = {
+                "experiments/get-by-name": {"experiment": {"experiment_id": "1"}},
+                "runs/search": {"runs": [{"info": {"run_id": "2"}, "data": {}}]},
+            }
+            body = json.dumps(next((made for path, made in known.items() if path in self.path), {})).encode()
+            self.send_response(200 if stays.is_set() else 500)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = answer
+
+        def log_message(self, *_: Any) -> None: ...
+
+    said: list[str] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server, logged_to(LineHandler(said.append)):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        cfg = TrainConfig(mlflow=f"http://127.0.0.1:{server.server_port}")
+        with tracking(cfg, "model", {}) as log:
+            log(1, {"loss/continue": 3.0})
+        assert [line.count("not tracked: ") for line in said] == [1]
+        stays.set()
+        with tracking(cfg, "model", {}) as log:
+            log(1, {"loss/continue": 3.0})
+            assert len(said) == 1
+            stays.clear()
+            log(2, {"loss/continue": 2.0})
+            log(3, {"loss/continue": 1.0})
+        server.shutdown()
+    assert [line.count("no longer tracked: ") for line in said[1:]] == [1]
 
 
 def test_without_a_tracker_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
