@@ -11,12 +11,14 @@ from typing import Any
 from flows.corpus import Start, prepare_corpus
 from flows.model import MODEL_FLOWS
 from slimpajama.core.config import Config
+from slimpajama.core.result import SKIPPED
 from slimpajama.ops.pipeline import follow
 from slimpajama.ops.report.summary import NightSummary
 from slimpajama.workspace.nights import Nights
 from tasks.model import require_model
 from tasks.observe import configuration, deployed, named, run_context, without_ui_edge
 from tasks.report import nothing_new_task, publish_artifacts, report_task
+from tasks.schedule import missed
 
 
 @deployed("nightly", named(Nights.choose), lambda summary: (summary.outcome, summary.verdict))
@@ -37,6 +39,8 @@ def nightly(
         start: Step of the preparation to begin at again, for instance dedup; empty goes on where the night stopped.
     """
     config = configuration(config, config_file, overrides)
+    if reason := missed(config):
+        return NightSummary(night=night, outcome=SKIPPED, verdict=reason)
     with run_context(config, night, Nights.choose) as (config, night):
         require_model(config)
         corpus = prepare_corpus(config, night=night, start=start)

@@ -29,7 +29,5 @@ POOL=infra/local/pool.json
 "$BIN/prefect" work-pool inspect local >/dev/null 2>&1 ||
   "$BIN/prefect" work-pool create local --type process --base-job-template $POOL
 "$BIN/prefect" work-pool update local --base-job-template $POOL
-"$BIN/prefect" --no-prompt deploy --all
-# left alone where it is: making it anew would lose sight of runs that it is waiting for
-"$BIN/prefect" automation inspect slimpajama-silent-run >/dev/null 2>&1 ||
-  "$BIN/prefect" automation create --from-file infra/local/automations.yaml
+# with exit code 2 where the configuration asks for what cannot be
+exec "$BIN/python" -m tasks.deploy

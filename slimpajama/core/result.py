@@ -6,6 +6,7 @@ from typing import Any
 
 # What came of a night, as a run's last state is named; `infra/local/automations.yaml` lists them, too.
 PROMOTED, REJECTED, UNTRAINED, NOTHING_NEW = "New champion", "Rejected", "Nothing trained", "Nothing new"
+SKIPPED = "Skipped"
 
 
 class Result(ABC):

@@ -118,8 +118,8 @@ def s3_server(folder):
         }
 
 
-def command(*arguments, timeout=300, folder=ROOT, **environment):
-    """Run a program from a folder, the project's by default, and return what it said."""
+def command(*arguments, timeout=300, folder=ROOT, code=0, **environment):
+    """Run a program from a folder, the project's by default, and return what it said: on stderr if it is to fail."""
     done = subprocess.run(
         [*map(str, arguments)],
         cwd=folder,
@@ -130,8 +130,8 @@ def command(*arguments, timeout=300, folder=ROOT, **environment):
         check=False,
         stdin=subprocess.DEVNULL,
     )
-    assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    assert done.returncode == code, f"{arguments}\n{done.stdout}\n{done.stderr}"
+    return done.stderr if code else done.stdout
 
 
 class Installation:
@@ -148,8 +148,8 @@ class Installation:
         for name in ("flows", "tasks", "slimpajama", "infra", "prefect.yaml", "pyproject.toml"):
             (root / name).symlink_to(ROOT / name)
 
-    def up(self):
-        self.said = command("sh", "infra/local/up.sh", folder=self.root, **self.settings)
+    def up(self, code=0):
+        self.said = command("sh", "infra/local/up.sh", folder=self.root, code=code, **self.settings)
         self.client = tomllib.loads((self.root / "prefect.toml").read_text())["api"]
 
     def down(self):

@@ -12,7 +12,7 @@ import pytest
 from prefect import flow
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.states import Crashed
-from servers import BIN, ROOT, installation, start_night, stop, until
+from servers import BIN, ROOT, Installation, start_night, stop, until
 from small_corpus import CONFIG, published
 
 RECOVERY = f'{CONFIG}\n[recovery]\nattempts = 2\nalert = "custom-webhook/nights"\n'
@@ -44,12 +44,19 @@ def up(corpus, heard, tmp_path_factory):
     """The whole installation, with a block that alerts go to."""
     config = corpus / "recovery.toml"
     config.write_text(RECOVERY, encoding="utf-8")
-    with installation(config, tmp_path_factory.mktemp("root")) as it:
+    it = Installation(tmp_path_factory.mktemp("root"), config)
+    try:
+        # The server stays up for whoever makes the block, which was forgotten.
+        it.up(code=2)
+        assert "recovery.alert: the server has no such block: found custom-webhook/nights" in it.said
         with it.api():
             CustomWebhookNotificationBlock(
                 name="nights", url=heard[1], json_data={"text": "{{subject}} {{body}}"}
             ).save("nights")
+        it.up()
         yield it
+    finally:
+        it.down()
 
 
 def processes_below(pid):
@@ -106,6 +113,32 @@ def test_a_run_that_keeps_dying_is_told_of_and_not_started_again(up, heard):
         client.set_flow_run_state(run.id, Crashed(message="内存不足"), force=True)
     (body,) = until(lambda: [body for body in bodies if str(run.id) in body] or 1 / 0, 120, "the alert")
     assert "\\u4e00\\u591c" in body or "一夜" in body
+
+
+def test_a_wrong_setting_fails_with_its_sentence_is_not_tried_again_and_is_told_of(up, corpus, heard):
+    """The file that says whom to tell cannot be read, either."""
+    bodies, _ = heard
+    config = corpus / "recovery.toml"
+    config.write_text(f"{RECOVERY}\n[shards]\nrow_tokns = 5\n", encoding="utf-8")
+    try:
+        up.prefect("deployment", "run", "nightly/nightly")
+        sentence = "shards.row_tokns: unknown setting"
+        (body,) = until(lambda: [body for body in bodies if sentence in body] or 1 / 0, 180, "the alert")
+    finally:
+        config.write_text(RECOVERY, encoding="utf-8")
+    assert "nightly did not come through Failed: " in body
+    found = up.ask("/flow_runs/filter", {"flow_runs": {"name": {"any_": ["nightly"]}}})
+    assert [(run["state_type"], run["state"]["message"].count(sentence)) for run in found] == [("FAILED", 1)]
+
+
+def test_a_run_that_its_worker_took_and_never_started_counts_as_dead(up):
+    """The automation waits 5 minutes; here is what it waits for, and what comes of it."""
+    with up.api() as client:
+        (automation,) = client.read_automations_by_name("slimpajama-never-started")
+    assert automation.enabled
+    assert automation.trigger.within.total_seconds() == 300
+    assert automation.trigger.after == {"prefect.flow-run.Pending"}
+    assert "prefect.flow-run.Running" in automation.trigger.expect
 
 
 def test_a_night_that_dies_with_its_worker_is_gone_on_with_when_there_is_one_again(up, corpus, undisturbed):

@@ -36,6 +36,22 @@ class RunConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class ScheduleConfig:
+    """When the deployment `nightly` starts a night. Cron and time zone count when it is made for the first time; after
+    that they are changed in Prefect, and stay as they are there."""
+
+    cron: Annotated[str, Field(pattern=r"^$|^\S+( \S+){4}$")] = "0 2 * * *"
+    """Minute, hour, day of the month, month, day of the week; empty for no schedule."""
+
+    timezone: str = "UTC"
+    """Of the cron and of the weekly `clean-up`, for example `Asia/Shanghai`."""
+
+    missed: Literal["last", "none"] = "last"
+    """Which of the nights is made up for that no worker was there to start: the `last` one, or `none`, if more than an
+    hour has gone since."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class RetentionConfig:
     """What `clean-up` removes. Champions, what they were started from, and the nights' corpora always stay."""
 

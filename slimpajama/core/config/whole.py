@@ -22,7 +22,7 @@ from slimpajama.core.config.corpus import (
 )
 from slimpajama.core.config.model import EvaluateConfig, GenerateConfig, MemoryConfig, ModelConfig, TrainConfig
 from slimpajama.core.config.renamed import with_new_names
-from slimpajama.core.config.run import ObserveConfig, RecoveryConfig, RetentionConfig, RunConfig
+from slimpajama.core.config.run import ObserveConfig, RecoveryConfig, RetentionConfig, RunConfig, ScheduleConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -48,6 +48,7 @@ class Config:
     tune: TuneConfig = field(default_factory=TuneConfig)
     apply: ApplyConfig = field(default_factory=ApplyConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     retention: RetentionConfig = field(default_factory=RetentionConfig)
     recovery: RecoveryConfig = field(default_factory=RecoveryConfig)
     observe: ObserveConfig = field(default_factory=ObserveConfig)

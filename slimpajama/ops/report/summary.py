@@ -25,7 +25,7 @@ class NightSummary(Result):
 
     night: str
     outcome: str
-    """`New champion`, `Rejected`, `Nothing trained` or `Nothing new`."""
+    """`New champion`, `Rejected`, `Nothing trained`, `Nothing new` or `Skipped`."""
     verdict: str
     """One sentence."""
     corpus: str = ""
