@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from prefect import flow
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
-from prefect.states import Crashed
+from prefect.events import AutomationCore
+from prefect.states import Crashed, Pending
 from servers import BIN, ROOT, Installation, start_night, stop, until
 from small_corpus import CONFIG, published
 
@@ -119,10 +121,10 @@ def test_a_wrong_setting_fails_with_its_sentence_is_not_tried_again_and_is_told_
     """The file that says whom to tell cannot be read, either."""
     bodies, _ = heard
     config = corpus / "recovery.toml"
-    config.write_text(f"{RECOVERY}\n[shards]\nrow_tokns = 5\n", encoding="utf-8")
+    config.write_text(f"{RECOVERY}\n[schedule]\ncorn = 5\n", encoding="utf-8")
     try:
         up.prefect("deployment", "run", "nightly/nightly")
-        sentence = "shards.row_tokns: unknown setting"
+        sentence = "schedule.corn: unknown setting"
         (body,) = until(lambda: [body for body in bodies if sentence in body] or 1 / 0, 180, "the alert")
     finally:
         config.write_text(RECOVERY, encoding="utf-8")
@@ -131,14 +133,22 @@ def test_a_wrong_setting_fails_with_its_sentence_is_not_tried_again_and_is_told_
     assert [(run["state_type"], run["state"]["message"].count(sentence)) for run in found] == [("FAILED", 1)]
 
 
-def test_a_run_that_its_worker_took_and_never_started_counts_as_dead(up):
-    """The automation waits 5 minutes; here is what it waits for, and what comes of it."""
+def test_a_run_that_its_worker_took_and_never_started_counts_as_dead(up, heard):
+    bodies, _ = heard
     with up.api() as client:
-        (automation,) = client.read_automations_by_name("slimpajama-never-started")
-    assert automation.enabled
-    assert automation.trigger.within.total_seconds() == 300
-    assert automation.trigger.after == {"prefect.flow-run.Pending"}
-    assert "prefect.flow-run.Running" in automation.trigger.expect
+        (there,) = client.read_automations_by_name("slimpajama-never-started")
+        as_made = AutomationCore.model_validate(there.model_dump(mode="json", exclude={"id", "owner_resource"}))
+        assert as_made.trigger.within.total_seconds() == 300
+        # As little as Prefect takes.
+        soon = as_made.trigger.model_copy(update={"within": timedelta(seconds=10)})
+        client.update_automation(there.id, as_made.model_copy(update={"trigger": soon}))
+        try:
+            run = client.create_flow_run(flow(lambda: None, name="nightly"), tags=["slimpajama", "attempt-2"])
+            client.set_flow_run_state(run.id, Pending(), force=True)
+            (body,) = until(lambda: [body for body in bodies if str(run.id) in body] or 1 / 0, 180, "the alert")
+        finally:
+            client.update_automation(there.id, as_made)
+    assert "Crashed: A worker took it and did not start it within 5 minutes." in body
 
 
 def test_a_night_that_dies_with_its_worker_is_gone_on_with_when_there_is_one_again(up, corpus, undisturbed):
