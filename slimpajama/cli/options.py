@@ -100,7 +100,9 @@ class Common:
         """Return the model that `--model` names: of the workspace, or an exported folder, which needs none."""
         from slimpajama.model.loading import is_exported, load_exported, load_model
 
-        return load_exported(Path(model)) if model and is_exported(model) else load_model(self.open(), model, memory)
+        if model and is_exported(model):
+            return load_exported(Path(model), memory)
+        return load_model(self.open(), model, memory)
 
     def emit(self, value: dict[str, Any], text: str) -> None:
         """Print a command's result: for people, or as one JSON object on the last line."""
