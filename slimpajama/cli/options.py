@@ -8,7 +8,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -68,6 +68,10 @@ class Common:
         typer.Option("--set", help="Override one setting, for example train.tokens=4000000.", metavar="KEY=VALUE"),
     ] = None
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout as the last line.")] = False
+
+    def after(self, group: Common) -> Common:
+        """Return these options of a sub-command; those that it was not given are as they were given before it."""
+        return replace(self, **{one.name: getattr(self, one.name) or getattr(group, one.name) for one in fields(self)})
 
     @cached_property
     def cfg(self) -> Config:
