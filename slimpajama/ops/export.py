@@ -21,7 +21,7 @@ from slimpajama.core.page import card_head, render
 from slimpajama.core.progress import track
 from slimpajama.core.schema import DOCUMENTS, SHARDS
 from slimpajama.core.split import SPLITS
-from slimpajama.model.memory.opening import LISTING, WITHOUT, memory_files
+from slimpajama.model.memory.opening import EXPORTED, LISTING, WITHOUT, memory_files
 from slimpajama.text.tokenizer import DOCUMENT
 from slimpajama.workspace import layout
 from slimpajama.workspace.index import ARRAYS
@@ -143,9 +143,9 @@ def _memory(workspace: Workspace, name: str, night: str) -> tuple[Manifest, list
     """
     with _or_without():
         found = memory_files(workspace, name, night)
-    sources = [("memory/weights.json", found.weights)]
+    sources = [(EXPORTED.file("weights.json"), found.weights)]
     for number, part in enumerate(found.parts):
-        sources += [(f"memory/{number:05d}.{kind}.npy", part.entries[f"{kind}.npy"]) for kind in ARRAYS]
+        sources += [(EXPORTED.file(f"{number:05d}.{kind}.npy"), part.entries[f"{kind}.npy"]) for kind in ARRAYS]
     files = tuple(replace(entry, path=path) for path, entry in sources)
     counts = {"tokens": total(found.nights), "bytes": sum(entry.bytes for entry in files)}
     return Manifest("memory", found.digest, files, counts, {"night": night, "nights": found.nights}), sources

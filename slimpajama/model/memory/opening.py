@@ -16,16 +16,16 @@ from slimpajama.model.memory.weights import Weights
 from slimpajama.text.suffixes import Suffixes, is_whole
 from slimpajama.workspace import layout
 from slimpajama.workspace.index import ARRAYS, IndexPart, index_parts, parts_of, require_indexes
-from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import FileEntry, Manifest, load_manifest, total
 from slimpajama.workspace.mapped import holds
-from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.open import Workspace, listed_folder
 from slimpajama.workspace.parquet import read_verified
 from slimpajama.workspace.store import Store, sha256
 
 WITHOUT = "`--no-memory` takes the network alone."
-# What lists the files of an exported memory.
-LISTING = "memory/manifest.json"
+# Of an exported model; and what lists its files.
+EXPORTED = layout.Folder("memory")
+LISTING = EXPORTED.manifest
 COPY_AGAIN = f"Export it again, or copy its files again, not links to them. {WITHOUT}"
 
 
@@ -134,12 +134,12 @@ def open_exported(folder: Path, vocab_size: int, document_id: int) -> OpenMemory
     Raises:
         ModelError: A file is missing, not what is listed, or no part of a memory of these tokens.
     """
-    store = LocalStore(str(folder))
+    store = listed_folder(folder)
     try:
         listed = load_manifest(store, LISTING)
         if listed is None:
             raise StorageError("empty", where=f"{folder}/{LISTING}")
-        weights = listed.file("memory/weights.json")
+        weights = listed.file(EXPORTED.file("weights.json"))
         arrays = tuple(entry for entry in listed.files if entry.path.endswith(".npy"))
         parts = parts_of(store, replace(listed, files=arrays))
         for part in parts:
