@@ -28,7 +28,14 @@ _NEVER_OPEN = re.compile(
     "area|base|br|col|d[dt]|embed|hr|img|input|li|link|meta|option|p|source|t(body|d|foot|h|head|r|rack)|wbr",
     re.IGNORECASE,
 )
-_COPIED = re.compile(r"<(?:b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u)[\s/][^>]*", re.IGNORECASE)
+_WHITE = " \t\n\r\f"
+_FORMATTING = "b|big|code|em|font|i|nobr|s|small|strike|strong|tt|u"
+_COPIED = re.compile(rf"<(?:{_FORMATTING})[\s/][^>]*", re.IGNORECASE)
+# One that is closed for certain: its end tag follows after text and `<span>`s alone, and no quote hides a `>`.
+_ATTRIBUTES = rf"""(?:[{_WHITE}]++[\w:-]++(?:=(?:"[^"<>]*+"|'[^'<>]*+'|[\w./:;#%-]++))?+)*+[{_WHITE}]*+"""
+_CLOSED = re.compile(
+    rf"<({_FORMATTING}){_ATTRIBUTES}>(?:[^<]++|</?span{_ATTRIBUTES}>)*+</\1[{_WHITE}]*+>", re.IGNORECASE | re.ASCII
+)
 _LONG_TAG = re.compile(r"<[a-zA-Z][^<>]{20000,}")
 _OPTION, _LIST = re.compile("<option", re.IGNORECASE), re.compile("(</?)select", re.IGNORECASE)
 # Mark the borders of blocks and of cells. They are removed from every text first: `&#30;` may have put them there.
@@ -51,7 +58,6 @@ _TAGS = re.compile(
 )
 _TAG_OR_END = re.compile("<[^<>]*>|\n")
 _AS_WRITTEN = frozenset(("pre", "textarea"))
-_WHITE = " \t\n\r\f"
 _SPACE = re.compile(rf"[{_WHITE}{_CELL}]+")
 _BROKEN_LINE = re.compile(f"\n(?<={WIDE}\n)(?={WIDE})")
 
@@ -164,6 +170,8 @@ def _check_work(page: str) -> tuple[int, int]:
         raise TreeTooLargeError(f"{tags} tags, {deepest} deep")
     # The parser copies three equal ones at most (HTML's "Noah's Ark clause").
     copied = 3 * len(set(_COPIED.findall(page)))
+    if tags * copied > MAX_COPIES:
+        copied = 3 * len(set(_COPIED.findall(_CLOSED.sub("", page))))
     if tags * copied > MAX_COPIES:
         raise TreeTooLargeError(f"{tags} tags, {copied} to be open at once")
     attributes = max((len(tag.split()) for tag in _LONG_TAG.findall(page)), default=0)

@@ -65,6 +65,31 @@ def test_hundred_thousand_open_tags_are_refused_at_once():
         visible_text("<div>" * 100_000)
 
 
+def large_page(element):
+    """Return a page of 60,000 paragraphs in which 30 kinds of an element stand."""
+    return "".join(f"<p>{element.format(n % 30)} 看 see" for n in range(60_000))
+
+
+def test_a_large_page_in_which_formatting_is_closed_is_read():
+    page = large_page("<code class='kind-{}'><span class=pre>说明 note</span></code>")
+    assert visible_text(page).count("说明 note 看 see") == 60_000
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        "<code class='kind-{}'><table></code></table>",
+        "<code class='kind-{}'><!-- </code> -->",
+        "<code class='kind-{}'>说明</code\x0b>",
+        """<code class="kind-{}" title="></code>">""",
+        """<code class=kind-{} x"y="></code>">""",
+    ],
+)
+def test_a_large_page_in_which_formatting_may_stay_open_is_refused_before_it_is_parsed(element):
+    with pytest.raises(TreeTooLargeError, match="90 to be open at once"):
+        visible_text(large_page(element))
+
+
 def test_a_long_flat_page_is_not_deep():
     assert visible_text("<ul>" + "<li>x" * 30_000).count("\n") == 29_999
 
