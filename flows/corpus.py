@@ -3,9 +3,11 @@
 from prefect import flow
 
 from slimpajama.core.config import Config
+from slimpajama.core.progress import numbered
 from slimpajama.corpus.dedup.stage import DEDUP
+from slimpajama.corpus.index import INDEX
 from slimpajama.corpus.ingest import INGEST
-from slimpajama.corpus.pipeline import walk
+from slimpajama.corpus.pipeline import NAMES, walk
 from slimpajama.workspace.manifest import Manifest
 from slimpajama.workspace.nights import Nights
 from tasks.corpus import (
@@ -37,9 +39,9 @@ def prepare_corpus(
         The night's manifest, or None where there was nothing new to read.
     """
     with run_context(config, config_file, night, Nights.choose_preparation) as (config, night):
-        with with_workers(config, night):
+        with with_workers(config, night), numbered([*NAMES, INDEX.name]):
             manifest = publish_night(config, night, start)
-        index_nights_task(config)
+            index_nights_task(config)
         return manifest
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from prefect import flow
 
 from slimpajama.core.config import Config
+from slimpajama.core.progress import numbered
 from slimpajama.ops.pipeline import FLOWS
 from slimpajama.workspace.nights import Nights
 from tasks.model import STEP_TASKS
@@ -31,7 +32,7 @@ def flow_of(name: str) -> Callable[..., dict[str, Any]]:
         Returns:
             The report of each step by its name.
         """
-        with run_context(config, config_file, night, CHOOSE) as (config, night):
+        with run_context(config, config_file, night, CHOOSE) as (config, night), numbered(list(FLOWS[name])):
             return {step: STEP_TASKS[step](config, night, model) for step in FLOWS[name]}
 
     return run

@@ -13,7 +13,8 @@ from prefect import flow
 from flows.corpus import prepare_corpus
 from flows.model import MODEL_FLOWS
 from slimpajama.core.config import Config
-from slimpajama.ops.pipeline import follow
+from slimpajama.core.progress import numbered
+from slimpajama.ops.pipeline import follow, stages
 from slimpajama.ops.report.summary import NightSummary
 from slimpajama.workspace.nights import Nights
 from tasks.model import require_model
@@ -31,7 +32,7 @@ def nightly(config: Config | None = None, config_file: str = "", night: str = ""
         night: Name of the night; empty continues an unfinished one or takes today's date.
         start: Step of the preparation to begin at again, for instance dedup; empty goes on where the night stopped.
     """
-    with run_context(config, config_file, night, Nights.choose) as (config, night):
+    with run_context(config, config_file, night, Nights.choose) as (config, night), numbered(stages(config)):
         require_model(config)
         corpus = prepare_corpus(config, night=night, start=start)
         if corpus is None:
