@@ -198,7 +198,8 @@ def numbered(stages: Sequence[str]) -> Iterator[None]:
     before = _planned
     _planned = before or tuple(stages)
     try:
-        yield
+        with stopping.stops(": finished stages are kept; the same command goes on there"):
+            yield
     finally:
         _planned = before
 

@@ -30,11 +30,18 @@ def stopped() -> str:
 
 @contextlib.contextmanager
 def stops(at: str) -> Iterator[None]:
-    """Let `stopped` say `at` while the block runs, and after it where an error or Ctrl-C ends it."""
+    """Let `stopped` say `at` while the block runs, and after it where Ctrl-C ends it."""
     global _at
-    _at = at
-    yield
-    _at = AGAIN
+    before, _at = _at, at
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        # A library may have made an error of its own of it.
+        _at = at if _stopped.is_set() else before
+        raise
+    _at = before
 
 
 class Pool(ThreadPoolExecutor):

@@ -214,8 +214,15 @@ def test_a_stage_that_an_earlier_run_finished_says_so_and_one_without_work_says_
 
 
 @pytest.mark.parametrize("planned", [["ingest", "清洗 clean"], []])
-def test_ctrl_c_says_where_what_is_kept_and_how_to_go_on(planned):
+def test_ctrl_c_says_where_what_is_kept_and_how_to_go_on(planned, monkeypatch):
+    monkeypatch.setattr(stopping, "_at", stopping.AGAIN)
+    with contextlib.suppress(ValueError), stage("ingest"):
+        raise ValueError
     assert stopping.stopped() == "stopped; run again to go on"
+    with numbered(["ingest"]):
+        with stage("ingest"):
+            pass
+        assert stopping.stopped() == "stopped: finished stages are kept; the same command goes on there"
     with contextlib.suppress(KeyboardInterrupt), numbered(planned), stage("清洗 clean"):
         raise KeyboardInterrupt
     place = ", stage 2 of 2" if planned else ""
@@ -224,6 +231,3 @@ def test_ctrl_c_says_where_what_is_kept_and_how_to_go_on(planned):
     with contextlib.suppress(KeyboardInterrupt), track("verify"):
         raise KeyboardInterrupt
     assert stopping.stopped() == "stopped in verify; run again"
-    with stage("ingest"):
-        pass
-    assert stopping.stopped() == "stopped; run again to go on"
