@@ -3,6 +3,7 @@
 from typing import Any
 
 from slimpajama.core.page import plain_table
+from slimpajama.corpus.losses import losses_of
 from slimpajama.workspace import layout
 from slimpajama.workspace.layout import name_of
 from slimpajama.workspace.manifest import Counts, add_counts, load_manifest, total
@@ -17,7 +18,8 @@ def list_nights(workspace: Workspace) -> Rows:
     """Return a row a published night, oldest first: what came in, what was kept, what came of it.
 
     `refused` are the records that reading and cleaning refused, by source, file and rule; where a night of an earlier
-    version does not tell the file, it is empty. `again` are the documents that an earlier night had refused, by source.
+    version does not tell the file, it is empty. `problems` names the rules that refused records of a source which could
+    not be read, or of which nothing was left. `again` are the documents that an earlier night had refused, by source.
     """
     rows = []
     for night in workspace.nights.published():
@@ -28,6 +30,7 @@ def list_nights(workspace: Workspace) -> Rows:
             "night": night,
             "read": total(counts["ingest"].get("documents", 0)),
             "refused": add_counts(_refused(counts.get(step, {})) for step in ("ingest", "clean")),
+            "problems": losses_of(counts),
             "again": counts["ingest"].get("again", {}),
             "kept": total(counts["dedup"].get("kept", 0)),
             "tokens": total(counts.get("shards", {}).get("tokens", 0)),

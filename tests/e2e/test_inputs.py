@@ -176,5 +176,7 @@ def test_an_interrupt_says_how_to_go_on(bad_corpus, prefect_server, tmp_path):
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130
     line = said.splitlines()[-1]
-    assert re.fullmatch(r"slimpajama: stopped(| in [a-z]+, stage \d+ of 16): .* kept; the same command goes on there", line)
+    assert re.fullmatch(
+        r"slimpajama: stopped(| in [a-z]+, stage \d+ of 16): .* kept; the same command goes on there", line
+    )
     assert "Traceback" not in said

@@ -7,6 +7,7 @@ from urllib.parse import quote
 from slimpajama.core.format import visible
 from slimpajama.core.page import Section, full_width, markdown
 from slimpajama.ops.report import page
+from slimpajama.ops.report.problems import problems
 from slimpajama.ops.report.tuning import IN_ARTIFACT, tuning
 from slimpajama.workspace import layout
 
@@ -41,6 +42,7 @@ def artifacts(report: Mapping[str, Any], uri: str, named: Callable[[str], str] =
     model, tuned = report["verdict"]["challenger"], report["tuning"]
     sections = {
         "verdict": (_verdict(report), shown.page),
+        "problems": (problems(report), removed),
         "funnel": (page.funnel(report), night.manifest),
         "removed": (page.removed(report), removed),
         "duplicates": (page.duplicates(report), removed),

@@ -4,12 +4,13 @@ No clock's reading is in it, so the same night gives the same report at any time
 read.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from slimpajama.core.errors import ModelError, StorageError
 from slimpajama.core.format import excerpt
 from slimpajama.core.schema import DOCUMENTS, REMOVED
+from slimpajama.corpus.losses import findings
 from slimpajama.ops.report.corpus import cluster_sizes, length_counts, top_words
 from slimpajama.ops.report.drift import drift
 from slimpajama.ops.report.funnel import KEPT, history_row, night_funnel, split_rows
@@ -120,7 +121,7 @@ def collect(workspace: Workspace, night: str, model_id: str = "", tuned_id: str 
     """Return the report of a published night; arguments and errors are those of `gather`.
 
     Returns:
-        Plain JSON: `night`, `verdict`, `funnel`, `history` (earlier nights and this one), `drift`, `rules`,
+        Plain JSON: `night`, `verdict`, `problems`, `funnel`, `history` (earlier nights and this one), `drift`, `rules`,
         `duplicates`, `passages`, `training`, `evaluation`, `samples`, `natural_repetition`, `tuning`, `corpus`,
         `sources`, `settings`, `versions`, `files`.
     """
@@ -139,6 +140,7 @@ def collect(workspace: Workspace, night: str, model_id: str = "", tuned_id: str 
         "format": 1,
         "night": night,
         "verdict": _verdict(inputs),
+        "problems": [asdict(one) | {"text": one.text()} for one in findings(workspace.store, night, manifest)],
         "funnel": night_funnel(
             manifest.counts,
             kept,

@@ -22,6 +22,7 @@ from slimpajama.core.page import (
 )
 from slimpajama.ops.report import plots
 from slimpajama.ops.report.passages import passages
+from slimpajama.ops.report.problems import problems
 from slimpajama.ops.report.tuning import tuning
 
 Report = Mapping[str, Any]
@@ -37,7 +38,9 @@ ALL = "all languages"
 def night_page(report: Report) -> Page:
     """Return the page of a report as `collect` returns it."""
     verdict = report["verdict"]
-    sections = [make(report) for make in (funnel, removed, duplicates, passages, training, comparison, samples)]
+    sections = [
+        make(report) for make in (problems, funnel, removed, duplicates, passages, training, comparison, samples)
+    ]
     sections += [tuning(report["tuning"])] if report["tuning"] else []
     return Page(
         title=f"Night {report['night']}",

@@ -15,6 +15,8 @@ from slimpajama.workspace import layout
 
 # The summary shows so many characters of a text that an application was given or wrote.
 SHOWN = 200
+# It names so many things that went wrong.
+MOST = 5
 # A language with fewer held-out documents has its figure in the report, but not in the summary.
 FEW = 5
 
@@ -34,6 +36,8 @@ class NightSummary(Result):
     report: str = ""
     bits_per_byte: dict[str, float] = field(default_factory=dict)
     """Of the night's model on held-out text, by language."""
+    problems: list[str] = field(default_factory=list)
+    """What went wrong, by source and rule, a line each."""
     samples: dict[str, str] = field(default_factory=dict)
     """One text by language, prompt included."""
     tuned: str = ""
@@ -47,7 +51,9 @@ class NightSummary(Result):
         facts = {"night": f"{self.night}: {self.verdict}"}
         facts |= {name: getattr(self, name) for name in ("corpus", "model", "champion", "tuned", "report")}
         facts |= {"bits/byte": bits} | {f"text {lang}": text for lang, text in self.samples.items()}
-        blocks = [facts]
+        more = len(self.problems) - MOST
+        shown = [*self.problems[:MOST], *([f"{more:,} more: see the report"] if more > 0 else [])]
+        blocks = [facts, *({"went wrong" if not number else "": line} for number, line in enumerate(shown))]
         for example in self.examples:
             texts = {name: excerpt(example[name], SHOWN) for name in ("given", "written", "reference")}
             blocks.append({"test pair": example["asked"]} | texts)

@@ -25,7 +25,17 @@ def test_hostile_text_makes_no_element_but_our_own(reports: Reports) -> None:
         r'|<img alt="loss curve" src="data:image/svg\+xml;base64,[\w+/=]+">'
     )
     made = artifacts(reports["2026-01-02"], "/w")
-    assert set(made) == {"verdict", "funnel", "removed", "duplicates", "training", "samples", "applications", "flow"}
+    assert set(made) == {
+        "verdict",
+        "problems",
+        "funnel",
+        "removed",
+        "duplicates",
+        "training",
+        "samples",
+        "applications",
+        "flow",
+    }
     assert not re.search(r"<|!\[", "".join(ours.sub("", text) for name, text in made.items() if name != "flow"))
     assert "javascript:" not in "".join(made.values())
 
