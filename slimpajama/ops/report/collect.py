@@ -11,6 +11,7 @@ from slimpajama.core.errors import ModelError, StorageError
 from slimpajama.core.format import excerpt
 from slimpajama.core.schema import DOCUMENTS, REMOVED
 from slimpajama.corpus.losses import findings
+from slimpajama.model.evaluate.gate import mean_over_languages
 from slimpajama.ops.report.corpus import cluster_sizes, length_counts, top_words
 from slimpajama.ops.report.drift import drift
 from slimpajama.ops.report.funnel import KEPT, history_row, night_funnel, split_rows
@@ -219,9 +220,20 @@ def _training(inputs: Inputs) -> Part | None:
 
 
 def _evaluation(inputs: Inputs) -> Part | None:
-    """Return the figures of the night's model and of the champion: `overall`, by `languages`, by `sources`."""
-    own = inputs.read("evaluation", "evaluation.json")
-    return own and {"challenger": own, "champion": inputs.read("champion", "evaluation.json")}
+    """Return the figures of the night's model and of the champion: `overall`, by `languages`, by `sources`.
+
+    Bits per byte over all languages are weighed as the gate weighs them.
+    """
+    found = {
+        "challenger": inputs.read("evaluation", "evaluation.json"),
+        "champion": inputs.read("champion", "evaluation.json"),
+    }
+    for own in filter(None, found.values()):
+        for name in ("bits_per_byte", "network_bits_per_byte"):
+            # Evaluations of earlier versions are of networks without a memory.
+            if all(name in part for part in own["languages"].values()):
+                own["overall"][name] = mean_over_languages(own["languages"], name)
+    return found if found["challenger"] else None
 
 
 def _tuning(models: Models, inputs: Inputs) -> Part | None:

@@ -58,10 +58,11 @@ def _tiles(report: Report) -> list[Tile]:
     alike = report["duplicates"]
     train = sum(row["tokens"] for row in report["corpus"]["splits"] if row["split"] == "train")
     earlier = f"{number(alike['of_earlier_nights'])} of earlier nights' documents"
+    trained = short(report["training"]["tokens"]) if report["training"] else "0"
     tiles = [
         Tile("documents kept", number(kept["documents"]), f"of {number(found['documents'])} found"),
         Tile("duplicates", number(alike["documents"]), earlier),
-        Tile("training tokens", short(train), f"{size(kept['bytes'])} of text kept"),
+        Tile("tokens trained", trained, f"the night has {short(train)}, of {size(kept['bytes'])} of text"),
     ]
     languages = [row for row in _scores(report) if row["name"] != ALL]
     for row in sorted(languages, key=lambda row: row["name"] not in ("zh", "en"))[:2]:

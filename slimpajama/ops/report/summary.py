@@ -36,6 +36,8 @@ class NightSummary(Result):
     report: str = ""
     bits_per_byte: dict[str, float] = field(default_factory=dict)
     """Of the night's model on held-out text, by language."""
+    network_bits_per_byte: dict[str, float] = field(default_factory=dict)
+    """The same of its network alone, without its memory; empty where there is none."""
     problems: list[str] = field(default_factory=list)
     """What went wrong, by source and rule, a line each."""
     samples: dict[str, str] = field(default_factory=dict)
@@ -47,7 +49,8 @@ class NightSummary(Result):
 
     def text(self) -> str:
         """Return lines for the terminal."""
-        bits = ", ".join(f"{lang} {decimal(value)}" for lang, value in self.bits_per_byte.items())
+        alone = {lang: f" (network alone {decimal(bits)})" for lang, bits in self.network_bits_per_byte.items()}
+        bits = ", ".join(f"{lang} {decimal(value)}{alone.get(lang, '')}" for lang, value in self.bits_per_byte.items())
         facts = {"night": f"{self.night}: {self.verdict}"}
         facts |= {name: getattr(self, name) for name in ("corpus", "model", "champion", "tuned", "report")}
         facts |= {"bits/byte": bits} | {f"text {lang}": text for lang, text in self.samples.items()}
@@ -89,6 +92,12 @@ def summarise_night(uri: str, night: str, champion: str | None, reports: Mapping
         model=f"{uri}/{layout.model(evaluation.model).path}",
         bits_per_byte={
             lang: figures["bits_per_byte"] for lang, figures in languages.items() if figures["documents"] >= FEW
+        },
+        network_bits_per_byte={
+            lang: figures["network_bits_per_byte"]
+            for lang, figures in languages.items()
+            if figures["documents"] >= FEW
+            and figures.get("network_bits_per_byte", figures["bits_per_byte"]) != figures["bits_per_byte"]
         },
         samples=_one_a_language(samples.samples, evaluation.model),
         tuned=f"{uri}/{layout.tuned(tuning.model).path}" if tuning else "",
