@@ -64,8 +64,8 @@ _add(model.serve, without=("as_json",))
 _add(exchange.export, exchange.compress, exchange.decompress, exchange.lm_eval, without=("set_",))
 _add(applications.pairs, applications.summarize, applications.translate, applications.answer)
 models.callback()(expanded(model.models, "set_"))
-models.command()(model.promote)
-models.command()(model.rollback)
+models.command()(expanded(model.promote, "set_"))
+models.command()(expanded(model.rollback, "set_"))
 app.add_typer(models, name="models")
 
 

@@ -20,8 +20,14 @@ def export(
     ] = None,
     night: Annotated[list[str] | None, typer.Option(help="Night of the dataset, repeatable; default: all.")] = None,
     model: Model = None,
+    no_memory: Annotated[
+        bool, typer.Option("--no-memory", help="Leave out what the model looks up: the tokens of its training text.")
+    ] = False,
 ) -> None:
     """Write a model (safetensors, config, tokenizer, card) or, with --dataset, the corpus, for use elsewhere.
+
+    A model goes with its memory, which holds the tokens of its whole training text: whoever gets the folder can read
+    that text. --no-memory leaves it out.
 
     Example: slimpajama export --format hf exported --workspace demo/workspace
     """
@@ -38,8 +44,15 @@ def export(
         amounts = ", ".join(f"{split} {n:,}" for split, n in found["documents"].items())
         return common.emit(found, f"{found['folder']}: documents of {len(found['nights'])} night(s): {amounts}")
     assert directory
-    found = export_model(space, directory, model)
-    return common.emit(found, f"{found['folder']}: {found['model']}")
+    with console():
+        found = export_model(space, directory, model, not no_memory)
+    line = f"{found['folder']}: {found['model']}, "
+    if about := found["memory"]:
+        line += f"with its memory: {about['tokens']:,} tokens of the training text ({about['bytes'] / 1e6:,.1f} MB), "
+        line += "which whoever gets the folder can read; --no-memory leaves them out"
+    else:
+        line += "without its memory" if no_memory else "which has no memory: the network alone"
+    return common.emit(found, line)
 
 
 def compress(

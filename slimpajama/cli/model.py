@@ -156,14 +156,14 @@ def models(common: Common, context: typer.Context) -> None:
         common.emit({"models": found}, plain_table(found) or "no model is published yet")
 
 
-def promote(context: typer.Context, model_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
+def promote(common: Common, context: typer.Context, model_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
     """Make a model the champion, whatever the gate said.
 
-    Example: slimpajama models --workspace demo/workspace promote 2026-11-23-small-1a2b3c4d
+    Example: slimpajama models promote 2026-11-23-small-1a2b3c4d --workspace demo/workspace
     """
     from slimpajama.model.loading import load_model
 
-    common: Common = context.obj
+    common = common.after(context.obj)
     space = common.open()
     # What cannot be loaded would leave the next night, and every server, without a model.
     load_model(space, model_id)
@@ -172,11 +172,11 @@ def promote(context: typer.Context, model_id: Annotated[str, typer.Argument(meta
     common.emit({"champion": model_id, "changed": changed}, text)
 
 
-def rollback(context: typer.Context) -> None:
+def rollback(common: Common, context: typer.Context) -> None:
     """Go back to the champion before this one.
 
-    Example: slimpajama models --workspace demo/workspace rollback
+    Example: slimpajama models rollback --workspace demo/workspace
     """
-    common: Common = context.obj
+    common = common.after(context.obj)
     model_id = common.open().models.rollback()
     common.emit({"champion": model_id}, f"{model_id} is the champion again")

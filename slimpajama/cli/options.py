@@ -8,7 +8,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -69,6 +69,10 @@ class Common:
     ] = None
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout as the last line.")] = False
 
+    def after(self, group: Common) -> Common:
+        """Return these options of a sub-command; those that it was not given are as they were given before it."""
+        return replace(self, **{one.name: getattr(self, one.name) or getattr(group, one.name) for one in fields(self)})
+
     @cached_property
     def cfg(self) -> Config:
         """The configuration that the command line asks for."""
@@ -100,7 +104,9 @@ class Common:
         """Return the model that `--model` names: of the workspace, or an exported folder, which needs none."""
         from slimpajama.model.loading import is_exported, load_exported, load_model
 
-        return load_exported(Path(model)) if model and is_exported(model) else load_model(self.open(), model, memory)
+        if model and is_exported(model):
+            return load_exported(Path(model), memory)
+        return load_model(self.open(), model, memory)
 
     def emit(self, value: dict[str, Any], text: str) -> None:
         """Print a command's result: for people, or as one JSON object on the last line."""

@@ -16,8 +16,8 @@ from slimpajama.core.config import ModelConfig, TextConfig
 from slimpajama.core.errors import ModelError
 from slimpajama.model.architectures import LanguageModel, build
 from slimpajama.model.device import device
-from slimpajama.model.memory.model import RememberingModel
-from slimpajama.model.memory.opening import open_memory
+from slimpajama.model.memory.model import Memory, RememberingModel
+from slimpajama.model.memory.opening import COPY_AGAIN, LISTING, OpenMemory, open_exported, open_memory
 from slimpajama.text.tokenizer import Tokenizer
 from slimpajama.workspace import layout
 from slimpajama.workspace.open import Workspace
@@ -119,9 +119,12 @@ def with_memory(workspace: Workspace, loaded: Loaded, night: str, before: str = 
     Errors are those of `open_memory`.
     """
     opened = open_memory(workspace, loaded.id, night)
-    other = open_memory(workspace, loaded.id, before).memory if before else None
-    model = RememberingModel(loaded.model, opened.memory, other).eval()
-    return replace(loaded, model=model, memory=night, memory_digest=opened.digest)
+    return _remembering(loaded, opened, open_memory(workspace, loaded.id, before).memory if before else None)
+
+
+def _remembering(loaded: Loaded, opened: OpenMemory, before: Memory | None = None) -> Loaded:
+    model = RememberingModel(loaded.model, opened.memory, before).eval()
+    return replace(loaded, model=model, memory=opened.night, memory_digest=opened.digest)
 
 
 def is_exported(folder: str | None) -> bool:
@@ -129,18 +132,27 @@ def is_exported(folder: str | None) -> bool:
     return bool(folder) and Path(folder or "", "tokenizer_config.json").is_file()
 
 
-def load_exported(folder: Path) -> Loaded:
-    """Return the model of a folder that `slimpajama export` wrote; needs no workspace.
+def load_exported(folder: Path, memory: bool = True) -> Loaded:
+    """Return the model of a folder that `slimpajama export` wrote, as in its workspace; needs none.
+
+    Every file that is used is compared with its sha256: that of weights, tokenizer and the memory's listing stands in
+    `config.json`, that of the memory's files in the listing.
+
+    Args:
+        memory: Whether it comes with its memory, where the folder holds one.
 
     Raises:
         ModelError: If a file is missing, is none of ours, or is not what was exported.
     """
+
+    def read(name: str) -> bytes:
+        try:
+            return (folder / name).read_bytes()
+        except OSError as error:
+            raise ModelError(f"cannot be read: {error.strerror}", where=str(folder / name), hint=COPY_AGAIN) from None
+
     try:
-        files = {name: (folder / name).read_bytes() for name in ("config.json", "tokenizer.json", "model.safetensors")}
-    except OSError as error:
-        raise ModelError(f"cannot be read: {error.strerror}", where=str(error.filename)) from None
-    try:
-        config = dict(json.loads(files["config.json"]))
+        config = dict(json.loads(read("config.json")))
         model_id, hashes = str(config.pop("id")), dict(config.pop("sha256"))
     except (ValueError, LookupError, TypeError, RecursionError):
         raise ModelError(
@@ -148,8 +160,10 @@ def load_exported(folder: Path) -> Loaded:
             where=str(folder),
             hint="`slimpajama export --format hf DIR` writes such a folder.",
         ) from None
-    for name in ("tokenizer.json", "model.safetensors"):
-        if (found := sha256(files[name])) != hashes.get(name):
+    remembers = memory and LISTING in hashes
+    files = {name: read(name) for name in ("tokenizer.json", "model.safetensors", *[LISTING] * remembers)}
+    for name, data in files.items():
+        if (found := sha256(data)) != hashes.get(name):
             raise ModelError(
                 "the file is not what was exported",
                 where=str(folder / name),
@@ -157,7 +171,10 @@ def load_exported(folder: Path) -> Loaded:
                 found=f"sha256 {found[:16]}…",
                 hint="Export or copy it again.",
             )
-    return read_files(layout.model(model_id).path, config, files.__getitem__).language_model(model_id)
+    loaded = read_files(layout.model(model_id).path, config, files.__getitem__).language_model(model_id)
+    if not remembers:
+        return loaded
+    return _remembering(loaded, open_exported(folder, loaded.tokenizer.vocab_size, loaded.tokenizer.document_id))
 
 
 def weights_bytes(tensors: Mapping[str, torch.Tensor]) -> bytes:

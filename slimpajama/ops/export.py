@@ -4,9 +4,11 @@ Both go into a folder that does not exist yet or is empty, and appear there whol
 """
 
 import contextlib
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from slimpajama.core.errors import InputError, unwritable
+from slimpajama.core.errors import InputError, StorageError, unwritable
 from slimpajama.core.page import card_head, render
 from slimpajama.core.progress import track
 from slimpajama.core.schema import DOCUMENTS, SHARDS
 from slimpajama.core.split import SPLITS
+from slimpajama.model.memory.opening import EXPORTED, LISTING, WITHOUT, memory_files
 from slimpajama.text.tokenizer import DOCUMENT
 from slimpajama.workspace import layout
+from slimpajama.workspace.index import ARRAYS
 from slimpajama.workspace.layout import name_of, place
-from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest
+from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes, load_manifest, total
+from slimpajama.workspace.mapped import CHUNK
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.parquet import published_json, read_columns, read_table, read_verified, verified_json
-from slimpajama.workspace.store import Store
+from slimpajama.workspace.parquet import (
+    not_as_listed,
+    published_json,
+    read_columns,
+    read_table,
+    read_verified,
+    verified_json,
+)
+from slimpajama.workspace.store import Store, sha256
 
 # A file of the dataset holds so much text; the hub shows files of up to about 300 MB at once.
 FILE_BYTES = 256_000_000
@@ -68,15 +80,22 @@ def lineage(store: Store, model_id: str) -> list[dict[str, Any]]:
     return chain
 
 
-def export_model(workspace: Workspace, folder: Path, model_id: str | None = None) -> dict[str, Any]:
+def export_model(
+    workspace: Workspace, folder: Path, model_id: str | None = None, memory: bool = True
+) -> dict[str, Any]:
     """Write a published model, by default the champion, for `load_exported`, `tokenizers` and the hub.
 
+    Args:
+        memory: Whether its memory goes along, where it has one, and with it the tokens of the whole training text.
+
     Returns:
-        `model`, `folder` and the names of the `files`.
+        `model`, `folder`, the names of the `files`, and of the `memory` its newest `night`, the tokens of
+        each of its `nights`, all `tokens` and `bytes`; None where none is written.
 
     Raises:
-        InputError: The folder is not empty.
+        InputError: The folder is not empty, or a night has no index of the documents that it holds now.
         ModelError: There is no such model.
+        StorageError: A file is not what its manifest says.
     """
     name = model_id or workspace.models.require_champion()
     manifest = workspace.models.manifest(name)
@@ -85,7 +104,12 @@ def export_model(workspace: Workspace, folder: Path, model_id: str | None = None
     hashes = {file: own[file].sha256 for file in ("model.safetensors", "tokenizer.json")}
     special = {"bos_token": DOCUMENT, "eos_token": DOCUMENT}
     chain = lineage(workspace.store, name)
-    files = {
+    night = workspace.models.memory_of(name)
+    listed, sources = _memory(workspace, name, night) if memory and night else (None, [])
+    about = listed.depends_on | listed.counts if listed else None
+    lists = {LISTING: json_bytes(listed)} if listed else {}
+    hashes |= {file: sha256(data) for file, data in lists.items()}
+    files = lists | {
         "model.safetensors": read_verified(workspace.store, own["model.safetensors"]),
         "tokenizer.json": read_verified(workspace.store, own["tokenizer.json"]),
         "config.json": json_bytes(config | {"model_type": "slimpajama", "id": name, "sha256": hashes}),
@@ -99,12 +123,55 @@ def export_model(workspace: Workspace, folder: Path, model_id: str | None = None
         ),
         "special_tokens_map.json": json_bytes(special),
         "lineage.json": json_bytes(chain),
-        "README.md": _model_card(workspace, name, manifest, read_verified(workspace.store, own["README.md"]), chain),
+        "README.md": _model_card(workspace, manifest, read_verified(workspace.store, own["README.md"]), chain, about),
     }
     with new_folder(folder) as draft:
+        for path, entry in sources:
+            (draft / path).parent.mkdir(exist_ok=True)
+            with _or_without():
+                _copy(workspace.store, entry, draft / path)
         for file, data in files.items():
             _write(draft / file, data)
-    return {"model": name, "folder": str(folder), "files": sorted(files)}
+    written = sorted([*files, *(path for path, _ in sources)])
+    return {"model": name, "folder": str(folder), "files": written, "memory": about}
+
+
+def _memory(workspace: Workspace, name: str, night: str) -> tuple[Manifest, list[tuple[str, FileEntry]]]:
+    """Return the listing of a model's memory as it is exported, and what becomes which of the listed files.
+
+    The tables of documents (id, night and place of each) stay behind: no likelihood needs them.
+    """
+    with _or_without():
+        found = memory_files(workspace, name, night)
+    sources = [(EXPORTED.file("weights.json"), found.weights)]
+    for number, part in enumerate(found.parts):
+        sources += [(EXPORTED.file(f"{number:05d}.{kind}.npy"), part.entries[f"{kind}.npy"]) for kind in ARRAYS]
+    files = tuple(replace(entry, path=path) for path, entry in sources)
+    counts = {"tokens": total(found.nights), "bytes": sum(entry.bytes for entry in files)}
+    return Manifest("memory", found.digest, files, counts, {"night": night, "nights": found.nights}), sources
+
+
+@contextlib.contextmanager
+def _or_without() -> Iterator[None]:
+    """Say of files that are damaged or missing that a model can be exported without its memory, too."""
+    try:
+        yield
+    except StorageError as error:
+        error.hint += f" {WITHOUT}"
+        raise
+
+
+def _copy(store: Store, entry: FileEntry, path: Path) -> None:
+    """Write a listed file's content, piece by piece, after which it is as listed."""
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for start in range(0, entry.bytes, CHUNK):
+            data = store.read(entry.path, start, min(start + CHUNK, entry.bytes))
+            digest.update(data)
+            file.write(data)
+        os.fsync(file.fileno())
+    if (found := digest.hexdigest()) != entry.sha256:
+        raise not_as_listed(store, entry.path, f"sha256 {entry.sha256[:16]}…", f"sha256 {found[:16]}…")
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -113,8 +180,11 @@ def _write(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _model_card(workspace: Workspace, name: str, manifest: Manifest, own: bytes, chain: list[dict[str, Any]]) -> bytes:
-    """Return README.md: the hub's head, the card written after training, results, lineage and use."""
+def _model_card(
+    workspace: Workspace, manifest: Manifest, own: bytes, chain: list[dict[str, Any]], memory: dict[str, Any] | None
+) -> bytes:
+    """Return README.md: the hub's head, the card written after training, memory, results, lineage and use."""
+    name = chain[0]["model"]
     figures, decision = _newest_evaluation(workspace.store, name)
     head = {
         "language": ["zh", "en"],
@@ -135,6 +205,8 @@ def _model_card(workspace: Workspace, name: str, manifest: Manifest, own: bytes,
         history=", ".join(changes),
         is_champion=workspace.models.champion() == name,
         lineage=chain,
+        memory=memory,
+        has_memory=bool(workspace.models.memory_of(name)),
     )
     return (card_head(head) + own.decode() + "\n" + text).encode()
 

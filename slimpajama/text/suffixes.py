@@ -60,6 +60,24 @@ def suffixes_of(ids: Ids, vocab_size: int, document_id: int) -> Suffixes:
     return found
 
 
+def is_whole(suffixes: Suffixes, vocab_size: int) -> bool:
+    """Return whether the arrays are what `suffixes_of` gives; kernels would follow others out of bounds.
+
+    Takes 4 bytes of memory a token, and about a fifth of the time that the arrays took to make.
+    """
+    ids, order, first, document_id = suffixes
+    counts = np.zeros(vocab_size + 1, np.int64)
+    types = tuple(np.dtype(kind) for kind in (id_type(vocab_size), np.int32, np.int64))
+    return (
+        (ids.dtype, order.dtype, first.dtype) == types
+        and len(ids) == len(order)
+        and document_id == ids[0]
+        and bool(_count(ids, counts))
+        and np.array_equal(np.cumsum(counts), first)
+        and bool(_is_in_order(ids, order))
+    )
+
+
 def build(ids: Ids, vocab_size: int) -> Order:
     """Return the suffix array of a stream of ids, int32 [N]; it takes 14 bytes of memory a token of 16 bits.
 
@@ -114,6 +132,22 @@ def _count(ids: Any, counts: Any) -> bool:
         if ids[i] >= len(counts) - 1:
             return False
         counts[ids[i] + 1] += 1
+    return True
+
+
+@compiled(allocates=True)
+def _is_in_order(ids: Any, order: Any) -> bool:
+    """Return whether these are all positions, each once, in the order of their suffixes."""
+    # Of each position; the end of the stream comes first.
+    rank = np.full(len(ids) + 1, -1, np.int32)
+    for i in range(len(order)):
+        if not 0 <= order[i] < len(ids) or rank[order[i]] >= 0:
+            return False
+        rank[order[i]] = i
+    for i in range(1, len(order)):
+        a, b = order[i - 1], order[i]
+        if ids[a] > ids[b] or (ids[a] == ids[b] and rank[a + 1] > rank[b + 1]):
+            return False
     return True
 
 

@@ -12,6 +12,8 @@ import mmap
 import os
 import tempfile
 import time
+import tokenize
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -45,17 +47,34 @@ def mapped_array(store: Store, entry: FileEntry) -> npt.NDArray[Any]:
     Raises:
         StorageError: It is missing, or not what its manifest says.
     """
-    with _checked_file(store, entry) as file:
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    head = io.BytesIO(data[:HEADER_BYTES])
     try:
+        with _checked_file(store, entry) as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        head = io.BytesIO(data[:HEADER_BYTES])
         version = np.lib.format.read_magic(head)
         shape, _, dtype = np.lib.format.read_array_header_1_0(head, max_header_size=HEADER_BYTES)
         if version != (1, 0) or len(shape) != 1 or dtype.kind not in "iu":
             raise ValueError(f"version {version}, shape {shape}, {dtype}")
         return np.frombuffer(data, dtype, shape[0], head.tell())
-    except ValueError as error:
+    except (ValueError, TypeError, SyntaxError, tokenize.TokenError) as error:
+        # A head that somebody made up meets all of them.
         raise not_as_listed(store, entry.path, "an array of integers", str(error)) from error
+
+
+def holds(mark: str, check: Callable[[], bool]) -> bool:
+    """Return whether a check of some content holds; of what it held for on this machine it is not made again.
+
+    Args:
+        mark: Name for the cache: a sha256 of the content, a hyphen and the name of the check.
+    """
+    cache = _cache()
+    if cache and (cache / mark).exists():
+        _use(cache / mark)
+        return True
+    found = check()
+    if found and cache:
+        (cache / mark).touch()
+    return found
 
 
 def _checked_file(store: Store, entry: FileEntry) -> BinaryIO:

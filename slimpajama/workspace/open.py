@@ -72,6 +72,11 @@ def open_store(uri: str) -> Store:
     return LocalStore(uri)
 
 
+def listed_folder(folder: Path) -> Store:
+    """Return the store of a folder that is no workspace, such as an exported model, to read what it lists."""
+    return LocalStore(str(folder))
+
+
 class Overlay:
     """A store through which another one shows, for steps that read a workspace and must not write to it.
 

@@ -101,6 +101,12 @@ def more_nights() -> Callable[..., None]:
 
 
 @pytest.fixture(scope="session")
+def config() -> Config:
+    """The settings of these nights and models."""
+    return CONFIG
+
+
+@pytest.fixture(scope="session")
 def two_nights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace that no test may change: use `workspace`."""
     from slimpajama.text.tokenizer import SEPARATOR, train_tokenizer

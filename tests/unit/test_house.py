@@ -232,8 +232,9 @@ def test_only_the_layout_puts_paths_of_the_workspace_together():
     assert {name: found for name in checked if (found := inline_paths(paths[name].read_text(encoding="utf-8")))} == {}
 
 
-# A command, a task, a process of a training, and the harness, which is given an address.
+# A command, a task, a process of a training; the harness and a Python program, which are given an address.
 OPENERS = {
+    "slimpajama/apps/api.py",
     "slimpajama/apps/harness.py",
     "slimpajama/cli/options.py",
     "slimpajama/model/train/worker.py",

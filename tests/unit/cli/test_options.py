@@ -66,3 +66,11 @@ def test_a_message_about_the_configuration_has_the_form_that_the_configuration_a
     (line,) = capsys.readouterr().err.splitlines()
     told = json.loads(line)["message"] if form == "json" else line.removeprefix("slimpajama: ")
     assert told.startswith(f"the setting run.hands_{form} is now named run.workers")
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_options_stand_before_a_sub_command_or_behind_it(trained, capsys, before):
+    space, model = trained
+    options, command = ["--workspace", space.store.uri, "--json"], ["promote", model]
+    assert run(["models", *options, *command] if before else ["models", *command, *options]) == 0
+    assert json.loads(capsys.readouterr().out) == {"champion": model, "changed": True}

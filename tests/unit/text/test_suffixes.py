@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slimpajama.text.suffixes import MOST_TOKENS, build, followers, longest, maximal, suffixes_of, walk
+from slimpajama.text.suffixes import MOST_TOKENS, build, followers, is_whole, longest, maximal, suffixes_of, walk
 
 DOCUMENT = 0
 LONGEST = 6
@@ -42,6 +42,30 @@ def searches(draw):
     by = draw(st.sampled_from([1, 77, 60_000]))
     vocab_size = 4 * by + 1
     return [by * i for i in ids], [by * i for i in text], vocab_size
+
+
+@given(searches(), st.data())
+@settings(max_examples=200, deadline=None)
+def test_an_index_is_whole_and_is_not_after_any_change(search, data):
+    ids, _, vocab_size = search
+    made = suffixes_of(ids, vocab_size, DOCUMENT)
+    assert is_whole(made, vocab_size)
+    assert not is_whole(made, vocab_size + 1)
+    assert not is_whole(made._replace(document_id=1), vocab_size)
+    for name in ("ids", "order", "first"):
+        array = getattr(made, name).copy()
+        place = data.draw(st.integers(0, len(array) - 1))
+        least, most = (int(n) for n in (np.iinfo(array.dtype).min, np.iinfo(array.dtype).max))
+        # Near what stands there, or anything.
+        near = st.integers(max(least, int(array[place]) - 3), min(most, int(array[place]) + 3))
+        other = data.draw((near | st.integers(least, most)).filter(lambda n, old=int(array[place]): n != old))
+        array[place] = other
+        assert not is_whole(made._replace(**{name: array}), vocab_size)
+        assert not is_whole(made._replace(**{name: getattr(made, name)[:-1]}), vocab_size)
+        assert not is_whole(made._replace(**{name: getattr(made, name).astype("i2")}), vocab_size)
+    some = data.draw(st.permutations(range(len(ids))))
+    order = made.order[np.array(some)]
+    assert is_whole(made._replace(order=order), vocab_size) == (some == sorted(some))
 
 
 @given(searches())

@@ -11,7 +11,7 @@ from slimpajama.core.errors import DamagedError, StorageError
 from slimpajama.workspace import mapped
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import entry_of
-from slimpajama.workspace.mapped import array_bytes, mapped_array
+from slimpajama.workspace.mapped import array_bytes, holds, mapped_array
 
 ARRAY = np.arange(50_000, dtype=np.uint16)
 PATH = "nights/n/index/a.ids.npy"
@@ -101,7 +101,10 @@ def test_a_missing_file_is_an_error_that_names_it(store, cache):
 
 def test_what_is_no_array_of_one_dimension_is_refused(tmp_path, cache):
     store = LocalStore(str(tmp_path))
-    for data in (b"x" * 300, array_bytes(np.ones((3, 3), np.int32)), array_bytes(ARRAY)[:200]):
+    magic = b"\x93NUMPY\x01\x00"
+    heads = (b"(((", b"{'a': 1, 2: 3}", b"[" * 300, b"{'descr': 'u2\n  x\n y", b"\xff")
+    made_up = [magic + len(head).to_bytes(2, "little") + head + bytes(300) for head in heads]
+    for data in (b"", b"x" * 300, array_bytes(np.ones((3, 3), np.int32)), array_bytes(ARRAY)[:200], *made_up):
         store.write(PATH, data)
         with pytest.raises(DamagedError, match="not what its manifest says"):
             mapped_array(store, entry_of(PATH, data))
@@ -119,6 +122,13 @@ def test_a_file_from_elsewhere_is_copied_once_and_a_damaged_copy_is_made_again(c
     (cache / entry().sha256).unlink()
     with pytest.raises(DamagedError, match="not what its manifest says"):
         mapped_array(store, entry())
+
+
+def test_what_a_check_held_for_is_not_checked_again_and_what_it_did_not_is(cache):
+    answers = iter([False, True])
+    assert [holds(f"{'0' * 64}-check", lambda: next(answers)) for _ in range(4)] == [False, True, True, True]
+    with pytest.raises(StopIteration):
+        holds(f"{'1' * 64}-check", lambda: next(answers))
 
 
 def test_what_nobody_used_for_a_month_goes(cache):
