@@ -8,6 +8,7 @@ from slimpajama.core.format import visible
 from slimpajama.core.page import Section, full_width, markdown
 from slimpajama.ops.report import page
 from slimpajama.ops.report.problems import problems
+from slimpajama.ops.report.samples import samples
 from slimpajama.ops.report.tuning import IN_ARTIFACT, tuning
 from slimpajama.workspace import layout
 
@@ -47,7 +48,7 @@ def artifacts(report: Mapping[str, Any], uri: str, named: Callable[[str], str] =
         "removed": (page.removed(report), removed),
         "duplicates": (page.duplicates(report), removed),
         "training": (page.training(report), layout.model(model).file("training.json")),
-        "samples": (page.samples(report), shown.samples),
+        "samples": (samples(report), shown.samples),
     }
     if tuned:
         sections["applications"] = tuning(tuned, IN_ARTIFACT), layout.tuned(tuned["model"]).file("scores.json")

@@ -204,7 +204,12 @@ def _verdict(inputs: Inputs) -> Part:
 
 
 def _training(inputs: Inputs) -> Part | None:
-    """Return `steps`, `tokens`, `started_from`, `nights`, the loss `curve` and the `validation` points."""
+    """Return what is told of the training; None where there was none.
+
+    Returns:
+        `steps`, `tokens`, `started_from`, `read` (`read` of the night's `documents`, or None), `nights`, the loss `curve`
+        and the `validation` points.
+    """
     record = inputs.read("model", "training.json")
     if record is None:
         return None
@@ -213,6 +218,7 @@ def _training(inputs: Inputs) -> Part | None:
         "steps": counts["steps"],
         "tokens": counts["tokens"],
         "started_from": record["started_from"] or None,
+        "read": counts.get("read", {}).get(inputs.night),
         "nights": sorted(inputs.depends_on("model")["nights"]),
         "curve": record["curve"],
         "validation": record["validation"],
