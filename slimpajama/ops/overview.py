@@ -75,7 +75,7 @@ def list_models_with_scores(workspace: Workspace) -> Rows:
             gate = load_manifest(workspace.store, layout.model(model_id).gate(of).manifest)
             overall = verified_json(workspace.store, gate.file("decision.json"))["overall"] if gate else None
             if gate and overall:
-                difference = round(overall["difference"], 4)
+                difference = round(overall["difference"], 6)
                 compared = {"difference": difference, "against": gate.depends_on["champion"], "on": of}
         rows.append(row | compared)
     # The gate knows the digest of the champion's evaluation.

@@ -207,8 +207,8 @@ def _training(inputs: Inputs) -> Part | None:
     """Return what is told of the training; None where there was none.
 
     Returns:
-        `steps`, `tokens`, `started_from`, `read` (`read` of the night's `documents`, or None), `nights`, the loss `curve`
-        and the `validation` points.
+        `steps`, `tokens`, `started_from`, `read` (`read` of the night's `documents`, or None), `nights`, the loss
+        `curve` and the `validation` points.
     """
     record = inputs.read("model", "training.json")
     if record is None:

@@ -136,7 +136,7 @@ def test_a_worse_model_is_not_promoted(trained: Any):
     assert decision["reason"] == report.reason
     rows = {row["model"]: row for row in list_models_with_scores(Workspace(space.store))}
     told = {name: rows[challenger][name] for name in ("against", "on", "difference")}
-    difference = round(decision["overall"]["difference"], 4)
+    difference = round(decision["overall"]["difference"], 6)
     assert told == {"against": champion, "on": space.nights[1], "difference": difference}
     assert rows[challenger]["set"] == f"{space.nights[1]}: {decision['overall']['documents']:,} documents"
     assert rows[champion]["against"] == ""
