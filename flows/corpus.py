@@ -5,8 +5,10 @@ from typing import Annotated
 from pydantic import Field
 
 from slimpajama.core.config import Config
+from slimpajama.core.progress import numbered
 from slimpajama.core.result import NOTHING_NEW
 from slimpajama.corpus.dedup.stage import DEDUP
+from slimpajama.corpus.index import INDEX
 from slimpajama.corpus.ingest import INGEST
 from slimpajama.corpus.pipeline import NAMES, walk
 from slimpajama.workspace.manifest import Manifest
@@ -55,9 +57,9 @@ def prepare_corpus(
     """
     config = configuration(config, config_file, overrides)
     with run_context(config, night, Nights.choose_preparation) as (config, night):
-        with with_workers(config, night):
+        with with_workers(config, night), numbered([*NAMES, INDEX.name]):
             manifest = publish_night(config, night, start)
-        index_nights_task(config)
+            index_nights_task(config)
         return manifest
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from slimpajama.core.config import Config
+from slimpajama.core.progress import numbered
 from slimpajama.ops.pipeline import FLOWS
 from slimpajama.ops.report.summary import outcome
 from slimpajama.workspace.nights import Nights
@@ -43,7 +44,8 @@ def flow_of(name: str) -> Callable[..., dict[str, Any]]:
         Returns:
             The report of each step by its name.
         """
-        with run_context(configuration(config, config_file, overrides), night, CHOOSE) as (config, night):
+        config = configuration(config, config_file, overrides)
+        with run_context(config, night, CHOOSE) as (config, night), numbered(list(FLOWS[name])):
             return {step: STEP_TASKS[step](config, night, model) for step in FLOWS[name]}
 
     return run

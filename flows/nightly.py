@@ -11,8 +11,9 @@ from typing import Any
 from flows.corpus import Start, prepare_corpus
 from flows.model import MODEL_FLOWS
 from slimpajama.core.config import Config
+from slimpajama.core.progress import numbered
 from slimpajama.core.result import SKIPPED
-from slimpajama.ops.pipeline import follow
+from slimpajama.ops.pipeline import follow, stages
 from slimpajama.ops.report.summary import NightSummary
 from slimpajama.workspace.nights import Nights
 from tasks.model import require_model
@@ -41,7 +42,7 @@ def nightly(
     config = configuration(config, config_file, overrides)
     if reason := missed(config):
         return NightSummary(night=night, outcome=SKIPPED, verdict=reason)
-    with run_context(config, night, Nights.choose) as (config, night):
+    with run_context(config, night, Nights.choose) as (config, night), numbered(stages(config)):
         require_model(config)
         corpus = prepare_corpus(config, night=night, start=start)
         if corpus is None:

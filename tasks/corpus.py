@@ -6,7 +6,8 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from slimpajama.core.config import Config
-from slimpajama.corpus.index import IndexReport, index_nights
+from slimpajama.core.progress import stage
+from slimpajama.corpus.index import INDEX, IndexReport, index_nights
 from slimpajama.corpus.losses import require_documents
 from slimpajama.corpus.pipeline import NAMES, STEPS
 from slimpajama.workspace.manifest import Manifest
@@ -57,7 +58,8 @@ def publish_task(config: Config, night: str, steps: list[Manifest]) -> Manifest:
 @task(name="index-nights", cache_policy=NO_CACHE, **RETRY)
 def index_nights_task(config: Config) -> IndexReport:
     """Make the index of each published night that has none."""
-    made = index_nights(workspace_of(config), config)
+    with stage(INDEX.name):
+        made = index_nights(workspace_of(config), config)
     get_run_logger().info("index: %s", made.text())
     return made
 

@@ -7,6 +7,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from slimpajama.core.config import Config
+from slimpajama.core.progress import stage
 from slimpajama.core.result import Result
 from slimpajama.model.train.memory import require_memory
 from slimpajama.ops.pipeline import FLOWS
@@ -28,7 +29,8 @@ def task_of(name: str, use: OnNight) -> Callable[[Config, str, str], Result]:
 
     @task(name=name, task_run_name=f"{name}-{{night}}", cache_policy=NO_CACHE, **RETRY)
     def run(config: Config, night: str, model: str = "") -> Result:
-        report = use.start(Context(workspace_of(config), config, night), model)
+        with stage(name):
+            report = use.start(Context(workspace_of(config), config, night), model)
         for line in report.text().splitlines():
             get_run_logger().info("%s: %s", name, line.strip())
         if name in ARTIFACTS:

@@ -17,7 +17,7 @@ from slimpajama.core.errors import ConfigError, SlimpajamaError, StorageError
 from slimpajama.core.logs import LineHandler, fields, logged_to
 from slimpajama.core.progress import Bar, Live, also_to
 from slimpajama.ops.observe import observers
-from slimpajama.workspace.manifest import Manifest
+from slimpajama.workspace.manifest import Manifest, total
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import Workspace, open_workspace
 
@@ -51,7 +51,8 @@ class RunLog(LineHandler):
     def __init__(self) -> None:
         # Taken once: a step's threads know of no run.
         self.logger = get_run_logger()
-        super().__init__(self.logger.info)
+        # Prefect chooses what it keeps: PREFECT_LOGGING_LEVEL.
+        super().__init__(self.logger.info, level=logging.DEBUG)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.logger.log(record.levelno, "%s", self.format(record), extra=fields(record))
@@ -167,5 +168,8 @@ RETRY: dict[str, Any] = {"retries": 2, "retry_delay_seconds": [5, 60], "retry_co
 def report(manifest: Manifest) -> Manifest:
     """Log what a step wrote, and return its manifest."""
     size = sum(entry.bytes for entry in manifest.files)
-    get_run_logger().info("%s: %d files, %.1f MB, %s", manifest.name, len(manifest.files), size / 1e6, manifest.counts)
+    # A night's counts are those of its steps, told before.
+    own = {} if manifest.name == "night" else manifest.counts
+    counts = "".join(f", {name} {total(value):,}" for name, value in own.items())
+    get_run_logger().info("%s: %d files, %.1f MB%s", manifest.name, len(manifest.files), size / 1e6, counts)
     return manifest

@@ -8,7 +8,8 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from slimpajama.core.config import Config
-from slimpajama.ops.report.artifacts import artifacts, findings
+from slimpajama.corpus.losses import findings
+from slimpajama.ops.report.artifacts import artifacts, descriptions
 from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.report.summary import NightSummary, nothing_new, summarise_night
 from slimpajama.workspace import layout
@@ -25,7 +26,9 @@ def report_task(config: Config, night: str, reports: dict[str, Any]) -> NightSum
     workspace = workspace_of(config)
     write_report(workspace, night, *(reports[name].model if name in reports else "" for name in ("train", "tune")))
     summary = summarise_night(workspace.uri, night, workspace.models.champion(), reports)
-    return replace(summary, report=f"{workspace.uri}/{workspace.store.name(layout.report(night).page)}")
+    wrong = findings(workspace.store, night, workspace.nights.load(night))
+    place = f"{workspace.uri}/{workspace.store.name(layout.report(night).page)}"
+    return replace(summary, report=place, problems=[one.text() for one in wrong])
 
 
 @task(name="nothing-new", task_run_name="nothing-new-{night}", cache_policy=NO_CACHE)
@@ -40,7 +43,7 @@ def publish_artifacts(config: Config, night: str) -> list[str]:
     workspace = workspace_of(config)
     report = published_json(workspace.store, layout.report(night).manifest, "report.json")
     texts = artifacts(report, workspace.uri, workspace.store.name) if report else {}
-    found = findings(report) if report else {}
+    described = descriptions(report) if report else {}
     for name, text in texts.items():
-        create_markdown_artifact(text, key=f"{KEY}-{name}", description=found[name])
+        create_markdown_artifact(text, key=f"{KEY}-{name}", description=described[name])
     return [f"{KEY}-{name}" for name in texts]

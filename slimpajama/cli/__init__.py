@@ -20,7 +20,7 @@ from slimpajama.cli.options import expanded
 from slimpajama.core.console import console
 from slimpajama.core.logs import log
 from slimpajama.core.machine import OutputError, drop_output, of_machine, require_machine
-from slimpajama.core.stopping import INTERRUPTED, STOPPED, end_now, still_ctrl_c
+from slimpajama.core.stopping import INTERRUPTED, end_now, still_ctrl_c, stopped
 
 __all__ = ["app", "main"]
 
@@ -94,7 +94,7 @@ def run(arguments: list[str]) -> int:
         error.show()
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        _say(logging.ERROR, STOPPED)
+        _say(logging.ERROR, stopped())
         return INTERRUPTED
     except OutputError as error:
         drop_output()

@@ -21,6 +21,7 @@ import typer
 from slimpajama.cli.options import Common, Night, NoMemory, workspace_of
 from slimpajama.core.console import console
 from slimpajama.core.errors import ConfigError
+from slimpajama.core.logs import log
 from slimpajama.core.machine import require_machine
 from slimpajama.workspace import layout
 
@@ -59,6 +60,8 @@ def flow_session(cfg: Config) -> Iterator[Callable[[], None]]:
     """
     space = ADDRESS_SPACE + THREAD_SPACE * (os.cpu_count() or 1)
     require_machine(RLIMIT_AS=space, RLIMIT_FSIZE=FILE_BYTES, RLIMIT_NOFILE=OPEN_FILES)
+    with console(bars=False):
+        log.info("starting Prefect's server, which keeps the record of the run")
     for name, value in PREFECT.items():
         os.environ.setdefault(name, value)
     # A proxy, where one is set, reaches no port of this machine.

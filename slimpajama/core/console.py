@@ -1,62 +1,65 @@
-"""What a command shows on stderr: live bars on a terminal, else a line a message, or JSON by option."""
+"""What a command shows on stderr: a live line on a terminal, else a line a message, or JSON by option."""
 
 import contextlib
 import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 from slimpajama.core.logs import WIDTH, JsonFormatter, LineHandler, log, logged_to
-from slimpajama.core.progress import Bar, Sink, amount, report_to
+from slimpajama.core.progress import Bar, Sink, Stage, amount, report_to
 
 # Seconds between two lines about the same work.
 EVERY_S = 10.0
+# Characters of a bar.
+METER = 12
 
 _json = False
 
 
 class _Terminal(Sink):
-    """Live bars by rich, one a step, with rate and time left; messages stand above them."""
+    """A live line by rich for the stage that runs; messages, and a line for each finished stage, stand above it."""
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress, ProgressColumn, Task
+        from rich.text import Text
+
+        class Line(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                return Text(live_line(task.fields["stage"]), no_wrap=True, overflow="ellipsis")
 
         console = Console(stderr=True)
-        self.progress = Progress(
-            TextColumn(f"{{task.description:<{WIDTH}}}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[amount]:>16}"),
-            TextColumn("{task.fields[rate]:>14}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-            console=console,
-        )
+        self.progress = Progress(Line(), console=console)
         self.tasks: dict[int, Any] = {}
         self.handler = LineHandler(lambda line: console.print(line, markup=False, highlight=False))
-        # A bar shows its own figures.
-        self.handler.addFilter(lambda record: not hasattr(record, "figures"))
 
-    def start(self, bar: Bar) -> None:
-        self.tasks[id(bar)] = self.progress.add_task(bar.name, total=bar.total or None, amount="", rate="", note="")
-        bar.on_change = self.update
+    def stage_begun(self, stage: Stage) -> None:
+        self.tasks[id(stage)] = self.progress.add_task(stage.name, total=None, stage=stage)
 
-    def update(self, bar: Bar) -> None:
-        self.progress.update(
-            self.tasks[id(bar)],
-            total=bar.total or None,
-            completed=bar.done,
-            amount=amount(bar.done, bar.unit),
-            rate=f"{amount(bar.rate, bar.unit)}/s",
-            note=bar.note,
-        )
+    def stage_finished(self, stage: Stage) -> None:
+        self.progress.remove_task(self.tasks.pop(id(stage)))
+        # Else the next message is written above what was shown last.
+        self.progress.refresh()
 
-    def end(self, bar: Bar, seconds: float) -> None:
-        self.update(bar)
-        self.progress.update(self.tasks.pop(id(bar)), total=bar.done or 1, completed=bar.done or 1)
+
+def live_line(stage: Stage) -> str:
+    """Return how far a stage is; what matters less stands further to the right, where a narrow terminal cuts it off."""
+    bar, seconds = stage.bar, time.perf_counter() - stage.began
+    # What follows a bar that is full, nobody knows.
+    left = bar.seconds_left if bar and bar.done < bar.total else None
+    clock = f"{timedelta(seconds=round(seconds if left is None else left))} {'so far' if left is None else 'left'}"
+    parts = [f"{stage.name:<{WIDTH}}", f"stage {stage.place}" if stage.place else "", f"{clock:<14}"]
+    if bar and bar.total:
+        share = min(bar.done / bar.total, 1.0)
+        parts.append(f"{'━' * round(METER * share):<{METER}} {share:4.0%}")
+    if bar:
+        own = "" if bar.name == stage.name else bar.name
+        rate = f"{amount(bar.rate, bar.unit)}/s" if bar.rate >= 0.05 else ""
+        parts += [own, amount(bar.done, bar.unit), rate, bar.note]
+    return " ".join(filter(None, parts))
 
 
 class JsonLines(Sink):

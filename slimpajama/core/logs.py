@@ -48,10 +48,12 @@ class JsonFormatter(logging.Formatter):
 
 
 class LineHandler(logging.Handler):
-    """Gives each record to `write` as one line; text by default."""
+    """Gives each record of a level or above to `write` as one line; text by default."""
 
-    def __init__(self, write: Callable[[str], None], formatter: logging.Formatter | None = None) -> None:
-        super().__init__()
+    def __init__(
+        self, write: Callable[[str], None], formatter: logging.Formatter | None = None, level: int = logging.INFO
+    ) -> None:
+        super().__init__(level)
         self.write = write
         self.setFormatter(formatter or TextFormatter())
 
@@ -64,7 +66,8 @@ def logged_to(*handlers: logging.Handler, only: bool = False) -> Iterator[None]:
     """Send messages to `handlers` while the block runs, and to those before unless these are the `only` ones."""
     before, level, propagate = log.handlers, log.level, log.propagate
     log.handlers, log.propagate = [*([] if only else before), *handlers], False
-    log.setLevel(logging.INFO)
+    # Each handler has its own.
+    log.setLevel(logging.DEBUG)
     try:
         yield
     finally:

@@ -11,11 +11,12 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from slimpajama.core import stopping
 from slimpajama.core.logs import labels, logged_to, step_log
 
 
@@ -78,17 +79,56 @@ class Bar:
         eta = None if left is None else round(left, 1)
         return {"done": self.done, "total": self.total, "unit": self.unit, "rate": round(self.rate, 3), "eta_s": eta}
 
-    def summary(self, seconds: float) -> str:
-        """Return amount, time and rate of finished work for people."""
+    def summary(self, seconds: float, place: str = "") -> str:
+        """Return amount, time and rate of finished work for people; `place` is that of its stage among all."""
         rate = amount(self.rate_over(seconds), self.unit)
-        note = f"  {self.note}" if self.note else ""
-        return f"{amount(self.done, self.unit):>16} in {seconds:6.1f} s  {rate}/s{note}"
+        parts = [f"{amount(self.done, self.unit):>16} in {seconds:6.1f} s", place, f"{rate}/s", self.note]
+        return "  ".join(filter(None, parts))
+
+
+@dataclass(slots=True)
+class Stage:
+    """A part of a run that people see as one line, however many bars it has one after the other."""
+
+    name: str
+    place: str = ""
+    """`3 of 12`; empty where nobody has said how many there are."""
+    skipped: bool = False
+    """Whether an earlier run did some of it."""
+    bar: Bar | None = None
+    """The bar that runs, or ran last."""
+    sums: dict[str, Bar] = field(default_factory=dict)
+    """What its finished bars have done, by unit."""
+    began: float = field(default_factory=time.perf_counter)
+
+    def add(self, bar: Bar) -> None:
+        """Count a bar that has ended."""
+        total = self.sums.setdefault(bar.unit, Bar(self.name, 0, bar.unit, _began=self.began))
+        total.total += bar.total
+        total.done += bar.done
+        total.before += bar.before
+        total.note = bar.note
+
+    def tell(self) -> None:
+        """Log the one line, if there is anything to tell."""
+        seconds, bars = time.perf_counter() - self.began, list(self.sums.values())
+        if len(bars) > 1:
+            done = ", ".join(amount(bar.done, bar.unit) for bar in bars)
+            line = "  ".join(filter(None, [f"{done} in {seconds:.1f} s", self.place]))
+        elif bars:
+            line = bars[0].summary(seconds, self.place)
+        else:
+            line = "finished before, skipped"
+        if bars or self.skipped:
+            step_log(self.name).info(line, extra={"figures": bars[0].figures()} if bars else {})
 
 
 class Sink:
     """Follows a run: bars, steps and manifests. This one does nothing."""
 
     def open(self) -> None: ...
+    def stage_begun(self, stage: Stage) -> None: ...
+    def stage_finished(self, stage: Stage) -> None: ...
     def start(self, bar: Bar) -> None: ...
     def end(self, bar: Bar, seconds: float) -> None: ...
     def manifest_read(self, manifest: Any) -> None: ...
@@ -131,6 +171,9 @@ class Live(Sink):
 
 
 _sink: "Sink | _Several" = Sink()
+_stage: Stage | None = None
+# The stages of the run, in order, where they are known.
+_planned: tuple[str, ...] = ()
 # The steps of this process, in the order in which they ended; `peak_mb` is the process's largest resident set so far.
 timings: list[dict[str, Any]] = []
 
@@ -149,19 +192,63 @@ def peak_bytes() -> float:
 
 
 @contextlib.contextmanager
-def track(name: str, total: float = 0, unit: str = "documents") -> Iterator[Bar]:
-    """Follow one step: `with track("ingest", total=n_bytes, unit="B") as bar: bar.advance(...)`."""
-    bar = Bar(name, total, unit)
-    sink, began = _sink, time.perf_counter()
-    sink.start(bar)
+def numbered(stages: Sequence[str]) -> Iterator[None]:
+    """Say which stages the block has, in order: each is then known as `3 of 12`. Inside such a block, do nothing."""
+    global _planned
+    before = _planned
+    _planned = before or tuple(stages)
     try:
-        yield bar
+        with stopping.stops(": finished stages are kept; the same command goes on there"):
+            yield
     finally:
-        seconds = time.perf_counter() - began
-        figures = {"seconds": seconds, "done": bar.done, "unit": unit, "peak_mb": peak_bytes() / 1e6}
-        timings.append({"name": name} | figures)
-        sink.end(bar, seconds)
-        step_log(name).info(bar.summary(seconds), extra={"figures": bar.figures()})
+        _planned = before
+
+
+@contextlib.contextmanager
+def stage(name: str, *, resumes: bool = True) -> Iterator[Stage]:
+    """Show the block as one line; inside a stage that is the stage outside.
+
+    Args:
+        resumes: Whether the same command, run again after Ctrl-C, goes on where this was.
+    """
+    global _stage
+    if _stage:
+        yield _stage
+        return
+    place = f"{_planned.index(name) + 1} of {len(_planned)}" if name in _planned else ""
+    one, sink = Stage(name, place), _sink
+    _stage = one
+    where = f" in {name}" + (f", stage {place}" if place else "")
+    kept = ": what it has finished and the stages before are kept; the same command goes on there"
+    sink.stage_begun(one)
+    try:
+        with stopping.stops(where + (kept if resumes else "; run again")):
+            yield one
+    finally:
+        _stage = None
+        sink.stage_finished(one)
+    one.tell()
+
+
+@contextlib.contextmanager
+def track(name: str, total: float = 0, unit: str = "documents") -> Iterator[Bar]:
+    """Follow some work: `with track("ingest", total=n_bytes, unit="B") as bar: bar.advance(...)`.
+
+    It is a part of the stage that runs, or a stage of its own.
+    """
+    with stage(name, resumes=False) as one:
+        sink, began = _sink, time.perf_counter()
+        one.bar = bar = Bar(name, total, unit)
+        sink.start(bar)
+        try:
+            yield bar
+        finally:
+            seconds = time.perf_counter() - began
+            figures = {"seconds": seconds, "done": bar.done, "unit": unit, "peak_mb": peak_bytes() / 1e6}
+            timings.append({"name": name} | figures)
+            sink.end(bar, seconds)
+            one.add(bar)
+            step_log(name).debug(bar.summary(seconds))
 
 
 def current() -> "Sink | _Several":

@@ -18,6 +18,11 @@ def hashes(keys: Sequence[str], purpose: str, seed: int) -> NDArray[np.uint64]:
     return np.frombuffer(digests, dtype="<u8")
 
 
+def document_keys(ids: Sequence[str]) -> NDArray[np.uint64]:
+    """Return the hash by which a training orders documents, and records which of them it has read."""
+    return hashes(ids, "rows", 0)
+
+
 def unit_hashes(keys: Sequence[str], purpose: str, seed: int) -> np.ndarray:
     """Return a number in [0, 1) for each key, float64 of shape (len(keys),), out of its hash."""
     return hashes(keys, purpose, seed).astype(np.float64) / 2.0**64

@@ -12,13 +12,36 @@ from typing import Any, NoReturn
 
 # What a shell shows for a program that Ctrl-C ended.
 INTERRUPTED = 130
-STOPPED = "stopped; run again to go on"
+STOPPED = "stopped"
 # How long a command may take to give back what it holds.
 GRACE_S = 4.0
 # How often a process looks whether the one that started it is still there.
 LOOKS_EVERY_S = 0.2
 
 _stopped = threading.Event()
+AGAIN = "; run again to go on"
+_at = AGAIN
+
+
+def stopped() -> str:
+    """Return what to tell a person who pressed Ctrl-C: where that was, what is kept, how to go on."""
+    return f"{STOPPED}{_at}"
+
+
+@contextlib.contextmanager
+def stops(at: str) -> Iterator[None]:
+    """Let `stopped` say `at` while the block runs, and after it where Ctrl-C ends it."""
+    global _at
+    before, _at = _at, at
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        # A library may have made an error of its own of it.
+        _at = at if _stopped.is_set() else before
+        raise
+    _at = before
 
 
 class Pool(ThreadPoolExecutor):
@@ -65,7 +88,7 @@ def ends_on_ctrl_c() -> Iterator[None]:
                     if not _stopped.is_set():
                         signal.pthread_kill(main, signal.SIGURG)
                     time.sleep(0.1)
-                end_now(f"\rslimpajama: {STOPPED}\n")
+                end_now(f"\rslimpajama: {stopped()}\n")
 
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGURG, lambda *_: None)
@@ -75,7 +98,7 @@ def ends_on_ctrl_c() -> Iterator[None]:
         with still_ctrl_c():
             yield
     except KeyboardInterrupt:
-        end_now(f"slimpajama: {STOPPED}\n")
+        end_now(f"slimpajama: {stopped()}\n")
 
 
 @contextlib.contextmanager

@@ -5,8 +5,10 @@ import difflib
 import glob
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from slimpajama.core.config import Config
 from slimpajama.core.errors import EmptyInputError, printable
@@ -14,7 +16,7 @@ from slimpajama.core.logs import step_log
 from slimpajama.corpus.sources.discover import LEFT_OUT, NO_FILES, Plan, matches
 from slimpajama.corpus.sources.remote import MAGIC, fixed_folder, list_remote
 from slimpajama.workspace import layout
-from slimpajama.workspace.manifest import Manifest, add_counts, total
+from slimpajama.workspace.manifest import FileEntry, Manifest, add_counts, total
 from slimpajama.workspace.parquet import read_table
 from slimpajama.workspace.store import Store
 from slimpajama.workspace.tombstones import RULE
@@ -156,8 +158,92 @@ def _first(store: Store, night: str, made: Iterable[Manifest], removed: Refusals
     tables = (read_table(store, entry, ["source", "rule", "uri", "value"]) for entry in entries)
     rows = (row for table in tables for row in table.to_pylist())
     row = next((row for row in rows if (row["source"], row["rule"]) == (source, rule)), None)
-    key = _KEYS.search(row["value"] or "") if row else None
-    line = f'Write text_field = "{printable(key[1])}" in the source.' if key else _LINES.get(rule, "")
-    if row and row["value"] and row["value"].endswith(": a list"):
-        line = "Write [] behind the name in text_field: it takes the texts of a list."
+    line = _line(rule, row["value"] or "" if row else "")
     return f"; the first by {rule} is {printable(row['uri'])}: {printable(row['value'])}" if row else "", line
+
+
+def _line(rule: str, value: str) -> str:
+    """Return what to write where a rule has refused a record for its `value`."""
+    if value.endswith(": a list"):
+        return "Write [] behind the name in text_field: it takes the texts of a list."
+    key = _KEYS.search(value)
+    return f'Write text_field = "{printable(key[1])}" in the source.' if key else _LINES.get(rule, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What went wrong with a source in a night: one rule that refused records of it."""
+
+    source: str
+    rule: str
+    records: int
+    files: int
+    """Files that hold them; 0 where a night of an earlier version does not tell."""
+    first: str
+    """The first of them, by its uri."""
+    value: str
+    """Why it was refused."""
+    hint: str
+    """The line to write, or nothing."""
+
+    def text(self) -> str:
+        """Return one line for people."""
+        more = f" and {self.files - 1:,} more file{'s' * (self.files > 2)}" if self.files > 1 else ""
+        where = f"{printable(self.first)}{more}, source {self.source}"
+        what = "no file" if self.rule == NO_FILES.rule else f"{self.records:,} refused by {self.rule}"
+        why = f", the first for: {printable(self.value)}" if self.value and self.rule != NO_FILES.rule else ""
+        return f"{where}: {what}{why}. {self.hint}".rstrip()
+
+
+def findings(
+    store: Store, night: str, manifest: Manifest, counts: Mapping[str, Mapping[str, Any]] | None = None
+) -> list[Finding]:
+    """Return what went wrong in a night, by source and rule, the most records first.
+
+    That is what reading refused, and what cleaning did where it left nothing of a source.
+
+    Args:
+        manifest: Of the night, or of a step of it.
+        counts: Of its steps by their names, where the manifest is none of a published night.
+    """
+    counts, found = counts or manifest.counts, []
+    lost = list(_lost(counts))
+    for step in ("ingest", "clean"):
+        own = {(source, rule): records for of, source, rule, records in lost if of == step}
+        firsts = _firsts(store, manifest.entries(f"{layout.night(night).removed}{step}-"), set(own))
+        refused = counts.get(step, {}).get("refused", {})
+        for (source, rule), records in own.items():
+            files = sum(rule in of for of in refused.get(source, {}).values())
+            uri, value = firsts.get((source, rule), ("", ""))
+            found.append(Finding(source, rule, records, files, uri, value, _line(rule, value)))
+    return sorted(found, key=lambda one: (-one.records, one.source, one.rule))
+
+
+def losses_of(counts: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return what went wrong in a night in few words, by the counts of its manifest; nothing where all was well."""
+    return "; ".join(f"{source}: {records:,} by {rule}" for _, source, rule, records in _lost(counts))
+
+
+def _lost(counts: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str, str, int]]:
+    """Yield step, source, rule and number of the records that `findings` tells of."""
+    read, cleaned = counts.get("ingest", {}), counts.get("clean", {})
+    came_in, left = read.get("documents", {}), cleaned.get("documents", {})
+    for step, own in ("ingest", read), ("clean", cleaned):
+        for source, rules in own.get("removed", {}).items():
+            for rule, records in rules.items():
+                told = step == "ingest" or (came_in.get(source) and not left.get(source))
+                if told and rule not in (RULE, LEFT_OUT.rule):
+                    yield step, source, rule, records
+
+
+def _firsts(
+    store: Store, entries: Iterable[FileEntry], wanted: set[tuple[str, str]]
+) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return uri and value of the first record by source and rule."""
+    found: dict[tuple[str, str], tuple[str, str]] = {}
+    for entry in entries:
+        if wanted <= found.keys():
+            break
+        for row in read_table(store, entry, ["source", "rule", "uri", "value"]).to_pylist():
+            found.setdefault((row["source"], row["rule"]), (row["uri"], row["value"] or ""))
+    return found

@@ -22,10 +22,10 @@ from slimpajama.corpus.again import BOTH, READING
 from slimpajama.corpus.clean.rules import Verdict, judge
 from slimpajama.corpus.refused import file_of
 from slimpajama.workspace import layout
+from slimpajama.workspace.lineage import readings, with_heirs
 from slimpajama.workspace.lookup import Hit, Match, find_rows, one_of, starts_with
 from slimpajama.workspace.manifest import Manifest, json_bytes, load_manifest
 from slimpajama.workspace.open import Workspace
-from slimpajama.workspace.registry import Models
 from slimpajama.workspace.store import Store
 from slimpajama.workspace.tombstones import forgotten_list
 
@@ -48,8 +48,9 @@ def explain(workspace: Workspace, doc_id: str) -> dict[str, Any]:
         many documents (columns `PASSAGE`), `tries` (of a record that reading refused and a later night tried again:
         `night`, `outcome`, and `id` and `value` where they are known) and `superseded_by` (the night whose record holds
         in its place, or None). Removed ones have `stage`, `rule`, `value`, `threshold`, `duplicate_of`, too; kept ones
-        `quality`, `n_bytes`, `removed_for_it`, `shards` (`path`, `split`, `row` from 0, `tokens`), `models` that were
-        trained on it, and `remembered_by`, those that look it up.
+        `quality`, `n_bytes`, `removed_for_it`, `shards` (`path`, `split`, `row` from 0, `tokens`), `models` that have
+        seen it (`model`, `night`, `saw`, which says how that is known, and the `share` of the night's documents that
+        the training read, or None), and `remembered_by`, those that look it up.
 
     Errors are those of `find_document`.
     """
@@ -143,8 +144,8 @@ def _record(workspace: Workspace, nights: Nights, row: Record) -> Record:
         "n_bytes": row["n_bytes"],
         "removed_for_it": [hit.values for hit in instead],
         "shards": shards,
-        "models": _models(workspace.models, row["night"]) if trained else [],
-        "remembered_by": _remembering(workspace, row["night"]) if trained else [],
+        "models": _models(workspace, row["night"], row["id"]) if trained else [],
+        "remembered_by": remembering(workspace, row["night"]) if trained else [],
     }
 
 
@@ -253,14 +254,20 @@ def _shards(store: Store, manifest: Manifest, row: Record) -> list[Record]:
     return [{"path": hit.path, "split": split, "row": hit.row, "tokens": tokens} for hit, split, tokens in shards]
 
 
-def _models(models: Models, night: str) -> list[Record]:
-    """Return the models whose training read the night's shards, oldest first."""
-    trained = ((name, manifest.depends_on) for name, manifest in models.trained().items())
-    found = sorted((about["night"], name) for name, about in trained if night in about["nights"])
-    return [{"model": name, "night": of} for of, name in found]
+def _models(workspace: Workspace, night: str, doc_id: str) -> list[Record]:
+    """Return the models that have seen a document of a night's train split, oldest first, and how that is known."""
+    models = workspace.models.trained()
+    read = readings(workspace.store, models, night, [doc_id])
+    found = []
+    for name in with_heirs(models, [name for name, reading in read.items() if reading.ids]):
+        own = read.get(name)
+        how = "began as one that has" if not own or not own.ids else "read it" if own.certain else "may have seen it"
+        row = {"model": name, "night": models[name].depends_on["night"], "saw": how}
+        found.append(row | {"share": own.share if own and own.ids else None})
+    return sorted(found, key=lambda row: (row["night"], row["model"]))
 
 
-def _remembering(workspace: Workspace, night: str) -> list[Record]:
+def remembering(workspace: Workspace, night: str) -> list[Record]:
     """Return the models that look up what the night holds, each with the newest night of the memory that it uses."""
     found = []
     for model in workspace.models.published():
@@ -340,10 +347,13 @@ def _removal(record: Record) -> Iterator[tuple[str, str]]:
         yield "shard", f"{shard['path']}, row {shard['row']}, {shard['tokens']:,} tokens, split {shard['split']}"
     if not record["shards"]:
         yield "shard", "none: the night has no shards"
-    if record["models"]:
-        yield "models", ", ".join(model["model"] for model in record["models"])
-    else:
+    for model in record["models"][:MOST_LISTED]:
+        share = "" if model["share"] is None else f", with {100 * model['share']:.3g} % of the night's documents"
+        yield "model", f"{model['model']} {model['saw']}{share}"
+    if (more := len(record["models"]) - MOST_LISTED) > 0:
+        yield "model", f"{more:,} more; --json lists them all"
+    if not record["models"]:
         held_out = any(shard["split"] != "train" for shard in record["shards"])
-        yield "models", "none was trained on it" + (": it is held out" if held_out else "")
+        yield "models", "none has read it" + (": it is held out" if held_out else "")
     if record["remembered_by"]:
         yield "memories", ", ".join(model["model"] for model in record["remembered_by"])

@@ -12,7 +12,6 @@ import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,10 +22,11 @@ from slimpajama.core.logs import step_log
 from slimpajama.core.progress import track
 from slimpajama.core.result import Result
 from slimpajama.corpus.index import index_nights
-from slimpajama.ops.explain import Nights, find_document, find_records
+from slimpajama.ops.explain import Nights, find_document, find_records, remembering
 from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.rewrite import RECORDS, affected, without
 from slimpajama.workspace import layout
+from slimpajama.workspace.lineage import readings, with_heirs
 from slimpajama.workspace.lookup import Hit, Match, find_rows, one_of
 from slimpajama.workspace.manifest import Manifest, load_manifest
 from slimpajama.workspace.open import Workspace
@@ -56,9 +56,11 @@ class ForgetReport(Result):
     files: list[str] = field(default_factory=list)
     """Files that are written anew."""
     models: list[str] = field(default_factory=list)
-    """Models that were trained on them, or began as such a model."""
+    """Models whose training read one of them, or may have (no record), or that began as such a model."""
     tuned: list[str] = field(default_factory=list)
     """Tuned models that began as one of `models`."""
+    remembered_by: list[str] = field(default_factory=list)
+    """Models that looked one of them up in their memory, which is made without it."""
     alike: list[str] = field(default_factory=list)
     """Documents that stay, although some of the forgotten ones were removed as their duplicates."""
     begun: list[str] = field(default_factory=list)
@@ -80,7 +82,9 @@ class ForgetReport(Result):
         lines += [f"night {night} {'would begin' if self.dry_run else 'begins'} again" for night in self.begun]
         if self.alike:
             lines.append(f"They were duplicates of documents that stay: {_some(self.alike)}")
-        lines.append(f"models that were trained on them: {', '.join([*self.models, *self.tuned]) or 'none'}")
+        lines.append(f"models that have seen them: {', '.join([*self.models, *self.tuned]) or 'none'}")
+        if self.remembered_by:
+            lines.append(f"models that looked them up, and then no longer can: {', '.join(self.remembered_by)}")
         return "\n".join([*lines, *self.advice])
 
 
@@ -214,12 +218,13 @@ def _plan(
     touched = {night: some for night in nights if (some := [hit for hit in found if hit.values["night"] == night])}
     ids = {night: {hit.values["id"] for hit in hits} for night, hits in touched.items()}
     trained = {night: _trained_on(workspace.store, night, nights[night], ids[night]) for night in touched}
-    models = {model: manifest.depends_on for model, manifest in workspace.models.trained().items()}
+    models = workspace.models.trained()
+    readers = _readers(workspace.store, models, trained)
     bases = {model: manifest.depends_on["base"] for model, manifest in workspace.models.tuned().items()}
     newest = list(nights)[-1]
 
     def entry(doc_id: str, text: str) -> Forgotten:
-        saw = _saw(models, {night for night in touched if doc_id in trained[night]})
+        saw = with_heirs(models, readers.get(doc_id, ()))
         return Forgotten(
             doc_id,
             text,
@@ -232,7 +237,8 @@ def _plan(
 
     texts = {hit.values["id"]: hit.values["sha256"] or "" for hit in found}
     entries = [entry(*item) for item in sorted(texts.items())]
-    saw = _saw(models, {night for night in touched if trained[night]})
+    saw = with_heirs(models, set().union(*readers.values()))
+    looked_up = [row["model"] for night in touched if trained[night] for row in remembering(workspace, night)]
     partners = {hit.values["duplicate_of"] for hit in found if hit.values.get("duplicate_of")}
     return ForgetReport(
         entries,
@@ -241,6 +247,7 @@ def _plan(
         files=[path for night in touched for path in affected(workspace.store, nights[night], ids[night])],
         models=saw,
         tuned=[model for model, base in bases.items() if base in saw],
+        remembered_by=sorted(set(looked_up)),
         alike=sorted(partners - set(texts)),
         begun=workspace.nights.begun(),
         advice=_advice(workspace, saw, newest),
@@ -259,12 +266,14 @@ def _trained_on(store: Store, night: str, manifest: Manifest, ids: set[str]) -> 
     return {hit.values["id"] for hit in hits}
 
 
-def _saw(models: dict[str, dict[str, Any]], nights: set[str]) -> list[str]:
-    """Return the models that were trained on one of the nights, or began as such a model."""
-    saw = {model for model, about in models.items() if nights & set(about["nights"])}
-    while more := {model for model, about in models.items() if about.get("started_from") in saw} - saw:
-        saw |= more
-    return [model for model in models if model in saw]
+def _readers(store: Store, models: dict[str, Manifest], trained: dict[str, set[str]]) -> dict[str, set[str]]:
+    """Return by document the models whose training read it, or may have; `trained` holds the documents by night."""
+    readers: dict[str, set[str]] = {}
+    for night, ids in trained.items():
+        for model, reading in readings(store, models, night, sorted(ids)).items():
+            for doc_id in reading.ids:
+                readers.setdefault(doc_id, set()).add(model)
+    return readers
 
 
 def _advice(workspace: Workspace, saw: list[str], newest: str) -> list[str]:

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from slimpajama.apps.pipeline import STEPS as APPLICATION_STEPS
+from slimpajama.apps.tune.stage import TUNE
 from slimpajama.core.config import Config
 from slimpajama.corpus.index import INDEX, MERGE
 from slimpajama.corpus.pipeline import STEPS as CORPUS_STEPS
@@ -23,6 +24,12 @@ FLOWS: dict[str, dict[str, OnNight]] = {
     flow: dict(steps) for flow, steps in groupby(_ON_NIGHT, lambda named: named[1].flow)
 }
 """The flows that work on a published night, in order: name -> their steps."""
+
+
+def stages(cfg: Config) -> tuple[str, ...]:
+    """Return the names of all stages of a night, in order."""
+    following = (name for name, _ in _ON_NIGHT if name != TUNE.name or cfg.tune.nightly)
+    return *(step.name for step in CORPUS_STEPS), *following, REPORT.name
 
 
 def follow(cfg: Config, run: Callable[[str, str], dict[str, Any]]) -> dict[str, Any]:

@@ -20,9 +20,8 @@ import pyarrow as pa
 
 from slimpajama.core.config import Config, fingerprint
 from slimpajama.core.errors import StorageError
-from slimpajama.core.logs import step_log
 from slimpajama.core.memory import configure_allocator, release_memory
-from slimpajama.core.progress import current, track
+from slimpajama.core.progress import current, stage, track
 from slimpajama.core.result import Result
 from slimpajama.core.stopping import Pool
 from slimpajama.workspace import layout
@@ -191,7 +190,6 @@ class Run:
                 # A kill may have come between the two.
                 note(self.store, self.manifest_path)
             self._drop_work()
-            step_log(self.name).info("finished before, skipped")
             return
         state = f"{self.work}/state.json"
         begun = (
@@ -386,9 +384,11 @@ def run_step(step: Step, context: Context, made: Mapping[str, Manifest] | None =
     """
     configure_allocator()
     run = Run(step, context, made, **options)
-    run.begin()
-    if not run.finished:
-        run.finish(step.make(run))
-    if step.tidy:
-        step.tidy(run)
+    with stage(step.name) as shown:
+        run.begin()
+        shown.skipped |= run.finished
+        if not run.finished:
+            run.finish(step.make(run))
+        if step.tidy:
+            step.tidy(run)
     return run

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from slimpajama.core.config import DedupConfig
 from slimpajama.core.errors import ConfigError, EmptyInputError, printable, unwritable
 from slimpajama.core.memory import configure_allocator, release_memory
-from slimpajama.core.progress import track
+from slimpajama.core.progress import stage, track
 from slimpajama.core.result import Result
 from slimpajama.core.stopping import Pool
 from slimpajama.corpus.dedup.decide import Outcome, decide
@@ -129,7 +129,8 @@ def dedup_files(
         ids = told_apart(documents.ids, parts)
         renamed, documents = ids is not documents.ids, documents._replace(ids=ids)
         release_memory()
-        outcome = _with_names(decide(documents, history, cfg, threads), against)
+        with stage("compare", resumes=False):
+            outcome = _with_names(decide(documents, history, cfg, threads), against)
         release_memory()
         _write(parts, documents.slices(), outcome, renamed, work, threads)
         _replace_folders(work, out)

@@ -66,7 +66,7 @@ def _compare(run: Run) -> None:
         return
     cfg = run.cfg.dedup
     table = ", ".join(f"{jaccard:g}: {caught:.3f}" for jaccard, caught in caught_table(cfg.bands, cfg.rows))
-    step_log(run.name).info(f"chance that a pair of that similarity is compared: {table}")
+    step_log(run.name).debug(f"chance that a pair of that similarity is compared: {table}")
     documents = Documents.of((_sketched_file(run, name) for name in parts), pa.binary(16))
     history = list(of_nights(run.store, run.once(_earlier), cfg))
     outcome = decide(documents, history, cfg, run.cfg.run.threads())

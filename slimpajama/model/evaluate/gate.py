@@ -10,8 +10,9 @@ Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", percentile 
 # D = documents, R = resamples
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,11 +102,13 @@ def decide(paired: Paired, cfg: EvaluateConfig) -> Decision:
     worse = [name for name, interval in languages.items() if interval.low > 0]
     percent = f"{100 * cfg.confidence:g} % interval {overall.low:+.4f} to {overall.high:+.4f}"
     figures = f"{overall.challenger:.4f} bits per byte against {overall.champion:.4f} ({percent})"
+    parts = ", ".join(
+        f"{name} {languages[name].challenger:.4f} against {languages[name].champion:.4f}" for name in worse
+    )
     if overall.high >= 0:
-        reason = f"Not clearly better than the champion: {figures}."
+        reason = f"Not clearly better than the champion: {figures}{'; clearly worse in ' * bool(worse)}{parts}."
     elif worse:
-        parts = (f"{name} {languages[name].challenger:.4f} against {languages[name].champion:.4f}" for name in worse)
-        reason = f"Better overall, {figures}, but worse in {', '.join(parts)}."
+        reason = f"Better overall, {figures}, but clearly worse in {parts}."
     else:
         reason = f"Better than the champion: {figures}, and worse in no language."
     return Decision(overall.high < 0 and not worse, reason, overall, languages)
@@ -143,6 +146,22 @@ def group_languages(lang_D: Sequence[str], bytes_D: NDArray[np.int64]) -> list[t
     if len(rest) >= MIN_DOCUMENTS or not groups:
         groups.append((OTHER, rest))
     return groups
+
+
+def mean_over_languages(figures: Mapping[str, Mapping[str, Any]], name: str) -> float:
+    """Return a figure in bits per byte over all languages, weighed as the gate weighs them.
+
+    Args:
+        figures: By language: `documents`, `bytes` and the figure.
+        name: Of the figure.
+    """
+    large = [part for part in figures.values() if part["documents"] >= MIN_DOCUMENTS]
+    rest = [part for part in figures.values() if part["documents"] < MIN_DOCUMENTS]
+    means = [part[name] for part in large]
+    if rest and (not large or sum(part["documents"] for part in rest) >= MIN_DOCUMENTS):
+        n_bytes = sum(part["bytes"] for part in rest)
+        means.append(math.fsum(part[name] * part["bytes"] for part in rest) / max(n_bytes, 1))
+    return math.fsum(means) / max(len(means), 1)
 
 
 def _by_language(paired: Paired, cfg: EvaluateConfig) -> tuple[dict[str, Interval], Floats]:

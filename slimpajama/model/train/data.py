@@ -15,10 +15,12 @@ from slimpajama.core.config import TrainConfig
 from slimpajama.core.errors import InputError
 from slimpajama.core.logs import step_log
 from slimpajama.core.schema import SHARDS
+from slimpajama.core.split import document_keys
 from slimpajama.model.train.cache import ShardTokens
 from slimpajama.model.train.rows import EARLIER, NEWEST, Mix, Stream, parse_shard
 from slimpajama.text.tokenizer import Tokenizer
 from slimpajama.workspace import layout
+from slimpajama.workspace.lineage import READ
 from slimpajama.workspace.manifest import FileEntry, Manifest
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import read_columns, read_verified
@@ -61,6 +63,26 @@ class TrainingData:
             for lang, ids in zip(table["lang"].to_pylist(), table["input_ids"], strict=True):
                 documents.setdefault(lang, []).append(ids.values.to_numpy())
         return documents
+
+    def read(self, rows: Mix) -> tuple[pa.Table, dict[str, dict[str, int]]]:
+        """Return what a training has read when it stands at `rows`.
+
+        Returns:
+            Schema READ: the hashes of the documents of those nights that were read in part; and by night how many
+            `documents` its train split has, and how many of them were `read`.
+        """
+        tables, counts = [READ.empty_table()], {}
+        streams = {night: rows.newest if night == self.night else rows.earlier for night in self.nights}
+        read = {id(stream): stream.read_keys() for stream in streams.values() if stream}
+        for night, stream in streams.items():
+            ids = read_columns(self.store, self.shards("train", [night]), SHARDS, ["id"])["id"].to_pylist()
+            keys = document_keys(ids)
+            some = read[id(stream)] if stream else keys[:0]
+            found = keys if some is None else keys[np.isin(keys, some)]
+            counts[night] = {"read": len(found), "documents": len(keys)}
+            if len(found) < len(keys):
+                tables.append(pa.table([[night] * len(found), np.sort(found)], schema=READ))
+        return pa.concat_tables(tables), counts
 
     def sources(self) -> list[dict[str, Any]]:
         """Return `night`, `source`, `licence`, `lang`, `documents` and `n_bytes` of the train split."""

@@ -24,9 +24,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from slimpajama.core.errors import InputError
-from slimpajama.core.split import hashes
+from slimpajama.core.split import document_keys
 from slimpajama.model.train.cache import ShardTokens, TokenCache
-from slimpajama.model.train.order import Order
+from slimpajama.model.train.order import Hashes, Order
 from slimpajama.text.buffers import text_buffers
 
 NEWEST, EARLIER = 0, 1
@@ -45,7 +45,7 @@ def parse_shard(table: pa.Table) -> ShardTokens:
         ids.flatten().to_numpy(zero_copy_only=False).astype(np.uint16, copy=False),
         flags[ends[0] : ends[-1]] == ord("1"),
         lengths,
-        hashes(table["id"].to_pylist(), "rows", 0),
+        document_keys(table["id"].to_pylist()),
     )
 
 
@@ -84,6 +84,18 @@ class Stream:
             if last == len(order):
                 self._next_lot()
         return np.concatenate(ids), np.concatenate(content)
+
+    def read_keys(self) -> Hashes | None:
+        """Return the hashes of the documents that the rows so far hold tokens of; None for all documents."""
+        if self.epoch:
+            return None
+        until, keys = self.position(), [np.zeros(0, np.uint64)]
+        for lot in range(until[1] + bool(until[2])):
+            self.seek([0, lot, 0])
+            cache, order = self.open_lot()
+            keys.append(cache.keys[order.read_by(until[2] if lot == until[1] else len(order))])
+        self.seek(until)
+        return np.concatenate(keys)
 
     def position(self) -> list[int]:
         """Return epoch, lot (in this epoch's order) and row of the next row."""

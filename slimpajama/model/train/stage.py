@@ -37,6 +37,7 @@ from slimpajama.model.train.tracking import tracking
 from slimpajama.model.train.validate import validation_bits, validation_rows
 from slimpajama.text.tokenizer import Tokenizer
 from slimpajama.workspace import layout
+from slimpajama.workspace.lineage import DOCUMENTS
 from slimpajama.workspace.manifest import json_bytes
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.step import Context, OnNight, Part, Run, Step, run_step
@@ -233,7 +234,10 @@ def _train(run: Run, group: ProcessGroup) -> tuple[LanguageModel, dict[str, Any]
             bar=bar,
             log=log,
         ).run()
+    documents, counts = data.read(rows) if not group.rank else (None, {})
     return model, {
+        "documents": documents,
+        "read": counts,
         "started_from": base.id if base else "",
         "steps": history.step,
         "tokens": history.step * rows.batch_rows * rows.row_tokens,
@@ -245,6 +249,7 @@ def _train(run: Run, group: ProcessGroup) -> tuple[LanguageModel, dict[str, Any]
 def _published(run: Run, model: LanguageModel, training: dict[str, Any]) -> Part:
     """Return the finished model's files and counts."""
     cfg, data, name, place = run.cfg, run.once(_data), _model_id(run), _folder(run)
+    documents = training.pop("documents")
     card = render(CARD, name=name, description=model.describe(), training=training, sources=data.sources())
     config = {
         "format": 1,
@@ -259,8 +264,10 @@ def _published(run: Run, model: LanguageModel, training: dict[str, Any]) -> Part
         place.file("tokenizer.json"): data.tokenizer_json,
         place.file("training.json"): json_bytes(training),
         place.file("README.md"): card.encode(),
+        place.file(DOCUMENTS): documents,
     }
     counts = {
+        "read": training["read"],
         "steps": training["steps"],
         "tokens": training["tokens"],
         "losses": training["curve"][-1],

@@ -21,6 +21,7 @@ from slimpajama.core.config import Config
 from slimpajama.core.progress import silent, track
 from slimpajama.core.temporary import temporary_folder
 from slimpajama.corpus.ingest import plan_night
+from slimpajama.corpus.losses import Finding, findings
 from slimpajama.corpus.sources.discover import Plan
 from slimpajama.ops.forecast.passes import NIGHT, Cost, Pass, in_flight, run_pass
 from slimpajama.ops.forecast.sample import Sample
@@ -72,6 +73,8 @@ class Forecast:
     """What is expected of a night."""
 
     plan: Plan
+    problems: tuple[Finding, ...] = ()
+    """What went wrong in the sample, by source and rule."""
     sources: tuple[SourceForecast, ...] = ()
     tokens: float = 0.0
     seconds: dict[str, float] = field(default_factory=dict)
@@ -119,7 +122,9 @@ def forecast(cfg: Config) -> Forecast:
                 scratch = scratch_workspace(f"{folder}/{number}", base)
                 passes.append(run_pass(scratch, sample, every))
                 bar.advance()
-        return _estimate(found, sample, passes, _clusters(scratch, passes[-1]))
+        expected = _estimate(found, sample, passes, _clusters(scratch, passes[-1]))
+        read = passes[-1].manifests["ingest"]
+        return replace(expected, problems=tuple(findings(scratch.store, NIGHT, read, {"ingest": read.counts})))
 
 
 def _estimate(found: Plan, sample: Sample, passes: list[Pass], clusters: pl.DataFrame) -> Forecast:

@@ -28,7 +28,11 @@ def as_dict(forecast: Forecast, train: TrainConfig | None = None) -> dict[str, A
     return {
         "files": [{"source": file.source, "path": file.path, "bytes": file.bytes} for file in found.files],
         "bytes": sum(file.bytes for file in found.files),
-        "problems": [{"source": source, "path": path, "rule": bad.rule} for source, path, bad in found.problems],
+        "problems": [
+            {"source": source, "path": path, "rule": bad.rule, "value": bad.value}
+            for source, path, bad in found.problems
+        ],
+        "broken": [asdict(one) | {"text": one.text()} for one in forecast.problems],
         "sources": sources,
         "total": {name: sum(source[name] for source in sources) for name in TOTALS},
         "tokens": round(forecast.tokens),
@@ -51,10 +55,12 @@ def render(forecast: Forecast, train: TrainConfig | None = None) -> str:
     """Return a forecast as a table, totals with their errors, and the first of the files; arguments as above."""
     value = as_dict(forecast, train)
     problems = [
-        f"{problem['rule']:>20}  {problem['source']:<16} {printable(problem['path'])}" for problem in value["problems"]
+        f"{problem['rule']:>20}  {problem['source']:<16} {printable(problem['path'])}: {printable(problem['value'])}"
+        for problem in value["problems"]
     ]
+    broken = [f"{'went wrong':>20}  {one['text']}" for one in value["broken"]]
     files = [f"{file['bytes']:>14,} bytes  {file['source']:<16} {printable(file['path'])}" for file in value["files"]]
-    listed = [*_first(files, "files"), *_first(problems, "problems")]
+    listed = [*_first(files, "files"), *_first(problems, "problems"), *_first(broken, "problems")]
     if not forecast.sources:
         return "\n".join([*listed, "no new or changed file: nothing to do"])
     shown = [

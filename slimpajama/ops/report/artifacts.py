@@ -7,6 +7,8 @@ from urllib.parse import quote
 from slimpajama.core.format import number, share, size, visible
 from slimpajama.core.page import Section, full_width, markdown
 from slimpajama.ops.report import page
+from slimpajama.ops.report.problems import problems
+from slimpajama.ops.report.samples import samples
 from slimpajama.ops.report.tuning import IN_ARTIFACT, tuning, tuning_finding
 from slimpajama.workspace import layout
 
@@ -41,11 +43,12 @@ def artifacts(report: Mapping[str, Any], uri: str, named: Callable[[str], str] =
     model, tuned = report["verdict"]["challenger"], report["tuning"]
     sections = {
         "verdict": (_verdict(report), shown.page),
+        "problems": (problems(report), removed),
         "funnel": (page.funnel(report), night.manifest),
         "removed": (page.removed(report), removed),
         "duplicates": (page.duplicates(report), removed),
         "training": (page.training(report), layout.model(model).file("training.json")),
-        "samples": (page.samples(report), shown.samples),
+        "samples": (samples(report), shown.samples),
     }
     if tuned:
         sections["applications"] = tuning(tuned, IN_ARTIFACT), layout.tuned(tuned["model"]).file("scores.json")
@@ -54,7 +57,7 @@ def artifacts(report: Mapping[str, Any], uri: str, named: Callable[[str], str] =
     return {name: f"{text}\n{_link(f'{uri}/{named(path)}')}\n" for name, (text, path) in texts.items()}
 
 
-def findings(report: Mapping[str, Any]) -> dict[str, str]:
+def descriptions(report: Mapping[str, Any]) -> dict[str, str]:
     """Return what each artifact found in one line, by its name: what the UI shows of it in a list."""
     found, *_, kept = report["funnel"]["levels"]
     rules = sorted(report["rules"], key=lambda rule: -rule["documents"])
@@ -62,10 +65,12 @@ def findings(report: Mapping[str, Any]) -> dict[str, str]:
     repeated = [one["repeated_share"] for one in report["samples"] if one["role"] == "challenger"]
     removed = f"{number(found['documents'] - kept['documents'])} documents removed"
     most = f", most by {rules[0]['rule']} ({number(rules[0]['documents'])})" if rules else ""
+    wrong = report.get("problems", [])
     unusual = sum(row["unusual"] for row in report["drift"])
     itself = f"; the new model repeats itself by {share(sum(repeated) / len(repeated))}" if repeated else ""
     return {
         "verdict": f"{page.LABELS[report['verdict']['status']]}: {report['verdict']['reason']}",
+        "problems": "; ".join(f"{one['source']}: {number(one['records'])} by {one['rule']}" for one in wrong),
         "funnel": f"{number(kept['documents'])} of {number(found['documents'])} documents kept, {size(kept['bytes'])};"
         f" {unusual or 'no'} measures are unusual.",
         "removed": f"{removed}{most}.",

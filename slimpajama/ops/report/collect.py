@@ -4,12 +4,14 @@ No clock's reading is in it, so the same night gives the same report at any time
 read.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from slimpajama.core.errors import ModelError, StorageError
 from slimpajama.core.format import excerpt
 from slimpajama.core.schema import DOCUMENTS, REMOVED
+from slimpajama.corpus.losses import findings
+from slimpajama.model.evaluate.gate import mean_over_languages
 from slimpajama.ops.report.corpus import cluster_sizes, length_counts, top_words
 from slimpajama.ops.report.drift import drift
 from slimpajama.ops.report.funnel import KEPT, history_row, night_funnel, split_rows
@@ -120,7 +122,7 @@ def collect(workspace: Workspace, night: str, model_id: str = "", tuned_id: str 
     """Return the report of a published night; arguments and errors are those of `gather`.
 
     Returns:
-        Plain JSON: `night`, `verdict`, `funnel`, `history` (earlier nights and this one), `drift`, `rules`,
+        Plain JSON: `night`, `verdict`, `problems`, `funnel`, `history` (earlier nights and this one), `drift`, `rules`,
         `duplicates`, `passages`, `training`, `evaluation`, `samples`, `natural_repetition`, `tuning`, `corpus`,
         `sources`, `settings`, `versions`, `files`.
     """
@@ -139,6 +141,7 @@ def collect(workspace: Workspace, night: str, model_id: str = "", tuned_id: str 
         "format": 1,
         "night": night,
         "verdict": _verdict(inputs),
+        "problems": [asdict(one) | {"text": one.text()} for one in findings(workspace.store, night, manifest)],
         "funnel": night_funnel(
             manifest.counts,
             kept,
@@ -201,7 +204,12 @@ def _verdict(inputs: Inputs) -> Part:
 
 
 def _training(inputs: Inputs) -> Part | None:
-    """Return `steps`, `tokens`, `started_from`, `nights`, the loss `curve` and the `validation` points."""
+    """Return what is told of the training; None where there was none.
+
+    Returns:
+        `steps`, `tokens`, `started_from`, `read` (`read` of the night's `documents`, or None), `nights`, the loss
+        `curve` and the `validation` points.
+    """
     record = inputs.read("model", "training.json")
     if record is None:
         return None
@@ -210,6 +218,7 @@ def _training(inputs: Inputs) -> Part | None:
         "steps": counts["steps"],
         "tokens": counts["tokens"],
         "started_from": record["started_from"] or None,
+        "read": counts.get("read", {}).get(inputs.night),
         "nights": sorted(inputs.depends_on("model")["nights"]),
         "curve": record["curve"],
         "validation": record["validation"],
@@ -217,9 +226,20 @@ def _training(inputs: Inputs) -> Part | None:
 
 
 def _evaluation(inputs: Inputs) -> Part | None:
-    """Return the figures of the night's model and of the champion: `overall`, by `languages`, by `sources`."""
-    own = inputs.read("evaluation", "evaluation.json")
-    return own and {"challenger": own, "champion": inputs.read("champion", "evaluation.json")}
+    """Return the figures of the night's model and of the champion: `overall`, by `languages`, by `sources`.
+
+    Bits per byte over all languages are weighed as the gate weighs them.
+    """
+    found = {
+        "challenger": inputs.read("evaluation", "evaluation.json"),
+        "champion": inputs.read("champion", "evaluation.json"),
+    }
+    for own in filter(None, found.values()):
+        for name in ("bits_per_byte", "network_bits_per_byte"):
+            # Evaluations of earlier versions are of networks without a memory.
+            if all(name in part for part in own["languages"].values()):
+                own["overall"][name] = mean_over_languages(own["languages"], name)
+    return found if found["challenger"] else None
 
 
 def _tuning(models: Models, inputs: Inputs) -> Part | None:

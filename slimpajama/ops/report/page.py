@@ -22,6 +22,8 @@ from slimpajama.core.page import (
 )
 from slimpajama.ops.report import plots
 from slimpajama.ops.report.passages import passages
+from slimpajama.ops.report.problems import problems
+from slimpajama.ops.report.samples import samples
 from slimpajama.ops.report.tuning import tuning
 
 Report = Mapping[str, Any]
@@ -37,7 +39,9 @@ ALL = "all languages"
 def night_page(report: Report) -> Page:
     """Return the page of a report as `collect` returns it."""
     verdict = report["verdict"]
-    sections = [make(report) for make in (funnel, removed, duplicates, passages, training, comparison, samples)]
+    sections = [
+        make(report) for make in (problems, funnel, removed, duplicates, passages, training, comparison, samples)
+    ]
     sections += [tuning(report["tuning"])] if report["tuning"] else []
     return Page(
         title=f"Night {report['night']}",
@@ -55,10 +59,11 @@ def _tiles(report: Report) -> list[Tile]:
     alike = report["duplicates"]
     train = sum(row["tokens"] for row in report["corpus"]["splits"] if row["split"] == "train")
     earlier = f"{number(alike['of_earlier_nights'])} of earlier nights' documents"
+    trained = short(report["training"]["tokens"]) if report["training"] else "0"
     tiles = [
         Tile("documents kept", number(kept["documents"]), f"of {number(found['documents'])} found"),
         Tile("duplicates", number(alike["documents"]), earlier),
-        Tile("training tokens", short(train), f"{size(kept['bytes'])} of text kept"),
+        Tile("tokens trained", trained, f"the night has {short(train)}, of {size(kept['bytes'])} of text"),
     ]
     languages = [row for row in _scores(report) if row["name"] != ALL]
     for row in sorted(languages, key=lambda row: row["name"] not in ("zh", "en"))[:2]:
@@ -223,6 +228,8 @@ def training(report: Report) -> Section:
         return Section("Training", [])
     begun = f"starting from {done['started_from']}" if done["started_from"] else "from random weights"
     note = f"{number(done['tokens'])} tokens in {number(done['steps'])} steps, {begun}."
+    if read := done.get("read"):
+        note += f" It read {number(read['read'])} of the night's {number(read['documents'])} documents."
     return Section(
         "Training", [Figure(plots.loss_curve(done["curve"], done["validation"]), "loss curve")], "training", note
     )
@@ -329,23 +336,6 @@ def _restoration(figures: Report) -> list[Table]:
     percent = partial(share, places=2)
     shown = [Column("language", "name"), *columns("champion", show=percent), Column("new model", "challenger", percent)]
     return [Table(rows, shown, "Restored exactly from the bottleneck")] if rows else []
-
-
-def samples(report: Report) -> Section:
-    """Return what both models wrote, by prompt."""
-    prompts: dict[str, list[Quote]] = {}
-    for sample in report["samples"]:
-        role = "new model" if sample["role"] == "challenger" else "champion"
-        copied = sample["copied_share"]
-        said = "copies not looked for" if copied is None else f"{share(copied)} copied from the corpus"
-        note = f"{share(sample['repeated_share'])} repeated, {said}"
-        spans = [Span(sample["prompt"], "prompt"), Span(sample["text"])]
-        prompts.setdefault(sample["prompt"], []).append(Quote(spans, role, note=note))
-    note = "The same prompts and the same seed for both models."
-    if report["natural_repetition"]:
-        natural = ", ".join(f"{lang} {share(value)}" for lang, value in report["natural_repetition"].items())
-        note += f" Held-out text of the same length repeats itself by {natural}."
-    return Section("Generated text", [Quotes(quotes) for quotes in prompts.values()], "samples", note)
 
 
 def corpus(report: Report) -> Section:

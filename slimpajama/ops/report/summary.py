@@ -15,6 +15,8 @@ from slimpajama.workspace import layout
 
 # The summary shows so many characters of a text that an application was given or wrote.
 SHOWN = 200
+# It names so many things that went wrong.
+MOST = 5
 # A language with fewer held-out documents has its figure in the report, but not in the summary.
 FEW = 5
 
@@ -36,6 +38,10 @@ class NightSummary(Result):
     report: str = ""
     bits_per_byte: dict[str, float] = field(default_factory=dict)
     """Of the night's model on held-out text, by language."""
+    network_bits_per_byte: dict[str, float] = field(default_factory=dict)
+    """The same of its network alone, without its memory; empty where there is none."""
+    problems: list[str] = field(default_factory=list)
+    """What went wrong, by source and rule, a line each."""
     samples: dict[str, str] = field(default_factory=dict)
     """One text by language, prompt included."""
     tuned: str = ""
@@ -45,11 +51,14 @@ class NightSummary(Result):
 
     def text(self) -> str:
         """Return lines for the terminal."""
-        bits = ", ".join(f"{lang} {decimal(value)}" for lang, value in self.bits_per_byte.items())
+        alone = {lang: f" (network alone {decimal(bits)})" for lang, bits in self.network_bits_per_byte.items()}
+        bits = ", ".join(f"{lang} {decimal(value)}{alone.get(lang, '')}" for lang, value in self.bits_per_byte.items())
         facts = {"night": f"{self.night}: {self.verdict}"}
         facts |= {name: getattr(self, name) for name in ("corpus", "model", "champion", "tuned", "report")}
         facts |= {"bits/byte": bits} | {f"text {lang}": text for lang, text in self.samples.items()}
-        blocks = [facts]
+        more = len(self.problems) - MOST
+        shown = [*self.problems[:MOST], *([f"{more:,} more: see the report"] if more > 0 else [])]
+        blocks = [facts, *({"went wrong" if not number else "": line} for number, line in enumerate(shown))]
         for example in self.examples:
             texts = {name: excerpt(example[name], SHOWN) for name in ("given", "written", "reference")}
             blocks.append({"test pair": example["asked"]} | texts)
@@ -93,6 +102,12 @@ def summarise_night(uri: str, night: str, champion: str | None, reports: Mapping
         model=f"{uri}/{layout.model(evaluation.model).path}",
         bits_per_byte={
             lang: figures["bits_per_byte"] for lang, figures in languages.items() if figures["documents"] >= FEW
+        },
+        network_bits_per_byte={
+            lang: figures["network_bits_per_byte"]
+            for lang, figures in languages.items()
+            if figures["documents"] >= FEW
+            and figures.get("network_bits_per_byte", figures["bits_per_byte"]) != figures["bits_per_byte"]
         },
         samples=_one_a_language(samples.samples, evaluation.model),
         tuned=f"{uri}/{layout.tuned(tuning.model).path}" if tuning else "",

@@ -1,6 +1,7 @@
 """Progress: one line a stage where stderr is no terminal, figures for the log, nothing on stdout."""
 
 import contextlib
+import logging
 import os
 import pty
 import re
@@ -11,8 +12,9 @@ import time
 
 import pytest
 
+from slimpajama.core import stopping
 from slimpajama.core.logs import LineHandler, labels, logged_to, step_log
-from slimpajama.core.progress import Bar, Live, Sink, also_to, report_to, timings, track
+from slimpajama.core.progress import Bar, Live, Sink, also_to, numbered, report_to, stage, timings, track
 
 
 def collected():
@@ -137,17 +139,11 @@ def test_observers_are_opened_and_closed_once_with_the_error_that_ended_the_run(
     assert labels == {}
 
 
-def test_on_a_terminal_a_message_stands_above_the_bar_and_the_bar_says_how_it_ended():
-    program = """
-from slimpajama.core.console import console
-from slimpajama.core.logs import step_log
-from slimpajama.core.progress import track
-with console(), track("ingest", total=3) as bar:
-    step_log("compare").info("a [bold]message[/bold]")
-    bar.advance(3)
-"""
+def on_terminal(program, columns):
+    """Return the lines that a program writes to a terminal of that width, escapes left out."""
     leader, follower = pty.openpty()
-    with subprocess.Popen([sys.executable, "-c", program], stderr=follower, env=os.environ | {"COLUMNS": "120"}) as run:
+    environment = os.environ | {"COLUMNS": str(columns)}
+    with subprocess.Popen([sys.executable, "-c", program], stderr=follower, env=environment) as run:
         os.close(follower)
         shown = b""
         # The end of a terminal is an error on Linux.
@@ -156,9 +152,82 @@ with console(), track("ingest", total=3) as bar:
                 shown += data
     os.close(leader)
     assert run.returncode == 0
-    lines = re.sub(r"\x1b\[[\d;?]*\w", "", shown.decode()).replace("\r", "\n").split("\n")
-    message = lines.index("compare       a [bold]message[/bold]")
-    bars = [number for number, line in enumerate(lines) if line.startswith("ingest")]
-    assert bars[-1] > message
-    assert "3 documents" in lines[bars[-1]]
-    assert not any("documents in" in line for line in lines)
+    return re.sub(r"\x1b\[[\d;?]*\w", "", shown.decode()).replace("\r", "\n").split("\n")
+
+
+def test_on_a_terminal_messages_stand_above_and_each_stage_leaves_one_line():
+    program = """
+from slimpajama.core.console import console
+from slimpajama.core import stopping
+from slimpajama.core.logs import step_log
+from slimpajama.core.progress import track, stage, numbered
+with console(), numbered(["ingest", "compare"]), stage("compare"):
+    for _ in range(3):
+        with track("compare", total=3, unit="pairs") as bar:
+            step_log("compare").info("a [bold]message[/bold]")
+            bar.advance(3)
+"""
+    lines = on_terminal(program, 120)
+    assert lines.count("compare       a [bold]message[/bold]") == 3
+    (told,) = (number for number, line in enumerate(lines) if "9 pairs in" in line)
+    assert "2 of 2" in lines[told]
+    assert not any(line.startswith("compare") for line in lines[told + 1 :])
+
+
+def test_at_80_columns_the_time_left_is_what_stays():
+    program = """
+import time
+from slimpajama.core.console import console
+from slimpajama.core.progress import track, stage, numbered
+with console(), numbered([*map(str, range(14)), "decontaminate"]), stage("decontaminate"):
+    with track("decontaminate", total=9_000_000_000, unit="tokens") as bar:
+        bar._began -= 5000
+        bar.advance(6_000_000_000, note="损失 loss 0.770, 高 a long note that no terminal of this width has room for")
+        time.sleep(0.3)
+"""
+    shown = [line for line in on_terminal(program, 80) if "left" in line]
+    assert shown
+    assert all("stage 15 of 15" in line and re.search(r"0:41:\d\d left", line) for line in shown)
+
+
+def test_the_parts_of_a_stage_are_one_line_and_a_line_each_at_the_debug_level():
+    lines = {level: [] for level in (logging.INFO, logging.DEBUG)}
+    handlers = [LineHandler(lines[level].append, level=level) for level in lines]
+    with logged_to(*handlers), numbered(["clean", "compare"]), stage("compare"):
+        for unit in ("parts", "pairs", "pairs"):
+            with track("compare", unit=unit) as bar:
+                bar.advance(2)
+    (line,) = lines[logging.INFO]
+    assert line.startswith("compare       2 parts, 4 pairs in")
+    assert line.endswith("s  2 of 2")
+    assert len(lines[logging.DEBUG]) == 4
+
+
+def test_a_stage_that_an_earlier_run_finished_says_so_and_one_without_work_says_nothing():
+    said, handler = collected()
+    with logged_to(handler):
+        with stage("clean") as one:
+            one.skipped = True
+        with stage("gate"):
+            pass
+    assert said == ["clean         finished before, skipped"]
+
+
+@pytest.mark.parametrize("planned", [["ingest", "清洗 clean"], []])
+def test_ctrl_c_says_where_what_is_kept_and_how_to_go_on(planned, monkeypatch):
+    monkeypatch.setattr(stopping, "_at", stopping.AGAIN)
+    with contextlib.suppress(ValueError), stage("ingest"):
+        raise ValueError
+    assert stopping.stopped() == "stopped; run again to go on"
+    with numbered(["ingest"]):
+        with stage("ingest"):
+            pass
+        assert stopping.stopped() == "stopped: finished stages are kept; the same command goes on there"
+    with contextlib.suppress(KeyboardInterrupt), numbered(planned), stage("清洗 clean"):
+        raise KeyboardInterrupt
+    place = ", stage 2 of 2" if planned else ""
+    kept = "what it has finished and the stages before are kept; the same command goes on there"
+    assert stopping.stopped() == f"stopped in 清洗 clean{place}: {kept}"
+    with contextlib.suppress(KeyboardInterrupt), track("verify"):
+        raise KeyboardInterrupt
+    assert stopping.stopped() == "stopped in verify; run again"

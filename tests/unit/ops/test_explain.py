@@ -12,9 +12,11 @@ import pytest
 from slimpajama.core.config import CleanConfig, DedupConfig, IngestConfig, SourceConfig, canonical
 from slimpajama.core.errors import InputError
 from slimpajama.core.schema import DOCUMENTS, SHARDS, removed_table
+from slimpajama.core.split import document_keys
 from slimpajama.ops.explain import MOST_LISTED, explain, render
+from slimpajama.workspace.lineage import READ
 from slimpajama.workspace.local import LocalStore
-from slimpajama.workspace.manifest import FileEntry, Manifest, json_bytes
+from slimpajama.workspace.manifest import FileEntry, Manifest, entry_of, json_bytes
 from slimpajama.workspace.open import Workspace
 from slimpajama.workspace.parquet import parquet_bytes
 from slimpajama.workspace.registry import Models
@@ -139,6 +141,33 @@ def test_a_kept_document_names_its_shard_row_tokens_and_the_models_that_saw_it(s
     path = f"nights/{FIRST}/shards/train/train-00000-of-00001.parquet"
     assert record["shards"] == [{"path": path, "split": "train", "row": 1, "tokens": 8}]
     assert [model["model"] for model in record["models"]] == ["2026-01-01-tiny-0", "2026-01-02-tiny-1"]
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_only_models_that_really_read_a_document_are_named_with_the_share_of_the_night(
+    store: LocalStore, seen: bool
+) -> None:
+    keys = document_keys([KEPT if seen else HELD_OUT])
+    table = pa.table([[FIRST], keys], schema=READ)
+    path = "models/2026-01-02-tiny-9/read.parquet"
+    store.write(path, parquet_bytes(table))
+    about = {"night": SECOND, "nights": {FIRST: "", SECOND: ""}, "started_from": ""}
+    counts = {"read": {FIRST: {"read": 1, "documents": 40}, SECOND: {"read": 0, "documents": 7}}}
+    made = Manifest("train", "9", (entry_of(path, store.read(path), 1),), counts, about)
+    store.write("models/2026-01-02-tiny-9/manifest.json", json_bytes(made))
+    heir = Manifest("train", "8", (), {"read": {SECOND: {"read": 7, "documents": 7}}}, about | {"nights": {SECOND: ""}})
+    heir.depends_on["started_from"] = "2026-01-02-tiny-9"
+    store.write("models/2026-01-02-tiny-8/manifest.json", json_bytes(heir))
+    found = {row["model"]: (row["saw"], row["share"]) for row in only(store, KEPT)["models"]}
+    assert found["2026-01-01-tiny-0"] == ("may have seen it", None)
+    own = {name: found.get(name) for name in ("2026-01-02-tiny-9", "2026-01-02-tiny-8")}
+    shown = render(explain(Workspace(store), KEPT))
+    if seen:
+        assert list(own.values()) == [("read it", 0.025), ("began as one that has", None)]
+        assert "2026-01-02-tiny-9 read it, with 2.5 % of the night's documents" in shown
+    else:
+        assert set(own.values()) == {None}
+        assert "tiny-9" not in shown
 
 
 def test_what_was_trained_on_a_document_and_what_looks_it_up_are_told_apart(store: LocalStore) -> None:

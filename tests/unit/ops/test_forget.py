@@ -35,6 +35,7 @@ from steps import clean, ingest
 
 from slimpajama.cli import run
 from slimpajama.core.errors import ConfigError, DamagedError, InputError, LockedError, StorageError
+from slimpajama.core.split import document_keys
 from slimpajama.corpus import index
 from slimpajama.ops.explain import explain, render
 from slimpajama.ops.forget import forget
@@ -43,10 +44,12 @@ from slimpajama.ops.verify import verify
 from slimpajama.text.tokenizer import Tokenizer
 from slimpajama.workspace import layout
 from slimpajama.workspace.index import open_index
+from slimpajama.workspace.lineage import READ
 from slimpajama.workspace.local import LocalStore
-from slimpajama.workspace.manifest import json_bytes
+from slimpajama.workspace.manifest import entry_of, json_bytes, load_manifest
 from slimpajama.workspace.nights import Nights
 from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.parquet import parquet_bytes
 from slimpajama.workspace.registry import Models
 from slimpajama.workspace.store import Store, read_json, sha256
 from slimpajama.workspace.tombstones import forgotten_list
@@ -138,6 +141,26 @@ def test_models_that_saw_it_are_named_and_the_way_back_is_told(store: LocalStore
     assert Nights(store).load(FIRST).digest != digest
     assert [line.strip() for line in report.advice if "rollback" in line] == ["slimpajama models rollback"] * 2
     assert {entry.models for entry in report.documents} == {(), ("2026-01-01-tiny-b", "2026-01-02-tiny-c")}
+
+
+@pytest.mark.usefixtures("quick_pages")
+@pytest.mark.parametrize("lang", ["zh", "en"])
+def test_a_model_that_read_other_documents_of_the_night_is_not_named(store: LocalStore, lang: str) -> None:
+    doc_id = next(row["id"] for row in rows(store, "shards/train") if row["lang"] == lang)
+    others = [row["id"] for row in rows(store, "shards/train") if row["id"] != doc_id]
+    table = pa.table([[FIRST] * len(others), document_keys(others)], schema=READ)
+    path = "models/2026-01-01-tiny-b/read.parquet"
+    store.write(path, parquet_bytes(table))
+    manifest = load_manifest(store, "models/2026-01-01-tiny-b/manifest.json")
+    assert manifest is not None
+    assert "2026-01-01-tiny-b" in forget(Workspace(store), "id", doc_id, dry_run=True).models
+    files = (*manifest.files, entry_of(path, store.read(path), len(others)))
+    counts = {"read": {FIRST: {"read": len(others), "documents": len(others) + 1}}}
+    store.write("models/2026-01-01-tiny-b/manifest.json", json_bytes(replace(manifest, files=files, counts=counts)))
+    report = forget(Workspace(store), "id", doc_id)
+    assert report.models == []
+    assert report.advice == []
+    assert {entry.models for entry in report.documents} == {()}
 
 
 @pytest.mark.usefixtures("quick_pages")

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from slimpajama.core.config import EvaluateConfig
-from slimpajama.model.evaluate.gate import Paired, decide, decide_first, group_languages, resample_differences
+from slimpajama.model.evaluate.gate import (
+    Paired,
+    decide,
+    decide_first,
+    group_languages,
+    mean_over_languages,
+    resample_differences,
+)
 
 CFG = EvaluateConfig()
 LN2 = math.log(2)
@@ -69,6 +76,33 @@ def test_a_large_gain_in_one_language_does_not_buy_a_loss_in_the_other():
     assert decision.overall.high < 0
     assert not decision.promote
     assert "worse in zh" in decision.reason
+
+
+@pytest.mark.parametrize("worse", ["zh", "en"])
+def test_a_rejection_names_the_language_that_is_clearly_worse(worse: str):
+    better = {"zh": "en", "en": "zh"}[worse]
+    reason = decide(paired({better: (200, 0.0, 0.05), worse: (200, 0.3, 0.05)}), CFG).reason
+    assert "Not clearly better" in reason
+    assert f"clearly worse in {worse} " in reason
+    assert f"{better} " not in reason
+    assert "clearly worse" not in decide(paired({"en": (30, -0.01, 0.5)}), CFG).reason
+
+
+def test_the_mean_over_languages_is_the_gates():
+    scores = paired({"en": (40, 0.0, 0.01), "zh": (30, 0.4, 0.01), "fr": (6, 3.0, 0.0), "de": (6, 2.0, 0.0)})
+    figures = {}
+    for lang in ("en", "zh", "fr", "de"):
+        chosen = np.array(scores.lang) == lang
+        n_bytes = int(scores.n_bytes[chosen].sum())
+        bits = float(scores.challenger[chosen].sum()) / math.log(2) / n_bytes
+        figures[lang] = {"documents": int(chosen.sum()), "bytes": n_bytes, "bits_per_byte": bits}
+    overall = decide(scores, CFG).overall
+    assert overall is not None
+    assert mean_over_languages(figures, "bits_per_byte") == pytest.approx(overall.challenger)
+    del figures["de"]
+    both = (figures["en"]["bits_per_byte"] + figures["zh"]["bits_per_byte"]) / 2
+    assert mean_over_languages(figures, "bits_per_byte") == pytest.approx(both)
+    assert mean_over_languages({"fr": figures["fr"]}, "bits_per_byte") == figures["fr"]["bits_per_byte"]
 
 
 def test_a_loss_within_the_noise_of_one_language_does_not_block():

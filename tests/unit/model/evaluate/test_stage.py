@@ -18,6 +18,7 @@ from slimpajama.model.evaluate.score import bits_per_byte
 from slimpajama.model.evaluate.stage import EVALUATE, GATE, SCORES, evaluate, summarise
 from slimpajama.model.loading import load_model
 from slimpajama.model.train.stage import train
+from slimpajama.ops.overview import list_models_with_scores
 from slimpajama.workspace import layout
 from slimpajama.workspace.local import LocalStore
 from slimpajama.workspace.manifest import Manifest, entry_of, load_manifest
@@ -133,6 +134,12 @@ def test_a_worse_model_is_not_promoted(trained: Any):
     assert not report.promote
     decision = read_json(space.store, f"models/{challenger}/evaluations/{space.nights[1]}/gate/decision.json")
     assert decision["reason"] == report.reason
+    rows = {row["model"]: row for row in list_models_with_scores(Workspace(space.store))}
+    told = {name: rows[challenger][name] for name in ("against", "on", "difference")}
+    difference = round(decision["overall"]["difference"], 6)
+    assert told == {"against": champion, "on": space.nights[1], "difference": difference}
+    assert rows[challenger]["set"] == f"{space.nights[1]}: {decision['overall']['documents']:,} documents"
+    assert rows[champion]["against"] == ""
 
 
 def test_another_confidence_decides_again_without_scoring_again(trained: Any, monkeypatch: pytest.MonkeyPatch):

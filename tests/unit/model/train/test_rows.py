@@ -192,3 +192,30 @@ def test_without_earlier_nights_no_row_is_a_replay_and_without_a_new_night_every
 def test_no_shard_at_all_is_an_error_for_the_user():
     with pytest.raises(InputError, match="no shard"):
         Mix(None, None, replay_share=0.5, batch_tokens=4)
+
+
+@given(some_shards, st.integers(0, 3), st.integers(0, 40), st.sampled_from([1, 1 << 29]))
+def test_the_documents_that_were_read_are_those_that_the_rows_have_tokens_of(
+    shards: Shards, seed: int, n: int, lot: int
+):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows, "LOT_BYTES", lot)
+        stream, expected = stream_of(shards, seed), set[int]()
+        try:
+            for _ in range(n):
+                cache, order = stream.open_lot()
+                places = order.places(stream.row, stream.row + 1)
+                # A document begins with its boundary.
+                expected |= set(cache.keys[np.searchsorted(cache.starts, places.ravel(), "right") - 1].tolist())
+                stream.take(1)
+        except InputError:
+            # A lot of a shard without documents.
+            return
+        before = stream.position()
+        read = stream.read_keys()
+        assert stream.position() == before
+        if stream.epoch:
+            assert read is None
+        else:
+            assert read is not None
+            assert set(read.tolist()) == expected

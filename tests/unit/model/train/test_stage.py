@@ -7,12 +7,15 @@ import pytest
 
 from slimpajama.core.errors import InputError
 from slimpajama.core.logs import LineHandler, logged_to
+from slimpajama.core.schema import SHARDS
+from slimpajama.core.split import document_keys
 from slimpajama.model.loading import load_model
 from slimpajama.model.train import stage as train_stage
 from slimpajama.model.train.checkpoint import Checkpoints
 from slimpajama.model.train.stage import train
 from slimpajama.workspace.manifest import load_manifest
 from slimpajama.workspace.open import Workspace
+from slimpajama.workspace.parquet import read_columns, read_table
 from slimpajama.workspace.store import read_json
 
 
@@ -24,7 +27,7 @@ def test_a_training_publishes_exactly_the_files_that_its_manifest_lists(trained:
     space, model = trained
     manifest = load_manifest(space.store, f"models/{model}/manifest.json")
     assert manifest is not None
-    names = ["README.md", "config.json", "model.safetensors", "tokenizer.json", "training.json"]
+    names = ["README.md", "config.json", "model.safetensors", "read.parquet", "tokenizer.json", "training.json"]
     assert [entry.path for entry in manifest.files] == [f"models/{model}/{name}" for name in names]
     assert space.store.list(f"models/{model}") == sorted([*manifest.paths("models"), f"models/{model}/manifest.json"])
     assert model.startswith("2026-01-01-tiny-")
@@ -102,6 +105,25 @@ def test_the_record_holds_losses_and_no_clock(trained: Any):
     assert set(training["validation"][-1]) == {"step", "tokens", "zh", "en"}
     assert training["curve"][-1]["continue"] < training["curve"][0]["continue"]
     assert "seconds" not in space.store.read(f"models/{model}/training.json").decode()
+
+
+def test_a_short_training_records_the_documents_that_it_read_and_no_others(trained: Any):
+    space, champion = trained
+    short = replace(space.cfg, train=replace(space.cfg.train, tokens=512, batch_tokens=256))
+    model = train(Workspace(space.store), short, space.nights, space.nights[1], champion=champion).model
+    manifest = load_manifest(space.store, f"models/{model}/manifest.json")
+    assert manifest is not None
+    table = read_table(space.store, manifest.file("read.parquet")).to_pylist()
+    for night, counts in manifest.counts["read"].items():
+        entries = Workspace(space.store).nights.load(night).entries(f"nights/{night}/shards/train")
+        keys = document_keys(read_columns(space.store, entries, SHARDS, ["id"])["id"].to_pylist())
+        own = [row["key"] for row in table if row["night"] == night]
+        assert 0 < counts["read"] < counts["documents"] == len(keys)
+        assert len(own) == counts["read"]
+        assert set(own) < set(keys.tolist())
+    card = space.store.read(f"models/{model}/README.md").decode()
+    newest = manifest.counts["read"][space.nights[1]]
+    assert f"{newest['read']} of {newest['documents']} documents of night {space.nights[1]}." in card
 
 
 def test_the_card_names_every_source_with_its_licence_and_size(trained: Any):

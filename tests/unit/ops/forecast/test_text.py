@@ -25,7 +25,9 @@ def test_people_see_sources_totals_errors_and_only_the_first_files(
     assert run(["prepare", *arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "and 34 more files; --json lists all" in lines[10]
-    assert "no-files  none" in lines[11]
+    assert "no-files  none             raw/*.warc: 0 files" in lines[11]
+    assert "went wrong" in lines[12]
+    assert "1 refused by " in lines[12]
     assert [line.split()[0] for line in lines if "100.0%" in line] == ["lines", "rows", "table", "notes", "pages"]
     totals = {line.split()[0]: line for line in lines[-9:]}
     assert "561 (counted), 1 broken records" in totals["documents"]
@@ -39,7 +41,7 @@ def test_json_is_one_object_with_every_file_and_figure(
     (line,) = capsys.readouterr().out.splitlines()
     value = json.loads(line)
     assert len(value["files"]) == 44
-    assert value["problems"] == [{"source": "none", "path": "raw/*.warc", "rule": "no-files"}]
+    assert value["problems"] == [{"source": "none", "path": "raw/*.warc", "rule": "no-files", "value": "0 files"}]
     assert value["total"]["documents"] == sum(source["documents"] for source in value["sources"]) == 561
     stages = ["ingest", "clean", "compare", "decontaminate", "passages", "dedup", "segment", "tokenizer", "shards"]
     assert list(value["seconds_by_stage"]) == stages

@@ -6,7 +6,7 @@ import base64
 import re
 from typing import Any
 
-from slimpajama.ops.report.artifacts import artifacts, findings
+from slimpajama.ops.report.artifacts import artifacts, descriptions
 
 Reports = dict[str, dict[str, Any]]
 
@@ -25,7 +25,17 @@ def test_hostile_text_makes_no_element_but_our_own(reports: Reports) -> None:
         r'|<img alt="loss curve" src="data:image/svg\+xml;base64,[\w+/=]+">'
     )
     made = artifacts(reports["2026-01-02"], "/w")
-    assert set(made) == {"verdict", "funnel", "removed", "duplicates", "training", "samples", "applications", "flow"}
+    assert set(made) == {
+        "verdict",
+        "problems",
+        "funnel",
+        "removed",
+        "duplicates",
+        "training",
+        "samples",
+        "applications",
+        "flow",
+    }
     assert not re.search(r"<|!\[", "".join(ours.sub("", text) for name, text in made.items() if name != "flow"))
     assert "javascript:" not in "".join(made.values())
 
@@ -96,10 +106,10 @@ def test_names_of_pieces_can_stand_in_artifact_keys(reports: Reports) -> None:
 
 def test_each_piece_has_a_finding_and_none_a_path_or_markup(reports: Reports) -> None:
     for report in reports.values():
-        found = findings(report)
+        found = descriptions(report)
         assert set(artifacts(report, "/w")) <= set(found)
         assert not re.search(r"/w|[<>`\[\]\n]", "".join(found.values()))
-    found = findings(reports["2026-01-02"])
+    found = descriptions(reports["2026-01-02"])
     levels = reports["2026-01-02"]["funnel"]["levels"]
     assert found["funnel"].startswith(f"{levels[-1]['documents']} of {levels[0]['documents']} documents kept, ")
     assert found["verdict"].startswith("new champion: ")

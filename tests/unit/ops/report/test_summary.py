@@ -1,5 +1,7 @@
 """The lines that a person reads first."""
 
+from dataclasses import replace
+
 from slimpajama.apps.tune.stage import TuneReport
 from slimpajama.model.evaluate.stage import EvaluateReport
 from slimpajama.model.generate.stage import GenerateReport
@@ -41,6 +43,25 @@ def test_one_text_a_language_of_the_nights_own_model_and_places_of_everything():
     for part in ("w/nights/n", "w/models/n-small-1", "w/reports/n/report.html", "zh 1.500, en 1.750", "今天很好"):
         assert part in text
     assert "\x1b" not in text
+
+
+def test_bits_per_byte_stand_beside_those_of_the_network_alone_where_they_differ():
+    figures = {"zh": LANGUAGES["zh"] | {"network_bits_per_byte": 1.9}}
+    figures["en"] = LANGUAGES["en"] | {"network_bits_per_byte": 1.75}
+    summary = summarise_night(
+        "w", "n", "n", REPORTS | {"evaluate": replace(EVALUATION, figures={"languages": figures})}
+    )
+    assert summary.network_bits_per_byte == {"zh": 1.9}
+    assert "zh 1.500 (network alone 1.900), en 1.750" in summary.text()
+
+
+def test_what_went_wrong_stands_in_the_closing_lines_and_the_rest_in_the_report():
+    lines = [f"raw/{n}.jsonl: {n} refused by no-text\x1b[2J, 其键: 内容" for n in range(8)]
+    text = replace(summarise_night("w", "n", "n-small-1", REPORTS), problems=lines).text()
+    assert "went wrong raw/0.jsonl: 0 refused by no-text\\x1b[2J, 其键: 内容\n" in text
+    assert "raw/4.jsonl" in text
+    assert "raw/5.jsonl" not in text
+    assert "3 more: see the report" in text
 
 
 def test_a_night_without_training_says_why():
