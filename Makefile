@@ -68,6 +68,7 @@ bench: $(BIN)/.installed ## measure everything; writes docs/benchmarks
 	@$(BIN)/python -m benchmarks.memory --gb 1 10
 	@$(BIN)/python -m benchmarks.compress
 	@$(BIN)/python -m benchmarks.model
+	@$(BIN)/python -m benchmarks.lookup
 	@$(BIN)/python -m benchmarks.training
 	@$(BIN)/python -m benchmarks.applications
 	@$(BIN)/python -m benchmarks.operation

@@ -238,18 +238,23 @@ def main() -> None:
         run_anew("benchmarks.lookup", name, results / f"{name}.json", "--workspace", prepare(args.cache))
     files = {name: results / f"{name}.json" for name in PARTS}
     found = {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
-    page = "\n".join(
-        [
-            "# Looking the corpus up, measured\n",
-            f"`python -m benchmarks.lookup`: one thread; {MINUTES:g} minutes of processor time on the benchmark corpus"
-            " (`docs`),\nor so many tokens of the demo's text (`demo`) in float32.\n",
-            conditions("torch", "numba", "pydivsufsort"),
-            NOTE,
-            *(table([line(name, row) for name, row in found.items()]) + "\n" for line in (_bits, _time, _written)),
-        ]
-    )
-    (DOCS / "lookup.md").write_text(page.rstrip("\n") + "\n", encoding="utf-8")
+    page = write_page(found)
+    (DOCS / "lookup.md").write_text(page, encoding="utf-8")
     print(page)
+
+
+def write_page(found: dict[str, dict[str, Any]]) -> str:
+    """Return the page over all parts that were run."""
+    lines = [
+        "# Looking the corpus up, measured\n",
+        f"`python -m benchmarks.lookup`: one thread; {MINUTES:g} minutes of processor time on the benchmark corpus"
+        " (`docs`),\nor so many tokens of the demo's text (`demo`) in float32. Each row names the commit it was measured"
+        " at.\n",
+        conditions("torch", "numba", "pydivsufsort") + "\n",
+        NOTE,
+        *(table([line(name, row) for name, row in found.items()]) + "\n" for line in (_bits, _time, _written)),
+    ]
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def _bits(name: str, row: dict[str, Any]) -> dict[str, object]:
