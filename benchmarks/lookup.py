@@ -248,8 +248,8 @@ def write_page(found: dict[str, dict[str, Any]]) -> str:
     lines = [
         "# Looking the corpus up, measured\n",
         f"`python -m benchmarks.lookup`: one thread; {MINUTES:g} minutes of processor time on the benchmark corpus"
-        " (`docs`),\nor so many tokens of the demo's text (`demo`) in float32. Each row names the commit it was measured"
-        " at.\n",
+        " (`docs`),\nor so many tokens of the demo's text (`demo`) in float32. Each row names the commit that it was"
+        " measured at.\n",
         conditions("torch", "numba", "pydivsufsort") + "\n",
         NOTE,
         *(table([line(name, row) for name, row in found.items()]) + "\n" for line in (_bits, _time, _written)),
