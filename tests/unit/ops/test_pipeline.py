@@ -36,8 +36,8 @@ def test_what_follows_a_publication_runs_in_order_on_the_model_that_was_trained(
     "file", sorted([*ROOT.glob("tasks/*.py"), *ROOT.glob("flows/*.py")]), ids=lambda file: file.stem
 )
 def test_no_task_or_flow_is_written_for_one_step(file: Path):
-    # Two of the preparation's steps may end it. The gate's verdict names a run's last state; what a tuning made is shown
-    # beside its run.
+    # Two of the preparation's steps may end it. The gate's verdict names a run's last state, and what a tuning made is
+    # shown beside its run.
     known = {
         "corpus": {"ingest", "dedup"},
         "model": {"evaluate", "tune"},
