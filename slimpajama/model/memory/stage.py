@@ -150,14 +150,18 @@ def gather_evidence(
     """
     found: list[tuple[Contexts, Outlook]] = []
     device, precision = device_of(network), cfg.train.precision
-    with torch.inference_mode(), autocast(device, precision), track("memory", TOKENS, unit="tokens") as bar:
-        for number, lang in enumerate(sorted(documents)):
-            sequences = Sequences(documents[lang], document_id)
-            plan = _rows(sequences.lengths_D, network.row_tokens, np.random.default_rng([number, len(documents)]))
+    texts = [Sequences(documents[lang], document_id) for lang in sorted(documents)]
+    plans = [
+        _rows(text.lengths_D, network.row_tokens, np.random.default_rng([number, len(texts)]))
+        for number, text in enumerate(texts)
+    ]
+    most = [min(int((plan[:, END] - plan[:, START]).sum()), TOKENS // len(texts)) for plan in plans]
+    with torch.inference_mode(), autocast(device, precision), track("memory", sum(most), unit="tokens") as bar:
+        for text, plan in zip(texts, plans, strict=True):
             ends = np.cumsum(plan[:, END] - plan[:, START])
-            bounds = np.searchsorted(ends, np.array([0, NETWORK_TOKENS, TOKENS]) // len(documents))
+            bounds = np.searchsorted(ends, np.array([0, NETWORK_TOKENS, TOKENS]) // len(texts))
             for asked, start, end in ((True, *bounds[:2]), (False, *bounds[1:])):
-                for _, tokens_BT, counts_BT in sequences.batches(plan[start:end]):
+                for _, tokens_BT, counts_BT in text.batches(plan[start:end]):
                     found.append(_evidence(corpus, network if asked else None, tokens_BT, counts_BT))
                     bar.advance(tokens_BT.size)
     joined = [np.concatenate(columns) for columns in zip(*((*a, *b) for a, b in found), strict=True)]
