@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import socket
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -60,8 +61,10 @@ def flow_session(cfg: Config) -> Iterator[Callable[[], None]]:
     """
     space = ADDRESS_SPACE + THREAD_SPACE * (os.cpu_count() or 1)
     require_machine(RLIMIT_AS=space, RLIMIT_FSIZE=FILE_BYTES, RLIMIT_NOFILE=OPEN_FILES)
-    with console(bars=False):
-        log.info("starting Prefect's server, which keeps the record of the run")
+    # Elsewhere each line belongs to a night, which is not chosen yet.
+    if sys.stderr.isatty():
+        with console(bars=False):
+            log.info("starting Prefect's server, which keeps the record of the run")
     for name, value in PREFECT.items():
         os.environ.setdefault(name, value)
     # A proxy, where one is set, reaches no port of this machine.
