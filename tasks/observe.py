@@ -106,7 +106,7 @@ def configuration(config: Config | None, config_file: str, overrides: Sequence[s
 
 
 def deployed(
-    name: str, run_name: Callable[[], str], verdict: Callable[[Any], tuple[str, str]] | None = None
+    name: str, run_name: Callable[[], str], verdict: Callable[[Any], tuple[str, str]]
 ) -> Callable[[Callable[P, T]], Flow[P, T]]:
     """Return what makes a function a flow whose last state says what came of it, in words.
 
@@ -126,8 +126,6 @@ def deployed(
                 result = function(*args, **given)
             except SlimpajamaError as error:
                 return Failed(message=str(error), data=error)
-            if verdict is None:
-                return result
             state, message = verdict(result)
             return Completed(name=state, message=message or None, data=result)
 

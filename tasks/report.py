@@ -8,7 +8,6 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from slimpajama.core.config import Config
-from slimpajama.corpus.losses import findings
 from slimpajama.ops.report.artifacts import artifacts, descriptions
 from slimpajama.ops.report.stage import write_report
 from slimpajama.ops.report.summary import NightSummary, nothing_new, summarise_night
@@ -26,9 +25,9 @@ def report_task(config: Config, night: str, reports: dict[str, Any]) -> NightSum
     workspace = workspace_of(config)
     write_report(workspace, night, *(reports[name].model if name in reports else "" for name in ("train", "tune")))
     summary = summarise_night(workspace.uri, night, workspace.models.champion(), reports)
-    wrong = findings(workspace.store, night, workspace.nights.load(night))
+    found = published_json(workspace.store, layout.report(night).manifest, "report.json") or {}
     place = f"{workspace.uri}/{workspace.store.name(layout.report(night).page)}"
-    return replace(summary, report=place, problems=[one.text() for one in wrong])
+    return replace(summary, report=place, problems=[one["text"] for one in found.get("problems", [])])
 
 
 @task(name="nothing-new", task_run_name="nothing-new-{night}", cache_policy=NO_CACHE)

@@ -155,11 +155,9 @@ def _first(store: Store, night: str, made: Iterable[Manifest], removed: Refusals
     counts = [(count, source, rule) for source, rules in removed.items() for rule, count in rules.items()]
     (_, source, rule), folder = max(counts), layout.night(night).removed
     entries = (entry for step in made for entry in step.entries(f"{folder}{step.name}-"))
-    tables = (read_table(store, entry, ["source", "rule", "uri", "value"]) for entry in entries)
-    rows = (row for table in tables for row in table.to_pylist())
-    row = next((row for row in rows if (row["source"], row["rule"]) == (source, rule)), None)
-    line = _line(rule, row["value"] or "" if row else "")
-    return f"; the first by {rule} is {printable(row['uri'])}: {printable(row['value'])}" if row else "", line
+    row = _firsts(store, entries, {(source, rule)}).get((source, rule))
+    said = f"; the first by {rule} is {printable(row[0])}: {printable(row[1])}" if row else ""
+    return said, _line(rule, row[1] if row else "")
 
 
 def _line(rule: str, value: str) -> str:

@@ -155,13 +155,13 @@ def gather_evidence(
         _rows(text.lengths_D, network.row_tokens, np.random.default_rng([number, len(texts)]))
         for number, text in enumerate(texts)
     ]
-    most = [min(int((plan[:, END] - plan[:, START]).sum()), TOKENS // len(texts)) for plan in plans]
+    ends = [np.cumsum(plan[:, END] - plan[:, START]) for plan in plans]
+    most = [min(int(end[-1]), TOKENS // len(texts)) for end in ends if len(end)]
     with torch.inference_mode(), autocast(device, precision), track("memory", sum(most), unit="tokens") as bar:
-        for text, plan in zip(texts, plans, strict=True):
-            ends = np.cumsum(plan[:, END] - plan[:, START])
-            bounds = np.searchsorted(ends, np.array([0, NETWORK_TOKENS, TOKENS]) // len(texts))
-            for asked, start, end in ((True, *bounds[:2]), (False, *bounds[1:])):
-                for _, tokens_BT, counts_BT in text.batches(plan[start:end]):
+        for text, plan, end in zip(texts, plans, ends, strict=True):
+            bounds = np.searchsorted(end, np.array([0, NETWORK_TOKENS, TOKENS]) // len(texts))
+            for asked, first, last in ((True, *bounds[:2]), (False, *bounds[1:])):
+                for _, tokens_BT, counts_BT in text.batches(plan[first:last]):
                     found.append(_evidence(corpus, network if asked else None, tokens_BT, counts_BT))
                     bar.advance(tokens_BT.size)
     joined = [np.concatenate(columns) for columns in zip(*((*a, *b) for a, b in found), strict=True)]
